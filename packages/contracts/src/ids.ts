@@ -1,0 +1,60 @@
+import { createHash } from 'node:crypto'
+
+/**
+ * Ids are derived, not drawn, wherever a repeat must meet its first try: the same inputs give the same id on any
+ * machine. UUID version 8 (RFC 9562, 5.8): 122 bits of SHA-256 over the purpose and its length-prefixed parts, so
+ * that no two lists of parts share a preimage.
+ */
+const deriveId = (purpose: string, ...parts: string[]): string => {
+  const hash = createHash('sha256').update(`pennywire:${purpose}`)
+  for (const part of parts) hash.update(`\0${Buffer.byteLength(part)}\0${part}`)
+  const bytes = hash.digest().subarray(0, 16)
+  bytes[6] = (bytes[6]! & 0x0f) | 0x80
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80
+  const hex = bytes.toString('hex')
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-')
+}
+
+/** A transfer's id: one key space per user over all routes that move money. */
+export const transferIdOf = (userId: string, idempotencyKey: string): string =>
+  deriveId('transfer', userId, idempotencyKey)
+
+/** A wallet's id: from the user, the currency and how many wallets in it the user has closed. */
+export const walletIdOf = (userId: string, currency: string, closedBefore: number): string =>
+  deriveId('wallet', userId, currency, String(closedBefore))
+
+/** The system wallet that stands for the outside world, one per currency and partition of `ledger.commands`. */
+export const externalWalletId = (currency: string, partition: number): string =>
+  deriveId('external', currency, String(partition))
+
+/** An in-app notification's id: once for each transfer, user and kind, however often the event is delivered. */
+export const notificationIdOf = (transferId: string, userId: string, type: string): string =>
+  deriveId('notification', transferId, userId, type)
+
+const CROCKFORD = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+
+/**
+ * The number that people see, `TXN-` and 12 Crockford base32 characters: the first 60 bits of the transfer's id, so
+ * that it is computed, never stored, and found by the primary key.
+ */
+export const referenceOf = (transferId: string): string => {
+  let bits = BigInt(`0x${transferId.replaceAll('-', '').slice(0, 15)}`)
+  let text = ''
+  for (let i = 0; i < 12; i++) {
+    text = CROCKFORD[Number(bits & 31n)] + text
+    bits >>= 5n
+  }
+  return `TXN-${text}`
+}
+
+/** The range of ids a reference can mean (all share its first 60 bits), or null where it is no reference. */
+export const idsOfReference = (reference: string): { first: string; last: string } | null => {
+  const match = /^TXN-([0-9A-HJKMNP-TV-Z]{12})$/.exec(reference.toUpperCase())
+  if (!match) return null
+  let bits = 0n
+  for (const character of match[1]!) bits = (bits << 5n) | BigInt(CROCKFORD.indexOf(character))
+  const head = bits.toString(16).padStart(15, '0')
+  const uuid = (hex: string) =>
+    [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-')
+  return { first: uuid(head + '0'.repeat(17)), last: uuid(head + 'f'.repeat(17)) }
+}

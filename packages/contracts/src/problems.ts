@@ -1,0 +1,72 @@
+/**
+ * Every problem the API can answer, its status, whether waiting helps (`retryable`), and whether the request's
+ * idempotency key has its answer for good (`final`: a new attempt needs a new key). A code without a row does not
+ * compile. The codes of `decide` in the ledger are the rows with `final: true`.
+ */
+type Problem = { status: number; title: string; retryable: boolean; final: boolean }
+
+const refused = (status: number, title: string) =>
+  ({ status, title, retryable: false, final: false }) as const
+const later = (status: number, title: string) => ({ status, title, retryable: true, final: false }) as const
+const decided = (status: number, title: string) => ({ status, title, retryable: false, final: true }) as const
+
+export const PROBLEMS = {
+  // the request's form
+  MALFORMED_JSON: refused(400, 'The body is not JSON'),
+  VALIDATION_ERROR: refused(422, 'The request breaks a rule'),
+  PAYLOAD_TOO_LARGE: refused(413, 'The body is too large'),
+  UNSUPPORTED_MEDIA_TYPE: refused(415, 'The body must be JSON'),
+  ROUTE_NOT_FOUND: refused(404, 'There is no such route'),
+  METHOD_NOT_ALLOWED: refused(405, 'The route does not know this method'),
+  IDEMPOTENCY_KEY_REQUIRED: refused(400, 'The Idempotency-Key header is missing'),
+  IDEMPOTENCY_KEY_REUSED: refused(422, 'The Idempotency-Key belongs to another request'),
+  // who is asking
+  TOKEN_MISSING: refused(401, 'A bearer token is needed'),
+  TOKEN_INVALID: refused(401, 'The token is not valid'),
+  TOKEN_EXPIRED: refused(401, 'The token has expired'),
+  TOKEN_REVOKED: refused(401, 'The session has ended'),
+  INVALID_CREDENTIALS: refused(401, 'E-mail address or password is wrong'),
+  REFRESH_TOKEN_INVALID: refused(401, 'The refresh token is not valid'),
+  REFRESH_TOKEN_REUSED: refused(401, 'The refresh token was used before'),
+  EMAIL_NOT_VERIFIED: refused(403, 'The e-mail address is not verified yet'),
+  EMAIL_ALREADY_REGISTERED: refused(409, 'The e-mail address is registered already'),
+  INVALID_VERIFICATION_TOKEN: refused(400, 'The verification token is not valid'),
+  ACCOUNT_DISABLED: refused(403, 'The account is disabled'),
+  SIGNATURE_INVALID: refused(401, 'The signature is not valid'),
+  // the PIN
+  PIN_NOT_SET: refused(400, 'No PIN is set'),
+  PIN_ALREADY_SET: refused(409, 'A PIN is set already'),
+  PIN_REQUIRED: refused(403, 'A PIN or a step-up token is needed'),
+  INVALID_PIN: refused(403, 'The PIN is wrong'),
+  PIN_LOCKED: refused(423, 'The PIN is locked'),
+  STEP_UP_INVALID: refused(403, 'The step-up token is not valid'),
+  // what is asked for
+  WALLET_NOT_FOUND: refused(404, 'There is no such wallet'),
+  WALLET_ALREADY_EXISTS: refused(409, 'There is a wallet in this currency already'),
+  RECIPIENT_NOT_FOUND: refused(404, 'There is no such recipient'),
+  TRANSFER_NOT_FOUND: refused(404, 'There is no such transfer'),
+  PAYMENT_NOT_FOUND: refused(404, 'There is no such payment'),
+  // decided by the ledger: final
+  INSUFFICIENT_BALANCE: decided(402, 'The balance is too low'),
+  WALLET_FROZEN: decided(403, 'The wallet is frozen'),
+  WALLET_CLOSED: decided(403, 'The wallet is closed'),
+  RECIPIENT_UNAVAILABLE: decided(409, 'The recipient cannot receive money'),
+  SELF_TRANSFER: decided(422, 'Sender and recipient are the same wallet'),
+  CURRENCY_MISMATCH: decided(422, 'The currencies do not match'),
+  BALANCE_LIMIT: decided(422, 'The balance would pass the largest possible'),
+  REQUEST_EXPIRED: decided(409, 'The request expired before it was decided'),
+  PAYMENT_FAILED: decided(402, 'The payment provider refused the payment'),
+  INTERNAL_ERROR: { status: 500, title: 'Something went wrong on our side', retryable: true, final: false },
+  // not now
+  RATE_LIMIT_EXCEEDED: later(429, 'Too many requests'),
+  SERVICE_UNAVAILABLE: later(503, 'A part of the system is away'),
+} as const satisfies Record<string, Problem>
+
+export type ProblemCode = keyof typeof PROBLEMS
+
+/** The codes with which the ledger refuses: they are answers, kept for ever under the request's id. */
+export type RejectionCode = {
+  [Code in ProblemCode]: (typeof PROBLEMS)[Code]['final'] extends true ? Code : never
+}[ProblemCode]
+
+export const isProblemCode = (code: string): code is ProblemCode => Object.hasOwn(PROBLEMS, code)

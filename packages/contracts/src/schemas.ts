@@ -1,0 +1,53 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import avsc from 'avsc'
+import type { RecordName, Records } from './generated/records.ts'
+import { MAX_MINOR } from './money.ts'
+
+export type * from './generated/records.ts'
+
+/**
+ * Money in Avro: a `long` of minor units, a bigint in TypeScript. Readers in other languages see a plain long.
+ * Throws on what a `long` read as a JavaScript number would not keep exact; the ledger's rules never let it come to
+ * that (BALANCE_LIMIT).
+ */
+class MinorUnits extends avsc.types.LogicalType {
+  protected override _fromValue(value: number): bigint {
+    return BigInt(value)
+  }
+  protected override _toValue(value: unknown): number | undefined {
+    if (typeof value !== 'bigint') return undefined
+    if (value > MAX_MINOR || value < -MAX_MINOR) throw new RangeError(`${value} minor units pass 2^53 - 2`)
+    return Number(value)
+  }
+  protected override _resolve(type: avsc.Type): ((value: unknown) => unknown) | undefined {
+    return avsc.Type.isType(type, 'long', 'logical:minor-units')
+      ? value => (typeof value === 'bigint' ? value : BigInt(value as number))
+      : undefined
+  }
+}
+
+/** How Avro logical types become TypeScript values; every reader and writer of ours uses the same. */
+export const AVRO_LOGICAL_TYPES = { 'minor-units': MinorUnits }
+
+type AvroSchema = { name: string; namespace: string; [attribute: string]: unknown }
+
+const directory = new URL('../events/', import.meta.url)
+const schemas = new Map<string, AvroSchema>(
+  readdirSync(directory)
+    .filter(file => file.endsWith('.avsc'))
+    .map(file => JSON.parse(readFileSync(new URL(file, directory), 'utf8')) as AvroSchema)
+    .map(schema => [`${schema.namespace}.${schema.name}`, schema]),
+)
+
+/** The full names of all records, which are their registry subjects as well. */
+export const RECORD_NAMES = [...schemas.keys()].sort() as RecordName[]
+
+/** A record's schema as the registry gets it: one line of JSON, so that formatting makes no new version. */
+export const canonicalSchema = (name: RecordName): string => JSON.stringify(schemas.get(name))
+
+/** A record's Avro type as this version of the code writes and reads it. */
+export const avroType = (name: RecordName): avsc.Type =>
+  avsc.Type.forSchema(schemas.get(name) as avsc.Schema, { logicalTypes: AVRO_LOGICAL_TYPES })
+
+/** One decoded record: its name decides its value. */
+export type AnyRecord = { [Name in RecordName]: { type: Name; value: Records[Name] } }[RecordName]

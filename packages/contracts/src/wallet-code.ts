@@ -1,0 +1,41 @@
+import { randomInt } from 'node:crypto'
+
+/**
+ * Wallet codes: `PW-`, seven random Crockford base32 characters and one check character, so that a typing error is
+ * caught before a lookup. The check is a weighted sum modulo 31, written in the same alphabet: every single wrong
+ * character and every swap of neighbours changes it, and a code never uses I, L, O or U.
+ */
+const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+const RANDOM_LENGTH = 7
+/** A prime just below the alphabet's size, so that each weight has an inverse and no wrong digit goes unseen ... */
+const MODULUS = 31
+/** ... for which the characters themselves must differ modulo 31: the 32nd, Z, is not drawn. */
+const DRAWN = 31
+
+const checkOf = (payload: string): string => {
+  let sum = 0
+  for (const [index, character] of [...payload].entries()) sum += (index + 2) * ALPHABET.indexOf(character)
+  return ALPHABET[sum % MODULUS]!
+}
+
+/** Draws a new code. The caller draws again when the code is taken (about 27.5 billion exist). */
+export const drawWalletCode = (): string => {
+  let payload = ''
+  for (let i = 0; i < RANDOM_LENGTH; i++) payload += ALPHABET[randomInt(DRAWN)]
+  return `PW-${payload}${checkOf(payload)}`
+}
+
+/**
+ * Reads a code as a person types it: lower case, and Crockford's look-alikes (O for 0, I and L for 1), are taken.
+ * Returns null where it is no code, or its check character does not fit.
+ */
+export const parseWalletCode = (text: string): string | null => {
+  const typed = text.toUpperCase()
+  const match = /^PW-([0-9A-Z]{7})([0-9A-Z])$/.exec(typed)
+  if (!match) return null
+  const [payload, check] = [match[1]!, match[2]!].map(part =>
+    part.replaceAll('O', '0').replaceAll(/[IL]/g, '1'),
+  )
+  if (!/^[0-9A-HJKMNP-TV-Y]+$/.test(payload! + check!)) return null
+  return checkOf(payload!) === check ? `PW-${payload}${check}` : null
+}

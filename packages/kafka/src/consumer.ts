@@ -1,0 +1,252 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { KafkaClient } from './client.ts'
+import type { IncomingRecord } from './record.ts'
+
+export type TopicPartition = { topic: Topic; partition: number }
+export type Position = TopicPartition & { offset: bigint }
+
+/** A partition is asked to pause once this many of its records wait, and to go on below half of it. */
+const MAX_WAITING_PER_PARTITION = 2_000
+/** Longest wait of an idle fetch; also what a seek or a resume may be late by. */
+const FETCH_WAIT_MS = 100
+const FIRST_RETRY_MS = 100
+const LAST_RETRY_MS = 5_000
+/** The group's offsets are only a hint for people and for lag monitors, so they are written seconds behind. */
+const HINT_INTERVAL_MS = 5_000
+
+export type Consumer = {
+  assigned: () => TopicPartition[]
+  /** How many records have come and wait to be handled. */
+  waiting: () => number
+  /** Reads a partition again from this offset; what has come of it and is not handled yet is dropped. */
+  seek: (position: Position) => void
+  /** Rejects with the reason while it is not consuming: not yet assigned, or handling fails. */
+  check: () => void
+  stop: () => Promise<void>
+}
+
+export type ConsumerOptions = {
+  client: KafkaClient
+  logger: Logger
+  groupId: string
+  topics: Topic[]
+  /** Where to read on, asked at each assignment: from the caller's own database, or the topics' end. */
+  positions: (assigned: TopicPartition[], ends: Position[]) => Promise<Position[]>
+  /**
+   * Handles what has come over all partitions, each partition's records in order; never called twice at once. The
+   * caller stores the offsets in its own transaction. When it rejects, the same records come again after a pause:
+   * order is kept and nothing is skipped. Records may come twice, and from partitions that were lost meanwhile.
+   */
+  handle: (records: IncomingRecord[], consumer: Consumer) => Promise<void>
+  /** Told after each assignment, once the positions are set. */
+  onAssigned?: (assigned: TopicPartition[]) => void
+  maxBatch?: number
+}
+
+const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
+
+/**
+ * The one consumer: fetched records go at once into a queue per partition (kafkajs fetches again only when every
+ * handler of a fetch is done), and while one batch is handled, whatever arrives becomes the next. Batches take from
+ * the partitions in turn, so that a long backlog in one does not starve the rest.
+ */
+export const startConsumer = async (options: ConsumerOptions): Promise<Consumer> => {
+  const { client, logger, groupId, topics, positions, handle } = options
+  const maxBatch = options.maxBatch ?? 500
+  const kafka = client.consumer({
+    groupId,
+    allowAutoTopicCreation: false,
+    sessionTimeout: 10_000,
+    rebalanceTimeout: 10_000,
+    heartbeatInterval: 1_000,
+    maxWaitTimeInMs: FETCH_WAIT_MS,
+    retry: { restartOnFailure: async () => true },
+  })
+  const admin = client.admin()
+  const queues = new Map<string, { of: TopicPartition; records: IncomingRecord[]; paused: boolean }>()
+  const handledTo = new Map<string, Position>()
+  let turn = 0
+  let generation = 0
+  let positioned = false
+  let failure: Error | undefined
+  const stopped = new AbortController()
+  let wake: () => void = () => {}
+
+  const waiting = () => {
+    let count = 0
+    for (const { records } of queues.values()) count += records.length
+    return count
+  }
+
+  const pauseOrResume = (queue: { of: TopicPartition; records: IncomingRecord[]; paused: boolean }) => {
+    const selection = [{ topic: queue.of.topic, partitions: [queue.of.partition] }]
+    if (!queue.paused && queue.records.length >= MAX_WAITING_PER_PARTITION) {
+      queue.paused = true
+      kafka.pause(selection)
+    } else if (queue.paused && queue.records.length < MAX_WAITING_PER_PARTITION / 2) {
+      queue.paused = false
+      kafka.resume(selection)
+    }
+  }
+
+  /** Takes up to `maxBatch` waiting records, an equal share of each partition first. */
+  const takeBatch = (): IncomingRecord[] => {
+    const filled = [...queues.values()].filter(queue => queue.records.length > 0)
+    const batch: IncomingRecord[] = []
+    turn = filled.length > 0 ? (turn + 1) % filled.length : 0
+    const inTurn = [...filled.slice(turn), ...filled.slice(0, turn)]
+    for (const [index, queue] of inTurn.entries()) {
+      const share = Math.ceil((maxBatch - batch.length) / (inTurn.length - index))
+      batch.push(...queue.records.splice(0, share))
+      pauseOrResume(queue)
+    }
+    return batch
+  }
+
+  const consumer: Consumer = {
+    assigned: () => [...queues.values()].map(queue => queue.of),
+    waiting,
+    seek: ({ topic, partition, offset }) => {
+      const queue = queues.get(idOf({ topic, partition }))
+      if (!queue) return
+      queue.records = []
+      pauseOrResume(queue)
+      kafka.seek({ topic, partition, offset: offset.toString() })
+    },
+    check: () => {
+      if (!positioned) throw new Error('not positioned on its partitions yet')
+      if (failure) throw failure
+    },
+    stop: async () => {
+      stopped.abort()
+      wake()
+      await working
+      clearInterval(hints)
+      await kafka.disconnect()
+      await admin.disconnect()
+    },
+  }
+
+  kafka.on(kafka.events.GROUP_JOIN, ({ payload }) => {
+    const mine = ++generation
+    positioned = false
+    queues.clear()
+    handledTo.clear()
+    const assigned = Object.entries(payload.memberAssignment).flatMap(([topic, partitions]) =>
+      partitions.map(partition => ({ topic: topic as Topic, partition })),
+    )
+    for (const of of assigned) queues.set(idOf(of), { of, records: [], paused: false })
+    // A partition that was paused in an earlier generation may come back.
+    kafka.resume(assigned.map(({ topic, partition }) => ({ topic, partitions: [partition] })))
+    void (async () => {
+      for (
+        let retryMs = FIRST_RETRY_MS;
+        mine === generation && !stopped.signal.aborted;
+        retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
+      ) {
+        try {
+          const ends = await topicEnds(assigned)
+          const from = await positions(assigned, ends)
+          if (mine !== generation) return
+          for (const position of from) consumer.seek(position)
+          positioned = true
+          options.onAssigned?.(assigned)
+          return
+        } catch (error) {
+          logger.warn({ err: error, groupId }, 'could not position on the assigned partitions; trying again')
+          await pause(retryMs)
+        }
+      }
+    })()
+  })
+
+  const topicEnds = async (assigned: TopicPartition[]): Promise<Position[]> => {
+    const ends: Position[] = []
+    for (const topic of new Set(assigned.map(({ topic }) => topic))) {
+      for (const { partition, high } of await admin.fetchTopicOffsets(topic)) {
+        if (queues.has(idOf({ topic, partition }))) ends.push({ topic, partition, offset: BigInt(high) })
+      }
+    }
+    return ends
+  }
+
+  const work = async () => {
+    while (!stopped.signal.aborted) {
+      const batch = takeBatch()
+      if (batch.length === 0) {
+        await new Promise<void>(resolve => {
+          wake = resolve
+          if (stopped.signal.aborted || waiting() > 0) resolve()
+        })
+        continue
+      }
+      for (
+        let retryMs = FIRST_RETRY_MS;
+        !stopped.signal.aborted;
+        retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
+      ) {
+        try {
+          await handle(batch, consumer)
+          failure = undefined
+          for (const { topic, partition, offset } of batch) {
+            const id = idOf({ topic, partition })
+            if (queues.has(id)) handledTo.set(id, { topic, partition, offset: offset + 1n })
+          }
+          break
+        } catch (error) {
+          failure = error instanceof Error ? error : new Error(String(error))
+          logger.error(
+            { err: error, groupId, records: batch.length, retryMs },
+            'handling failed; holding and trying again',
+          )
+          await pause(retryMs)
+        }
+      }
+    }
+  }
+
+  const pause = (ms: number) => sleep(ms, undefined, { signal: stopped.signal }).catch(() => {})
+
+  await admin.connect()
+  await kafka.connect()
+  await kafka.subscribe({ topics, fromBeginning: true })
+  await kafka.run({
+    autoCommit: false,
+    partitionsConsumedConcurrently: topics.reduce((sum, topic) => sum + TOPICS[topic].partitions, 0),
+    eachBatch: async ({ batch, isStale }) => {
+      const of = { topic: batch.topic as Topic, partition: batch.partition }
+      const queue = queues.get(idOf(of))
+      if (!queue || isStale()) return
+      for (const message of batch.messages) {
+        queue.records.push({
+          ...of,
+          offset: BigInt(message.offset),
+          timestamp: Number(message.timestamp),
+          key: message.key,
+          value: message.value,
+          headers: Object.entries(message.headers ?? {}).flatMap(([name, value]) =>
+            (Array.isArray(value) ? value : [value]).map((one): [string, Buffer] => [
+              name,
+              Buffer.from(one ?? ''),
+            ]),
+          ),
+        })
+      }
+      pauseOrResume(queue)
+      wake()
+    },
+  })
+  const working = work()
+  const hints = setInterval(() => {
+    const offsets = [...handledTo.values()].map(position => ({
+      ...position,
+      offset: position.offset.toString(),
+    }))
+    handledTo.clear()
+    if (offsets.length > 0)
+      kafka.commitOffsets(offsets).catch(error => logger.debug({ err: error }, 'hint not written'))
+  }, HINT_INTERVAL_MS)
+  return consumer
+}

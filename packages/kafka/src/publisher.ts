@@ -1,0 +1,95 @@
+import type { KafkaClient } from './client.ts'
+import type { OutgoingRecord } from './record.ts'
+
+/** Largest batch: beyond a few hundred records the request's size costs more than the next request would. */
+const MAX_BATCH = 500
+const ALL_REPLICAS = -1
+
+/** So much waits already that waiting longer would only hide that Kafka is away or too slow. */
+export class PublisherFull extends Error {
+  override name = 'PublisherFull'
+}
+
+export type Publisher = {
+  /** Resolves once all replicas have the record; rejects where that is not known (it may be there nonetheless). */
+  publish: (record: OutgoingRecord) => Promise<void>
+  /** The same for several records, in order and in one go where they fit. */
+  publishAll: (records: OutgoingRecord[]) => Promise<void>
+  /** Sends what waits, then disconnects. */
+  stop: () => Promise<void>
+}
+
+type Waiting = { record: OutgoingRecord; resolve: () => void; reject: (error: unknown) => void }
+
+/**
+ * The one batching publisher: kafkajs makes each call a request of its own, so one send is in flight and whatever
+ * arrives meanwhile is the next batch. That keeps the order of calls, and costs nothing when idle.
+ */
+export const createPublisher = async (
+  client: KafkaClient,
+  options: { maxWaiting?: number } = {},
+): Promise<Publisher> => {
+  const maxWaiting = options.maxWaiting ?? 20_000
+  const producer = client.producer({
+    allowAutoTopicCreation: false,
+    retry: { retries: 5, maxRetryTime: 1_000 },
+  })
+  await producer.connect()
+  const waiting: Waiting[] = []
+  let sending: Promise<void> | undefined
+  let stopped = false
+
+  const sendWaiting = async () => {
+    while (waiting.length > 0) {
+      const batch = waiting.splice(0, MAX_BATCH)
+      const byTopic = new Map<
+        string,
+        Array<{ partition?: number; key: string; value: Buffer; headers: Record<string, string> }>
+      >()
+      for (const { record } of batch) {
+        const { topic, ...message } = record
+        const messages = byTopic.get(topic)
+        if (messages) messages.push(message)
+        else byTopic.set(topic, [message])
+      }
+      try {
+        await producer.sendBatch({
+          acks: ALL_REPLICAS,
+          topicMessages: [...byTopic].map(([topic, messages]) => ({ topic, messages })),
+        })
+        for (const { resolve } of batch) resolve()
+      } catch (error) {
+        for (const { reject } of batch) reject(error)
+      }
+    }
+    sending = undefined
+  }
+
+  const enqueue = (records: OutgoingRecord[]): Array<Promise<void>> => {
+    if (stopped) throw new PublisherFull('the publisher is stopping')
+    if (waiting.length + records.length > maxWaiting)
+      throw new PublisherFull(`${waiting.length} records wait already`)
+    const acknowledged = records.map(
+      record => new Promise<void>((resolve, reject) => waiting.push({ record, resolve, reject })),
+    )
+    // Begin in a microtask of its own, so that all records of one tick share the first batch.
+    sending ??= Promise.resolve().then(sendWaiting)
+    return acknowledged
+  }
+
+  return {
+    publish: async record => {
+      await enqueue([record])[0]
+    },
+    publishAll: async records => {
+      const results = await Promise.allSettled(enqueue(records))
+      const failed = results.find(result => result.status === 'rejected')
+      if (failed) throw failed.reason
+    },
+    stop: async () => {
+      stopped = true
+      await sending
+      await producer.disconnect()
+    },
+  }
+}

@@ -1,0 +1,53 @@
+// Creates the topics and registers the schemas: `node packages/kafka/src/set-up.ts`. May run any number of times.
+import { RECORD_NAMES } from '@pennywire/contracts/schemas.ts'
+import { TOPICS } from '@pennywire/contracts/topics.ts'
+import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { z } from 'zod'
+import { createKafkaClient } from './client.ts'
+import { connectRegistry } from './codec.ts'
+
+const config = loadConfig(
+  {
+    KAFKA_BROKERS: serviceSettings.KAFKA_BROKERS,
+    REGISTRY_URL: serviceSettings.REGISTRY_URL,
+    REPLICATION_FACTOR: z.coerce.number().int().min(1).max(9).default(1),
+  },
+  process.env,
+)
+const logger = createLogger('set-up', { level: 'warn', instance: 'set-up' })
+
+const createTopics = async () => {
+  const admin = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: 'set-up', logger }).admin()
+  await admin.connect()
+  await admin.createTopics({
+    waitForLeaders: true,
+    topics: Object.entries(TOPICS).map(([topic, { partitions, retentionMs }]) => ({
+      topic,
+      numPartitions: partitions,
+      replicationFactor: config.REPLICATION_FACTOR,
+      configEntries: [
+        { name: 'retention.ms', value: String(retentionMs) },
+        { name: 'cleanup.policy', value: 'delete' },
+      ],
+    })),
+  })
+  const { topics } = await admin.fetchTopicMetadata({ topics: Object.keys(TOPICS) })
+  await admin.disconnect()
+  for (const { name, partitions } of topics) {
+    const wanted = TOPICS[name as keyof typeof TOPICS].partitions
+    if (partitions.length !== wanted) {
+      throw new Error(
+        `topic ${name} has ${partitions.length} partitions, not ${wanted}; changing that is a drained migration`,
+      )
+    }
+  }
+}
+
+const registerSchemas = async () => {
+  const registry = connectRegistry(config.REGISTRY_URL)
+  // One after the other: a registry on a small machine takes parallel first registrations badly.
+  for (const name of RECORD_NAMES) await registry.register(name)
+}
+
+await Promise.all([createTopics(), registerSchemas()])

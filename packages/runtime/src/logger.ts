@@ -1,0 +1,25 @@
+import { type Logger, pino } from 'pino'
+
+export type { Logger } from 'pino'
+
+/** Members that are never written, wherever they turn up in a logged object (two levels deep). */
+const SECRETS = [
+  'pin',
+  'password',
+  'token',
+  'secret',
+  'accessToken',
+  'refreshToken',
+  'stepUpToken',
+  'authorization',
+]
+
+/** A service's logger: JSON lines on stdout, each with the service and instance; secrets are cut out by name. */
+export const createLogger = (service: string, options: { level: string; instance: string }): Logger =>
+  pino({
+    level: options.level,
+    base: { service, instance: options.instance },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: label => ({ level: label }) },
+    redact: { paths: SECRETS.flatMap(name => [name, `*.${name}`, `*.*.${name}`]), censor: '[redacted]' },
+  })

@@ -1,0 +1,25 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, register } from 'prom-client'
+
+/** Metrics in Prometheus' text form, one registry per process; names begin with `pennywire_`. */
+collectDefaultMetrics()
+
+export const counter = <Label extends string>(name: string, help: string, labelNames: Label[] = []) =>
+  new Counter({ name: `pennywire_${name}`, help, labelNames })
+
+export const gauge = <Label extends string>(name: string, help: string, labelNames: Label[] = []) =>
+  new Gauge({ name: `pennywire_${name}`, help, labelNames })
+
+/** A histogram of seconds, from half a millisecond to ten seconds. */
+export const secondsHistogram = <Label extends string>(
+  name: string,
+  help: string,
+  labelNames: Label[] = [],
+) =>
+  new Histogram({
+    name: `pennywire_${name}`,
+    help,
+    labelNames,
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+  })
+
+export const metricsText = (): Promise<string> => register.metrics()

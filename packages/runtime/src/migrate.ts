@@ -1,0 +1,38 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import postgres from 'postgres'
+
+/**
+ * Brings one schema up to date: runs the folder's numbered `.sql` files that have not run yet, in order, each in a
+ * transaction of its own together with its row in `<schema>.migrations`. Forward only; a file that has run is never
+ * edited. Two at once are safe: the second waits for the first's lock and then finds nothing to do.
+ */
+export const migrate = async (options: {
+  url: string
+  schema: string
+  directory: URL
+}): Promise<string[]> => {
+  const sql = postgres(options.url, { max: 1, onnotice: () => {} })
+  const ran: string[] = []
+  try {
+    await sql`create schema if not exists ${sql(options.schema)}`
+    await sql`create table if not exists ${sql(options.schema)}.migrations (
+      file text primary key, ran_at timestamptz not null default now())`
+    const files = readdirSync(options.directory)
+      .filter(file => /^\d{4}-.*\.sql$/.test(file))
+      .sort()
+    for (const file of files) {
+      const text = readFileSync(new URL(file, options.directory), 'utf8')
+      await sql.begin(async tx => {
+        await tx`lock table ${tx(options.schema)}.migrations in exclusive mode`
+        const [done] = await tx`select 1 from ${tx(options.schema)}.migrations where file = ${file}`
+        if (done) return
+        await tx.unsafe(text)
+        await tx`insert into ${tx(options.schema)}.migrations (file) values (${file})`
+        ran.push(file)
+      })
+    }
+    return ran
+  } finally {
+    await sql.end()
+  }
+}
