@@ -22,7 +22,12 @@ export type Consumer = {
   waiting: () => number
   /** Reads a partition again from this offset; what has come of it and is not handled yet is dropped. */
   seek: (position: Position) => void
-  /** Rejects with the reason while it is not consuming: not yet assigned, or handling fails. */
+  /**
+   * Stops one partition until the process starts again: what has come of it is dropped, nothing more is fetched, and
+   * `check` names it. For a topic that is not the one remembered, or records that fail one after the other.
+   */
+  halt: (of: TopicPartition, reason: string) => void
+  /** Throws the reason while it is not consuming: not yet assigned, or handling fails. */
   check: () => void
   stop: () => Promise<void>
 }
@@ -67,6 +72,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
   const admin = client.admin()
   const queues = new Map<string, { of: TopicPartition; records: IncomingRecord[]; paused: boolean }>()
   const handledTo = new Map<string, Position>()
+  const halted = new Map<string, string>()
   let turn = 0
   let generation = 0
   let positioned = false
@@ -115,7 +121,14 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
       pauseOrResume(queue)
       kafka.seek({ topic, partition, offset: offset.toString() })
     },
+    halt: ({ topic, partition }, reason) => {
+      logger.fatal({ topic, partition, reason }, 'partition halted')
+      halted.set(idOf({ topic, partition }), reason)
+      queues.delete(idOf({ topic, partition }))
+      kafka.pause([{ topic, partitions: [partition] }])
+    },
     check: () => {
+      for (const [partition, reason] of halted) throw new Error(`${partition} is halted: ${reason}`)
       if (!positioned) throw new Error('not positioned on its partitions yet')
       if (failure) throw failure
     },
@@ -137,9 +150,11 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
     const assigned = Object.entries(payload.memberAssignment).flatMap(([topic, partitions]) =>
       partitions.map(partition => ({ topic: topic as Topic, partition })),
     )
-    for (const of of assigned) queues.set(idOf(of), { of, records: [], paused: false })
-    // A partition that was paused in an earlier generation may come back.
-    kafka.resume(assigned.map(({ topic, partition }) => ({ topic, partitions: [partition] })))
+    for (const of of assigned.filter(of => !halted.has(idOf(of)))) {
+      queues.set(idOf(of), { of, records: [], paused: false })
+      // A partition that was paused in an earlier generation may come back.
+      kafka.resume([{ topic: of.topic, partitions: [of.partition] }])
+    }
     void (async () => {
       for (
         let retryMs = FIRST_RETRY_MS;
