@@ -1,0 +1,46 @@
+import { mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { type ManagedProcess, startProcess } from '../managed-process.ts'
+import { findJava, javaFlags } from './java.ts'
+import { fetchArtifact } from './maven.ts'
+import type { ServerContext } from './server-context.ts'
+
+/** Where Apicurio speaks the Confluent registry's protocol. */
+export const REGISTRY_PATH = '/apis/ccompat/v7'
+
+/** Apicurio Registry with its schemas in a file, so that ids stay the same; ready when it lists subjects. */
+export const startRegistry = async (context: ServerContext, port: number): Promise<ManagedProcess> => {
+  const { dataDir, guard, logFile, report } = context
+  const [java, home] = await Promise.all([
+    findJava(),
+    fetchArtifact('registry', { ...context, logFile: logFile('maven') }),
+  ])
+  report('Schema registry: starting ...')
+  const jar = readdirSync(home).find(file => file.endsWith('-runner.jar'))
+  if (!jar) throw new Error(`Schema registry: ${home} holds no runner; remove that folder and start again.`)
+  const data = join(dataDir, 'registry')
+  mkdirSync(data, { recursive: true })
+  return startProcess(guard, {
+    name: 'Schema registry',
+    file: java,
+    args: [...javaFlags(256), '-jar', join(home, jar)],
+    cwd: data,
+    env: {
+      ...process.env,
+      QUARKUS_HTTP_HOST: '127.0.0.1',
+      QUARKUS_HTTP_PORT: String(port),
+      QUARKUS_LOG_LEVEL: 'WARN',
+      // Written at once: records carry ids, and an id that a crash forgot could be given to another schema.
+      QUARKUS_DATASOURCE_JDBC_URL: 'jdbc:h2:file:./schemas;WRITE_DELAY=0',
+    },
+    logFile: logFile('registry'),
+    order: context.order,
+    isReady: async () =>
+      (
+        await fetch(`http://127.0.0.1:${port}${REGISTRY_PATH}/subjects`, {
+          signal: AbortSignal.timeout(5_000),
+        })
+      ).ok,
+    readyWithinMs: 120_000,
+  })
+}

@@ -1,0 +1,80 @@
+// The guard outlives the process that started it, by a few seconds: when that one dies, in whatever way, the
+// pipe to its standard input ends, and the guard stops every process group it was told of, in order. The
+// orderly stop goes the same way, so there is one way to stop and it is used every day.
+//
+// In:  {"add":{"group":1,"name":"kafka","order":5,"signal":"SIGTERM"}}  {"gone":1}  {"stop":true}  {"kill":true}
+// Out: "locked" or "busy" once, then lines for people.
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { lockDataFolder } from './data-lock.ts'
+
+type Group = { group: number; name: string; order: number; signal: NodeJS.Signals }
+type Message = { add?: Group; gone?: number; stop?: true; kill?: true }
+
+const GRACE_MS = 10_000
+const groups = new Map<number, Group>()
+let stopping = false
+
+const say = (line: string) => process.stdout.write(`${line}\n`)
+
+const dataDir = process.argv[2]
+if (!dataDir) throw new Error('usage: node guard.ts DATA_FOLDER')
+const unlock = lockDataFolder(dataDir)
+say(unlock ? 'locked' : 'busy')
+if (!unlock) process.exit(0)
+
+const isAlive = ({ group }: Group) => {
+  try {
+    return groups.has(group) && process.kill(-group, 0)
+  } catch {
+    return false
+  }
+}
+
+const send = ({ group }: Group, signal: NodeJS.Signals) => {
+  try {
+    process.kill(-group, signal)
+  } catch {
+    // It is gone already.
+  }
+}
+
+const stopGroups = async (members: Group[]) => {
+  const alive = members.filter(isAlive)
+  if (alive.length === 0) return
+  say(`stopping ${alive.map(group => group.name).join(', ')} ...`)
+  for (const group of alive) send(group, group.signal)
+  const end = Date.now() + GRACE_MS
+  while (alive.some(isAlive) && Date.now() < end) await sleep(20)
+  for (const group of alive.filter(isAlive)) {
+    say(`${group.name} did not stop within ${GRACE_MS / 1000} s and was killed`)
+    send(group, 'SIGKILL')
+  }
+}
+
+const stopAll = async () => {
+  if (stopping) return
+  stopping = true
+  // A group that is added meanwhile, by a parent that is still starting things, is stopped in the next round.
+  while (groups.size > 0) {
+    const order = Math.min(...[...groups.values()].map(group => group.order))
+    const members = [...groups.values()].filter(group => group.order === order)
+    await stopGroups(members)
+    for (const { group } of members) groups.delete(group)
+  }
+  unlock()
+  process.exit(0)
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
+process.stdout.on('error', () => {}) // nobody listens any more; the work goes on
+
+const lines = createInterface({ input: process.stdin })
+lines.on('line', line => {
+  const message = JSON.parse(line) as Message
+  if (message.add) groups.set(message.add.group, message.add)
+  if (message.gone) groups.delete(message.gone)
+  if (message.kill) for (const group of groups.values()) send(group, 'SIGKILL')
+  if (message.stop) stopAll()
+})
+lines.on('close', stopAll)

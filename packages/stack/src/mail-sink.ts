@@ -1,0 +1,74 @@
+// The local stack's mail server: it takes every mail, delivers none, and shows them over HTTP.
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { buffer } from 'node:stream/consumers'
+import { serve } from '@hono/node-server'
+import { Hono } from 'hono'
+import { html } from 'hono/html'
+import PostalMime from 'postal-mime'
+import { SMTPServer } from 'smtp-server'
+
+export type SunkMail = { to: string; subject: string; text: string; html: string }
+
+const KEPT = 1_000
+const MAX_MAIL_BYTES = 10 * 1024 * 1024
+
+const page = (mails: SunkMail[]) => html`<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Mail (${mails.length})</title>
+<style>body { font: 16px/1.5 system-ui; max-width: 50rem; margin: 2rem auto } pre { white-space: pre-wrap }</style>
+<h1>Mail, newest first</h1>
+<p>${mails.length} kept in memory, at most ${KEPT}. As JSON: <a href="/messages">/messages</a></p>
+${mails.map(mail => html`<article><h2>${mail.subject}</h2><p>to ${mail.to}</p><pre>${mail.text || mail.html}</pre></article>`)}
+</html>`
+
+/** Starts the sink on loopback; port 0 is a free one. `stop` closes both servers. */
+export const startMailSink = async (ports: { smtp: number; http: number }) => {
+  const mails: SunkMail[] = []
+
+  const smtp = new SMTPServer({
+    disabledCommands: ['AUTH', 'STARTTLS'],
+    disableReverseLookup: true,
+    size: MAX_MAIL_BYTES,
+    logger: false,
+    onData: (stream, session, done) => {
+      // The recipients are the envelope's: they say who gets it, whatever the headers claim.
+      const to = session.envelope.rcptTo.map(recipient => recipient.address).join(', ')
+      const receive = async () => {
+        const { subject = '', text = '', html = '' } = await PostalMime.parse(await buffer(stream))
+        mails.unshift({ to, subject, text, html })
+        mails.length = Math.min(mails.length, KEPT)
+      }
+      receive().then(() => done(), done)
+    },
+  })
+  smtp.on('error', error => console.error(error.message)) // a client that hangs up is no reason to end
+  const smtpServer = smtp.listen(ports.smtp, '127.0.0.1')
+  await once(smtpServer, 'listening')
+
+  const app = new Hono()
+  app.get('/messages', c => c.json(mails))
+  app.get('/', c =>
+    c.html(page(mails), 200, { 'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'" }),
+  )
+  const http = serve({ fetch: app.fetch, port: ports.http, hostname: '127.0.0.1' })
+  if (!http.listening) await once(http, 'listening')
+
+  return {
+    smtpUrl: `smtp://127.0.0.1:${(smtpServer.address() as AddressInfo).port}`,
+    httpUrl: `http://127.0.0.1:${(http.address() as AddressInfo).port}`,
+    stop: async () => {
+      await new Promise<void>(resolve => smtp.close(resolve))
+      await new Promise(resolve => http.close(resolve))
+    },
+  }
+}
+
+if (import.meta.main) {
+  const sink = await startMailSink({
+    smtp: Number(process.env.SMTP_PORT),
+    http: Number(process.env.HTTP_PORT),
+  })
+  console.log(`taking mail at ${sink.smtpUrl}, showing it at ${sink.httpUrl}`)
+}

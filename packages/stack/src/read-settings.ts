@@ -1,0 +1,47 @@
+import { join, resolve } from 'node:path'
+import { z } from 'zod'
+import { type PortName, portSettings } from './ports.ts'
+
+const root = join(import.meta.dirname, '..', '..', '..')
+
+const port = (usual: number) => z.coerce.number().int().min(1).max(65_535).default(usual)
+
+const Settings = z
+  .object({
+    STACK: z.enum(['embedded', 'docker']).default('embedded'),
+    PENNYWIRE_DATA: z.string().min(1).default('.pennywire'),
+    GATEWAY_PORT: port(8080),
+    MAIL_HTTP_PORT: port(8025),
+    KAFKA_PORT: port(19092),
+    REGISTRY_PORT: port(18081),
+    POSTGRES_PORT: port(15432),
+    REDIS_PORT: port(16379),
+  })
+  .superRefine((settings, context) => {
+    const seen = new Map<number, string>()
+    for (const setting of Object.values(portSettings)) {
+      const other = seen.get(settings[setting])
+      if (other) context.addIssue({ code: 'custom', path: [setting], message: `must differ from ${other}` })
+      seen.set(settings[setting], setting)
+    }
+  })
+
+/** What `npm start` and `npm run reset` take from the environment; throws one line per wrong setting, by name. */
+export const readSettings = (env: NodeJS.ProcessEnv) => {
+  const parsed = Settings.safeParse(env)
+  if (!parsed.success)
+    throw new Error(
+      parsed.error.issues
+        .map(({ path, message }) => `${path[0]?.toString()}=${env[String(path[0])] ?? ''}: ${message}`)
+        .join('\n'),
+    )
+  const { STACK, PENNYWIRE_DATA, ...ports } = parsed.data
+  return {
+    kind: STACK,
+    /** Absolute; a relative one counts from the repository's root. */
+    dataDir: resolve(root, PENNYWIRE_DATA),
+    ports: Object.fromEntries(
+      Object.entries(portSettings).map(([name, setting]) => [name, ports[setting]]),
+    ) as Record<PortName, number>,
+  }
+}

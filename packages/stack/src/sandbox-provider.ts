@@ -1,0 +1,222 @@
+// A payment provider to try things with: it takes deposits and payouts over HTTP, moves no money, and calls
+// back with signed outcomes. What it promised survives a kill: see `readState`.
+import { randomBytes } from 'node:crypto'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { serve } from '@hono/node-server'
+import { Hono } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { z } from 'zod'
+import { findSignatureFault, signBody } from './provider-signature.ts'
+
+const RETRY_FIRST_MS = 500
+const RETRY_MAX_MS = 30_000
+const RETRY_FOR_MS = 24 * 60 * 60 * 1_000
+const CALLBACK_TIMEOUT_MS = 10_000
+
+const isLoopback = (text: string) => {
+  const url = URL.parse(text)
+  return url?.protocol === 'http:' && ['127.0.0.1', 'localhost', '[::1]'].includes(url.hostname)
+}
+
+const PaymentRequest = z.strictObject({
+  id: z.guid(),
+  kind: z.enum(['deposit', 'withdrawal']),
+  amount: z
+    .string()
+    .regex(/^\d{1,16}(\.\d{1,4})?$/)
+    .refine(text => /[1-9]/.test(text), 'must be above zero'),
+  currency: z.string().regex(/^[A-Z]{3}$/),
+  reference: z.string().max(200).optional(),
+  method: z
+    .string()
+    .min(1)
+    .max(500)
+    .refine(
+      text => !/^sandbox:(?!fail$|delay$|silent$)/.test(text),
+      'must be fail, delay or silent after sandbox:',
+    ),
+  callbackUrl: z.string().refine(isLoopback, 'must be an http URL on loopback: this is a sandbox'),
+})
+type PaymentRequest = z.infer<typeof PaymentRequest>
+
+type Outcome = { status: 'succeeded' | 'failed'; failureReason?: string; occurredAt: string }
+type Payment = {
+  request: PaymentRequest
+  providerReference: string
+  acceptedAt: number
+  outcome?: Outcome
+  calledBack?: boolean
+}
+
+// One line of the file: a change to one payment, with the payment's id.
+type Change = { id: string } & Partial<Payment>
+
+/** Payments as the file tells them; a last line that a kill cut short is dropped: nobody was answered for it. */
+const readState = (file: string): Map<string, Payment> => {
+  const payments = new Map<string, Payment>()
+  if (!existsSync(file)) return payments
+  const text = readFileSync(file, 'utf8')
+  const whole = text.slice(0, text.lastIndexOf('\n') + 1)
+  if (whole.length < text.length) truncateSync(file, Buffer.byteLength(whole))
+  for (const line of whole.split('\n').filter(Boolean)) {
+    const { id, ...change } = JSON.parse(line) as Change
+    payments.set(id, { ...payments.get(id), ...change } as Payment)
+  }
+  return payments
+}
+
+// The callback's address is no part of what is paid: a gateway that came back elsewhere may ask again.
+const contentOf = ({ callbackUrl: _, ...content }: PaymentRequest) => JSON.stringify(content)
+
+const stateOf = ({ request, providerReference, outcome }: Payment) => ({
+  id: request.id,
+  kind: request.kind,
+  status: outcome?.status ?? 'pending',
+  amount: request.amount,
+  currency: request.currency,
+  providerReference,
+  ...(outcome?.failureReason && { failureReason: outcome.failureReason }),
+  ...(outcome && { occurredAt: outcome.occurredAt }),
+})
+
+type Options = { secret: string; stateFile: string; delayMs: number }
+
+/**
+ * The provider as an app, with what it owes from before under way again. `stop` ends its timers; what is owed
+ * then stays in the file for the next start.
+ */
+export const createSandboxProvider = ({ secret, stateFile, delayMs }: Options) => {
+  mkdirSync(dirname(stateFile), { recursive: true })
+  const payments = readState(stateFile)
+  const timers = new Set<NodeJS.Timeout>()
+  let stopped = false
+
+  const unixSeconds = () => Math.floor(Date.now() / 1_000)
+
+  const change = (id: string, changed: Partial<Payment>) => {
+    appendFileSync(stateFile, `${JSON.stringify({ id, ...changed })}\n`, { mode: 0o600 })
+    const payment = { ...payments.get(id), ...changed } as Payment
+    payments.set(id, payment)
+    return payment
+  }
+
+  const after = (ms: number, work: () => void) => {
+    if (stopped) return
+    const timer = setTimeout(() => {
+      timers.delete(timer)
+      work()
+    }, ms)
+    timers.add(timer)
+  }
+
+  const callBack = async (id: string, retryMs: number) => {
+    const payment = payments.get(id)!
+    const body = JSON.stringify(stateOf(payment))
+    const taken = await fetch(payment.request.callbackUrl, {
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        'provider-signature': signBody(secret, body, unixSeconds()),
+      },
+      body,
+      redirect: 'manual',
+      signal: AbortSignal.timeout(CALLBACK_TIMEOUT_MS),
+    }).then(
+      async response => {
+        await response.body?.cancel()
+        return response.ok
+      },
+      () => false,
+    )
+    if (stopped) return
+    if (taken) change(id, { calledBack: true })
+    else if (Date.now() - Date.parse(payment.outcome!.occurredAt) < RETRY_FOR_MS)
+      after(retryMs, () => callBack(id, Math.min(retryMs * 2, RETRY_MAX_MS)))
+  }
+
+  const settle = (id: string) => {
+    const failed = payments.get(id)!.request.method === 'sandbox:fail'
+    const occurredAt = new Date().toISOString()
+    const outcome: Outcome = failed
+      ? { status: 'failed', failureReason: 'Declined: sandbox:fail was asked for.', occurredAt }
+      : { status: 'succeeded', occurredAt }
+    change(id, { outcome })
+    callBack(id, RETRY_FIRST_MS)
+  }
+
+  const proceed = ({ request, acceptedAt, outcome, calledBack }: Payment) => {
+    if (calledBack || request.method === 'sandbox:silent') return
+    if (outcome) return after(0, () => callBack(request.id, RETRY_FIRST_MS))
+    const dueAt = acceptedAt + (request.method === 'sandbox:delay' ? delayMs : 0)
+    after(Math.max(0, dueAt - Date.now()), () => settle(request.id))
+  }
+  for (const payment of payments.values()) proceed(payment)
+
+  const app = new Hono()
+  app.use(bodyLimit({ maxSize: 64 * 1024 }))
+  app.use(async (c, next) => {
+    const fault = findSignatureFault(
+      secret,
+      await c.req.text(),
+      c.req.header('provider-signature'),
+      unixSeconds(),
+    )
+    if (fault) return c.json({ code: 'SIGNATURE_INVALID', detail: fault }, 401)
+    return next()
+  })
+
+  app.post('/payments', async c => {
+    const parsed = PaymentRequest.safeParse(await c.req.json().catch(() => undefined))
+    if (!parsed.success)
+      return c.json({ code: 'VALIDATION_ERROR', detail: z.prettifyError(parsed.error) }, 422)
+    const request = parsed.data
+    const earlier = payments.get(request.id)
+    if (earlier && contentOf(earlier.request) !== contentOf(request))
+      return c.json({ code: 'ID_REUSED', detail: 'This id belongs to a payment with other content.' }, 409)
+    if (earlier) {
+      if (earlier.request.callbackUrl !== request.callbackUrl) change(request.id, { request })
+      return c.json(stateOf(payments.get(request.id)!), 202)
+    }
+    const providerReference = `SBX-${randomBytes(8).toString('hex').toUpperCase()}`
+    const payment = change(request.id, { request, providerReference, acceptedAt: Date.now() })
+    proceed(payment)
+    return c.json(stateOf(payment), 202)
+  })
+
+  app.get('/payments/:id', c => {
+    const payment = payments.get(c.req.param('id'))
+    if (!payment) return c.json({ code: 'PAYMENT_NOT_FOUND', detail: 'No payment has this id.' }, 404)
+    return c.json(stateOf(payment))
+  })
+
+  return {
+    app,
+    stop: () => {
+      stopped = true
+      for (const timer of timers) clearTimeout(timer)
+    },
+  }
+}
+
+if (import.meta.main) {
+  const env = z
+    .object({
+      HTTP_PORT: z.coerce.number().int().min(1).max(65_535),
+      PROVIDER_SECRET_FILE: z.string(),
+      PROVIDER_STATE_FILE: z.string(),
+      SANDBOX_DELAY_MS: z.coerce.number().int().min(0).max(3_600_000).default(3_000),
+    })
+    .parse(process.env)
+  const { secret } = z
+    .object({ secret: z.string().min(32) })
+    .parse(JSON.parse(readFileSync(env.PROVIDER_SECRET_FILE, 'utf8')))
+  const { app } = createSandboxProvider({
+    secret,
+    stateFile: env.PROVIDER_STATE_FILE,
+    delayMs: env.SANDBOX_DELAY_MS,
+  })
+  serve({ fetch: app.fetch, port: env.HTTP_PORT, hostname: '127.0.0.1' }, () =>
+    console.log(`taking payments at http://127.0.0.1:${env.HTTP_PORT}`),
+  )
+}

@@ -1,0 +1,210 @@
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Guard, startGuard } from './connect-guard.ts'
+import { loadPasswords, SUPERUSER } from './database-passwords.ts'
+import { startKafka } from './embedded/kafka.ts'
+import { startPostgres } from './embedded/postgres.ts'
+import { startRedis } from './embedded/redis.ts'
+import { REGISTRY_PATH, startRegistry } from './embedded/registry.ts'
+import type { ServerContext } from './embedded/server-context.ts'
+import { keysFolder, makeKeys } from './keys.ts'
+import { type ManagedProcess, startProcess } from './managed-process.ts'
+import { assertPortsFree, findFreePort, type Ports } from './ports.ts'
+
+export type Server = 'kafka' | 'registry' | 'postgres' | 'redis' | 'mail' | 'provider'
+
+export type StackOptions = {
+  dataDir: string
+  kind?: 'embedded' | 'docker'
+  /** Absent ones are free ports. The gateway's is only checked and kept here, so that a clash shows at once. */
+  ports?: Ports
+  /** One line of progress at a time; silent without it. */
+  report?: (line: string) => void
+  /** For a caller that must be able to stop a stack which is still starting. */
+  guard?: Guard
+}
+
+export type ServiceSpec = {
+  name: string
+  /** Absolute path of the TypeScript file to run. */
+  script: string
+  /** The whole environment. */
+  env: NodeJS.ProcessEnv
+  /** Where it answers `GET /readyz`. */
+  port: number
+  /** Lower ones stop first; all of them before the servers. */
+  order: number
+}
+
+export type Stack = {
+  dataDir: string
+  ports: Ports
+  kafkaBrokers: string
+  /** With the path of the Confluent-compatible API. */
+  registryUrl: string
+  redisUrl: string
+  postgres: { host: string; port: number; superuserUrl: string }
+  mail: { smtpUrl: string; httpUrl: string }
+  providerUrl: string
+  guard: Guard
+  process(name: Server): ManagedProcess
+  /** Servers and services, as far as they were started. */
+  processes(): ManagedProcess[]
+  logFile(name: string): string
+  /** Starts a Node process of the system and resolves when its `/readyz` answers 200. */
+  spawnService(spec: ServiceSpec): Promise<ManagedProcess>
+  /** Stops services and servers in order; resolves when nothing is left. */
+  stop(): Promise<void>
+}
+
+const AFTER_SERVICES = 100
+const SERVICE_READY_MS = 90_000
+
+const answersOk = (url: string) => async () => (await fetch(url, { signal: AbortSignal.timeout(5_000) })).ok
+
+/**
+ * Starts the servers that the system needs, all on loopback and all at once, and resolves when each of them
+ * answers. When one fails, everything is stopped and the reason thrown.
+ */
+export const startStack = async (options: StackOptions): Promise<Stack> => {
+  if (options.kind === 'docker')
+    throw new Error(
+      'STACK=docker is not there yet: it comes with the production work. Leave STACK unset for the embedded stack.',
+    )
+  const { dataDir, ports = {}, report = () => {} } = options
+  const guard = options.guard ?? (await startGuard(dataDir, report))
+  try {
+    await assertPortsFree(ports)
+    await makeKeys(dataDir)
+    return await startServers(dataDir, ports, guard, report)
+  } catch (error) {
+    await guard.stop()
+    throw error
+  }
+}
+
+const startServers = async (
+  dataDir: string,
+  ports: Ports,
+  guard: Guard,
+  report: (line: string) => void,
+): Promise<Stack> => {
+  const logs = join(dataDir, 'logs')
+  if (existsSync(logs)) {
+    // One run's logs each: they neither grow without end nor vanish before they can be read.
+    rmSync(`${logs}-previous`, { recursive: true, force: true })
+    renameSync(logs, `${logs}-previous`)
+  }
+  mkdirSync(logs)
+  const logFile = (name: string) => join(logs, `${name}.log`)
+
+  const kafkaPort = ports.kafka ?? (await findFreePort())
+  const registryPort = ports.registry ?? (await findFreePort())
+  const postgresPort = ports.postgres ?? (await findFreePort())
+  const redisPort = ports.redis ?? (await findFreePort())
+  const mailHttpPort = ports.mailHttp ?? (await findFreePort())
+  const mailSmtpPort = await findFreePort()
+  const providerPort = await findFreePort()
+  const mail = { smtpUrl: `smtp://127.0.0.1:${mailSmtpPort}`, httpUrl: `http://127.0.0.1:${mailHttpPort}` }
+  const providerUrl = `http://127.0.0.1:${providerPort}`
+
+  const started: ManagedProcess[] = []
+  const servers: ServerContext = { dataDir, guard, order: AFTER_SERVICES + 1, logFile, report }
+
+  const track = async (title: string, starting: Promise<ManagedProcess>) => {
+    const from = performance.now()
+    const server = await starting
+    started.push(server)
+    report(`${title}: ready after ${((performance.now() - from) / 1_000).toFixed(1)} s`)
+    return server
+  }
+
+  const startOwn = (
+    name: string,
+    script: string,
+    env: Record<string, string>,
+    isReady: () => Promise<boolean>,
+  ) =>
+    startProcess(guard, {
+      name,
+      file: process.execPath,
+      args: [join(import.meta.dirname, script)],
+      env: { ...process.env, ...env },
+      logFile: logFile(script.replace('.ts', '')),
+      order: AFTER_SERVICES,
+      isReady,
+      readyWithinMs: 30_000,
+    })
+
+  const startMail = () =>
+    startOwn(
+      'Mail sink',
+      'mail-sink.ts',
+      { SMTP_PORT: String(mailSmtpPort), HTTP_PORT: String(mailHttpPort) },
+      answersOk(`${mail.httpUrl}/messages`),
+    )
+
+  const startProvider = () =>
+    startOwn(
+      'Payment provider',
+      'sandbox-provider.ts',
+      {
+        HTTP_PORT: String(providerPort),
+        PROVIDER_SECRET_FILE: join(keysFolder(dataDir), 'provider-secret.json'),
+        PROVIDER_STATE_FILE: join(dataDir, 'provider', 'payments.jsonl'),
+      },
+      // Unsigned, so it refuses: which shows that it works.
+      async () => (await fetch(`${providerUrl}/payments/none`)).status === 401,
+    )
+
+  const [kafka, registry, postgres, redis, mailSink, provider] = await Promise.all([
+    track('Kafka', startKafka(servers, kafkaPort)),
+    track('Schema registry', startRegistry(servers, registryPort)),
+    track('Postgres', startPostgres(servers, postgresPort)),
+    track('Redis', startRedis(servers, redisPort)),
+    track('Mail sink', startMail()),
+    track('Payment provider', startProvider()),
+  ])
+  const byName: Record<Server, ManagedProcess> = {
+    kafka,
+    registry,
+    postgres,
+    redis,
+    mail: mailSink,
+    provider,
+  }
+
+  return {
+    dataDir,
+    ports,
+    kafkaBrokers: `127.0.0.1:${kafkaPort}`,
+    registryUrl: `http://127.0.0.1:${registryPort}${REGISTRY_PATH}`,
+    redisUrl: `redis://127.0.0.1:${redisPort}`,
+    postgres: {
+      host: '127.0.0.1',
+      port: postgresPort,
+      superuserUrl: `postgres://${SUPERUSER}:${loadPasswords(dataDir)[SUPERUSER]}@127.0.0.1:${postgresPort}/postgres`,
+    },
+    mail,
+    providerUrl,
+    guard,
+    process: name => byName[name],
+    processes: () => [...started],
+    logFile,
+    spawnService: async ({ name, script, env, port, order }) => {
+      const service = await startProcess(guard, {
+        name,
+        file: process.execPath,
+        args: [script],
+        env,
+        logFile: logFile(name),
+        order,
+        isReady: answersOk(`http://127.0.0.1:${port}/readyz`),
+        readyWithinMs: SERVICE_READY_MS,
+      })
+      started.push(service)
+      return service
+    },
+    stop: () => guard.stop(),
+  }
+}

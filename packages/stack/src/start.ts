@@ -1,0 +1,84 @@
+// `npm start`: the whole system on this machine, until Ctrl-C.
+import { join, relative } from 'node:path'
+import { type Guard, startGuard } from './connect-guard.ts'
+import { OWNER, passwordFile } from './database-passwords.ts'
+import { describeExit, lastLines } from './managed-process.ts'
+import { DATABASE } from './provision.ts'
+import { readSettings } from './read-settings.ts'
+import { startStack } from './stack.ts'
+import { type System, services, startSystem } from './system.ts'
+
+let guard: Guard | undefined
+let stopping = false
+
+const print = (line: string) => console.log(line)
+process.stdout.on('error', () => {}) // the terminal is gone; the stop goes on
+
+const end = async (code: number) => {
+  stopping = true
+  await guard?.stop()
+  process.exit(code)
+}
+
+const onSignal = (signal: NodeJS.Signals) => {
+  if (stopping) {
+    print(`${signal} again: killing what is left`)
+    guard?.kill()
+    return
+  }
+  print(`${signal}: stopping everything in order (again to kill) ...`)
+  const code = signal === 'SIGINT' ? 130 : 143
+  end(code)
+}
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
+
+const fail = async (error: unknown) => {
+  if (stopping) return // what is being stopped fails, as it should
+  console.error(error instanceof Error ? error.message : error)
+  await end(1)
+}
+
+const shortPath = (path: string) => {
+  const fromHere = relative(process.cwd(), path)
+  return fromHere.startsWith('..') ? path : fromHere
+}
+
+const summaryOf = ({ stack, dataDir, gatewayUrl, serviceUrl }: System) => {
+  const psql = `PGPASSFILE=${shortPath(passwordFile(dataDir))} psql -h ${stack.postgres.host} -p ${stack.postgres.port} -U ${OWNER} ${DATABASE}`
+  const rows = [
+    ['API', gatewayUrl],
+    ['API docs', `${gatewayUrl}/docs`],
+    ['Mail', stack.mail.httpUrl],
+    ['Kafka', stack.kafkaBrokers],
+    ['Schema registry', stack.registryUrl],
+    ['Redis', stack.redisUrl],
+    ['Postgres', psql],
+    ['Payment provider', stack.providerUrl],
+    ...services.filter(name => name !== 'gateway').map(name => [name, serviceUrl(name)]),
+    ['Data and logs', `${shortPath(dataDir)}, ${shortPath(join(dataDir, 'logs'))}`],
+  ]
+  return rows.map(([name, where]) => `  ${name?.padEnd(18)}${where}`).join('\n')
+}
+
+const watch = ({ stack }: System) => {
+  for (const child of stack.processes())
+    child.exited.then(exit =>
+      fail(
+        new Error(
+          `${child.name} ended ${describeExit(exit)}, which nobody asked for. The last lines of ${child.logFile}:\n${lastLines(child.logFile)}\nStopping everything.`,
+        ),
+      ),
+    )
+}
+
+try {
+  const { kind, dataDir, ports } = readSettings(process.env)
+  guard = await startGuard(dataDir, print)
+  const stack = await startStack({ kind, dataDir, ports, guard, report: print })
+  const system = await startSystem(stack, { report: print })
+  watch(system)
+  print(`\nPennywire runs. Ctrl-C stops it; \`npm run reset\` clears its data.\n${summaryOf(system)}\n`)
+  print(`ready ${system.gatewayUrl}`)
+} catch (error) {
+  await fail(error)
+}

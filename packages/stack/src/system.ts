@@ -1,0 +1,174 @@
+import { join } from 'node:path'
+import { loadPasswords, OWNER, type Role } from './database-passwords.ts'
+import { keysFolder } from './keys.ts'
+import { type ManagedProcess, runToEnd } from './managed-process.ts'
+import { findFreePort } from './ports.ts'
+import { DATABASE, provision } from './provision.ts'
+import type { Stack } from './stack.ts'
+
+/** In the order in which they stop: what takes work in first, what only listens last. */
+export const services = ['gateway', 'ledger', 'notifier', 'audit'] as const
+export type Service = (typeof services)[number]
+
+type Env = Record<string, string>
+
+export type SystemOptions = {
+  /** Settings for every service, and for one; they win over this process's own environment. */
+  env?: Partial<Record<Service | 'all', Env>>
+  report?: (line: string) => void
+}
+
+export type System = {
+  stack: Stack
+  dataDir: string
+  gatewayUrl: string
+  serviceUrl(service: Service): string
+  /** A service's whole environment, for a test that starts something itself. */
+  env(service: Service): NodeJS.ProcessEnv
+  service(service: Service): ManagedProcess
+  /** A further instance of a service on a free port, with the given settings over the usual ones. */
+  startInstance(service: Service, overrides?: Env): Promise<{ process: ManagedProcess; url: string }>
+  superuserUrl: string
+  databaseUrl(role: Role): string
+  logFile(name: string): string
+  /** Stops the services in order, then the servers. */
+  stop(): Promise<void>
+}
+
+const root = join(import.meta.dirname, '..', '..', '..')
+
+/**
+ * Brings the whole system up on running servers: database and roles, migrations, topics, schemas, then the four
+ * services at once. Resolves when all are ready; when anything fails, everything is stopped and the reason thrown.
+ */
+export const startSystem = async (stack: Stack, options: SystemOptions = {}): Promise<System> => {
+  try {
+    return await startServices(stack, options)
+  } catch (error) {
+    await stack.stop()
+    throw error
+  }
+}
+
+const startServices = async (
+  stack: Stack,
+  { env = {}, report = () => {} }: SystemOptions,
+): Promise<System> => {
+  const { dataDir, guard, logFile } = stack
+  const passwords = loadPasswords(dataDir)
+  const databaseUrl = (role: Role) =>
+    `postgres://${role}:${passwords[role]}@${stack.postgres.host}:${stack.postgres.port}/${DATABASE}`
+  const runScript = (name: string, script: string, scriptEnv: Env) =>
+    runToEnd(guard, {
+      name,
+      file: process.execPath,
+      args: [join(root, script)],
+      env: { ...process.env, ...scriptEnv },
+      logFile: logFile('set-up'),
+      order: 0,
+    })
+
+  const migrate = async () => {
+    await provision(stack.postgres.superuserUrl, dataDir)
+    // One after the other: grants on the database by two at once would fail on each other's rows.
+    for (const service of ['ledger', 'gateway', 'notifier', 'audit'] as const) {
+      const migrateEnv = { MIGRATE_DATABASE_URL: databaseUrl(OWNER) }
+      await runScript(`migrations of ${service}`, `services/${service}/src/migrate.ts`, migrateEnv)
+    }
+  }
+  const setUpKafka = () =>
+    runScript('topics and schemas', 'packages/kafka/src/set-up.ts', {
+      KAFKA_BROKERS: stack.kafkaBrokers,
+      REGISTRY_URL: stack.registryUrl,
+    })
+  report('Database, topics and schemas: setting up ...')
+  await Promise.all([migrate(), setUpKafka()])
+
+  const ports: Record<Service, number> = {
+    gateway: stack.ports.gateway ?? (await findFreePort()),
+    ledger: await findFreePort(),
+    notifier: await findFreePort(),
+    audit: await findFreePort(),
+  }
+  const urlAt = (port: number) => `http://127.0.0.1:${port}`
+  const key = (file: string) => join(keysFolder(dataDir), file)
+  const publicUrl = urlAt(ports.gateway)
+
+  const ownEnv: Record<Service, Env> = {
+    gateway: {
+      LEDGER_READ_URL: databaseUrl('ledger_reader'),
+      NOTIFIER_READ_URL: databaseUrl('notifier_reader'),
+      REDIS_URL: stack.redisUrl,
+      JWT_KEY_FILE: key('jwt.json'),
+      PIN_PEPPER_FILE: key('pin-pepper.json'),
+      PERSON_KEK_FILE: key('person-kek.json'),
+      ADDRESS_HMAC_FILE: key('address-hmac.json'),
+      NOTIFIER_PUBLIC_KEY_FILE: key('notifier-public.json'),
+      PROVIDER_URL: stack.providerUrl,
+      PROVIDER_SECRET_FILE: key('provider-secret.json'),
+      PUBLIC_URL: publicUrl,
+      CALLBACK_URL: `${publicUrl}/v1/provider/callbacks`,
+    },
+    ledger: {},
+    notifier: {
+      GATEWAY_READ_URL: databaseUrl('gateway_reader'),
+      NOTIFIER_PRIVATE_KEY_FILE: key('notifier-private.json'),
+      SMTP_URL: stack.mail.smtpUrl,
+      MAIL_FROM: 'Pennywire <no-reply@pennywire.example>',
+    },
+    audit: {},
+  }
+
+  const envOf = (service: Service, port: number, instance: number): NodeJS.ProcessEnv => ({
+    LOG_LEVEL: 'info',
+    ...process.env,
+    KAFKA_BROKERS: stack.kafkaBrokers,
+    REGISTRY_URL: stack.registryUrl,
+    HTTP_HOST: '127.0.0.1',
+    HTTP_PORT: String(port),
+    DATABASE_URL: databaseUrl(service),
+    INSTANCE_ID: `${service}-${instance}`,
+    ...ownEnv[service],
+    ...env.all,
+    ...env[service],
+  })
+
+  const spawn = (service: Service, name: string, port: number, serviceEnv: NodeJS.ProcessEnv) =>
+    stack.spawnService({
+      name,
+      script: join(root, 'services', service, 'src', 'main.ts'),
+      env: serviceEnv,
+      port,
+      order: services.indexOf(service),
+    })
+
+  const instances: Record<Service, number> = { gateway: 1, ledger: 1, notifier: 1, audit: 1 }
+  report('Services: starting ...')
+  const running = Object.fromEntries(
+    await Promise.all(
+      services.map(async service => {
+        const port = ports[service]
+        return [service, await spawn(service, service, port, envOf(service, port, 1))] as const
+      }),
+    ),
+  ) as Record<Service, ManagedProcess>
+
+  return {
+    stack,
+    dataDir,
+    gatewayUrl: publicUrl,
+    serviceUrl: service => urlAt(ports[service]),
+    env: service => envOf(service, ports[service], 1),
+    service: service => running[service],
+    startInstance: async (service, overrides = {}) => {
+      const port = await findFreePort()
+      const instance = ++instances[service]
+      const instanceEnv = { ...envOf(service, port, instance), ...overrides }
+      return { process: await spawn(service, `${service}-${instance}`, port, instanceEnv), url: urlAt(port) }
+    },
+    superuserUrl: stack.postgres.superuserUrl,
+    databaseUrl,
+    logFile,
+    stop: stack.stop,
+  }
+}
