@@ -6,6 +6,8 @@ import type { IncomingRecord } from './record.ts'
 
 export type TopicPartition = { topic: Topic; partition: number }
 export type Position = TopicPartition & { offset: bigint }
+/** What a partition holds: from `first` (above 0 where old records were deleted) to before `offset`, its end. */
+export type TopicEnd = Position & { first: bigint }
 
 /** A partition is asked to pause once this many of its records wait, and to go on below half of it. */
 const MAX_WAITING_PER_PARTITION = 2_000
@@ -37,8 +39,11 @@ export type ConsumerOptions = {
   logger: Logger
   groupId: string
   topics: Topic[]
-  /** Where to read on, asked at each assignment: from the caller's own database, or the topics' end. */
-  positions: (assigned: TopicPartition[], ends: Position[]) => Promise<Position[]>
+  /**
+   * Where to read on, asked at each assignment: from the caller's own database, or the topics' end. The ends were
+   * asked before, so a predecessor may have stored a position past them meanwhile; rejecting asks both again.
+   */
+  positions: (assigned: TopicPartition[], ends: TopicEnd[]) => Promise<Position[]>
   /**
    * Handles what has come over all partitions, each partition's records in order; never called twice at once. The
    * caller stores the offsets in its own transaction. When it rejects, the same records come again after a pause:
@@ -177,11 +182,12 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
     })()
   })
 
-  const topicEnds = async (assigned: TopicPartition[]): Promise<Position[]> => {
-    const ends: Position[] = []
+  const topicEnds = async (assigned: TopicPartition[]): Promise<TopicEnd[]> => {
+    const ends: TopicEnd[] = []
     for (const topic of new Set(assigned.map(({ topic }) => topic))) {
-      for (const { partition, high } of await admin.fetchTopicOffsets(topic)) {
-        if (queues.has(idOf({ topic, partition }))) ends.push({ topic, partition, offset: BigInt(high) })
+      for (const { partition, low, high } of await admin.fetchTopicOffsets(topic)) {
+        if (!queues.has(idOf({ topic, partition }))) continue
+        ends.push({ topic, partition, first: BigInt(low), offset: BigInt(high) })
       }
     }
     return ends
