@@ -1,0 +1,52 @@
+import { BlockList, isIP } from 'node:net'
+
+/** An IPv4 address in IPv6 form ("::ffff:192.0.2.1", as dual-stack sockets give it) is that IPv4 address. */
+const plain = (address: string) => address.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '')
+
+/** Reads "10.0.0.0/8,192.0.2.7". Throws on what is neither an address nor a network. */
+export const parseNetworks = (list: string): BlockList => {
+  const networks = new BlockList()
+  for (const entry of list.split(',').filter(Boolean)) {
+    const [address = '', prefix] = entry.trim().split('/')
+    const family = isIP(address)
+    const bits = prefix === undefined ? (family === 6 ? 128 : 32) : Number(prefix)
+    if (family === 0 || !Number.isInteger(bits)) throw new Error(`${entry} is no address or network`)
+    networks.addSubnet(address, bits, family === 6 ? 'ipv6' : 'ipv4')
+  }
+  return networks
+}
+
+const contains = (networks: BlockList, address: string) =>
+  isIP(address) !== 0 && networks.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
+
+/**
+ * The client's address: the socket's, unless that is a proxy we trust; then the last address in X-Forwarded-For that
+ * is no such proxy. Whatever stands before it was written by the client and proves nothing.
+ */
+export const clientAddress = (
+  socketAddress: string | undefined,
+  forwardedFor: string | undefined,
+  trusted: BlockList,
+): string => {
+  const nearest = plain(socketAddress ?? 'unknown')
+  if (!forwardedFor || !contains(trusted, nearest)) return nearest
+  const hops = forwardedFor.split(',').map(hop => plain(hop.trim()))
+  const client = hops.findLast(hop => !contains(trusted, hop))
+  return client !== undefined && isIP(client) !== 0 ? client : nearest
+}
+
+/**
+ * What counts as one client address for limits: IPv4 as it is, IPv6 by its /64, because a single subscriber has all
+ * of one and could draw a new address for every request.
+ */
+export const addressSubject = (address: string): string => {
+  if (isIP(address) !== 6) return address
+  const [head = '', tail] = address.split('%')[0]!.split('::')
+  const groups = head ? head.split(':') : []
+  const after = tail ? tail.split(':') : []
+  while (tail !== undefined && groups.length + after.length < 8) groups.push('0')
+  return `${[...groups, ...after]
+    .slice(0, 4)
+    .map(group => group.replace(/^0+(?=.)/, '').toLowerCase())
+    .join(':')}::/64`
+}
