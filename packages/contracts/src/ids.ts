@@ -27,6 +27,10 @@ export const walletIdOf = (userId: string, currency: string, closedBefore: numbe
 export const externalWalletId = (currency: string, partition: number): string =>
   deriveId('external', currency, String(partition))
 
+/** The system wallet where a deposit waits that its user's wallet cannot take, one per currency and partition. */
+export const suspenseWalletId = (currency: string, partition: number): string =>
+  deriveId('suspense', currency, String(partition))
+
 /** An in-app notification's id: once for each transfer, user and kind, however often the event is delivered. */
 export const notificationIdOf = (transferId: string, userId: string, type: string): string =>
   deriveId('notification', transferId, userId, type)

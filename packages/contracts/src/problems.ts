@@ -64,9 +64,16 @@ export const PROBLEMS = {
 
 export type ProblemCode = keyof typeof PROBLEMS
 
-/** The codes with which the ledger refuses: they are answers, kept for ever under the request's id. */
-export type RejectionCode = {
-  [Code in ProblemCode]: (typeof PROBLEMS)[Code]['final'] extends true ? Code : never
-}[ProblemCode]
+/**
+ * The codes with which the ledger rejects a request: its answer, kept for ever under the request's id, so always
+ * `final` when a rejection is what is answered.
+ */
+export type RejectionCode =
+  | {
+      [Code in ProblemCode]: (typeof PROBLEMS)[Code]['final'] extends true ? Code : never
+    }[ProblemCode]
+  | 'WALLET_NOT_FOUND'
+  | 'RECIPIENT_NOT_FOUND'
+  | 'INTERNAL_ERROR'
 
 export const isProblemCode = (code: string): code is ProblemCode => Object.hasOwn(PROBLEMS, code)

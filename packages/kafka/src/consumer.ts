@@ -43,7 +43,7 @@ export type ConsumerOptions = {
    * Where to read on, asked at each assignment: from the caller's own database, or the topics' end. The ends were
    * asked before, so a predecessor may have stored a position past them meanwhile; rejecting asks both again.
    */
-  positions: (assigned: TopicPartition[], ends: TopicEnd[]) => Promise<Position[]>
+  positions: (assigned: TopicPartition[], ends: TopicEnd[], consumer: Consumer) => Promise<Position[]>
   /**
    * Handles what has come over all partitions, each partition's records in order; never called twice at once. The
    * caller stores the offsets in its own transaction. When it rejects, the same records come again after a pause:
@@ -168,7 +168,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
       ) {
         try {
           const ends = await topicEnds(assigned)
-          const from = await positions(assigned, ends)
+          const from = await positions(assigned, ends, consumer)
           if (mine !== generation) return
           for (const position of from) consumer.seek(position)
           positioned = true

@@ -9,6 +9,17 @@ export const counter = <Label extends string>(name: string, help: string, labelN
 export const gauge = <Label extends string>(name: string, help: string, labelNames: Label[] = []) =>
   new Gauge({ name: `pennywire_${name}`, help, labelNames })
 
+/** A gauge that is read at each scrape. */
+export const measuredGauge = (name: string, help: string, measure: () => number | Promise<number>): void => {
+  new Gauge({
+    name: `pennywire_${name}`,
+    help,
+    async collect() {
+      this.set(await measure())
+    },
+  })
+}
+
 /** A histogram of seconds, from half a millisecond to ten seconds. */
 export const secondsHistogram = <Label extends string>(
   name: string,

@@ -1,0 +1,109 @@
+import type { KafkaClient } from '@pennywire/kafka/client.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { type Consumer, startConsumer } from '@pennywire/kafka/consumer.ts'
+import { deadLetterOf } from '@pennywire/kafka/dead-letters.ts'
+import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { counter, secondsHistogram } from '@pennywire/runtime/metrics.ts'
+import { applyBatch } from './apply-batch.ts'
+import type { Relay } from './relay-outbox.ts'
+import { readPositions } from './sql/positions.ts'
+
+const decisions = counter('ledger_decisions_total', 'Commands decided, by outcome', ['outcome'])
+const gapsSeen = counter(
+  'ledger_gaps_total',
+  'Times that a partition was read again because its next record did not come',
+)
+const applySeconds = secondsHistogram('ledger_apply_seconds', 'Time to apply one batch')
+const batchRecords = counter('ledger_batch_records_total', 'Records handed over in batches')
+
+/** So many records in a row that nobody understands are not the records' fault: the partition stops instead. */
+const MAX_SET_ASIDE_IN_A_ROW = 10
+
+/**
+ * Reads ledger.commands and applies it batch by batch: what arrives while one batch commits is the next. The stored
+ * offset decides where reading goes on, and reading starts one record before it: that one must be the one remembered.
+ */
+export const consumeCommands = (parts: {
+  kafka: KafkaClient
+  logger: Logger
+  sql: Database
+  codec: Codec
+  publisher: Publisher
+  relay: Relay
+  maxBatch: number
+}): Promise<Consumer> => {
+  const { kafka, logger, sql, codec, publisher, relay, maxBatch } = parts
+  const setAsideInARow = new Map<number, number>()
+
+  return startConsumer({
+    client: kafka,
+    logger,
+    groupId: 'ledger',
+    topics: ['ledger.commands'],
+    maxBatch,
+    positions: async (assigned, ends, consumer) => {
+      const stored = await readPositions(
+        sql,
+        assigned.map(({ partition }) => partition),
+      )
+      return stored.flatMap(({ partition, nextOffset }) => {
+        const end = ends.find(position => position.partition === partition)?.offset ?? 0n
+        if (nextOffset > end) {
+          consumer.halt(
+            { topic: 'ledger.commands', partition },
+            `the topic ends at offset ${end}, but ${nextOffset} of its records are decided; it was made anew or lost`,
+          )
+          return []
+        }
+        return {
+          topic: 'ledger.commands' as const,
+          partition,
+          offset: nextOffset > 0n ? nextOffset - 1n : 0n,
+        }
+      })
+    },
+    onAssigned: assigned => relay.assign(assigned.map(({ partition }) => partition)),
+    handle: async (records, consumer) => {
+      const end = applySeconds.startTimer()
+      const result = await applyBatch(
+        {
+          sql,
+          codec,
+          setAside: (record, reason) => {
+            logger.error(
+              { partition: record.partition, offset: String(record.offset), reason },
+              'record set aside',
+            )
+            return publisher.publish(deadLetterOf(record, 'ledger', reason))
+          },
+        },
+        records,
+      )
+      end()
+      relay.offer(result.events)
+      if (result.repeats.length > 0) relay.repeat(result.repeats)
+      batchRecords.inc(records.length)
+      for (const [outcome, count] of Object.entries(result.counts))
+        if (count > 0) decisions.inc({ outcome }, count)
+      for (const { partition, offset } of result.gaps) {
+        gapsSeen.inc()
+        logger.warn({ partition, offset: String(offset) }, 'gap: reading again from the stored offset')
+        consumer.seek({ topic: 'ledger.commands', partition, offset })
+      }
+      for (const { partition, reason } of result.strangers)
+        consumer.halt({ topic: 'ledger.commands', partition }, reason)
+      for (const [partition, { count, all }] of result.setAsideInARow) {
+        const inARow = (all ? (setAsideInARow.get(partition) ?? 0) : 0) + count
+        setAsideInARow.set(partition, inARow)
+        if (inARow >= MAX_SET_ASIDE_IN_A_ROW) {
+          consumer.halt(
+            { topic: 'ledger.commands', partition },
+            `${inARow} records in a row could not be understood`,
+          )
+        }
+      }
+    },
+  })
+}

@@ -1,0 +1,70 @@
+import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
+import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { createPublisher } from '@pennywire/kafka/publisher.ts'
+import { loadConfig } from '@pennywire/runtime/config.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { measuredGauge } from '@pennywire/runtime/metrics.ts'
+import { onShutdown } from '@pennywire/runtime/shutdown.ts'
+import { ledgerSettings } from './config.ts'
+import { consumeCommands } from './consume-commands.ts'
+import { startRelay } from './relay-outbox.ts'
+import { readBacklog } from './sql/journal.ts'
+
+const config = loadConfig(ledgerSettings, process.env)
+const logger = createLogger('ledger', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
+
+// A batch that hangs is given up by Postgres itself: its locks must be gone before Kafka gives the partition to
+// somebody else (session time-out 10 s), whatever has become of this process.
+const sql = openDatabase(config.DATABASE_URL, {
+  applicationName: config.INSTANCE_ID,
+  maxConnections: 4,
+  connection: { transaction_timeout: 8_000, idle_in_transaction_session_timeout: 5_000, lock_timeout: 5_000 },
+})
+// The published mark may be late, never early: losing its last write costs repeats, so it need not wait for the disk.
+const relaySql = openDatabase(config.DATABASE_URL, {
+  applicationName: `${config.INSTANCE_ID}-relay`,
+  maxConnections: 2,
+  connection: { synchronous_commit: 'off', statement_timeout: 8_000 },
+})
+
+const kafka = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: config.INSTANCE_ID, logger })
+const brokers = createBrokerCheck(kafka)
+const codec = await createCodec(connectRegistry(config.REGISTRY_URL))
+const publisher = await createPublisher(kafka)
+const relay = startRelay({ sql: relaySql, publisher, logger })
+const consumer = await consumeCommands({
+  kafka,
+  logger,
+  sql,
+  codec,
+  publisher,
+  relay,
+  maxBatch: config.MAX_BATCH,
+})
+
+measuredGauge('ledger_waiting_records', 'Commands that came and wait to be applied', consumer.waiting)
+measuredGauge('ledger_unpublished_events', 'Events decided and not yet known to be in Kafka', async () =>
+  Number(await readBacklog(relaySql)),
+)
+
+const operations = await listen(
+  operationsRoutes({
+    postgres: () => sql`select 1`,
+    kafka: brokers.check,
+    consumer: consumer.check,
+  }),
+  { host: config.HTTP_HOST, port: config.HTTP_PORT },
+)
+logger.info({ port: operations.port }, 'ledger started')
+
+onShutdown(logger, [
+  consumer.stop,
+  relay.stop,
+  publisher.stop,
+  brokers.close,
+  operations.stop,
+  () => relaySql.end(),
+  () => sql.end(),
+])

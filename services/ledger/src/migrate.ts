@@ -1,0 +1,11 @@
+// Brings the ledger's schema up to date: `node services/ledger/src/migrate.ts`, as the schemas' owner.
+import { loadConfig } from '@pennywire/runtime/config.ts'
+import { migrate } from '@pennywire/runtime/migrate.ts'
+import { z } from 'zod'
+
+const config = loadConfig({ MIGRATE_DATABASE_URL: z.url() }, process.env)
+await migrate({
+  url: config.MIGRATE_DATABASE_URL,
+  schema: 'ledger',
+  directory: new URL('./sql/migrations/', import.meta.url),
+})

@@ -1,0 +1,178 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { JournalRow } from './sql/batch.ts'
+import { raisePublished, readJournalAfter, readProgress } from './sql/journal.ts'
+
+/** How often the table is asked for events that nobody offered: those of a predecessor that committed late. */
+const TABLE_CHECK_MS = 1_000
+const FIRST_RETRY_MS = 100
+const LAST_RETRY_MS = 5_000
+/** Events read from the table, or sent, in one go. */
+const MAX_ROUND = 1_000
+/** While Kafka is away the journal keeps everything; more than this in memory is forgotten and read again later. */
+const MAX_OFFERED_PER_PARTITION = 5_000
+
+export type Relay = {
+  /** The partitions whose events are ours to publish from now on. */
+  assign: (partitions: number[]) => void
+  /** Events just committed, straight from memory: sent without a look at the table if they follow on. */
+  offer: (events: JournalRow[]) => void
+  /** Events to be published once more, unchanged. */
+  repeat: (events: JournalRow[]) => void
+  /** Events that were published since the start, repeats included. */
+  published: () => number
+  stop: () => Promise<void>
+}
+
+type Lane = { publishedThrough: bigint; offered: JournalRow[]; behind: boolean }
+
+/**
+ * Publishes the journal to ledger.events, each partition strictly from `published_through + 1` on, and raises that mark
+ * only after Kafka's acknowledgement: nothing is lost, nothing invented, whoever dies when (O1). Two relays of one
+ * partition (one of them a zombie) do no harm: events are repeated, never changed, and the mark only rises.
+ */
+export const startRelay = (options: { sql: Database; publisher: Publisher; logger: Logger }): Relay => {
+  const { sql, publisher, logger } = options
+  const stopped = new AbortController()
+  let lanes = new Map<number, Lane | null>()
+  let repeats: JournalRow[] = []
+  let publishedCount = 0
+  let tableCheckedAt = 0
+  let wake: () => void = () => {}
+  const marks = new Map<number, bigint>()
+  let raising: Promise<void> | undefined
+
+  /** Writes the marks behind, one write at a time: a mark that is late only means more repeats after a crash. */
+  const raise = () => {
+    raising ??= (async () => {
+      while (marks.size > 0) {
+        const due = new Map(marks)
+        marks.clear()
+        await raisePublished(sql, due)
+      }
+    })()
+      .catch(error =>
+        logger.warn({ err: error }, 'published mark not raised; events may be repeated after a restart'),
+      )
+      .finally(() => {
+        raising = undefined
+      })
+  }
+
+  /** Opens new lanes at their mark, and finds lanes whose table is ahead of what memory holds. */
+  const checkTable = async () => {
+    const mine = lanes
+    for (const { partition, publishedThrough, writtenThrough } of await readProgress(sql, [...mine.keys()])) {
+      const lane = mine.get(partition)
+      if (lane === undefined) continue
+      if (lane === null)
+        mine.set(partition, { publishedThrough, offered: [], behind: writtenThrough > publishedThrough })
+      else if (writtenThrough > (lane.offered.at(-1)?.seq ?? lane.publishedThrough)) lane.behind = true
+    }
+    tableCheckedAt = Date.now()
+  }
+
+  /** The next events of a lane that follow on without a hole, from memory where it can be, else from the table. */
+  const nextOf = async (partition: number, lane: Lane): Promise<JournalRow[]> => {
+    const expected = lane.publishedThrough + 1n
+    while (lane.offered[0] && lane.offered[0].seq < expected) lane.offered.shift()
+    if (lane.offered[0] && lane.offered[0].seq !== expected) lane.behind = true
+    if (!lane.behind) return lane.offered.slice(0, MAX_ROUND)
+    const rows = await readJournalAfter(sql, partition, lane.publishedThrough, MAX_ROUND)
+    // Written under the partition's lock, so the first that is missing is not committed yet, nor is any behind it.
+    const hole = rows.findIndex((row, index) => row.seq !== expected + BigInt(index))
+    const whole = hole === -1 ? rows : rows.slice(0, hole)
+    if (rows.length < MAX_ROUND) lane.behind = false
+    return whole
+  }
+
+  const publishRound = async (): Promise<boolean> => {
+    if (Date.now() - tableCheckedAt >= TABLE_CHECK_MS || [...lanes.values()].includes(null))
+      await checkTable()
+    const round: Array<{ partition: number; lane: Lane; rows: JournalRow[] }> = []
+    for (const [partition, lane] of lanes) {
+      if (!lane) continue
+      const rows = await nextOf(partition, lane)
+      if (rows.length > 0) round.push({ partition, lane, rows })
+    }
+    const again = repeats
+    const rows = [...round.flatMap(({ rows }) => rows), ...again]
+    if (rows.length === 0) return false
+    await publisher.publishAll(
+      rows.map(({ partition, key, headers, bytes }) => ({
+        topic: 'ledger.events' as const,
+        partition,
+        key,
+        value: bytes,
+        headers: JSON.parse(headers) as Record<string, string>,
+      })),
+    )
+    repeats = repeats.slice(again.length)
+    publishedCount += rows.length
+    for (const { partition, lane, rows } of round) {
+      const through = rows.at(-1)!.seq
+      lane.publishedThrough = through
+      while (lane.offered[0] && lane.offered[0].seq <= through) lane.offered.shift()
+      marks.set(partition, through)
+    }
+    raise()
+    return true
+  }
+
+  const work = async () => {
+    let retryMs = FIRST_RETRY_MS
+    while (!stopped.signal.aborted) {
+      try {
+        const idle = new Promise<void>(resolve => {
+          wake = resolve
+        })
+        const busy = await publishRound()
+        retryMs = FIRST_RETRY_MS
+        if (busy) continue
+        const timer = new AbortController()
+        await Promise.race([idle, sleep(TABLE_CHECK_MS, undefined, { signal: timer.signal }).catch(() => {})])
+        timer.abort()
+      } catch (error) {
+        logger.error(
+          { err: error, retryMs },
+          'events could not be published; they are in the journal, trying again',
+        )
+        await sleep(retryMs, undefined, { signal: stopped.signal }).catch(() => {})
+        retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
+      }
+    }
+  }
+  const working = work()
+
+  return {
+    assign: partitions => {
+      lanes = new Map(partitions.map(partition => [partition, lanes.get(partition) ?? null]))
+      wake()
+    },
+    offer: events => {
+      for (const event of events) {
+        const lane = lanes.get(event.partition)
+        if (!lane || lane.behind) continue
+        lane.offered.push(event)
+        if (lane.offered.length > MAX_OFFERED_PER_PARTITION) {
+          lane.offered = []
+          lane.behind = true
+        }
+      }
+      wake()
+    },
+    repeat: events => {
+      if (repeats.length < MAX_OFFERED_PER_PARTITION) repeats.push(...events)
+      wake()
+    },
+    published: () => publishedCount,
+    stop: async () => {
+      stopped.abort()
+      wake()
+      await working
+      await raising
+    },
+  }
+}

@@ -1,0 +1,42 @@
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { JournalRow } from './batch.ts'
+
+const INT2 = 21
+const INT8 = 20
+
+/** How far each partition's events are in Kafka for certain, and how far they are written. */
+export const readProgress = (
+  sql: Database,
+  partitions: number[],
+): Promise<{ partition: number; publishedThrough: bigint; writtenThrough: bigint }[]> =>
+  sql<{ partition: number; publishedThrough: bigint; writtenThrough: bigint }[]>`
+    select partition, published_through as "publishedThrough", next_seq - 1 as "writtenThrough"
+    from ledger.published join ledger.partitions using (partition)
+    where partition = any(${sql.array(partitions, INT2)})`
+
+/** A partition's events after `seq`, in order, at most `limit` of them. */
+export const readJournalAfter = (
+  sql: Database,
+  partition: number,
+  seq: bigint,
+  limit: number,
+): Promise<JournalRow[]> =>
+  sql<JournalRow[]>`
+    select partition, seq, key, headers, bytes from ledger.journal
+    where partition = ${partition} and seq > ${seq} order by seq limit ${limit}`
+
+/** Raises the published marks, never lowers them: a relay that comes late with an old one changes nothing. */
+export const raisePublished = async (sql: Database, marks: Map<number, bigint>): Promise<void> => {
+  await sql`
+    update ledger.published as published set published_through = new.seq
+    from unnest(${sql.array([...marks.keys()], INT2)}, ${sql.array([...marks.values()], INT8)}) as new (partition, seq)
+    where published.partition = new.partition and published.published_through < new.seq`
+}
+
+/** Events that are decided and not yet known to be in Kafka, over all partitions. */
+export const readBacklog = async (sql: Database): Promise<bigint> => {
+  const [row] = await sql<[{ backlog: bigint }]>`
+    select coalesce(sum(next_seq - 1 - published_through), 0)::bigint as backlog
+    from ledger.published join ledger.partitions using (partition)`
+  return row.backlog
+}
