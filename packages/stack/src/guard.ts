@@ -4,6 +4,7 @@
 //
 // In:  {"add":{"group":1,"name":"kafka","order":5,"signal":"SIGTERM"}}  {"gone":1}  {"stop":true}  {"kill":true}
 // Out: "locked" or "busy" once, then lines for people.
+import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { lockDataFolder } from './data-lock.ts'
@@ -23,9 +24,16 @@ const unlock = lockDataFolder(dataDir)
 say(unlock ? 'locked' : 'busy')
 if (!unlock) process.exit(0)
 
+// A zombie still takes signals, and an init that does not reap (in many containers) leaves it for ever.
+const isZombie = (pid: number) => {
+  if (process.platform !== 'linux') return false
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  return stat.slice(stat.lastIndexOf(')') + 2).startsWith('Z')
+}
+
 const isAlive = ({ group }: Group) => {
   try {
-    return groups.has(group) && process.kill(-group, 0)
+    return groups.has(group) && process.kill(-group, 0) && !isZombie(group)
   } catch {
     return false
   }
@@ -48,8 +56,9 @@ const stopGroups = async (members: Group[]) => {
   while (alive.some(isAlive) && Date.now() < end) await sleep(20)
   for (const group of alive.filter(isAlive)) {
     say(`${group.name} did not stop within ${GRACE_MS / 1000} s and was killed`)
-    send(group, 'SIGKILL')
   }
+  // Also for those that are gone: should one have left a process of its group behind, it ends here.
+  for (const group of alive) send(group, 'SIGKILL')
 }
 
 const stopAll = async () => {

@@ -1,0 +1,195 @@
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { appendFileSync, mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { findSignatureFault, signBody } from './provider-signature.ts'
+import { createSandboxProvider } from './sandbox-provider.ts'
+import { waitUntil } from './wait-until.ts'
+
+const secret = 'a secret of the test'
+const folder = mkdtempSync(join(tmpdir(), 'pennywire-provider-'))
+const unixSeconds = () => Math.floor(Date.now() / 1_000)
+
+type Callback = { id: string; status: string; failureReason?: string }
+let received: Callback[] = []
+let answerWith = 204
+const gateway = createServer(async (request, response) => {
+  const body = await text(request)
+  const fault = findSignatureFault(
+    secret,
+    body,
+    request.headers['provider-signature']?.toString(),
+    unixSeconds(),
+  )
+  if (fault) throw new Error(fault)
+  received.push(JSON.parse(body))
+  response.writeHead(answerWith).end()
+})
+
+let provider: ReturnType<typeof createSandboxProvider>
+let stateFile: string
+let callbackUrl: string
+const start = (delayMs = 0) => {
+  provider = createSandboxProvider({ secret, stateFile, delayMs })
+}
+
+beforeAll(async () => {
+  await once(gateway.listen(0, '127.0.0.1'), 'listening')
+  callbackUrl = `http://127.0.0.1:${(gateway.address() as AddressInfo).port}/v1/provider/callbacks`
+})
+beforeEach(() => {
+  received = []
+  answerWith = 204
+  stateFile = join(folder, `${randomUUID()}.jsonl`)
+  start()
+})
+afterEach(() => provider.stop())
+afterAll(() => {
+  gateway.close()
+  rmSync(folder, { recursive: true })
+})
+
+const payment = (changes: Record<string, unknown> = {}) => ({
+  id: randomUUID() as string,
+  kind: 'deposit',
+  amount: '12.50',
+  currency: 'USD',
+  method: 'card',
+  callbackUrl,
+  ...changes,
+})
+
+const post = (content: object, signature?: string) => {
+  const body = JSON.stringify(content)
+  const headers = { 'provider-signature': signature ?? signBody(secret, body, unixSeconds()) }
+  return provider.app.request('/payments', { method: 'POST', body, headers })
+}
+
+const answerOf = (response: Response) =>
+  response.json() as Promise<{ status: string; providerReference: string }>
+
+const read = async (id: string) => {
+  const headers = { 'provider-signature': signBody(secret, '', unixSeconds()) }
+  const response = await provider.app.request(`/payments/${id}`, { headers })
+  return [response.status, await response.json()]
+}
+
+const callbacksOf = (id: string) => received.filter(callback => callback.id === id)
+const untilCalledBack = (id: string, times = 1) =>
+  waitUntil('the callback', async () => callbacksOf(id).length >= times, { deadlineMs: 10_000 })
+
+test('a payment is taken, confirmed at once by a signed callback, and can be asked for', async () => {
+  const asked = payment({ reference: 'TXN-1' })
+  const response = await post(asked)
+  expect(response.status).toBe(202)
+  const { providerReference, status } = await answerOf(response)
+  expect(status).toBe('pending')
+  await untilCalledBack(asked.id)
+  const { id, kind, amount, currency } = asked
+  const outcome = {
+    id,
+    kind,
+    amount,
+    currency,
+    status: 'succeeded',
+    providerReference,
+    occurredAt: expect.any(String),
+  }
+  expect(received).toEqual([outcome])
+  expect(await read(asked.id)).toEqual([200, outcome])
+  expect(await read(randomUUID())).toMatchObject([404, { code: 'PAYMENT_NOT_FOUND' }])
+})
+
+test('the same id with the same content does nothing new; with other content it is refused', async () => {
+  const asked = payment()
+  const first = await answerOf(await post(asked))
+  await untilCalledBack(asked.id)
+  const second = await post(asked)
+  expect(second.status).toBe(202)
+  expect((await answerOf(second)).providerReference).toBe(first.providerReference)
+  expect((await post({ ...asked, amount: '12.51' })).status).toBe(409)
+  const other = payment()
+  await post(other)
+  await untilCalledBack(other.id)
+  expect(callbacksOf(asked.id)).toHaveLength(1)
+})
+
+test('what is unsigned, forged or old is refused', async () => {
+  const asked = payment()
+  const old = signBody(secret, JSON.stringify(asked), unixSeconds() - 301)
+  const forged = signBody('another secret', JSON.stringify(asked), unixSeconds())
+  for (const signature of ['', forged, old]) expect((await post(asked, signature)).status).toBe(401)
+  expect((await provider.app.request(`/payments/${asked.id}`)).status).toBe(401)
+  expect(await read(asked.id)).toMatchObject([404, {}])
+})
+
+test.each([
+  { amount: '0.00' },
+  { amount: '-1' },
+  { amount: 12.5 },
+  { currency: 'usd' },
+  { method: 'sandbox:typo' },
+  { callbackUrl: 'https://127.0.0.1/' },
+  { callbackUrl: 'http://example.com/' },
+  { id: 'no-uuid' },
+  { more: 1 },
+])('%o is refused', async changes => {
+  expect((await post(payment(changes))).status).toBe(422)
+})
+
+test('sandbox:fail is told with a reason', async () => {
+  const asked = payment({ kind: 'withdrawal', method: 'sandbox:fail' })
+  await post(asked)
+  await untilCalledBack(asked.id)
+  expect(received).toMatchObject([
+    { status: 'failed', failureReason: expect.stringContaining('sandbox:fail') },
+  ])
+})
+
+test('sandbox:silent never calls back', async () => {
+  const silent = payment({ method: 'sandbox:silent' })
+  const after = payment()
+  await post(silent)
+  await post(after)
+  await untilCalledBack(after.id)
+  expect(callbacksOf(silent.id)).toEqual([])
+  expect(await read(silent.id)).toMatchObject([200, { status: 'pending' }])
+})
+
+test('a callback that is not taken comes again, unchanged, until it is', async () => {
+  answerWith = 503
+  const asked = payment()
+  await post(asked)
+  await untilCalledBack(asked.id)
+  answerWith = 204
+  await untilCalledBack(asked.id, 2)
+  expect(received[1]).toEqual(received[0])
+})
+
+test('what is owed survives a kill: a delayed outcome, an untaken callback, a line cut short', async () => {
+  provider.stop()
+  start(60_000)
+  answerWith = 503
+  const delayed = payment({ method: 'sandbox:delay' })
+  const untaken = payment()
+  await post(delayed)
+  await post(untaken)
+  await untilCalledBack(untaken.id)
+  expect(callbacksOf(delayed.id)).toEqual([])
+  provider.stop()
+  appendFileSync(stateFile, '{"id":"cut sho')
+
+  answerWith = 204
+  start(0)
+  await untilCalledBack(untaken.id, 2)
+  await untilCalledBack(delayed.id)
+  expect(await read(delayed.id)).toMatchObject([200, { status: 'succeeded' }])
+  provider.stop()
+  start(0) // reads what it wrote after the cut line
+  expect(await read(delayed.id)).toMatchObject([200, { status: 'succeeded' }])
+})
