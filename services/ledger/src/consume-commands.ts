@@ -36,6 +36,7 @@ export const consumeCommands = (parts: {
 }): Promise<Consumer> => {
   const { kafka, logger, sql, codec, publisher, relay, maxBatch } = parts
   const setAsideInARow = new Map<number, number>()
+  const askedAgain = new Set<number>()
 
   return startConsumer({
     client: kafka,
@@ -44,25 +45,27 @@ export const consumeCommands = (parts: {
     topics: ['ledger.commands'],
     maxBatch,
     positions: async (assigned, ends, consumer) => {
-      const stored = await readPositions(
-        sql,
-        assigned.map(({ partition }) => partition),
-      )
-      return stored.flatMap(({ partition, nextOffset }) => {
-        const end = ends.find(position => position.partition === partition)?.offset ?? 0n
-        if (nextOffset > end) {
-          consumer.halt(
-            { topic: 'ledger.commands', partition },
-            `the topic ends at offset ${end}, but ${nextOffset} of its records are decided; it was made anew or lost`,
-          )
-          return []
-        }
-        return {
-          topic: 'ledger.commands' as const,
+      const partitions = assigned.map(({ partition }) => partition)
+      const stored = await readPositions(sql, partitions)
+      const endOf = (partition: number) => ends.find(end => end.partition === partition)?.offset ?? 0n
+      const beyond = stored.filter(({ partition, nextOffset }) => nextOffset > endOf(partition))
+      // The ends were asked first: a predecessor may have gone past them since. Once more tells.
+      if (beyond.some(({ partition }) => !askedAgain.has(partition))) {
+        for (const { partition } of beyond) askedAgain.add(partition)
+        throw new Error('stored offsets lie beyond the ends of ledger.commands')
+      }
+      askedAgain.clear()
+      for (const { partition, nextOffset } of beyond) {
+        const reason = `the topic ends at offset ${endOf(partition)}, but ${nextOffset} of its records are decided; it was made anew or lost`
+        consumer.halt({ topic: 'ledger.commands', partition }, reason)
+      }
+      return stored
+        .filter(row => !beyond.includes(row))
+        .map(({ partition, nextOffset }) => ({
+          topic: 'ledger.commands',
           partition,
           offset: nextOffset > 0n ? nextOffset - 1n : 0n,
-        }
-      })
+        }))
     },
     onAssigned: assigned => relay.assign(assigned.map(({ partition }) => partition)),
     handle: async (records, consumer) => {
