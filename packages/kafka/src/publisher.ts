@@ -1,3 +1,4 @@
+import kafkajs from 'kafkajs'
 import type { KafkaClient } from './client.ts'
 import type { OutgoingRecord } from './record.ts'
 
@@ -32,6 +33,7 @@ export const createPublisher = async (
   const maxWaiting = options.maxWaiting ?? 20_000
   const producer = client.producer({
     allowAutoTopicCreation: false,
+    createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
     retry: { retries: 5, maxRetryTime: 1_000 },
   })
   await producer.connect()

@@ -5,12 +5,31 @@ export type Database = postgres.Sql<{ bigint: bigint }>
 /** One SQL transaction. */
 export type Tx = postgres.TransactionSql<{ bigint: bigint }>
 
+/** Postgres' ids of types, for `sql.array(values, TYPE)` in set-based statements. */
+export const UUID = 2950
+export const TEXT = 25
+export const INT2 = 21
+export const INT4 = 23
+export const INT8 = 20
+export const BYTEA = 17
+export const TIMESTAMPTZ = 1184
+
+const ARRAY_OF = {
+  [UUID]: 2951,
+  [TEXT]: 1009,
+  [INT2]: 1005,
+  [INT4]: 1007,
+  [INT8]: 1016,
+  [BYTEA]: 1001,
+  [TIMESTAMPTZ]: 1185,
+}
+
 /** Opens a pool. `applicationName` is what Postgres' own views show. */
 export const openDatabase = (
   url: string,
   options: { applicationName: string; maxConnections?: number; connection?: Record<string, string | number> },
-): Database =>
-  postgres(url, {
+): Database => {
+  const sql = postgres(url, {
     max: options.maxConnections ?? 10,
     types: { bigint: postgres.BigInt },
     connection: { application_name: options.applicationName, ...options.connection },
@@ -18,6 +37,14 @@ export const openDatabase = (
     // Postgres' notices (such as "already exists, skipping") are for migrations, not for logs.
     onnotice: () => {},
   })
+  // The driver learns the array types from its first connection, but `sql.array()` wants them before it, in the very
+  // first statement. These have never changed since Postgres 8.3.
+  Object.assign(
+    (sql.options as unknown as { shared: { typeArrayMap: object } }).shared.typeArrayMap,
+    ARRAY_OF,
+  )
+  return sql
+}
 
 /** Whether an error is Postgres' "unique violation", for the named constraint or any. */
 export const isUniqueViolation = (error: unknown, constraint?: string): boolean =>

@@ -1,13 +1,5 @@
-import type { Tx } from '@pennywire/runtime/database.ts'
+import { BYTEA, INT2, INT8, TEXT, TIMESTAMPTZ, type Tx, UUID } from '@pennywire/runtime/database.ts'
 import type { Wallet } from '../decide.ts'
-
-/** Postgres' type ids for the arrays that set-based statements take. */
-const UUID = 2950
-const TEXT = 25
-const INT2 = 21
-const INT8 = 20
-const BYTEA = 17
-const TIMESTAMPTZ = 1184
 
 /** A partition's row: how far its commands are decided, and the next number in its journal. */
 export type PartitionRow = {

@@ -1,8 +1,5 @@
-import type { Database } from '@pennywire/runtime/database.ts'
+import { type Database, INT2, INT8 } from '@pennywire/runtime/database.ts'
 import type { JournalRow } from './batch.ts'
-
-const INT2 = 21
-const INT8 = 20
 
 /** How far each partition's events are in Kafka for certain, and how far they are written. */
 export const readProgress = (

@@ -1,4 +1,4 @@
-import type { Database } from '@pennywire/runtime/database.ts'
+import { type Database, INT2 } from '@pennywire/runtime/database.ts'
 
 /** Where each partition of ledger.commands goes on; makes the rows of partitions seen for the first time. */
 export const readPositions = async (
@@ -6,12 +6,12 @@ export const readPositions = async (
   partitions: number[],
 ): Promise<{ partition: number; nextOffset: bigint }[]> => {
   await sql`
-    insert into ledger.partitions (partition) select unnest(${sql.array(partitions, 21)}) on conflict do nothing`
+    insert into ledger.partitions (partition) select unnest(${sql.array(partitions, INT2)}) on conflict do nothing`
   await sql`
-    insert into ledger.published (partition) select unnest(${sql.array(partitions, 21)}) on conflict do nothing`
+    insert into ledger.published (partition) select unnest(${sql.array(partitions, INT2)}) on conflict do nothing`
   return sql<{ partition: number; nextOffset: bigint }[]>`
     select partition, next_offset as "nextOffset" from ledger.partitions
-    where partition = any(${sql.array(partitions, 21)})`
+    where partition = any(${sql.array(partitions, INT2)})`
 }
 
 /**
