@@ -1,0 +1,21 @@
+// An operator's decision that a topic was made anew: `node services/audit/src/begin-epoch.ts <topic> <reason>`, with
+// MIGRATE_DATABASE_URL as the owner. The chains so far stay as they are; restart the audit service, and it records
+// the topic from the first offset that it holds, in chains of their own.
+import { TOPICS } from '@pennywire/contracts/topics.ts'
+import { loadConfig } from '@pennywire/runtime/config.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { z } from 'zod'
+import { insertNextEpoch } from './sql/epochs.ts'
+
+const { MIGRATE_DATABASE_URL } = loadConfig({ MIGRATE_DATABASE_URL: z.url() }, process.env)
+const [topic = '', ...words] = process.argv.slice(2)
+const reason = words.join(' ')
+if (!Object.hasOwn(TOPICS, topic) || reason === '') {
+  process.stderr.write(`usage: begin-epoch.ts <topic> <reason>; topics: ${Object.keys(TOPICS).join(', ')}\n`)
+  process.exit(2)
+}
+
+const sql = openDatabase(MIGRATE_DATABASE_URL, { applicationName: 'audit-begin-epoch', maxConnections: 1 })
+const epoch = await insertNextEpoch(sql, topic, reason)
+await sql.end()
+process.stdout.write(`${topic} is in epoch ${epoch} from now on; restart the audit service\n`)

@@ -1,0 +1,61 @@
+import { hash } from 'node:crypto'
+import type { IncomingRecord } from '@pennywire/kafka/record.ts'
+
+/** One record of a chain: what came from Kafka, its headers as one row of bytes. */
+export type ChainedRecord = {
+  offset: bigint
+  /** Milliseconds since 1970, as received. */
+  timestampMs: bigint
+  key: Buffer | null
+  headers: Buffer
+  value: Buffer | null
+}
+
+/** Chains are kept apart by epoch: a topic that was made anew counts its offsets from 0 again. */
+export type Chain = { topic: string; epoch: number; partition: number }
+
+const LENGTH_OF_NULL = 0xffff_ffff
+
+/** Each field after its length, so that no two lists of fields share a preimage; null differs from empty. */
+const lengthPrefixed = (fields: Array<Buffer | null>): Buffer => {
+  const bytes = Buffer.allocUnsafe(fields.reduce((sum, field) => sum + 4 + (field?.length ?? 0), 0))
+  let at = 0
+  for (const field of fields) {
+    at = bytes.writeUInt32BE(field?.length ?? LENGTH_OF_NULL, at)
+    if (field) at += field.copy(bytes, at)
+  }
+  return bytes
+}
+
+const int64 = (value: bigint): Buffer => {
+  const bytes = Buffer.allocUnsafe(8)
+  bytes.writeBigInt64BE(value)
+  return bytes
+}
+
+const sha256 = (bytes: Buffer): Buffer => hash('sha256', bytes, 'buffer')
+
+/** A record as it is stored and chained. */
+export const chainedRecordOf = (record: IncomingRecord): ChainedRecord => ({
+  offset: record.offset,
+  timestampMs: BigInt(record.timestamp),
+  key: record.key,
+  headers: lengthPrefixed(record.headers.flatMap(([name, value]) => [Buffer.from(name), value])),
+  value: record.value,
+})
+
+/** All that the chain protects of one record; two records with equal bytes are the same. */
+export const bytesOf = (record: ChainedRecord): Buffer =>
+  lengthPrefixed([int64(record.offset), int64(record.timestampMs), record.key, record.headers, record.value])
+
+/** What the first record of a chain is chained to: it binds the whole chain to its place. */
+export const genesisOf = ({ topic, epoch, partition }: Chain): Buffer =>
+  sha256(
+    lengthPrefixed(
+      ['pennywire:audit', topic, String(epoch), String(partition)].map(part => Buffer.from(part)),
+    ),
+  )
+
+/** A record's hash: over the one before it and its own bytes. */
+export const hashAfter = (previous: Buffer, recordBytes: Buffer): Buffer =>
+  sha256(Buffer.concat([previous, recordBytes]))

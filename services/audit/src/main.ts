@@ -1,0 +1,45 @@
+import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
+import { startConsumer } from '@pennywire/kafka/consumer.ts'
+import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { measuredGauge } from '@pennywire/runtime/metrics.ts'
+import { onShutdown } from '@pennywire/runtime/shutdown.ts'
+import { createRecorder } from './record-topics.ts'
+import { ping } from './sql/ping.ts'
+
+// The audit service never decodes, so it needs no schema registry.
+const { REGISTRY_URL: _, ...settings } = serviceSettings
+const config = loadConfig(settings, process.env)
+const logger = createLogger('audit', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
+
+const sql = openDatabase(config.DATABASE_URL, {
+  applicationName: config.INSTANCE_ID,
+  maxConnections: 3,
+})
+const client = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: config.INSTANCE_ID, logger })
+const brokers = createBrokerCheck(client)
+const recorder = createRecorder(sql)
+const consumer = await startConsumer({
+  client,
+  logger,
+  groupId: 'audit',
+  topics: Object.keys(TOPICS) as Topic[],
+  positions: recorder.positions,
+  handle: recorder.handle,
+})
+measuredGauge('audit_waiting_records', 'Records that have come and are not recorded yet', consumer.waiting)
+
+const operations = await listen(
+  operationsRoutes({
+    postgres: () => ping(sql),
+    kafka: brokers.check,
+    consumer: consumer.check,
+  }),
+  { host: config.HTTP_HOST, port: config.HTTP_PORT },
+)
+logger.info({ port: operations.port }, 'recording')
+
+onShutdown(logger, [consumer.stop, operations.stop, brokers.close, () => sql.end({ timeout: 5 })])

@@ -1,0 +1,202 @@
+import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import type {
+  Consumer,
+  ConsumerOptions,
+  Position,
+  TopicEnd,
+  TopicPartition,
+} from '@pennywire/kafka/consumer.ts'
+import type { IncomingRecord } from '@pennywire/kafka/record.ts'
+import { type Database, isUniqueViolation } from '@pennywire/runtime/database.ts'
+import { counter, gauge } from '@pennywire/runtime/metrics.ts'
+import { bytesOf, type Chain, chainedRecordOf, genesisOf, hashAfter } from './hash-chain.ts'
+import { loadEpochs } from './sql/epochs.ts'
+import { insertRecords, loadLastRecords, type StoredRecord } from './sql/records.ts'
+
+const recorded = counter('audit_records_total', 'Records added to the audit trail', ['topic'])
+const position = gauge('audit_position', 'Offset of the last record in the audit trail', [
+  'topic',
+  'partition',
+])
+const haltedPartitions = gauge(
+  'audit_halted_partitions',
+  'Partitions halted because topic and chain contradict each other',
+)
+
+/** A gap that seeking back has not closed this often is a loss, not a race with a rebalance. */
+const MAX_GAPS = 3
+
+/** The end of a chain as this instance knows it. */
+type Head = {
+  chain: Chain & { topic: Topic }
+  /** The last record's; where there is none, the one before the first to come. */
+  offset: bigint
+  hash: Buffer
+  /** The last record's bytes, to compare with what the topic holds at its offset; null where there is none. */
+  bytes: Buffer | null
+  /** Whether the topic has shown the last record again: nothing is added to a chain before that. */
+  proven: boolean
+  /** Gaps seen since the last progress. */
+  gaps: number
+}
+
+const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
+
+/** The last record itself until it is proven. */
+const nextOffsetOf = (head: Head) => (head.proven ? head.offset + 1n : head.offset)
+
+/** The head of a chain without records, where the topic begins at `first`. */
+const startOf = (chain: Head['chain'], first: bigint): Head => ({
+  chain,
+  offset: first - 1n,
+  hash: genesisOf(chain),
+  bytes: null,
+  proven: true,
+  gaps: 0,
+})
+
+/** Why a topic's range and its chain cannot both be right, or null. */
+const contradictionOf = (end: TopicEnd, last: Head | undefined, short: boolean): string | null => {
+  if (!last) {
+    const incomplete = end.first > 0n && TOPICS[end.topic].retentionMs < 0
+    return incomplete ? `the topic is kept for ever, but begins at offset ${end.first}` : null
+  }
+  if (short) return `the topic ends before offset ${end.offset}, the last recorded one is ${last.offset}`
+  if (end.first > last.offset + 1n)
+    return `the topic begins at offset ${end.first}, the last recorded one is ${last.offset}`
+  return null
+}
+
+/** What one partition's records add to its chain, up to the first that does not belong there. */
+const extend = (
+  from: Head,
+  records: IncomingRecord[],
+): { head: Head; rows: StoredRecord[]; problem?: 'gap' | 'mismatch' } => {
+  const head = { ...from }
+  const rows: StoredRecord[] = []
+  for (const record of records) {
+    if (record.offset < head.offset) continue
+    if (record.offset > nextOffsetOf(head)) return { head, rows, problem: 'gap' }
+    const chained = chainedRecordOf(record)
+    const bytes = bytesOf(chained)
+    if (record.offset === head.offset) {
+      if (head.bytes && !bytes.equals(head.bytes)) return { head, rows, problem: 'mismatch' }
+      head.proven = true
+      continue
+    }
+    Object.assign(head, { offset: record.offset, hash: hashAfter(head.hash, bytes), bytes, gaps: 0 })
+    rows.push({ ...head.chain, ...chained, hash: head.hash })
+  }
+  return { head, rows }
+}
+
+/**
+ * Records every record as received, one hash chain for each partition. The position is the chain's last row, and the
+ * primary key alone decides who adds the next one, so any number of instances may handle the same partition at the
+ * same time. A partition whose topic and chain contradict each other is halted: nothing of it is written until an
+ * operator has looked.
+ */
+export const createRecorder = (sql: Database) => {
+  const heads = new Map<string, Head>()
+  /** Recorded offsets that seemed to lie past the topic's end; the next look at the end proves it. */
+  const suspected = new Map<string, bigint>()
+
+  const halt = (consumer: Consumer, { topic, partition }: TopicPartition, reason: string) => {
+    heads.delete(idOf({ topic, partition }))
+    consumer.halt({ topic, partition }, reason)
+    haltedPartitions.inc()
+  }
+
+  const loadHeads = async (chains: Head['chain'][]): Promise<Map<string, Head>> => {
+    const lastRecords = await loadLastRecords(sql, chains)
+    return new Map(
+      lastRecords.map(({ topic, epoch, partition, hash, ...record }) => {
+        const chain = { topic: topic as Topic, epoch, partition }
+        const head = { chain, offset: record.offset, hash, bytes: bytesOf(record), proven: false, gaps: 0 }
+        return [idOf(chain), head]
+      }),
+    )
+  }
+
+  /** At the last record, not after it: the topic must show it again before anything is added. */
+  const positions: ConsumerOptions['positions'] = async (assigned, ends, consumer) => {
+    heads.clear()
+    const epochs = await loadEpochs(sql)
+    const chainOf = ({ topic, partition }: TopicPartition) => ({
+      topic,
+      epoch: epochs.get(topic) ?? 0,
+      partition,
+    })
+    const loaded = await loadHeads(assigned.map(chainOf))
+
+    const seemShort = ends.filter(end => end.offset <= (loaded.get(idOf(end))?.offset ?? -1n))
+    const provenShort = seemShort.filter(end => end.offset <= (suspected.get(idOf(end)) ?? -1n))
+    if (provenShort.length < seemShort.length) {
+      // The ends were asked first: another instance may have recorded more since. Once more tells.
+      for (const end of seemShort) suspected.set(idOf(end), loaded.get(idOf(end))!.offset)
+      throw new Error(`${seemShort.map(idOf).join(', ')}: the topic seems to end before what is recorded`)
+    }
+    suspected.clear()
+
+    const from: Position[] = []
+    for (const end of ends) {
+      const last = loaded.get(idOf(end))
+      const reason = contradictionOf(end, last, provenShort.includes(end))
+      if (reason) {
+        halt(consumer, end, reason)
+        continue
+      }
+      const head = last ?? startOf(chainOf(end), end.first)
+      // Deleted by the topic's retention since it was recorded: nothing to compare, and nothing missing.
+      if (end.first === head.offset + 1n) head.proven = true
+      heads.set(idOf(end), head)
+      from.push({ topic: end.topic, partition: end.partition, offset: nextOffsetOf(head) })
+    }
+    return from
+  }
+
+  /** One insert for the whole batch; heads move on only once it is committed. */
+  const handle = async (records: IncomingRecord[], consumer: Consumer): Promise<void> => {
+    const extended: Array<[id: string, Head]> = []
+    const rows: StoredRecord[] = []
+    for (const [id, ofPartition] of Map.groupBy(records, idOf)) {
+      const from = heads.get(id)
+      // Without a head the partition is not positioned yet, and all of this comes again; or it is halted.
+      if (!from) continue
+      const { head, rows: added, problem } = extend(from, ofPartition)
+      if (problem === 'mismatch') {
+        halt(consumer, head.chain, `the topic's record at offset ${head.offset} is not the one recorded`)
+        continue
+      }
+      if (problem === 'gap') {
+        head.gaps += 1
+        from.gaps = head.gaps
+        if (head.gaps >= MAX_GAPS)
+          halt(consumer, head.chain, `the topic no longer holds offset ${nextOffsetOf(head)}`)
+        else consumer.seek({ ...head.chain, offset: nextOffsetOf(head) })
+      }
+      extended.push([id, head])
+      rows.push(...added)
+    }
+    if (rows.length > 0) {
+      try {
+        await insertRecords(sql, rows)
+      } catch (error) {
+        if (!isUniqueViolation(error)) throw error
+        // Another instance has recorded some of them, or an insert of ours was committed although its answer was
+        // lost. Each time round at least one record more is there already, so this ends.
+        const rivals = await loadHeads(extended.map(([, head]) => head.chain))
+        for (const [id, head] of rivals) if (heads.has(id)) heads.set(id, head)
+        return handle(records, consumer)
+      }
+    }
+    for (const [id, head] of extended) {
+      const current = heads.get(id)
+      if (current && current.offset <= head.offset) heads.set(id, head)
+      position.set({ topic: head.chain.topic, partition: head.chain.partition }, Number(head.offset))
+    }
+    for (const [topic, added] of Map.groupBy(rows, row => row.topic)) recorded.inc({ topic }, added.length)
+  }
+
+  return { positions, handle }
+}

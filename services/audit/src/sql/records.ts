@@ -1,0 +1,60 @@
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Chain, ChainedRecord } from '../hash-chain.ts'
+
+export type StoredRecord = Chain & ChainedRecord & { hash: Buffer }
+
+/** Adds records, all or none; a unique violation means that somebody else has recorded some of them. */
+export const insertRecords = (sql: Database, records: StoredRecord[]) => sql`
+  insert into audit.records (topic, epoch, partition, record_offset, record_time_ms, key, headers, value, hash)
+  select * from unnest(
+    ${records.map(record => record.topic)}::text[],
+    ${records.map(record => record.epoch)}::int[],
+    ${records.map(record => record.partition)}::int[],
+    ${records.map(record => record.offset)}::bigint[],
+    ${records.map(record => record.timestampMs)}::bigint[],
+    ${records.map(record => record.key)}::bytea[],
+    ${records.map(record => record.headers)}::bytea[],
+    ${records.map(record => record.value)}::bytea[],
+    ${records.map(record => record.hash)}::bytea[])`
+
+/** The last record of each of these chains; chains without one are left out. */
+export const loadLastRecords = (sql: Database, chains: Chain[]): Promise<StoredRecord[]> => sql<
+  StoredRecord[]
+>`
+  select chain.topic, chain.epoch, chain.partition, last.*
+  from unnest(
+    ${chains.map(chain => chain.topic)}::text[],
+    ${chains.map(chain => chain.epoch)}::int[],
+    ${chains.map(chain => chain.partition)}::int[]) as chain (topic, epoch, partition)
+  cross join lateral (
+    select record_offset as offset, record_time_ms as "timestampMs", key, headers, value, hash
+    from audit.records
+    where records.topic = chain.topic and records.epoch = chain.epoch and records.partition = chain.partition
+    order by record_offset desc
+    limit 1) last`
+
+/** All chains there are, in order: one step in the primary key for each, however many records they have. */
+export const loadChains = (sql: Database): Promise<Chain[]> => sql<Chain[]>`
+  with recursive chains as (
+    (select topic, epoch, partition from audit.records order by topic, epoch, partition limit 1)
+    union all
+    select next.* from chains cross join lateral (
+      select topic, epoch, partition from audit.records
+      where (records.topic, records.epoch, records.partition) > (chains.topic, chains.epoch, chains.partition)
+      order by topic, epoch, partition
+      limit 1) next)
+  select topic, epoch, partition from chains`
+
+/** A chain's next records in order, after this offset (null: from its first). */
+export const loadRecordsAfter = (
+  sql: Database,
+  chain: Chain,
+  after: bigint | null,
+  limit: number,
+): Promise<Array<ChainedRecord & { hash: Buffer }>> => sql<Array<ChainedRecord & { hash: Buffer }>>`
+  select record_offset as offset, record_time_ms as "timestampMs", key, headers, value, hash
+  from audit.records
+  where topic = ${chain.topic} and epoch = ${chain.epoch} and partition = ${chain.partition}
+    and (${after}::bigint is null or record_offset > ${after})
+  order by record_offset
+  limit ${limit}`

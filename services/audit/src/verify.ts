@@ -1,0 +1,72 @@
+// `npm run audit:verify`: recomputes every hash chain. AUDIT_DATABASE_URL is the database; with KAFKA_BROKERS the
+// chains are held against the topics' ends as well, which finds records cut off at a chain's end. Exits with 1 and
+// names the first broken record where there is one.
+import { TOPICS } from '@pennywire/contracts/topics.ts'
+import { createKafkaClient } from '@pennywire/kafka/client.ts'
+import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { z } from 'zod'
+import { loadEpochs } from './sql/epochs.ts'
+import { type BrokenRecord, verifyChains } from './verify-chains.ts'
+
+const config = loadConfig(
+  { AUDIT_DATABASE_URL: z.url(), KAFKA_BROKERS: serviceSettings.KAFKA_BROKERS.optional() },
+  process.env,
+)
+const sql = openDatabase(config.AUDIT_DATABASE_URL, { applicationName: 'audit-verify', maxConnections: 1 })
+
+const loadTopicEnds = async (brokers: string[]) => {
+  const logger = createLogger('audit-verify', { level: 'fatal', instance: 'verify' })
+  const admin = createKafkaClient({ brokers, clientId: 'audit-verify', logger }).admin()
+  await admin.connect()
+  const ends: Array<{ topic: string; partition: number; end: bigint }> = []
+  for (const topic of Object.keys(TOPICS))
+    for (const { partition, high } of await admin.fetchTopicOffsets(topic))
+      ends.push({ topic, partition, end: BigInt(high) })
+  await admin.disconnect()
+  return ends
+}
+
+const print = (line: string) => process.stdout.write(`${line}\n`)
+
+let records = 0
+let broken = 0
+let firstBroken: BrokenRecord | null = null
+/** The last offset of each chain of a topic's current epoch. */
+const lastOffsets = new Map<string, bigint>()
+const epochs = await loadEpochs(sql)
+
+for await (const chain of verifyChains(sql)) {
+  const { topic, epoch, partition } = chain
+  print(
+    `${topic} epoch ${epoch} partition ${partition}: ${chain.records} records, ${chain.first} to ${chain.last}, ` +
+      `head ${chain.headHash}${chain.broken > 0 ? `, ${chain.broken} BROKEN` : ''}`,
+  )
+  records += chain.records
+  broken += chain.broken
+  firstBroken ??= chain.firstBroken
+  if (epoch === (epochs.get(topic) ?? 0)) lastOffsets.set(`${topic}/${partition}`, chain.last)
+}
+// Asked after the walk: the audit trail goes on meanwhile, and may not be ahead of its topic.
+for (const { topic, partition, end } of config.KAFKA_BROKERS
+  ? await loadTopicEnds(config.KAFKA_BROKERS)
+  : []) {
+  const last = lastOffsets.get(`${topic}/${partition}`) ?? -1n
+  if (last + 1n < end)
+    print(`${topic} partition ${partition}: recorded to ${last}, the topic ends at ${end - 1n}`)
+  if (last < end) continue
+  broken += 1
+  firstBroken ??= {
+    ...{ topic, epoch: epochs.get(topic) ?? 0, partition, offset: end },
+    reason: `the topic ends before it, the chain at ${last}`,
+  }
+}
+await sql.end()
+
+print(`${records} records, ${broken} broken`)
+if (firstBroken) {
+  const { topic, epoch, partition, offset, reason } = firstBroken
+  print(`first broken: ${topic} epoch ${epoch} partition ${partition} offset ${offset}: ${reason}`)
+  process.exitCode = 1
+}
