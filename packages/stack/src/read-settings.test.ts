@@ -21,7 +21,7 @@ test('settings are taken', () => {
 })
 
 test.each([
-  [{ KAFKA_PORT: 'abc' }, /^KAFKA_PORT=abc: /],
+  [{ KAFKA_PORT: 'abc' }, /^KAFKA_PORT=abc: must be a whole number from 1 to 65535$/],
   [{ GATEWAY_PORT: '0' }, /^GATEWAY_PORT=0: /],
   [{ GATEWAY_PORT: '70000' }, /^GATEWAY_PORT=70000: /],
   [{ GATEWAY_PORT: '80.5' }, /^GATEWAY_PORT=80.5: /],

@@ -4,7 +4,9 @@ import { type PortName, portSettings } from './ports.ts'
 
 const root = join(import.meta.dirname, '..', '..', '..')
 
-const port = (usual: number) => z.coerce.number().int().min(1).max(65_535).default(usual)
+const portRule = 'must be a whole number from 1 to 65535'
+const port = (usual: number) =>
+  z.coerce.number(portRule).int(portRule).min(1, portRule).max(65_535, portRule).default(usual)
 
 const Settings = z
   .object({

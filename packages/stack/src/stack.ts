@@ -2,7 +2,9 @@ import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Guard, startGuard } from './connect-guard.ts'
 import { loadPasswords, SUPERUSER } from './database-passwords.ts'
+import { findJava } from './embedded/java.ts'
 import { startKafka } from './embedded/kafka.ts'
+import { assertFetchable } from './embedded/maven.ts'
 import { startPostgres } from './embedded/postgres.ts'
 import { startRedis } from './embedded/redis.ts'
 import { REGISTRY_PATH, startRegistry } from './embedded/registry.ts'
@@ -73,11 +75,18 @@ export const startStack = async (options: StackOptions): Promise<Stack> => {
     )
   const { dataDir, ports = {}, report = () => {} } = options
   const guard = options.guard ?? (await startGuard(dataDir, report))
+  let failed = false
+  // What was under way when something failed has nothing more to tell.
+  const say = (line: string) => failed || report(line)
   try {
     await assertPortsFree(ports)
+    assertFetchable('kafka')
+    assertFetchable('registry')
+    const java = await findJava()
     await makeKeys(dataDir)
-    return await startServers(dataDir, ports, guard, report)
+    return await startServers(dataDir, ports, guard, java, say)
   } catch (error) {
+    failed = true
     await guard.stop()
     throw error
   }
@@ -87,6 +96,7 @@ const startServers = async (
   dataDir: string,
   ports: Ports,
   guard: Guard,
+  java: string,
   report: (line: string) => void,
 ): Promise<Stack> => {
   const logs = join(dataDir, 'logs')
@@ -109,7 +119,7 @@ const startServers = async (
   const providerUrl = `http://127.0.0.1:${providerPort}`
 
   const started: ManagedProcess[] = []
-  const servers: ServerContext = { dataDir, guard, order: AFTER_SERVICES + 1, logFile, report }
+  const servers: ServerContext = { dataDir, guard, java, order: AFTER_SERVICES + 1, logFile, report }
 
   const track = async (title: string, starting: Promise<ManagedProcess>) => {
     const from = performance.now()

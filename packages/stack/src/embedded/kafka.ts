@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { type ManagedProcess, runToEnd, startProcess } from '../managed-process.ts'
 import { findFreePort } from '../ports.ts'
-import { findJava, javaFlags } from './java.ts'
+import { javaFlags } from './java.ts'
 import { fetchArtifact } from './maven.ts'
 import type { ServerContext } from './server-context.ts'
 
@@ -72,11 +72,8 @@ const answersMetadata = (port: number) =>
 
 /** One Kafka node, broker and controller in one process; ready when it lists itself in a metadata answer. */
 export const startKafka = async (context: ServerContext, port: number): Promise<ManagedProcess> => {
-  const { dataDir, guard, logFile, report } = context
-  const [java, jars] = await Promise.all([
-    findJava(),
-    fetchArtifact('kafka', { ...context, logFile: logFile('maven') }),
-  ])
+  const { dataDir, guard, java, logFile, report } = context
+  const jars = await fetchArtifact('kafka', { ...context, logFile: logFile('maven') })
   report('Kafka: starting ...')
   const home = join(dataDir, 'kafka')
   mkdirSync(home, { recursive: true })

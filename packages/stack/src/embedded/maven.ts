@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Guard } from '../connect-guard.ts'
 import { takeLock } from '../data-lock.ts'
 import { runToEnd } from '../managed-process.ts'
+import { findOnPath } from './find-on-path.ts'
 
 const root = join(import.meta.dirname, '..', '..', '..', '..')
 const pom = join(import.meta.dirname, '..', '..', 'pom.xml')
@@ -23,6 +24,14 @@ const artifactFolder = (artifact: Artifact) => {
   const cache = process.env.PENNYWIRE_CACHE ?? join(root, 'node_modules', '.cache', 'pennywire')
   const version = createHash('sha256').update(readFileSync(pom)).digest('hex').slice(0, 12)
   return join(cache, version, artifact)
+}
+
+/** Throws one line that says what to install, when an artifact must be fetched and Maven is not there. */
+export const assertFetchable = (artifact: Artifact): void => {
+  if (existsSync(artifactFolder(artifact)) || findOnPath('mvn')) return
+  throw new Error(
+    `${artifacts[artifact].title} is fetched with Maven the first time, and there is no mvn: install Maven 3.6 or newer (Debian and Ubuntu: apt install maven; macOS: brew install maven).`,
+  )
 }
 
 // Several stacks may start at once, and Maven's own repository does not bear two writers.
@@ -66,10 +75,6 @@ export const fetchArtifact = async (
       renameSync(draft, folder)
     } catch (error) {
       rmSync(draft, { recursive: true, force: true })
-      if (error instanceof Error && error.message.includes('ENOENT'))
-        throw new Error(
-          `${title} is fetched with Maven, and there is no mvn: install Maven 3.6 or newer (Debian and Ubuntu: apt install maven; macOS: brew install maven).`,
-        )
       throw error
     }
     return folder

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import postgres from 'postgres'
 import { loadPasswords, SUPERUSER } from '../database-passwords.ts'
 import { type ManagedProcess, runToEnd, startProcess } from '../managed-process.ts'
+import { findOnPath } from './find-on-path.ts'
 import type { ServerContext } from './server-context.ts'
 
 type Binaries = { initdb: string; postgres: string }
@@ -31,15 +32,19 @@ const loadBinaries = async (): Promise<Binaries> => {
   })
 }
 
+const isRoot = process.getuid?.() === 0
+
 // Postgres refuses to run as root, so it runs as nobody then. It keeps the one right to pass folders of others,
 // because a clone below a 0700 folder (/root, a `mktemp -d`) is normal, and its binaries and data are there.
+// Without the securebit access(2) would ignore that right, and Postgres asks it for its own binary.
 const asNobody = (file: string, args: string[]): { file: string; args: string[] } =>
-  process.getuid?.() === 0
+  isRoot
     ? {
         file: 'setpriv',
         args: [
           ...[`--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'],
-          ...['--inh-caps=+dac_override', '--ambient-caps=+dac_override', file, ...args],
+          ...['--inh-caps=+dac_override', '--ambient-caps=+dac_override', '--securebits=+no_setuid_fixup'],
+          ...[file, ...args],
         ],
       }
     : { file, args }
@@ -69,11 +74,15 @@ const initialise = async (context: ServerContext, binaries: Binaries, home: stri
 /** Postgres on loopback; ready when it answers `select 1`. */
 export const startPostgres = async (context: ServerContext, port: number): Promise<ManagedProcess> => {
   const binaries = await loadBinaries()
+  if (isRoot && !findOnPath('setpriv'))
+    throw new Error(
+      'Postgres does not run as root, and setpriv, which starts it as nobody, is not there: run Pennywire as another user, or install util-linux (Debian and Ubuntu: apt install util-linux).',
+    )
   context.report('Postgres: starting ...')
   const home = join(context.dataDir, 'postgres')
   const data = join(home, 'data')
   mkdirSync(home, { recursive: true, mode: 0o700 })
-  if (process.getuid?.() === 0) chownSync(home, NOBODY, NOBODY)
+  if (isRoot) chownSync(home, NOBODY, NOBODY)
   if (!existsSync(data)) await initialise(context, binaries, home, data)
   const args = ['-D', data, '-p', String(port)]
   for (const [name, value] of Object.entries(settings)) args.push('-c', `${name}=${value}`)

@@ -1,7 +1,8 @@
-import { accessSync, chmodSync, constants, mkdirSync } from 'node:fs'
+import { chmodSync, mkdirSync } from 'node:fs'
 import { connect } from 'node:net'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { type ManagedProcess, startProcess } from '../managed-process.ts'
+import { findOnPath, isExecutable } from './find-on-path.ts'
 import { fetchArtifact } from './maven.ts'
 import type { ServerContext } from './server-context.ts'
 
@@ -12,18 +13,8 @@ const bundledBinaries: Record<string, string> = {
   'darwin-arm64': 'redis-server-6.2.6-v5-darwin-arm64',
 }
 
-const isExecutable = (file: string) => {
-  try {
-    accessSync(file, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
 const findRedis = async (context: ServerContext) => {
-  const folders = (process.env.PATH ?? '').split(delimiter).filter(Boolean)
-  const installed = folders.map(folder => join(folder, 'redis-server')).find(isExecutable)
+  const installed = findOnPath('redis-server')
   if (installed) return installed
   const platform = `${process.platform}-${process.arch}`
   const bundled = bundledBinaries[platform]

@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type ManagedProcess, startProcess } from '../managed-process.ts'
-import { findJava, javaFlags } from './java.ts'
+import { javaFlags } from './java.ts'
 import { fetchArtifact } from './maven.ts'
 import type { ServerContext } from './server-context.ts'
 
@@ -10,11 +10,8 @@ export const REGISTRY_PATH = '/apis/ccompat/v7'
 
 /** Apicurio Registry with its schemas in a file, so that ids stay the same; ready when it lists subjects. */
 export const startRegistry = async (context: ServerContext, port: number): Promise<ManagedProcess> => {
-  const { dataDir, guard, logFile, report } = context
-  const [java, home] = await Promise.all([
-    findJava(),
-    fetchArtifact('registry', { ...context, logFile: logFile('maven') }),
-  ])
+  const { dataDir, guard, java, logFile, report } = context
+  const home = await fetchArtifact('registry', { ...context, logFile: logFile('maven') })
   report('Schema registry: starting ...')
   const jar = readdirSync(home).find(file => file.endsWith('-runner.jar'))
   if (!jar) throw new Error(`Schema registry: ${home} holds no runner; remove that folder and start again.`)
