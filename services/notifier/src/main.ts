@@ -1,0 +1,72 @@
+import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
+import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { startConsumer } from '@pennywire/kafka/consumer.ts'
+import { createPublisher } from '@pennywire/kafka/publisher.ts'
+import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { measuredGauge } from '@pennywire/runtime/metrics.ts'
+import { onShutdown } from '@pennywire/runtime/shutdown.ts'
+import { z } from 'zod'
+import { connectMail } from './channels/mail.ts'
+import { createNotifying } from './notify.ts'
+import { createSecretOpener, privateJwk } from './open-secret.ts'
+import { startSendingMails } from './send-mails.ts'
+import { ping } from './sql/ping.ts'
+
+const config = loadConfig(
+  {
+    ...serviceSettings,
+    GATEWAY_READ_URL: z.url(),
+    NOTIFIER_PRIVATE_KEY_FILE: jsonFile(privateJwk),
+    SMTP_URL: z.url({ protocol: /^smtps?$/ }),
+    MAIL_FROM: z.string().min(3),
+  },
+  process.env,
+)
+const logger = createLogger('notifier', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
+
+const sql = openDatabase(config.DATABASE_URL, { applicationName: config.INSTANCE_ID, maxConnections: 8 })
+const gatewayRead = openDatabase(config.GATEWAY_READ_URL, {
+  applicationName: config.INSTANCE_ID,
+  maxConnections: 2,
+})
+const client = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: config.INSTANCE_ID, logger })
+const brokers = createBrokerCheck(client)
+const codec = await createCodec(connectRegistry(config.REGISTRY_URL))
+const publisher = await createPublisher(client)
+const mail = connectMail(config.SMTP_URL, config.MAIL_FROM)
+const mails = startSendingMails({
+  sql,
+  gatewayRead,
+  openSecret: await createSecretOpener(config.NOTIFIER_PRIVATE_KEY_FILE),
+  send: mail.send,
+  logger,
+})
+const consumer = await startConsumer({
+  client,
+  logger,
+  groupId: 'notifier',
+  topics: ['ledger.events', 'notifier.commands'],
+  ...createNotifying({ sql, codec, publisher, logger, wakeMails: mails.wake }),
+})
+measuredGauge('notifier_waiting_records', 'Records that have come and are not handled yet', consumer.waiting)
+
+const operations = await listen(
+  // The mail server is not asked: mails wait for it, and nothing else does.
+  operationsRoutes({ postgres: () => ping(sql), kafka: brokers.check, consumer: consumer.check }),
+  { host: config.HTTP_HOST, port: config.HTTP_PORT },
+)
+logger.info({ port: operations.port }, 'notifying')
+
+onShutdown(logger, [
+  consumer.stop,
+  mails.stop,
+  mail.close,
+  publisher.stop,
+  operations.stop,
+  brokers.close,
+  () => gatewayRead.end({ timeout: 5 }),
+  () => sql.end({ timeout: 5 }),
+])

@@ -1,0 +1,190 @@
+import type { AnyRecord, MailRequested } from '@pennywire/contracts/schemas.ts'
+import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
+import type { ConsumerOptions, Position, TopicPartition } from '@pennywire/kafka/consumer.ts'
+import { deadLetterOf } from '@pennywire/kafka/dead-letters.ts'
+import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import { headerOf, type IncomingRecord, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { counter } from '@pennywire/runtime/metrics.ts'
+import { z } from 'zod'
+import { MAIL_TEMPLATES } from './mail-for.ts'
+import { messagesFor, type Notification } from './message-for.ts'
+import { insertDeliveries } from './sql/deliveries.ts'
+import { insertNotifications } from './sql/notifications.ts'
+import { lockPositions, readPositions, writePositions } from './sql/positions.ts'
+
+const notificationsAdded = counter('notifier_notifications_total', 'In-app notifications added')
+const setAside = counter('notifier_dead_letters_total', 'Records set aside, by their topic', ['topic'])
+
+/** A gap that seeking back has not closed this often is a loss, not a race with a rebalance. */
+const MAX_GAPS = 3
+
+/** What one record asks for. */
+type Work = { notifications: Notification[]; mails: MailRequested[]; deadLetters: OutgoingRecord[] }
+
+const NOTHING: Work = { notifications: [], mails: [], deadLetters: [] }
+
+const HANDLED: readonly string[] = [
+  'pennywire.ledger.TransferCompleted',
+  'pennywire.ledger.TransferRejected',
+  'pennywire.notifier.MailRequested',
+] satisfies Array<AnyRecord['type']>
+
+// Avro's strings and longs hold more than the columns do. What would not fit is found here, where it is one record's
+// fault, instead of in the batch's insert, where it would hold the partition for ever.
+const storedId = z.guid()
+const storedText = z.string().refine(text => !text.includes('\0'), 'holds a NUL character')
+const storedTime = z.int().min(0).max(Date.UTC(10_000, 0))
+const storedNotifications = z.array(
+  z.object({
+    id: storedId,
+    userId: storedId,
+    type: storedText,
+    title: storedText,
+    body: storedText,
+    transferId: storedId,
+    createdAt: storedTime,
+  }),
+)
+const storedMail = z.object({
+  commandId: storedId,
+  userId: storedId,
+  template: z.string().refine(template => MAIL_TEMPLATES.includes(template), 'is unknown to this version'),
+  secret: storedText,
+  expiresAt: storedTime,
+  requestedAt: storedTime,
+})
+
+/** Throws where the record cannot be told to anybody; it will then never be possible, as nothing but it decides. */
+const workFor = (record: AnyRecord): Work =>
+  record.type === 'pennywire.notifier.MailRequested'
+    ? { ...NOTHING, mails: [storedMail.parse(record.value)] }
+    : { ...NOTHING, notifications: storedNotifications.parse(messagesFor(record)) }
+
+const reasonOf = (error: unknown): string =>
+  error instanceof z.ZodError
+    ? error.issues.map(issue => `${issue.path.join('.')}: ${issue.message}`).join('; ')
+    : (error as Error).message
+
+const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
+
+/** Turns batches of ledger.events and notifier.commands into notifications and mails to be sent. */
+export const createNotifying = (parts: {
+  sql: Database
+  codec: Codec
+  publisher: Pick<Publisher, 'publishAll'>
+  logger: Logger
+  /** Called when there are new mails. */
+  wakeMails: () => void
+}): Pick<ConsumerOptions, 'positions' | 'handle'> => {
+  const { sql, codec, publisher, logger, wakeMails } = parts
+  /** Positions that seemed to lie past the topic's end; the next look at the end proves it. */
+  const suspected = new Map<string, bigint>()
+  /** Gaps in each partition since its last progress. */
+  const gapsInARow = new Map<string, number>()
+
+  const readWork = async (record: IncomingRecord): Promise<Work> => {
+    // By the header, so that types newer than this version are passed over instead of being taken for damage.
+    const type = headerOf(record, 'ce_type')
+    if (type !== undefined && !HANDLED.includes(type)) return NOTHING
+    const deadLetter = (reason: string): Work => ({
+      ...NOTHING,
+      deadLetters: [deadLetterOf(record, 'notifier', reason)],
+    })
+    let decoded: AnyRecord
+    try {
+      decoded = await codec.decode(record.value)
+    } catch (error) {
+      if (error instanceof UndecodableRecord) return deadLetter(error.message)
+      throw error // the registry is away: hold, and try again
+    }
+    try {
+      return workFor(decoded)
+    } catch (error) {
+      return deadLetter(`cannot be handled: ${reasonOf(error)}`)
+    }
+  }
+
+  return {
+    positions: async (assigned, ends) => {
+      const stored = new Map((await readPositions(sql, assigned)).map(row => [idOf(row), row.offset]))
+      const seemShort = ends.filter(end => end.offset < (stored.get(idOf(end)) ?? 0n))
+      if (seemShort.some(end => end.offset >= (suspected.get(idOf(end)) ?? 0n))) {
+        // The ends were asked first: another instance may have gone past them since. Once more tells.
+        for (const end of seemShort) suspected.set(idOf(end), stored.get(idOf(end))!)
+        throw new Error(
+          `${seemShort.map(idOf).join(', ')}: the topic seems to end before the stored position`,
+        )
+      }
+      suspected.clear()
+      gapsInARow.clear()
+      // Before the topic's beginning: its retention has deleted what would have been next, and mails of that age
+      // have expired. Beyond its end: it was made anew. Reading from its beginning is safe, as every notification
+      // and every mail has an id that makes it once.
+      const moved = ends
+        .filter(end => (stored.get(idOf(end)) ?? -1n) < end.first || seemShort.includes(end))
+        .map(({ topic, partition, first }) => ({ topic, partition, offset: first }))
+      if (moved.length > 0) await writePositions(sql, moved)
+      for (const { topic, partition, offset } of moved) {
+        const from = stored.get(idOf({ topic, partition }))
+        if (from === undefined) continue
+        logger.warn(
+          { topic, partition, from: `${from}`, to: `${offset}` },
+          'stored position outside the topic',
+        )
+      }
+      const positions = new Map(moved.map(position => [idOf(position), position.offset]))
+      return ends.map(({ topic, partition, first }) => {
+        const id = idOf({ topic, partition })
+        return { topic, partition, offset: positions.get(id) ?? stored.get(id) ?? first }
+      })
+    },
+
+    handle: async (records, consumer) => {
+      const works = await Promise.all(records.map(readWork))
+      const of = [...new Map(records.map(record => [idOf(record), record])).values()]
+
+      const { gaps, added, mails, deadLetters } = await sql.begin(async tx => {
+        const next = new Map((await lockPositions(tx, of)).map(row => [idOf(row), row]))
+        const gaps = new Map<string, Position>()
+        const notifications: Notification[] = []
+        const mails: MailRequested[] = []
+        const deadLetters: OutgoingRecord[] = []
+        for (const [index, record] of records.entries()) {
+          const position = next.get(idOf(record))
+          // Not positioned yet, or handled before: it comes again, or came already.
+          if (!position || record.offset < position.offset) continue
+          if (record.offset > position.offset) {
+            gaps.set(idOf(record), position)
+            continue
+          }
+          position.offset += 1n
+          notifications.push(...works[index]!.notifications)
+          mails.push(...works[index]!.mails)
+          deadLetters.push(...works[index]!.deadLetters)
+        }
+        if (deadLetters.length > 0) await publisher.publishAll(deadLetters)
+        const added = notifications.length > 0 ? await insertNotifications(tx, notifications) : 0
+        if (mails.length > 0) await insertDeliveries(tx, mails)
+        await writePositions(tx, [...next.values()])
+        return { gaps, added, mails: mails.length, deadLetters }
+      })
+
+      notificationsAdded.inc(added)
+      if (mails > 0) wakeMails()
+      for (const { topic, headers } of deadLetters) {
+        setAside.inc({ topic: headers.dead_letter_topic ?? topic })
+        logger.error({ headers }, 'record set aside')
+      }
+      for (const partition of of.map(idOf)) if (!gaps.has(partition)) gapsInARow.delete(partition)
+      for (const [id, position] of gaps) {
+        const times = (gapsInARow.get(id) ?? 0) + 1
+        gapsInARow.set(id, times)
+        logger.warn({ topic: position.topic, partition: position.partition, times }, 'gap; reading again')
+        if (times < MAX_GAPS) consumer.seek(position)
+        else consumer.halt(position, `the topic no longer holds offset ${position.offset}`)
+      }
+    },
+  }
+}

@@ -1,0 +1,13 @@
+import type { Database } from '@pennywire/runtime/database.ts'
+
+export type MailRecipient = { email: string; fullName: string }
+
+/** A user's address and name as the gateway has them at this moment; undefined where it knows no such user. */
+export const readMailRecipient = async (
+  gatewayRead: Database,
+  userId: string,
+): Promise<MailRecipient | undefined> => {
+  const [user] = await gatewayRead<MailRecipient[]>`
+    select email, full_name as "fullName" from gateway_api.users where user_id = ${userId}`
+  return user
+}
