@@ -41,6 +41,7 @@ export const PROBLEMS = {
   PIN_LOCKED: refused(423, 'The PIN is locked'),
   STEP_UP_INVALID: refused(403, 'The step-up token is not valid'),
   // what is asked for
+  SESSION_NOT_FOUND: refused(404, 'There is no such session'),
   WALLET_NOT_FOUND: refused(404, 'There is no such wallet'),
   WALLET_ALREADY_EXISTS: refused(409, 'There is a wallet in this currency already'),
   RECIPIENT_NOT_FOUND: refused(404, 'There is no such recipient'),

@@ -1,0 +1,129 @@
+import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { z } from 'zod'
+import { parseNetworks } from './client-address.ts'
+import type { LimitName } from './routes/define-route.ts'
+
+/** How many requests a subject may make within how many seconds. */
+export type RateLimit = { requests: number; seconds: number }
+
+const rateLimit = (usual: string) =>
+  z
+    .string()
+    .default(usual)
+    .transform((text, context): RateLimit => {
+      const match = /^([1-9][0-9]{0,8})\/([1-9][0-9]{0,4})$/.exec(text)
+      if (match) return { requests: Number(match[1]), seconds: Number(match[2]) }
+      context.issues.push({ code: 'custom', input: text, message: 'must be requests/seconds, such as 20/60' })
+      return z.NEVER
+    })
+
+const networks = z
+  .string()
+  .default('')
+  .transform((list, context) => {
+    try {
+      return parseNetworks(list)
+    } catch (error) {
+      context.issues.push({ code: 'custom', input: list, message: (error as Error).message })
+      return z.NEVER
+    }
+  })
+
+const KEY_BYTES = 32
+
+const secretKey = z
+  .object({ kid: z.string().min(1).max(64), key: z.base64url() })
+  .transform(({ kid, key }) => ({ kid, key: Buffer.from(key, 'base64url') }))
+  .refine(({ key }) => key.length >= KEY_BYTES, `key must have at least ${KEY_BYTES} bytes`)
+
+/** Encryption keys are exactly as long as AES-256 takes. */
+const encryptionKey = secretKey.refine(
+  ({ key }) => key.length === KEY_BYTES,
+  `key must have exactly ${KEY_BYTES} bytes`,
+)
+
+const rsaPublic = z.looseObject({
+  kty: z.literal('RSA'),
+  kid: z.string().min(1),
+  n: z.string(),
+  e: z.string(),
+})
+const rsaPrivate = rsaPublic.extend({ d: z.string() })
+const ecPublic = z.looseObject({
+  kty: z.literal('EC'),
+  crv: z.literal('P-256'),
+  kid: z.string().min(1),
+  x: z.string(),
+  y: z.string(),
+})
+
+const COST_FLOOR = 10
+const amountSetting = z.coerce.number().min(0).max(1_000_000_000)
+
+/** The gateway's settings; a wrong one ends the start and names itself. */
+export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
+  const cheapHashes = env.ALLOW_CHEAP_HASHES === 'true'
+  return loadConfig(
+    {
+      ...serviceSettings,
+      LEDGER_READ_URL: z.url(),
+      NOTIFIER_READ_URL: z.url(),
+      REDIS_URL: z.url(),
+      /** Where clients reach the gateway: in mailed links, in the API reference, and whether cookies need HTTPS. */
+      PUBLIC_URL: z.url().transform(url => url.replace(/\/$/, '')),
+      PROVIDER_URL: z.url(),
+      CALLBACK_URL: z.url(),
+      PROVIDER_SECRET_FILE: jsonFile(z.object({ secret: z.string().min(32) })),
+      /** Signs the tokens: a private RSA JWK with its kid. */
+      JWT_KEY_FILE: jsonFile(rsaPrivate),
+      /** Public JWKs of keys that signed before or will sign next ({keys: [...]}): published and accepted. */
+      JWT_OTHER_KEYS_FILE: jsonFile(z.object({ keys: z.array(rsaPublic) })).optional(),
+      PIN_PEPPER_FILE: jsonFile(secretKey),
+      PERSON_KEK_FILE: jsonFile(encryptionKey),
+      ADDRESS_HMAC_FILE: jsonFile(secretKey),
+      NOTIFIER_PUBLIC_KEY_FILE: jsonFile(ecPublic),
+      ISSUER: z.string().min(1).default('pennywire'),
+      AUDIENCE: z.string().min(1).default('pennywire-api'),
+      ACCESS_TOKEN_SECONDS: z.coerce.number().int().min(10).max(900).default(900),
+      STEP_UP_SECONDS: z.coerce.number().int().min(10).max(3_600).default(300),
+      /** Amounts above this many major units need the PIN itself, not a step-up token. */
+      FRESH_PIN_ABOVE: amountSetting.default(1_000),
+      /** bcrypt's cost: 12 takes about 250 ms of one core. */
+      BCRYPT_COST: z.coerce
+        .number()
+        .int()
+        .min(cheapHashes ? 4 : COST_FLOOR)
+        .max(16)
+        .default(12),
+      /** For tests and benches: lets BCRYPT_COST go below 10. The start warns of it. */
+      ALLOW_CHEAP_HASHES: z.enum(['true', 'false']).default('false'),
+      /** Addresses or networks of proxies whose X-Forwarded-For is believed; none by default. */
+      TRUSTED_PROXIES: networks,
+      RATE_LIMIT_SIGNUP: rateLimit('5/60'),
+      RATE_LIMIT_LOGIN: rateLimit('5/60'),
+      RATE_LIMIT_PIN: rateLimit('10/60'),
+      RATE_LIMIT_TRANSFER: rateLimit('20/60'),
+      RATE_LIMIT_DEPOSIT: rateLimit('10/60'),
+      RATE_LIMIT_WITHDRAWAL: rateLimit('10/60'),
+      RATE_LIMIT_RECIPIENT: rateLimit('30/60'),
+      RATE_LIMIT_DEFAULT: rateLimit('600/60'),
+      RATE_LIMIT_MAIL: rateLimit('3/300'),
+    },
+    env,
+  )
+}
+
+export type GatewayConfig = ReturnType<typeof loadGatewayConfig>
+
+/** The rate limits by name. */
+export const rateLimitsOf = (config: GatewayConfig): Record<LimitName, RateLimit> => ({
+  SIGNUP: config.RATE_LIMIT_SIGNUP,
+  LOGIN: config.RATE_LIMIT_LOGIN,
+  PIN: config.RATE_LIMIT_PIN,
+  TRANSFER: config.RATE_LIMIT_TRANSFER,
+  DEPOSIT: config.RATE_LIMIT_DEPOSIT,
+  WITHDRAWAL: config.RATE_LIMIT_WITHDRAWAL,
+  RECIPIENT: config.RATE_LIMIT_RECIPIENT,
+  DEFAULT: config.RATE_LIMIT_DEFAULT,
+  MAIL: config.RATE_LIMIT_MAIL,
+})

@@ -1,0 +1,89 @@
+import { randomUUID } from 'node:crypto'
+import type { Records } from '@pennywire/contracts/schemas.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import { CompactEncrypt, importJWK, type JWK } from 'jose'
+
+type IdentityRecords = {
+  [Name in keyof Records as Name extends `pennywire.identity.${infer Short}` ? Short : never]: Records[Name]
+}
+
+export type Announce = {
+  /** A record for `identity.events`, to be put into the outbox by the transaction of what it tells of. */
+  identityEvent: <Name extends keyof IdentityRecords & string>(
+    name: Name,
+    fact: Omit<IdentityRecords[Name], 'eventId' | 'occurredAt'>,
+    traceparent: string,
+  ) => OutgoingRecord
+  /** A mail with a secret, for `notifier.commands`: the secret as JWE that the notifier alone can read. */
+  mailWithSecret: (
+    mail: {
+      userId: string
+      template: string
+      secret: Record<string, string>
+      expiresAt: Date
+    },
+    traceparent: string,
+  ) => Promise<OutgoingRecord>
+}
+
+/** Makes the records that tell others what happened to accounts. */
+export const createAnnounce = async (codec: Pick<Codec, 'encode'>, notifierKey: JWK): Promise<Announce> => {
+  const recipient = await importJWK(notifierKey, 'ECDH-ES+A256KW')
+  const protectedHeader = {
+    alg: 'ECDH-ES+A256KW',
+    enc: 'A256GCM',
+    ...(notifierKey.kid === undefined ? {} : { kid: notifierKey.kid }),
+  }
+
+  return {
+    identityEvent: (name, fact, traceparent) => {
+      const eventId = randomUUID()
+      const occurredAt = Date.now()
+      const type = `pennywire.identity.${name}` as keyof Records
+      const value = { eventId, occurredAt, ...fact } as unknown as Records[typeof type]
+      const { userId } = fact as unknown as { userId: string }
+      return {
+        topic: 'identity.events',
+        key: userId,
+        value: codec.encode(type, value),
+        headers: envelope({
+          id: eventId,
+          type,
+          source: 'gateway',
+          time: occurredAt,
+          subject: userId,
+          traceparent,
+        }),
+      }
+    },
+    mailWithSecret: async ({ userId, template, secret, expiresAt }, traceparent) => {
+      const commandId = randomUUID()
+      const requestedAt = Date.now()
+      const type = 'pennywire.notifier.MailRequested'
+      const sealed = await new CompactEncrypt(Buffer.from(JSON.stringify(secret)))
+        .setProtectedHeader(protectedHeader)
+        .encrypt(recipient)
+      return {
+        topic: 'notifier.commands',
+        key: userId,
+        value: codec.encode(type, {
+          commandId,
+          userId,
+          template,
+          secret: sealed,
+          expiresAt: expiresAt.getTime(),
+          requestedAt,
+        }),
+        headers: envelope({
+          id: commandId,
+          type,
+          source: 'gateway',
+          time: requestedAt,
+          subject: userId,
+          traceparent,
+        }),
+      }
+    },
+  }
+}

@@ -1,0 +1,117 @@
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { Redis } from 'ioredis'
+import { type GatewayConfig, rateLimitsOf } from '../config.ts'
+import type { InTransaction } from '../in-transaction.ts'
+import { createRateLimits } from '../rate-limit.ts'
+import { authRoutes } from '../routes/auth.ts'
+import type { Guards, Routes } from '../routes/define-route.ts'
+import { keyRoutes } from '../routes/keys.ts'
+import { pinRoutes } from '../routes/pin.ts'
+import { userRoutes } from '../routes/users.ts'
+import { createAccounts } from './accounts.ts'
+import { createAnnounce } from './announce.ts'
+import { createGuards } from './guards.ts'
+import { createNames, type Names } from './names.ts'
+import { createPasswords } from './passwords.ts'
+import { createAddressHash, createPersonKeys, type PersonKeys } from './person-keys.ts'
+import { createPins, type Pins } from './pin.ts'
+import { createRevocations } from './revocations.ts'
+import { createSessions } from './sessions.ts'
+import { createSlowHash } from './slow-hash.ts'
+import { createTokens, type Tokens } from './tokens.ts'
+
+/**
+ * The thread pool has four threads, and signatures need one as well: PINs take at most two, passwords one. A flood
+ * of sign-ins therefore never holds up payments.
+ */
+const PINS_AT_ONCE = 2
+const PASSWORDS_AT_ONCE = 1
+/** What waits longer than a client does is not worth hashing. */
+const MAX_WAITING = 60
+
+export type Identity = {
+  guards: Guards
+  tokens: Tokens
+  pins: Pins
+  personKeys: PersonKeys
+  names: Names
+  hashAddress: (address: string) => string
+  routes: Routes[]
+  stop: () => void
+}
+
+/** Everything about who somebody is, built in one place: what the rest of the gateway needs, and its own routes. */
+export const createIdentity = async (parts: {
+  config: GatewayConfig
+  logger: Logger
+  sql: Database
+  redis: Redis
+  codec: Pick<Codec, 'encode'>
+  inTransaction: InTransaction
+}): Promise<Identity> => {
+  const { config, logger, sql, redis, codec, inTransaction } = parts
+  const slowHash = (atOnce: number) =>
+    createSlowHash({ cost: config.BCRYPT_COST, atOnce, maxWaiting: MAX_WAITING })
+
+  const hashAddress = createAddressHash(config.ADDRESS_HMAC_FILE)
+  const announce = await createAnnounce(codec, config.NOTIFIER_PUBLIC_KEY_FILE)
+  const personKeys = createPersonKeys(sql, config.PERSON_KEK_FILE)
+  const names = createNames(sql)
+  const tokens = await createTokens({
+    signingKey: config.JWT_KEY_FILE,
+    otherKeys: config.JWT_OTHER_KEYS_FILE?.keys ?? [],
+    issuer: config.ISSUER,
+    audience: config.AUDIENCE,
+    accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
+    stepUpSeconds: config.STEP_UP_SECONDS,
+  })
+  const revocations = createRevocations({
+    sql,
+    redis,
+    logger,
+    accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
+  })
+  const takeFromLimits = createRateLimits(redis, rateLimitsOf(config))
+  const guards = createGuards({ tokens, revocations, takeFromLimits, logger })
+  const sessions = createSessions({ sql, inTransaction, tokens, revocations, announce, personKeys })
+  const accounts = createAccounts({
+    sql,
+    inTransaction,
+    logger,
+    passwords: await createPasswords(slowHash(PASSWORDS_AT_ONCE)),
+    announce,
+    personKeys,
+    verificationUrl: `${config.PUBLIC_URL}/v1/auth/verify-email`,
+  })
+  const pins = createPins({
+    sql,
+    inTransaction,
+    slowHash: slowHash(PINS_AT_ONCE),
+    pepper: config.PIN_PEPPER_FILE,
+    announce,
+  })
+
+  return {
+    guards,
+    tokens,
+    pins,
+    personKeys,
+    names,
+    hashAddress,
+    routes: [
+      authRoutes({
+        guards,
+        accounts,
+        sessions,
+        hashAddress,
+        secureCookies: config.PUBLIC_URL.startsWith('https:'),
+      }),
+      userRoutes({ guards, sql, sessions, pins, names }),
+      pinRoutes({ guards, pins, tokens }),
+      keyRoutes(tokens),
+    ],
+    stop: revocations.stop,
+  }
+}

@@ -1,0 +1,88 @@
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { Context, MiddlewareHandler } from 'hono'
+import { addressSubject } from '../client-address.ts'
+import { ProblemError } from '../problems.ts'
+import { type Counted, rateHeaders, rateProblem, type TakeFromLimits, type Taken } from '../rate-limit.ts'
+import type { GatewayEnv, Guards, SignedInUser } from '../routes/define-route.ts'
+import type { Revocations } from './revocations.ts'
+import type { Tokens } from './tokens.ts'
+
+const bearerToken = (authorization: string | undefined): string => {
+  const [, token] = /^Bearer +([^ ]+) *$/i.exec(authorization ?? '') ?? []
+  if (!token) throw new ProblemError('TOKEN_MISSING', 'Authorization: must be "Bearer " and an access token.')
+  return token
+}
+
+const away = () =>
+  new ProblemError('SERVICE_UNAVAILABLE', 'Sign-ins and limits cannot be checked now; try again.')
+
+/**
+ * The guards before every handler: who it is, whether the session is still open, and how often. The session and all
+ * limits are asked in one tick, so in one trip to Redis. Without Redis, what guards money or sign-ins refuses (never
+ * fails open), and reads go on with the session asked of Postgres.
+ */
+export const createGuards = (parts: {
+  tokens: Tokens
+  revocations: Revocations
+  takeFromLimits: TakeFromLimits
+  logger: Logger
+}): Guards => {
+  const { tokens, revocations, takeFromLimits, logger } = parts
+
+  const enforce = (context: Context<GatewayEnv>, { refused, answers }: Taken) => {
+    if (refused) throw rateProblem(refused, answers)
+    for (const [name, value] of Object.entries(rateHeaders(answers))) context.header(name, value)
+  }
+
+  /** A token that does not verify is counted by address, so that trying many is limited like everything else. */
+  const verify = async (context: Context<GatewayEnv>): Promise<SignedInUser> => {
+    try {
+      return await tokens.verifyAccess(bearerToken(context.req.header('authorization')))
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error
+      const subject = addressSubject(context.var.address)
+      const taken = await takeFromLimits([{ name: 'DEFAULT', subject }]).catch(() => undefined)
+      if (taken?.refused) throw rateProblem(taken.refused, taken.answers)
+      throw error
+    }
+  }
+
+  return {
+    signedIn: ({ limit, guardsMoney = false } = {}) => {
+      const guard: MiddlewareHandler<GatewayEnv> = async (context, next) => {
+        const user = await verify(context)
+        const counted: Counted[] = [{ name: 'DEFAULT', subject: user.userId }]
+        if (limit) counted.push({ name: limit, subject: user.userId })
+        const [revoked, taken] = await Promise.allSettled([
+          revocations.isRevoked(user.sessionId),
+          takeFromLimits(counted),
+        ])
+        if (guardsMoney && (revoked.status === 'rejected' || taken.status === 'rejected')) throw away()
+        const ended =
+          revoked.status === 'fulfilled' ? revoked.value : !(await revocations.isOpen(user.sessionId))
+        if (ended) throw new ProblemError('TOKEN_REVOKED', 'The session has ended; sign in again.')
+        context.set('user', user)
+        if (taken.status === 'fulfilled') enforce(context, taken.value)
+        else logger.warn({ err: taken.reason, requestId: context.var.requestId }, 'limits not checked')
+        await next()
+      }
+      return { security: [{ bearer: [] }], middleware: [guard] }
+    },
+
+    anybody: ({ limit, guardsLogin = false } = {}) => {
+      const guard: MiddlewareHandler<GatewayEnv> = async (context, next) => {
+        const subject = addressSubject(context.var.address)
+        const counted: Counted[] = [{ name: 'DEFAULT', subject }]
+        if (limit) counted.push({ name: limit, subject })
+        const taken = await takeFromLimits(counted).catch(error => {
+          if (guardsLogin) throw away()
+          logger.warn({ err: error, requestId: context.var.requestId }, 'limits not checked')
+          return undefined
+        })
+        if (taken) enforce(context, taken)
+        await next()
+      }
+      return { middleware: [guard] }
+    },
+  }
+}

@@ -1,0 +1,42 @@
+import { createHash } from 'node:crypto'
+import type { SlowHash } from './slow-hash.ts'
+
+const MIN_LENGTH = 8
+const MAX_LENGTH = 128
+
+const RULES: Array<[rule: string, holds: (password: string) => boolean]> = [
+  [`must have at least ${MIN_LENGTH} characters`, password => [...password].length >= MIN_LENGTH],
+  [`must have at most ${MAX_LENGTH} characters`, password => [...password].length <= MAX_LENGTH],
+  ['must have an upper-case letter', password => /\p{Lu}/u.test(password)],
+  ['must have a lower-case letter', password => /\p{Ll}/u.test(password)],
+  ['must have a digit', password => /\p{Nd}/u.test(password)],
+  ['must have a special character', password => /[^\p{L}\p{Nd}\s]/u.test(password)],
+]
+
+/** Every rule that a new password breaks, so that a person is told all at once. Empty where it is good. */
+export const passwordFaults = (password: string): string[] =>
+  RULES.filter(([, holds]) => !holds(password)).map(([rule]) => rule)
+
+/**
+ * What bcrypt gets: 44 characters that depend on the whole password. bcrypt itself stops reading at 72 bytes, so a
+ * long password would silently count as its beginning. The label keeps plain SHA-256 leaks of other sites from
+ * being tried as they are. NFKC, because keyboards write the same letter in different ways.
+ */
+const condensed = (password: string) =>
+  createHash('sha256').update('pennywire:password\0').update(password.normalize('NFKC')).digest('base64')
+
+export type Passwords = {
+  hash: (password: string) => Promise<string>
+  /** Compares; for an unknown account (no hash) it takes as long and says no. */
+  matches: (password: string, hash: string | undefined) => Promise<boolean>
+}
+
+/** Password hashing. Makes one hash at start, which stands for all accounts that do not exist. */
+export const createPasswords = async (slowHash: SlowHash): Promise<Passwords> => {
+  const nobodysHash = await slowHash.hash(condensed('nobody'))
+  return {
+    hash: password => slowHash.hash(condensed(password)),
+    matches: async (password, hash) =>
+      (await slowHash.matches(condensed(password), hash ?? nobodysHash)) && hash !== undefined,
+  }
+}

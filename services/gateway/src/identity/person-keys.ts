@@ -1,0 +1,102 @@
+import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import { LRUCache } from 'lru-cache'
+import { insertPersonKey, readPersonKeys } from '../sql/person-keys.ts'
+
+const VERSION = 1
+const NONCE_BYTES = 12
+const TAG_BYTES = 16
+const HEAD_BYTES = 1 + NONCE_BYTES
+const CACHED_KEYS = 10_000
+/** How long a destroyed key may still be used by a gateway that had it in memory. */
+const CACHE_MS = 60_000
+
+const seal = (key: Buffer, plain: Buffer, bound: string): Buffer => {
+  const nonce = randomBytes(NONCE_BYTES)
+  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(Buffer.from(bound))
+  const body = Buffer.concat([cipher.update(plain), cipher.final()])
+  return Buffer.concat([Buffer.from([VERSION]), nonce, body, cipher.getAuthTag()])
+}
+
+const unseal = (key: Buffer, sealed: Buffer, bound: string): Buffer => {
+  if (sealed[0] !== VERSION || sealed.length < HEAD_BYTES + TAG_BYTES)
+    throw new Error('not sealed by this version')
+  const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(1, HEAD_BYTES))
+    .setAAD(Buffer.from(bound))
+    .setAuthTag(sealed.subarray(-TAG_BYTES))
+  return Buffer.concat([decipher.update(sealed.subarray(HEAD_BYTES, -TAG_BYTES)), decipher.final()])
+}
+
+export type SealedText = { userId: string; cipher: Buffer; purpose: string }
+
+export type PersonKeys = {
+  /** Makes a person's key, in the transaction that makes the person. */
+  create: (tx: Tx, userId: string) => Promise<void>
+  /**
+   * Encrypts a text under a person's key (AES-256-GCM, bound to user and purpose, such as "note"). Rejects where
+   * the key was destroyed: there is nobody left to write about.
+   */
+  encryptFor: (userId: string, plainText: string, purpose: string) => Promise<Buffer>
+  /** The text again, or null where the person's key was destroyed. Rejects on bytes that were not sealed for it. */
+  decryptFor: (userId: string, cipher: Buffer, purpose: string) => Promise<string | null>
+  /** The same for many, in order, with one SQL statement for all the keys not in memory. */
+  decryptAll: (sealed: SealedText[]) => Promise<Array<string | null>>
+}
+
+/**
+ * One 256-bit key per person, wrapped by the key-encryption key. Whatever is written about a person into topics and
+ * histories that are never changed is under it, so that destroying the key erases the person from all of them.
+ */
+export const createPersonKeys = (sql: Database, kek: { kid: string; key: Buffer }): PersonKeys => {
+  const cache = new LRUCache<string, Buffer>({ max: CACHED_KEYS, ttl: CACHE_MS })
+  const wrapBinding = (userId: string) => `pennywire:person-key:${userId}`
+  const textBinding = (userId: string, purpose: string) => `pennywire:${purpose}:${userId}`
+
+  const keysOf = async (userIds: string[]): Promise<Map<string, Buffer>> => {
+    const keys = new Map<string, Buffer>()
+    const missing = new Set<string>()
+    for (const userId of userIds) {
+      const key = cache.get(userId)
+      if (key) keys.set(userId, key)
+      else missing.add(userId)
+    }
+    if (missing.size > 0) {
+      for (const { userId, wrappedKey, kekId } of await readPersonKeys(sql, [...missing])) {
+        if (kekId !== kek.kid)
+          throw new Error(`a person's key is wrapped by ${kekId}, which this gateway does not have`)
+        const key = unseal(kek.key, wrappedKey, wrapBinding(userId))
+        cache.set(userId, key)
+        keys.set(userId, key)
+      }
+    }
+    return keys
+  }
+
+  const decryptAll: PersonKeys['decryptAll'] = async sealed => {
+    const keys = await keysOf(sealed.map(({ userId }) => userId))
+    return sealed.map(({ userId, cipher, purpose }) => {
+      const key = keys.get(userId)
+      return key ? unseal(key, cipher, textBinding(userId, purpose)).toString('utf8') : null
+    })
+  }
+
+  return {
+    create: async (tx, userId) => {
+      const wrappedKey = seal(kek.key, randomBytes(32), wrapBinding(userId))
+      await insertPersonKey(tx, { userId, wrappedKey, kekId: kek.kid })
+    },
+    encryptFor: async (userId, plainText, purpose) => {
+      const key = (await keysOf([userId])).get(userId)
+      if (!key) throw new Error('this person has no key any more')
+      return seal(key, Buffer.from(plainText), textBinding(userId, purpose))
+    },
+    decryptFor: async (userId, cipher, purpose) => (await decryptAll([{ userId, cipher, purpose }]))[0]!,
+    decryptAll,
+  }
+}
+
+/** How network addresses stand in events: a keyed hash that tells "the same one" and nothing else. */
+export const createAddressHash =
+  (key: { kid: string; key: Buffer }) =>
+  (address: string): string =>
+    `${key.kid}.${createHmac('sha256', key.key).update(address).digest('base64url')}`

@@ -1,0 +1,82 @@
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { Redis } from 'ioredis'
+import { isSessionOpen, readRecentlyEnded } from '../sql/sessions.ts'
+
+const REPUSH_MS = 5_000
+/** How far back the repeated push looks: many times its interval, so that a missed one is made up for. */
+const REPUSH_SECONDS = 60
+/** Beyond an access token's life: it is accepted a little longer, see the clock tolerance of tokens.ts. */
+const SPARE_SECONDS = 10
+
+export type Revocations = {
+  /** Tells Redis at once of sessions that have ended. Never rejects: what does not get there is pushed again. */
+  push: (sessionIds: string[]) => Promise<void>
+  /** Whether a session has ended. Rejects where Redis is away, or has not yet been told of what it missed. */
+  isRevoked: (sessionId: string) => Promise<boolean>
+  /** The same from Postgres: for when Redis is away. */
+  isOpen: (sessionId: string) => Promise<boolean>
+  stop: () => void
+}
+
+/**
+ * Redis knows the sessions that ended while an access token of theirs may still be good; Postgres stays the truth.
+ * After each (re)connection the gateway tells Redis all of them before it believes its answers, so a Redis that
+ * lost its data never lets an ended session pass.
+ */
+export const createRevocations = (parts: {
+  sql: Database
+  redis: Redis
+  logger: Logger
+  accessTokenSeconds: number
+}): Revocations => {
+  const { sql, redis, logger } = parts
+  const lifeSeconds = parts.accessTokenSeconds + SPARE_SECONDS
+  let caughtUp = false
+  let connection = 0
+
+  const keyOf = (sessionId: string) => `session-ended:${sessionId}`
+  const write = (sessionIds: string[]) =>
+    Promise.all(sessionIds.map(id => redis.set(keyOf(id), '1', 'EX', lifeSeconds)))
+
+  const pushRecent = async () => {
+    const mine = connection
+    if (redis.status !== 'ready') return
+    try {
+      await write(await readRecentlyEnded(sql, caughtUp ? REPUSH_SECONDS : lifeSeconds))
+      // Only if it is the same connection still: another one may be to another, empty Redis.
+      if (mine === connection && redis.status === 'ready') caughtUp = true
+    } catch (error) {
+      caughtUp = false
+      logger.warn({ err: error }, 'revocations not pushed; trying again')
+    }
+  }
+
+  redis.on('close', () => {
+    connection++
+    caughtUp = false
+  })
+  redis.on('ready', pushRecent)
+  const repush = setInterval(pushRecent, REPUSH_MS)
+  void pushRecent()
+
+  return {
+    push: async sessionIds => {
+      try {
+        await write(sessionIds)
+      } catch (error) {
+        caughtUp = false
+        logger.warn({ err: error }, 'revocations not pushed; trying again')
+      }
+    },
+    isRevoked: async sessionId => {
+      if (!caughtUp) throw new Error('redis is away, or not yet told of the sessions that ended')
+      return (await redis.exists(keyOf(sessionId))) === 1
+    },
+    isOpen: sessionId => isSessionOpen(sql, sessionId),
+    stop: () => {
+      clearInterval(repush)
+      redis.off('ready', pushRecent)
+    },
+  }
+}

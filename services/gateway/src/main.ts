@@ -1,0 +1,61 @@
+import type { HttpBindings } from '@hono/node-server'
+import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
+import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { createPublisher } from '@pennywire/kafka/publisher.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { listen } from '@pennywire/runtime/health.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { onShutdown } from '@pennywire/runtime/shutdown.ts'
+import { createApp } from './app.ts'
+import { loadGatewayConfig } from './config.ts'
+import { createIdentity } from './identity/create-identity.ts'
+import { createInTransaction } from './in-transaction.ts'
+import { openRedis } from './redis.ts'
+import { startOutboxRelay } from './relay-outbox.ts'
+import { checkDatabase } from './sql/check-database.ts'
+
+const config = loadGatewayConfig(process.env)
+const logger = createLogger('gateway', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
+if (config.ALLOW_CHEAP_HASHES === 'true') {
+  logger.warn({ bcryptCost: config.BCRYPT_COST }, 'cheap hashes are allowed: for tests and benches only')
+}
+
+// What others run.
+const sql = openDatabase(config.DATABASE_URL, { applicationName: config.INSTANCE_ID })
+const redis = openRedis(config.REDIS_URL, logger)
+const kafka = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: config.INSTANCE_ID, logger })
+const brokers = createBrokerCheck(kafka)
+const codec = await createCodec(connectRegistry(config.REGISTRY_URL))
+const publisher = await createPublisher(kafka)
+
+// Who somebody is.
+const relay = startOutboxRelay({ sql, publisher, logger })
+const inTransaction = createInTransaction(sql, relay.wake)
+const identity = await createIdentity({ config, logger, sql, redis, codec, inTransaction })
+
+// What moves money: the outcome reader and its routes are built here and listed below.
+
+const app = createApp({
+  logger,
+  publicUrl: config.PUBLIC_URL,
+  trustedProxies: config.TRUSTED_PROXIES,
+  readiness: {
+    postgres: () => checkDatabase(sql),
+    redis: () => redis.ping(),
+    kafka: brokers.check,
+  },
+  routes: [...identity.routes],
+})
+const fetch = (request: Request, env: unknown) => app.fetch(request, env as HttpBindings)
+const server = await listen({ fetch }, { host: config.HTTP_HOST, port: config.HTTP_PORT })
+logger.info({ port: server.port }, 'listening')
+
+onShutdown(logger, [
+  server.stop, // takes no new requests and lets the running ones finish
+  identity.stop,
+  relay.stop,
+  publisher.stop,
+  brokers.close,
+  () => redis.quit(),
+  () => sql.end(),
+])

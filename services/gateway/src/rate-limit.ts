@@ -1,0 +1,123 @@
+import type { Redis } from 'ioredis'
+import type { RateLimit } from './config.ts'
+import { ProblemError } from './problems.ts'
+import type { LimitName } from './routes/define-route.ts'
+
+/**
+ * A sliding window in slices: a request counts until the slice it fell into has wholly left the window. Never more
+ * than the limit within any window, and at most one slice (a twelfth) later than an exact log would allow, at a
+ * cost that does not grow with the limit.
+ */
+const SLICES = 12
+
+/**
+ * KEYS: one hash per limit (slice number to count). ARGV: requests and seconds of each limit in turn. All limits
+ * have room or none is charged, so a refused call does not lengthen its own refusal. The clock is Redis's: one for
+ * all gateways. Returns for each limit what remains and after how many milliseconds the oldest count leaves.
+ */
+const TAKE_SCRIPT = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local answers, slices, full = {}, {}, 0
+for i, key in ipairs(KEYS) do
+  local limit, window = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i]) * 1000
+  local width = window / ${SLICES}
+  local current = math.floor(now / width)
+  local oldest, used = current, 0
+  local counts = redis.call('HGETALL', key)
+  for at = 1, #counts, 2 do
+    local slice = tonumber(counts[at])
+    if slice < current - ${SLICES} then
+      redis.call('HDEL', key, counts[at])
+    else
+      used = used + tonumber(counts[at + 1])
+      if slice < oldest then oldest = slice end
+    end
+  end
+  local reset = math.ceil((oldest + 1) * width + window - now)
+  if used >= limit then full = i end
+  slices[i] = current
+  answers[2 * i - 1] = limit - used
+  answers[2 * i] = reset
+end
+if full == 0 then
+  for i, key in ipairs(KEYS) do
+    redis.call('HINCRBY', key, string.format('%d', slices[i]), 1)
+    redis.call('PEXPIRE', key, ARGV[2 * i] * 2000)
+    answers[2 * i - 1] = answers[2 * i - 1] - 1
+  end
+end
+table.insert(answers, 1, full)
+return answers
+`
+
+/** What is counted: a limit, and by whom (a user id or an address). */
+export type Counted = { name: LimitName; subject: string }
+
+export type RateAnswer = { name: LimitName; limit: RateLimit; remaining: number; resetSeconds: number }
+export type Taken = { refused: RateAnswer | undefined; answers: RateAnswer[] }
+
+/** Reads the script's answer; pure, so that the rounding is in one tested place. */
+export const readTaken = (
+  counted: Counted[],
+  limits: Record<LimitName, RateLimit>,
+  numbers: number[],
+): Taken => {
+  const [full = 0, ...rest] = numbers
+  const answers = counted.map(({ name }, index) => ({
+    name,
+    limit: limits[name],
+    remaining: Math.max(0, rest[2 * index]!),
+    resetSeconds: Math.max(1, Math.ceil(rest[2 * index + 1]! / 1_000)),
+  }))
+  return { refused: full === 0 ? undefined : answers[full - 1], answers }
+}
+
+/** `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): every limit that was counted. */
+export const rateHeaders = (answers: RateAnswer[]): Record<string, string> => ({
+  ratelimit: answers
+    .map(({ name, remaining, resetSeconds }) => `"${name.toLowerCase()}";r=${remaining};t=${resetSeconds}`)
+    .join(', '),
+  'ratelimit-policy': answers
+    .map(({ name, limit }) => `"${name.toLowerCase()}";q=${limit.requests};w=${limit.seconds}`)
+    .join(', '),
+})
+
+/** The refusal of a limit that is used up. */
+export const rateProblem = (refused: RateAnswer, answers: RateAnswer[]): ProblemError =>
+  new ProblemError(
+    'RATE_LIMIT_EXCEEDED',
+    `At most ${refused.limit.requests} requests within ${refused.limit.seconds} seconds (${refused.name}); ` +
+      `try again in ${refused.resetSeconds} seconds.`,
+    { limit: refused.limit.requests, windowSeconds: refused.limit.seconds },
+    { ...rateHeaders(answers), 'retry-after': String(refused.resetSeconds) },
+  )
+
+export type TakeFromLimits = (counted: Counted[]) => Promise<Taken>
+
+/**
+ * Counts a request against several limits at once: one atomic script, one command. Rejects where Redis cannot be
+ * asked; what that means is the caller's to decide.
+ */
+export const createRateLimits = (redis: Redis, limits: Record<LimitName, RateLimit>): TakeFromLimits => {
+  let sha: Promise<string> | undefined
+  const load = () => {
+    sha = redis.script('LOAD', TAKE_SCRIPT) as Promise<string>
+    sha.catch(() => {
+      sha = undefined
+    })
+    return sha
+  }
+  return async counted => {
+    // The subject in braces: all keys of one subject live on one node of a cluster.
+    const keys = counted.map(({ name, subject }) => `rate:{${subject}}:${name}`)
+    const settings = counted.flatMap(({ name }) => [limits[name].requests, limits[name].seconds])
+    const run = (hash: string) => redis.evalsha(hash, keys.length, ...keys, ...settings) as Promise<number[]>
+    const numbers = await run(await (sha ?? load())).catch(async error => {
+      // Redis forgets scripts when it restarts.
+      if (!String((error as Error).message).startsWith('NOSCRIPT')) throw error
+      return run(await load())
+    })
+    return readTaken(counted, limits, numbers)
+  }
+}

@@ -1,0 +1,287 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
+import type { Accounts } from '../identity/accounts.ts'
+import type { Caller, Grant, Sessions } from '../identity/sessions.ts'
+import { ProblemError } from '../problems.ts'
+import { ABSOLUTE_DAYS } from '../sql/sessions.ts'
+import type { User } from '../sql/users.ts'
+import {
+  BODY_PROBLEMS,
+  type GatewayEnv,
+  type Guards,
+  jsonAnswer,
+  jsonBody,
+  newRoutes,
+  problemResponses,
+  type Routes,
+  SIGNED_IN_PROBLEMS,
+  timestamp,
+} from './define-route.ts'
+import { verificationPages } from './verification-page.ts'
+
+export type AuthParts = {
+  guards: Guards
+  accounts: Accounts
+  sessions: Sessions
+  hashAddress: (address: string) => string
+  /** Whether clients come by HTTPS: the refresh cookie is then never sent without it. */
+  secureCookies: boolean
+}
+
+const EMAIL_LENGTH_MAX = 254
+/** bcrypt never sees more than a digest, but digesting must stay cheap: the rules allow 128 characters. */
+const PASSWORD_INPUT_MAX = 1_024
+const TOKEN_LENGTH_MAX = 256
+
+const email = z
+  .email('must be an e-mail address')
+  .max(EMAIL_LENGTH_MAX)
+  .toLowerCase()
+  .openapi({ example: 'alice@example.com' })
+const password = z
+  .string()
+  .max(PASSWORD_INPUT_MAX)
+  .openapi({ example: 'Correct-Horse-7', format: 'password' })
+const opaqueToken = z.string().min(1).max(TOKEN_LENGTH_MAX)
+
+/** A person's name: 2 to 100 characters, no control characters (they have no place in mails and logs). */
+export const fullName = z
+  .string()
+  .trim()
+  .min(2, 'must have at least 2 characters')
+  .max(100, 'must have at most 100 characters')
+  .regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, 'must not have control characters')
+  .openapi({ example: 'Alice Smith' })
+
+const account = z
+  .object({ id: z.uuid(), email: z.string(), fullName: z.string(), emailVerified: z.boolean() })
+  .openapi('Account', {
+    example: {
+      id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
+      email: 'alice@example.com',
+      fullName: 'Alice Smith',
+      emailVerified: false,
+    },
+  })
+
+const tokens = z
+  .object({
+    accessToken: z.string().openapi({ description: 'For `Authorization: Bearer`; a JWT' }),
+    tokenType: z.literal('Bearer'),
+    expiresIn: z.int().openapi({ description: 'Seconds', example: 900 }),
+    refreshToken: z
+      .string()
+      .optional()
+      .openapi({ description: 'For one refresh; absent where it went into the cookie' }),
+    user: account.extend({ roles: z.array(z.string()) }),
+  })
+  .openapi('Tokens')
+
+const acknowledged = z.object({ message: z.string() })
+
+const accountOf = ({ id, email, fullName, emailVerified }: User) => ({ id, email, fullName, emailVerified })
+
+const signupRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/signup',
+    tags: ['Accounts'],
+    summary: 'Signs up: makes an account and mails a verification link',
+    ...anybody({ limit: 'SIGNUP', guardsLogin: true }),
+    request: { body: jsonBody(z.strictObject({ email, password, fullName })) },
+    responses: {
+      201: jsonAnswer('The account; sign-in works once the address is verified', account),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'EMAIL_ALREADY_REGISTERED',
+        'RATE_LIMIT_EXCEEDED',
+        'SERVICE_UNAVAILABLE',
+      ),
+    },
+  })
+
+const verifyEmailRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/verify-email',
+    tags: ['Accounts'],
+    summary: 'Verifies the e-mail address with the mailed token (24 hours, once)',
+    ...anybody(),
+    request: { body: jsonBody(z.strictObject({ token: opaqueToken })) },
+    responses: {
+      200: jsonAnswer('The account, verified', account),
+      ...problemResponses(...BODY_PROBLEMS, 'INVALID_VERIFICATION_TOKEN', 'RATE_LIMIT_EXCEEDED'),
+    },
+  })
+
+const resendRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/resend-verification',
+    tags: ['Accounts'],
+    summary: 'Mails a new verification link, if there is an account that needs one',
+    description: 'Answers the same whether there is such an account or not.',
+    ...anybody({ limit: 'MAIL', guardsLogin: true }),
+    request: { body: jsonBody(z.strictObject({ email })) },
+    responses: {
+      200: jsonAnswer('Taken note of', acknowledged),
+      ...problemResponses(...BODY_PROBLEMS, 'RATE_LIMIT_EXCEEDED', 'SERVICE_UNAVAILABLE'),
+    },
+  })
+
+const loginRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/login',
+    tags: ['Accounts'],
+    summary: 'Signs in',
+    description: '`"cookie": true` puts the refresh token into an HttpOnly cookie instead of the answer.',
+    ...anybody({ limit: 'LOGIN', guardsLogin: true }),
+    request: { body: jsonBody(z.strictObject({ email, password, cookie: z.boolean().optional() })) },
+    responses: {
+      200: jsonAnswer('Tokens of a new session', tokens),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'INVALID_CREDENTIALS',
+        'EMAIL_NOT_VERIFIED',
+        'ACCOUNT_DISABLED',
+        'RATE_LIMIT_EXCEEDED',
+        'SERVICE_UNAVAILABLE',
+      ),
+    },
+  })
+
+const refreshRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/refresh',
+    tags: ['Accounts'],
+    summary: 'Exchanges a refresh token for new tokens',
+    description:
+      'From the body or the cookie; the new one goes the same way. A used token may come again for 10 seconds, ' +
+      'for the case that the answer was lost; after that it ends the session.',
+    ...anybody(),
+    request: {
+      body: {
+        content: { 'application/json': { schema: z.strictObject({ refreshToken: opaqueToken.optional() }) } },
+      },
+    },
+    responses: {
+      200: jsonAnswer('New tokens of the same session', tokens),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'REFRESH_TOKEN_INVALID',
+        'REFRESH_TOKEN_REUSED',
+        'RATE_LIMIT_EXCEEDED',
+      ),
+    },
+  })
+
+const logoutRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/logout',
+    tags: ['Accounts'],
+    summary: 'Ends this session: its tokens stop working at once',
+    ...signedIn(),
+    responses: {
+      200: jsonAnswer('The session has ended', acknowledged),
+      ...problemResponses(...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const logoutAllRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/logout-all',
+    tags: ['Accounts'],
+    summary: 'Ends all sessions of the user, this one too',
+    ...signedIn(),
+    responses: {
+      200: jsonAnswer('How many sessions have ended', z.object({ ended: z.int(), at: timestamp })),
+      ...problemResponses(...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const COOKIE = 'pennywire_refresh'
+const COOKIE_SECONDS = ABSOLUTE_DAYS * 24 * 60 * 60
+
+/** Sign-up, verification, sign-in, refresh and sign-out. */
+export const authRoutes = (parts: AuthParts): Routes => {
+  const { guards, accounts, sessions, hashAddress, secureCookies } = parts
+  const routes = newRoutes()
+  // Only the routes that need it get the cookie, and no other site can make a browser send it.
+  const cookieOptions = {
+    path: '/v1/auth',
+    httpOnly: true,
+    sameSite: 'Strict',
+    secure: secureCookies,
+  } as const
+
+  const callerOf = (context: Context<GatewayEnv>): Caller => ({
+    addressHash: hashAddress(context.var.address),
+    userAgent: context.req.header('user-agent'),
+    traceparent: context.var.traceparent,
+  })
+
+  const tokensOf = (context: Context<GatewayEnv>, grant: Grant, byCookie: boolean) => {
+    const { accessToken, expiresIn, refreshToken, user } = grant
+    if (byCookie) setCookie(context, COOKIE, refreshToken, { ...cookieOptions, maxAge: COOKIE_SECONDS })
+    return {
+      accessToken,
+      tokenType: 'Bearer' as const,
+      expiresIn,
+      ...(byCookie ? {} : { refreshToken }),
+      user: { ...accountOf(user), roles: user.roles },
+    }
+  }
+
+  routes.openapi(signupRoute(guards), async context => {
+    const user = await accounts.signUp(context.req.valid('json'), context.var.traceparent)
+    return context.json(accountOf(user), 201)
+  })
+
+  routes.openapi(verifyEmailRoute(guards), async context => {
+    const { token } = context.req.valid('json')
+    return context.json(accountOf(await accounts.verifyEmail(token, context.var.traceparent)), 200)
+  })
+
+  routes.openapi(resendRoute(guards), context => {
+    accounts.resendVerification(context.req.valid('json').email, context.var.traceparent)
+    return context.json({ message: 'If there is an account that needs it, a mail is on its way.' }, 200)
+  })
+
+  routes.openapi(loginRoute(guards), async context => {
+    const { email, password, cookie = false } = context.req.valid('json')
+    const caller = callerOf(context)
+    const user = await accounts.checkPassword(email, password, caller)
+    return context.json(tokensOf(context, await sessions.start(user, caller), cookie), 200)
+  })
+
+  routes.openapi(refreshRoute(guards), async context => {
+    const fromBody = context.req.valid('json').refreshToken
+    const refreshToken = fromBody ?? getCookie(context, COOKIE)
+    if (!refreshToken)
+      throw new ProblemError('REFRESH_TOKEN_INVALID', 'refreshToken: is required, or its cookie.')
+    const grant = await sessions.refresh(refreshToken, context.var.traceparent)
+    return context.json(tokensOf(context, grant, fromBody === undefined), 200)
+  })
+
+  routes.openapi(logoutRoute(guards), async context => {
+    const { userId, sessionId } = context.var.user
+    await sessions.end({ userId, sessionId, reason: 'logout' }, context.var.traceparent)
+    deleteCookie(context, COOKIE, cookieOptions)
+    return context.json({ message: 'The session has ended.' }, 200)
+  })
+
+  routes.openapi(logoutAllRoute(guards), async context => {
+    const { userId } = context.var.user
+    const ended = await sessions.end({ userId, reason: 'logout_all' }, context.var.traceparent)
+    deleteCookie(context, COOKIE, cookieOptions)
+    return context.json({ ended: ended.length, at: new Date().toISOString() }, 200)
+  })
+
+  routes.route('/', verificationPages())
+  return routes
+}

@@ -1,0 +1,25 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import type { Tokens } from '../identity/tokens.ts'
+import { jsonAnswer, newRoutes, type Routes } from './define-route.ts'
+
+const CACHE_SECONDS = 300
+
+const jwksRoute = createRoute({
+  method: 'get',
+  path: '/.well-known/jwks.json',
+  tags: ['Accounts'],
+  summary: 'The public keys that verify access tokens (RFC 7517)',
+  responses: {
+    200: jsonAnswer('The key set', z.object({ keys: z.array(z.looseObject({ kid: z.string() })) })),
+  },
+})
+
+/** The published keys. Old ones stay until the last token they signed has expired. */
+export const keyRoutes = (tokens: Tokens): Routes => {
+  const routes = newRoutes()
+  routes.openapi(jwksRoute, context => {
+    context.header('cache-control', `public, max-age=${CACHE_SECONDS}`)
+    return context.json({ keys: tokens.jwks.keys as Array<{ kid: string }> }, 200)
+  })
+  return routes
+}

@@ -1,0 +1,37 @@
+import type { Topic } from '@pennywire/contracts/topics.ts'
+import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { Tx } from '@pennywire/runtime/database.ts'
+
+/** Writes records for Kafka in the transaction of the change they tell of: both happen or neither. */
+export const appendToOutbox = async (tx: Tx, records: OutgoingRecord[]): Promise<void> => {
+  if (records.length === 0) return
+  const rows = records.map(({ topic, key, headers, value }) => ({
+    topic,
+    key,
+    headers: JSON.stringify(headers),
+    bytes: value,
+  }))
+  await tx`insert into gateway.outbox ${tx(rows, 'topic', 'key', 'headers', 'bytes')}`
+}
+
+/** Takes the relay's lease for this transaction; false where another relay has it. */
+export const takeOutboxLease = async (tx: Tx): Promise<boolean> => {
+  const rows = await tx`select 1 from gateway.outbox_lease for update skip locked`
+  return rows.length === 1
+}
+
+export type OutboxRow = { id: bigint; record: OutgoingRecord }
+
+/** The oldest records that wait. By presence, not above a watermark: ids are drawn before commits, and may lag. */
+export const readOutbox = async (tx: Tx, limit: number): Promise<OutboxRow[]> => {
+  const rows = await tx<Array<{ id: bigint; topic: Topic; key: string; headers: string; bytes: Buffer }>>`
+    select id, topic, key, headers, bytes from gateway.outbox order by id limit ${limit}`
+  return rows.map(({ id, topic, key, headers, bytes }) => ({
+    id,
+    record: { topic, key, headers: JSON.parse(headers) as Record<string, string>, value: bytes },
+  }))
+}
+
+export const deleteFromOutbox = async (tx: Tx, ids: bigint[]): Promise<void> => {
+  await tx`delete from gateway.outbox where id = any(${ids}::bigint[])`
+}

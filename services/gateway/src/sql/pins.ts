@@ -1,0 +1,64 @@
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
+
+/** Stores a first PIN; false where there is one already. */
+export const insertPin = async (
+  tx: Tx,
+  pin: { userId: string; pepperId: string; hash: string },
+): Promise<boolean> => {
+  const { count } = await tx`
+    insert into gateway.pins (user_id, pepper_id, hash) values (${pin.userId}, ${pin.pepperId}, ${pin.hash})
+    on conflict (user_id) do nothing`
+  return count === 1
+}
+
+export const hasPin = async (sql: Database, userId: string): Promise<boolean> =>
+  (await sql`select 1 from gateway.pins where user_id = ${userId}`).length === 1
+
+export type PinAttempt = { attempt: number; pepperId: string; hash: string }
+
+/**
+ * Counts a try before it is hashed, in one statement: of any number that come at once, each gets a number of its
+ * own. The try that reaches the last number locks at once, and a right PIN lifts that again; so a crash while
+ * hashing leaves a lock, never a free try. A lock that has run out counts as none. Returns nothing where the PIN is
+ * locked or not set: `readPinLock` tells which.
+ */
+export const beginPinAttempt = async (
+  sql: Database,
+  userId: string,
+  rule: { maxAttempts: number; lockHours: number },
+): Promise<PinAttempt | undefined> => {
+  const [attempt] = await sql<PinAttempt[]>`
+    update gateway.pins set
+      attempts = case when locked_until <= now() then 1 else attempts + 1 end,
+      locked_until = case when (case when locked_until <= now() then 1 else attempts + 1 end) >= ${rule.maxAttempts}
+        then now() + make_interval(hours => ${rule.lockHours}) end
+    where user_id = ${userId} and (locked_until is null or locked_until <= now())
+    returning attempts as attempt, pepper_id as "pepperId", hash`
+  return attempt
+}
+
+/** A right PIN forgives its own try and those before it; tries that began later stay counted. */
+export const forgivePinAttempts = async (sql: Database, userId: string, attempt: number): Promise<void> => {
+  await sql`
+    update gateway.pins set attempts = greatest(attempts - ${attempt}, 0), locked_until = null
+    where user_id = ${userId}`
+}
+
+/** What a wrong try came to: a right one that began beside it may have forgiven it. */
+export const settleWrongPin = async (
+  tx: Tx,
+  userId: string,
+): Promise<{ attempts: number; lockedUntil: Date | null }> => {
+  const [pin] = await tx<Array<{ attempts: number; lockedUntil: Date | null }>>`
+    select attempts, locked_until as "lockedUntil" from gateway.pins where user_id = ${userId} for update`
+  return pin!
+}
+
+export const readPinLock = async (
+  sql: Database,
+  userId: string,
+): Promise<{ lockedUntil: Date | null } | undefined> => {
+  const [pin] = await sql<Array<{ lockedUntil: Date | null }>>`
+    select locked_until as "lockedUntil" from gateway.pins where user_id = ${userId}`
+  return pin
+}

@@ -1,0 +1,113 @@
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
+
+/** A refresh token unused for so long is worthless. */
+export const IDLE_DAYS = 7
+/** A session ends then, however busy it was. */
+export const ABSOLUTE_DAYS = 30
+/** Within so many seconds a used refresh token is taken for one whose answer was lost. */
+export const GRACE_SECONDS = 10
+
+export const insertSession = async (
+  tx: Tx,
+  session: { id: string; userId: string; device: Buffer | null },
+): Promise<void> => {
+  await tx`
+    insert into gateway.sessions (id, user_id, expires_at, device)
+    values (${session.id}, ${session.userId}, now() + make_interval(days => ${ABSOLUTE_DAYS}), ${session.device})`
+}
+
+export const insertRefreshToken = async (
+  tx: Tx,
+  token: { hash: Buffer; sessionId: string },
+): Promise<void> => {
+  await tx`
+    insert into gateway.refresh_tokens (hash, session_id) values (${token.hash}, ${token.sessionId})`
+}
+
+/** Locks the session a refresh token belongs to, so that its family is changed by one request at a time. */
+export const lockSessionOfToken = async (
+  tx: Tx,
+  hash: Buffer,
+): Promise<{ sessionId: string; userId: string; open: boolean } | undefined> => {
+  const [session] = await tx<Array<{ sessionId: string; userId: string; open: boolean }>>`
+    select s.id as "sessionId", s.user_id as "userId", s.ended_at is null and s.expires_at > now() as open
+    from gateway.sessions s
+    where s.id = (select session_id from gateway.refresh_tokens where hash = ${hash})
+    for update of s`
+  return session
+}
+
+export type RefreshTokenState = {
+  idle: boolean
+  used: boolean
+  inGrace: boolean
+  successorSalt: Buffer | null
+}
+
+/** Reads a refresh token. In a statement after the lock: the one that waited for it sees the past. */
+export const readRefreshToken = async (tx: Tx, hash: Buffer): Promise<RefreshTokenState> => {
+  const [token] = await tx<RefreshTokenState[]>`
+    select issued_at + make_interval(days => ${IDLE_DAYS}) <= clock_timestamp() as idle,
+      used_at is not null as used,
+      coalesce(used_at + make_interval(secs => ${GRACE_SECONDS}) > clock_timestamp(), false) as "inGrace",
+      successor_salt as "successorSalt"
+    from gateway.refresh_tokens where hash = ${hash}`
+  return token!
+}
+
+export const spendRefreshToken = async (tx: Tx, hash: Buffer, successorSalt: Buffer): Promise<void> => {
+  await tx`
+    update gateway.refresh_tokens set used_at = clock_timestamp(), successor_salt = ${successorSalt}
+    where hash = ${hash} and used_at is null`
+}
+
+export const touchSession = async (tx: Tx, sessionId: string): Promise<void> => {
+  await tx`update gateway.sessions set last_used_at = now() where id = ${sessionId}`
+}
+
+/** Ends the given session of the user, or all of theirs; returns the ids of those that were open. */
+export const endSessions = async (
+  tx: Tx,
+  session: { userId: string; sessionId?: string; reason: string },
+): Promise<string[]> => {
+  const only = session.sessionId === undefined ? tx`` : tx`and id = ${session.sessionId}`
+  const ended = await tx<Array<{ id: string }>>`
+    update gateway.sessions set ended_at = now(), end_reason = ${session.reason}
+    where user_id = ${session.userId} and ended_at is null ${only}
+    returning id`
+  return ended.map(({ id }) => id)
+}
+
+export const isSessionOpen = async (sql: Database, sessionId: string): Promise<boolean> => {
+  const rows = await sql`
+    select 1 from gateway.sessions where id = ${sessionId} and ended_at is null and expires_at > now()`
+  return rows.length === 1
+}
+
+/** Sessions that ended within the last so many seconds. */
+export const readRecentlyEnded = async (sql: Database, seconds: number): Promise<string[]> => {
+  const rows = await sql<Array<{ id: string }>>`
+    select id from gateway.sessions where ended_at > now() - make_interval(secs => ${seconds})`
+  return rows.map(({ id }) => id)
+}
+
+export type OpenSession = {
+  id: string
+  startedAt: Date
+  lastUsedAt: Date
+  expiresAt: Date
+  device: Buffer | null
+}
+
+/** A user's open sessions, newest first (ids are UUIDv7), below the cursor's id where one is given. */
+export const listOpenSessions = (
+  sql: Database,
+  page: { userId: string; before: string | undefined; limit: number },
+): Promise<OpenSession[]> => sql<OpenSession[]>`
+    select id, started_at as "startedAt", last_used_at as "lastUsedAt",
+      least(expires_at, last_used_at + make_interval(days => ${IDLE_DAYS})) as "expiresAt", device
+    from gateway.sessions
+    where user_id = ${page.userId} and ended_at is null and expires_at > now()
+      and last_used_at > now() - make_interval(days => ${IDLE_DAYS})
+      ${page.before === undefined ? sql`` : sql`and id < ${page.before}`}
+    order by id desc limit ${page.limit}`
