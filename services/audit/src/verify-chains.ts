@@ -61,6 +61,7 @@ const faultOf = (
   const missing = previous ? record.offset - previous.offset - 1n : 0n
   if (missing > 0n) return `${missing} missing before it`
   if (hashAfter(previous?.hash ?? genesisOf(chain), bytesOf(record)).equals(record.hash)) return null
-  if (!previous) return 'it is not what was recorded here, or records before it are missing'
-  return 'it is not what was recorded here'
+  return !previous && record.offset > 0n
+    ? 'it is not what was recorded here, or records before it are missing'
+    : 'it is not what was recorded here'
 }

@@ -1,21 +1,21 @@
-import type { Database } from '@pennywire/runtime/database.ts'
+import { BYTEA, type Database, INT4, INT8, TEXT } from '@pennywire/runtime/database.ts'
 import type { Chain, ChainedRecord } from '../hash-chain.ts'
 
 export type StoredRecord = Chain & ChainedRecord & { hash: Buffer }
 
 /** Adds records, all or none; a unique violation means that somebody else has recorded some of them. */
-export const insertRecords = (sql: Database, records: StoredRecord[]) => sql`
-  insert into audit.records (topic, epoch, partition, record_offset, record_time_ms, key, headers, value, hash)
-  select * from unnest(
-    ${records.map(record => record.topic)}::text[],
-    ${records.map(record => record.epoch)}::int[],
-    ${records.map(record => record.partition)}::int[],
-    ${records.map(record => record.offset)}::bigint[],
-    ${records.map(record => record.timestampMs)}::bigint[],
-    ${records.map(record => record.key)}::bytea[],
-    ${records.map(record => record.headers)}::bytea[],
-    ${records.map(record => record.value)}::bytea[],
-    ${records.map(record => record.hash)}::bytea[])`
+export const insertRecords = (sql: Database, records: StoredRecord[]) => {
+  const column = <Value>(value: (record: StoredRecord) => Value, type: number) =>
+    sql.array(records.map(value) as never[], type)
+  return sql`
+    insert into audit.records (topic, epoch, partition, record_offset, record_time_ms, key, headers, value, hash)
+    select * from unnest(
+      ${column(record => record.topic, TEXT)}, ${column(record => record.epoch, INT4)},
+      ${column(record => record.partition, INT4)}, ${column(record => record.offset, INT8)},
+      ${column(record => record.timestampMs, INT8)}, ${column(record => record.key, BYTEA)},
+      ${column(record => record.headers, BYTEA)}, ${column(record => record.value, BYTEA)},
+      ${column(record => record.hash, BYTEA)})`
+}
 
 /** The last record of each of these chains; chains without one are left out. */
 export const loadLastRecords = (sql: Database, chains: Chain[]): Promise<StoredRecord[]> => sql<

@@ -1,5 +1,5 @@
 import type { MailRequested } from '@pennywire/contracts/schemas.ts'
-import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import { type Database, TIMESTAMPTZ, type Tx } from '@pennywire/runtime/database.ts'
 
 /** A delivery that this instance may work on until its claim runs out. */
 export type ClaimedDelivery = {
@@ -18,8 +18,14 @@ export const insertDeliveries = (tx: Tx, mails: MailRequested[]) => tx`
     ${mails.map(({ userId }) => userId)}::uuid[],
     ${mails.map(({ template }) => template)}::text[],
     ${mails.map(({ secret }) => secret)}::text[],
-    ${mails.map(({ requestedAt }) => new Date(requestedAt))}::timestamptz[],
-    ${mails.map(({ expiresAt }) => new Date(expiresAt))}::timestamptz[])
+    ${tx.array(
+      mails.map(({ requestedAt }) => new Date(requestedAt)),
+      TIMESTAMPTZ,
+    )},
+    ${tx.array(
+      mails.map(({ expiresAt }) => new Date(expiresAt)),
+      TIMESTAMPTZ,
+    )})
   on conflict (command_id) do nothing`
 
 /** Gives up the mails whose secret is worthless by now, and tells how many. */

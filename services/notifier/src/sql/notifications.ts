@@ -1,4 +1,4 @@
-import type { Tx } from '@pennywire/runtime/database.ts'
+import { TIMESTAMPTZ, type Tx } from '@pennywire/runtime/database.ts'
 import type { Notification } from '../message-for.ts'
 
 /** Adds notifications and tells how many of them were new: those of an event that came again are there already. */
@@ -12,7 +12,10 @@ export const insertNotifications = async (tx: Tx, notifications: Notification[])
       ${notifications.map(({ title }) => title)}::text[],
       ${notifications.map(({ body }) => body)}::text[],
       ${notifications.map(({ transferId }) => transferId)}::uuid[],
-      ${notifications.map(({ createdAt }) => new Date(createdAt))}::timestamptz[])
+      ${tx.array(
+        notifications.map(({ createdAt }) => new Date(createdAt)),
+        TIMESTAMPTZ,
+      )})
     on conflict (id) do nothing`
   return count
 }

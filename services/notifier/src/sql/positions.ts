@@ -1,5 +1,5 @@
 import type { Position, TopicPartition } from '@pennywire/kafka/consumer.ts'
-import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import { type Database, INT8, type Tx } from '@pennywire/runtime/database.ts'
 
 const topicsOf = (of: TopicPartition[]) => of.map(({ topic }) => topic)
 const partitionsOf = (of: TopicPartition[]) => of.map(({ partition }) => partition)
@@ -29,6 +29,9 @@ export const writePositions = (sql: Database | Tx, positions: Position[]) => sql
   select * from unnest(
     ${topicsOf(positions)}::text[],
     ${partitionsOf(positions)}::int[],
-    ${positions.map(({ offset }) => offset)}::bigint[])
+    ${sql.array(
+      positions.map(({ offset }) => offset),
+      INT8,
+    )})
   order by 1, 2
   on conflict (topic, partition) do update set next_offset = excluded.next_offset`

@@ -1,0 +1,13 @@
+/** What integration tests get of the servers that are started once for all of them: `inject('stack')`. */
+export type StackContext = {
+  superuserUrl: string
+  kafkaBrokers: string
+  registryUrl: string
+  mail: { smtpUrl: string; httpUrl: string }
+}
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    stack: StackContext
+  }
+}
