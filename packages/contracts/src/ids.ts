@@ -19,6 +19,12 @@ const deriveId = (purpose: string, ...parts: string[]): string => {
 export const transferIdOf = (userId: string, idempotencyKey: string): string =>
   deriveId('transfer', userId, idempotencyKey)
 
+/**
+ * The id under which a confirmed deposit is booked whose own id another request has taken: the money is there, so it
+ * is booked nonetheless, and once.
+ */
+export const displacedDepositIdOf = (transferId: string): string => deriveId('displaced-deposit', transferId)
+
 /** A wallet's id: from the user, the currency and how many wallets in it the user has closed. */
 export const walletIdOf = (userId: string, currency: string, closedBefore: number): string =>
   deriveId('wallet', userId, currency, String(closedBefore))

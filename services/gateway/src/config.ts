@@ -88,6 +88,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       STEP_UP_SECONDS: z.coerce.number().int().min(10).max(3_600).default(300),
       /** Amounts above this many major units need the PIN itself, not a step-up token. */
       FRESH_PIN_ABOVE: amountSetting.default(1_000),
+      /** A transfer that the ledger has not decided by then is rejected as REQUEST_EXPIRED. */
+      REQUEST_EXPIRES_SECONDS: z.coerce.number().int().min(1).max(3_600).default(300),
       /** bcrypt's cost: 12 takes about 250 ms of one core. */
       BCRYPT_COST: z.coerce
         .number()

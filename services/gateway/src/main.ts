@@ -8,6 +8,7 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { createApp } from './app.ts'
 import { loadGatewayConfig } from './config.ts'
+import { createMoney } from './create-money.ts'
 import { createIdentity } from './identity/create-identity.ts'
 import { createInTransaction } from './in-transaction.ts'
 import { openRedis } from './redis.ts'
@@ -33,7 +34,8 @@ const relay = startOutboxRelay({ sql, publisher, logger })
 const inTransaction = createInTransaction(sql, relay.wake)
 const identity = await createIdentity({ config, logger, sql, redis, codec, inTransaction })
 
-// What moves money: the outcome reader and its routes are built here and listed below.
+// What moves money.
+const money = await createMoney({ config, logger, sql, kafka, codec, publisher, identity })
 
 const app = createApp({
   logger,
@@ -41,10 +43,11 @@ const app = createApp({
   trustedProxies: config.TRUSTED_PROXIES,
   readiness: {
     postgres: () => checkDatabase(sql),
-    redis: () => redis.ping(),
+    redis: identity.check,
     kafka: brokers.check,
+    ...money.readiness,
   },
-  routes: [...identity.routes],
+  routes: [...identity.routes, ...money.routes],
 })
 const fetch = (request: Request, env: unknown) => app.fetch(request, env as HttpBindings)
 const server = await listen({ fetch }, { host: config.HTTP_HOST, port: config.HTTP_PORT })
@@ -53,6 +56,7 @@ logger.info({ port: server.port }, 'listening')
 onShutdown(logger, [
   server.stop, // takes no new requests and lets the running ones finish
   identity.stop,
+  money.stop,
   relay.stop,
   publisher.stop,
   brokers.close,

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
+import { displacedDepositIdOf, externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
 import type {
   RecordName,
   Records,
@@ -93,7 +93,13 @@ const applyInTransaction = async (
   const opens = commands.flatMap(({ asked }) =>
     asked.type === 'pennywire.ledger.WalletOpenRequested' ? asked.value : [],
   )
-  const ids = [...transfers.map(request => request.transferId), ...opens.map(request => request.commandId)]
+  const ids = [
+    ...transfers.map(request => request.transferId),
+    ...transfers.flatMap(request =>
+      request.type === 'deposit' ? displacedDepositIdOf(request.transferId) : [],
+    ),
+    ...opens.map(request => request.commandId),
+  ]
   const systemWallets = systemWalletsOf(commands)
   const walletIds = new Set([
     ...transfers
@@ -280,7 +286,8 @@ const applyInTransaction = async (
     }
   }
 
-  const applyTransfer = (record: IncomingRecord, request: TransferRequested) => {
+  const applyTransfer = (record: IncomingRecord, asked: TransferRequested) => {
+    const request = asked.type === 'deposit' ? displaceDeposit(earlier, asked) : asked
     const { transferId, fingerprint } = request
     if (settledBefore(record, { id: transferId, type: 'TransferRequested', fingerprint })) return
     const decision = decideMovement(record, request)
@@ -418,6 +425,13 @@ const systemWalletsOf = (
     wallets.set(suspense, { id: suspense, system: `suspense:${suffix}`, currency })
   }
   return wallets
+}
+
+/** A deposit is a fact: if another request has its id, it is booked under one of its own instead of refused. */
+const displaceDeposit = (earlier: Map<string, Earlier>, request: TransferRequested): TransferRequested => {
+  const holder = earlier.get(request.transferId)
+  if (!holder || holder.fingerprint.equals(request.fingerprint)) return request
+  return { ...request, transferId: displacedDepositIdOf(request.transferId) }
 }
 
 /**

@@ -13,7 +13,7 @@ export type Announce = {
   identityEvent: <Name extends keyof IdentityRecords & string>(
     name: Name,
     fact: Omit<IdentityRecords[Name], 'eventId' | 'occurredAt'>,
-    traceparent: string,
+    traceparent: string | undefined,
   ) => OutgoingRecord
   /** A mail with a secret, for `notifier.commands`: the secret as JWE that the notifier alone can read. */
   mailWithSecret: (

@@ -39,6 +39,8 @@ export type Identity = {
   names: Names
   hashAddress: (address: string) => string
   routes: Routes[]
+  /** Rejects while sessions and limits cannot be checked (Redis). For readiness. */
+  check: () => Promise<void>
   stop: () => void
 }
 
@@ -112,6 +114,7 @@ export const createIdentity = async (parts: {
       pinRoutes({ guards, pins, tokens }),
       keyRoutes(tokens),
     ],
+    check: revocations.check,
     stop: revocations.stop,
   }
 }

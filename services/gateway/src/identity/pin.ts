@@ -40,7 +40,7 @@ export type Pins = {
    * Resolves where the PIN is right. Throws INVALID_PIN with `attemptsRemaining`, PIN_LOCKED with `lockedUntil` (at
    * once with the third wrong try), PIN_NOT_SET, or SERVICE_UNAVAILABLE when too many are being checked.
    */
-  verifyPin: (userId: string, pin: string, traceparent: string) => Promise<void>
+  verifyPin: (userId: string, pin: string, traceparent?: string) => Promise<void>
   hasPin: (userId: string) => Promise<boolean>
 }
 
@@ -90,7 +90,7 @@ export const createPins = (parts: {
     throw new ProblemError('SERVICE_UNAVAILABLE', 'The PIN was being checked elsewhere; try again.')
   }
 
-  const check = async (userId: string, pin: string, traceparent: string): Promise<void> => {
+  const check = async (userId: string, pin: string, traceparent: string | undefined): Promise<void> => {
     const begun = await beginPinAttempt(sql, userId, RULE)
     if (!begun) return refuseWithoutAttempt(userId)
     const { attempt, pepperId, hash } = begun

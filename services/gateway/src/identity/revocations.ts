@@ -16,6 +16,8 @@ export type Revocations = {
   isRevoked: (sessionId: string) => Promise<boolean>
   /** The same from Postgres: for when Redis is away. */
   isOpen: (sessionId: string) => Promise<boolean>
+  /** Rejects with the reason while Redis cannot be asked. For readiness. */
+  check: () => Promise<void>
   stop: () => void
 }
 
@@ -52,6 +54,10 @@ export const createRevocations = (parts: {
     }
   }
 
+  const assertCaughtUp = () => {
+    if (!caughtUp) throw new Error('redis is away, or not yet told of the sessions that ended')
+  }
+
   redis.on('close', () => {
     connection++
     caughtUp = false
@@ -70,10 +76,14 @@ export const createRevocations = (parts: {
       }
     },
     isRevoked: async sessionId => {
-      if (!caughtUp) throw new Error('redis is away, or not yet told of the sessions that ended')
+      assertCaughtUp()
       return (await redis.exists(keyOf(sessionId))) === 1
     },
     isOpen: sessionId => isSessionOpen(sql, sessionId),
+    check: async () => {
+      await redis.ping()
+      assertCaughtUp()
+    },
     stop: () => {
       clearInterval(repush)
       redis.off('ready', pushRecent)

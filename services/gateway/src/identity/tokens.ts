@@ -29,7 +29,7 @@ export type Tokens = {
   /** A token that says: this session's user gave the right PIN at `at` (milliseconds since 1970). */
   signStepUp: (session: SignedInUser, at: number) => Promise<{ stepUpToken: string; expiresAt: Date }>
   /** When the PIN was given. Throws STEP_UP_INVALID for a bad or expired token, or another session's. */
-  verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: number }>
+  verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
   /** The public keys, for `/.well-known/jwks.json`. */
   jwks: JSONWebKeySet
 }
@@ -108,7 +108,7 @@ export const createTokens = async (options: {
     read: payload => ({
       userId: payload.sub!,
       sessionId: payload.sid as string,
-      at: payload.pin_at as number,
+      at: new Date(payload.pin_at as number),
     }),
   })
 

@@ -148,7 +148,7 @@ export const limitParam = z
 /** Query parameter `cursor`: the `nextCursor` of the page before, taken as opaque. */
 export const cursorParam = z
   .string()
-  .max(512)
+  .max(8_192)
   .regex(/^[A-Za-z0-9_-]+$/, 'must be the nextCursor of an earlier page')
   .optional()
   .openapi({ description: '`nextCursor` of the page before' })

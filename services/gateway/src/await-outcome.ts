@@ -1,0 +1,120 @@
+import type {
+  CommandRefused,
+  TransferCompleted,
+  TransferRejected,
+  WalletOpened,
+} from '@pennywire/contracts/schemas.ts'
+import type { KafkaClient } from '@pennywire/kafka/client.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { type Consumer, startConsumer } from '@pennywire/kafka/consumer.ts'
+import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+
+/** How a command ended, as its event says. */
+export type Outcome =
+  | { type: 'pennywire.ledger.TransferCompleted'; value: TransferCompleted }
+  | { type: 'pennywire.ledger.TransferRejected'; value: TransferRejected }
+  | { type: 'pennywire.ledger.WalletOpened'; value: WalletOpened }
+  | { type: 'pennywire.ledger.CommandRefused'; value: CommandRefused }
+
+export type Waiter = {
+  /** The outcome, or undefined where the wait ended without one. */
+  outcome: Promise<Outcome | undefined>
+  /** Ends the wait: nobody listens any more. */
+  leave: () => void
+}
+
+export type Outcomes = {
+  /**
+   * Waits for a command's outcome, up to `waitMs`. Register before publishing: the answer may be quicker. A refusal
+   * that carries a fingerprint is for the command that has it, not for another one under the same id.
+   */
+  wait: (commandId: string, waitMs: number, fingerprint?: Buffer) => Waiter
+  /** Throws while this gateway is not positioned on all partitions of ledger.events. */
+  check: () => void
+  waiting: () => number
+  stop: () => Promise<void>
+}
+
+type Waiting = { fingerprint: Buffer | undefined; settle: (outcome: Outcome | undefined) => void }
+
+const isFor = ({ fingerprint }: Waiting, outcome: Outcome): boolean =>
+  outcome.type !== 'pennywire.ledger.CommandRefused' ||
+  fingerprint === undefined ||
+  outcome.value.fingerprint.equals(fingerprint)
+
+/**
+ * Wakes the requests that wait for an outcome: each gateway reads all of ledger.events in a group of its own, from
+ * the end it found at its start. An event is a wake-up and no more; who misses it asks the ledger's database.
+ */
+export const awaitOutcomes = async (parts: {
+  kafka: KafkaClient
+  codec: Codec
+  logger: Logger
+  instanceId: string
+}): Promise<Outcomes> => {
+  const { kafka, codec, logger } = parts
+  const waiters = new Map<string, Set<Waiting>>()
+
+  const wake = async (record: IncomingRecord) => {
+    // Most events belong to other gateways' clients: the envelope tells without decoding.
+    const id = headerOf(record, 'ce_subject')
+    if (id === undefined || !waiters.has(id)) return
+    const event = await codec.decode(record.value)
+    switch (event.type) {
+      case 'pennywire.ledger.TransferCompleted':
+      case 'pennywire.ledger.TransferRejected':
+      case 'pennywire.ledger.WalletOpened':
+      case 'pennywire.ledger.CommandRefused':
+        for (const waiting of waiters.get(id) ?? []) if (isFor(waiting, event)) waiting.settle(event)
+    }
+  }
+
+  const consumer: Consumer = await startConsumer({
+    client: kafka,
+    logger,
+    groupId: `gateway-${parts.instanceId}`,
+    topics: ['ledger.events'],
+    maxBatch: 2_000,
+    positions: async (_assigned, ends) => ends,
+    handle: async records => {
+      for (const record of records) {
+        try {
+          await wake(record)
+        } catch (error) {
+          logger.warn(
+            { err: error, offset: String(record.offset) },
+            'an outcome could not be read; its waiter will ask',
+          )
+        }
+      }
+    },
+  })
+
+  return {
+    wait: (commandId, waitMs, fingerprint) => {
+      let leave: () => void = () => {}
+      const outcome = new Promise<Outcome | undefined>(resolve => {
+        const timer = setTimeout(() => leave(), waitMs)
+        const waiting: Waiting = {
+          fingerprint,
+          settle: value => {
+            clearTimeout(timer)
+            const mine = waiters.get(commandId)
+            mine?.delete(waiting)
+            if (mine?.size === 0) waiters.delete(commandId)
+            resolve(value)
+          },
+        }
+        leave = () => waiting.settle(undefined)
+        const others = waiters.get(commandId)
+        if (others) others.add(waiting)
+        else waiters.set(commandId, new Set([waiting]))
+      })
+      return { outcome, leave }
+    },
+    check: consumer.check,
+    waiting: () => waiters.size,
+    stop: consumer.stop,
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * Turns a function over many into one over one: all calls of one turn of the event loop share one run of `many`, so
+ * that a hundred requests that came together cost one SQL statement. `many` answers in the order it was asked.
+ */
+export const batchPerTick = <Question, Answer>(
+  many: (questions: Question[]) => Promise<Answer[]>,
+  maxBatch = 500,
+): ((question: Question) => Promise<Answer>) => {
+  let asked: Array<{
+    question: Question
+    resolve: (answer: Answer) => void
+    reject: (error: unknown) => void
+  }> = []
+
+  const run = async (calls: typeof asked) => {
+    try {
+      const answers = await many(calls.map(({ question }) => question))
+      for (const [index, { resolve }] of calls.entries()) resolve(answers[index]!)
+    } catch (error) {
+      for (const { reject } of calls) reject(error)
+    }
+  }
+
+  return question =>
+    new Promise((resolve, reject) => {
+      if (asked.length === 0) {
+        setImmediate(() => {
+          const calls = asked
+          asked = []
+          for (let at = 0; at < calls.length; at += maxBatch) void run(calls.slice(at, at + maxBatch))
+        })
+      }
+      asked.push({ question, resolve, reject })
+    })
+}

@@ -1,0 +1,32 @@
+import { expect, test } from 'vitest'
+import { addressSubject, clientAddress, parseNetworks } from './client-address.ts'
+
+const none = parseNetworks('')
+const proxies = parseNetworks('10.0.0.0/8,192.0.2.7,2001:db8:1::/48')
+
+test.each([
+  ['203.0.113.9', '1.2.3.4', none, '203.0.113.9', 'no proxy is trusted: the header proves nothing'],
+  ['::ffff:203.0.113.9', undefined, none, '203.0.113.9', 'IPv4 in IPv6 is IPv4'],
+  ['203.0.113.9', '1.2.3.4', proxies, '203.0.113.9', 'not from a proxy'],
+  ['10.1.1.1', '1.2.3.4', proxies, '1.2.3.4', 'from a proxy'],
+  ['10.1.1.1', '6.6.6.6, 1.2.3.4', proxies, '1.2.3.4', 'what stands before it was written by the client'],
+  ['10.1.1.1', '6.6.6.6, 1.2.3.4, 192.0.2.7', proxies, '1.2.3.4', 'two proxies'],
+  ['10.1.1.1', 'nonsense', proxies, '10.1.1.1', 'no address in the header'],
+  ['2001:db8:1::5', '2001:db8:2::9', proxies, '2001:db8:2::9', 'IPv6'],
+  [undefined, undefined, proxies, 'unknown', 'the client has gone'],
+])('%s, forwarded for %s', (socket, forwarded, trusted, expected, _why) =>
+  expect(clientAddress(socket, forwarded, trusted)).toBe(expected),
+)
+
+test.each([
+  ['203.0.113.9', '203.0.113.9'],
+  ['2001:db8:2:3:a:b:c:d', '2001:db8:2:3::/64'],
+  ['2001:0DB8:2:3::1', '2001:db8:2:3::/64'],
+  ['2001:db8::1', '2001:db8:0:0::/64'],
+  ['::1', '0:0:0:0::/64'],
+  ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+])('%s counts as %s', (address, subject) => expect(addressSubject(address)).toBe(subject))
+
+test.each(['10.0.0.0/x', 'proxy.example', '10.0.0.0/33'])('%s is no network', list =>
+  expect(() => parseNetworks(list)).toThrow(),
+)

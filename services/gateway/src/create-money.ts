@@ -1,0 +1,177 @@
+import type { KafkaClient } from '@pennywire/kafka/client.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { measuredGauge } from '@pennywire/runtime/metrics.ts'
+import { awaitOutcomes } from './await-outcome.ts'
+import { batchPerTick } from './batch-per-tick.ts'
+import type { GatewayConfig } from './config.ts'
+import { createFindTransfer } from './find-transfer.ts'
+import type { Identity } from './identity/create-identity.ts'
+import { createListTransfers } from './list-transfers.ts'
+import { connectPaymentProvider } from './payment-provider.ts'
+import { createHandleCallback, createRequestDeposit, type DepositParts } from './request-deposit.ts'
+import { createRequestTransfer } from './request-transfer.ts'
+import type { Routes } from './routes/define-route.ts'
+import { depositRoutes } from './routes/deposits.ts'
+import { notificationRoutes } from './routes/notifications.ts'
+import { recipientRoutes } from './routes/recipients.ts'
+import { transferRoutes } from './routes/transfers.ts'
+import { walletRoutes } from './routes/wallets.ts'
+import { checkDatabase } from './sql/check-database.ts'
+import * as ledger from './sql/ledger-reads.ts'
+import { countUnread, readNotifications } from './sql/notifications.ts'
+import {
+  markPaymentPending,
+  readPayment,
+  readPaymentsBetween,
+  settlePayment,
+  writePayment,
+} from './sql/payments.ts'
+import { type PendingRequest, readPending, writePending } from './sql/pending-requests.ts'
+
+export type Money = {
+  routes: Routes[]
+  /** What must answer before this gateway takes requests. */
+  readiness: Record<string, () => unknown>
+  stop: () => Promise<void>
+}
+
+/** A gateway whose clock is further off than this would let requests expire that are fresh, or the other way round. */
+const MAX_CLOCK_DIFFERENCE_MS = 5_000
+
+/** Everything that moves money or shows it, built in one place. */
+export const createMoney = async (parts: {
+  config: GatewayConfig
+  logger: Logger
+  sql: Database
+  kafka: KafkaClient
+  codec: Codec
+  publisher: Publisher
+  identity: Identity
+}): Promise<Money> => {
+  const { config, logger, sql, kafka, codec, publisher, identity } = parts
+  const { guards, names, personKeys, pins, tokens } = identity
+  // Other services' published views, each over an URL of its own: never in one statement with our own tables.
+  const ledgerRead = openDatabase(config.LEDGER_READ_URL, {
+    applicationName: `${config.INSTANCE_ID}-reads-ledger`,
+  })
+  const notifierRead = openDatabase(config.NOTIFIER_READ_URL, {
+    applicationName: `${config.INSTANCE_ID}-reads-notifier`,
+    maxConnections: 4,
+  })
+  const outcomes = await awaitOutcomes({ kafka, codec, logger, instanceId: config.INSTANCE_ID })
+  measuredGauge('gateway_waiting_requests', 'Requests that wait for their outcome', outcomes.waiting)
+
+  const readDecided = batchPerTick(async (ids: string[]) => {
+    const found = new Map((await ledger.readTransfers(ledgerRead, ids)).map(facts => [facts.id, facts]))
+    return ids.map(id => found.get(id))
+  })
+  const now = () => Date.now()
+
+  const requestTransfer = createRequestTransfer({
+    logger,
+    codec,
+    publisher,
+    outcomes,
+    names,
+    personKeys,
+    lookUp: batchPerTick(questions => ledger.readGroundwork(ledgerRead, questions)),
+    readDecided,
+    writePending: batchPerTick(async (requests: PendingRequest[]) => {
+      await writePending(sql, requests)
+      return requests.map(() => undefined)
+    }),
+    verifyPin: pins.verifyPin,
+    verifyStepUp: tokens.verifyStepUp,
+    freshPinAbove: config.FRESH_PIN_ABOVE,
+    expiresAfterMs: config.REQUEST_EXPIRES_SECONDS * 1_000,
+    now,
+  })
+
+  const deposits: DepositParts = {
+    logger,
+    codec,
+    publisher,
+    outcomes,
+    names,
+    personKeys,
+    provider: connectPaymentProvider({
+      url: config.PROVIDER_URL,
+      secret: config.PROVIDER_SECRET_FILE.secret,
+      callbackUrl: config.CALLBACK_URL,
+      now,
+    }),
+    readWallet: (userId, walletId) => ledger.readWalletOf(ledgerRead, userId, walletId),
+    readDecided,
+    isPending: async id => (await readPending(sql, id, id)).length > 0,
+    writePayment: payment => writePayment(sql, payment),
+    readPayment: id => readPayment(sql, id),
+    markPending: (id, reference) => markPaymentPending(sql, id, reference),
+    settle: (id, status, reference, reason) => settlePayment(sql, id, status, reference, reason),
+    now,
+  }
+
+  return {
+    routes: [
+      walletRoutes({
+        guards,
+        names,
+        codec,
+        publisher,
+        outcomes,
+        readWalletCounts: (userId, currency) => ledger.readWalletCounts(ledgerRead, userId, currency),
+        readWalletOf: (userId, id) => ledger.readWalletOf(ledgerRead, userId, id),
+        readWalletsOf: userId => ledger.readWalletsOf(ledgerRead, userId),
+        readEntries: (walletId, before, limit) => ledger.readEntries(ledgerRead, walletId, before, limit),
+      }),
+      recipientRoutes({ guards, names, readWalletByCode: code => ledger.readWalletByCode(ledgerRead, code) }),
+      transferRoutes({
+        guards,
+        requestTransfer,
+        findTransfer: createFindTransfer({
+          names,
+          personKeys,
+          readDecidedBetween: (first, last) => ledger.readTransfersBetween(ledgerRead, first, last),
+          readPendingBetween: (first, last) => readPending(sql, first, last),
+          readPaymentsBetween: (first, last) => readPaymentsBetween(sql, first, last),
+          readWallets: ids => ledger.readWallets(ledgerRead, ids),
+        }),
+        listTransfers: createListTransfers({
+          names,
+          personKeys,
+          readWalletsOf: userId => ledger.readWalletsOf(ledgerRead, userId),
+          readPosted: (wallets, filter, limit) => ledger.readPosted(ledgerRead, wallets, filter, limit),
+          readRejected: (userId, before, type, limit) =>
+            ledger.readRejected(ledgerRead, userId, before, type, limit),
+        }),
+      }),
+      depositRoutes({
+        guards,
+        requestDeposit: createRequestDeposit(deposits),
+        handleCallback: createHandleCallback(deposits),
+      }),
+      notificationRoutes({
+        guards,
+        readNotifications: (userId, before, unreadOnly, limit) =>
+          readNotifications(notifierRead, userId, before, unreadOnly, limit),
+        countUnread: userId => countUnread(notifierRead, userId),
+      }),
+    ],
+    readiness: {
+      outcomes: outcomes.check,
+      ledgerViews: () => checkDatabase(ledgerRead),
+      notifierViews: () => checkDatabase(notifierRead),
+      clock: async () => {
+        const difference = Math.abs(Date.now() - (await ledger.readClock(ledgerRead)).getTime())
+        if (difference > MAX_CLOCK_DIFFERENCE_MS)
+          throw new Error(`differs from the ledger's by ${difference} ms`)
+      },
+    },
+    stop: async () => {
+      await outcomes.stop()
+      await Promise.all([ledgerRead.end(), notifierRead.end()])
+    },
+  }
+}

@@ -1,0 +1,81 @@
+import { idsOfReference, transferIdOf } from '@pennywire/contracts/ids.ts'
+import type { Names } from './identity/names.ts'
+import type { PersonKeys } from './identity/person-keys.ts'
+import { ProblemError } from './problems.ts'
+import { subjectOfPayment } from './request-deposit.ts'
+import type { TransferFacts, WalletFacts } from './sql/ledger-reads.ts'
+import type { Payment } from './sql/payments.ts'
+import type { PendingRequest } from './sql/pending-requests.ts'
+import { openTexts, type TransferView, viewDecided, viewTransfer } from './transfer-view.ts'
+
+export type FindTransferParts = {
+  names: Names
+  personKeys: PersonKeys
+  readDecidedBetween: (first: string, last: string) => Promise<TransferFacts[]>
+  readPendingBetween: (first: string, last: string) => Promise<PendingRequest[]>
+  readPaymentsBetween: (first: string, last: string) => Promise<Payment[]>
+  readWallets: (ids: string[]) => Promise<WalletFacts[]>
+}
+
+export type FindTransfer = {
+  byId: (caller: string, id: string) => Promise<TransferView>
+  byReference: (caller: string, reference: string) => Promise<TransferView>
+  byIdempotencyKey: (caller: string, key: string) => Promise<TransferView>
+}
+
+const isParty = (caller: string, facts: TransferFacts) =>
+  [facts.userId, facts.from?.userId, facts.to?.userId].includes(caller)
+
+/**
+ * Finds one transfer for one of its parties: what the ledger decided first, else what waits for its decision.
+ * Somebody else's transfer is answered as one that does not exist.
+ */
+export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
+  const find = async (caller: string, first: string, last: string): Promise<TransferView> => {
+    const decided = (await parts.readDecidedBetween(first, last)).filter(facts => isParty(caller, facts))
+    if (decided.length > 0) return (await viewDecided(parts, caller, decided))[0]!
+
+    const payment = (await parts.readPaymentsBetween(first, last)).find(({ userId }) => userId === caller)
+    if (payment) {
+      const [wallet] = await parts.readWallets([payment.walletId])
+      return viewTransfer(parts.names, caller, subjectOfPayment(payment, wallet!))
+    }
+    const pending = (await parts.readPendingBetween(first, last)).find(({ userId }) => userId === caller)
+    if (!pending) throw new ProblemError('TRANSFER_NOT_FOUND', 'There is no such transfer of yours.')
+    const wallets = await parts.readWallets([pending.fromWallet, pending.toWallet].filter(id => id !== null))
+    const party = (id: string | null) => {
+      const wallet = wallets.find(wallet => wallet.id === id)
+      return wallet
+        ? { walletId: wallet.id, userId: wallet.userId, code: wallet.code, balanceAfter: null }
+        : null
+    }
+    const [texts] = await openTexts(parts.personKeys, [pending])
+    return viewTransfer(parts.names, caller, {
+      id: pending.transferId,
+      type: pending.type,
+      status: 'pending',
+      userId: pending.userId,
+      from: party(pending.fromWallet),
+      to: party(pending.toWallet),
+      amount: pending.amount,
+      currency: pending.currency,
+      ...texts!,
+      requestedAt: pending.requestedAt,
+      decidedAt: null,
+      rejection: null,
+    })
+  }
+
+  return {
+    byId: (caller, id) => find(caller, id, id),
+    byReference: (caller, reference) => {
+      const ids = idsOfReference(reference)
+      if (!ids) throw new ProblemError('TRANSFER_NOT_FOUND', 'There is no such transfer of yours.')
+      return find(caller, ids.first, ids.last)
+    },
+    byIdempotencyKey: (caller, key) => {
+      const id = transferIdOf(caller, key)
+      return find(caller, id, id)
+    },
+  }
+}

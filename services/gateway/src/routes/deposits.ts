@@ -1,0 +1,115 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import type { AskedDeposit } from '../request-deposit.ts'
+import type { TransferAnswer } from '../request-transfer.ts'
+import {
+  BODY_PROBLEMS,
+  currencyCode,
+  type Guards,
+  jsonAnswer,
+  jsonBody,
+  moneyString,
+  newRoutes,
+  problemResponses,
+  type Routes,
+  SIGNED_IN_PROBLEMS,
+  uuidParam,
+} from './define-route.ts'
+import { moneyHeaders, readAmount, readIdempotencyKey, readWaitMs, transferSchema } from './money-headers.ts'
+
+export type DepositRouteParts = {
+  guards: Guards
+  requestDeposit: (asked: AskedDeposit) => Promise<TransferAnswer>
+  handleCallback: (signature: string | undefined, body: string, traceparent: string) => Promise<void>
+}
+
+const DEFAULT_SOURCE = 'default'
+
+const depositRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/deposits',
+    tags: ['Money'],
+    summary: 'Brings money into a wallet through the payment provider',
+    description:
+      'Booked once the provider confirms. The sandbox provider confirms at once, or does as a magic `source` says: ' +
+      '`sandbox:fail`, `sandbox:delay`, `sandbox:silent`.',
+    ...signedIn({ limit: 'DEPOSIT', guardsMoney: true }),
+    request: {
+      headers: moneyHeaders,
+      body: jsonBody(
+        z.strictObject({
+          walletId: uuidParam,
+          amount: moneyString,
+          currency: currencyCode,
+          source: z.string().min(1).max(200).optional().openapi({ example: 'sandbox:delay' }),
+        }),
+      ),
+    },
+    responses: {
+      201: jsonAnswer('The money is in the wallet', transferSchema),
+      202: jsonAnswer('The provider has not confirmed yet', transferSchema),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        'IDEMPOTENCY_KEY_REQUIRED',
+        'IDEMPOTENCY_KEY_REUSED',
+        'WALLET_NOT_FOUND',
+        'WALLET_CLOSED',
+        'CURRENCY_MISMATCH',
+        'PAYMENT_FAILED',
+        'BALANCE_LIMIT',
+      ),
+    },
+  })
+
+const callbackRoute = () =>
+  createRoute({
+    method: 'post',
+    path: '/v1/provider/callbacks',
+    tags: ['Money'],
+    summary: 'Where the payment provider says what became of a payment',
+    description:
+      'Signed: `Provider-Signature: t=SECONDS,v1=HEX`, HMAC-SHA-256 over `t.body` with the shared secret.',
+    request: { headers: z.object({ 'provider-signature': z.string().optional() }) },
+    responses: {
+      204: { description: 'Heard, and booked where there is something to book' },
+      ...problemResponses(
+        'SIGNATURE_INVALID',
+        'PAYMENT_NOT_FOUND',
+        'VALIDATION_ERROR',
+        'SERVICE_UNAVAILABLE',
+      ),
+    },
+  })
+
+/** Money that comes in from outside. */
+export const depositRoutes = ({ guards, requestDeposit, handleCallback }: DepositRouteParts): Routes => {
+  const routes = newRoutes()
+
+  routes.openapi(depositRoute(guards), async context => {
+    const body = context.req.valid('json')
+    const { status, transfer, replayed } = await requestDeposit({
+      user: context.var.user,
+      idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
+      walletId: body.walletId.toLowerCase(),
+      amount: readAmount(body.amount, body.currency),
+      currency: body.currency,
+      source: body.source ?? DEFAULT_SOURCE,
+      waitMs: readWaitMs(context.req.header('prefer')),
+    })
+    context.header('location', `/v1/transfers/${transfer.id}`)
+    if (replayed) context.header('idempotency-replayed', 'true')
+    return context.json(transfer, status)
+  })
+
+  routes.openapi(callbackRoute(), async context => {
+    await handleCallback(
+      context.req.header('provider-signature'),
+      await context.req.text(),
+      context.var.traceparent,
+    )
+    return context.body(null, 204)
+  })
+
+  return routes
+}

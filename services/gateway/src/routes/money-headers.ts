@@ -1,0 +1,93 @@
+import { z } from '@hono/zod-openapi'
+import { formatAmount, parseAmount } from '@pennywire/contracts/money.ts'
+import type { PersonName } from '../identity/names.ts'
+import { ProblemError, validationProblem } from '../problems.ts'
+import { timestamp } from './define-route.ts'
+
+const DEFAULT_WAIT_MS = 10_000
+const LONGEST_WAIT_SECONDS = 60
+
+/** Documents the headers of routes that move money; what they mean is read below, so that errors are problems. */
+export const moneyHeaders = z.object({
+  'idempotency-key': z.string().optional().openapi({
+    description:
+      'Required. 1 to 255 visible ASCII characters; a repeat with the same key and body is applied once.',
+    example: 'order-4711-payment-1',
+  }),
+  prefer: z.string().optional().openapi({
+    description: '`wait=N` (0 to 60 seconds, default 10) or `respond-async` (RFC 7240)',
+    example: 'wait=10',
+  }),
+})
+
+/** The Idempotency-Key header as sent, or the problem that names what is wrong with it. */
+export const readIdempotencyKey = (header: string | undefined): string => {
+  if (header === undefined || header === '') {
+    throw new ProblemError('IDEMPOTENCY_KEY_REQUIRED', 'Idempotency-Key: is required where money moves')
+  }
+  if (!/^[\x21-\x7e]{1,255}$/.test(header)) {
+    throw validationProblem([{ field: 'Idempotency-Key', rule: 'must be 1 to 255 visible ASCII characters' }])
+  }
+  return header
+}
+
+/** How long the client waits for the outcome (RFC 7240), in milliseconds. What it does not understand is ignored. */
+export const readWaitMs = (prefer: string | undefined): number => {
+  const preferences = (prefer ?? '').split(',').map(preference => preference.trim().toLowerCase())
+  if (preferences.includes('respond-async')) return 0
+  for (const preference of preferences) {
+    const match = /^wait=(\d{1,6})$/.exec(preference)
+    if (match) return Math.min(Number(match[1]), LONGEST_WAIT_SECONDS) * 1_000
+  }
+  return DEFAULT_WAIT_MS
+}
+
+/** An amount in minor units, or 422 naming the field and the rule. */
+export const readAmount = (text: string, currency: string): bigint => {
+  const parsed = parseAmount(text, currency)
+  if ('error' in parsed) throw validationProblem([{ field: 'amount', rule: parsed.error }])
+  return parsed.minor
+}
+
+/** Money as the API writes it. */
+export const money = (minor: bigint, currency: string): string => formatAmount(minor, currency)
+
+/** Somebody else's name as strangers see it. */
+export const maskedName = (name: PersonName | undefined): string => name?.masked ?? ''
+
+export const moneyOut = z.string().openapi({ example: '12.50' })
+
+const party = z
+  .object({
+    walletId: z.uuid(),
+    walletCode: z.string().openapi({ example: 'PW-7K2M9QXA' }),
+    name: z
+      .string()
+      .openapi({ description: 'The full name for its owner, masked for others', example: 'Bob B.' }),
+  })
+  .nullable()
+  .openapi({ description: 'null is the world outside' })
+
+/** A transfer as every route shows it. */
+export const transferSchema = z
+  .object({
+    id: z.uuid(),
+    reference: z.string().openapi({ example: 'TXN-6J3V0G8Q2KXA' }),
+    type: z.string().openapi({ example: 'transfer' }),
+    status: z.enum(['pending', 'completed', 'rejected']),
+    from: party,
+    to: party,
+    amount: moneyOut,
+    currency: z.string().openapi({ example: 'USD' }),
+    note: z.string().nullable(),
+    metadata: z.record(z.string(), z.unknown()).nullable(),
+    requestedAt: timestamp,
+    completedAt: timestamp.nullable(),
+    rejection: z.object({ code: z.string(), detail: z.string() }).nullable(),
+    final: z.boolean().openapi({ description: 'Whether this is how it ended' }),
+    reversedAmount: moneyOut,
+    balanceAfter: moneyOut
+      .nullable()
+      .openapi({ description: "The caller's balance after it, where it moved" }),
+  })
+  .openapi('Transfer')

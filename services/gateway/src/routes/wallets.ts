@@ -1,0 +1,278 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { walletIdOf } from '@pennywire/contracts/ids.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import { envelope } from '@pennywire/kafka/record.ts'
+import type { Outcomes } from '../await-outcome.ts'
+import type { Names } from '../identity/names.ts'
+import { ProblemError, validationProblem } from '../problems.ts'
+import type { EntryFacts, WalletFacts } from '../sql/ledger-reads.ts'
+import {
+  BODY_PROBLEMS,
+  currencyCode,
+  cursorParam,
+  type Guards,
+  jsonAnswer,
+  jsonBody,
+  limitParam,
+  newRoutes,
+  pageOf,
+  problemResponses,
+  type Routes,
+  SIGNED_IN_PROBLEMS,
+  timestamp,
+  uuidParam,
+} from './define-route.ts'
+import { maskedName, money, moneyOut } from './money-headers.ts'
+
+export type WalletParts = {
+  guards: Guards
+  names: Names
+  codec: Codec
+  publisher: Publisher
+  outcomes: Outcomes
+  readWalletCounts: (userId: string, currency: string) => Promise<{ closed: number; openId: string | null }>
+  readWalletOf: (userId: string, id: string) => Promise<WalletFacts | undefined>
+  readWalletsOf: (userId: string) => Promise<WalletFacts[]>
+  readEntries: (walletId: string, before: bigint, limit: number) => Promise<EntryFacts[]>
+}
+
+/** How long opening a wallet is waited for; repeating it is safe. */
+const OPEN_WAIT_MS = 10_000
+const LAST_SEQUENCE = 2n ** 62n
+
+const walletSchema = z
+  .object({
+    id: z.uuid(),
+    code: z.string().openapi({ example: 'PW-7K2M9QXA', description: 'What others send money to' }),
+    currency: z.string().openapi({ example: 'USD' }),
+    status: z.enum(['active', 'frozen', 'closed']),
+    freeze: z.object({ source: z.enum(['self', 'pin', 'staff']), reason: z.string().nullable() }).nullable(),
+    balance: moneyOut,
+    available: moneyOut.openapi({ description: 'The balance less what is held' }),
+    createdAt: timestamp,
+    closedAt: timestamp.nullable(),
+  })
+  .openapi('Wallet')
+
+const viewWallet = (wallet: WalletFacts): z.infer<typeof walletSchema> => ({
+  id: wallet.id,
+  code: wallet.code!,
+  currency: wallet.currency,
+  status: wallet.status,
+  freeze: wallet.freezeSource && { source: wallet.freezeSource, reason: null },
+  balance: money(wallet.balance, wallet.currency),
+  available: money(wallet.available, wallet.currency),
+  createdAt: wallet.openedAt.toISOString(),
+  closedAt: wallet.closedAt?.toISOString() ?? null,
+})
+
+const entrySchema = z
+  .object({
+    sequence: z.int().openapi({ description: "Counts the wallet's entries from 1 without a gap" }),
+    transferId: z.uuid(),
+    type: z.string(),
+    amount: moneyOut.openapi({ description: 'Signed: negative where money left', example: '-12.50' }),
+    balanceAfter: moneyOut,
+    counterparty: z.object({ walletId: z.uuid(), walletCode: z.string(), name: z.string() }).nullable(),
+    createdAt: timestamp,
+  })
+  .openapi('Entry')
+
+const walletParams = z.object({ id: uuidParam })
+
+const openRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/wallets',
+    tags: ['Wallets'],
+    summary: 'Opens a wallet',
+    description: 'One wallet per user and currency, in any ISO 4217 currency in use.',
+    ...signedIn({ guardsMoney: true }),
+    request: { body: jsonBody(z.strictObject({ currency: currencyCode })) },
+    responses: {
+      201: jsonAnswer('The wallet', walletSchema),
+      ...problemResponses('WALLET_ALREADY_EXISTS', ...SIGNED_IN_PROBLEMS, ...BODY_PROBLEMS),
+    },
+  })
+
+const listRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/wallets',
+    tags: ['Wallets'],
+    summary: 'Lists your wallets, oldest first',
+    ...signedIn(),
+    request: { query: z.strictObject({ limit: limitParam, cursor: cursorParam }) },
+    responses: {
+      200: jsonAnswer('Your wallets', pageOf(walletSchema)),
+      ...problemResponses('VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const getRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/wallets/{id}',
+    tags: ['Wallets'],
+    summary: 'Shows one of your wallets',
+    ...signedIn(),
+    request: { params: walletParams },
+    responses: {
+      200: jsonAnswer('The wallet', walletSchema),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const balanceRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/wallets/{id}/balance',
+    tags: ['Wallets'],
+    summary: 'Shows the balance of one of your wallets',
+    ...signedIn(),
+    request: { params: walletParams },
+    responses: {
+      200: jsonAnswer(
+        'The balance',
+        z.object({ walletId: z.uuid(), balance: moneyOut, available: moneyOut, currency: z.string() }),
+      ),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const entriesRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/wallets/{id}/entries',
+    tags: ['Wallets'],
+    summary: "Lists a wallet's entries, newest first",
+    ...signedIn(),
+    request: { params: walletParams, query: z.strictObject({ limit: limitParam, cursor: cursorParam }) },
+    responses: {
+      200: jsonAnswer('Entries', pageOf(entrySchema)),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const readSequence = (cursor: string | undefined): bigint => {
+  if (cursor === undefined) return LAST_SEQUENCE
+  if (!/^[1-9]\d{0,17}$/.test(cursor)) {
+    throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
+  }
+  return BigInt(cursor)
+}
+
+const notFound = () => new ProblemError('WALLET_NOT_FOUND', 'id: you have no such wallet')
+
+/** The user's own wallets. Somebody else's wallet is one that does not exist. */
+export const walletRoutes = (parts: WalletParts): Routes => {
+  const routes = newRoutes()
+  const own = async (userId: string, id: string): Promise<WalletFacts> => {
+    const wallet = await parts.readWalletOf(userId, id)
+    if (!wallet) throw notFound()
+    return wallet
+  }
+
+  routes.openapi(openRoute(parts.guards), async context => {
+    const { userId } = context.var.user
+    const { currency } = context.req.valid('json')
+    const exists = (walletId: string) =>
+      new ProblemError('WALLET_ALREADY_EXISTS', `currency: you have a wallet in ${currency} already`, {
+        walletId,
+      })
+    const { closed, openId } = await parts.readWalletCounts(userId, currency)
+    if (openId !== null) throw exists(openId)
+
+    // Derived, so that a repeat and a race meet in one partition under one id.
+    const walletId = walletIdOf(userId, currency, closed)
+    const waiter = parts.outcomes.wait(walletId, OPEN_WAIT_MS)
+    try {
+      const requestedAt = Date.now()
+      await parts.publisher.publish({
+        topic: 'ledger.commands',
+        key: walletId,
+        value: parts.codec.encode('pennywire.ledger.WalletOpenRequested', {
+          commandId: walletId,
+          walletId,
+          userId,
+          currency,
+          requestedAt,
+        }),
+        headers: envelope({
+          id: walletId,
+          type: 'pennywire.ledger.WalletOpenRequested',
+          source: 'gateway',
+          time: requestedAt,
+          subject: walletId,
+          traceparent: context.var.traceparent,
+        }),
+      })
+      const outcome = await waiter.outcome
+      if (outcome?.type === 'pennywire.ledger.CommandRefused') throw exists(walletId)
+      const wallet = await parts.readWalletOf(userId, walletId)
+      if (!wallet) {
+        throw new ProblemError('SERVICE_UNAVAILABLE', 'The wallet is not open yet. Asking again is safe.')
+      }
+      return context.json(viewWallet(wallet), 201)
+    } finally {
+      waiter.leave()
+    }
+  })
+
+  // All of them are read at once: there is one open wallet per currency, so they are few.
+  routes.openapi(listRoute(parts.guards), async context => {
+    const wallets = await parts.readWalletsOf(context.var.user.userId)
+    const { limit, cursor } = context.req.valid('query')
+    const from = cursor === undefined ? 0 : wallets.findIndex(({ id }) => id === cursor) + 1
+    const page = wallets.slice(from, from + limit)
+    const more = wallets.length > from + limit
+    return context.json({ items: page.map(viewWallet), nextCursor: more ? page.at(-1)!.id : null }, 200)
+  })
+
+  routes.openapi(getRoute(parts.guards), async context =>
+    context.json(viewWallet(await own(context.var.user.userId, context.req.valid('param').id)), 200),
+  )
+
+  routes.openapi(balanceRoute(parts.guards), async context => {
+    const { id, balance, available, currency } = await own(
+      context.var.user.userId,
+      context.req.valid('param').id,
+    )
+    return context.json(
+      { walletId: id, balance: money(balance, currency), available: money(available, currency), currency },
+      200,
+    )
+  })
+
+  routes.openapi(entriesRoute(parts.guards), async context => {
+    const { limit, cursor } = context.req.valid('query')
+    const before = readSequence(cursor)
+    const { id, currency } = await own(context.var.user.userId, context.req.valid('param').id)
+    const entries = await parts.readEntries(id, before, limit + 1)
+    const page = entries.slice(0, limit)
+    const names = await parts.names.namesOf(page.flatMap(({ counterpartyUser }) => counterpartyUser ?? []))
+    const items = page.map(entry => ({
+      sequence: Number(entry.sequence),
+      transferId: entry.transferId,
+      type: entry.type,
+      amount: money(entry.amount, currency),
+      balanceAfter: money(entry.balanceAfter, currency),
+      counterparty:
+        entry.counterpartyUser === null || entry.counterpartyCode === null || entry.counterpartyId === null
+          ? null
+          : {
+              walletId: entry.counterpartyId,
+              walletCode: entry.counterpartyCode,
+              name: maskedName(names.get(entry.counterpartyUser)),
+            },
+      createdAt: entry.createdAt.toISOString(),
+    }))
+    return context.json(
+      { items, nextCursor: entries.length > limit ? String(page.at(-1)!.sequence) : null },
+      200,
+    )
+  })
+
+  return routes
+}

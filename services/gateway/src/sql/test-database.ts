@@ -1,0 +1,84 @@
+import { randomBytes } from 'node:crypto'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { migrate } from '@pennywire/runtime/migrate.ts'
+import postgres from 'postgres'
+import { readOutbox } from './outbox.ts'
+
+/** For tests: a database of its own with the gateway's schema, owned and used by the roles as in production. */
+export const createTestDatabase = async (superuserUrl: string) => {
+  const name = `gateway_test_${randomBytes(6).toString('hex')}`
+  const server = postgres(superuserUrl, { max: 1 })
+  await server`create database ${server(name)} owner pennywire_owner`
+  const urlAs = (role: string) => {
+    const url = new URL(superuserUrl)
+    url.pathname = `/${name}`
+    url.searchParams.set('role', role)
+    return url.href
+  }
+  await migrate({
+    url: urlAs('pennywire_owner'),
+    schema: 'gateway',
+    directory: new URL('./migrations/', import.meta.url),
+  })
+  return {
+    url: urlAs('gateway'),
+    urlAs,
+    open: (): Database => openDatabase(urlAs('gateway'), { applicationName: 'test' }),
+    drop: async () => {
+      await server`drop database ${server(name)} with (force)`
+      await server.end()
+    },
+  }
+}
+
+/** For tests: what waits in the outbox, decoded, oldest first. */
+export const decodeOutbox = async (sql: Database, codec: Codec) => {
+  const rows = await sql.begin(tx => readOutbox(tx, 10_000))
+  return Promise.all(
+    rows.map(async ({ record }) => ({
+      topic: record.topic,
+      key: record.key,
+      headers: record.headers,
+      ...(await codec.decode(record.value)),
+    })),
+  )
+}
+
+/** For tests: every row of every table of the schema as text, to look for what must not be there. */
+export const dumpTables = async (sql: Database): Promise<string> => {
+  const tables = await sql<Array<{ name: string }>>`
+    select table_name as name from information_schema.tables where table_schema = 'gateway' and table_name <> 'migrations'`
+  const dumps: string[] = []
+  for (const { name } of tables) {
+    const rows = await sql<Array<{ row: string }>>`select t::text as row from ${sql(`gateway.${name}`)} t`
+    dumps.push(...rows.map(({ row }) => `${name} ${row}`))
+  }
+  return dumps.join('\n')
+}
+
+/** For tests: makes things that take a day or a week happen now. */
+export const setClocks = {
+  endPinLock: (sql: Database, userId: string) =>
+    sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${userId}`,
+  endGrace: (sql: Database) =>
+    sql`update gateway.refresh_tokens set used_at = used_at - interval '11 seconds' where used_at is not null`,
+  endIdleTime: (sql: Database) =>
+    sql`update gateway.refresh_tokens set issued_at = now() - interval '8 days'`,
+  expireMailedTokens: (sql: Database) => sql`update gateway.mailed_tokens set expires_at = now()`,
+  disableUser: (sql: Database, userId: string) =>
+    sql`update gateway.users set disabled_at = now() where id = ${userId}`,
+}
+
+/** For tests: a person is erased by the loss of their key. */
+export const destroyPersonKey = (sql: Database, userId: string) =>
+  sql`delete from gateway.person_keys where user_id = ${userId}`
+
+/** For tests: what another service's role may see of the people here. */
+export const readApiUsers = (sql: Database) => sql`select * from gateway_api.users`
+
+/** For tests: whether anything still waits in the outbox. */
+export const countOutbox = async (sql: Database): Promise<number> => {
+  const [row] = await sql<Array<{ count: number }>>`select count(*)::int as count from gateway.outbox`
+  return row!.count
+}
