@@ -1,0 +1,301 @@
+import { randomUUID } from 'node:crypto'
+import { transferIdOf } from '@pennywire/contracts/ids.ts'
+import { avroType, RECORD_NAMES, type RecordName, type Records } from '@pennywire/contracts/schemas.ts'
+import type { Topic } from '@pennywire/contracts/topics.ts'
+import { createCodec, type Registry } from '@pennywire/kafka/codec.ts'
+import type { Consumer, Position, TopicEnd } from '@pennywire/kafka/consumer.ts'
+import type { IncomingRecord, OutgoingRecord } from '@pennywire/kafka/record.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
+import { createNotifying } from './notify.ts'
+import { createTestDatabase } from './sql/test-database.ts'
+
+const { superuserUrl } = inject('stack')
+const logger = createLogger('notifier', { level: 'silent', instance: 'test' })
+
+const alice = randomUUID()
+const bob = randomUUID()
+
+const ENTRY = {
+  ...{ walletId: bob, userId: bob, currency: 'USD', sequence: 1 },
+  ...{ amountMinor: 100n, balanceAfterMinor: 100n },
+}
+
+let database: Awaited<ReturnType<typeof createTestDatabase>>
+let superuser: Database
+let sql: Database
+
+beforeAll(async () => {
+  database = await createTestDatabase(superuserUrl)
+  superuser = openDatabase(database.url(), { applicationName: 'test' })
+  sql = openDatabase(database.url('notifier'), { applicationName: 'test' })
+})
+beforeEach(() => superuser`truncate notifier.positions, notifier.notifications, notifier.deliveries`)
+afterAll(async () => {
+  await Promise.all([sql.end(), superuser.end()])
+  await database.drop()
+})
+
+/** A registry in memory that can be away, and knows only its own ids. */
+const createRegistry = (): Registry & { away: boolean } => ({
+  away: false,
+  idOf: async name => RECORD_NAMES.indexOf(name) + 1,
+  async schemaOf(id) {
+    if (this.away) throw new Error('registry away')
+    return avroType(RECORD_NAMES[id - 1]!)
+  },
+})
+
+const startInstance = async (end: Partial<TopicEnd> = {}) => {
+  const registry = createRegistry()
+  const codec = await createCodec(registry)
+  const seen = {
+    deadLetters: [] as OutgoingRecord[],
+    sought: [] as bigint[],
+    halted: [] as string[],
+    woken: 0,
+  }
+  const consumer: Consumer = {
+    assigned: () => [],
+    waiting: () => 0,
+    seek: ({ offset }: Position) => void seen.sought.push(offset),
+    halt: (_of, reason) => void seen.halted.push(reason),
+    check: () => {},
+    stop: async () => {},
+  }
+  const notifying = createNotifying({
+    sql,
+    codec,
+    publisher: { publishAll: async records => void seen.deadLetters.push(...records) },
+    logger,
+    wakeMails: () => {
+      seen.woken += 1
+    },
+  })
+  const topics: Topic[] = ['ledger.events', 'notifier.commands']
+  const ends = topics.map(topic => ({ topic, partition: 0, first: 0n, offset: 0n, ...end }))
+  const position = () => notifying.positions(ends, ends, consumer)
+  const encode = <Name extends RecordName>(
+    topic: Topic,
+    offset: number,
+    name: Name,
+    value: Records[Name],
+  ): IncomingRecord => raw(topic, offset, codec.encode(name, value), [['ce_type', Buffer.from(name)]])
+  const raw = (
+    topic: Topic,
+    offset: number,
+    value: Buffer | null,
+    headers: IncomingRecord['headers'] = [],
+  ): IncomingRecord => ({
+    ...{ topic, partition: 0, offset: BigInt(offset), timestamp: 0, key: Buffer.from('key'), value, headers },
+  })
+  return {
+    seen,
+    registry,
+    position,
+    raw,
+    handle: (records: IncomingRecord[]) => notifying.handle(records, consumer),
+    transfer: (offset: number, changed: Partial<Records['pennywire.ledger.TransferCompleted']> = {}) =>
+      encode('ledger.events', offset, 'pennywire.ledger.TransferCompleted', {
+        ...{ transferId: transferIdOf(alice, String(offset)), type: 'transfer', userId: alice },
+        ...{ fromWalletId: alice, toWalletId: bob, amountMinor: 100n, currency: 'USD' },
+        ...{ fingerprint: Buffer.alloc(16), requestedAt: 1_700_000_000_000, completedAt: 1_700_000_000_001 },
+        ...{ note: null, metadata: null },
+        entries: [alice, bob].map((userId, index) => ({
+          ...{ ...ENTRY, walletId: userId, userId, amountMinor: index === 0 ? -100n : 100n },
+        })),
+        ...changed,
+      }),
+    mail: (offset: number, changed: Partial<Records['pennywire.notifier.MailRequested']> = {}) =>
+      encode('notifier.commands', offset, 'pennywire.notifier.MailRequested', {
+        ...{ commandId: randomUUID(), userId: alice, template: 'verify_email', secret: 'a.b.c.d.e' },
+        ...{ expiresAt: Date.now() + 60_000, requestedAt: Date.now() },
+        ...changed,
+      }),
+    opened: (offset: number) =>
+      encode('ledger.events', offset, 'pennywire.ledger.WalletOpened', {
+        ...{ commandId: alice, walletId: alice, code: 'PW-0', userId: alice, currency: 'USD' },
+        ...{ sequence: 0, openedAt: 0 },
+      }),
+  }
+}
+
+const countOf = async (table: string): Promise<number> => {
+  const [row] = await sql<[{ count: bigint }]>`select count(*) from ${sql(table)}`
+  return Number(row.count)
+}
+const positionOf = async (topic: Topic): Promise<bigint | undefined> => {
+  const [row] = await sql`select next_offset from notifier.positions where topic = ${topic}`
+  return row?.next_offset
+}
+
+test('X1: notifications come once per event, however often and by whomever it is handled', async () => {
+  const [one, two] = [await startInstance(), await startInstance()]
+  await one.position()
+  const batch = [one.transfer(0), one.opened(1), one.transfer(2), one.mail(0)]
+  await Promise.all([one.handle(batch), two.handle(batch)])
+  await one.handle(batch)
+  expect(await countOf('notifier.notifications')).toBe(4)
+  expect(await countOf('notifier.deliveries')).toBe(1)
+  expect([await positionOf('ledger.events'), await positionOf('notifier.commands')]).toEqual([3n, 1n])
+  expect(one.seen.woken + two.seen.woken).toBe(1)
+})
+
+test('X1: the whole topic read again adds nothing', async () => {
+  const { position, handle, transfer, mail } = await startInstance()
+  await position()
+  const batch = [transfer(0), transfer(1), mail(0)]
+  await handle(batch)
+  await sql`update notifier.positions set next_offset = 0`
+  await handle(batch)
+  expect([await countOf('notifier.notifications'), await countOf('notifier.deliveries')]).toEqual([4, 1])
+})
+
+test('the gateway’s reader sees notifications through the view, and nothing else', async () => {
+  const { position, handle, transfer } = await startInstance()
+  await position()
+  await handle([transfer(0)])
+  const reader = openDatabase(database.url('notifier_reader'), { applicationName: 'test' })
+  try {
+    const rows = await reader`
+      select id, user_id, type, title, body, transfer_id, read_at, created_at
+      from notifier_api.notifications where user_id = ${bob} order by created_at desc, id desc`
+    expect(rows).toMatchObject([
+      { type: 'transfer_received', read_at: null, created_at: new Date(1_700_000_000_001) },
+    ])
+    for (const statement of [
+      reader`select 1 from notifier.notifications`,
+      reader`delete from notifier_api.notifications`,
+    ])
+      await expect(statement).rejects.toMatchObject({ code: '42501' })
+  } finally {
+    await reader.end()
+  }
+})
+
+describe('D1: a record that can never be handled goes to the dead letters, and the partition goes on', () => {
+  type Instance = Awaited<ReturnType<typeof startInstance>>
+  test.each<[string, (instance: Instance) => IncomingRecord, string]>([
+    [
+      'no Avro',
+      ({ raw }) => raw('ledger.events', 0, Buffer.from('hello world')),
+      'not in the Confluent wire',
+    ],
+    ['null', ({ raw }) => raw('ledger.events', 0, null), 'not in the Confluent wire'],
+    [
+      'cut off',
+      ({ raw, transfer }) => raw('ledger.events', 0, transfer(0).value!.subarray(0, 40)),
+      'not a pennywire.ledger.TransferCompleted',
+    ],
+    [
+      'an id that is no UUID',
+      ({ transfer }) => transfer(0, { entries: [{ ...ENTRY, userId: 'x' }] }),
+      'userId: Invalid',
+    ],
+    [
+      'an unknown currency',
+      ({ transfer }) => transfer(0, { entries: [{ ...ENTRY, currency: 'ZZZ' }] }),
+      'ZZZ is not an ISO 4217 currency',
+    ],
+    [
+      'a time that no column holds',
+      ({ transfer }) => transfer(0, { completedAt: 9e15 }),
+      'createdAt: Too big',
+    ],
+  ])('%s', async (_what, poison, reason) => {
+    const instance = await startInstance()
+    await instance.position()
+    const record = poison(instance)
+    await instance.handle([record, instance.transfer(1)])
+    expect(instance.seen.deadLetters).toEqual([
+      expect.objectContaining({
+        topic: 'notifier.dead-letters',
+        value: record.value ?? Buffer.alloc(0),
+        headers: expect.objectContaining({
+          dead_letter_reason: expect.stringContaining(reason),
+          dead_letter_topic: 'ledger.events',
+          dead_letter_offset: '0',
+        }),
+      }),
+    ])
+    expect(await countOf('notifier.notifications')).toBe(2)
+    expect(await positionOf('ledger.events')).toBe(2n)
+  })
+
+  test.each([
+    ['a NUL character', { secret: 'a\0' }, 'holds a NUL'],
+    ['a template newer than this version', { template: 'new' }, 'template: is unknown to this version'],
+  ])('a mail with %s', async (_what, changed, reason) => {
+    const { position, handle, mail, seen } = await startInstance()
+    await position()
+    await handle([mail(0, changed), mail(1)])
+    expect(seen.deadLetters.map(({ headers }) => headers.dead_letter_reason)).toEqual([
+      expect.stringContaining(reason),
+    ])
+    expect(await countOf('notifier.deliveries')).toBe(1)
+  })
+})
+
+test('a record type newer than this version is passed over', async () => {
+  const { position, handle, raw, seen } = await startInstance()
+  await position()
+  await handle([
+    raw('ledger.events', 0, Buffer.from([0, 0, 0, 99, 1, 1]), [['ce_type', Buffer.from('a.New')]]),
+  ])
+  expect(seen.deadLetters).toEqual([])
+  expect(await positionOf('ledger.events')).toBe(1n)
+})
+
+test('a registry that is away holds the records; they are handled once it is back', async () => {
+  const { position, handle, transfer, registry, seen } = await startInstance()
+  await position()
+  registry.away = true
+  await expect(handle([transfer(0)])).rejects.toThrow('registry away')
+  expect([await positionOf('ledger.events'), seen.deadLetters]).toEqual([0n, []])
+  registry.away = false
+  await handle([transfer(0)])
+  expect(await positionOf('ledger.events')).toBe(1n)
+})
+
+test('dead letters that Kafka does not take hold the partition', async () => {
+  const { position, handle, raw, transfer, seen } = await startInstance()
+  await position()
+  seen.deadLetters.push = () => {
+    throw new Error('Kafka away')
+  }
+  await expect(handle([transfer(0), raw('ledger.events', 1, null)])).rejects.toThrow('Kafka away')
+  expect([await countOf('notifier.notifications'), await positionOf('ledger.events')]).toEqual([0, 0n])
+})
+
+test('a gap applies nothing and is read again; one that stays halts the partition', async () => {
+  const { position, handle, transfer, mail, seen } = await startInstance()
+  await position()
+  await handle([transfer(3), mail(0)])
+  expect([await countOf('notifier.notifications'), await countOf('notifier.deliveries')]).toEqual([0, 1])
+  await handle([transfer(3)])
+  expect([seen.sought, seen.halted]).toEqual([[0n, 0n], []])
+  await handle([transfer(3)])
+  expect(seen.halted).toEqual(['the topic no longer holds offset 0'])
+})
+
+describe('positions', () => {
+  test('begin where the topic begins, and are stored', async () => {
+    const { position } = await startInstance({ first: 5n, offset: 9n })
+    expect(await position()).toMatchObject([{ offset: 5n }, { offset: 5n }])
+    expect(await positionOf('ledger.events')).toBe(5n)
+  })
+
+  test('go on where they were stored, or past what the retention deleted', async () => {
+    await sql`insert into notifier.positions values ('ledger.events', 0, 7), ('notifier.commands', 0, 2)`
+    const { position } = await startInstance({ first: 5n, offset: 9n })
+    expect(await position()).toMatchObject([{ offset: 7n }, { offset: 5n }])
+  })
+
+  test('go back to the beginning of a topic made anew, asked twice', async () => {
+    await sql`insert into notifier.positions values ('ledger.events', 0, 7), ('notifier.commands', 0, 7)`
+    const { position } = await startInstance({ first: 0n, offset: 3n })
+    await expect(position()).rejects.toThrow('seems to end before')
+    expect(await position()).toMatchObject([{ offset: 0n }, { offset: 0n }])
+  })
+})
