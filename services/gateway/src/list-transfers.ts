@@ -22,18 +22,20 @@ export type ListTransfersParts = {
   ) => Promise<TransferFacts[]>
 }
 
-/** Where a page ended: the last sequence shown of each wallet, and the last rejected request. */
-const cursorSchema = z.object({
-  wallets: z.record(z.string(), z.string().regex(/^\d{1,18}$/)),
-  rejected: z.tuple([z.int(), z.uuid()]).nullable(),
-})
-type Cursor = z.infer<typeof cursorSchema>
-
-const LAST_SEQUENCE = 2n ** 62n
 const LAST_MOMENT = {
   decidedAt: new Date('9999-12-31T00:00:00Z'),
   id: 'ffffffff-ffff-ffff-ffff-ffffffffffff',
 }
+const LAST_MS = LAST_MOMENT.decidedAt.getTime()
+
+/** Where a page ended: the last sequence shown of each wallet, and the last rejected request. */
+const cursorSchema = z.object({
+  wallets: z.record(z.string(), z.string().regex(/^\d{1,18}$/)),
+  rejected: z.tuple([z.int().min(0).max(LAST_MS), z.uuid()]).nullable(),
+})
+type Cursor = z.infer<typeof cursorSchema>
+
+const LAST_SEQUENCE = 2n ** 62n
 
 const readCursor = (text: string | undefined): Cursor => {
   if (text === undefined) return { wallets: {}, rejected: null }

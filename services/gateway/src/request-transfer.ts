@@ -7,7 +7,7 @@ import { type Publisher, PublisherFull } from '@pennywire/kafka/publisher.ts'
 import { envelope } from '@pennywire/kafka/record.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Outcome, Outcomes, Waiter } from './await-outcome.ts'
-import { canonicalJson, fingerprintOf } from './fingerprint.ts'
+import { fingerprintOf } from './fingerprint.ts'
 import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
 import { ProblemError } from './problems.ts'
@@ -108,7 +108,7 @@ export const createRequestTransfer =
       metadata:
         asked.metadata === null
           ? null
-          : await parts.personKeys.encryptFor(user.userId, canonicalJson(asked.metadata), 'metadata'),
+          : await parts.personKeys.encryptFor(user.userId, JSON.stringify(asked.metadata), 'metadata'),
     }
     const waiter = parts.outcomes.wait(transferId, asked.waitMs, request.fingerprint)
     const publishing = publish(parts, request, asked.traceparent)

@@ -18,14 +18,14 @@ export type NotificationParts = {
   guards: Guards
   readNotifications: (
     userId: string,
-    before: { createdAt: string; id: string },
+    before: { createdAt: Date; id: string },
     unreadOnly: boolean,
     limit: number,
-  ) => Promise<(NotificationFacts & { position: string })[]>
+  ) => Promise<NotificationFacts[]>
   countUnread: (userId: string) => Promise<number>
 }
 
-const FIRST_PAGE = { createdAt: 'infinity', id: 'ffffffff-ffff-ffff-ffff-ffffffffffff' }
+const FIRST_PAGE = { createdAt: new Date('9999-12-31T00:00:00Z'), id: 'ffffffff-ffff-ffff-ffff-ffffffffffff' }
 
 const notificationSchema = z
   .object({
@@ -72,13 +72,14 @@ const unreadRoute = ({ signedIn }: Guards) =>
     },
   })
 
-const cursorSchema = z.tuple([z.string().regex(/^[-0-9:.+ ]{10,40}$/), z.uuid()])
+const LAST_MS = FIRST_PAGE.createdAt.getTime()
+const cursorSchema = z.tuple([z.int().min(0).max(LAST_MS), z.uuid()])
 
-const readCursor = (text: string | undefined): { createdAt: string; id: string } => {
+const readCursor = (text: string | undefined): { createdAt: Date; id: string } => {
   if (text === undefined) return FIRST_PAGE
   try {
-    const [createdAt, id] = cursorSchema.parse(JSON.parse(Buffer.from(text, 'base64url').toString('utf8')))
-    return { createdAt, id }
+    const [ms, id] = cursorSchema.parse(JSON.parse(Buffer.from(text, 'base64url').toString('utf8')))
+    return { createdAt: new Date(ms), id }
   } catch {
     throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
   }
@@ -94,14 +95,14 @@ export const notificationRoutes = ({ guards, readNotifications, countUnread }: N
     const rows = await readNotifications(context.var.user.userId, before, unreadOnly === 'true', limit + 1)
     const page = rows.slice(0, limit)
     const last = page.at(-1)
-    const items = page.map(({ position: _, readAt, createdAt, ...notification }) => ({
+    const items = page.map(({ readAt, createdAt, ...notification }) => ({
       ...notification,
       readAt: readAt?.toISOString() ?? null,
       createdAt: createdAt.toISOString(),
     }))
     const nextCursor =
       rows.length > limit && last
-        ? Buffer.from(JSON.stringify([last.position, last.id])).toString('base64url')
+        ? Buffer.from(JSON.stringify([last.createdAt.getTime(), last.id])).toString('base64url')
         : null
     return context.json({ items, nextCursor }, 200)
   })

@@ -10,19 +10,18 @@ export type NotificationFacts = {
   createdAt: Date
 }
 
-/** A user's notifications older than a moment and id, newest first. */
+/** A user's notifications older than a moment (exact to the millisecond) and id, newest first. */
 export const readNotifications = (
   sql: Database,
   userId: string,
-  before: { createdAt: string; id: string },
+  before: { createdAt: Date; id: string },
   unreadOnly: boolean,
   limit: number,
-): Promise<(NotificationFacts & { position: string })[]> =>
-  sql<(NotificationFacts & { position: string })[]>`
-    select id, type, title, body, transfer_id as "transferId", read_at as "readAt", created_at as "createdAt",
-      created_at::text as position
+): Promise<NotificationFacts[]> =>
+  sql<NotificationFacts[]>`
+    select id, type, title, body, transfer_id as "transferId", read_at as "readAt", created_at as "createdAt"
     from notifier_api.notifications
-    where user_id = ${userId} and (created_at, id) < (${before.createdAt}::timestamptz, ${before.id})
+    where user_id = ${userId} and (created_at, id) < (${before.createdAt}, ${before.id})
       and (${unreadOnly} = false or read_at is null)
     order by created_at desc, id desc limit ${limit}`
 
