@@ -4,6 +4,8 @@ import type { OutgoingRecord } from './record.ts'
 
 /** Largest batch: beyond a few hundred records the request's size costs more than the next request would. */
 const MAX_BATCH = 500
+/** Kafka refuses one partition's share of a batch above 1 MiB as a whole, its small records too. */
+const MAX_BATCH_BYTES = 400_000
 const ALL_REPLICAS = -1
 
 /** So much waits already that waiting longer would only hide that Kafka is away or too slow. */
@@ -18,6 +20,12 @@ export type Publisher = {
   publishAll: (records: OutgoingRecord[]) => Promise<void>
   /** Sends what waits, then disconnects. */
   stop: () => Promise<void>
+}
+
+const sizeOf = ({ key, value, headers }: OutgoingRecord): number => {
+  let size = key.length + value.length
+  for (const name in headers) size += name.length + headers[name]!.length
+  return size
 }
 
 type Waiting = { record: OutgoingRecord; resolve: () => void; reject: (error: unknown) => void }
@@ -41,9 +49,19 @@ export const createPublisher = async (
   let sending: Promise<void> | undefined
   let stopped = false
 
+  /** What goes next: at least one record, and only so many that Kafka takes them together. */
+  const takeBatch = (): Waiting[] => {
+    let count = 0
+    for (let bytes = 0; count < waiting.length && count < MAX_BATCH; count++) {
+      bytes += sizeOf(waiting[count]!.record)
+      if (count > 0 && bytes > MAX_BATCH_BYTES) break
+    }
+    return waiting.splice(0, count)
+  }
+
   const sendWaiting = async () => {
     while (waiting.length > 0) {
-      const batch = waiting.splice(0, MAX_BATCH)
+      const batch = takeBatch()
       const byTopic = new Map<
         string,
         Array<{ partition?: number; key: string; value: Buffer; headers: Record<string, string> }>

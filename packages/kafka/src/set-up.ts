@@ -17,6 +17,12 @@ const config = loadConfig(
 )
 const logger = createLogger('set-up', { level: 'warn', instance: 'set-up' })
 
+/**
+ * A dead letter is the record as received and its reason, so the largest record that any topic takes (1 MiB) must fit
+ * with room to spare: one that does not would hold its partition for ever. Binary headers triple as text.
+ */
+const DEAD_LETTER_MAX_BYTES = String(4 * 1024 * 1024)
+
 const createTopics = async () => {
   const admin = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: 'set-up', logger }).admin()
   await admin.connect()
@@ -29,6 +35,9 @@ const createTopics = async () => {
       configEntries: [
         { name: 'retention.ms', value: String(retentionMs) },
         { name: 'cleanup.policy', value: 'delete' },
+        ...(topic.endsWith('.dead-letters')
+          ? [{ name: 'max.message.bytes', value: DEAD_LETTER_MAX_BYTES }]
+          : []),
       ],
     })),
   })
