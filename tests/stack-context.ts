@@ -3,6 +3,7 @@ export type StackContext = {
   superuserUrl: string
   kafkaBrokers: string
   registryUrl: string
+  redisUrl: string
   mail: { smtpUrl: string; httpUrl: string }
 }
 

@@ -1,4 +1,4 @@
-import { type Logger, pino } from 'pino'
+import { type DestinationStream, type Logger, pino } from 'pino'
 
 export type { Logger } from 'pino'
 
@@ -14,12 +14,21 @@ const SECRETS = [
   'authorization',
 ]
 
-/** A service's logger: JSON lines on stdout, each with the service and instance; secrets are cut out by name. */
-export const createLogger = (service: string, options: { level: string; instance: string }): Logger =>
-  pino({
+/**
+ * A service's logger: JSON lines on stdout (or to another destination), each with the service and instance; secrets
+ * are cut out by name.
+ */
+export const createLogger = (
+  service: string,
+  options: { level: string; instance: string },
+  destination: DestinationStream = pino.destination(1),
+): Logger => {
+  const settings = {
     level: options.level,
     base: { service, instance: options.instance },
     timestamp: pino.stdTimeFunctions.isoTime,
-    formatters: { level: label => ({ level: label }) },
+    formatters: { level: (label: string) => ({ level: label }) },
     redact: { paths: SECRETS.flatMap(name => [name, `*.${name}`, `*.*.${name}`]), censor: '[redacted]' },
-  })
+  }
+  return pino(settings, destination)
+}

@@ -1,6 +1,6 @@
 import type { Topic } from '@pennywire/contracts/topics.ts'
 import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
-import type { Tx } from '@pennywire/runtime/database.ts'
+import { INT8, type Tx } from '@pennywire/runtime/database.ts'
 
 /** Writes records for Kafka in the transaction of the change they tell of: both happen or neither. */
 export const appendToOutbox = async (tx: Tx, records: OutgoingRecord[]): Promise<void> => {
@@ -32,6 +32,7 @@ export const readOutbox = async (tx: Tx, limit: number): Promise<OutboxRow[]> =>
   }))
 }
 
+/** The ids as text: the driver would send an array of bigint as a single one. */
 export const deleteFromOutbox = async (tx: Tx, ids: bigint[]): Promise<void> => {
-  await tx`delete from gateway.outbox where id = any(${ids}::bigint[])`
+  await tx`delete from gateway.outbox where id = any(${tx.array(ids, INT8)})`
 }

@@ -1,0 +1,110 @@
+import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { afterAll, beforeAll, beforeEach, expect, inject, test, vi } from 'vitest'
+import { createInTransaction } from './in-transaction.ts'
+import { startOutboxRelay } from './relay-outbox.ts'
+import { appendToOutbox } from './sql/outbox.ts'
+import { countOutbox, createTestDatabase } from './sql/test-database.ts'
+
+const { superuserUrl } = inject('stack')
+const logger = createLogger('test', { level: 'fatal', instance: 'test' })
+const NEVER_MS = 3_600_000
+
+let database: Awaited<ReturnType<typeof createTestDatabase>>
+let sql: Database
+
+beforeAll(async () => {
+  database = await createTestDatabase(superuserUrl)
+  sql = database.open()
+})
+afterAll(async () => {
+  await sql.end()
+  await database.drop()
+})
+
+let published: string[]
+beforeEach(() => {
+  published = []
+})
+const publisher = {
+  publishAll: async (records: OutgoingRecord[]) => void published.push(...records.map(({ key }) => key)),
+}
+const record = (key: string): OutgoingRecord => ({
+  topic: 'identity.events',
+  key,
+  value: Buffer.from([1, 2, 3]),
+  headers: { ce_id: key },
+})
+const append = (...keys: string[]) => sql.begin(tx => appendToOutbox(tx, keys.map(record)))
+const keysUpTo = (count: number) => Array.from({ length: count }, (_, index) => String(index))
+
+test('a commit wakes the relay; records go out in order and leave once acknowledged', async () => {
+  const relay = startOutboxRelay({ sql, publisher, logger, pollMs: NEVER_MS })
+  const inTransaction = createInTransaction(sql, relay.wake)
+  await inTransaction(tx => appendToOutbox(tx, keysUpTo(1_200).map(record)))
+  await vi.waitFor(async () => expect(await countOutbox(sql)).toBe(0))
+  expect(published).toEqual(keysUpTo(1_200))
+  await expect(
+    inTransaction(async tx => {
+      await appendToOutbox(tx, [record('rolled back')])
+      throw new Error('no')
+    }),
+  ).rejects.toThrow('no')
+  await inTransaction(tx => appendToOutbox(tx, [record('last')]))
+  await vi.waitFor(() => expect(published.at(-1)).toBe('last'))
+  expect(published).not.toContain('rolled back')
+  await relay.stop()
+})
+
+test('a transaction that drew its ids early and commits late is not skipped', async () => {
+  const relay = startOutboxRelay({ sql, publisher, logger, pollMs: 20 })
+  let commitLate: () => void = () => {}
+  let appended: () => void = () => {}
+  const hasAppended = new Promise<void>(resolve => {
+    appended = resolve
+  })
+  const late = sql.begin(async tx => {
+    await appendToOutbox(tx, [record('early id')])
+    appended()
+    await new Promise<void>(resolve => {
+      commitLate = resolve
+    })
+  })
+  await hasAppended
+  await append('late id')
+  await vi.waitFor(() => expect(published).toEqual(['late id']))
+  commitLate()
+  await late
+  await vi.waitFor(() => expect(published).toEqual(['late id', 'early id']))
+  await relay.stop()
+})
+
+test('while Kafka is away everything is kept, and goes out once it is back', async () => {
+  let away = true
+  const flaky = {
+    publishAll: async (records: OutgoingRecord[]) => {
+      if (away) throw new Error('away')
+      await publisher.publishAll(records)
+    },
+  }
+  const relay = startOutboxRelay({ sql, publisher: flaky, logger, pollMs: 20 })
+  await append('a', 'b')
+  relay.wake()
+  expect(await countOutbox(sql)).toBe(2)
+  away = false
+  await vi.waitFor(() => expect(published).toEqual(['a', 'b']))
+  await vi.waitFor(async () => expect(await countOutbox(sql)).toBe(0))
+  await relay.stop()
+})
+
+test('two relays take turns: every record once, in order; one that stops leaves the rest to the other', async () => {
+  const relays = [1, 2].map(() => startOutboxRelay({ sql, publisher, logger, pollMs: 5 }))
+  for (let i = 0; i < 30; i++) {
+    await append(String(i))
+    for (const relay of relays) relay.wake()
+    if (i === 20) await relays[0]!.stop()
+  }
+  await vi.waitFor(() => expect(published).toEqual(keysUpTo(30)))
+  await relays[1]!.stop()
+})
