@@ -82,6 +82,10 @@ test('a process that ends before it is ready is told with its last log lines, at
   await expect(
     startProcess(guard, { ...failing, isReady: async () => false, readyWithinMs: 60_000 }),
   ).rejects.toThrow(/failing ended with code 3 before it was ready; .*\n {4}no such topic/)
+  const silent = idle('silent')
+  await expect(
+    startProcess(guard, { ...silent, isReady: async () => false, readyWithinMs: 1_000 }),
+  ).rejects.toThrow(/silent: not there after 1 s; .*\n {4}up/)
   await expect(runToEnd(guard, failing)).rejects.toThrow(/failing ended with code 3; .*\n {4}no such topic/)
   await expect(runToEnd(guard, { ...failing, file: '/no/such/program' })).rejects.toThrow(/does not start/)
   await guard.stop()

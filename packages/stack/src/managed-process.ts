@@ -48,7 +48,7 @@ type Run = { pid: number; exited: Promise<Exit>; exit: Exit | undefined }
 
 const STOP_GRACE_MS = 10_000
 const TAIL_BYTES = 4_096
-const TAIL_LINES = 12
+const TAIL_LINES = 20
 
 /** The last lines of a log file, indented, for an error message; empty when there are none. */
 export const lastLines = (logFile: string, from = 0): string => {
@@ -139,9 +139,14 @@ export const startProcess = async (guard: Guard, command: ServerCommand): Promis
       } catch (error) {
         const text = lastLines(command.logFile, from)
         const again = current.exit && command.tryAgainAfter?.test(text) && Date.now() < triesEnd
-        if (!again) throw error
-        appendFileSync(command.logFile, '(its predecessor is still ending: started again)\n')
-        await sleep(200)
+        if (again) {
+          appendFileSync(command.logFile, '(its predecessor is still ending: started again)\n')
+          await sleep(200)
+          continue
+        }
+        if (current.exit) throw error
+        kill('SIGKILL') // nobody gets hold of it, so nobody could stop it
+        throw new Error(`${(error as Error).message}; ${command.logFile} says:\n${text}`)
       }
     }
   }

@@ -32,6 +32,14 @@ const onSignal = (signal: NodeJS.Signals) => {
 }
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
 
+// Behind npm the parent is bootstrap.mjs, which passes signals on. When it is killed nobody can stop this process
+// from its terminal any more, so it stops itself. Started by hand it may outlive its shell.
+const parent = process.ppid
+if (process.env.npm_lifecycle_event)
+  setInterval(() => {
+    if (process.ppid !== parent && !stopping) onSignal('SIGHUP')
+  }, 1_000).unref()
+
 const fail = async (error: unknown) => {
   if (stopping) return // what is being stopped fails, as it should
   console.error(error instanceof Error ? error.message : error)

@@ -102,6 +102,7 @@ export const startPostgres = async (context: ServerContext, port: number): Promi
         password,
         database: 'postgres',
         max: 1,
+        connect_timeout: 5,
       })
       try {
         return (await sql`select 1`).length === 1
