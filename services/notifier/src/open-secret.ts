@@ -17,7 +17,7 @@ const mailSecret = z.object({
   url: z.url({ protocol: /^https?$/ }),
 })
 
-export type MailSecret = z.output<typeof mailSecret>
+type MailSecret = z.output<typeof mailSecret>
 export type OpenSecret = (jwe: string) => Promise<MailSecret>
 
 /**

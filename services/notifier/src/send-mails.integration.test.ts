@@ -179,9 +179,10 @@ test('a recipient that the mail server refuses for good is given up', async () =
 test.each<[string, () => Promise<string>, string]>([
   [
     'made for another key',
-    async () => 'eyJhbGciOiJFQ0RILUVTIiwiZW5jIjoiQTI1NkdDTSJ9..a.b.c',
-    'ERR_JWE_INVALID',
+    async () => encrypt({ token: token(), url: URL_OF_LINK }, 'ECDH-ES', (await makeKeyPair()).publicKey),
+    'ERR_JWE_DECRYPTION_FAILED',
   ],
+  ['that is no JWE', async () => 'a.b.c.d.e', 'ERR_JWE_INVALID'],
   ['that is no token and link', () => encrypt({ token: 'a b', url: 'javascript:alert(1)' }), 'ZodError'],
 ])('a secret %s is never sent, and its error tells nothing of it', async (_what, secret, code) => {
   const user = await addUser()
