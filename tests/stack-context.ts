@@ -1,14 +1,31 @@
-/** What integration tests get of the servers that are started once for all of them: `inject('stack')`. */
+/** What tests with real servers get of the one stack that is started for all of them: `inject('stack')`. */
 export type StackContext = {
   superuserUrl: string
   kafkaBrokers: string
   registryUrl: string
   redisUrl: string
   mail: { smtpUrl: string; httpUrl: string }
+  providerUrl: string
+}
+
+/** And of the whole system that runs on it: `inject('system')`. */
+export type SystemContext = {
+  gatewayUrl: string
+  ledgerUrl: string
+  notifierUrl: string
+  auditUrl: string
+  /** Where processes are killed, stopped and started: see control.ts. */
+  controlUrl: string
+  dataDir: string
+  /** The system's database, by role. */
+  databaseUrls: Record<'superuser' | 'ledger' | 'gateway' | 'audit' | 'ledger_reader', string>
+  /** The environment of each service, for a command that a test starts itself. */
+  env: Record<'gateway' | 'ledger' | 'notifier' | 'audit', Record<string, string>>
 }
 
 declare module 'vitest' {
   interface ProvidedContext {
     stack: StackContext
+    system: SystemContext
   }
 }

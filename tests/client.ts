@@ -1,0 +1,126 @@
+import { randomUUID } from 'node:crypto'
+import { expect, inject } from 'vitest'
+
+/** An answer of the API: any JSON body. */
+// biome-ignore lint/suspicious/noExplicitAny: tests look into bodies of every shape
+export type Answer = { status: number; headers: Headers; body: any }
+
+export type Ask = {
+  token?: string | undefined
+  body?: unknown
+  headers?: Record<string, string>
+  gatewayUrl?: string
+}
+
+/** Asks the gateway as any HTTP client would. */
+export const ask = async (method: string, path: string, options: Ask = {}): Promise<Answer> => {
+  const response = await fetch(`${options.gatewayUrl ?? inject('system').gatewayUrl}${path}`, {
+    method,
+    headers: {
+      ...(options.token ? { authorization: `Bearer ${options.token}` } : {}),
+      ...(options.body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...options.headers,
+    },
+    ...(options.body === undefined
+      ? {}
+      : { body: typeof options.body === 'string' ? options.body : JSON.stringify(options.body) }),
+  })
+  const text = await response.text()
+  return { status: response.status, headers: response.headers, body: text === '' ? null : JSON.parse(text) }
+}
+
+/** Does something to one of the system's processes: a signal, or "restart". */
+export const control = async (name: string, action: string): Promise<void> => {
+  const response = await fetch(`${inject('system').controlUrl}/${name}/${action}`, { method: 'POST' })
+  if (!response.ok) throw new Error(await response.text())
+}
+
+export const PIN = '482915'
+const PASSWORD = 'Correct-horse-9'
+
+/** The token that the newest mail to this address carries, as soon as it has come. */
+export const mailedToken = async (email: string): Promise<string> => {
+  const { mail } = inject('stack')
+  let token: string | undefined
+  await expect
+    .poll(
+      async () => {
+        const messages = (await (await fetch(`${mail.httpUrl}/messages`)).json()) as Array<{
+          to: unknown
+          text: string
+        }>
+        const mine = messages.find(({ to }) => JSON.stringify(to).includes(email))
+        token = /\?token=([\w-]+)/.exec(mine?.text ?? '')?.[1]
+        return token
+      },
+      { timeout: 15_000, interval: 50 },
+    )
+    .toBeDefined()
+  return token!
+}
+
+export type Person = {
+  id: string
+  email: string
+  password: string
+  token: string
+  refreshToken: string
+  stepUp: string
+  /** Asks as this person. */
+  ask: (method: string, path: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>
+}
+
+/** A person with a verified address, a PIN and an open session with a step-up token. */
+export const makePerson = async (fullName = 'Alice Smith'): Promise<Person> => {
+  const email = `${randomUUID()}@example.com`
+  const signup = await ask('POST', '/v1/auth/signup', { body: { email, password: PASSWORD, fullName } })
+  expect(signup.status).toBe(201)
+  await ask('POST', '/v1/auth/verify-email', { body: { token: await mailedToken(email) } })
+  const login = await ask('POST', '/v1/auth/login', { body: { email, password: PASSWORD } })
+  expect(login.status).toBe(200)
+  const token = login.body.accessToken as string
+  expect((await ask('POST', '/v1/pin', { token, body: { pin: PIN } })).status).toBe(201)
+  const stepUp = await ask('POST', '/v1/pin/verify', { token, body: { pin: PIN } })
+  expect(stepUp.status).toBe(200)
+  return {
+    id: signup.body.id,
+    email,
+    password: PASSWORD,
+    token,
+    refreshToken: login.body.refreshToken,
+    stepUp: stepUp.body.stepUpToken,
+    ask: (method, path, body, headers = {}) => ask(method, path, { token, body, headers }),
+  }
+}
+
+export type Wallet = { id: string; code: string; currency: string }
+
+/** Opens a wallet, with money in it where an amount is given. */
+export const openWallet = async (person: Person, currency = 'USD', amount?: string): Promise<Wallet> => {
+  const opened = await person.ask('POST', '/v1/wallets', { currency })
+  expect(opened.status).toBe(201)
+  if (amount !== undefined) {
+    const body = { walletId: opened.body.id, amount, currency }
+    const deposit = await person.ask('POST', '/v1/deposits', body, { 'idempotency-key': randomUUID() })
+    expect([deposit.status, deposit.body.status]).toEqual([201, 'completed'])
+  }
+  return opened.body
+}
+
+/** Sends money with a step-up token. */
+export const send = (
+  person: Person,
+  to: Wallet,
+  amount: string,
+  key: string = randomUUID(),
+  more: { body?: Record<string, unknown>; headers?: Record<string, string> } = {},
+): Promise<Answer> =>
+  person.ask(
+    'POST',
+    '/v1/transfers',
+    { toWalletId: to.id, amount, currency: to.currency, ...more.body },
+    { 'idempotency-key': key, 'step-up-token': person.stepUp, ...more.headers },
+  )
+
+export const balanceOf = async (person: Person, wallet: Wallet): Promise<string> =>
+  (await person.ask('GET', `/v1/wallets/${wallet.id}/balance`)).body.balance
