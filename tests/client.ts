@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { expect, inject } from 'vitest'
+import { expect, inject, vi } from 'vitest'
 
 /** An answer of the API: any JSON body. */
 // biome-ignore lint/suspicious/noExplicitAny: tests look into bodies of every shape
@@ -41,22 +41,19 @@ const PASSWORD = 'Correct-horse-9'
 /** The token that the newest mail to this address carries, as soon as it has come. */
 export const mailedToken = async (email: string): Promise<string> => {
   const { mail } = inject('stack')
-  let token: string | undefined
-  await expect
-    .poll(
-      async () => {
-        const messages = (await (await fetch(`${mail.httpUrl}/messages`)).json()) as Array<{
-          to: unknown
-          text: string
-        }>
-        const mine = messages.find(({ to }) => JSON.stringify(to).includes(email))
-        token = /\?token=([\w-]+)/.exec(mine?.text ?? '')?.[1]
-        return token
-      },
-      { timeout: 15_000, interval: 50 },
-    )
-    .toBeDefined()
-  return token!
+  return vi.waitFor(
+    async () => {
+      const messages = (await (await fetch(`${mail.httpUrl}/messages`)).json()) as Array<{
+        to: unknown
+        text: string
+      }>
+      const mine = messages.find(({ to }) => JSON.stringify(to).includes(email))
+      const token = /\?token=([\w-]+)/.exec(mine?.text ?? '')?.[1]
+      if (!token) throw new Error(`no mail to ${email} yet`)
+      return token
+    },
+    { timeout: 15_000, interval: 50 },
+  )
 }
 
 export type Person = {

@@ -27,7 +27,7 @@ const withoutUndefined = (env: NodeJS.ProcessEnv): Record<string, string> =>
 export default async function setUp(project: TestProject): Promise<() => Promise<void>> {
   const dataDir = mkdtempSync(join(tmpdir(), 'pennywire-test-'))
   // The servers inherit this process's environment.
-  process.env['SANDBOX_DELAY_MS'] = TEST_SETTINGS.SANDBOX_DELAY_MS
+  process.env.SANDBOX_DELAY_MS = TEST_SETTINGS.SANDBOX_DELAY_MS
   const report = (line: string) => console.log(`  ${line}`)
   const stack = await startStack({ dataDir, report })
   const system = await startSystem(stack, { env: { all: TEST_SETTINGS }, report })
