@@ -161,6 +161,6 @@ export const createApp = (parts: AppParts): OpenAPIHono<GatewayEnv> => {
   app.use('*', frameRequest(parts), limitBody())
   app.route('/', operationsRoutes(parts.readiness))
   for (const routes of parts.routes) app.route('/', routes)
-  app.route('/', referenceRoutes(app, parts.publicUrl))
+  app.route('/', referenceRoutes(app))
   return app
 }

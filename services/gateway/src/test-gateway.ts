@@ -16,7 +16,7 @@ import { openRedis } from './redis.ts'
 import { decodeOutbox } from './sql/test-database.ts'
 
 /** For tests: a codec whose registry is in memory. Bytes and schemas are the real ones. */
-export const createTestCodec = (): Promise<Codec> =>
+const createTestCodec = (): Promise<Codec> =>
   createCodec({
     idOf: async name => RECORD_NAMES.indexOf(name) + 1,
     schemaOf: async id => avroType(RECORD_NAMES[id - 1]!),

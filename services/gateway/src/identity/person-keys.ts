@@ -27,7 +27,7 @@ const unseal = (key: Buffer, sealed: Buffer, bound: string): Buffer => {
   return Buffer.concat([decipher.update(sealed.subarray(HEAD_BYTES, -TAG_BYTES)), decipher.final()])
 }
 
-export type SealedText = { userId: string; cipher: Buffer; purpose: string }
+type SealedText = { userId: string; cipher: Buffer; purpose: string }
 
 export type PersonKeys = {
   /** Makes a person's key, in the transaction that makes the person. */

@@ -75,7 +75,7 @@ ${Object.entries(PROBLEMS)
 `
 
 /** `/openapi.json`, made from the routes that are mounted, and the pages that show it. */
-export const referenceRoutes = (app: OpenAPIHono<GatewayEnv>, publicUrl: string): Hono<GatewayEnv> => {
+export const referenceRoutes = (app: OpenAPIHono<GatewayEnv>): Hono<GatewayEnv> => {
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
     type: 'http',
     scheme: 'bearer',
@@ -95,7 +95,8 @@ export const referenceRoutes = (app: OpenAPIHono<GatewayEnv>, publicUrl: string)
           '`Idempotency-Key`; every refusal is a problem of [one closed table](/docs/problems).',
         license: { name: 'Apache-2.0' },
       },
-      servers: [{ url: publicUrl }],
+      // Relative, because the page may call its own origin only, by whatever name it was reached.
+      servers: [{ url: '/' }],
     })
     return document
   }

@@ -1,11 +1,11 @@
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
 /** A refresh token unused for so long is worthless. */
-export const IDLE_DAYS = 7
+const IDLE_DAYS = 7
 /** A session ends then, however busy it was. */
 export const ABSOLUTE_DAYS = 30
 /** Within so many seconds a used refresh token is taken for one whose answer was lost. */
-export const GRACE_SECONDS = 10
+const GRACE_SECONDS = 10
 
 export const insertSession = async (
   tx: Tx,
