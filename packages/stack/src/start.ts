@@ -2,6 +2,8 @@
 import { join, relative } from 'node:path'
 import { type Guard, startGuard } from './connect-guard.ts'
 import { OWNER, passwordFile } from './database-passwords.ts'
+import { curlToTry, runDemo } from './demo.ts'
+import { writeEndpoints } from './endpoints.ts'
 import { describeExit, lastLines } from './managed-process.ts'
 import { DATABASE } from './provision.ts'
 import { readSettings } from './read-settings.ts'
@@ -85,7 +87,17 @@ try {
   const stack = await startStack({ kind, dataDir, ports, guard, report: print })
   const system = await startSystem(stack, { report: print })
   watch(system)
+  writeEndpoints(system)
+  const settings = {
+    GATEWAY_URL: system.gatewayUrl,
+    MAIL_URL: stack.mail.httpUrl,
+    KAFKA_BROKERS: stack.kafkaBrokers,
+    REGISTRY_URL: stack.registryUrl,
+    AUDIT_DATABASE_URL: system.databaseUrl('audit'),
+  }
+  const { codes } = await runDemo(settings, print)
   print(`\nPennywire runs. Ctrl-C stops it; \`npm run reset\` clears its data.\n${summaryOf(system)}\n`)
+  print(`Try it in another terminal:\n${curlToTry(system.gatewayUrl, codes.bob)}\n`)
   print(`ready ${system.gatewayUrl}`)
 } catch (error) {
   await fail(error)

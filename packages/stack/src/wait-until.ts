@@ -1,22 +1,22 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * Asks again and again until `condition` answers true; an error counts as "not yet". Throws after `deadlineMs`
+ * Asks again and again until there is an answer, and returns it; false, undefined or an error mean "not yet". Throws after `deadlineMs`
  * with the last error, or at once when `gaveUp` answers with a reason.
  */
-export const waitUntil = async (
+export const waitUntil = async <Found>(
   what: string,
-  condition: () => Promise<boolean>,
+  condition: () => Promise<Found | false | undefined>,
   { deadlineMs, gaveUp }: { deadlineMs: number; gaveUp?: () => string | undefined },
-): Promise<void> => {
+): Promise<Found> => {
   const end = Date.now() + deadlineMs
   for (;;) {
     let last: unknown
     const met = await condition().catch(error => {
       last = error
-      return false
+      return undefined
     })
-    if (met) return
+    if (met !== undefined && met !== false) return met
     const reason = gaveUp?.()
     if (reason) throw new Error(reason)
     if (Date.now() > end) {

@@ -1,0 +1,71 @@
+import { randomUUID } from 'node:crypto'
+import type { Topic } from '@pennywire/contracts/topics.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { KafkaClient } from './client.ts'
+import { type Position, startConsumer } from './consumer.ts'
+import type { IncomingRecord } from './record.ts'
+
+/**
+ * Reads a topic from its start to where it ended when the reading began, and resolves then: for checks and rebuilds.
+ * `handle` gets batches, each partition's records in order and each record once. Leaves no group behind.
+ */
+export const readTopic = async (options: {
+  client: KafkaClient
+  logger: Logger
+  topic: Topic
+  handle: (records: IncomingRecord[]) => Promise<void> | void
+}): Promise<void> => {
+  const { client, logger, topic, handle } = options
+  const groupId = `read-${topic}-${randomUUID()}`
+  const next = new Map<number, bigint>()
+  const ends = new Map<number, bigint>()
+  let finish: () => void = () => {}
+  let fail: (error: unknown) => void = () => {}
+  const finished = new Promise<void>((resolve, reject) => {
+    finish = resolve
+    fail = reject
+  })
+  const finishAtEnd = () => {
+    for (const [partition, end] of ends) if ((next.get(partition) ?? 0n) < end) return
+    finish()
+  }
+
+  const consumer = await startConsumer({
+    client,
+    logger,
+    groupId,
+    topics: [topic],
+    maxBatch: 2_000,
+    positions: async (_assigned, topicEnds) => {
+      // Asked again after a rebalance: then reading goes on where it was.
+      for (const { partition, offset, first } of topicEnds) {
+        if (!ends.has(partition)) ends.set(partition, offset)
+        if (!next.has(partition)) next.set(partition, first)
+      }
+      finishAtEnd()
+      return topicEnds.map(({ partition }): Position => ({ topic, partition, offset: next.get(partition)! }))
+    },
+    handle: async records => {
+      const fresh = records.filter(({ partition, offset }) => {
+        if (offset < (next.get(partition) ?? 0n)) return false
+        next.set(partition, offset + 1n)
+        return true
+      })
+      try {
+        await handle(fresh)
+        finishAtEnd()
+      } catch (error) {
+        fail(error)
+      }
+    },
+  })
+  try {
+    await finished
+  } finally {
+    await consumer.stop()
+    const admin = client.admin()
+    await admin.connect()
+    await admin.deleteGroups([groupId]).catch(error => logger.debug({ err: error }, 'group not deleted'))
+    await admin.disconnect()
+  }
+}

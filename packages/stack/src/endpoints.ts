@@ -1,0 +1,23 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type System, services } from './system.ts'
+
+/** Where a running system writes how it is reached, for commands in other terminals. It holds passwords: mode 0600. */
+export const endpointsFile = (dataDir: string): string => join(dataDir, 'keys', 'endpoints.json')
+
+export const writeEndpoints = (system: System): void => {
+  const { stack } = system
+  const endpoints = {
+    GATEWAY_URL: system.gatewayUrl,
+    MAIL_URL: stack.mail.httpUrl,
+    KAFKA_BROKERS: stack.kafkaBrokers,
+    REGISTRY_URL: stack.registryUrl,
+    ...Object.fromEntries(
+      services.map(service => [`${service.toUpperCase()}_DATABASE_URL`, system.databaseUrl(service)]),
+    ),
+    OWNER_DATABASE_URL: system.databaseUrl('pennywire_owner'),
+    NOTIFIER_READ_URL: system.databaseUrl('notifier_reader'),
+    LEDGER_READ_URL: system.databaseUrl('ledger_reader'),
+  }
+  writeFileSync(endpointsFile(system.dataDir), `${JSON.stringify(endpoints, null, 2)}\n`, { mode: 0o600 })
+}

@@ -1,0 +1,164 @@
+import { INT8, type Tx } from '@pennywire/runtime/database.ts'
+
+/** The first row that breaks a promise, as text for a person; undefined where all hold. */
+export type Broken = string | undefined
+
+type Row = Record<string, unknown>
+
+const describe = (rows: readonly Row[], what: string): Broken =>
+  rows[0] &&
+  `${what}: ${Object.entries(rows[0])
+    .map(([name, value]) => `${name}=${value}`)
+    .join(' ')}`
+
+/** M1: over all wallets of a currency, system ones included, money is neither made nor lost. */
+export const checkCurrencySums = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select currency, sum(balance)::text as sum from ledger.wallets
+      group by currency having sum(balance) <> 0 order by currency limit 1`,
+    'the balances of a currency do not sum to zero',
+  )
+
+/** M1: the entries of each transfer sum to zero. */
+export const checkTransferSums = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select transfer_id, sum(amount)::text as sum from ledger.entries
+      group by transfer_id having sum(amount) <> 0 order by transfer_id limit 1`,
+    'the entries of a transfer do not sum to zero',
+  )
+
+/** M1, M4: each completed transfer has its two entries, each of its amount, and each entry its completed transfer. */
+export const checkTransfersHaveEntries = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select t.id, t.status, t.amount::text, f.amount::text as "fromEntry", e.amount::text as "toEntry"
+      from ledger.transfers t
+      left join ledger.entries f
+        on f.wallet_id = t.from_wallet and f.sequence = t.from_sequence and f.transfer_id = t.id
+      left join ledger.entries e
+        on e.wallet_id = t.to_wallet and e.sequence = t.to_sequence and e.transfer_id = t.id
+      where case t.status
+        when 'completed' then f.amount is distinct from -t.amount or e.amount is distinct from t.amount
+        else t.from_sequence is not null or t.to_sequence is not null end
+      order by t.id limit 1`,
+    'a transfer and its entries differ',
+  ) ??
+  describe(
+    await tx`
+      select e.wallet_id, e.sequence::text, e.transfer_id from ledger.entries e
+      where not exists (
+        select 1 from ledger.transfers t where t.id = e.transfer_id and t.status = 'completed'
+          and ((t.from_wallet = e.wallet_id and t.from_sequence = e.sequence)
+            or (t.to_wallet = e.wallet_id and t.to_sequence = e.sequence)))
+      order by e.wallet_id, e.sequence limit 1`,
+    'an entry belongs to no completed transfer',
+  )
+
+/** M2: each wallet's entries count from 1 without a gap, each balance follows from the one before. */
+export const checkEntryChains = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select wallet_id, sequence::text, expected_sequence::text, balance_after::text, expected_balance::text
+      from (
+        select wallet_id, sequence, balance_after,
+          row_number() over wallet as expected_sequence,
+          sum(amount) over wallet as expected_balance
+        from ledger.entries window wallet as (partition by wallet_id order by sequence)) chain
+      where sequence <> expected_sequence or balance_after <> expected_balance
+      order by wallet_id, sequence limit 1`,
+    "a wallet's entries are no unbroken chain",
+  )
+
+/** M2: each wallet's balance and sequence are those of its last entry. */
+export const checkBalances = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select w.id, w.balance::text, coalesce(e.sum, 0)::text as entries, w.sequence::text, coalesce(e.count, 0)::text as count
+      from ledger.wallets w
+      full join (select wallet_id, sum(amount) as sum, count(*) as count from ledger.entries group by wallet_id) e
+        on e.wallet_id = w.id
+      where w.balance is distinct from coalesce(e.sum, 0) or w.sequence is distinct from coalesce(e.count, 0)
+      order by 1 limit 1`,
+    "a wallet's balance is not the sum of its entries",
+  )
+
+/** M3: no user's wallet is, or ever was, below zero. */
+export const checkNoOverdraft = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select w.id, e.sequence::text, e.balance_after::text
+      from ledger.entries e join ledger.wallets w on w.id = e.wallet_id
+      where w.system is null and e.balance_after < 0
+      order by w.id, e.sequence limit 1`,
+    "a user's wallet was below zero",
+  )
+
+/** O1: the journal has no hole up to its next number, and nothing is called published that is not written. */
+export const checkJournal = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select p.partition, p.next_seq::text, coalesce(j.count, 0)::text as rows, coalesce(j.last, 0)::text as last,
+        coalesce(m.published_through, 0)::text as published
+      from ledger.partitions p
+      left join (select partition, count(*) as count, max(seq) as last from ledger.journal group by partition) j
+        using (partition)
+      left join ledger.published m using (partition)
+      where coalesce(j.count, 0) <> p.next_seq - 1 or coalesce(j.last, 0) <> p.next_seq - 1
+        or coalesce(m.published_through, 0) > p.next_seq - 1
+      order by p.partition limit 1`,
+    'a partition of the journal has a hole or a mark beyond it',
+  )
+
+/** O1, X2: each decision has its event in the journal, and no two share one. */
+export const checkDecisionsHaveEvents = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select d.id, d.partition, d.seq::text from (
+        select id, partition, seq from ledger.transfers
+        union all select id, partition, seq from ledger.commands) d
+      left join ledger.journal j using (partition, seq)
+      where j.seq is null order by d.id limit 1`,
+    'a decision has no event in the journal',
+  ) ??
+  describe(
+    await tx`
+      select partition, seq::text, count(*)::text from (
+        select partition, seq from ledger.transfers
+        union all select partition, seq from ledger.commands) d
+      group by partition, seq having count(*) > 1 order by 1, 2 limit 1`,
+    'two decisions share an event',
+  )
+
+export type Counts = {
+  wallets: number
+  transfers: number
+  entries: number
+  events: number
+  unpublished: number
+}
+
+export const countBooks = async (tx: Tx): Promise<Counts> => {
+  const [row] = await tx<[Counts]>`
+    select (select count(*)::int from ledger.wallets) as wallets,
+      (select count(*)::int from ledger.transfers) as transfers,
+      (select count(*)::int from ledger.entries) as entries,
+      (select count(*)::int from ledger.journal) as events,
+      (select coalesce(sum(next_seq - 1 - published_through), 0)::int
+        from ledger.partitions join ledger.published using (partition)) as unpublished`
+  return row
+}
+
+/** How far each partition is published, and the journal's bytes at these places. */
+export const readPublished = (tx: Tx): Promise<{ partition: number; publishedThrough: bigint }[]> =>
+  tx<{ partition: number; publishedThrough: bigint }[]>`
+    select partition, published_through as "publishedThrough" from ledger.published`
+
+export const readJournalBytes = (
+  tx: Tx,
+  partition: number,
+  seqs: bigint[],
+): Promise<{ seq: bigint; bytes: Buffer }[]> =>
+  tx<{ seq: bigint; bytes: Buffer }[]>`
+    select seq, bytes from ledger.journal where partition = ${partition} and seq = any(${tx.array(seqs, INT8)})`

@@ -1,0 +1,109 @@
+// Proves the books: `npm run verify-books`. Exits with 1 and names the first broken row where a promise is broken.
+// With KAFKA_BROKERS it reads ledger.events too and compares every record with the journal.
+import { createKafkaClient, type KafkaClient } from '@pennywire/kafka/client.ts'
+import { readTopic } from '@pennywire/kafka/read-topic.ts'
+import { headerOf } from '@pennywire/kafka/record.ts'
+import { loadConfig } from '@pennywire/runtime/config.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { z } from 'zod'
+import {
+  type Broken,
+  checkBalances,
+  checkCurrencySums,
+  checkDecisionsHaveEvents,
+  checkEntryChains,
+  checkJournal,
+  checkNoOverdraft,
+  checkTransferSums,
+  checkTransfersHaveEntries,
+  countBooks,
+  readJournalBytes,
+  readPublished,
+} from './sql/verify-books.ts'
+
+const config = loadConfig({ DATABASE_URL: z.url(), KAFKA_BROKERS: z.string().min(1).optional() }, process.env)
+
+const CHECKS = [
+  ['M1', 'balances sum to zero in each currency', checkCurrencySums],
+  ['M1', 'entries sum to zero in each transfer', checkTransferSums],
+  ['M1', 'transfers and entries belong together', checkTransfersHaveEntries],
+  ['M2', 'entries are an unbroken chain in each wallet', checkEntryChains],
+  ['M2', 'balances are the sums of their entries', checkBalances],
+  ['M3', 'no user was ever below zero', checkNoOverdraft],
+  ['O1', 'the journal has no hole', checkJournal],
+  ['O1', 'each decision has its event', checkDecisionsHaveEvents],
+] as const
+
+const report = (promise: string, what: string, broken: Broken): boolean => {
+  console.log(`${promise}  ${what.padEnd(48)} ${broken === undefined ? 'ok' : `BROKEN  ${broken}`}`)
+  return broken === undefined
+}
+
+/**
+ * O1, O2: every record of ledger.events stands in the journal, byte for byte; everything marked as published is in
+ * the topic; and what is new in a partition comes in the order of its seq, the rest being repeats.
+ */
+const compareTopic = async (
+  sql: Database,
+  kafka: KafkaClient,
+): Promise<{ broken: Broken; records: number }> => {
+  // The marks first: whatever they say must be in the topic already.
+  const published = await sql.begin(tx => readPublished(tx))
+  const seen = new Map<number, bigint>()
+  let records = 0
+  let broken: Broken
+  await readTopic({
+    client: kafka,
+    logger: createLogger('verify-books', { level: 'error', instance: 'verify-books' }),
+    topic: 'ledger.events',
+    handle: async batch => {
+      records += batch.length
+      for (const [partition, all] of Map.groupBy(batch, record => record.partition)) {
+        const seqs = all.map(record => BigInt(headerOf(record, 'seq') ?? '0'))
+        const rows = await sql.begin(tx => readJournalBytes(tx, partition, seqs))
+        const journal = new Map(rows.map(row => [row.seq, row.bytes]))
+        for (const [index, record] of all.entries()) {
+          const seq = seqs[index]!
+          const reached = seen.get(partition) ?? 0n
+          const place = `partition=${partition} offset=${record.offset} seq=${seq}`
+          if (!journal.get(seq)?.equals(record.value ?? Buffer.alloc(0))) {
+            broken ??= `a record of ledger.events is not the journal's: ${place}`
+          } else if (seq > reached + 1n) {
+            broken ??= `a record of ledger.events comes before those decided earlier: ${place}, after seq=${reached}`
+          }
+          if (seq > reached) seen.set(partition, seq)
+        }
+      }
+    },
+  })
+  for (const { partition, publishedThrough } of published) {
+    const reached = seen.get(partition) ?? 0n
+    if (reached < publishedThrough) {
+      broken ??= `published events are missing in ledger.events: partition=${partition} published=${publishedThrough} seen=${reached}`
+    }
+  }
+  return { broken, records }
+}
+
+const sql = openDatabase(config.DATABASE_URL, { applicationName: 'verify-books', maxConnections: 2 })
+let intact = true
+const counts = await sql.begin('isolation level repeatable read read only', async tx => {
+  for (const [promise, what, check] of CHECKS) intact = report(promise, what, await check(tx)) && intact
+  return countBooks(tx)
+})
+console.log(
+  `${counts.wallets} wallets, ${counts.transfers} transfers, ${counts.entries} entries, ${counts.events} events, ${counts.unpublished} of them not yet published`,
+)
+if (config.KAFKA_BROKERS) {
+  const kafka = createKafkaClient({
+    brokers: config.KAFKA_BROKERS.split(','),
+    clientId: 'verify-books',
+    logger: createLogger('verify-books', { level: 'error', instance: 'verify-books' }),
+  })
+  const { broken, records } = await compareTopic(sql, kafka)
+  intact = report('O1', `the topic is the journal (${records} records)`, broken) && intact
+}
+await sql.end()
+console.log(intact ? 'The books are right.' : 'The books are NOT right.')
+process.exit(intact ? 0 : 1)
