@@ -5,7 +5,7 @@ import { check } from './check.ts'
 const filters = process.argv.slice(2)
 const checks = filters.length === 0 ? check() : { passed: 0, failed: 0 }
 
-const vitest = await startVitest('test', filters, { watch: false, run: true, silent: 'passed-only' })
+const vitest = await startVitest('test', filters, { watch: false, run: true })
 const files = vitest.state.getTestModules()
 const tests = files.flatMap(file => [...file.children.allTests()])
 const passed = tests.filter(test => test.result().state === 'passed').length
