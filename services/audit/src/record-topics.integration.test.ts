@@ -10,18 +10,18 @@ import { afterAll, beforeAll, beforeEach, describe, expect, inject, test, vi } f
 import { createRecorder } from './record-topics.ts'
 import { insertNextEpoch } from './sql/epochs.ts'
 import { loadChains, loadRecordsAfter } from './sql/records.ts'
-import { createTestDatabase } from './sql/test-database.ts'
+import { createAuditDatabase } from './sql/test-database.ts'
 import { verifyChains } from './verify-chains.ts'
 
 const { superuserUrl, kafkaBrokers } = inject('stack')
 const logger = createLogger('audit', { level: 'silent', instance: 'test' })
 
-let database: Awaited<ReturnType<typeof createTestDatabase>>
+let database: Awaited<ReturnType<typeof createAuditDatabase>>
 let owner: Database
 let sql: Database
 
 beforeAll(async () => {
-  database = await createTestDatabase(superuserUrl)
+  database = await createAuditDatabase(superuserUrl)
   owner = openDatabase(database.url(), { applicationName: 'test' })
   sql = openDatabase(database.url('audit'), { applicationName: 'test' })
 })
@@ -271,7 +271,7 @@ test('R1: every topic is recorded to its end, and recorded again from the first 
       where topic = 'notifier.dead-letters' and record_offset < ${ends[0]!.high} order by 1`
   }
 
-  const rebuiltDatabase = await createTestDatabase(superuserUrl)
+  const rebuiltDatabase = await createAuditDatabase(superuserUrl)
   const rebuilt = openDatabase(rebuiltDatabase.url('audit'), { applicationName: 'test' })
   try {
     const live = await recordAll(sql)

@@ -6,15 +6,15 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { bytesOf, genesisOf, hashAfter } from './hash-chain.ts'
 import { createRecorder } from './record-topics.ts'
 import { insertRecords, loadRecordsAfter } from './sql/records.ts'
-import { createTestDatabase } from './sql/test-database.ts'
+import { createAuditDatabase } from './sql/test-database.ts'
 
 const { superuserUrl, kafkaBrokers } = inject('stack')
 const PER_CHAIN = 1_500
 
-let original: Awaited<ReturnType<typeof createTestDatabase>>
+let original: Awaited<ReturnType<typeof createAuditDatabase>>
 
 beforeAll(async () => {
-  original = await createTestDatabase(superuserUrl)
+  original = await createAuditDatabase(superuserUrl)
   const sql = openDatabase(original.url('audit'), { applicationName: 'test' })
   const { positions, handle } = createRecorder(sql)
   const partitions = [0, 1].map(partition => ({ topic: 'ledger.events' as const, partition }))
@@ -54,7 +54,7 @@ const runVerify = (databaseUrl: string, env = {}) =>
   )
 
 const verifyCopy = async (tamper: (sql: Database) => Promise<unknown>, env = {}) => {
-  const copy = await createTestDatabase(superuserUrl, original)
+  const copy = await createAuditDatabase(superuserUrl, original)
   try {
     const superuser = openDatabase(copy.url(), { applicationName: 'test' })
     await tamper(superuser)

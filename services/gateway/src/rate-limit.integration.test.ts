@@ -7,7 +7,7 @@ import type { RateLimit } from './config.ts'
 import { createRateLimits, type TakeFromLimits } from './rate-limit.ts'
 import { openRedis } from './redis.ts'
 import type { LimitName } from './routes/define-route.ts'
-import { createTestDatabase } from './sql/test-database.ts'
+import { createGatewayDatabase } from './sql/test-database.ts'
 import { createTestGateway, createTestKeys, drawAddress } from './test-gateway.ts'
 
 const { superuserUrl, redisUrl } = inject('stack')
@@ -79,7 +79,7 @@ test('a Redis that forgot the script is told it again', async () => {
 })
 
 test('over HTTP: by address before sign-in, by user after it, with headers', async () => {
-  const database = await createTestDatabase(superuserUrl)
+  const database = await createGatewayDatabase(superuserUrl)
   const sql: Database = database.open()
   const keys = await createTestKeys()
   const gateway = await createTestGateway({

@@ -5,17 +5,17 @@ import { afterAll, beforeAll, beforeEach, expect, inject, test, vi } from 'vites
 import { createInTransaction } from './in-transaction.ts'
 import { startOutboxRelay } from './relay-outbox.ts'
 import { appendToOutbox } from './sql/outbox.ts'
-import { countOutbox, createTestDatabase } from './sql/test-database.ts'
+import { countOutbox, createGatewayDatabase } from './sql/test-database.ts'
 
 const { superuserUrl } = inject('stack')
 const logger = createLogger('test', { level: 'fatal', instance: 'test' })
 const NEVER_MS = 3_600_000
 
-let database: Awaited<ReturnType<typeof createTestDatabase>>
+let database: Awaited<ReturnType<typeof createGatewayDatabase>>
 let sql: Database
 
 beforeAll(async () => {
-  database = await createTestDatabase(superuserUrl)
+  database = await createGatewayDatabase(superuserUrl)
   sql = database.open()
 })
 afterAll(async () => {

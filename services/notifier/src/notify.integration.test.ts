@@ -9,7 +9,7 @@ import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
 import { createNotifying } from './notify.ts'
-import { createTestDatabase } from './sql/test-database.ts'
+import { createNotifierDatabase } from './sql/test-database.ts'
 
 const { superuserUrl } = inject('stack')
 const logger = createLogger('notifier', { level: 'silent', instance: 'test' })
@@ -22,12 +22,12 @@ const ENTRY = {
   ...{ amountMinor: 100n, balanceAfterMinor: 100n },
 }
 
-let database: Awaited<ReturnType<typeof createTestDatabase>>
+let database: Awaited<ReturnType<typeof createNotifierDatabase>>
 let superuser: Database
 let sql: Database
 
 beforeAll(async () => {
-  database = await createTestDatabase(superuserUrl)
+  database = await createNotifierDatabase(superuserUrl)
   superuser = openDatabase(database.url(), { applicationName: 'test' })
   sql = openDatabase(database.url('notifier'), { applicationName: 'test' })
 })

@@ -8,7 +8,7 @@ import { connectMail } from './channels/mail.ts'
 import { createSecretOpener, type OpenSecret, privateJwk } from './open-secret.ts'
 import { startSendingMails } from './send-mails.ts'
 import { insertDeliveries } from './sql/deliveries.ts'
-import { createTestDatabase } from './sql/test-database.ts'
+import { createNotifierDatabase } from './sql/test-database.ts'
 
 const { superuserUrl, mail } = inject('stack')
 const logger = createLogger('notifier', { level: 'silent', instance: 'test' })
@@ -23,7 +23,7 @@ const encrypt = (secret: object, alg = 'ECDH-ES+A256KW', key = publicKey) =>
 const URL_OF_LINK = 'http://127.0.0.1:8080/v1/auth/verify-email'
 const token = () => randomUUID().replaceAll('-', '')
 
-let database: Awaited<ReturnType<typeof createTestDatabase>>
+let database: Awaited<ReturnType<typeof createNotifierDatabase>>
 let superuser: Database
 let sql: Database
 let gatewayRead: Database
@@ -31,7 +31,7 @@ let openSecret: OpenSecret
 const stops: Array<() => unknown> = []
 
 beforeAll(async () => {
-  database = await createTestDatabase(superuserUrl)
+  database = await createNotifierDatabase(superuserUrl)
   superuser = openDatabase(database.url(), { applicationName: 'test' })
   sql = openDatabase(database.url('notifier'), { applicationName: 'test' })
   gatewayRead = openDatabase(database.url('gateway_reader'), { applicationName: 'test' })

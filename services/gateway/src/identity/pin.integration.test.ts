@@ -1,6 +1,6 @@
 import type { Database } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
-import { createTestDatabase, decodeOutbox, destroyPersonKey, setClocks } from '../sql/test-database.ts'
+import { createGatewayDatabase, decodeOutbox, destroyPersonKey, setClocks } from '../sql/test-database.ts'
 import { createTestGateway, createTestKeys, type TestGateway, type TestKeys } from '../test-gateway.ts'
 
 const { superuserUrl, redisUrl } = inject('stack')
@@ -8,14 +8,14 @@ const { superuserUrl, redisUrl } = inject('stack')
 const PIN = '482915'
 const WRONG = '592817'
 
-let database: Awaited<ReturnType<typeof createTestDatabase>>
+let database: Awaited<ReturnType<typeof createGatewayDatabase>>
 let sql: Database
 let keys: TestKeys
 let gateways: [TestGateway, TestGateway]
 let gateway: TestGateway
 
 beforeAll(async () => {
-  database = await createTestDatabase(superuserUrl)
+  database = await createGatewayDatabase(superuserUrl)
   sql = database.open()
   keys = await createTestKeys()
   const open = () => createTestGateway({ sql, databaseUrl: database.url, redisUrl, keys })

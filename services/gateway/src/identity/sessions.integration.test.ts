@@ -2,7 +2,7 @@ import type { Database } from '@pennywire/runtime/database.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import {
-  createTestDatabase,
+  createGatewayDatabase,
   decodeOutbox,
   dumpTables,
   readApiUsers,
@@ -12,7 +12,7 @@ import { createTestGateway, createTestKeys, type TestGateway, type TestKeys } fr
 
 const { superuserUrl, redisUrl } = inject('stack')
 
-let database: Awaited<ReturnType<typeof createTestDatabase>>
+let database: Awaited<ReturnType<typeof createGatewayDatabase>>
 let sql: Database
 let keys: TestKeys
 let gateway: TestGateway
@@ -21,7 +21,7 @@ const openGateway = (env: Record<string, string> = {}, url = redisUrl) =>
   createTestGateway({ sql, databaseUrl: database.url, redisUrl: url, keys, env })
 
 beforeAll(async () => {
-  database = await createTestDatabase(superuserUrl)
+  database = await createGatewayDatabase(superuserUrl)
   sql = database.open()
   keys = await createTestKeys()
   gateway = await openGateway()

@@ -1,34 +1,19 @@
-import { randomBytes } from 'node:crypto'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
-import { migrate } from '@pennywire/runtime/migrate.ts'
-import postgres from 'postgres'
+import { createTestDatabase } from '@pennywire/stack/test-database.ts'
 import { readOutbox } from './outbox.ts'
 
-/** For tests: a database of its own with the gateway's schema, owned and used by the roles as in production. */
-export const createTestDatabase = async (superuserUrl: string) => {
-  const name = `gateway_test_${randomBytes(6).toString('hex')}`
-  const server = postgres(superuserUrl, { max: 1 })
-  await server`create database ${server(name)} owner pennywire_owner`
-  const urlAs = (role: string) => {
-    const url = new URL(superuserUrl)
-    url.pathname = `/${name}`
-    url.searchParams.set('role', role)
-    return url.href
-  }
-  await migrate({
-    url: urlAs('pennywire_owner'),
+/** For tests: a database of its own with the gateway's schema, opened by the role that the service has. */
+export const createGatewayDatabase = async (superuserUrl: string) => {
+  const database = await createTestDatabase(superuserUrl, {
     schema: 'gateway',
-    directory: new URL('./migrations/', import.meta.url),
+    migrations: new URL('./migrations/', import.meta.url),
   })
   return {
-    url: urlAs('gateway'),
-    urlAs,
-    open: (): Database => openDatabase(urlAs('gateway'), { applicationName: 'test' }),
-    drop: async () => {
-      await server`drop database ${server(name)} with (force)`
-      await server.end()
-    },
+    url: database.url('gateway'),
+    urlAs: database.url,
+    open: (): Database => openDatabase(database.url('gateway'), { applicationName: 'test' }),
+    drop: database.drop,
   }
 }
 
