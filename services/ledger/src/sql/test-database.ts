@@ -1,0 +1,115 @@
+import { type Database, openDatabase, type Tx } from '@pennywire/runtime/database.ts'
+import { createTestDatabase } from '@pennywire/stack/test-database.ts'
+import postgres from 'postgres'
+import {
+  checkBalances,
+  checkCurrencySums,
+  checkDecisionsHaveEvents,
+  checkEntryChains,
+  checkJournal,
+  checkNoOverdraft,
+  checkTransferSums,
+  checkTransfersHaveEntries,
+} from './verify-books.ts'
+
+/** For tests: a database of its own with the ledger's schema, and connections of the role that the service has. */
+export const createLedgerDatabase = async (superuserUrl: string) => {
+  const database = await createTestDatabase(superuserUrl, {
+    schema: 'ledger',
+    migrations: new URL('./migrations/', import.meta.url),
+  })
+  const superuser = postgres(database.url(), { max: 1 })
+  return {
+    /** As the service connects; several are several ledgers. */
+    open: (): Database =>
+      openDatabase(database.url('ledger'), { applicationName: 'test', maxConnections: 4 }),
+    superuser,
+    drop: async () => {
+      await superuser.end()
+      await database.drop()
+    },
+  }
+}
+
+/** For tests: the first promise that the books break, or undefined. */
+export const findBroken = (sql: Database): Promise<string | undefined> =>
+  sql.begin(async (tx: Tx) => {
+    for (const check of [
+      checkCurrencySums,
+      checkTransferSums,
+      checkTransfersHaveEntries,
+      checkEntryChains,
+      checkBalances,
+      checkNoOverdraft,
+      checkJournal,
+      checkDecisionsHaveEvents,
+    ]) {
+      const broken = await check(tx)
+      if (broken !== undefined) return broken
+    }
+    return undefined
+  }) as Promise<string | undefined>
+
+/** For tests: everything that a batch may change, as text, to compare before and after. */
+export const dumpBooks = async (sql: Database): Promise<string> => {
+  const dumps: string[] = []
+  for (const table of ['wallets', 'transfers', 'entries', 'commands', 'journal']) {
+    const rows = await sql<
+      { row: string }[]
+    >`select t::text as row from ${sql(`ledger.${table}`)} t order by 1`
+    dumps.push(...rows.map(({ row }) => `${table} ${row}`))
+  }
+  return dumps.join('\n')
+}
+
+/** For tests: what the wallets hold, by id. */
+export const readBalances = async (sql: Database): Promise<Map<string, bigint>> => {
+  const rows = await sql<{ id: string; balance: bigint }[]>`select id, balance from ledger.wallets`
+  return new Map(rows.map(({ id, balance }) => [id, balance]))
+}
+
+/** For tests: the partitions' places and marks. */
+export const readPartitions = (sql: Database) =>
+  sql<{ partition: number; nextOffset: bigint; nextSeq: bigint; publishedThrough: bigint }[]>`
+    select partition, next_offset as "nextOffset", next_seq as "nextSeq", published_through as "publishedThrough"
+    from ledger.partitions join ledger.published using (partition) order by partition`
+
+/** For tests: freezes or closes a wallet, which has no command yet. */
+export const setWalletStatus = (
+  superuser: postgres.Sql,
+  id: string,
+  status: 'active' | 'frozen' | 'closed',
+  freezeSource: 'self' | 'pin' | 'staff' | null = null,
+) => superuser`update ledger.wallets set status = ${status}, freeze_source = ${freezeSource} where id = ${id}`
+
+/** For tests: tries to change what is history; resolves with Postgres' refusal. */
+export const tryToChangeHistory = async (sql: Database): Promise<string[]> => {
+  const refusals: string[] = []
+  for (const table of ['transfers', 'entries', 'journal', 'commands']) {
+    for (const statement of [
+      `update ledger.${table} set partition = 0`,
+      `delete from ledger.${table}`,
+      `truncate ledger.${table}`,
+    ]) {
+      await sql
+        .unsafe(statement.replace('entries set partition', 'entries set sequence'))
+        .catch(error => refusals.push(error.message))
+    }
+  }
+  return refusals
+}
+
+/** For tests: breaks the books as nobody should be able to, and what that is called. */
+export const TAMPERINGS: Array<[what: string, promise: string, statement: string]> = [
+  ['a balance', 'balance', `update ledger.wallets set balance = balance + 1 where user_id is not null`],
+  ["an entry's amount", 'entries', `update ledger.entries set amount = amount + 1 where sequence = 1`],
+  [
+    "an entry's balance",
+    'chain',
+    `update ledger.entries set balance_after = balance_after + 1 where sequence = 1`,
+  ],
+  ['a removed entry', 'entries', `delete from ledger.entries where amount > 0`],
+  ['a removed transfer', 'entry belongs', `delete from ledger.transfers where type = 'transfer'`],
+  ['a removed event', 'journal', `delete from ledger.journal where seq = 1`],
+  ['a mark beyond the journal', 'journal', `update ledger.published set published_through = 1000`],
+]
