@@ -1,0 +1,136 @@
+// No route shows or moves what belongs to somebody else, and none answers without a session.
+import { randomUUID } from 'node:crypto'
+import { beforeAll, describe, expect, inject, test } from 'vitest'
+import { ask, balanceOf, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
+
+let alice: Person
+let bob: Person
+let mallory: Person
+let from: Wallet
+let to: Wallet
+let transferId: string
+let reference: string
+const key = randomUUID()
+
+beforeAll(async () => {
+  ;[alice, bob, mallory] = await Promise.all([
+    makePerson('Alice Smith'),
+    makePerson('Bob Brown'),
+    makePerson('Mallory'),
+  ])
+  from = await openWallet(alice, 'USD', '100')
+  to = await openWallet(bob, 'USD')
+  const sent = await send(alice, to, '10', key)
+  transferId = sent.body.id
+  reference = sent.body.reference
+})
+
+describe("a stranger finds nothing of somebody else's", () => {
+  test.each([
+    ['the wallet', () => `/v1/wallets/${from.id}`, 'WALLET_NOT_FOUND'],
+    ['its balance', () => `/v1/wallets/${from.id}/balance`, 'WALLET_NOT_FOUND'],
+    ['its entries', () => `/v1/wallets/${from.id}/entries`, 'WALLET_NOT_FOUND'],
+    ['the transfer', () => `/v1/transfers/${transferId}`, 'TRANSFER_NOT_FOUND'],
+    ['the transfer by its reference', () => `/v1/transfers/by-reference/${reference}`, 'TRANSFER_NOT_FOUND'],
+    ['the transfer by its key', () => `/v1/transfers/by-idempotency-key/${key}`, 'TRANSFER_NOT_FOUND'],
+  ])('%s', async (_what, path, code) => {
+    const answer = await mallory.ask('GET', path())
+    expect([answer.status, answer.body.code]).toEqual([404, code])
+    // What does not exist looks just the same.
+    const nothing = await mallory.ask(
+      'GET',
+      path().replace(from.id, randomUUID()).replace(transferId, randomUUID()),
+    )
+    expect({ ...nothing.body, requestId: null }).toEqual({ ...answer.body, requestId: null })
+  })
+
+  test('lists hold nothing of others', async () => {
+    for (const path of ['/v1/wallets', '/v1/transfers', '/v1/notifications']) {
+      expect((await mallory.ask('GET', path)).body).toEqual({ items: [], nextCursor: null })
+    }
+    expect((await mallory.ask('GET', '/v1/notifications/unread-count')).body).toEqual({ unreadCount: 0 })
+    const sessions = (await mallory.ask('GET', '/v1/sessions')).body
+    expect(JSON.stringify(sessions)).not.toContain(alice.id)
+  })
+
+  test("money leaves nobody's wallet but the sender's own", async () => {
+    const stolen = await mallory.ask(
+      'POST',
+      '/v1/transfers',
+      { fromWalletId: from.id, toWalletId: to.id, amount: '1', currency: 'USD' },
+      { 'idempotency-key': randomUUID(), 'step-up-token': mallory.stepUp },
+    )
+    expect([stolen.status, stolen.body.code]).toEqual([404, 'WALLET_NOT_FOUND'])
+    const deposit = await mallory.ask(
+      'POST',
+      '/v1/deposits',
+      { walletId: from.id, amount: '1', currency: 'USD' },
+      { 'idempotency-key': randomUUID() },
+    )
+    expect([deposit.status, deposit.body.code]).toEqual([404, 'WALLET_NOT_FOUND'])
+    expect(await balanceOf(alice, from)).toBe('90.00')
+  })
+
+  test("another's session cannot be ended, nor its step-up used", async () => {
+    const { items } = (await alice.ask('GET', '/v1/sessions')).body
+    const ended = await mallory.ask('DELETE', `/v1/sessions/${items[0].id}`)
+    expect([ended.status, ended.body.code]).toEqual([404, 'SESSION_NOT_FOUND'])
+    expect((await alice.ask('GET', '/v1/users/me')).status).toBe(200)
+    const borrowed = await mallory.ask(
+      'POST',
+      '/v1/transfers',
+      { toWalletId: to.id, amount: '1', currency: 'USD' },
+      { 'idempotency-key': randomUUID(), 'step-up-token': alice.stepUp },
+    )
+    expect([404, 403]).toContain(borrowed.status)
+  })
+
+  test('a party sees both sides and the amount, but only its own balance', async () => {
+    const mine = (await alice.ask('GET', `/v1/transfers/${transferId}`)).body
+    const theirs = (await bob.ask('GET', `/v1/transfers/${transferId}`)).body
+    expect([mine.balanceAfter, theirs.balanceAfter]).toEqual(['90.00', '10.00'])
+    expect(JSON.stringify(theirs)).not.toContain('90.00')
+    expect(JSON.stringify(theirs)).not.toContain('Smith')
+  })
+
+  test('the look-up of a recipient tells a masked name and no balance', async () => {
+    const { body } = await mallory.ask('GET', `/v1/recipients/${from.code}`)
+    expect(body).toEqual({ walletId: from.id, walletCode: from.code, currency: 'USD', name: 'Alice S.' })
+  })
+})
+
+test('every route of the document that wants a session refuses without one, and with an ended one', async () => {
+  const ended = await makePerson('Gone')
+  expect(
+    (await ended.ask('POST', '/v1/auth/logout', { refreshToken: ended.refreshToken })).status,
+  ).toBeLessThan(300)
+  const document = (await ask('GET', '/openapi.json')).body
+  const guarded = Object.entries(
+    document.paths as Record<string, Record<string, { security?: unknown[] }>>,
+  ).flatMap(([path, methods]) =>
+    Object.entries(methods)
+      .filter(([, route]) => (route.security ?? []).length > 0)
+      .map(([method]) => [method.toUpperCase(), path.replace(/\{[^}]+\}/g, randomUUID())] as const),
+  )
+  expect(guarded.length).toBeGreaterThan(15)
+  for (const [method, path] of guarded) {
+    const body = method === 'GET' || method === 'DELETE' ? undefined : {}
+    const without = await ask(method, path, { body })
+    expect([method, path, without.status, without.body.code]).toEqual([method, path, 401, 'TOKEN_MISSING'])
+    const after = await ask(method, path, { body, token: ended.token })
+    expect([method, path, after.status, after.body.code]).toEqual([method, path, 401, 'TOKEN_REVOKED'])
+  }
+})
+
+test('operations: each service tells its health, its dependencies and its metrics', async () => {
+  const { gatewayUrl, ledgerUrl, notifierUrl, auditUrl } = inject('system')
+  for (const url of [gatewayUrl, ledgerUrl, notifierUrl, auditUrl]) {
+    expect(await (await fetch(`${url}/healthz`)).json()).toEqual({ status: 'ok' })
+    const ready = await fetch(`${url}/readyz`)
+    expect([ready.status, Object.keys(((await ready.json()) as { checks: object }).checks)]).toEqual([
+      200,
+      expect.arrayContaining(['postgres', 'kafka']),
+    ])
+    expect(await (await fetch(`${url}/metrics`)).text()).toContain('pennywire_')
+  }
+})

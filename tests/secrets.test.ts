@@ -1,0 +1,149 @@
+// What must stay secret is found in no log, event, table, mail or answer.
+import { randomUUID } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import { createKafkaClient } from '@pennywire/kafka/client.ts'
+import { readTopic } from '@pennywire/kafka/read-topic.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { expect, inject, test, vi } from 'vitest'
+import { ask, mailedToken, makePerson, openWallet, type Person } from './client.ts'
+
+const silent = createLogger('test', { level: 'silent', instance: 'test' })
+
+const dumpTopics = async (): Promise<string> => {
+  const client = createKafkaClient({
+    brokers: inject('stack').kafkaBrokers.split(','),
+    clientId: 'canary',
+    logger: silent,
+  })
+  const texts: string[] = []
+  for (const topic of Object.keys(TOPICS) as Topic[]) {
+    await readTopic({
+      client,
+      logger: silent,
+      topic,
+      handle: records => {
+        for (const { key, value, headers } of records) {
+          texts.push(
+            `${key} ${value?.toString('latin1')} ${headers.map(([name, text]) => `${name}=${text}`).join(' ')}`,
+          )
+        }
+      },
+    })
+  }
+  return texts.join('\n')
+}
+
+const dumpDatabase = async (): Promise<string> => {
+  const sql = openDatabase(inject('system').databaseUrls.superuser, {
+    applicationName: 'canary',
+    maxConnections: 1,
+  })
+  const tables = await sql<{ schema: string; name: string }[]>`
+    select table_schema as schema, table_name as name from information_schema.tables
+    where table_schema in ('gateway', 'ledger', 'notifier', 'audit') and table_type = 'BASE TABLE'`
+  expect(tables.length).toBeGreaterThan(15)
+  const texts: string[] = []
+  for (const { schema, name } of tables) {
+    for (const row of await sql`select t.* from ${sql(`${schema}.${name}`)} t`) {
+      for (const value of Object.values(row)) {
+        texts.push(
+          Buffer.isBuffer(value) ? value.toString('latin1') : String(value instanceof Date ? '' : value),
+        )
+      }
+    }
+  }
+  await sql.end()
+  return texts.join('\n')
+}
+
+const dumpLogs = (): string => {
+  const logs = join(inject('system').dataDir, 'logs')
+  return readdirSync(logs)
+    .map(file => readFileSync(join(logs, file), 'utf8'))
+    .join('\n')
+}
+
+test('a known PIN, password, token, note and source are in no log, record, row or error', async () => {
+  // Values that occur nowhere else: six digits alone would.
+  const password = `Canary-${randomUUID()}`
+  const note = `note-${randomUUID()}`
+  const source = `source-${randomUUID()}`
+  const email = `${randomUUID()}@example.com`
+  const pin = '738264'
+  const wrongPin = '738265'
+  await ask('POST', '/v1/auth/signup', { body: { email, password, fullName: 'Canary Bird' } })
+  const token = await mailedToken(email)
+  await ask('POST', '/v1/auth/verify-email', { body: { token } })
+  const login = (await ask('POST', '/v1/auth/login', { body: { email, password } })).body
+  const failures = [await ask('POST', '/v1/auth/login', { body: { email, password: `${password}x` } })]
+  const as = (method: string, path: string, body: unknown, headers: Record<string, string> = {}) =>
+    ask(method, path, { token: login.accessToken, body, headers })
+  const canary = { ask: as } as Person
+  expect((await as('POST', '/v1/pin', { pin })).status).toBe(201)
+  const stepUp = (await as('POST', '/v1/pin/verify', { pin })).body.stepUpToken
+  const wallet = await openWallet(canary, 'USD')
+  const to = await openWallet(await makePerson('Bob Brown'), 'USD')
+  await as(
+    'POST',
+    '/v1/deposits',
+    { walletId: wallet.id, amount: '9', currency: 'USD', source },
+    { 'idempotency-key': 'c' },
+  )
+  const transfer = { toWalletId: to.id, amount: '1', currency: 'USD', note, metadata: { secret: note } }
+  const byPin = await as('POST', '/v1/transfers', { ...transfer, pin }, { 'idempotency-key': 'p' })
+  const byToken = await as('POST', '/v1/transfers', transfer, {
+    'idempotency-key': 's',
+    'step-up-token': stepUp,
+  })
+  expect([byPin.status, byToken.status]).toEqual([201, 201])
+  failures.push(
+    await as('POST', '/v1/transfers', { ...transfer, pin: wrongPin }, { 'idempotency-key': 'w' }),
+    await as('POST', '/v1/pin/verify', { pin: wrongPin }),
+    await as('POST', '/v1/pin', { pin }),
+    await as('POST', '/v1/pin/verify', { pin, colour: pin }),
+    await as('POST', '/v1/pin/verify', `{"pin": "${pin}"`),
+    await as('POST', '/v1/transfers', { ...transfer, amount: 'x', pin }, { 'idempotency-key': 'v' }),
+    await ask('POST', '/v1/auth/refresh', { body: { refreshToken: `${login.refreshToken}x` } }),
+  )
+  // Everything has settled once the audit trail has the last transfer's event.
+  const sinks = {
+    errors: JSON.stringify(failures.map(({ body }) => body)),
+    logs: '',
+    topics: '',
+    database: '',
+  }
+  await vi.waitFor(
+    async () => {
+      sinks.database = await dumpDatabase()
+      expect(sinks.database.split(byToken.body.id).length).toBeGreaterThan(6)
+    },
+    { timeout: 15_000, interval: 200 },
+  )
+  sinks.topics = await dumpTopics()
+  sinks.logs = dumpLogs()
+  expect(sinks.topics).toContain(byToken.body.id)
+  expect(sinks.logs).toContain('/v1/transfers')
+
+  const [, payload] = login.accessToken.split('.')
+  const canaries = {
+    password,
+    note,
+    source,
+    token,
+    refresh: login.refreshToken,
+    access: payload,
+    stepUp: stepUp.split('.')[1],
+  }
+  for (const [sink, text] of Object.entries(sinks)) {
+    for (const [what, secret] of Object.entries(canaries)) {
+      expect(text.includes(secret), `${what} in ${sink}`).toBe(false)
+    }
+    // The PIN as a word of its own: its digits may stand by chance within ids, hashes and numbers.
+    for (const digits of [pin, wrongPin]) {
+      expect(new RegExp(`(?<![0-9A-Za-z])${digits}(?![0-9A-Za-z])`).test(text), `PIN in ${sink}`).toBe(false)
+    }
+  }
+})
