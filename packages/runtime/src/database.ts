@@ -51,3 +51,14 @@ export const isUniqueViolation = (error: unknown, constraint?: string): boolean 
   error instanceof postgres.PostgresError &&
   error.code === '23505' &&
   (constraint === undefined || error.constraint_name === constraint)
+
+const AWAY = new Set([
+  ...['CONNECTION_CLOSED', 'CONNECTION_DESTROYED', 'CONNECTION_ENDED', 'CONNECT_TIMEOUT'],
+  ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT'],
+  // Postgres' own: shutting down, crashed, starting up, too many connections.
+  ...['57P01', '57P02', '57P03', '53300'],
+])
+
+/** Whether an error means that the database cannot be reached now: waiting may help, and nobody is at fault. */
+export const isDatabaseAway = (error: unknown): boolean =>
+  AWAY.has(String((error as { code?: unknown })?.code))

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { BlockList } from 'node:net'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { ProblemCode } from '@pennywire/contracts/problems.ts'
+import { isDatabaseAway } from '@pennywire/runtime/database.ts'
 import { operationsRoutes, type ReadinessCheck } from '@pennywire/runtime/health.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { secondsHistogram } from '@pennywire/runtime/metrics.ts'
@@ -126,6 +127,14 @@ const answerError =
     const known = error instanceof HTTPException ? CODE_OF_STATUS[error.status] : undefined
     if (known) return problemResponse(context, ...known)
     const { requestId, traceparent } = context.var
+    if (isDatabaseAway(error)) {
+      logger.warn({ err: error, requestId, traceId: traceIdOf(traceparent) }, 'the database is away')
+      return problemResponse(
+        context,
+        'SERVICE_UNAVAILABLE',
+        'A part of the system is away. Try again; where money moves, with the same Idempotency-Key.',
+      )
+    }
     logger.error({ err: error, requestId, traceId: traceIdOf(traceparent) }, 'request failed')
     return problemResponse(context, 'INTERNAL_ERROR', 'The request failed on our side; quote the requestId.')
   }
