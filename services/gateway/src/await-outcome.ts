@@ -8,6 +8,7 @@ import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { type Consumer, startConsumer } from '@pennywire/kafka/consumer.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 
 /** How a command ended, as its event says. */
@@ -43,6 +44,53 @@ const isFor = ({ fingerprint }: Waiting, outcome: Outcome): boolean =>
   fingerprint === undefined ||
   outcome.value.fingerprint.equals(fingerprint)
 
+export type OutcomeWaiters = Pick<Outcomes, 'wait' | 'waiting'> & {
+  /** Wakes whoever waits for what this record of ledger.events tells. Rejects where it cannot be read. */
+  wake: (record: IncomingRecord) => Promise<void>
+}
+
+/** Those who wait in this process, apart from how the events come. */
+export const createOutcomeWaiters = (codec: Pick<Codec, 'decode'>, clock: Clock): OutcomeWaiters => {
+  const waiters = new Map<string, Set<Waiting>>()
+  return {
+    wake: async record => {
+      // Most events belong to other gateways' clients: the envelope tells without decoding.
+      const id = headerOf(record, 'ce_subject')
+      if (id === undefined || !waiters.has(id)) return
+      const event = await codec.decode(record.value)
+      switch (event.type) {
+        case 'pennywire.ledger.TransferCompleted':
+        case 'pennywire.ledger.TransferRejected':
+        case 'pennywire.ledger.WalletOpened':
+        case 'pennywire.ledger.CommandRefused':
+          for (const waiting of waiters.get(id) ?? []) if (isFor(waiting, event)) waiting.settle(event)
+      }
+    },
+    wait: (commandId, waitMs, fingerprint) => {
+      let leave: () => void = () => {}
+      const outcome = new Promise<Outcome | undefined>(resolve => {
+        const waiting: Waiting = {
+          fingerprint,
+          settle: value => {
+            cancel()
+            const mine = waiters.get(commandId)
+            mine?.delete(waiting)
+            if (mine?.size === 0) waiters.delete(commandId)
+            resolve(value)
+          },
+        }
+        leave = () => waiting.settle(undefined)
+        const cancel = clock.after(waitMs, leave)
+        const others = waiters.get(commandId)
+        if (others) others.add(waiting)
+        else waiters.set(commandId, new Set([waiting]))
+      })
+      return { outcome, leave }
+    },
+    waiting: () => waiters.size,
+  }
+}
+
 /**
  * Wakes the requests that wait for an outcome: each gateway reads all of ledger.events in a group of its own, from
  * the end it found at its start. An event is a wake-up and no more; who misses it asks the ledger's database.
@@ -52,24 +100,10 @@ export const awaitOutcomes = async (parts: {
   codec: Codec
   logger: Logger
   instanceId: string
+  clock: Clock
 }): Promise<Outcomes> => {
-  const { kafka, codec, logger } = parts
-  const waiters = new Map<string, Set<Waiting>>()
-
-  const wake = async (record: IncomingRecord) => {
-    // Most events belong to other gateways' clients: the envelope tells without decoding.
-    const id = headerOf(record, 'ce_subject')
-    if (id === undefined || !waiters.has(id)) return
-    const event = await codec.decode(record.value)
-    switch (event.type) {
-      case 'pennywire.ledger.TransferCompleted':
-      case 'pennywire.ledger.TransferRejected':
-      case 'pennywire.ledger.WalletOpened':
-      case 'pennywire.ledger.CommandRefused':
-        for (const waiting of waiters.get(id) ?? []) if (isFor(waiting, event)) waiting.settle(event)
-    }
-  }
-
+  const { kafka, codec, logger, clock } = parts
+  const waiters = createOutcomeWaiters(codec, clock)
   const consumer: Consumer = await startConsumer({
     client: kafka,
     logger,
@@ -80,7 +114,7 @@ export const awaitOutcomes = async (parts: {
     handle: async records => {
       for (const record of records) {
         try {
-          await wake(record)
+          await waiters.wake(record)
         } catch (error) {
           logger.warn(
             { err: error, offset: String(record.offset) },
@@ -90,31 +124,5 @@ export const awaitOutcomes = async (parts: {
       }
     },
   })
-
-  return {
-    wait: (commandId, waitMs, fingerprint) => {
-      let leave: () => void = () => {}
-      const outcome = new Promise<Outcome | undefined>(resolve => {
-        const timer = setTimeout(() => leave(), waitMs)
-        const waiting: Waiting = {
-          fingerprint,
-          settle: value => {
-            clearTimeout(timer)
-            const mine = waiters.get(commandId)
-            mine?.delete(waiting)
-            if (mine?.size === 0) waiters.delete(commandId)
-            resolve(value)
-          },
-        }
-        leave = () => waiting.settle(undefined)
-        const others = waiters.get(commandId)
-        if (others) others.add(waiting)
-        else waiters.set(commandId, new Set([waiting]))
-      })
-      return { outcome, leave }
-    },
-    check: consumer.check,
-    waiting: () => waiters.size,
-    stop: consumer.stop,
-  }
+  return { wait: waiters.wait, waiting: waiters.waiting, check: consumer.check, stop: consumer.stop }
 }

@@ -1,6 +1,7 @@
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import { systemClock } from '@pennywire/runtime/clock.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
@@ -61,7 +62,13 @@ export const createMoney = async (parts: {
     applicationName: `${config.INSTANCE_ID}-reads-notifier`,
     maxConnections: 4,
   })
-  const outcomes = await awaitOutcomes({ kafka, codec, logger, instanceId: config.INSTANCE_ID })
+  const outcomes = await awaitOutcomes({
+    kafka,
+    codec,
+    logger,
+    instanceId: config.INSTANCE_ID,
+    clock: systemClock,
+  })
   measuredGauge('gateway_waiting_requests', 'Requests that wait for their outcome', outcomes.waiting)
 
   const readDecided = batchPerTick(async (ids: string[]) => {
@@ -87,7 +94,7 @@ export const createMoney = async (parts: {
     verifyStepUp: tokens.verifyStepUp,
     freshPinAbove: config.FRESH_PIN_ABOVE,
     expiresAfterMs: config.REQUEST_EXPIRES_SECONDS * 1_000,
-    now,
+    clock: systemClock,
   })
 
   const deposits: DepositParts = {

@@ -5,6 +5,7 @@ import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { type Publisher, PublisherFull } from '@pennywire/kafka/publisher.ts'
 import { envelope } from '@pennywire/kafka/record.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Outcome, Outcomes, Waiter } from './await-outcome.ts'
 import { fingerprintOf } from './fingerprint.ts'
@@ -38,11 +39,11 @@ export type TransferAnswer = { status: 201 | 202; transfer: TransferView; replay
 
 export type RequestTransferParts = {
   logger: Logger
-  codec: Codec
-  publisher: Publisher
-  outcomes: Outcomes
-  names: Names
-  personKeys: PersonKeys
+  codec: Pick<Codec, 'encode'>
+  publisher: Pick<Publisher, 'publish'>
+  outcomes: Pick<Outcomes, 'wait'>
+  names: Pick<Names, 'namesOf'>
+  personKeys: Pick<PersonKeys, 'encryptFor' | 'decryptAll'>
   /** The ledger's primary, asked once a tick for all requests of that tick. */
   lookUp: (question: TransferQuestion) => Promise<TransferGroundwork>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
@@ -53,7 +54,7 @@ export type RequestTransferParts = {
   freshPinAbove: number
   /** How long a request may wait for the ledger before nobody wants it any more. */
   expiresAfterMs: number
-  now: () => number
+  clock: Clock
 }
 
 /** The event is only a wake-up: whoever has not heard by then asks the ledger itself, once. */
@@ -90,7 +91,7 @@ export const createRequestTransfer =
     }
 
     // Ask the ledger, by a record that stays for ever. Whoever waits listens before it is sent.
-    const requestedAt = parts.now()
+    const requestedAt = parts.clock.now()
     const request: TransferRequested = {
       transferId,
       type: 'transfer',
@@ -144,7 +145,7 @@ const authenticate = async (
 ): Promise<{ by: 'pin' | 'step_up'; at: number }> => {
   if (pin !== null) {
     await parts.verifyPin(user.userId, pin, traceparent)
-    return { by: 'pin', at: parts.now() }
+    return { by: 'pin', at: parts.clock.now() }
   }
   if (stepUpToken === null) {
     throw new ProblemError('PIN_REQUIRED', 'pin: send it, or a Step-Up-Token header from POST /v1/pin/verify')
@@ -213,18 +214,18 @@ const hear = async (
   failed: Promise<true>,
   transferId: string,
 ): Promise<Outcome | TransferFacts | undefined> => {
-  let timer: NodeJS.Timeout | undefined
+  let cancel = () => {}
   const asking = new Promise<TransferFacts>((resolve, reject) => {
-    timer = setTimeout(() => {
+    cancel = parts.clock.after(ASK_AFTER_MS, () => {
       parts.readDecided(transferId).then(facts => facts && resolve(facts), reject)
-    }, ASK_AFTER_MS)
+    })
   })
   asking.catch(error => parts.logger.warn({ err: error, transferId }, 'the ledger could not be asked'))
   try {
     const heard = await Promise.race([waiter.outcome, asking, failed])
     return heard === true ? undefined : heard
   } finally {
-    clearTimeout(timer)
+    cancel()
   }
 }
 

@@ -61,7 +61,7 @@ const partyOf = (
  * give the same view, whether they came with the event or are read years later.
  */
 export const viewTransfer = async (
-  names: Names,
+  names: Pick<Names, 'namesOf'>,
   caller: string,
   subject: TransferSubject,
 ): Promise<TransferView> => {
@@ -90,7 +90,7 @@ export const viewTransfer = async (
 
 /** Reads what the requester wrote, which is stored only as ciphertext; null where the person's key is destroyed. */
 export const openTexts = async (
-  keys: PersonKeys,
+  keys: Pick<PersonKeys, 'decryptAll'>,
   sealed: Array<{ userId: string; note: Buffer | null; metadata: Buffer | null }>,
 ): Promise<Array<{ note: string | null; metadata: Metadata | null }>> => {
   const texts = sealed.flatMap(({ userId, note, metadata }) => [
@@ -107,7 +107,7 @@ export const openTexts = async (
 
 /** Decided transfers for one of their parties, their texts opened with one look for all keys. */
 export const viewDecided = async (
-  parts: { names: Names; personKeys: PersonKeys },
+  parts: { names: Pick<Names, 'namesOf'>; personKeys: Pick<PersonKeys, 'decryptAll'> },
   caller: string,
   decided: TransferFacts[],
 ): Promise<TransferView[]> => {

@@ -9,6 +9,7 @@ import type postgres from 'postgres'
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
 import { applyBatch, type BatchResult } from './apply-batch.ts'
 import { readPositions } from './sql/positions.ts'
+import { postgresStore } from './sql/store.ts'
 import {
   createLedgerDatabase,
   dumpBooks,
@@ -70,7 +71,11 @@ afterEach(async () => {
 
 const apply = (records: IncomingRecord[], through = sql): Promise<BatchResult> =>
   applyBatch(
-    { sql: through, codec, setAside: async (record, reason) => void setAside.push({ record, reason }) },
+    {
+      store: postgresStore(through, through),
+      codec,
+      setAside: async (record, reason) => void setAside.push({ record, reason }),
+    },
     records,
   )
 

@@ -9,23 +9,17 @@ import type {
 import { drawWalletCode } from '@pennywire/contracts/wallet-code.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
-import { type Database, isUniqueViolation, type Tx } from '@pennywire/runtime/database.ts'
 import { decideDeposit, decideTransfer, decideWalletOpen, post, type Wallet } from './decide.ts'
 import { type Asked, readCommand } from './read-command.ts'
-import {
-  type Earlier,
-  findEarlier,
-  findOpenWallets,
-  type JournalRow,
-  lockPartitions,
-  lockWallets,
-  openSystemWallets,
-  type PartitionRow,
-  readClock,
-  readJournalAt,
-  type Writes,
-  writeBatch,
-} from './sql/batch.ts'
+import type {
+  Earlier,
+  JournalRow,
+  LedgerStore,
+  LedgerTx,
+  PartitionRow,
+  SystemWallet,
+  Writes,
+} from './store.ts'
 
 type Command = { record: IncomingRecord; asked: Asked }
 
@@ -54,7 +48,7 @@ export type BatchResult = {
 }
 
 export type ApplyBatchParts = {
-  sql: Database
+  store: LedgerStore
   codec: Codec
   /** Sets a record aside for a person, durably; called before the batch commits, so that none is lost. */
   setAside: (record: IncomingRecord, reason: string) => Promise<void>
@@ -73,17 +67,17 @@ export const applyBatch = async (parts: ApplyBatchParts, records: IncomingRecord
   for (const record of records) commands.push({ record, asked: await readCommand(parts.codec, record) })
   for (let run = 0; ; run++) {
     try {
-      return (await parts.sql.begin(tx => applyInTransaction(parts, tx, commands))) as BatchResult
+      return await parts.store.transact(tx => applyInTransaction(parts, tx, commands))
     } catch (error) {
       // A rival wrote an id between our look and our write. Run again, we see it: it is never blamed on a record.
-      if (!isUniqueViolation(error) || run === RERUNS) throw error
+      if (!parts.store.isRivalry(error) || run === RERUNS) throw error
     }
   }
 }
 
 const applyInTransaction = async (
   parts: ApplyBatchParts,
-  tx: Tx,
+  tx: LedgerTx,
   commands: Command[],
 ): Promise<BatchResult> => {
   // 1. The fence, then the wallets, then what is as fresh as the locks. One trip: the server takes them in order.
@@ -108,16 +102,11 @@ const applyInTransaction = async (
     ...systemWallets.keys(),
   ])
   const [partitionRows, walletRows, earlierRows, openRows, now] = await Promise.all([
-    lockPartitions(tx, [...new Set(commands.map(({ record }) => record.partition))]),
-    lockWallets(tx, [...walletIds]),
-    findEarlier(tx, ids),
-    opens.length > 0
-      ? findOpenWallets(
-          tx,
-          opens.map(request => request.userId),
-        )
-      : [],
-    readClock(tx),
+    tx.lockPartitions([...new Set(commands.map(({ record }) => record.partition))]),
+    tx.lockWallets([...walletIds]),
+    tx.findEarlier(ids),
+    opens.length > 0 ? tx.findOpenWallets(opens.map(request => request.userId)) : [],
+    tx.readClock(),
   ])
   const partitions = new Map(partitionRows.map(row => [row.partition, row]))
   const wallets = new Map(walletRows.map(wallet => [wallet.id, wallet]))
@@ -125,7 +114,7 @@ const applyInTransaction = async (
   const openWallets = new Set(openRows.map(({ userId, currency }) => `${userId} ${currency}`))
   const missing = [...systemWallets.values()].filter(({ id }) => !wallets.has(id))
   if (missing.length > 0) {
-    for (const wallet of await openSystemWallets(tx, missing, now)) wallets.set(wallet.id, wallet)
+    for (const wallet of await tx.openSystemWallets(missing, now)) wallets.set(wallet.id, wallet)
   }
 
   // 2. What is new: neither seen before nor ahead of what is still to come.
@@ -405,16 +394,14 @@ const applyInTransaction = async (
   const places = repeated.filter(
     first => !writes.journal.some(row => row.partition === first.partition && row.seq === first.seq),
   )
-  const repeats = places.length > 0 ? await readJournalAt(tx, places) : []
-  if (accepted.length > 0) await writeBatch(tx, writes)
+  const repeats = places.length > 0 ? await tx.readJournalAt(places) : []
+  if (accepted.length > 0) await tx.writeBatch(writes)
   return { events: writes.journal, repeats, gaps, strangers, setAsideInARow, counts }
 }
 
 /** The outside world's and the suspense wallets that the batch's deposits need: those of their own partition. */
-const systemWalletsOf = (
-  commands: Command[],
-): Map<string, { id: string; system: string; currency: string }> => {
-  const wallets = new Map<string, { id: string; system: string; currency: string }>()
+const systemWalletsOf = (commands: Command[]): Map<string, SystemWallet> => {
+  const wallets = new Map<string, SystemWallet>()
   for (const { record, asked } of commands) {
     if (asked.type !== 'pennywire.ledger.TransferRequested' || asked.value.type !== 'deposit') continue
     const { currency } = asked.value

@@ -1,14 +1,13 @@
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { type Consumer, startConsumer } from '@pennywire/kafka/consumer.ts'
+import { type Consumer, type ConsumerOptions, startConsumer } from '@pennywire/kafka/consumer.ts'
 import { deadLetterOf } from '@pennywire/kafka/dead-letters.ts'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
-import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter, secondsHistogram } from '@pennywire/runtime/metrics.ts'
 import { applyBatch } from './apply-batch.ts'
 import type { Relay } from './relay-outbox.ts'
-import { readPositions } from './sql/positions.ts'
+import type { LedgerStore } from './store.ts'
 
 const decisions = counter('ledger_decisions_total', 'Commands decided, by outcome', ['outcome'])
 const gapsSeen = counter(
@@ -22,31 +21,24 @@ const batchRecords = counter('ledger_batch_records_total', 'Records handed over 
 const MAX_SET_ASIDE_IN_A_ROW = 10
 
 /**
- * Reads ledger.commands and applies it batch by batch: what arrives while one batch commits is the next. The stored
- * offset decides where reading goes on, and reading starts one record before it: that one must be the one remembered.
+ * What the ledger does with ledger.commands, apart from how the records come: where reading goes on, and each batch.
+ * The stored offset decides, and reading starts one record before it: that one must be the one remembered.
  */
-export const consumeCommands = (parts: {
-  kafka: KafkaClient
+export const createCommandHandler = (parts: {
   logger: Logger
-  sql: Database
+  store: LedgerStore
   codec: Codec
-  publisher: Publisher
-  relay: Relay
-  maxBatch: number
-}): Promise<Consumer> => {
-  const { kafka, logger, sql, codec, publisher, relay, maxBatch } = parts
+  publisher: Pick<Publisher, 'publish'>
+  relay: Pick<Relay, 'assign' | 'offer' | 'repeat'>
+}): Pick<ConsumerOptions, 'positions' | 'onAssigned' | 'handle'> => {
+  const { logger, store, codec, publisher, relay } = parts
   const setAsideInARow = new Map<number, number>()
   const askedAgain = new Set<number>()
 
-  return startConsumer({
-    client: kafka,
-    logger,
-    groupId: 'ledger',
-    topics: ['ledger.commands'],
-    maxBatch,
+  return {
     positions: async (assigned, ends, consumer) => {
       const partitions = assigned.map(({ partition }) => partition)
-      const stored = await readPositions(sql, partitions)
+      const stored = await store.readPositions(partitions)
       const endOf = (partition: number) => ends.find(end => end.partition === partition)?.offset ?? 0n
       const beyond = stored.filter(({ partition, nextOffset }) => nextOffset > endOf(partition))
       // The ends were asked first: a predecessor may have gone past them since. Once more tells.
@@ -72,7 +64,7 @@ export const consumeCommands = (parts: {
       const end = applySeconds.startTimer()
       const result = await applyBatch(
         {
-          sql,
+          store,
           codec,
           setAside: (record, reason) => {
             logger.error(
@@ -108,5 +100,24 @@ export const consumeCommands = (parts: {
         }
       }
     },
-  })
+  }
 }
+
+/** Reads ledger.commands and applies it batch by batch: what arrives while one batch commits is the next. */
+export const consumeCommands = (parts: {
+  kafka: KafkaClient
+  logger: Logger
+  store: LedgerStore
+  codec: Codec
+  publisher: Publisher
+  relay: Relay
+  maxBatch: number
+}): Promise<Consumer> =>
+  startConsumer({
+    client: parts.kafka,
+    logger: parts.logger,
+    groupId: 'ledger',
+    topics: ['ledger.commands'],
+    maxBatch: parts.maxBatch,
+    ...createCommandHandler(parts),
+  })

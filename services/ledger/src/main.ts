@@ -1,6 +1,7 @@
 import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
+import { systemClock } from '@pennywire/runtime/clock.ts'
 import { loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
@@ -11,6 +12,7 @@ import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
 import { startRelay } from './relay-outbox.ts'
 import { readBacklog } from './sql/journal.ts'
+import { postgresStore } from './sql/store.ts'
 
 const config = loadConfig(ledgerSettings, process.env)
 const logger = createLogger('ledger', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
@@ -33,11 +35,12 @@ const kafka = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: confi
 const brokers = createBrokerCheck(kafka)
 const codec = await createCodec(connectRegistry(config.REGISTRY_URL))
 const publisher = await createPublisher(kafka)
-const relay = startRelay({ sql: relaySql, publisher, logger })
+const store = postgresStore(sql, relaySql)
+const relay = startRelay({ store, publisher, logger, clock: systemClock })
 const consumer = await consumeCommands({
   kafka,
   logger,
-  sql,
+  store,
   codec,
   publisher,
   relay,

@@ -1,9 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
-import type { Database } from '@pennywire/runtime/database.ts'
+import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
-import type { JournalRow } from './sql/batch.ts'
-import { raisePublished, readJournalAfter, readProgress } from './sql/journal.ts'
+import type { JournalRow, LedgerStore } from './store.ts'
 
 /** How often the table is asked for events that nobody offered: those of a predecessor that committed late. */
 const TABLE_CHECK_MS = 1_000
@@ -33,8 +31,13 @@ type Lane = { publishedThrough: bigint; offered: JournalRow[]; behind: boolean }
  * only after Kafka's acknowledgement: nothing is lost, nothing invented, whoever dies when (O1). Two relays of one
  * partition (one of them a zombie) do no harm: events are repeated, never changed, and the mark only rises.
  */
-export const startRelay = (options: { sql: Database; publisher: Publisher; logger: Logger }): Relay => {
-  const { sql, publisher, logger } = options
+export const startRelay = (options: {
+  store: Pick<LedgerStore, 'readProgress' | 'readJournalAfter' | 'raisePublished'>
+  publisher: Pick<Publisher, 'publishAll'>
+  logger: Logger
+  clock: Clock
+}): Relay => {
+  const { store, publisher, logger, clock } = options
   const stopped = new AbortController()
   let lanes = new Map<number, Lane | null>()
   let repeats: JournalRow[] = []
@@ -50,7 +53,7 @@ export const startRelay = (options: { sql: Database; publisher: Publisher; logge
       while (marks.size > 0) {
         const due = new Map(marks)
         marks.clear()
-        await raisePublished(sql, due)
+        await store.raisePublished(due)
       }
     })()
       .catch(error =>
@@ -64,14 +67,16 @@ export const startRelay = (options: { sql: Database; publisher: Publisher; logge
   /** Opens new lanes at their mark, and finds lanes whose table is ahead of what memory holds. */
   const checkTable = async () => {
     const mine = lanes
-    for (const { partition, publishedThrough, writtenThrough } of await readProgress(sql, [...mine.keys()])) {
+    for (const { partition, publishedThrough, writtenThrough } of await store.readProgress([
+      ...mine.keys(),
+    ])) {
       const lane = mine.get(partition)
       if (lane === undefined) continue
       if (lane === null)
         mine.set(partition, { publishedThrough, offered: [], behind: writtenThrough > publishedThrough })
       else if (writtenThrough > (lane.offered.at(-1)?.seq ?? lane.publishedThrough)) lane.behind = true
     }
-    tableCheckedAt = Date.now()
+    tableCheckedAt = clock.now()
   }
 
   /** The next events of a lane that follow on without a hole, from memory where it can be, else from the table. */
@@ -80,7 +85,7 @@ export const startRelay = (options: { sql: Database; publisher: Publisher; logge
     while (lane.offered[0] && lane.offered[0].seq < expected) lane.offered.shift()
     if (lane.offered[0] && lane.offered[0].seq !== expected) lane.behind = true
     if (!lane.behind) return lane.offered.slice(0, MAX_ROUND)
-    const rows = await readJournalAfter(sql, partition, lane.publishedThrough, MAX_ROUND)
+    const rows = await store.readJournalAfter(partition, lane.publishedThrough, MAX_ROUND)
     // Written under the partition's lock, so the first that is missing is not committed yet, nor is any behind it.
     const hole = rows.findIndex((row, index) => row.seq !== expected + BigInt(index))
     const whole = hole === -1 ? rows : rows.slice(0, hole)
@@ -89,7 +94,7 @@ export const startRelay = (options: { sql: Database; publisher: Publisher; logge
   }
 
   const publishRound = async (): Promise<boolean> => {
-    if (Date.now() - tableCheckedAt >= TABLE_CHECK_MS || [...lanes.values()].includes(null))
+    if (clock.now() - tableCheckedAt >= TABLE_CHECK_MS || [...lanes.values()].includes(null))
       await checkTable()
     const round: Array<{ partition: number; lane: Lane; rows: JournalRow[] }> = []
     for (const [partition, lane] of lanes) {
@@ -132,14 +137,14 @@ export const startRelay = (options: { sql: Database; publisher: Publisher; logge
         retryMs = FIRST_RETRY_MS
         if (busy) continue
         const timer = new AbortController()
-        await Promise.race([idle, sleep(TABLE_CHECK_MS, undefined, { signal: timer.signal }).catch(() => {})])
+        await Promise.race([idle, sleep(clock, TABLE_CHECK_MS, timer.signal)])
         timer.abort()
       } catch (error) {
         logger.error(
           { err: error, retryMs },
           'events could not be published; they are in the journal, trying again',
         )
-        await sleep(retryMs, undefined, { signal: stopped.signal }).catch(() => {})
+        await sleep(clock, retryMs, stopped.signal)
         retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
       }
     }

@@ -1,13 +1,6 @@
 import { BYTEA, INT2, INT8, TEXT, TIMESTAMPTZ, type Tx, UUID } from '@pennywire/runtime/database.ts'
 import type { Wallet } from '../decide.ts'
-
-/** A partition's row: how far its commands are decided, and the next number in its journal. */
-export type PartitionRow = {
-  partition: number
-  nextOffset: bigint
-  lastDigest: Buffer | null
-  nextSeq: bigint
-}
+import type { Earlier, JournalRow, PartitionRow, SystemWallet, Writes } from '../store.ts'
 
 /** Locks the partitions' rows, in order: the fence. Whoever holds it is alone in deciding their commands. */
 export const lockPartitions = (tx: Tx, partitions: number[]): Promise<PartitionRow[]> =>
@@ -26,11 +19,7 @@ export const lockWallets = async (tx: Tx, ids: string[]): Promise<Wallet[]> => {
 }
 
 /** Makes the system wallets that do not exist yet and locks them. Only their partition's owner ever comes here. */
-export const openSystemWallets = async (
-  tx: Tx,
-  wallets: Array<{ id: string; system: string; currency: string }>,
-  now: Date,
-): Promise<Wallet[]> => {
+export const openSystemWallets = async (tx: Tx, wallets: SystemWallet[], now: Date): Promise<Wallet[]> => {
   await tx`
     insert into ledger.wallets (id, system, currency, opened_at)
     select id, system, currency, ${now} from unnest(
@@ -58,9 +47,6 @@ export const readClock = async (tx: Tx): Promise<Date> => {
   return row.now
 }
 
-/** What was decided under an id before, and where its event stands in the journal. */
-export type Earlier = { id: string; fingerprint: Buffer; partition: number; seq: bigint }
-
 export const findEarlier = (tx: Tx, ids: string[]): Promise<Earlier[]> =>
   tx<Earlier[]>`
     select id, fingerprint, partition, seq from ledger.transfers where id = any(${tx.array(ids, UUID)})
@@ -72,9 +58,6 @@ export const findOpenWallets = (tx: Tx, userIds: string[]): Promise<{ userId: st
   tx<{ userId: string; currency: string }[]>`
     select user_id as "userId", currency from ledger.wallets
     where user_id = any(${tx.array(userIds, UUID)}) and status <> 'closed'`
-
-/** An event in the outbox, as it is published. `headers` is JSON. */
-export type JournalRow = { partition: number; seq: bigint; key: string; headers: string; bytes: Buffer }
 
 /** The journal's rows at these places, whatever their order. */
 export const readJournalAt = (
@@ -91,47 +74,6 @@ export const readJournalAt = (
         places.map(p => p.seq),
         INT8,
       )}))`
-
-export type TransferRow = {
-  id: string
-  type: string
-  status: 'completed' | 'rejected'
-  userId: string
-  fromWallet: string | null
-  fromSequence: number | null
-  toWallet: string | null
-  toSequence: number | null
-  amount: bigint
-  currency: string
-  fingerprint: Buffer
-  note: Buffer | null
-  metadata: Buffer | null
-  requestedAt: Date
-  decidedAt: Date
-  rejectionCode: string | null
-  rejectionDetail: string | null
-  partition: number
-  seq: bigint
-}
-export type EntryRow = {
-  walletId: string
-  sequence: number
-  transferId: string
-  amount: bigint
-  balanceAfter: bigint
-}
-export type OpenedWallet = { id: string; userId: string; code: string; currency: string; openedAt: Date }
-
-/** All that a batch writes, each kind in one statement. */
-export type Writes = {
-  partitions: PartitionRow[]
-  balances: Wallet[]
-  transfers: TransferRow[]
-  entries: EntryRow[]
-  opened: OpenedWallet[]
-  commands: Earlier[]
-  journal: JournalRow[]
-}
 
 const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1)
 

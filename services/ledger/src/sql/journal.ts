@@ -1,5 +1,5 @@
 import { type Database, INT2, INT8 } from '@pennywire/runtime/database.ts'
-import type { JournalRow } from './batch.ts'
+import type { JournalRow } from '../store.ts'
 
 /** How far each partition's events are in Kafka for certain, and how far they are written. */
 export const readProgress = (

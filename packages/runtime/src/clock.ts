@@ -1,0 +1,31 @@
+/**
+ * Time as a part that is passed in: whatever waits or compares times can then be run by a simulator, or by a test that
+ * does not wait.
+ */
+export type Clock = {
+  /** Milliseconds since 1970. */
+  now: () => number
+  /** Does something later; the returned function calls it off. */
+  after: (ms: number, action: () => void) => () => void
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  after: (ms, action) => {
+    const timer = setTimeout(action, ms)
+    return () => clearTimeout(timer)
+  },
+}
+
+/** Resolves after `ms`, or as soon as the signal is given. */
+export const sleep = (clock: Clock, ms: number, signal?: AbortSignal): Promise<void> =>
+  new Promise(resolve => {
+    if (signal?.aborted) return resolve()
+    const wake = () => {
+      cancel()
+      signal?.removeEventListener('abort', wake)
+      resolve()
+    }
+    const cancel = clock.after(ms, wake)
+    signal?.addEventListener('abort', wake, { once: true })
+  })
