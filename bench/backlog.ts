@@ -1,0 +1,195 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { transferIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
+import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
+import { createKafkaClient } from '@pennywire/kafka/client.ts'
+import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { createPublisher, type Publisher } from '@pennywire/kafka/publisher.ts'
+import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { continueTrace } from '@pennywire/runtime/tracing.ts'
+import type { System } from '@pennywire/stack/system.ts'
+import postgres from 'postgres'
+import { pickTwo, randomBelow } from './per-transfer.ts'
+
+const WALLETS = 1_000
+const OPENING_BALANCE_MINOR = 200_000n
+/** No more than this waits in the publisher at once. */
+const PUBLISH_CHUNK = 5_000
+const SAMPLE_MS = 25
+const STALLED_AFTER_MS = 120_000
+
+/** Who pays whom in a backlog. */
+export type Shape = 'uniform' | 'hot receiver' | 'hot sender'
+
+export type Drained = {
+  shape: Shape
+  commands: number
+  /** From the moment of the first batch's decision to the sample that found everything committed and published. */
+  perSecond: number
+  /** From the start of the process to the same end; tells what is left out above. */
+  secondsWithStart: number
+}
+
+type Wallet = { id: string; userId: string }
+type Progress = { decided: bigint; published: bigint }
+
+/**
+ * Publishes commands while the ledger is stopped, starts one ledger and measures how fast it commits them and
+ * publishes their events. `startLedger` starts it; it may run before `drain` resolves.
+ */
+export const prepareBacklogs = async (system: System) => {
+  const logger = createLogger('bench', { level: 'warn', instance: 'bench' })
+  const kafka = createKafkaClient({ brokers: [system.stack.kafkaBrokers], clientId: 'bench', logger })
+  const codec = await createCodec(connectRegistry(system.stack.registryUrl))
+  const publisher = await createPublisher(kafka)
+  const sql = postgres(system.databaseUrl('ledger'), { max: 2, types: { bigint: postgres.BigInt } })
+
+  const transferRecord = (request: TransferRequested, key: string): OutgoingRecord => ({
+    topic: 'ledger.commands',
+    key,
+    value: codec.encode('pennywire.ledger.TransferRequested', request),
+    headers: headersOf('TransferRequested', request.transferId, request.requestedAt),
+  })
+
+  const transfer = (from: Wallet, toWalletId: string, amountMinor: bigint): OutgoingRecord => {
+    const requestedAt = Date.now()
+    const request: TransferRequested = {
+      transferId: transferIdOf(from.userId, randomUUID()),
+      type: 'transfer',
+      userId: from.userId,
+      fromWalletId: from.id,
+      toWalletId,
+      amountMinor,
+      currency: 'USD',
+      fingerprint: randomBytes(16),
+      requestedAt,
+      expiresAt: requestedAt + 3_600_000,
+      authenticatedBy: 'step_up',
+      authenticatedAt: requestedAt,
+      note: null,
+      metadata: null,
+    }
+    return transferRecord(request, from.id)
+  }
+
+  const openAndFund = ({ id, userId }: Wallet): OutgoingRecord[] => {
+    const requestedAt = Date.now()
+    const open = { commandId: id, walletId: id, userId, currency: 'USD', requestedAt }
+    const deposit: TransferRequested = {
+      transferId: transferIdOf(userId, 'opening-balance'),
+      type: 'deposit',
+      userId,
+      fromWalletId: null,
+      toWalletId: id,
+      amountMinor: OPENING_BALANCE_MINOR,
+      currency: 'USD',
+      fingerprint: createHash('sha256').update(id).digest().subarray(0, 16),
+      requestedAt,
+      expiresAt: null,
+      authenticatedBy: 'provider',
+      authenticatedAt: requestedAt,
+      note: null,
+      metadata: null,
+    }
+    return [
+      {
+        topic: 'ledger.commands',
+        key: id,
+        value: codec.encode('pennywire.ledger.WalletOpenRequested', open),
+        headers: headersOf('WalletOpenRequested', id, requestedAt),
+      },
+      transferRecord(deposit, id),
+    ]
+  }
+
+  const readProgress = async (): Promise<Progress> => {
+    const [row] = await sql<[Progress]>`
+      select coalesce(sum(next_seq - 1), 0)::bigint as decided,
+        coalesce(sum(published_through), 0)::bigint as published
+      from ledger.partitions join ledger.published using (partition)`
+    return row
+  }
+
+  /** Waits until so many more commands are decided and their events published. */
+  const waitForAll = async (before: Progress, commands: number): Promise<void> => {
+    const wanted = before.decided + BigInt(commands)
+    let lastChange = performance.now()
+    for (let seen = before; seen.published < wanted; ) {
+      await sleep(SAMPLE_MS)
+      const now = await readProgress()
+      if (now.published > seen.published || now.decided > seen.decided) lastChange = performance.now()
+      if (performance.now() - lastChange > STALLED_AFTER_MS)
+        throw new Error(`the ledger stands still: ${now.decided} decided, ${wanted} wanted`)
+      seen = now
+    }
+  }
+
+  const wallets = Array.from({ length: WALLETS }, (): Wallet => {
+    const userId = randomUUID()
+    return { id: walletIdOf(userId, 'USD', 0), userId }
+  })
+  const userOf = new Map(wallets.map(({ id, userId }) => [id, userId]))
+  const ids = wallets.map(({ id }) => id)
+  const hot = wallets[0]!
+
+  const pickTransfer = (shape: Shape): OutgoingRecord => {
+    const amount = 1n + BigInt(randomBelow(10))
+    const { from, to } = pickTwo(ids)
+    const sender = { id: from, userId: userOf.get(from)! }
+    if (shape === 'hot sender') return transfer(hot, to === hot.id ? from : to, 1n)
+    if (shape === 'hot receiver' && from !== hot.id) return transfer(sender, hot.id, amount)
+    return transfer(sender, to, amount)
+  }
+
+  return {
+    /** Opens and funds the wallets, with the ledger running. */
+    openWallets: async () => {
+      const before = await readProgress()
+      await publisher.publishAll(wallets.flatMap(openAndFund))
+      await waitForAll(before, 2 * WALLETS)
+    },
+    /** With the ledger stopped; `startLedger` resolves when it is ready. */
+    drain: async (shape: Shape, commands: number, startLedger: () => Promise<unknown>): Promise<Drained> => {
+      const before = await readProgress()
+      await publishMany(publisher, commands, () => pickTransfer(shape))
+      const [{ since }] = await sql<[{ since: Date }]>`select clock_timestamp() as since`
+      const start = performance.now()
+      const [, end] = await Promise.all([
+        startLedger(),
+        waitForAll(before, commands).then(() => ({ at: performance.now(), clock: Date.now() })),
+      ])
+      const [row] = await sql<[{ first: Date; completed: bigint; rejected: bigint }]>`
+        select min(decided_at) as first, count(*) filter (where status = 'completed') as completed,
+          count(*) filter (where status = 'rejected') as rejected
+        from ledger.transfers where decided_at >= ${since}`
+      if (Number(row.completed) !== commands)
+        throw new Error(`${commands} commands, ${row.completed} completed, ${row.rejected} rejected`)
+      return {
+        shape,
+        commands,
+        perSecond: commands / ((end.clock - row.first.getTime()) / 1_000),
+        secondsWithStart: (end.at - start) / 1_000,
+      }
+    },
+    close: async () => {
+      await publisher.stop()
+      await sql.end()
+    },
+  }
+}
+
+const headersOf = (name: string, id: string, time: number): Record<string, string> =>
+  envelope({
+    id,
+    type: `pennywire.ledger.${name}`,
+    source: 'gateway',
+    time,
+    subject: id,
+    traceparent: continueTrace(undefined),
+  })
+
+const publishMany = async (publisher: Publisher, count: number, make: () => OutgoingRecord) => {
+  for (let left = count; left > 0; left -= PUBLISH_CHUNK)
+    await publisher.publishAll(Array.from({ length: Math.min(left, PUBLISH_CHUNK) }, make))
+}

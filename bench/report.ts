@@ -1,0 +1,152 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Machine } from './machine.ts'
+import type { Figures } from './measure-all.ts'
+
+/** One line of the table; the ratios are to the mean of the baselines before and after. */
+export type Line = {
+  measure: string
+  figure: string
+  ofPerTransfer?: number | undefined
+  ofPgbench?: number | undefined
+  mustReach?: string
+  /** Undefined where there is no target, or nothing to compare with. */
+  reached?: boolean | undefined
+}
+
+// Design section 9.
+const BACKLOG_OF_PER_TRANSFER = 5
+const BACKLOG_OF_PGBENCH = 3
+const HOT_OF_UNIFORM = 0.9
+const HTTP_OF_PGBENCH = 1
+const P99_AT_A_TENTH_MS = 50
+const MEMORY_MIB = 256
+
+const mean = (values: number[]): number | undefined =>
+  values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0) / values.length
+
+const twoDigits = (value: number) => value.toFixed(2)
+const rate = (perSecond: number) => `${Math.round(perSecond)}/s`
+
+export const judge = (figures: Figures): Line[] => {
+  const perTransfer = mean(figures.perTransfer)!
+  const pgbench = mean(figures.pgbench)
+  const ratios = (perSecond: number) => ({
+    ofPerTransfer: perSecond / perTransfer,
+    ofPgbench: pgbench === undefined ? undefined : perSecond / pgbench,
+  })
+  const beforeAndAfter = (rates: number[]) => rates.map(one => Math.round(one)).join(' and ')
+  const uniform = figures.backlogs[0]!
+
+  const lines: Line[] = [
+    {
+      measure: 'per-transfer (before and after)',
+      figure: `${beforeAndAfter(figures.perTransfer)}/s`,
+      ofPgbench: ratios(perTransfer).ofPgbench,
+    },
+    {
+      measure: 'pgbench TPC-B (before and after)',
+      figure: pgbench === undefined ? 'not installed' : `${beforeAndAfter(figures.pgbench)}/s`,
+      ofPerTransfer: pgbench === undefined ? undefined : pgbench / perTransfer,
+    },
+  ]
+  for (const { shape, perSecond } of figures.backlogs) {
+    const line = { measure: `ledger from a backlog, ${shape}`, figure: rate(perSecond), ...ratios(perSecond) }
+    if (shape === 'uniform')
+      lines.push({
+        ...line,
+        mustReach: `${BACKLOG_OF_PER_TRANSFER} × per-transfer, ${BACKLOG_OF_PGBENCH} × TPC-B`,
+        reached:
+          line.ofPerTransfer >= BACKLOG_OF_PER_TRANSFER &&
+          (line.ofPgbench === undefined || line.ofPgbench >= BACKLOG_OF_PGBENCH),
+      })
+    else {
+      const share = perSecond / uniform.perSecond
+      lines.push({
+        ...line,
+        figure: `${line.figure}, ${twoDigits(share)} × uniform`,
+        mustReach: `${HOT_OF_UNIFORM} × uniform`,
+        reached: share >= HOT_OF_UNIFORM,
+      })
+    }
+  }
+  const most = figures.http.at(-1)!
+  for (const load of figures.http) {
+    const line = {
+      measure: `HTTP to final answer, ${load.clients} ${load.clients === 1 ? 'client' : 'clients'}`,
+      figure: `${rate(load.perSecond)}, p50 ${load.p50Ms.toFixed(1)} ms, p99 ${load.p99Ms.toFixed(1)} ms`,
+      ...ratios(load.perSecond),
+    }
+    if (load !== most) lines.push(line)
+    else
+      lines.push({
+        ...line,
+        mustReach: `${HTTP_OF_PGBENCH} × TPC-B`,
+        reached: line.ofPgbench === undefined ? undefined : line.ofPgbench >= HTTP_OF_PGBENCH,
+      })
+  }
+  const { atATenth } = figures
+  lines.push({
+    measure: 'HTTP at a tenth of that, evenly paced',
+    figure: `${rate(atATenth.perSecond)}, p50 ${atATenth.p50Ms.toFixed(1)} ms, p99 ${atATenth.p99Ms.toFixed(1)} ms`,
+    mustReach: `p99 < ${P99_AT_A_TENTH_MS} ms`,
+    reached: atATenth.p99Ms < P99_AT_A_TENTH_MS,
+  })
+  const others = [...figures.http, atATenth].flatMap(load => Object.entries(load.others))
+  lines.push({
+    measure: 'HTTP answers that were not 201 completed',
+    figure: others.map(([what, count]) => `${count} × ${what}`).join(', ') || 'none',
+    mustReach: 'none',
+    reached: others.length === 0,
+  })
+  for (const [service, mib] of Object.entries(figures.memoryMiB))
+    lines.push({
+      measure: `memory of ${service} after the HTTP load`,
+      figure: `${Math.round(mib)} MiB`,
+      mustReach: `< ${MEMORY_MIB} MiB`,
+      reached: mib < MEMORY_MIB,
+    })
+  lines.push({
+    measure: 'memory of ledger after the backlogs',
+    figure: `${Math.round(figures.ledgerMemoryAfterBacklogsMiB)} MiB`,
+    mustReach: `< ${MEMORY_MIB} MiB`,
+    reached: figures.ledgerMemoryAfterBacklogsMiB < MEMORY_MIB,
+  })
+  return lines
+}
+
+const HEADINGS = ['Measure', 'Figure', '× per-transfer', '× TPC-B', 'Must reach', '']
+
+export const tableOf = (lines: Line[], { cpu, cores, memoryGiB }: Machine): string => {
+  const rows = lines.map(line => [
+    line.measure,
+    line.figure,
+    line.ofPerTransfer === undefined ? '' : twoDigits(line.ofPerTransfer),
+    line.ofPgbench === undefined ? '' : twoDigits(line.ofPgbench),
+    line.mustReach ?? '',
+    line.reached === undefined ? '' : line.reached ? 'reached' : 'MISSED',
+  ])
+  const widths = HEADINGS.map((heading, column) =>
+    Math.max(heading.length, ...rows.map(row => row[column]!.length)),
+  )
+  const format = (row: string[]) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd()
+  const rule = widths.map(width => '-'.repeat(width)).join('  ')
+  return [
+    `${cores} cores (${cpu}), ${memoryGiB} GiB, shared by servers, services and load; the books were right after each load.`,
+    '',
+    ...[HEADINGS, ...rows].map(format).toSpliced(1, 0, rule),
+  ].join('\n')
+}
+
+/** Writes everything to a file of its own and returns its name. */
+export const writeResults = (results: object): string => {
+  const folder = join(import.meta.dirname, 'results')
+  mkdirSync(folder, { recursive: true })
+  const name = `${new Date().toISOString().slice(0, 19).replaceAll(':', '')}Z.json`
+  writeFileSync(join(folder, name), `${JSON.stringify(results, null, 2)}\n`)
+  return name
+}

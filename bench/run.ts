@@ -1,0 +1,89 @@
+// `npm run bench`: measures the ledger and the whole system against baselines on this machine, in one run, on a stack
+// of its own that is removed at the end. `-- --quick` runs shorter forms, for trying.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Guard, startGuard } from '@pennywire/stack/connect-guard.ts'
+import { startStack } from '@pennywire/stack/stack.ts'
+import { startSystem } from '@pennywire/stack/system.ts'
+import { describeMachine, describeVersions } from './machine.ts'
+import { measureAll, type Plan } from './measure-all.ts'
+import { judge, tableOf, writeResults } from './report.ts'
+
+const FULL: Plan = {
+  baselineSeconds: 8,
+  httpSeconds: 8,
+  httpWarmUpSeconds: 3,
+  clients: [1, 64, 256],
+  backlog: 50_000,
+}
+const QUICK: Plan = {
+  baselineSeconds: 3,
+  httpSeconds: 3,
+  httpWarmUpSeconds: 2,
+  clients: [1, 64, 256],
+  backlog: 15_000,
+}
+
+/** Limits that a load never meets, and hashes that cost nothing: neither is what is measured. */
+const SETTINGS = {
+  LOG_LEVEL: 'warn',
+  ALLOW_CHEAP_HASHES: 'true',
+  BCRYPT_COST: '4',
+  ...Object.fromEntries(
+    ['SIGNUP', 'LOGIN', 'PIN', 'TRANSFER', 'DEPOSIT', 'WITHDRAWAL', 'RECIPIENT', 'DEFAULT', 'MAIL'].map(
+      limit => [`RATE_LIMIT_${limit}`, '10000000/60'],
+    ),
+  ),
+}
+
+const unknown = process.argv.slice(2).filter(argument => argument !== '--quick')
+if (unknown.length > 0) {
+  console.error(`unknown argument ${unknown[0]}; there is only --quick`)
+  process.exit(2)
+}
+const quick = process.argv.includes('--quick')
+const say = (line: string) => console.log(line)
+
+const dataDir = mkdtempSync(join(tmpdir(), 'pennywire-bench-'))
+let guard: Guard | undefined
+let ending = false
+const end = async (code: number) => {
+  ending = true
+  await guard?.stop()
+  rmSync(dataDir, { recursive: true, force: true })
+  process.exit(code)
+}
+for (const [signal, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const) {
+  process.on(signal, () => {
+    if (ending) return
+    say(`${signal}: stopping everything ...`)
+    void end(code)
+  })
+}
+
+try {
+  guard = await startGuard(dataDir, say)
+  say('Starting a stack of its own ...')
+  const stack = await startStack({ dataDir, guard })
+  const figures = await measureAll(
+    stack,
+    () => startSystem(stack, { env: { all: SETTINGS } }),
+    quick ? QUICK : FULL,
+    say,
+  )
+  const lines = judge(figures)
+  const facts = { quick, machine: describeMachine(), versions: await describeVersions(stack) }
+  say(`\n${tableOf(lines, facts.machine)}\n`)
+  say(`Written to bench/results/${writeResults({ ...facts, figures, lines })}`)
+  await end(0)
+} catch (error) {
+  if (!ending) {
+    console.error(error instanceof Error ? error.message : error)
+    await end(1)
+  }
+}
