@@ -104,6 +104,8 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
 
   /** Takes up to `maxBatch` waiting records, an equal share of each partition first. */
   const takeBatch = (): IncomingRecord[] => {
+    // What came before the positions were set is fetched again from there.
+    if (!positioned) return []
     const filled = [...queues.values()].filter(queue => queue.records.length > 0)
     const batch: IncomingRecord[] = []
     turn = filled.length > 0 ? (turn + 1) % filled.length : 0
@@ -172,6 +174,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
           if (mine !== generation) return
           for (const position of from) consumer.seek(position)
           positioned = true
+          wake()
           options.onAssigned?.(assigned)
           return
         } catch (error) {
@@ -199,7 +202,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
       if (batch.length === 0) {
         await new Promise<void>(resolve => {
           wake = resolve
-          if (stopped.signal.aborted || waiting() > 0) resolve()
+          if (stopped.signal.aborted || (positioned && waiting() > 0)) resolve()
         })
         continue
       }
