@@ -30,11 +30,11 @@ export const drawWalletCode = (): string => {
  * Returns null where it is no code, or its check character does not fit.
  */
 export const parseWalletCode = (text: string): string | null => {
-  const typed = text.toUpperCase()
-  const match = /^PW-([0-9A-Z]{7})([0-9A-Z])$/.exec(typed)
+  // Matched before it is made upper case: that turns letters such as ı and ß into ASCII ones, even into two.
+  const match = /^PW-([0-9A-Z]{7})([0-9A-Z])$/i.exec(text)
   if (!match) return null
   const [payload, check] = [match[1]!, match[2]!].map(part =>
-    part.replaceAll('O', '0').replaceAll(/[IL]/g, '1'),
+    part.toUpperCase().replaceAll('O', '0').replaceAll(/[IL]/g, '1'),
   )
   if (!/^[0-9A-HJKMNP-TV-Y]+$/.test(payload! + check!)) return null
   return checkOf(payload!) === check ? `PW-${payload}${check}` : null
