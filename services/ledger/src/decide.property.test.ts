@@ -1,0 +1,334 @@
+// Any sequence of requests over any wallets, in place of chosen ones: what decide.ts promises whatever is asked of it.
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
+import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { decideDeposit, decideTransfer, post, type TransferDecision, type Wallet } from './decide.ts'
+
+const NOW = 1_000_000
+const USERS = ['alice', 'bob', 'carol']
+const CURRENCIES = ['USD', 'JPY']
+const USER_WALLETS = 5
+
+/** Amounts around every edge: one, the balance of a wallet, the largest that the books hold. */
+const amount = fc.oneof(
+  fc.bigInt({ min: 1n, max: 200n }),
+  fc.bigInt({ min: MAX_MINOR - 200n, max: MAX_MINOR }),
+)
+const balance = fc.oneof(
+  fc.bigInt({ min: 0n, max: 300n }),
+  fc.bigInt({ min: MAX_MINOR - 300n, max: MAX_MINOR }),
+)
+
+const userWallet = (id: string): fc.Arbitrary<Wallet> =>
+  fc
+    .record({
+      userId: fc.constantFrom(...USERS),
+      currency: fc.constantFrom(...CURRENCIES),
+      status: fc.constantFrom(
+        { status: 'active', freezeSource: null } as const,
+        { status: 'active', freezeSource: null } as const,
+        { status: 'active', freezeSource: null } as const,
+        { status: 'closed', freezeSource: null } as const,
+        { status: 'frozen', freezeSource: 'self' } as const,
+        { status: 'frozen', freezeSource: 'pin' } as const,
+        { status: 'frozen', freezeSource: 'staff' } as const,
+      ),
+      balance,
+      heldShare: fc.constantFrom(0n, 0n, 1n, 2n, 4n),
+      sequence: fc.nat(1_000),
+    })
+    .map(({ status, heldShare, ...wallet }) => ({
+      id,
+      ...wallet,
+      ...status,
+      held: heldShare === 0n ? 0n : wallet.balance / heldShare,
+    }))
+
+const systemWallet = (id: string, currency: string): Wallet => ({
+  id,
+  userId: null,
+  currency,
+  status: 'active',
+  freezeSource: null,
+  balance: 0n,
+  held: 0n,
+  sequence: 0,
+})
+
+/** Users' wallets as they may have become, and the outside world that has given them what they hold. */
+const books: fc.Arbitrary<Map<string, Wallet>> = fc
+  .tuple(...Array.from({ length: USER_WALLETS }, (_, index) => userWallet(`wallet-${index}`)))
+  .map(wallets => {
+    const all = [...wallets]
+    for (const currency of CURRENCIES) {
+      const given = wallets
+        .filter(wallet => wallet.currency === currency)
+        .reduce((sum, { balance }) => sum + balance, 0n)
+      all.push(systemWallet(`suspense-${currency}`, currency))
+      // As many of them as it takes: none can have given more than the largest balance.
+      all.push({ ...systemWallet(`past-${currency}`, currency), balance: -given })
+      all.push(systemWallet(`outside-${currency}`, currency))
+    }
+    return new Map(all.map(wallet => [wallet.id, wallet]))
+  })
+
+const walletId = fc.oneof(
+  { weight: 12, arbitrary: fc.nat(USER_WALLETS - 1).map(index => `wallet-${index}`) },
+  { weight: 1, arbitrary: fc.constantFrom('outside-USD', 'suspense-USD', 'nobody') },
+)
+const request: fc.Arbitrary<TransferRequested> = fc.record({
+  transferId: fc.uuid(),
+  type: fc.constantFrom('transfer', 'transfer', 'deposit'),
+  userId: fc.constantFrom(...USERS, 'mallory'),
+  fromWalletId: walletId,
+  toWalletId: walletId,
+  amountMinor: amount,
+  currency: fc.constantFrom(...CURRENCIES),
+  fingerprint: fc.constant(Buffer.alloc(16)),
+  requestedAt: fc.constant(NOW),
+  expiresAt: fc.constantFrom(null, null, NOW - 1, NOW, NOW + 1),
+  authenticatedBy: fc.constant('pin'),
+  authenticatedAt: fc.constant(NOW),
+  note: fc.constant(null),
+  metadata: fc.constant(null),
+})
+/** Most requests ask of the sender's own wallet in its currency, or nearly all would fail on the first rules. */
+const requestsFor = (wallets: Map<string, Wallet>): fc.Arbitrary<TransferRequested[]> =>
+  fc.array(
+    fc.tuple(request, fc.nat(9)).map(([asked, kind]) => {
+      if (kind < 2) return asked
+      const wallet = wallets.get(asked.type === 'deposit' ? asked.toWalletId! : asked.fromWalletId!)
+      return wallet?.userId ? { ...asked, userId: wallet.userId, currency: wallet.currency } : asked
+    }),
+    { maxLength: 40 },
+  )
+const history = books.chain(wallets => requestsFor(wallets).map(requests => ({ wallets, requests })))
+
+const copyOf = (wallets: Map<string, Wallet>) =>
+  new Map([...wallets].map(([id, wallet]) => [id, { ...wallet }]))
+
+const decide = (wallets: Map<string, Wallet>, asked: TransferRequested): TransferDecision =>
+  asked.type === 'deposit'
+    ? decideDeposit(
+        asked,
+        wallets.get(`outside-${asked.currency}`)!,
+        wallets.get(asked.toWalletId!),
+        wallets.get(`suspense-${asked.currency}`)!,
+      )
+    : decideTransfer(asked, wallets.get(asked.fromWalletId!), wallets.get(asked.toWalletId!), NOW)
+
+const apply = (wallets: Map<string, Wallet>, asked: TransferRequested): TransferDecision => {
+  const decision = decide(wallets, asked)
+  if (decision.outcome === 'completed') post(decision.postings)
+  return decision
+}
+
+const sums = (wallets: Map<string, Wallet>): Record<string, bigint> => {
+  const sums: Record<string, bigint> = {}
+  for (const { currency, balance } of wallets.values()) sums[currency] = (sums[currency] ?? 0n) + balance
+  return sums
+}
+
+/** A decision without the wallets it moves: what is compared between worlds. */
+const said = (decision: TransferDecision) =>
+  decision.outcome === 'rejected'
+    ? decision
+    : decision.postings.map(({ wallet, amount }) => [wallet.id, amount, wallet.balance, wallet.sequence])
+
+describe('any sequence of requests over any wallets', () => {
+  test('M1, M2, M3, M4: step by step, sums stay, nobody falls below zero, refusals change nothing', () => {
+    fc.assert(
+      fc.property(history, ({ wallets, requests }) => {
+        for (const asked of requests) {
+          const before = copyOf(wallets)
+          const decision = apply(wallets, asked)
+          expect(sums(wallets)).toEqual({ USD: 0n, JPY: 0n })
+          for (const wallet of wallets.values()) {
+            if (wallet.userId !== null) expect(wallet.balance - wallet.held >= 0n).toBe(true)
+            if (!wallet.id.startsWith('past'))
+              expect(wallet.balance <= MAX_MINOR && wallet.balance >= -MAX_MINOR).toBe(true)
+          }
+          if (decision.outcome === 'rejected') {
+            expect(wallets).toEqual(before)
+            continue
+          }
+          // Two entries that cancel out, each counted once by its wallet; nobody else is touched.
+          const { postings } = decision
+          expect(postings.map(posting => posting.amount)).toEqual([-asked.amountMinor, asked.amountMinor])
+          for (const [id, wallet] of wallets) {
+            const was = before.get(id)!
+            const amount = postings.find(posting => posting.wallet === wallet)?.amount
+            expect(wallet).toEqual(
+              amount === undefined
+                ? was
+                : { ...was, balance: was.balance + amount, sequence: was.sequence + 1 },
+            )
+          }
+        }
+      }),
+      { numRuns: 1_000 },
+    )
+  })
+
+  test('deciding changes nothing, and the same question has the same answer', () => {
+    fc.assert(
+      fc.property(history, ({ wallets, requests }) => {
+        for (const wallet of wallets.values()) Object.freeze(wallet)
+        for (const asked of requests) expect(decide(wallets, asked)).toEqual(decide(copyOf(wallets), asked))
+      }),
+    )
+  })
+
+  test('decisions are independent of all other wallets, and of the order in which those are asked', () => {
+    fc.assert(
+      fc.property(history, history, fc.infiniteStream(fc.boolean()), (ours, theirs, turns) => {
+        const renamed = new Map(
+          [...theirs.wallets].map(([id, wallet]) => [`their-${id}`, { ...wallet, id: `their-${id}` }]),
+        )
+        const alone = copyOf(ours.wallets)
+        const expected = ours.requests.map(asked => said(apply(alone, asked)))
+        const aloneToo = copyOf(theirs.wallets)
+        for (const asked of theirs.requests) apply(aloneToo, asked)
+
+        // Both histories in one world, interleaved at will; each keeps its own order.
+        const world = new Map([...copyOf(ours.wallets), ...renamed])
+        const theirWorld = { get: (id: string) => world.get(`their-${id}`) } as Map<string, Wallet>
+        const [mine, others] = [[...ours.requests], [...theirs.requests]]
+        const decided: unknown[] = []
+        while (mine.length + others.length > 0) {
+          const turn = turns.next().value ? mine.shift() : undefined
+          if (turn) decided.push(said(apply(world, turn)))
+          else if (others.length > 0) apply(theirWorld, others.shift()!)
+          else decided.push(said(apply(world, mine.shift()!)))
+        }
+        expect(decided).toEqual(expected)
+        for (const [id, wallet] of alone) expect(world.get(id)).toEqual(wallet)
+        for (const [id, wallet] of aloneToo)
+          expect(world.get(`their-${id}`)).toEqual({ ...wallet, id: `their-${id}` })
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test('M1: what was received can be sent back, and then all is as it was but the numbering', () => {
+    fc.assert(
+      fc.property(history, ({ wallets, requests }) => {
+        for (const asked of requests) {
+          const before = copyOf(wallets)
+          const decision = apply(wallets, asked)
+          if (decision.outcome === 'rejected') continue
+          const [from, to] = decision.postings
+          post([
+            { wallet: to.wallet, amount: -to.amount },
+            { wallet: from.wallet, amount: -from.amount },
+          ])
+          for (const [id, was] of before) expect(wallets.get(id)!.balance).toBe(was.balance)
+        }
+      }),
+    )
+  })
+})
+
+/** The rules as the table of decide.test.ts orders them, each by itself: when it is broken. */
+const RULES: Array<
+  [string, (asked: TransferRequested, from: Wallet | undefined, to: Wallet | undefined) => boolean]
+> = [
+  ['REQUEST_EXPIRED', ({ expiresAt }) => expiresAt !== null && expiresAt < NOW],
+  ['WALLET_NOT_FOUND', ({ userId }, from) => from?.userId !== userId],
+  ['RECIPIENT_NOT_FOUND', (_, __, to) => !to?.userId],
+  ['SELF_TRANSFER', (_, from, to) => from?.id === to?.id],
+  ['CURRENCY_MISMATCH', ({ currency }, from, to) => from?.currency !== currency || to?.currency !== currency],
+  ['WALLET_CLOSED', (_, from) => from?.status === 'closed'],
+  ['WALLET_FROZEN', (_, from) => from?.status === 'frozen'],
+  ['RECIPIENT_UNAVAILABLE', (_, __, to) => to?.status === 'closed' || to?.freezeSource === 'staff'],
+  [
+    'INSUFFICIENT_BALANCE',
+    ({ amountMinor }, from) => from !== undefined && from.balance < amountMinor + from.held,
+  ],
+  ['BALANCE_LIMIT', ({ amountMinor }, _, to) => to !== undefined && MAX_MINOR - to.balance < amountMinor],
+]
+
+describe('transfers', () => {
+  test('the answer is the first rule that is broken, for every combination of broken rules', () => {
+    const seen = new Set<string>()
+    fc.assert(
+      fc.property(history, ({ wallets, requests }) => {
+        for (const asked of requests.filter(({ type }) => type === 'transfer')) {
+          const [from, to] = [wallets.get(asked.fromWalletId!), wallets.get(asked.toWalletId!)]
+          const first = RULES.find(([, broken]) => broken(asked, from, to))?.[0] ?? 'completed'
+          const decision = apply(wallets, asked)
+          expect(decision.outcome === 'rejected' ? decision.code : 'completed').toBe(first)
+          seen.add(first)
+        }
+      }),
+      { numRuns: 1_000 },
+    )
+    expect([...seen].sort()).toEqual(['completed', ...RULES.map(([code]) => code)].sort())
+  })
+
+  test('whoever can pay an amount can pay any smaller one', () => {
+    fc.assert(
+      fc.property(history, amount, ({ wallets, requests }, less) => {
+        for (const asked of requests.filter(({ type }) => type === 'transfer')) {
+          if (less <= asked.amountMinor && decide(wallets, asked).outcome === 'completed')
+            expect(decide(wallets, { ...asked, amountMinor: less }).outcome).toBe('completed')
+        }
+      }),
+    )
+  })
+})
+
+describe('deposits', () => {
+  test('a confirmed one is booked whole, to its wallet or to suspense, unless the books cannot hold it', () => {
+    fc.assert(
+      fc.property(history, ({ wallets, requests }) => {
+        for (const asked of requests.filter(({ type }) => type === 'deposit')) {
+          const outside = wallets.get(`outside-${asked.currency}`)!.balance
+          const suspense = wallets.get(`suspense-${asked.currency}`)!.balance
+          const decision = apply(wallets, asked)
+          if (decision.outcome === 'completed') {
+            const { id, userId, currency } = decision.postings[1].wallet
+            expect(currency).toBe(asked.currency)
+            expect(
+              id === `suspense-${asked.currency}` || (id === asked.toWalletId && userId === asked.userId),
+            ).toBe(true)
+          } else {
+            expect(decision.code).toBe('BALANCE_LIMIT')
+            const { amountMinor } = asked
+            expect(outside - amountMinor < -MAX_MINOR || suspense + amountMinor > MAX_MINOR).toBe(true)
+          }
+        }
+      }),
+      { numRuns: 500 },
+    )
+  })
+})
+
+describe('posting', () => {
+  test('M1, M3: postings that would break a promise throw before anything is changed', () => {
+    fc.assert(
+      fc.property(
+        books,
+        fc.array(fc.tuple(fc.nat(USER_WALLETS - 1), fc.bigInt({ min: -400n, max: 400n })), { maxLength: 4 }),
+        (wallets, amounts) => {
+          const postings = [...new Map(amounts)].map(([index, amount]) => ({
+            wallet: wallets.get(`wallet-${index}`)!,
+            amount,
+          }))
+          const before = copyOf(wallets)
+          const sum = postings.reduce((total, { amount }) => total + amount, 0n)
+          const overdrawn = postings.some(({ wallet, amount }) => wallet.balance - wallet.held + amount < 0n)
+          if (sum !== 0n || overdrawn) {
+            expect(() => post(postings)).toThrow(sum !== 0n ? 'M1' : 'M3')
+            expect(wallets).toEqual(before)
+          } else {
+            post(postings)
+            expect(sums(wallets)).toEqual(sums(before))
+          }
+        },
+      ),
+      { numRuns: 1_000 },
+    )
+  })
+})
