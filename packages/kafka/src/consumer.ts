@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import { LEDGER_PARTITIONS, type Topic } from '@pennywire/contracts/topics.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { KafkaClient } from './client.ts'
 import type { IncomingRecord } from './record.ts'
@@ -238,7 +238,8 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
   await kafka.subscribe({ topics, fromBeginning: true })
   await kafka.run({
     autoCommit: false,
-    partitionsConsumedConcurrently: topics.reduce((sum, topic) => sum + TOPICS[topic].partitions, 0),
+    // As many as there can be: no topic has more partitions, and a handler only puts records into a queue.
+    partitionsConsumedConcurrently: topics.length * LEDGER_PARTITIONS,
     eachBatch: async ({ batch, isStale }) => {
       const of = { topic: batch.topic as Topic, partition: batch.partition }
       const queue = queues.get(idOf(of))

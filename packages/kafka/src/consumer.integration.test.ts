@@ -1,0 +1,316 @@
+import { randomUUID } from 'node:crypto'
+import type { Topic } from '@pennywire/contracts/topics.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { afterAll, afterEach, beforeAll, describe, expect, inject, test, vi } from 'vitest'
+import { createKafkaClient } from './client.ts'
+import { type Consumer, type ConsumerOptions, startConsumer } from './consumer.ts'
+import { createPublisher, type Publisher } from './publisher.ts'
+import type { IncomingRecord } from './record.ts'
+
+const logger = createLogger('test', { level: 'silent', instance: 'test' })
+const client = createKafkaClient({
+  brokers: [inject('stack').kafkaBrokers],
+  clientId: 'consumer-test',
+  logger,
+})
+const admin = client.admin()
+let publisher: Publisher
+const started: Consumer[] = []
+
+beforeAll(async () => {
+  await admin.connect()
+  publisher = await createPublisher(client)
+})
+afterEach(async () => {
+  await Promise.all(started.splice(0).map(consumer => consumer.stop()))
+})
+afterAll(() => Promise.all([admin.disconnect(), publisher.stop()]))
+
+/** A topic of the test's own. */
+const makeTopic = async (partitions = 1): Promise<Topic> => {
+  const topic = `consumer-test-${randomUUID()}`
+  await admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions: partitions }] })
+  return topic as Topic
+}
+
+/** Adds records whose values are `first`, `first + 1`, … to a partition: on a new topic, their offsets. */
+const fill = (topic: Topic, partition: number, first: number, count: number, padding = 0) =>
+  publisher.publishAll(
+    Array.from({ length: count }, (_, index) => ({
+      topic,
+      partition,
+      key: 'key',
+      value: Buffer.from(`${first + index}${' '.repeat(padding)}`),
+      headers: {},
+    })),
+  )
+
+const fromTheStart: ConsumerOptions['positions'] = async (_assigned, ends) =>
+  ends.map(({ topic, partition, first }) => ({ topic, partition, offset: first }))
+
+const start = async (topic: Topic, options: Partial<ConsumerOptions> & Pick<ConsumerOptions, 'handle'>) => {
+  const consumer = await startConsumer({
+    client,
+    logger,
+    groupId: `group-${topic}`,
+    topics: [topic],
+    positions: fromTheStart,
+    ...options,
+  })
+  started.push(consumer)
+  return consumer
+}
+
+const numbers = (count: number, first = 0) => Array.from({ length: count }, (_, index) => first + index)
+const offsetsOf = (records: IncomingRecord[], partition = 0) =>
+  records.filter(record => record.partition === partition).map(({ offset }) => Number(offset))
+const until = (condition: () => void) => vi.waitFor(condition, { timeout: 20_000, interval: 20 })
+
+/** A door that stays shut until it is opened. */
+const door = () => {
+  let open: () => void = () => {}
+  const passed = new Promise<void>(resolve => {
+    open = resolve
+  })
+  return { passed, open: () => open() }
+}
+
+test('O2: each partition keeps its order through batches, which are bounded and never handled side by side', async () => {
+  const topic = await makeTopic(3)
+  for (const partition of [0, 1, 2]) await fill(topic, partition, 0, 1_500)
+  const seen: IncomingRecord[] = []
+  const sizes: number[] = []
+  let running = 0
+  let side = 0
+  await start(topic, {
+    maxBatch: 50,
+    handle: async records => {
+      side = Math.max(side, ++running)
+      await new Promise(setImmediate)
+      sizes.push(records.length)
+      seen.push(...records)
+      running--
+    },
+  })
+  await until(() => expect(seen.length).toBe(4_500))
+  for (const partition of [0, 1, 2]) {
+    expect(offsetsOf(seen, partition)).toEqual(numbers(1_500))
+    const values = seen.filter(record => record.partition === partition).map(({ value }) => Number(value))
+    expect(values).toEqual(numbers(1_500))
+  }
+  expect([side, Math.max(...sizes)]).toEqual([1, 50])
+})
+
+test('X1: a batch that fails comes again as it was until it is handled, and nothing is skipped', async () => {
+  const topic = await makeTopic()
+  await fill(topic, 0, 0, 300)
+  const attempts: number[][] = []
+  const handled: IncomingRecord[] = []
+  const shut = door()
+  let failures = 0
+  const consumer = await start(topic, {
+    maxBatch: 100,
+    handle: async records => {
+      attempts.push(offsetsOf(records))
+      if (handled.length > 0 && failures < 2) {
+        failures++
+        throw new Error('the database is away')
+      }
+      if (handled.length > 0) await shut.passed
+      handled.push(...records)
+    },
+  })
+  await until(() => expect(failures).toBe(2))
+  expect(() => consumer.check()).toThrow('the database is away')
+  await until(() => expect(attempts.length).toBe(4))
+  shut.open()
+  await until(() => expect(handled.length).toBe(300))
+  expect(offsetsOf(handled)).toEqual(numbers(300))
+  expect(attempts[2]).toEqual(attempts[1])
+  expect(attempts[3]).toEqual(attempts[1])
+  consumer.check()
+})
+
+test('X1: a seek reads again from there, whatever had come already', async () => {
+  const topic = await makeTopic()
+  await fill(topic, 0, 0, 1_000)
+  const batches: number[][] = []
+  let sought = 0
+  await start(topic, {
+    maxBatch: 40,
+    handle: async (records, consumer) => {
+      batches.push(offsetsOf(records))
+      if (sought < 3 && records.at(-1)!.offset >= 300n) {
+        sought++
+        consumer.seek({ topic, partition: 0, offset: 10n })
+      }
+    },
+  })
+  await until(() => expect(batches.at(-1)?.at(-1)).toBe(999))
+  const firstAfterSeeks = batches.flatMap((batch, index) =>
+    index > 0 && batch[0] !== batches[index - 1]!.at(-1)! + 1 ? [batch[0]] : [],
+  )
+  expect(firstAfterSeeks).toEqual([10, 10, 10])
+  for (const batch of batches) expect(batch).toEqual(numbers(batch.length, batch[0]))
+})
+
+test('a halted partition stops, and the check names it; the others go on', async () => {
+  const topic = await makeTopic(2)
+  await fill(topic, 0, 0, 500)
+  await fill(topic, 1, 0, 10)
+  const seen: IncomingRecord[] = []
+  let seenOfHalted: number | undefined
+  const consumer = await start(topic, {
+    maxBatch: 20,
+    handle: async (records, self) => {
+      seen.push(...records)
+      if (seenOfHalted !== undefined || offsetsOf(records).length === 0) return
+      self.halt({ topic, partition: 0 }, 'not the topic remembered')
+      seenOfHalted = offsetsOf(seen).length
+    },
+  })
+  await until(() => expect(seenOfHalted).toBeGreaterThan(0))
+  for (const round of numbers(5)) {
+    await fill(topic, 0, 500 + round, 1)
+    await fill(topic, 1, 10 + round, 1)
+    await until(() => expect(offsetsOf(seen, 1).at(-1)).toBe(10 + round))
+  }
+  expect(offsetsOf(seen).length).toBe(seenOfHalted)
+  expect(() => consumer.check()).toThrow(`${topic}/0 is halted: not the topic remembered`)
+  expect(consumer.assigned()).toEqual([{ topic, partition: 1 }])
+})
+
+test('P1: a long backlog in one partition does not hold up the others', async () => {
+  const topic = await makeTopic(3)
+  await fill(topic, 0, 0, 1_500)
+  await fill(topic, 1, 0, 10)
+  await fill(topic, 2, 0, 10)
+  const batches: IncomingRecord[][] = []
+  const shut = door()
+  const consumer = await start(topic, {
+    maxBatch: 100,
+    handle: async records => {
+      batches.push(records)
+      await shut.passed
+    },
+  })
+  await until(() => expect(consumer.waiting() + (batches[0]?.length ?? 0)).toBe(1_520))
+  shut.open()
+  await until(() => expect(batches.flat().length).toBe(1_520))
+  const early = batches.slice(0, 2).flat()
+  expect([offsetsOf(early, 1).length, offsetsOf(early, 2).length]).toEqual([10, 10])
+})
+
+test('what waits is bounded while handling takes long, and comes afterwards without a hole', async () => {
+  const topic = await makeTopic(2)
+  // 20 MB: a fetch brings one at most, so several are needed.
+  await fill(topic, 0, 0, 10_000, 2_000)
+  await fill(topic, 0, 10_000, 10_000, 0)
+  const seen: IncomingRecord[] = []
+  const shut = door()
+  const consumer = await start(topic, {
+    handle: async records => {
+      await shut.passed
+      seen.push(...records)
+    },
+  })
+  await until(() => expect(consumer.waiting()).toBeGreaterThanOrEqual(2_000))
+  // Each of these is brought by another fetch, which might have brought more of the first partition as well.
+  for (const round of numbers(20)) {
+    const before = consumer.waiting()
+    await fill(topic, 1, round, 1)
+    await until(() => expect(consumer.waiting()).toBeGreaterThan(before))
+  }
+  expect(consumer.waiting()).toBeLessThan(3_500)
+  shut.open()
+  await until(() => expect(seen.length).toBe(20_020))
+  expect(offsetsOf(seen)).toEqual(numbers(20_000))
+})
+
+describe('positions', () => {
+  test('are asked with what each partition holds, and again until they are known; nothing is handled before', async () => {
+    const topic = await makeTopic(2)
+    await fill(topic, 0, 0, 30)
+    await fill(topic, 1, 0, 5)
+    // kafkajs deletes only where it has asked for the leaders before.
+    await admin.fetchTopicOffsets(topic)
+    await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '10' }] })
+    const asked: unknown[] = []
+    const seen: IncomingRecord[] = []
+    const shut = door()
+    const consumer = await start(topic, {
+      positions: async (assigned, ends) => {
+        asked.push({ assigned: assigned.length, ends })
+        if (asked.length < 3) throw new Error('not yet')
+        await shut.passed
+        return [
+          { topic, partition: 0, offset: 25n },
+          { topic, partition: 1, offset: 5n },
+        ]
+      },
+      handle: async records => void seen.push(...records),
+    })
+    await until(() => expect(asked.length).toBe(3))
+    expect(() => consumer.check()).toThrow('not positioned')
+    const ends = [
+      { topic, partition: 0, first: 10n, offset: 30n },
+      { topic, partition: 1, first: 0n, offset: 5n },
+    ]
+    expect(asked).toEqual(Array(3).fill({ assigned: 2, ends: expect.arrayContaining(ends) }))
+    expect(seen).toEqual([])
+    shut.open()
+    await fill(topic, 1, 5, 1)
+    await until(() => expect(seen.length).toBe(6))
+    expect([offsetsOf(seen, 0), offsetsOf(seen, 1)]).toEqual([numbers(5, 25), [5]])
+    consumer.check()
+  })
+
+  test('X1: two members share the partitions, and the one that stays takes over where the other stored', {
+    timeout: 60_000,
+  }, async () => {
+    const topic = await makeTopic(4)
+    for (const partition of numbers(4)) await fill(topic, partition, 0, 50)
+    // The database of both.
+    const stored = new Map<number, bigint>()
+    const seen: IncomingRecord[] = []
+    const askedOf: Record<string, number[][]> = { one: [], two: [] }
+    const member = (name: 'one' | 'two') =>
+      start(topic, {
+        maxBatch: 10,
+        positions: async (assigned, ends) => {
+          askedOf[name]!.push(assigned.map(({ partition }) => partition))
+          return ends.map(({ partition }) => ({ topic, partition, offset: stored.get(partition) ?? 0n }))
+        },
+        handle: async records => {
+          for (const record of records) {
+            const next = stored.get(record.partition) ?? 0n
+            if (record.offset > next) throw new Error(`a gap before ${record.offset}`)
+            seen.push(record)
+            if (record.offset === next) stored.set(record.partition, next + 1n)
+          }
+        },
+      })
+    const storedOffsets = () => numbers(4).map(partition => Number(stored.get(partition) ?? 0n))
+
+    const one = await member('one')
+    await until(() => expect(storedOffsets()).toEqual([50, 50, 50, 50]))
+    const two = await member('two')
+    await until(() => {
+      expect([one.assigned().length, two.assigned().length]).toEqual([2, 2])
+      one.check()
+      two.check()
+    })
+    const partitions = [...one.assigned(), ...two.assigned()].map(({ partition }) => partition)
+    expect(partitions.toSorted()).toEqual(numbers(4))
+    for (const partition of numbers(4)) await fill(topic, partition, 50, 50)
+    await one.stop()
+    for (const partition of numbers(4)) await fill(topic, partition, 100, 50)
+    await until(() => expect(storedOffsets()).toEqual([150, 150, 150, 150]))
+    two.check()
+    for (const partition of numbers(4)) {
+      expect([...new Set(offsetsOf(seen, partition))].toSorted((a, b) => a - b)).toEqual(numbers(150))
+    }
+    expect(askedOf.one!.map(({ length }) => length)).toEqual([4, 2])
+    expect(askedOf.two!.map(({ length }) => length)).toEqual([2, 4])
+  })
+})
