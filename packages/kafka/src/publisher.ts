@@ -1,6 +1,6 @@
 import kafkajs from 'kafkajs'
 import type { KafkaClient } from './client.ts'
-import type { OutgoingRecord } from './record.ts'
+import type { RawRecord } from './record.ts'
 
 /** Largest batch: beyond a few hundred records the request's size costs more than the next request would. */
 const MAX_BATCH = 500
@@ -15,20 +15,24 @@ export class PublisherFull extends Error {
 
 export type Publisher = {
   /** Resolves once all replicas have the record; rejects where that is not known (it may be there nonetheless). */
-  publish: (record: OutgoingRecord) => Promise<void>
+  publish(record: RawRecord): Promise<void>
   /** The same for several records, in order and in one go where they fit. */
-  publishAll: (records: OutgoingRecord[]) => Promise<void>
+  publishAll(records: RawRecord[]): Promise<void>
   /** Sends what waits, then disconnects. */
   stop: () => Promise<void>
 }
 
-const sizeOf = ({ key, value, headers }: OutgoingRecord): number => {
-  let size = key.length + value.length
-  for (const name in headers) size += name.length + headers[name]!.length
+const sizeOf = ({ key, value, headers }: RawRecord): number => {
+  let size = (key?.length ?? 0) + (value?.length ?? 0)
+  for (const name in headers) {
+    const values = headers[name]!
+    if (typeof values === 'string') size += name.length + values.length
+    else for (const one of values) size += name.length + one.length
+  }
   return size
 }
 
-type Waiting = { record: OutgoingRecord; resolve: () => void; reject: (error: unknown) => void }
+type Waiting = { record: RawRecord; resolve: () => void; reject: (error: unknown) => void }
 
 /**
  * The one batching publisher: kafkajs makes each call a request of its own, so one send is in flight and whatever
@@ -62,10 +66,7 @@ export const createPublisher = async (
   const sendWaiting = async () => {
     while (waiting.length > 0) {
       const batch = takeBatch()
-      const byTopic = new Map<
-        string,
-        Array<{ partition?: number; key: string; value: Buffer; headers: Record<string, string> }>
-      >()
+      const byTopic = new Map<string, Array<Omit<RawRecord, 'topic'>>>()
       for (const { record } of batch) {
         const { topic, ...message } = record
         const messages = byTopic.get(topic)
@@ -85,7 +86,7 @@ export const createPublisher = async (
     sending = undefined
   }
 
-  const enqueue = (records: OutgoingRecord[]): Array<Promise<void>> => {
+  const enqueue = (records: RawRecord[]): Array<Promise<void>> => {
     if (stopped) throw new PublisherFull('the publisher is stopping')
     if (waiting.length + records.length > maxWaiting)
       throw new PublisherFull(`${waiting.length} records wait already`)

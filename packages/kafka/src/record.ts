@@ -9,6 +9,15 @@ export type OutgoingRecord = {
   headers: Record<string, string>
 }
 
+/** A record sent on as it was: what others wrote may hold any bytes, no key, no value, and a header more than once. */
+export type RawRecord = {
+  topic: Topic
+  partition?: number
+  key: string | Buffer | null
+  value: Buffer | null
+  headers: Record<string, string | Array<string | Buffer>>
+}
+
 /** A record as it came from Kafka. Keys and values are bytes, because whoever may write to a topic may write anything. */
 export type IncomingRecord = {
   topic: Topic

@@ -26,7 +26,7 @@ const env = { ...readEndpoints(), ...process.env }
 // Each service's commands work under its own role, as the service does.
 const service = /^services\/(\w+)\//.exec(script)?.[1]?.toUpperCase()
 env.DATABASE_URL ??= env[`${service}_DATABASE_URL`]
-if (!env.DATABASE_URL && !env.GATEWAY_URL) {
+if (!env.DATABASE_URL && !env.GATEWAY_URL && !env.KAFKA_BROKERS) {
   console.error(
     'No stack was started on this data folder: run `npm start` first, or set the URLs of another system.',
   )

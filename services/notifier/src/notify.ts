@@ -3,7 +3,7 @@ import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import type { ConsumerOptions, Position, TopicPartition } from '@pennywire/kafka/consumer.ts'
 import { deadLetterOf } from '@pennywire/kafka/dead-letters.ts'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
-import { headerOf, type IncomingRecord, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import { headerOf, type IncomingRecord, type RawRecord } from '@pennywire/kafka/record.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
@@ -21,7 +21,7 @@ const setAside = counter('notifier_dead_letters_total', 'Records set aside, by t
 const MAX_GAPS = 3
 
 /** What one record asks for. */
-type Work = { notifications: Notification[]; mails: MailRequested[]; deadLetters: OutgoingRecord[] }
+type Work = { notifications: Notification[]; mails: MailRequested[]; deadLetters: RawRecord[] }
 
 const NOTHING: Work = { notifications: [], mails: [], deadLetters: [] }
 
@@ -150,7 +150,7 @@ export const createNotifying = (parts: {
         const gaps = new Map<string, Position>()
         const notifications: Notification[] = []
         const mails: MailRequested[] = []
-        const deadLetters: OutgoingRecord[] = []
+        const deadLetters: RawRecord[] = []
         for (const [index, record] of records.entries()) {
           const position = next.get(idOf(record))
           // Not positioned yet, or handled before: it comes again, or came already.
@@ -173,9 +173,14 @@ export const createNotifying = (parts: {
 
       notificationsAdded.inc(added)
       if (mails > 0) wakeMails()
-      for (const { topic, headers } of deadLetters) {
-        setAside.inc({ topic: headers.dead_letter_topic ?? topic })
-        logger.error({ headers }, 'record set aside')
+      for (const { headers } of deadLetters) {
+        const {
+          dead_letter_topic: topic,
+          dead_letter_partition: partition,
+          dead_letter_offset: offset,
+        } = headers
+        setAside.inc({ topic: String(topic) })
+        logger.error({ topic, partition, offset, reason: headers.dead_letter_reason }, 'record set aside')
       }
       for (const partition of of.map(idOf)) if (!gaps.has(partition)) gapsInARow.delete(partition)
       for (const [id, position] of gaps) {

@@ -1,0 +1,162 @@
+// Shows what a consumer set aside, and sends it again once the cause is mended:
+//   npm run dead-letters -- list ledger
+//   npm run dead-letters -- show ledger 0/12
+//   npm run dead-letters -- redrive ledger 0/12       (or --all: those not sent again yet)
+// Sending again is safe at any time: what a record asks for is applied once, by its id.
+import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { createKafkaClient } from './client.ts'
+import { type Codec, connectRegistry, createCodec, UndecodableRecord } from './codec.ts'
+import {
+  DEAD_LETTER_CONSUMERS,
+  type DeadLetter,
+  type DeadLetterConsumer,
+  deadLetterTopicOf,
+  originalOf,
+  readDeadLetters,
+  redriveMarkOf,
+} from './dead-letters.ts'
+import { createPublisher } from './publisher.ts'
+import { readTopic } from './read-topic.ts'
+import type { IncomingRecord } from './record.ts'
+
+const USAGE = `usage: dead-letters list CONSUMER
+       dead-letters show CONSUMER PARTITION/OFFSET
+       dead-letters redrive CONSUMER PARTITION/OFFSET ... | --all [--force]
+CONSUMER is ${DEAD_LETTER_CONSUMERS.join(' or ')}; PARTITION/OFFSET is what list shows first.`
+
+const [action = '', name = '', ...rest] = process.argv.slice(2)
+const consumer: DeadLetterConsumer | undefined = DEAD_LETTER_CONSUMERS.find(known => known === name)
+const places = rest.filter(word => !word.startsWith('--'))
+const options = new Set(rest.filter(word => word.startsWith('--')))
+const wellFormed =
+  consumer !== undefined &&
+  places.every(place => /^\d+\/\d+$/.test(place)) &&
+  [...options].every(option => action === 'redrive' && ['--all', '--force'].includes(option)) &&
+  ((action === 'list' && rest.length === 0) ||
+    (action === 'show' && places.length === 1) ||
+    (action === 'redrive' && places.length > 0 !== options.has('--all')))
+if (!wellFormed) {
+  console.error(USAGE)
+  process.exit(2)
+}
+
+const { KAFKA_BROKERS, REGISTRY_URL } = serviceSettings
+const config = loadConfig({ KAFKA_BROKERS, REGISTRY_URL }, process.env)
+const logger = createLogger('dead-letters', { level: 'error', instance: 'dead-letters' })
+const client = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: 'dead-letters', logger })
+
+const readAll = async (): Promise<DeadLetter[]> => {
+  const records: IncomingRecord[] = []
+  await readTopic({
+    client,
+    logger,
+    topic: deadLetterTopicOf(consumer),
+    handle: batch => void records.push(...batch),
+  })
+  return readDeadLetters(records)
+}
+
+const originOf = ({ source }: DeadLetter) => `${source.topic}/${source.partition}/${source.offset}`
+const stateOf = ({ redriven }: DeadLetter) =>
+  redriven.length === 0
+    ? 'waiting'
+    : `redriven ${redriven.at(-1)!.toISOString()}${redriven.length > 1 ? ` (${redriven.length} times)` : ''}`
+const isText = (bytes: Buffer) => Buffer.from(bytes.toString('utf8')).equals(bytes)
+const isPrintable = (text: string) => !/\p{Cc}/u.test(text)
+/** Bytes for a person: as text where they are some, else as hex. Nothing that a terminal would obey. */
+const shown = (bytes: Buffer | null): string => {
+  if (bytes === null) return 'null'
+  const text = bytes.toString('utf8')
+  return isText(bytes) && isPrintable(text) ? text : `0x${bytes.toString('hex')}`
+}
+
+const list = (letters: DeadLetter[]) => {
+  for (const letter of letters) {
+    const when = new Date(letter.record.timestamp).toISOString()
+    console.log(`${letter.place}  ${when}  ${originOf(letter)}  ${stateOf(letter)}`)
+    console.log(`    key ${shown(letter.record.key)}  ${shown(Buffer.from(letter.reason))}`)
+  }
+  const waiting = letters.filter(({ redriven }) => redriven.length === 0).length
+  console.log(`${letters.length} dead letters, ${waiting} of them waiting`)
+}
+
+const decoded = async (codec: Codec, { value }: IncomingRecord): Promise<string> => {
+  const { type, value: content } = await codec.decode(value)
+  const text = JSON.stringify(
+    content,
+    (_name, member: unknown) => {
+      if (typeof member === 'bigint') return member.toString()
+      const bytes = member as { type?: string; data?: number[] } | null
+      return bytes?.type === 'Buffer' ? Buffer.from(bytes.data!).toString('hex') : member
+    },
+    2,
+  )
+  return `${type} ${text}`
+}
+
+const show = async (letter: DeadLetter) => {
+  const { record, place, reason } = letter
+  console.log(`dead letter  ${place} of ${record.topic}, ${new Date(record.timestamp).toISOString()}`)
+  console.log(`state        ${stateOf(letter)}`)
+  console.log(`from         ${originOf(letter)}`)
+  console.log(`reason       ${shown(Buffer.from(reason))}`)
+  console.log(`key          ${shown(record.key)}`)
+  for (const [header, value] of record.headers) console.log(`header       ${header}: ${shown(value)}`)
+  console.log(`value        ${record.value === null ? 'null' : `0x${record.value.toString('hex')}`}`)
+  try {
+    console.log(
+      `decoded      ${await decoded(await createCodec(connectRegistry(config.REGISTRY_URL)), record)}`,
+    )
+  } catch (error) {
+    console.log(`decoded      not now: ${(error as Error).message}`)
+  }
+}
+
+/**
+ * Sends the records, then a mark for each. Not yet readable ones are left where they are: they would be set aside
+ * again, and a row of them stops their partition. Dying in between costs a mark, so at worst one is sent twice.
+ */
+const redrive = async (letters: DeadLetter[]): Promise<boolean> => {
+  const codec = options.has('--force') ? null : await createCodec(connectRegistry(config.REGISTRY_URL))
+  const publisher = await createPublisher(client)
+  let complete = true
+  try {
+    for (const letter of letters) {
+      try {
+        await codec?.decode(letter.record.value)
+      } catch (error) {
+        if (!(error instanceof UndecodableRecord)) throw error
+        complete = false
+        console.log(
+          `${letter.place}  not sent: it still cannot be read (${error.message}). --force sends it nonetheless.`,
+        )
+        continue
+      }
+      await publisher.publish(originalOf(letter))
+      await publisher.publish(redriveMarkOf(letter))
+      const again =
+        letter.redriven.length > 0
+          ? `; it was ${stateOf(letter)} before: what is applied already is not applied again`
+          : ''
+      console.log(`${letter.place}  sent to ${letter.source.topic}/${letter.source.partition}${again}`)
+    }
+  } finally {
+    await publisher.stop()
+  }
+  return complete
+}
+
+const letters = await readAll()
+const missing = places.filter(place => !letters.some(letter => letter.place === place))
+for (const place of missing) console.error(`${place}: there is no such dead letter of the ${consumer}`)
+if (missing.length > 0) process.exit(1)
+
+const chosen = options.has('--all')
+  ? letters.filter(({ redriven }) => redriven.length === 0)
+  : letters.filter(({ place }) => places.includes(place))
+let done = true
+if (action === 'list') list(letters)
+else if (action === 'show') await show(chosen[0]!)
+else done = await redrive(chosen)
+process.exit(done ? 0 : 1)
