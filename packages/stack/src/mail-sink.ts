@@ -23,8 +23,8 @@ const page = (mails: SunkMail[]) => html`<!doctype html>
 ${mails.map(mail => html`<article><h2>${mail.subject}</h2><p>to ${mail.to}</p><pre>${mail.text || mail.html}</pre></article>`)}
 </html>`
 
-/** Starts the sink on loopback; port 0 is a free one. `stop` closes both servers. */
-export const startMailSink = async (ports: { smtp: number; http: number }) => {
+/** Starts the sink, on loopback if no host is named; port 0 is a free one. `stop` closes both servers. */
+export const startMailSink = async (ports: { smtp: number; http: number }, host = '127.0.0.1') => {
   const mails: SunkMail[] = []
 
   const smtp = new SMTPServer({
@@ -44,7 +44,7 @@ export const startMailSink = async (ports: { smtp: number; http: number }) => {
     },
   })
   smtp.on('error', error => console.error(error.message)) // a client that hangs up is no reason to end
-  const smtpServer = smtp.listen(ports.smtp, '127.0.0.1')
+  const smtpServer = smtp.listen(ports.smtp, host)
   await once(smtpServer, 'listening')
 
   const app = new Hono()
@@ -52,12 +52,12 @@ export const startMailSink = async (ports: { smtp: number; http: number }) => {
   app.get('/', c =>
     c.html(page(mails), 200, { 'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'" }),
   )
-  const http = serve({ fetch: app.fetch, port: ports.http, hostname: '127.0.0.1' })
+  const http = serve({ fetch: app.fetch, port: ports.http, hostname: host })
   if (!http.listening) await once(http, 'listening')
 
   return {
-    smtpUrl: `smtp://127.0.0.1:${(smtpServer.address() as AddressInfo).port}`,
-    httpUrl: `http://127.0.0.1:${(http.address() as AddressInfo).port}`,
+    smtpUrl: `smtp://${host}:${(smtpServer.address() as AddressInfo).port}`,
+    httpUrl: `http://${host}:${(http.address() as AddressInfo).port}`,
     stop: async () => {
       await new Promise<void>(resolve => smtp.close(resolve))
       await new Promise(resolve => http.close(resolve))
@@ -66,9 +66,7 @@ export const startMailSink = async (ports: { smtp: number; http: number }) => {
 }
 
 if (import.meta.main) {
-  const sink = await startMailSink({
-    smtp: Number(process.env.SMTP_PORT),
-    http: Number(process.env.HTTP_PORT),
-  })
+  const { SMTP_PORT, HTTP_PORT, HTTP_HOST } = process.env
+  const sink = await startMailSink({ smtp: Number(SMTP_PORT), http: Number(HTTP_PORT) }, HTTP_HOST)
   console.log(`taking mail at ${sink.smtpUrl}, showing it at ${sink.httpUrl}`)
 }

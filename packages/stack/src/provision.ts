@@ -1,5 +1,5 @@
 import postgres from 'postgres'
-import { loadPasswords, OWNER, READER_ROLES, type Role, SERVICE_ROLES } from './database-passwords.ts'
+import { OWNER, READER_ROLES, type Role, SERVICE_ROLES } from './database-passwords.ts'
 
 export const DATABASE = 'pennywire'
 
@@ -7,8 +7,7 @@ export const DATABASE = 'pennywire'
  * Creates the database and its roles where they are absent; may run again at any time. The owner runs the
  * migrations and alone may create schemas; what the others may do is granted by each service's migrations.
  */
-export const provision = async (superuserUrl: string, dataDir: string): Promise<void> => {
-  const passwords = loadPasswords(dataDir)
+export const provision = async (superuserUrl: string, passwords: Record<Role, string>): Promise<void> => {
   const sql = postgres(superuserUrl, { max: 1, onnotice: () => {} })
   try {
     const existing = await sql<{ name: string }[]>`select rolname as name from pg_roles`

@@ -14,9 +14,11 @@ const RETRY_MAX_MS = 30_000
 const RETRY_FOR_MS = 24 * 60 * 60 * 1_000
 const CALLBACK_TIMEOUT_MS = 10_000
 
-const isLoopback = (text: string) => {
+const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]']
+
+const hostOf = (text: string) => {
   const url = URL.parse(text)
-  return url?.protocol === 'http:' && ['127.0.0.1', 'localhost', '[::1]'].includes(url.hostname)
+  return url?.protocol === 'http:' ? url.hostname : undefined
 }
 
 const PaymentRequest = z.strictObject({
@@ -36,7 +38,7 @@ const PaymentRequest = z.strictObject({
       text => !/^sandbox:(?!fail$|delay$|silent$)/.test(text),
       'must be fail, delay or silent after sandbox:',
     ),
-  callbackUrl: z.string().refine(isLoopback, 'must be an http URL on loopback: this is a sandbox'),
+  callbackUrl: z.string().refine(text => hostOf(text) !== undefined, 'must be an http URL'),
 })
 type PaymentRequest = z.infer<typeof PaymentRequest>
 
@@ -80,13 +82,19 @@ const stateOf = ({ request, providerReference, outcome }: Payment) => ({
   ...(outcome && { occurredAt: outcome.occurredAt }),
 })
 
-type Options = { secret: string; stateFile: string; delayMs: number }
+type Options = {
+  secret: string
+  stateFile: string
+  delayMs: number
+  /** Hosts that may be called back beside loopback: this is a sandbox, and calls nobody else. */
+  callbackHosts?: string[]
+}
 
 /**
  * The provider as an app, with what it owes from before under way again. `stop` ends its timers; what is owed
  * then stays in the file for the next start.
  */
-export const createSandboxProvider = ({ secret, stateFile, delayMs }: Options) => {
+export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHosts = [] }: Options) => {
   mkdirSync(dirname(stateFile), { recursive: true })
   const payments = readState(stateFile)
   const timers = new Set<NodeJS.Timeout>()
@@ -171,6 +179,8 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs }: Options) =
     if (!parsed.success)
       return c.json({ code: 'VALIDATION_ERROR', detail: z.prettifyError(parsed.error) }, 422)
     const request = parsed.data
+    if (![...LOOPBACK, ...callbackHosts].includes(hostOf(request.callbackUrl)!))
+      return c.json({ code: 'VALIDATION_ERROR', detail: 'callbackUrl: must be on loopback' }, 422)
     const earlier = payments.get(request.id)
     if (earlier && contentOf(earlier.request) !== contentOf(request))
       return c.json({ code: 'ID_REUSED', detail: 'This id belongs to a payment with other content.' }, 409)
@@ -202,7 +212,9 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs }: Options) =
 if (import.meta.main) {
   const env = z
     .object({
+      HTTP_HOST: z.string().default('127.0.0.1'),
       HTTP_PORT: z.coerce.number().int().min(1).max(65_535),
+      CALLBACK_HOST: z.string().optional(),
       PROVIDER_SECRET_FILE: z.string(),
       PROVIDER_STATE_FILE: z.string(),
       SANDBOX_DELAY_MS: z.coerce.number().int().min(0).max(3_600_000).default(3_000),
@@ -215,8 +227,9 @@ if (import.meta.main) {
     secret,
     stateFile: env.PROVIDER_STATE_FILE,
     delayMs: env.SANDBOX_DELAY_MS,
+    callbackHosts: env.CALLBACK_HOST ? [env.CALLBACK_HOST] : [],
   })
-  serve({ fetch: app.fetch, port: env.HTTP_PORT, hostname: '127.0.0.1' }, () =>
-    console.log(`taking payments at http://127.0.0.1:${env.HTTP_PORT}`),
+  serve({ fetch: app.fetch, port: env.HTTP_PORT, hostname: env.HTTP_HOST }, () =>
+    console.log(`taking payments at http://${env.HTTP_HOST}:${env.HTTP_PORT}`),
   )
 }

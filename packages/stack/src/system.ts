@@ -69,7 +69,7 @@ const startServices = async (
     })
 
   const migrate = async () => {
-    await provision(stack.postgres.superuserUrl, dataDir)
+    await provision(stack.postgres.superuserUrl, passwords)
     // One after the other: grants on the database by two at once would fail on each other's rows.
     for (const service of ['ledger', 'gateway', 'notifier', 'audit'] as const) {
       const migrateEnv = { MIGRATE_DATABASE_URL: databaseUrl(OWNER) }

@@ -1,0 +1,146 @@
+// The container files cannot run where no image can be pulled, so what can be known of them without is held here.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makeKeys } from '@pennywire/stack/keys.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { parse } from 'yaml'
+
+const root = join(import.meta.dirname, '..', '..')
+const read = (path: string) => readFileSync(join(root, path), 'utf8')
+
+type Service = {
+  image: string
+  build?: string
+  command?: string[]
+  environment?: Record<string, string>
+  ports?: string[]
+  depends_on?: Record<string, { condition: string }>
+}
+
+/** As compose reads it where nothing is set: defaults in place of the settings. */
+const compose = parse(read('docker-compose.yml').replace(/\$\{\w+:-([^}]*)\}/g, '$1'), { merge: true }) as {
+  services: Record<string, Service>
+}
+const { services } = compose
+const OURS = ['gateway', 'ledger', 'notifier', 'audit']
+
+let folder: string
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'pennywire-containers-'))
+  await makeKeys(folder)
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+/** What a process says first. Its servers are not there, so it says something soon, whatever becomes of it then. */
+const firstWords = async (name: string): Promise<{ said: string; code: number | null }> => {
+  const { command = [], environment = {} } = services[name]!
+  const env = Object.fromEntries(
+    Object.entries(environment).map(([setting, value]) => [
+      setting,
+      setting.endsWith('_PORT')
+        ? '0'
+        : value
+            .replace('/data/keys/', `${folder}/keys/`)
+            .replace(/\b(kafka|registry|postgres|redis):\d+/, '127.0.0.1:1'),
+    ]),
+  )
+  const child = spawn(process.execPath, command.slice(1), { cwd: root, env })
+  let said = ''
+  const spoke = new Promise<void>(resolve => {
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', text => {
+        said += text
+        resolve()
+      })
+  })
+  const ended = once(child, 'close')
+  await Promise.race([spoke, ended])
+  const code = child.exitCode
+  child.kill('SIGKILL')
+  await ended
+  return { said, code }
+}
+
+test.each(OURS)('%s gets every setting that its start requires', async name => {
+  const { said, code } = await firstWords(name)
+  expect(said).not.toMatch(/^setting /m)
+  expect(code).not.toBe(2)
+})
+
+test('a setting that is missing would be found', async () => {
+  const { LEDGER_READ_URL: _, ...rest } = services.gateway!.environment!
+  const whole = services.gateway!
+  services.gateway = { ...whole, environment: rest }
+  try {
+    expect((await firstWords('gateway')).said).toContain('setting LEDGER_READ_URL')
+  } finally {
+    services.gateway = whole
+  }
+})
+
+test('every command runs a file that is there, on the one image', () => {
+  const own = Object.values(services).filter(({ image }) => image === 'pennywire')
+  expect(own.length).toBeGreaterThan(OURS.length)
+  for (const { command, build } of own) {
+    expect(build).toBe('.')
+    expect(command![0]).toBe('node')
+    expect(existsSync(join(root, command![1]!)), command![1]).toBe(true)
+  }
+})
+
+test('each role has one password', () => {
+  const { environment: given } = services.database!
+  const urls = Object.values(services).flatMap(({ environment = {} }) =>
+    Object.values(environment).filter(value => value.startsWith('postgres://')),
+  )
+  expect(urls.length).toBeGreaterThan(OURS.length)
+  for (const url of urls) {
+    const { username, password, pathname } = new URL(url)
+    expect([password, pathname]).toEqual([given![`${username.toUpperCase()}_PASSWORD`], '/pennywire'])
+  }
+  expect(services.postgres!.environment!.POSTGRES_PASSWORD).toBe(given!.POSTGRES_PASSWORD)
+  expect(services.registry!.environment!.REGISTRY_DATASOURCE_PASSWORD).toBe(given!.REGISTRY_PASSWORD)
+})
+
+test('nothing is reached from another machine', () => {
+  for (const { ports = [] } of Object.values(services))
+    for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:\d+:\d+$/)
+})
+
+test('the ports are those of npm start', () => {
+  const usual = new Map(
+    read('packages/stack/src/read-settings.ts')
+      .matchAll(/(\w+)_PORT: port\((\d+)\)/g)
+      .map(([, name, port]) => [name!.toLowerCase().replace('_http', ''), port!]),
+  )
+  for (const [name, port] of usual) expect(services[name]!.ports![0], name).toContain(`127.0.0.1:${port}:`)
+})
+
+test('whatever is waited for is there', () => {
+  for (const { depends_on = {} } of Object.values(services))
+    for (const name of Object.keys(depends_on)) expect(services).toHaveProperty(name)
+})
+
+test('the image has the Node and the pnpm of bootstrap.mjs', () => {
+  const bootstrap = read('bootstrap.mjs')
+  for (const [name, of] of [
+    ['NODE', 'NODE_VERSION'],
+    ['PNPM', 'PNPM_VERSION'],
+  ]) {
+    const [, version] = new RegExp(`const ${name} = '(.*)'`).exec(bootstrap)!
+    expect(read('Dockerfile')).toContain(`ARG ${of}=${version}\n`)
+  }
+})
+
+test('Kafka and the registry are of the versions that the embedded stack runs', () => {
+  const pom = read('packages/stack/pom.xml')
+  const versionOf = (artifact: string) =>
+    new RegExp(`<artifactId>${artifact}</artifactId>\\s*<version>(.*)</version>`).exec(pom)![1]
+  expect(services.kafka!.image).toBe(`apache/kafka:${versionOf('kafka_2.13')}`)
+  expect(services.registry!.image).toBe(
+    `apicurio/apicurio-registry-sql:${versionOf('apicurio-registry-app')}`,
+  )
+})
