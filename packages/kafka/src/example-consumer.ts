@@ -1,0 +1,33 @@
+// An example for other teams: keeps every wallet's balance from the events alone. It uses the public clients, nothing
+// of Pennywire's: npm install kafkajs @kafkajs/confluent-schema-registry
+import { randomUUID } from 'node:crypto'
+import registryClient from '@kafkajs/confluent-schema-registry'
+import kafkajs from 'kafkajs'
+
+const { KAFKA_BROKERS = '127.0.0.1:19092', REGISTRY_URL = 'http://127.0.0.1:18081/apis/ccompat/v7' } =
+  process.env
+const registry = new registryClient.SchemaRegistry({ host: REGISTRY_URL })
+const kafka = new kafkajs.Kafka({ brokers: KAFKA_BROKERS.split(','), logLevel: kafkajs.logLevel.ERROR })
+// What it learns is only in memory, so it reads all of the topic each time: a group of its own for each run.
+const consumer = kafka.consumer({ groupId: `example-balances-${randomUUID()}` })
+
+type Entry = { walletId: string; currency: string; balanceAfterMinor: number; sequence: number }
+const balances = new Map<string, Entry>()
+
+await consumer.connect()
+await consumer.subscribe({ topics: ['ledger.events'], fromBeginning: true })
+await consumer.run({
+  eachMessage: async ({ message }) => {
+    // The envelope tells the type without decoding. Pass over what you do not know: further types will come.
+    if (message.headers?.ce_type?.toString() !== 'pennywire.ledger.TransferCompleted') return
+    const { entries } = (await registry.decode(message.value!)) as { entries: Entry[] }
+    for (const entry of entries) {
+      // A greater sequence wins: true for repeats and for records of other senders that overtook this one.
+      if (entry.sequence <= (balances.get(entry.walletId)?.sequence ?? 0)) continue
+      balances.set(entry.walletId, entry)
+      console.log(
+        `${entry.walletId} ${entry.balanceAfterMinor} ${entry.currency} minor units, entry ${entry.sequence}`,
+      )
+    }
+  },
+})

@@ -1,0 +1,105 @@
+// The documents say only what is there.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { DESCRIBED, describe as describeContracts } from '@pennywire/contracts/describe-contracts.ts'
+import { describe, expect, test } from 'vitest'
+
+const root = join(import.meta.dirname, '..', '..')
+const read = (path: string) => readFileSync(join(root, path), 'utf8')
+
+const documents = [
+  'README.md',
+  'ARCHITECTURE.md',
+  'CONTRIBUTING.md',
+  ...readdirSync(join(root, 'docs'))
+    .filter(file => file.endsWith('.md'))
+    .map(file => `docs/${file}`),
+]
+
+const sources = ['packages', 'services', 'tests'].flatMap(folder =>
+  readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter(file => file.endsWith('.ts') && !file.includes('node_modules'))
+    .map(file => `${folder}/${file}`),
+)
+
+/** A heading's anchor, as it is made where the documents are shown. */
+const anchorOf = (heading: string) =>
+  heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N} _-]/gu, '')
+    .replaceAll(' ', '-')
+
+const SETTING =
+  /`((?:[A-Z][A-Z0-9]*_)+(?:PORT|URL|FILE|ABOVE|LEVEL|COST|ID|FROM|PROXIES|FACTOR|PASSWORD|DATA|BROKERS))\b|`(RATE_LIMIT_\w+)`/g
+
+describe.each(documents)('%s', document => {
+  const text = read(document)
+
+  test('every relative link leads somewhere', () => {
+    for (const [, target = ''] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^https?:/.test(target)) continue
+      const [path = '', anchor] = target.split('#')
+      const file = path === '' ? document : join(dirname(document), path)
+      expect(existsSync(join(root, file)), target).toBe(true)
+      if (anchor === undefined) continue
+      const anchors = [...read(file).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => anchorOf(heading!))
+      expect(anchors, target).toContain(anchor)
+    }
+  })
+
+  test('every command is in package.json', () => {
+    const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
+    for (const [, name = ''] of text.matchAll(/npm run (\w[\w:-]*)/g))
+      expect(Object.keys(scripts)).toContain(name)
+  })
+
+  test('every setting is in the code or in the compose file', () => {
+    const code = [...sources.map(read), read('docker-compose.yml')].join('\n')
+    for (const [, setting, limit] of text.matchAll(SETTING)) {
+      expect(code.includes(setting ?? limit!), setting ?? limit).toBe(true)
+    }
+  })
+
+  test('every source file that is named is there', () => {
+    for (const [, name = ''] of text.matchAll(/`([a-z][\w-]*\.ts)`/g)) {
+      if (name.startsWith('x.')) continue
+      expect(
+        sources.some(path => path.endsWith(`/${name}`)),
+        name,
+      ).toBe(true)
+    }
+  })
+})
+
+test.each(DESCRIBED)('%s has the tables of the code: npm run docs', file => {
+  const text = readFileSync(file, 'utf8')
+  expect(text).toMatch(/<!-- begin \w+/)
+  expect(text).toBe(describeContracts(text))
+})
+
+test('docs/events.md shows the example consumer as it runs', () => {
+  const example = read('packages/kafka/src/example-consumer.ts').trim()
+  expect(read('docs/events.md')).toContain(`\`\`\`ts\n${example}\n\`\`\``)
+})
+
+describe('README', () => {
+  const readme = read('README.md')
+
+  test('names each rate limit with its default', () => {
+    const config = read('services/gateway/src/config.ts')
+    const rows = readme.split('\n').filter(line => line.startsWith('| `RATE_LIMIT_'))
+    expect(rows.length).toBeGreaterThan(0)
+    for (const row of rows) {
+      const [, value] = /`(\d+\/\d+)`/.exec(row)!
+      for (const [, name] of row.matchAll(/`(RATE_LIMIT_\w+)`/g))
+        expect(config).toContain(`${name}: rateLimit('${value}')`)
+    }
+  })
+
+  test('names each port with its default', () => {
+    const settings = read('packages/stack/src/read-settings.ts')
+    const ports = [...settings.matchAll(/(\w+_PORT): port\((\d+)\)/g)]
+    expect(ports.length).toBe(6)
+    for (const [, name, usual] of ports) expect(readme).toContain(`| \`${name}\` | ${usual} |`)
+  })
+})
