@@ -18,6 +18,8 @@ export type Publisher = {
   publish(record: RawRecord): Promise<void>
   /** The same for several records, in order and in one go where they fit. */
   publishAll(records: RawRecord[]): Promise<void>
+  /** How many records are not acknowledged yet, and for how long the oldest of them has waited. */
+  load: () => { waiting: number; oldestMs: number }
   /** Sends what waits, then disconnects. */
   stop: () => Promise<void>
 }
@@ -32,7 +34,7 @@ const sizeOf = ({ key, value, headers }: RawRecord): number => {
   return size
 }
 
-type Waiting = { record: RawRecord; resolve: () => void; reject: (error: unknown) => void }
+type Waiting = { record: RawRecord; since: number; resolve: () => void; reject: (error: unknown) => void }
 
 /**
  * The one batching publisher: kafkajs makes each call a request of its own, so one send is in flight and whatever
@@ -50,6 +52,7 @@ export const createPublisher = async (
   })
   await producer.connect()
   const waiting: Waiting[] = []
+  let inFlight: Waiting[] = []
   let sending: Promise<void> | undefined
   let stopped = false
 
@@ -66,6 +69,7 @@ export const createPublisher = async (
   const sendWaiting = async () => {
     while (waiting.length > 0) {
       const batch = takeBatch()
+      inFlight = batch
       const byTopic = new Map<string, Array<Omit<RawRecord, 'topic'>>>()
       for (const { record } of batch) {
         const { topic, ...message } = record
@@ -83,6 +87,7 @@ export const createPublisher = async (
         for (const { reject } of batch) reject(error)
       }
     }
+    inFlight = []
     sending = undefined
   }
 
@@ -90,8 +95,9 @@ export const createPublisher = async (
     if (stopped) throw new PublisherFull('the publisher is stopping')
     if (waiting.length + records.length > maxWaiting)
       throw new PublisherFull(`${waiting.length} records wait already`)
+    const since = performance.now()
     const acknowledged = records.map(
-      record => new Promise<void>((resolve, reject) => waiting.push({ record, resolve, reject })),
+      record => new Promise<void>((resolve, reject) => waiting.push({ record, since, resolve, reject })),
     )
     // Begin in a microtask of its own, so that all records of one tick share the first batch.
     sending ??= Promise.resolve().then(sendWaiting)
@@ -106,6 +112,13 @@ export const createPublisher = async (
       const results = await Promise.allSettled(enqueue(records))
       const failed = results.find(result => result.status === 'rejected')
       if (failed) throw failed.reason
+    },
+    load: () => {
+      const oldest = inFlight[0] ?? waiting[0]
+      return {
+        waiting: inFlight.length + waiting.length,
+        oldestMs: oldest ? performance.now() - oldest.since : 0,
+      }
     },
     stop: async () => {
       stopped = true

@@ -33,6 +33,7 @@ export type Outcomes = {
   wait: (commandId: string, waitMs: number, fingerprint?: Buffer) => Waiter
   /** Throws while this gateway is not positioned on all partitions of ledger.events. */
   check: () => void
+  /** How many wait: several may for one command. */
   waiting: () => number
   stop: () => Promise<void>
 }
@@ -52,6 +53,7 @@ export type OutcomeWaiters = Pick<Outcomes, 'wait' | 'waiting'> & {
 /** Those who wait in this process, apart from how the events come. */
 export const createOutcomeWaiters = (codec: Pick<Codec, 'decode'>, clock: Clock): OutcomeWaiters => {
   const waiters = new Map<string, Set<Waiting>>()
+  let count = 0
   return {
     wake: async record => {
       // Most events belong to other gateways' clients: the envelope tells without decoding.
@@ -74,11 +76,12 @@ export const createOutcomeWaiters = (codec: Pick<Codec, 'decode'>, clock: Clock)
           settle: value => {
             cancel()
             const mine = waiters.get(commandId)
-            mine?.delete(waiting)
+            if (mine?.delete(waiting)) count--
             if (mine?.size === 0) waiters.delete(commandId)
             resolve(value)
           },
         }
+        count++
         leave = () => waiting.settle(undefined)
         const cancel = clock.after(waitMs, leave)
         const others = waiters.get(commandId)
@@ -87,7 +90,7 @@ export const createOutcomeWaiters = (codec: Pick<Codec, 'decode'>, clock: Clock)
       })
       return { outcome, leave }
     },
-    waiting: () => waiters.size,
+    waiting: () => count,
   }
 }
 
@@ -97,13 +100,13 @@ export const createOutcomeWaiters = (codec: Pick<Codec, 'decode'>, clock: Clock)
  */
 export const awaitOutcomes = async (parts: {
   kafka: KafkaClient
-  codec: Codec
   logger: Logger
   instanceId: string
-  clock: Clock
+  waiters: OutcomeWaiters
+  /** Told the id of each command whose outcome passes, whoever waits for it. */
+  onDecided: (commandId: string) => void
 }): Promise<Outcomes> => {
-  const { kafka, codec, logger, clock } = parts
-  const waiters = createOutcomeWaiters(codec, clock)
+  const { kafka, logger, waiters } = parts
   const consumer: Consumer = await startConsumer({
     client: kafka,
     logger,
@@ -113,6 +116,8 @@ export const awaitOutcomes = async (parts: {
     positions: async (_assigned, ends) => ends,
     handle: async records => {
       for (const record of records) {
+        const id = headerOf(record, 'ce_subject')
+        if (id !== undefined) parts.onDecided(id)
         try {
           await waiters.wake(record)
         } catch (error) {

@@ -1,5 +1,6 @@
 import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
 import { z } from 'zod'
+import type { BackPressureLimits } from './back-pressure.ts'
 import { parseNetworks } from './client-address.ts'
 import type { LimitName } from './routes/define-route.ts'
 
@@ -90,6 +91,17 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       FRESH_PIN_ABOVE: amountSetting.default(1_000),
       /** A transfer that the ledger has not decided by then is rejected as REQUEST_EXPIRED. */
       REQUEST_EXPIRES_SECONDS: z.coerce.number().int().min(1).max(3_600).default(300),
+      /**
+       * When a request that moves money is refused early (503, Retry-After) because it would only wait. Records that
+       * wait for Kafka, and for how long the oldest of them may; clients that wait for an outcome; commands of this
+       * gateway that the ledger has not decided, and for how long the oldest of them may wait. Well above what a busy
+       * gateway has (hundreds of each, for tens of milliseconds), well below what memory holds (some 20 KB a client).
+       */
+      REFUSE_AT_PUBLISH_WAITING: z.coerce.number().int().min(1).max(20_000).default(5_000),
+      REFUSE_AT_PUBLISH_SECONDS: z.coerce.number().min(0.1).max(60).default(3),
+      REFUSE_AT_WAITING_REQUESTS: z.coerce.number().int().min(1).max(100_000).default(2_000),
+      REFUSE_AT_UNDECIDED: z.coerce.number().int().min(1).max(1_000_000).default(20_000),
+      REFUSE_AT_UNDECIDED_SECONDS: z.coerce.number().min(1).max(3_600).default(30),
       /** bcrypt's cost: 12 takes about 250 ms of one core. */
       BCRYPT_COST: z.coerce
         .number()
@@ -116,6 +128,14 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
 }
 
 export type GatewayConfig = ReturnType<typeof loadGatewayConfig>
+
+export const backPressureLimitsOf = (config: GatewayConfig): BackPressureLimits => ({
+  publishWaiting: config.REFUSE_AT_PUBLISH_WAITING,
+  publishMs: config.REFUSE_AT_PUBLISH_SECONDS * 1_000,
+  waitingRequests: config.REFUSE_AT_WAITING_REQUESTS,
+  undecided: config.REFUSE_AT_UNDECIDED,
+  undecidedMs: config.REFUSE_AT_UNDECIDED_SECONDS * 1_000,
+})
 
 /** The rate limits by name. */
 export const rateLimitsOf = (config: GatewayConfig): Record<LimitName, RateLimit> => ({

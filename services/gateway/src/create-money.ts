@@ -5,13 +5,15 @@ import { systemClock } from '@pennywire/runtime/clock.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
-import { awaitOutcomes } from './await-outcome.ts'
+import { awaitOutcomes, createOutcomeWaiters } from './await-outcome.ts'
+import { createBackPressure } from './back-pressure.ts'
 import { batchPerTick } from './batch-per-tick.ts'
-import type { GatewayConfig } from './config.ts'
+import { backPressureLimitsOf, type GatewayConfig } from './config.ts'
 import { createFindTransfer } from './find-transfer.ts'
 import type { Identity } from './identity/create-identity.ts'
 import { createListTransfers } from './list-transfers.ts'
 import { connectPaymentProvider } from './payment-provider.ts'
+import { createPublishCommand } from './publish-command.ts'
 import { createHandleCallback, createRequestDeposit, type DepositParts } from './request-deposit.ts'
 import { createRequestTransfer } from './request-transfer.ts'
 import type { Routes } from './routes/define-route.ts'
@@ -62,25 +64,56 @@ export const createMoney = async (parts: {
     applicationName: `${config.INSTANCE_ID}-reads-notifier`,
     maxConnections: 4,
   })
-  const outcomes = await awaitOutcomes({
-    kafka,
-    codec,
-    logger,
-    instanceId: config.INSTANCE_ID,
-    clock: systemClock,
-  })
-  measuredGauge('gateway_waiting_requests', 'Requests that wait for their outcome', outcomes.waiting)
-
   const readDecided = batchPerTick(async (ids: string[]) => {
     const found = new Map((await ledger.readTransfers(ledgerRead, ids)).map(facts => [facts.id, facts]))
     return ids.map(id => found.get(id))
   })
   const now = () => Date.now()
 
+  const waiters = createOutcomeWaiters(codec, systemClock)
+  const backPressure = createBackPressure({
+    limits: backPressureLimitsOf(config),
+    publisher,
+    waitingRequests: waiters.waiting,
+    findDecided: async ids => (await ledger.readTransfers(ledgerRead, ids)).map(({ id }) => id),
+    forgetAfterMs: (config.REQUEST_EXPIRES_SECONDS + 60) * 1_000,
+    clock: systemClock,
+    logger,
+  })
+  const outcomes = await awaitOutcomes({
+    kafka,
+    logger,
+    instanceId: config.INSTANCE_ID,
+    waiters,
+    onDecided: backPressure.decided,
+  })
+  measuredGauge('gateway_waiting_requests', 'Requests that wait for their outcome', waiters.waiting)
+  measuredGauge(
+    'gateway_undecided_requests',
+    'Commands that this gateway sent and whose outcome it has not seen',
+    backPressure.undecided,
+  )
+  measuredGauge(
+    'gateway_oldest_undecided_seconds',
+    'Age of the oldest of them',
+    backPressure.oldestUndecidedSeconds,
+  )
+  measuredGauge(
+    'gateway_publisher_waiting_records',
+    'Records not yet acknowledged by Kafka',
+    () => publisher.load().waiting,
+  )
+  measuredGauge(
+    'gateway_publisher_oldest_seconds',
+    'Age of the oldest of them',
+    () => publisher.load().oldestMs / 1_000,
+  )
+
   const requestTransfer = createRequestTransfer({
     logger,
     codec,
-    publisher,
+    admit: backPressure.admit,
+    publisher: backPressure,
     outcomes,
     names,
     personKeys,
@@ -100,7 +133,8 @@ export const createMoney = async (parts: {
   const deposits: DepositParts = {
     logger,
     codec,
-    publisher,
+    admit: backPressure.admit,
+    publishCommand: createPublishCommand({ publisher: backPressure, clock: systemClock, logger }),
     outcomes,
     names,
     personKeys,
@@ -126,7 +160,9 @@ export const createMoney = async (parts: {
         guards,
         names,
         codec,
-        publisher,
+        admit: backPressure.admit,
+        // Not counted as undecided: a refusal to open is in no view that could be asked for it.
+        publishCommand: createPublishCommand({ publisher, clock: systemClock, logger }),
         outcomes,
         readWalletCounts: (userId, currency) => ledger.readWalletCounts(ledgerRead, userId, currency),
         readWalletOf: (userId, id) => ledger.readWalletOf(ledgerRead, userId, id),
@@ -177,7 +213,7 @@ export const createMoney = async (parts: {
       },
     },
     stop: async () => {
-      await outcomes.stop()
+      await Promise.all([outcomes.stop(), backPressure.stop()])
       await Promise.all([ledgerRead.end(), notifierRead.end()])
     },
   }

@@ -3,7 +3,6 @@ import { transferIdOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import type { Publisher } from '@pennywire/kafka/publisher.ts'
 import { envelope } from '@pennywire/kafka/record.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Outcomes } from './await-outcome.ts'
@@ -12,6 +11,7 @@ import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
 import type { PaymentProvider } from './payment-provider.ts'
 import { ProblemError } from './problems.ts'
+import type { PublishCommand } from './publish-command.ts'
 import { keyReused, rejectionProblem, type TransferAnswer } from './request-transfer.ts'
 import type { SignedInUser } from './routes/define-route.ts'
 import type { TransferFacts, WalletFacts } from './sql/ledger-reads.ts'
@@ -32,7 +32,9 @@ export type AskedDeposit = {
 export type DepositParts = {
   logger: Logger
   codec: Codec
-  publisher: Publisher
+  /** Throws 503 where the request would only wait: asked before anything is stored or ordered. */
+  admit: () => void
+  publishCommand: PublishCommand
   outcomes: Outcomes
   names: Names
   personKeys: PersonKeys
@@ -77,6 +79,8 @@ export const createRequestDeposit =
     const decided = await parts.readDecided(id)
     if (decided) return answerDecided(parts, user.userId, decided, fingerprint, true)
     if (await parts.isPending(id)) throw keyReused()
+
+    parts.admit()
 
     const wallet = await parts.readWallet(user.userId, asked.walletId)
     if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
@@ -188,7 +192,7 @@ export const createHandleCallback =
       note: null,
       metadata: null,
     }
-    await parts.publisher.publish({
+    await parts.publishCommand({
       topic: 'ledger.commands',
       key: payment.walletId,
       value: parts.codec.encode('pennywire.ledger.TransferRequested', request),

@@ -40,6 +40,8 @@ export type TransferAnswer = { status: 201 | 202; transfer: TransferView; replay
 export type RequestTransferParts = {
   logger: Logger
   codec: Pick<Codec, 'encode'>
+  /** Throws 503 where the request would only wait: asked before anything is tried, stored or sent. */
+  admit: () => void
   publisher: Pick<Publisher, 'publish'>
   outcomes: Pick<Outcomes, 'wait'>
   names: Pick<Names, 'namesOf'>
@@ -59,6 +61,8 @@ export type RequestTransferParts = {
 
 /** The event is only a wake-up: whoever has not heard by then asks the ledger itself, once. */
 const ASK_AFTER_MS = 250
+/** How long a client that does not wait for the outcome waits for Kafka to have its request. */
+const ACKNOWLEDGE_WITHIN_MS = 5_000
 
 /**
  * The way of a transfer through the gateway, from a well-formed request of a signed-in user to its answer. Throws
@@ -79,6 +83,9 @@ export const createRequestTransfer =
       if (!facts) throw new Error(`transfer ${transferId} is decided and cannot be read`)
       return answerDecided(parts, user.userId, facts, fingerprint, true)
     }
+
+    // Is there any use in asking now? Before the PIN as well: a refusal costs no try.
+    parts.admit()
 
     // Is it the user, and the user's money?
     if (!sender) {
@@ -113,8 +120,12 @@ export const createRequestTransfer =
     }
     const waiter = parts.outcomes.wait(transferId, asked.waitMs, request.fingerprint)
     const publishing = publish(parts, request, asked.traceparent)
-    const heard = asked.waitMs === 0 ? undefined : await hear(parts, waiter, publishing.failed, transferId)
-    waiter.leave()
+    let heard: Outcome | TransferFacts | undefined
+    try {
+      if (asked.waitMs > 0) heard = await hear(parts, waiter, publishing.failed, transferId)
+    } finally {
+      waiter.leave()
+    }
 
     if (heard && 'fingerprint' in heard)
       return answerDecided(parts, user.userId, heard, request.fingerprint, false)
@@ -205,6 +216,20 @@ const publish = (
   // Whoever does not wait for the outcome does not listen to this one.
   failed.catch(() => {})
   return { failed, acknowledged }
+}
+
+/** Whether it is acknowledged, as far as is known within `ms`: a Kafka that stands still keeps nobody longer. */
+const within = async (clock: Clock, ms: number, acknowledged: Promise<boolean>): Promise<boolean> => {
+  let cancel = () => {}
+  const late = new Promise<boolean>(resolve => {
+    if (ms === 0) resolve(false)
+    else cancel = clock.after(ms, () => resolve(false))
+  })
+  try {
+    return await Promise.race([acknowledged, late])
+  } finally {
+    cancel()
+  }
 }
 
 /** The outcome as soon as it is known, by event or by asking; undefined where the wait is over or nothing was sent. */
@@ -301,10 +326,11 @@ const answerPending = async (
   request: TransferRequested,
   publishing: Publishing,
 ): Promise<TransferAnswer> => {
-  const acknowledged =
-    asked.waitMs === 0
-      ? await publishing.acknowledged
-      : await Promise.race([publishing.acknowledged, Promise.resolve(false)])
+  const acknowledged = await within(
+    parts.clock,
+    asked.waitMs === 0 ? ACKNOWLEDGE_WITHIN_MS : 0,
+    publishing.acknowledged,
+  )
   const facts = await parts.readDecided(request.transferId)
   if (facts) return answerDecided(parts, asked.user.userId, facts, request.fingerprint, false)
   await parts.writePending({

@@ -1,11 +1,11 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import type { Publisher } from '@pennywire/kafka/publisher.ts'
 import { envelope } from '@pennywire/kafka/record.ts'
 import type { Outcomes } from '../await-outcome.ts'
 import type { Names } from '../identity/names.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
+import type { PublishCommand } from '../publish-command.ts'
 import type { EntryFacts, WalletFacts } from '../sql/ledger-reads.ts'
 import {
   BODY_PROBLEMS,
@@ -29,7 +29,9 @@ export type WalletParts = {
   guards: Guards
   names: Names
   codec: Codec
-  publisher: Publisher
+  /** Throws 503 where the request would only wait. */
+  admit: () => void
+  publishCommand: PublishCommand
   outcomes: Outcomes
   readWalletCounts: (userId: string, currency: string) => Promise<{ closed: number; openId: string | null }>
   readWalletOf: (userId: string, id: string) => Promise<WalletFacts | undefined>
@@ -183,13 +185,14 @@ export const walletRoutes = (parts: WalletParts): Routes => {
       })
     const { closed, openId } = await parts.readWalletCounts(userId, currency)
     if (openId !== null) throw exists(openId)
+    parts.admit()
 
     // Derived, so that a repeat and a race meet in one partition under one id.
     const walletId = walletIdOf(userId, currency, closed)
     const waiter = parts.outcomes.wait(walletId, OPEN_WAIT_MS)
     try {
       const requestedAt = Date.now()
-      await parts.publisher.publish({
+      await parts.publishCommand({
         topic: 'ledger.commands',
         key: walletId,
         value: parts.codec.encode('pennywire.ledger.WalletOpenRequested', {

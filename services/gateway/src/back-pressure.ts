@@ -1,0 +1,136 @@
+import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import type { RawRecord } from '@pennywire/kafka/record.ts'
+import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { counter } from '@pennywire/runtime/metrics.ts'
+import { ProblemError } from './problems.ts'
+
+const refusedEarly = counter(
+  'gateway_refused_early_total',
+  'Requests refused before anything was stored or sent, by what was too slow or too full',
+  ['reason'],
+)
+
+export type BackPressureLimits = {
+  /** Records that wait for Kafka, and how long the oldest of them may have. */
+  publishWaiting: number
+  publishMs: number
+  /** Requests of clients that wait for their outcome. */
+  waitingRequests: number
+  /** Commands in Kafka whose outcome this gateway has not seen, and how long the oldest of them may have waited. */
+  undecided: number
+  undecidedMs: number
+}
+
+export type BackPressure = {
+  /**
+   * Throws 503 where one more request would only wait: to be asked before anything is stored, sent, or tried (a PIN).
+   * Then the client's key is still free, and it knows at once. Whoever waits already goes on waiting.
+   */
+  admit: () => void
+  /** Publishes a command, and counts it as undecided until its outcome is seen. */
+  publish: (record: RawRecord & { headers: { ce_subject?: string } }) => Promise<void>
+  /** The outcome of a command was seen, whoever sent it. */
+  decided: (commandId: string) => void
+  undecided: () => number
+  /** Seconds since the oldest undecided command was sent; 0 where there is none. */
+  oldestUndecidedSeconds: () => number
+  stop: () => Promise<void>
+}
+
+/** How often undecided commands are looked for in the ledger's books, and from which age on. */
+const LOOK_EVERY_MS = 1_000
+const LOOK_FROM_MS = 5_000
+const LOOK_FOR = 200
+
+/**
+ * Refuses early when Kafka stands still, when too many wait, or when the ledger falls behind: a queue without a bound
+ * answers nobody, and takes the process with it. Each gateway bounds what it has sent itself, by what it sees itself.
+ */
+export const createBackPressure = (parts: {
+  limits: BackPressureLimits
+  publisher: Pick<Publisher, 'publish' | 'load'>
+  waitingRequests: () => number
+  /** Which of these commands the ledger has decided: its events may have passed while this gateway did not listen. */
+  findDecided: (ids: string[]) => Promise<string[]>
+  /** After so long a command has its outcome or was lost: it counts no more. */
+  forgetAfterMs: number
+  clock: Clock
+  logger: Logger
+}): BackPressure => {
+  const { limits, publisher, clock, logger } = parts
+  const stopped = new AbortController()
+  /** When each was sent, in that order. */
+  const undecided = new Map<string, number>()
+
+  const oldestUndecidedMs = (): number => {
+    for (const sentAt of undecided.values()) return clock.now() - sentAt
+    return 0
+  }
+
+  const brokenLimit = (): [reason: string, detail: string, retryAfterSeconds: number] | undefined => {
+    const { waiting, oldestMs } = publisher.load()
+    if (oldestMs >= limits.publishMs || waiting >= limits.publishWaiting)
+      return ['kafka', 'The log of commands does not answer.', 2]
+    if (parts.waitingRequests() >= limits.waitingRequests)
+      return ['waiting', 'Too many requests wait for their outcome.', 1]
+    if (undecided.size >= limits.undecided || oldestUndecidedMs() >= limits.undecidedMs)
+      return ['ledger', 'The ledger is behind.', 2]
+    return undefined
+  }
+
+  /** Events are wake-ups, and some may be missed: before old ones shut the door, the ledger itself is asked. */
+  const lookForMissed = async () => {
+    const now = clock.now()
+    const old: string[] = []
+    for (const [id, sentAt] of undecided) {
+      if (now - sentAt >= parts.forgetAfterMs) undecided.delete(id)
+      else if (now - sentAt < LOOK_FROM_MS || old.length === LOOK_FOR) break
+      else old.push(id)
+    }
+    if (old.length === 0) return
+    for (const id of await parts.findDecided(old)) undecided.delete(id)
+  }
+
+  const looking = (async () => {
+    while (!stopped.signal.aborted) {
+      await sleep(clock, LOOK_EVERY_MS, stopped.signal)
+      await lookForMissed().catch(error =>
+        logger.warn({ err: error }, 'the ledger could not be asked for undecided commands'),
+      )
+    }
+  })()
+
+  return {
+    admit: () => {
+      const broken = brokenLimit()
+      if (!broken) return
+      const [reason, detail, retryAfterSeconds] = broken
+      refusedEarly.inc({ reason })
+      throw new ProblemError(
+        'SERVICE_UNAVAILABLE',
+        `${detail} Nothing was stored or sent; send it again, with the same Idempotency-Key where there is one.`,
+        {},
+        { 'retry-after': String(retryAfterSeconds) },
+      )
+    },
+    publish: async record => {
+      const id = record.headers.ce_subject
+      if (id !== undefined && !undecided.has(id)) undecided.set(id, clock.now())
+      try {
+        await publisher.publish(record)
+      } catch (error) {
+        // It may be in the log or not; either way it is not known to wait for the ledger.
+        if (id !== undefined) undecided.delete(id)
+        throw error
+      }
+    },
+    decided: id => void undecided.delete(id),
+    undecided: () => undecided.size,
+    oldestUndecidedSeconds: () => oldestUndecidedMs() / 1_000,
+    stop: async () => {
+      stopped.abort()
+      await looking
+    },
+  }
+}

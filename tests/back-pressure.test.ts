@@ -1,0 +1,223 @@
+// More than the system can take, or a part of it standing still: refusals come early, memory stays flat, what was
+// promised is kept, and all goes on by itself.
+import { randomUUID } from 'node:crypto'
+import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
+import {
+  type Answer,
+  ask,
+  balanceOf,
+  control,
+  makePerson,
+  openWallet,
+  type Person,
+  send,
+  type Wallet,
+} from './client.ts'
+
+const CLIENTS = 150
+/** What an idle gateway may grow by under a flood: buffers and compiled code, not requests. */
+const MAX_GROWTH_BYTES = 96 * 1024 * 1024
+
+type Sent = { key: string; beganMs: number; tookMs: number; answer: Answer }
+
+let alice: Person
+let from: Wallet
+let bob: Person
+let to: Wallet
+const started: string[] = []
+
+beforeAll(async () => {
+  alice = await makePerson('Alice Smith')
+  from = await openWallet(alice, 'USD', '10000')
+  bob = await makePerson('Bob Brown')
+  to = await openWallet(bob, 'USD')
+})
+afterAll(async () => {
+  await control('kafka', 'SIGCONT')
+  await control('ledger', 'SIGCONT')
+  for (const name of started) await control(name, 'stop')
+})
+
+/** A gateway of our own, with limits that a test can reach. */
+const startGateway = async (settings: Record<string, string> = {}): Promise<string> => {
+  const response = await fetch(`${inject('system').controlUrl}/gateway/start`, {
+    method: 'POST',
+    body: JSON.stringify(settings),
+  })
+  expect(response.ok).toBe(true)
+  const { name, url } = (await response.json()) as { name: string; url: string }
+  started.push(name)
+  return url
+}
+
+const metric = async (gatewayUrl: string, name: string): Promise<number> => {
+  const text = await (await fetch(`${gatewayUrl}/metrics`)).text()
+  return text
+    .split('\n')
+    .filter(line => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
+    .reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)
+}
+const memoryOf = (gatewayUrl: string) => metric(gatewayUrl, 'process_resident_memory_bytes')
+
+const sendBy = async (gatewayUrl: string, prefer: string, key: string = randomUUID()): Promise<Sent> => {
+  const began = performance.now()
+  const answer = await ask('POST', '/v1/transfers', {
+    gatewayUrl,
+    token: alice.token,
+    body: { toWalletId: to.id, amount: '0.01', currency: 'USD' },
+    headers: { 'idempotency-key': key, 'step-up-token': alice.stepUp, prefer },
+  })
+  return { key, beganMs: began, tookMs: performance.now() - began, answer }
+}
+
+/** Many clients, each sending one request after the other, for a while. */
+const flood = async (gatewayUrl: string, prefer: string, ms: number): Promise<Sent[]> => {
+  const began = performance.now()
+  const sent: Sent[] = []
+  const client = async () => {
+    while (performance.now() - began < ms) {
+      const one = await sendBy(gatewayUrl, prefer)
+      sent.push({ ...one, beganMs: one.beganMs - began })
+      if (one.answer.status === 503) await new Promise(resolve => setTimeout(resolve, 100))
+    }
+  }
+  await Promise.all(Array.from({ length: CLIENTS }, client))
+  return sent
+}
+
+/** Refused with nothing stored: as opposed to a 503 in doubt, which names the transfer that may yet come. */
+const isEarly = ({ answer }: Sent) => answer.status === 503 && answer.headers.get('location') === null
+
+const expectEarly = async (gatewayUrl: string, refused: Sent[]) => {
+  for (const { answer } of refused) {
+    expect(answer.body).toMatchObject({ code: 'SERVICE_UNAVAILABLE', retryable: true, final: false })
+    expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0)
+  }
+  for (const { key } of refused.slice(0, 3)) {
+    const found = await ask('GET', `/v1/transfers/by-idempotency-key/${key}`, {
+      gatewayUrl,
+      token: alice.token,
+    })
+    expect([found.status, found.body.code]).toEqual([404, 'TRANSFER_NOT_FOUND'])
+  }
+}
+
+const worksAgain = (gatewayUrl: string, key: string) =>
+  vi.waitFor(async () => expect((await sendBy(gatewayUrl, 'wait=5', key)).answer.status).toBe(201), {
+    timeout: 90_000,
+    interval: 300,
+  })
+
+/** Everything but what was refused early ends once, and the money says the same. */
+const expectAllKept = async (gatewayUrl: string, sent: Sent[], receivedBefore: number) => {
+  let completed = 0
+  for (const { key, answer } of sent.filter(one => !isEarly(one))) {
+    const id: string = answer.body.id ?? answer.body.transferId
+    const status = await vi.waitFor(
+      async () => {
+        const { status, body } = await ask('GET', `/v1/transfers/${id}`, { gatewayUrl, token: alice.token })
+        // Of one in doubt the answer may be that it never arrived, a minute past its expiry; asked again, it is applied.
+        if (status !== 200 || body.status === 'pending') await sendBy(gatewayUrl, 'wait=2', key)
+        expect(body.status).toBe('completed')
+        return body.status
+      },
+      { timeout: 60_000, interval: 200 },
+    )
+    if (status === 'completed') completed++
+    if (answer.status === 201) expect(status).toBe('completed')
+  }
+  expect(Math.round(100 * (Number(await balanceOf(bob, to)) - receivedBefore))).toBe(completed)
+}
+
+test('Kafka stands still under a flood: answers within the wait, refusals within moments, then all recovers', async () => {
+  const gatewayUrl = await startGateway({ REFUSE_AT_PUBLISH_SECONDS: '1' })
+  await flood(gatewayUrl, 'wait=5', 2_000) // warm
+  const before = Number(await balanceOf(bob, to))
+  const memory = await memoryOf(gatewayUrl)
+
+  await control('kafka', 'SIGSTOP')
+  const sent = await flood(gatewayUrl, 'wait=2', 12_000)
+  const grown = (await memoryOf(gatewayUrl)) - memory
+  const waiting = await metric(gatewayUrl, 'pennywire_gateway_publisher_waiting_records')
+  const refused = sent.filter(isEarly)
+  const notLate = (await sendBy(gatewayUrl, 'respond-async')).tookMs
+  // Whatever else is asked for goes on.
+  expect((await ask('GET', `/v1/wallets/${from.id}`, { gatewayUrl, token: alice.token })).status).toBe(200)
+  await control('kafka', 'SIGCONT')
+
+  expect(Math.max(...sent.map(({ tookMs }) => tookMs))).toBeLessThan(2_000 + 1_500)
+  expect(notLate).toBeLessThan(1_000)
+  // From the moment that Kafka has stood still for a second, nobody waits any more.
+  const later = sent.filter(({ beganMs }) => beganMs > 4_000)
+  expect(later.length).toBeGreaterThan(CLIENTS)
+  expect(later.every(isEarly)).toBe(true)
+  expect(later.map(({ tookMs }) => tookMs).sort((a, b) => a - b)[Math.floor(later.length / 2)]!).toBeLessThan(
+    500,
+  )
+  expect(waiting).toBeLessThan(4 * CLIENTS)
+  expect(grown).toBeLessThan(MAX_GROWTH_BYTES)
+  expect(await metric(gatewayUrl, 'pennywire_gateway_refused_early_total')).toBeGreaterThanOrEqual(
+    refused.length,
+  )
+  await expectEarly(gatewayUrl, refused)
+
+  await worksAgain(gatewayUrl, refused[0]!.key)
+  await expectAllKept(gatewayUrl, sent, before + 0.01)
+}, 180_000)
+
+test('the ledger is away: only so many wait undecided, the rest is refused with nothing stored, deposits too', async () => {
+  const bound = 60
+  const gatewayUrl = await startGateway({ REFUSE_AT_UNDECIDED: String(bound) })
+  const before = Number(await balanceOf(bob, to))
+  await control('ledger', 'SIGKILL')
+  const sent = await flood(gatewayUrl, 'respond-async', 4_000)
+  const accepted = sent.filter(({ answer }) => answer.status === 202)
+  const refused = sent.filter(isEarly)
+  expect(accepted.length + refused.length).toBe(sent.length)
+  // Those that were between admission and sending when the bound was reached come on top.
+  expect(accepted.length).toBeGreaterThanOrEqual(bound)
+  expect(accepted.length).toBeLessThanOrEqual(bound + CLIENTS)
+  expect(refused.length).toBeGreaterThan(CLIENTS)
+  await expectEarly(gatewayUrl, refused)
+
+  const key = randomUUID()
+  const deposit = () =>
+    ask('POST', '/v1/deposits', {
+      gatewayUrl,
+      token: alice.token,
+      body: { walletId: from.id, amount: '1', currency: 'USD' },
+      headers: { 'idempotency-key': key },
+    })
+  const refusedDeposit = await deposit()
+  expect([refusedDeposit.status, refusedDeposit.body.code]).toEqual([503, 'SERVICE_UNAVAILABLE'])
+  const stored = await ask('GET', `/v1/transfers/by-idempotency-key/${key}`, {
+    gatewayUrl,
+    token: alice.token,
+  })
+  expect(stored.status).toBe(404)
+  // A repeat of what is decided is answered as ever.
+  await control('ledger', 'restart')
+  await worksAgain(gatewayUrl, refused[0]!.key)
+  await vi.waitFor(async () => expect((await deposit()).status).toBe(201), { timeout: 30_000 })
+  await expectAllKept(gatewayUrl, sent, before + 0.01)
+  expect(await metric(gatewayUrl, 'pennywire_gateway_undecided_requests')).toBe(0)
+}, 180_000)
+
+test('too many wait for their outcome: one more is refused, those who wait get theirs', async () => {
+  const gatewayUrl = await startGateway({ REFUSE_AT_WAITING_REQUESTS: '20' })
+  await control('ledger', 'SIGSTOP')
+  const waiting = Array.from({ length: 60 }, () => sendBy(gatewayUrl, 'wait=30'))
+  await vi.waitFor(
+    async () => expect(await metric(gatewayUrl, 'pennywire_gateway_refused_early_total')).toBeGreaterThan(0),
+    {
+      timeout: 10_000,
+    },
+  )
+  const late = await sendBy(gatewayUrl, 'wait=30')
+  await control('ledger', 'SIGCONT')
+  expect([isEarly(late), late.tookMs < 1_000]).toEqual([true, true])
+  const answers = await Promise.all(waiting)
+  expect(answers.filter(({ answer }) => answer.status === 201).length).toBeGreaterThanOrEqual(20)
+  expect(answers.every(one => one.answer.status === 201 || isEarly(one))).toBe(true)
+  expect((await send(alice, to, '0.01')).status).toBe(201)
+}, 90_000)
