@@ -3,6 +3,10 @@ import { expect, test, vi } from 'vitest'
 
 const require = createRequire(import.meta.url)
 const RequestQueue = require('kafkajs/src/network/requestQueue')
+const Decoder = require('kafkajs/src/protocol/decoder')
+const encodeRecord = require('kafkajs/src/protocol/recordBatch/record/v0')
+const { RecordBatch } = require('kafkajs/src/protocol/recordBatch/v0')
+const decodeRecordBatch = require('kafkajs/src/protocol/recordBatch/v0/decoder')
 
 const createQueue = () =>
   new RequestQueue({
@@ -45,5 +49,36 @@ test('one that is throttled checks again when the throttle ends, and then sends'
     expect([queue.throttleCheckTimeoutId, vi.getTimerCount()]).toEqual([null, 0])
   } finally {
     vi.useRealTimers()
+  }
+})
+
+const ODD_NAMES = JSON.parse('{"toString":"1","__proto__":"2"}')
+
+// The encoder that a record and its headers share, and headers that are read in place: less than a third of the time.
+test.each([
+  ['no headers', {}, {}],
+  ['text and bytes', { a: 'ä', b: Buffer.from('bytes') }, { a: ['ä'], b: ['bytes'] }],
+  ['a name more than once', { a: ['1', '2', '3'], b: '4' }, { a: ['1', '2', '3'], b: ['4'] }],
+  ['names that every object has', ODD_NAMES, ODD_NAMES],
+  ['a long value', { a: 'x'.repeat(100_000) }, { a: ['x'.repeat(100_000)] }],
+])('a record with %s comes back as it was sent', async (_what, headers, expected) => {
+  const value = Buffer.alloc(70_000, 'v')
+  const record = (offsetDelta: number) =>
+    encodeRecord({ offsetDelta, timestampDelta: 300, key: 'key', value, headers })
+  const batch = await RecordBatch({
+    records: [record(0), record(1)],
+    firstTimestamp: 1_000,
+    lastOffsetDelta: 1,
+  })
+  const { records } = await decodeRecordBatch(new Decoder(batch.buffer))
+  expect(records).toHaveLength(2)
+  for (const [index, read] of records.entries()) {
+    expect([read.offset, read.timestamp, read.key.toString()]).toEqual([String(index), '1300', 'key'])
+    expect(read.value.equals(value)).toBe(true)
+    const texts = Object.entries(read.headers).map(([name, values]) => [
+      name,
+      [values].flat().map(one => String(one)),
+    ])
+    expect(texts).toEqual(Object.entries(expected).map(([name, values]) => [name, [values].flat()]))
   }
 })
