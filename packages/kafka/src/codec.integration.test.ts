@@ -138,6 +138,8 @@ describe('S1: the registry refuses what breaks a reader', () => {
     expect(writer.name).toBe(name)
     const versions = await (await fetch(`${registryUrl}/subjects/${name}/versions`)).json()
     expect(versions).toEqual([1])
+    const config = await (await fetch(`${registryUrl}/config/${name}`)).json()
+    expect(config).toEqual({ compatibilityLevel: 'FULL_TRANSITIVE' })
   })
 
   test.each(RECORD_NAMES)('%s takes no field without default', async name => {
