@@ -34,6 +34,9 @@ export const openDatabase = (
     types: { bigint: postgres.BigInt },
     connection: { application_name: options.applicationName, ...options.connection },
     connect_timeout: 5,
+    // Seconds before a connection that failed is tried again. The driver's own rule goes up to 20, and whoever needs the
+    // database waits so long after it is back.
+    backoff: failures => Math.min(0.05 * 2 ** failures, 1),
     // Postgres' notices (such as "already exists, skipping") are for migrations, not for logs.
     onnotice: () => {},
   })
@@ -55,8 +58,8 @@ export const isUniqueViolation = (error: unknown, constraint?: string): boolean 
 const AWAY = new Set([
   ...['CONNECTION_CLOSED', 'CONNECTION_DESTROYED', 'CONNECTION_ENDED', 'CONNECT_TIMEOUT'],
   ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT'],
-  // Postgres' own: shutting down, crashed, starting up, too many connections.
-  ...['57P01', '57P02', '57P03', '53300'],
+  // Postgres' own: shutting down, crashed, starting up, too many connections, disk full.
+  ...['57P01', '57P02', '57P03', '53300', '53100'],
 ])
 
 /** Whether an error means that the database cannot be reached now: waiting may help, and nobody is at fault. */
