@@ -1,0 +1,150 @@
+// Connections that die at the worst moments: the driver is patched (patches/postgres@3.4.9.patch), and these hold it.
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest'
+import { type Database, openDatabase, type Tx } from './database.ts'
+
+const { superuserUrl } = inject('stack')
+const table = `connection_test_${process.pid}`
+
+let admin: Database
+
+beforeAll(async () => {
+  admin = openDatabase(superuserUrl, { applicationName: 'admin', maxConnections: 1 })
+  await admin.unsafe(`create table ${table} (who text not null)`)
+})
+afterAll(async () => {
+  await admin.unsafe(`drop table ${table}`)
+  await admin.end()
+})
+beforeEach(async () => {
+  await admin.unsafe(`truncate ${table}`)
+})
+
+const backendOf = async (sql: Database | Tx): Promise<number> => {
+  const [row] = await sql<[{ pid: number }]>`select pg_backend_pid() as pid`
+  return row.pid
+}
+
+/** Ends a back end and waits until it is gone. */
+const terminate = async (pid: number) => {
+  await admin`select pg_terminate_backend(${pid}, 5000)`
+}
+
+const writers = async () => (await admin.unsafe(`select who from ${table} order by who`)).map(row => row.who)
+
+/** One connection, so that whatever comes next is told to the very one that died. */
+const openOne = () => openDatabase(superuserUrl, { applicationName: 'one', maxConnections: 1 })
+
+test('X1: what a dead transaction still wants to do is never done, neither on its own nor in another one', async () => {
+  const sql = openOne()
+  const resume = Promise.withResolvers<void>()
+  let pid = 0
+  const late: string[] = []
+  const dead = sql.begin(async tx => {
+    pid = await backendOf(tx)
+    await resume.promise
+    await tx.unsafe(`insert into ${table} values ('the dead')`).catch(error => late.push(error.code))
+    await tx.unsafe(`insert into ${table} values ('the dead')`).catch(error => late.push(error.code))
+  })
+  dead.catch(() => {})
+  while (pid === 0) await sleep(5)
+  await terminate(pid)
+  await expect(dead).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
+  // The same connection, opened again for somebody else.
+  await sql.begin(async tx => {
+    await tx.unsafe(`insert into ${table} values ('the living')`)
+    resume.resolve()
+    await sleep(100)
+  })
+  await sleep(50)
+  expect(late).toEqual(['CONNECTION_CLOSED', 'CONNECTION_CLOSED'])
+  expect(await writers()).toEqual(['the living'])
+  await sql.end()
+})
+
+test('a connection that dies under a statement fails it, and the next one knows nothing of that', async () => {
+  const sql = openOne()
+  for (let round = 0; round < 5; round++) {
+    const pid = await backendOf(sql)
+    const running = sql`select pg_sleep(30)`
+    running.catch(() => {})
+    await sleep(20)
+    await terminate(pid)
+    await expect(running).rejects.toThrow()
+    expect(await sql`select 1 as one`).toEqual([{ one: 1 }])
+  }
+  await sql.end()
+})
+
+test('a connection that dies inside a transaction, its statement running, leaves a pool that works and ends', async () => {
+  const sql = openOne()
+  for (let round = 0; round < 5; round++) {
+    let pid = 0
+    const dead = sql.begin(async tx => {
+      await tx.unsafe(`insert into ${table} values ('the dead')`)
+      pid = await backendOf(tx)
+      // More than go into the connection at once, so that some still wait in the transaction's own queue.
+      await Promise.all(Array.from({ length: 200 }, () => tx`select pg_sleep(0.5)`))
+    })
+    dead.catch(() => {})
+    while (pid === 0) await sleep(5)
+    await terminate(pid)
+    await expect(dead).rejects.toThrow()
+    expect(await sql`select 1 as one`).toEqual([{ one: 1 }])
+  }
+  expect(await writers()).toEqual([])
+  await sql.end()
+})
+
+test('connections that are reset, at any moment, while many work: every statement is answered, and the pool ends', async () => {
+  // Resets instead of orderly ends: the driver is told of an error first, and of the end later.
+  const target = new URL(superuserUrl)
+  const sockets = new Set<Socket>()
+  const proxy = createServer(client => {
+    const server = connect(Number(target.port), target.hostname)
+    client.pipe(server).pipe(client)
+    sockets.add(client)
+    for (const socket of [client, server]) socket.on('error', () => {})
+    client.on('close', () => {
+      sockets.delete(client)
+      server.destroy()
+    })
+    server.on('close', () => client.destroy())
+  }).listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  const url = new URL(superuserUrl)
+  url.port = String((proxy.address() as AddressInfo).port)
+  const sql = openDatabase(url.href, { applicationName: 'reset', maxConnections: 3 })
+
+  let busy = true
+  let failed = 0
+  let answered = 0
+  const work = Array.from({ length: 8 }, async (_, worker) => {
+    while (busy) {
+      const doing: Promise<unknown> =
+        worker % 2 === 0
+          ? sql.begin(async tx => {
+              await tx`select 1`
+              await Promise.all([tx`select 2`, tx`select pg_sleep(0.002)`])
+            })
+          : sql`select ${worker}::int as worker`
+      await doing.then(
+        () => answered++,
+        () => failed++,
+      )
+    }
+  })
+  for (let round = 0; round < 60; round++) {
+    await sleep(25)
+    for (const socket of sockets) socket.resetAndDestroy()
+  }
+  busy = false
+  await Promise.all(work)
+  expect(failed).toBeGreaterThan(0)
+  expect(answered).toBeGreaterThan(0)
+  expect(await sql`select 1 as one`).toEqual([{ one: 1 }])
+  await sql.end()
+  proxy.close()
+}, 30_000)
