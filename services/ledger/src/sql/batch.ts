@@ -1,4 +1,15 @@
-import { BYTEA, INT2, INT8, TEXT, TIMESTAMPTZ, type Tx, UUID } from '@pennywire/runtime/database.ts'
+import {
+  arrayOf,
+  BYTEA,
+  type Element,
+  type ElementType,
+  INT2,
+  INT8,
+  TEXT,
+  TIMESTAMPTZ,
+  type Tx,
+  UUID,
+} from '@pennywire/runtime/database.ts'
 import type { Wallet } from '../decide.ts'
 import type { Earlier, JournalRow, PartitionRow, SystemWallet, Writes } from '../store.ts'
 
@@ -6,14 +17,14 @@ import type { Earlier, JournalRow, PartitionRow, SystemWallet, Writes } from '..
 export const lockPartitions = (tx: Tx, partitions: number[]): Promise<PartitionRow[]> =>
   tx<PartitionRow[]>`
     select partition, next_offset as "nextOffset", last_digest as "lastDigest", next_seq as "nextSeq"
-    from ledger.partitions where partition = any(${tx.array(partitions, INT2)})
+    from ledger.partitions where partition = any(${arrayOf(tx, partitions, INT2)})
     order by partition for update`
 
 /** Locks wallets in ascending id: batches of several ledgers that cross queue up instead of deadlocking (P1). */
 export const lockWallets = async (tx: Tx, ids: string[]): Promise<Wallet[]> => {
   const rows = await tx<(Omit<Wallet, 'sequence'> & { sequence: bigint })[]>`
     select id, user_id as "userId", currency, status, freeze_source as "freezeSource", balance, held, sequence
-    from ledger.wallets where id = any(${tx.array(ids, UUID)})
+    from ledger.wallets where id = any(${arrayOf(tx, ids, UUID)})
     order by id for update`
   return rows.map(row => ({ ...row, sequence: Number(row.sequence) }))
 }
@@ -23,14 +34,17 @@ export const openSystemWallets = async (tx: Tx, wallets: SystemWallet[], now: Da
   await tx`
     insert into ledger.wallets (id, system, currency, opened_at)
     select id, system, currency, ${now} from unnest(
-      ${tx.array(
+      ${arrayOf(
+        tx,
         wallets.map(w => w.id),
         UUID,
-      )}, ${tx.array(
+      )}, ${arrayOf(
+        tx,
         wallets.map(w => w.system),
         TEXT,
       )},
-      ${tx.array(
+      ${arrayOf(
+        tx,
         wallets.map(w => w.currency),
         TEXT,
       )}) as w (id, system, currency)
@@ -49,15 +63,15 @@ export const readClock = async (tx: Tx): Promise<Date> => {
 
 export const findEarlier = (tx: Tx, ids: string[]): Promise<Earlier[]> =>
   tx<Earlier[]>`
-    select id, fingerprint, partition, seq from ledger.transfers where id = any(${tx.array(ids, UUID)})
+    select id, fingerprint, partition, seq from ledger.transfers where id = any(${arrayOf(tx, ids, UUID)})
     union all
-    select id, fingerprint, partition, seq from ledger.commands where id = any(${tx.array(ids, UUID)})`
+    select id, fingerprint, partition, seq from ledger.commands where id = any(${arrayOf(tx, ids, UUID)})`
 
 /** Which of these users have an open wallet in which currency. */
 export const findOpenWallets = (tx: Tx, userIds: string[]): Promise<{ userId: string; currency: string }[]> =>
   tx<{ userId: string; currency: string }[]>`
     select user_id as "userId", currency from ledger.wallets
-    where user_id = any(${tx.array(userIds, UUID)}) and status <> 'closed'`
+    where user_id = any(${arrayOf(tx, userIds, UUID)}) and status <> 'closed'`
 
 /** The journal's rows at these places, whatever their order. */
 export const readJournalAt = (
@@ -67,10 +81,12 @@ export const readJournalAt = (
   tx<JournalRow[]>`
     select partition, seq, key, headers, bytes from ledger.journal
     where (partition, seq) in (select * from unnest(
-      ${tx.array(
+      ${arrayOf(
+        tx,
         places.map(p => p.partition),
         INT2,
-      )}, ${tx.array(
+      )}, ${arrayOf(
+        tx,
         places.map(p => p.seq),
         INT8,
       )}))`
@@ -84,8 +100,8 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
   const commands = writes.commands.toSorted(byId)
   const opened = writes.opened.toSorted(byId)
   const { entries, journal, partitions } = writes
-  const column = <Row, Value>(rows: Row[], value: (row: Row) => Value, type: number) =>
-    tx.array(rows.map(value) as never[], type)
+  const column = <Row>(rows: Row[], value: (row: Row) => Element, type: ElementType) =>
+    arrayOf(tx, rows.map(value), type)
 
   const statements: Promise<{ count: number }>[] = []
   if (opened.length > 0) {
