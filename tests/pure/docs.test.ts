@@ -7,6 +7,9 @@ import { describe, expect, test } from 'vitest'
 const root = join(import.meta.dirname, '..', '..')
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
 
+/** Without the spaces that align tables. */
+const collapsed = (text: string) => text.replace(/ {2,}/g, ' ').replace(/-{3,}/g, '---')
+
 const documents = [
   'README.md',
   'ARCHITECTURE.md',
@@ -74,7 +77,7 @@ describe.each(documents)('%s', document => {
 test.each(DESCRIBED)('%s has the tables of the code: npm run docs', file => {
   const text = readFileSync(file, 'utf8')
   expect(text).toMatch(/<!-- begin \w+/)
-  expect(text).toBe(describeContracts(text))
+  expect(collapsed(text)).toBe(collapsed(describeContracts(text)))
 })
 
 test('docs/events.md shows the example consumer as it runs', () => {
@@ -83,7 +86,7 @@ test('docs/events.md shows the example consumer as it runs', () => {
 })
 
 describe('README', () => {
-  const readme = read('README.md')
+  const readme = collapsed(read('README.md'))
 
   test('names each rate limit with its default', () => {
     const config = read('services/gateway/src/config.ts')

@@ -1,6 +1,8 @@
 // `npm run docs`: writes the tables of problems, topics and records into docs/*.md, between their markers, from the
 // code that they describe. A test compares them.
+import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { PROBLEMS } from './problems.ts'
 import { canonicalSchema, RECORD_NAMES } from './schemas.ts'
 import { TOPICS } from './topics.ts'
@@ -93,4 +95,10 @@ export const DESCRIBED = ['api.md', 'events.md'].map(
 
 if (import.meta.main) {
   for (const file of DESCRIBED) writeFileSync(file, describe(readFileSync(file, 'utf8')))
+  // Aligns the tables, as the check of the format wants them.
+  const biome = fileURLToPath(new URL('../../../node_modules/.bin/biome', import.meta.url))
+  const { status } = spawnSync(biome, ['format', '--write', ...DESCRIBED.map(file => fileURLToPath(file))], {
+    stdio: 'inherit',
+  })
+  process.exitCode = status ?? 1
 }
