@@ -34,6 +34,12 @@ export type Consumer = {
   stop: () => Promise<void>
 }
 
+export type RunningConsumer = Consumer & {
+  /** How many records each partition holds that are not handled yet, by the ends asked a few seconds ago. */
+  lag: () => Array<TopicPartition & { records: number }>
+  halted: () => TopicPartition[]
+}
+
 export type ConsumerOptions = {
   client: KafkaClient
   logger: Logger
@@ -62,7 +68,7 @@ const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
  * handler of a fetch is done), and while one batch is handled, whatever arrives becomes the next. Batches take from
  * the partitions in turn, so that a long backlog in one does not starve the rest.
  */
-export const startConsumer = async (options: ConsumerOptions): Promise<Consumer> => {
+export const startConsumer = async (options: ConsumerOptions): Promise<RunningConsumer> => {
   const { client, logger, groupId, topics, positions, handle } = options
   const maxBatch = options.maxBatch ?? 500
   const kafka = client.consumer({
@@ -77,6 +83,9 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
   const admin = client.admin()
   const queues = new Map<string, { of: TopicPartition; records: IncomingRecord[]; paused: boolean }>()
   const handledTo = new Map<string, Position>()
+  /** Where each assigned partition goes on, and its end as last asked. */
+  const next = new Map<string, Position>()
+  const lastEnds = new Map<string, bigint>()
   const halted = new Map<string, string>()
   let turn = 0
   let generation = 0
@@ -118,9 +127,19 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
     return batch
   }
 
-  const consumer: Consumer = {
+  const consumer: RunningConsumer = {
     assigned: () => [...queues.values()].map(queue => queue.of),
     waiting,
+    lag: () =>
+      [...next].flatMap(([id, { topic, partition, offset }]) => {
+        const end = lastEnds.get(id)
+        return end === undefined ? [] : [{ topic, partition, records: Math.max(0, Number(end - offset)) }]
+      }),
+    halted: () =>
+      [...halted.keys()].map(id => {
+        const [topic, partition] = id.split('/') as [Topic, string]
+        return { topic, partition: Number(partition) }
+      }),
     seek: ({ topic, partition, offset }) => {
       const queue = queues.get(idOf({ topic, partition }))
       if (!queue) return
@@ -154,6 +173,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
     positioned = false
     queues.clear()
     handledTo.clear()
+    next.clear()
     const assigned = Object.entries(payload.memberAssignment).flatMap(([topic, partitions]) =>
       partitions.map(partition => ({ topic: topic as Topic, partition })),
     )
@@ -172,7 +192,10 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
           const ends = await topicEnds(assigned)
           const from = await positions(assigned, ends, consumer)
           if (mine !== generation) return
-          for (const position of from) consumer.seek(position)
+          for (const position of from) {
+            consumer.seek(position)
+            next.set(idOf(position), position)
+          }
           positioned = true
           wake()
           options.onAssigned?.(assigned)
@@ -185,13 +208,18 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
     })()
   })
 
+  const endsOf = async (topic: Topic): Promise<TopicEnd[]> => {
+    const ends = await admin.fetchTopicOffsets(topic)
+    return ends.map(({ partition, low, high }) => {
+      lastEnds.set(idOf({ topic, partition }), BigInt(high))
+      return { topic, partition, first: BigInt(low), offset: BigInt(high) }
+    })
+  }
+
   const topicEnds = async (assigned: TopicPartition[]): Promise<TopicEnd[]> => {
     const ends: TopicEnd[] = []
     for (const topic of new Set(assigned.map(({ topic }) => topic))) {
-      for (const { partition, low, high } of await admin.fetchTopicOffsets(topic)) {
-        if (!queues.has(idOf({ topic, partition }))) continue
-        ends.push({ topic, partition, first: BigInt(low), offset: BigInt(high) })
-      }
+      ends.push(...(await endsOf(topic)).filter(end => queues.has(idOf(end))))
     }
     return ends
   }
@@ -216,7 +244,9 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
           failure = undefined
           for (const { topic, partition, offset } of batch) {
             const id = idOf({ topic, partition })
-            if (queues.has(id)) handledTo.set(id, { topic, partition, offset: offset + 1n })
+            if (!queues.has(id)) continue
+            handledTo.set(id, { topic, partition, offset: offset + 1n })
+            next.set(id, { topic, partition, offset: offset + 1n })
           }
           break
         } catch (error) {
@@ -264,7 +294,21 @@ export const startConsumer = async (options: ConsumerOptions): Promise<Consumer>
     },
   })
   const working = work()
+  let asking = false
+  const askEnds = async () => {
+    // One question at a time: a Kafka that stands still is not asked again and again.
+    if (asking) return
+    asking = true
+    try {
+      for (const topic of topics) await endsOf(topic)
+    } catch (error) {
+      logger.debug({ err: error, groupId }, 'ends not known')
+    } finally {
+      asking = false
+    }
+  }
   const hints = setInterval(() => {
+    void askEnds()
     const offsets = [...handledTo.values()].map(position => ({
       ...position,
       offset: position.offset.toString(),

@@ -9,13 +9,48 @@ export const counter = <Label extends string>(name: string, help: string, labelN
 export const gauge = <Label extends string>(name: string, help: string, labelNames: Label[] = []) =>
   new Gauge({ name: `pennywire_${name}`, help, labelNames })
 
+/** Whoever is away makes its own gauge NaN within this time, and not the page late or empty: then it is needed most. */
+const MEASURE_WITHIN_MS = 1_000
+
+const measured = async (measure: () => number | Promise<number>): Promise<number> => {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<number>(resolve => {
+    timer = setTimeout(resolve, MEASURE_WITHIN_MS, Number.NaN)
+  })
+  try {
+    return await Promise.race([measure(), late])
+  } catch {
+    return Number.NaN
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 /** A gauge that is read at each scrape. */
 export const measuredGauge = (name: string, help: string, measure: () => number | Promise<number>): void => {
   new Gauge({
     name: `pennywire_${name}`,
     help,
     async collect() {
-      this.set(await measure())
+      this.set(await measured(measure))
+    },
+  })
+}
+
+/** A gauge with labels that is read at each scrape; what is not measured any more is not shown. */
+export const collectedGauge = <Label extends string>(
+  name: string,
+  help: string,
+  labelNames: Label[],
+  measure: () => Array<{ labels: Record<Label, string | number>; value: number }>,
+): void => {
+  new Gauge({
+    name: `pennywire_${name}`,
+    help,
+    labelNames,
+    collect() {
+      this.reset()
+      for (const { labels, value } of measure()) this.set(labels, value)
     },
   })
 }

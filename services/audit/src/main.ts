@@ -1,6 +1,7 @@
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
+import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
@@ -30,6 +31,7 @@ const consumer = await startConsumer({
   positions: recorder.positions,
   handle: recorder.handle,
 })
+measureConsumer(consumer)
 measuredGauge('audit_waiting_records', 'Records that have come and are not recorded yet', consumer.waiting)
 
 const operations = await listen(

@@ -6,7 +6,8 @@ import type {
 } from '@pennywire/contracts/schemas.ts'
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { type Consumer, startConsumer } from '@pennywire/kafka/consumer.ts'
+import { startConsumer } from '@pennywire/kafka/consumer.ts'
+import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
@@ -107,7 +108,7 @@ export const awaitOutcomes = async (parts: {
   onDecided: (commandId: string) => void
 }): Promise<Outcomes> => {
   const { kafka, logger, waiters } = parts
-  const consumer: Consumer = await startConsumer({
+  const consumer = await startConsumer({
     client: kafka,
     logger,
     groupId: `gateway-${parts.instanceId}`,
@@ -129,5 +130,6 @@ export const awaitOutcomes = async (parts: {
       }
     },
   })
+  measureConsumer(consumer)
   return { wait: waiters.wait, waiting: waiters.waiting, check: consumer.check, stop: consumer.stop }
 }

@@ -5,6 +5,7 @@ import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { listen } from '@pennywire/runtime/health.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
+import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { createApp } from './app.ts'
 import { loadGatewayConfig } from './config.ts'
@@ -14,6 +15,7 @@ import { createInTransaction } from './in-transaction.ts'
 import { openRedis } from './redis.ts'
 import { startOutboxRelay } from './relay-outbox.ts'
 import { checkDatabase } from './sql/check-database.ts'
+import { readOutboxAge } from './sql/outbox.ts'
 
 const config = loadGatewayConfig(process.env)
 const logger = createLogger('gateway', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
@@ -31,6 +33,16 @@ const publisher = await createPublisher(kafka)
 
 // Who somebody is.
 const relay = startOutboxRelay({ sql, publisher, logger })
+measuredGauge(
+  'gateway_outbox_records',
+  'Records of the outbox that are not in Kafka yet',
+  async () => (await readOutboxAge(sql)).records,
+)
+measuredGauge(
+  'gateway_outbox_oldest_seconds',
+  'Age of the oldest of them',
+  async () => (await readOutboxAge(sql)).oldestSeconds,
+)
 const inTransaction = createInTransaction(sql, relay.wake)
 const identity = await createIdentity({ config, logger, sql, redis, codec, inTransaction })
 

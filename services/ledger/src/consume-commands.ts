@@ -1,6 +1,6 @@
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { type Consumer, type ConsumerOptions, startConsumer } from '@pennywire/kafka/consumer.ts'
+import { type ConsumerOptions, type RunningConsumer, startConsumer } from '@pennywire/kafka/consumer.ts'
 import { deadLetterOf } from '@pennywire/kafka/dead-letters.ts'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
@@ -112,7 +112,7 @@ export const consumeCommands = (parts: {
   publisher: Publisher
   relay: Relay
   maxBatch: number
-}): Promise<Consumer> =>
+}): Promise<RunningConsumer> =>
   startConsumer({
     client: parts.kafka,
     logger: parts.logger,

@@ -1,5 +1,6 @@
 import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import { loadConfig } from '@pennywire/runtime/config.ts'
@@ -11,8 +12,9 @@ import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
 import { startRelay } from './relay-outbox.ts'
-import { readBacklog } from './sql/journal.ts'
+import { readBacklog, readOldestUnpublished } from './sql/journal.ts'
 import { postgresStore } from './sql/store.ts'
+import { watchBooks } from './watch-books.ts'
 
 const config = loadConfig(ledgerSettings, process.env)
 const logger = createLogger('ledger', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
@@ -47,10 +49,28 @@ const consumer = await consumeCommands({
   maxBatch: config.MAX_BATCH,
 })
 
+measureConsumer(consumer)
 measuredGauge('ledger_waiting_records', 'Commands that came and wait to be applied', consumer.waiting)
 measuredGauge('ledger_unpublished_events', 'Events decided and not yet known to be in Kafka', async () =>
   Number(await readBacklog(relaySql)),
 )
+measuredGauge('ledger_oldest_unpublished_seconds', 'Age of the oldest of them', () =>
+  readOldestUnpublished(relaySql),
+)
+
+const books = watchBooks({
+  sql: openDatabase(config.DATABASE_URL, {
+    applicationName: `${config.INSTANCE_ID}-books`,
+    maxConnections: 1,
+    connection: { default_transaction_read_only: 'on' },
+  }),
+  logger,
+  clock: systemClock,
+  partitions: () => consumer.assigned().map(({ partition }) => partition),
+  everyMs: config.BOOKS_CHECK_SECONDS * 1_000,
+  everyMsFull: config.BOOKS_FULL_CHECK_SECONDS * 1_000,
+  maxEvents: config.BOOKS_CHECK_EVENTS,
+})
 
 const operations = await listen(
   operationsRoutes({
@@ -63,6 +83,7 @@ const operations = await listen(
 logger.info({ port: operations.port }, 'ledger started')
 
 onShutdown(logger, [
+  books.stop,
   consumer.stop,
   relay.stop,
   publisher.stop,

@@ -1,6 +1,7 @@
 import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
+import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
@@ -51,6 +52,7 @@ const consumer = await startConsumer({
   topics: ['ledger.events', 'notifier.commands'],
   ...createNotifying({ sql, codec, publisher, logger, wakeMails: mails.wake }),
 })
+measureConsumer(consumer)
 measuredGauge('notifier_waiting_records', 'Records that have come and are not handled yet', consumer.waiting)
 
 const operations = await listen(

@@ -1,6 +1,6 @@
 import type { Topic } from '@pennywire/contracts/topics.ts'
 import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
-import { INT8, type Tx } from '@pennywire/runtime/database.ts'
+import { type Database, INT8, type Tx } from '@pennywire/runtime/database.ts'
 
 /** Writes records for Kafka in the transaction of the change they tell of: both happen or neither. */
 export const appendToOutbox = async (tx: Tx, records: OutgoingRecord[]): Promise<void> => {
@@ -30,6 +30,16 @@ export const readOutbox = async (tx: Tx, limit: number): Promise<OutboxRow[]> =>
     id,
     record: { topic, key, headers: JSON.parse(headers) as Record<string, string>, value: bytes },
   }))
+}
+
+/** How many records wait, and how long the oldest has, in seconds. */
+export const readOutboxAge = async (sql: Database): Promise<{ records: number; oldestSeconds: number }> => {
+  const [row] = await sql<[{ records: number; seconds: number }]>`
+    select (select count(*)::int from gateway.outbox) as records,
+      coalesce((
+        select extract(epoch from clock_timestamp() - (headers::json ->> 'ce_time')::timestamptz)::float8
+        from gateway.outbox order by id limit 1), 0) as seconds`
+  return { records: row.records, oldestSeconds: Math.max(0, row.seconds) }
 }
 
 /** The ids as text: the driver would send an array of bigint as a single one. */

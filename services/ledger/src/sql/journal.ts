@@ -30,6 +30,17 @@ export const raisePublished = async (sql: Database, marks: Map<number, bigint>):
     where published.partition = new.partition and published.published_through < new.seq`
 }
 
+/** How long the oldest event has waited that is decided and not yet known to be in Kafka, in seconds; 0 for none. */
+export const readOldestUnpublished = async (sql: Database): Promise<number> => {
+  const [row] = await sql<[{ seconds: number }]>`
+    select coalesce(max(extract(epoch from clock_timestamp() - (headers::json ->> 'ce_time')::timestamptz)), 0)::float8
+      as seconds
+    from ledger.published join ledger.partitions using (partition)
+    join ledger.journal using (partition)
+    where next_seq - 1 > published_through and seq = published_through + 1`
+  return Math.max(0, row.seconds)
+}
+
 /** Events that are decided and not yet known to be in Kafka, over all partitions. */
 export const readBacklog = async (sql: Database): Promise<bigint> => {
   const [row] = await sql<[{ backlog: bigint }]>`

@@ -1,16 +1,7 @@
 import { type Database, openDatabase, type Tx } from '@pennywire/runtime/database.ts'
 import { createTestDatabase } from '@pennywire/stack/test-database.ts'
 import postgres from 'postgres'
-import {
-  checkBalances,
-  checkCurrencySums,
-  checkDecisionsHaveEvents,
-  checkEntryChains,
-  checkJournal,
-  checkNoOverdraft,
-  checkTransferSums,
-  checkTransfersHaveEntries,
-} from './verify-books.ts'
+import { CHECKS } from './verify-books.ts'
 
 /** For tests: a database of its own with the ledger's schema, and connections of the role that the service has. */
 export const createLedgerDatabase = async (superuserUrl: string) => {
@@ -34,16 +25,7 @@ export const createLedgerDatabase = async (superuserUrl: string) => {
 /** For tests: the first promise that the books break, or undefined. */
 export const findBroken = (sql: Database): Promise<string | undefined> =>
   sql.begin(async (tx: Tx) => {
-    for (const check of [
-      checkCurrencySums,
-      checkTransferSums,
-      checkTransfersHaveEntries,
-      checkEntryChains,
-      checkBalances,
-      checkNoOverdraft,
-      checkJournal,
-      checkDecisionsHaveEvents,
-    ]) {
+    for (const [, , check] of CHECKS) {
       const broken = await check(tx)
       if (broken !== undefined) return broken
     }

@@ -5,7 +5,7 @@ export type Broken = string | undefined
 
 type Row = Record<string, unknown>
 
-const describe = (rows: readonly Row[], what: string): Broken =>
+export const describe = (rows: readonly Row[], what: string): Broken =>
   rows[0] &&
   `${what}: ${Object.entries(rows[0])
     .map(([name, value]) => `${name}=${value}`)
@@ -130,6 +130,18 @@ export const checkDecisionsHaveEvents = async (tx: Tx): Promise<Broken> =>
       group by partition, seq having count(*) > 1 order by 1, 2 limit 1`,
     'two decisions share an event',
   )
+
+/** Every promise of the books with its check over all of them, in the order of telling. */
+export const CHECKS = [
+  ['M1', 'balances sum to zero in each currency', checkCurrencySums],
+  ['M1', 'entries sum to zero in each transfer', checkTransferSums],
+  ['M1', 'transfers and entries belong together', checkTransfersHaveEntries],
+  ['M2', 'entries are an unbroken chain in each wallet', checkEntryChains],
+  ['M2', 'balances are the sums of their entries', checkBalances],
+  ['M3', 'no user was ever below zero', checkNoOverdraft],
+  ['O1', 'the journal has no hole', checkJournal],
+  ['O1', 'each decision has its event', checkDecisionsHaveEvents],
+] as const satisfies Array<[promise: string, what: string, check: (tx: Tx) => Promise<Broken>]>
 
 export type Counts = {
   wallets: number

@@ -1,0 +1,118 @@
+import { INT2, INT8, TEXT, type Tx, UUID } from '@pennywire/runtime/database.ts'
+import { type Broken, describe } from './verify-books.ts'
+
+/** An event of the journal, as far as its envelope tells. */
+export type RecentEvent = { partition: number; seq: bigint; type: string; subject: string }
+
+/** How far each partition's journal is written. */
+export const readWritten = (tx: Tx, partitions: number[]): Promise<{ partition: number; seq: bigint }[]> =>
+  tx<{ partition: number; seq: bigint }[]>`
+    select partition, next_seq - 1 as seq from ledger.partitions
+    where partition = any(${tx.array(partitions, INT2)})`
+
+export const readEvents = (
+  tx: Tx,
+  partition: number,
+  after: bigint,
+  through: bigint,
+): Promise<RecentEvent[]> =>
+  tx<RecentEvent[]>`
+    select partition, seq, headers::json ->> 'ce_type' as type, headers::json ->> 'ce_subject' as subject
+    from ledger.journal where partition = ${partition} and seq > ${after} and seq <= ${through} order by seq`
+
+// All by primary keys of the given transfers and of their wallets: their cost does not grow with the books.
+
+/** O1: each event tells of the transfer that stands at its place, decided as it says. */
+export const checkEventsOf = async (
+  tx: Tx,
+  events: Array<RecentEvent & { status: string }>,
+): Promise<Broken> =>
+  describe(
+    await tx`
+      select e.partition, e.seq::text, e.id, t.status, t.partition as "ofPartition", t.seq::text as "ofSeq"
+      from unnest(
+        ${tx.array(
+          events.map(event => event.partition),
+          INT2,
+        )},
+        ${tx.array(
+          events.map(event => event.seq),
+          INT8,
+        )},
+        ${tx.array(
+          events.map(event => event.subject),
+          UUID,
+        )},
+        ${tx.array(
+          events.map(event => event.status),
+          TEXT,
+        )}) as e (partition, seq, id, status)
+      left join ledger.transfers t on t.id = e.id
+      where t.id is null or t.status <> e.status or t.partition <> e.partition or t.seq <> e.seq
+      order by e.partition, e.seq limit 1`,
+    'an event and its transfer differ',
+  )
+
+/** M1, M4: completed ones have their two entries, each of its amount; rejected ones none. */
+export const checkEntriesOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
+  describe(
+    await tx`
+      select t.id, t.status, t.amount::text, f.amount::text as "fromEntry", e.amount::text as "toEntry"
+      from ledger.transfers t
+      left join ledger.entries f
+        on f.wallet_id = t.from_wallet and f.sequence = t.from_sequence and f.transfer_id = t.id
+      left join ledger.entries e
+        on e.wallet_id = t.to_wallet and e.sequence = t.to_sequence and e.transfer_id = t.id
+      where t.id = any(${tx.array(ids, UUID)}) and case t.status
+        when 'completed' then f.amount is distinct from -t.amount or e.amount is distinct from t.amount
+        else t.from_sequence is not null or t.to_sequence is not null end
+      order by t.id limit 1`,
+    'a transfer and its entries differ',
+  )
+
+/** M2: each entry follows from the one before it in its wallet. */
+export const checkChainsOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
+  describe(
+    await tx`
+      select e.wallet_id, e.sequence::text, e.amount::text, e.balance_after::text, before.balance_after::text as before
+      from ledger.transfers t
+      cross join lateral (
+        values (t.from_wallet, t.from_sequence), (t.to_wallet, t.to_sequence)) as own (wallet_id, sequence)
+      join ledger.entries e on e.wallet_id = own.wallet_id and e.sequence = own.sequence
+      left join ledger.entries before on before.wallet_id = e.wallet_id and before.sequence = e.sequence - 1
+      where t.id = any(${tx.array(ids, UUID)})
+        and (e.balance_after <> e.amount + coalesce(before.balance_after, 0)
+          or (e.sequence > 1 and before.wallet_id is null))
+      order by e.wallet_id, e.sequence limit 1`,
+    "a wallet's entries are no unbroken chain",
+  )
+
+/** M2: the wallets that these moved hold what their last entry says, and have no entry after it. */
+export const checkBalancesOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
+  describe(
+    await tx`
+      select w.id, w.balance::text, w.sequence::text, last.balance_after::text as "lastEntry"
+      from (
+        select from_wallet as id from ledger.transfers where id = any(${tx.array(ids, UUID)}) and status = 'completed'
+        union
+        select to_wallet from ledger.transfers where id = any(${tx.array(ids, UUID)}) and status = 'completed') moved
+      join ledger.wallets w using (id)
+      left join ledger.entries last on last.wallet_id = w.id and last.sequence = w.sequence
+      left join ledger.entries after on after.wallet_id = w.id and after.sequence = w.sequence + 1
+      where last.balance_after is distinct from w.balance or after.wallet_id is not null
+      order by w.id limit 1`,
+    "a wallet's balance is not that of its last entry",
+  )
+
+/** M3: these took no user below zero. */
+export const checkOverdraftOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
+  describe(
+    await tx`
+      select e.wallet_id, e.sequence::text, e.balance_after::text
+      from ledger.transfers t
+      join ledger.entries e on e.wallet_id = t.from_wallet and e.sequence = t.from_sequence
+      join ledger.wallets w on w.id = e.wallet_id
+      where t.id = any(${tx.array(ids, UUID)}) and w.user_id is not null and e.balance_after < 0
+      order by e.wallet_id, e.sequence limit 1`,
+    "a user's wallet was below zero",
+  )

@@ -1,0 +1,169 @@
+import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { counter, gauge } from '@pennywire/runtime/metrics.ts'
+import {
+  checkBalancesOf,
+  checkChainsOf,
+  checkEntriesOf,
+  checkEventsOf,
+  checkOverdraftOf,
+  type RecentEvent,
+  readEvents,
+  readWritten,
+} from './sql/check-recent.ts'
+import { type Broken, CHECKS } from './sql/verify-books.ts'
+
+export const WATCHED = ['M1', 'M2', 'M3', 'O1'] as const
+export type Watched = (typeof WATCHED)[number]
+
+const booksBroken = gauge(
+  'ledger_books_broken',
+  '1 where a check of the books found this promise broken; back to 0 when all books were checked and it holds',
+  ['promise'],
+)
+const checked = counter(
+  'ledger_books_checked_events_total',
+  'Events whose transfers, entries and wallets were checked',
+)
+const passedOver = counter(
+  'ledger_books_passed_over_events_total',
+  'Events too many for the check of what is new; the check of all books covers them',
+)
+const fullSeconds = gauge('ledger_books_full_check_seconds', 'How long the last check of all books took')
+const fullAt = gauge('ledger_books_full_check_timestamp_seconds', 'When it ended, in seconds since 1970')
+
+/** Events that are checked in one snapshot: small, so that the check never holds one for long. */
+const CHUNK = 500
+
+const STATUS_OF: Record<string, string> = {
+  'pennywire.ledger.TransferCompleted': 'completed',
+  'pennywire.ledger.TransferRejected': 'rejected',
+}
+
+export type BooksWatch = { stop: () => Promise<void> }
+
+/**
+ * Watches the books while the ledger works: every few seconds what these partitions have decided since the last look,
+ * by primary keys alone, and now and then all of it, as verify-books does. On a connection of its own, beside the hot
+ * path; the first broken row is logged and raises a gauge. It stops nothing: whether to go on is for a person to say.
+ */
+export const watchBooks = (parts: {
+  sql: Database
+  logger: Logger
+  clock: Clock
+  /** The partitions that are ours to watch. */
+  partitions: () => number[]
+  /** How often what is new is checked, and all; 0 for never. */
+  everyMs: number
+  everyMsFull: number
+  /** Most events in one look at what is new. Beyond that the newest are looked at. */
+  maxEvents: number
+}): BooksWatch => {
+  const { sql, logger, clock, everyMs, everyMsFull, maxEvents } = parts
+  const stopped = new AbortController()
+  const seen = new Map<number, bigint>()
+  for (const promise of WATCHED) booksBroken.set({ promise }, 0)
+
+  const raise = (promise: Watched, broken: Broken) => {
+    if (broken === undefined) return
+    booksBroken.set({ promise }, 1)
+    logger.fatal({ promise, broken }, 'the books are broken')
+  }
+
+  /** Checks a partition's events after `after`, and tells how far it came. */
+  const checkEvents = (partition: number, after: bigint, through: bigint): Promise<bigint> =>
+    sql.begin('isolation level repeatable read read only', async tx => {
+      const events = await readEvents(tx, partition, after, through)
+      const hole = events.findIndex(({ seq }, index) => seq !== after + 1n + BigInt(index))
+      if (hole !== -1 || BigInt(events.length) !== through - after)
+        raise('O1', `the journal has a hole: partition=${partition} after=${after} through=${through}`)
+      const transfers = events.flatMap((event): Array<RecentEvent & { status: string }> => {
+        const status = STATUS_OF[event.type]
+        return status === undefined ? [] : [{ ...event, status }]
+      })
+      const ids = transfers.map(({ subject }) => subject)
+      if (ids.length > 0) {
+        raise('O1', await checkEventsOf(tx, transfers))
+        raise('M1', await checkEntriesOf(tx, ids))
+        raise('M2', (await checkChainsOf(tx, ids)) ?? (await checkBalancesOf(tx, ids)))
+        raise('M3', await checkOverdraftOf(tx, ids))
+      }
+      checked.inc(events.length)
+      return through
+    })
+
+  const checkNew = async () => {
+    const partitions = parts.partitions()
+    if (partitions.length === 0) return
+    const share = BigInt(Math.ceil(maxEvents / partitions.length))
+    const written = await sql.begin(tx => readWritten(tx, partitions))
+    for (const { partition, seq } of written) {
+      // Whatever a predecessor wrote last is looked at too.
+      let from = seen.get(partition) ?? (seq > share ? seq - share : 0n)
+      if (seq - from > share) {
+        passedOver.inc(Number(seq - share - from))
+        from = seq - share
+      }
+      while (from < seq && !stopped.signal.aborted) {
+        const through = from + BigInt(CHUNK) < seq ? from + BigInt(CHUNK) : seq
+        from = await checkEvents(partition, from, through)
+      }
+      seen.set(partition, from)
+    }
+    // What is somebody else's now may come back later.
+    for (const partition of seen.keys()) if (!partitions.includes(partition)) seen.delete(partition)
+  }
+
+  const checkAll = async () => {
+    const began = clock.now()
+    const found = new Map<Watched, Broken>()
+    await sql.begin('isolation level repeatable read read only', async tx => {
+      for (const [promise, , check] of CHECKS) found.set(promise, found.get(promise) ?? (await check(tx)))
+    })
+    for (const [promise, broken] of found) {
+      if (broken === undefined) booksBroken.set({ promise }, 0)
+      else raise(promise, broken)
+    }
+    fullSeconds.set((clock.now() - began) / 1_000)
+    fullAt.set(clock.now() / 1_000)
+  }
+
+  const work = async () => {
+    let nextNew = clock.now() + everyMs
+    let nextFull = clock.now() + everyMsFull
+    while (!stopped.signal.aborted) {
+      const due = Math.min(
+        everyMs > 0 ? nextNew : Number.POSITIVE_INFINITY,
+        everyMsFull > 0 ? nextFull : Number.POSITIVE_INFINITY,
+      )
+      if (due === Number.POSITIVE_INFINITY) return
+      await sleep(clock, Math.max(0, due - clock.now()), stopped.signal)
+      if (stopped.signal.aborted) return
+      try {
+        if (everyMsFull > 0 && clock.now() >= nextFull) {
+          nextFull = clock.now() + everyMsFull
+          await checkAll()
+          nextFull = clock.now() + everyMsFull
+        } else {
+          nextNew = clock.now() + everyMs
+          await checkNew()
+          nextNew = clock.now() + everyMs
+        }
+      } catch (error) {
+        if (!stopped.signal.aborted)
+          logger.warn({ err: error }, 'the books could not be checked; trying again')
+      }
+    }
+  }
+  const working = work()
+
+  return {
+    stop: async () => {
+      stopped.abort()
+      // A check of all books may take minutes: it is cut off.
+      await sql.end({ timeout: 0 })
+      await working
+    },
+  }
+}
