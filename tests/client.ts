@@ -35,7 +35,7 @@ export const control = async (name: string, action: string): Promise<void> => {
   if (!response.ok) throw new Error(await response.text())
 }
 
-export const PIN = '482915'
+const PIN = '482915'
 const PASSWORD = 'Correct-horse-9'
 
 /** The token that the newest mail to this address carries, as soon as it has come. */
