@@ -1,8 +1,10 @@
+import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
 import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
+import { systemClock } from '@pennywire/runtime/clock.ts'
 import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
@@ -15,6 +17,7 @@ import { createNotifying } from './notify.ts'
 import { createSecretOpener, privateJwk } from './open-secret.ts'
 import { startSendingMails } from './send-mails.ts'
 import { ping } from './sql/ping.ts'
+import { createSequenceWatch } from './watch-sequences.ts'
 
 const config = loadConfig(
   {
@@ -26,6 +29,9 @@ const config = loadConfig(
   },
   process.env,
 )
+/** An entry that others overtook comes within moments; after so long it is lost. */
+const HOLE_AFTER_MS = 60_000
+
 const logger = createLogger('notifier', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
 
 const sql = openDatabase(config.DATABASE_URL, { applicationName: config.INSTANCE_ID, maxConnections: 8 })
@@ -45,14 +51,31 @@ const mails = startSendingMails({
   send: mail.send,
   logger,
 })
+const sequences = createSequenceWatch({
+  clock: systemClock,
+  graceMs: HOLE_AFTER_MS,
+  caughtUp: () => consumer.lag().every(({ records }) => records === 0),
+})
 const consumer = await startConsumer({
   client,
   logger,
   groupId: 'notifier',
   topics: ['ledger.events', 'notifier.commands'],
-  ...createNotifying({ sql, codec, publisher, logger, wakeMails: mails.wake }),
+  onAssigned: sequences.reset,
+  ...createNotifying({ sql, codec, publisher, logger, wakeMails: mails.wake, sawEntry: sequences.saw }),
 })
 measureConsumer(consumer)
+measuredGauge(
+  'notifier_sequence_holes',
+  'Wallets of which later entries came, but not this one (O2); NaN where one instance does not read all partitions',
+  () => {
+    const partitions = consumer.assigned().filter(({ topic }) => topic === 'ledger.events')
+    if (partitions.length < LEDGER_PARTITIONS) return Number.NaN
+    const holes = sequences.holes()
+    for (const hole of holes.slice(0, 10)) logger.error(hole, 'an entry of a wallet did not come')
+    return holes.length
+  },
+)
 measuredGauge('notifier_waiting_records', 'Records that have come and are not handled yet', consumer.waiting)
 
 const operations = await listen(

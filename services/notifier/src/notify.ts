@@ -15,15 +15,25 @@ import { insertNotifications } from './sql/notifications.ts'
 import { lockPositions, readPositions, writePositions } from './sql/positions.ts'
 
 const notificationsAdded = counter('notifier_notifications_total', 'In-app notifications added')
+const duplicates = counter(
+  'notifier_duplicates_total',
+  'Notifications that were there already: their event came again',
+)
 const setAside = counter('notifier_dead_letters_total', 'Records set aside, by their topic', ['topic'])
 
 /** A gap that seeking back has not closed this often is a loss, not a race with a rebalance. */
 const MAX_GAPS = 3
 
 /** What one record asks for. */
-type Work = { notifications: Notification[]; mails: MailRequested[]; deadLetters: RawRecord[] }
+type Work = {
+  notifications: Notification[]
+  mails: MailRequested[]
+  deadLetters: RawRecord[]
+  /** The entries that an event tells of. */
+  entries: Array<{ walletId: string; sequence: number }>
+}
 
-const NOTHING: Work = { notifications: [], mails: [], deadLetters: [] }
+const NOTHING: Work = { notifications: [], mails: [], deadLetters: [], entries: [] }
 
 const HANDLED: readonly string[] = [
   'pennywire.ledger.TransferCompleted',
@@ -60,7 +70,11 @@ const storedMail = z.object({
 const workFor = (record: AnyRecord): Work =>
   record.type === 'pennywire.notifier.MailRequested'
     ? { ...NOTHING, mails: [storedMail.parse(record.value)] }
-    : { ...NOTHING, notifications: storedNotifications.parse(messagesFor(record)) }
+    : {
+        ...NOTHING,
+        notifications: storedNotifications.parse(messagesFor(record)),
+        entries: record.type === 'pennywire.ledger.TransferCompleted' ? record.value.entries : [],
+      }
 
 const reasonOf = (error: unknown): string =>
   error instanceof z.ZodError
@@ -77,8 +91,10 @@ export const createNotifying = (parts: {
   logger: Logger
   /** Called when there are new mails. */
   wakeMails: () => void
+  /** Told of every entry that a record of ledger.events names, once it is handled; repeats as well. */
+  sawEntry?: (walletId: string, sequence: number) => void
 }): Pick<ConsumerOptions, 'positions' | 'handle'> => {
-  const { sql, codec, publisher, logger, wakeMails } = parts
+  const { sql, codec, publisher, logger, wakeMails, sawEntry } = parts
   /** Positions that seemed to lie past the topic's end; the next look at the end proves it. */
   const suspected = new Map<string, bigint>()
   /** Gaps in each partition since its last progress. */
@@ -145,7 +161,7 @@ export const createNotifying = (parts: {
       const works = await Promise.all(records.map(readWork))
       const of = [...new Map(records.map(record => [idOf(record), record])).values()]
 
-      const { gaps, added, mails, deadLetters } = await sql.begin(async tx => {
+      const { gaps, added, repeated, mails, deadLetters } = await sql.begin(async tx => {
         const next = new Map((await lockPositions(tx, of)).map(row => [idOf(row), row]))
         const gaps = new Map<string, Position>()
         const notifications: Notification[] = []
@@ -166,12 +182,17 @@ export const createNotifying = (parts: {
         }
         if (deadLetters.length > 0) await publisher.publishAll(deadLetters)
         const added = notifications.length > 0 ? await insertNotifications(tx, notifications) : 0
+        const repeated = notifications.length - added
         if (mails.length > 0) await insertDeliveries(tx, mails)
         await writePositions(tx, [...next.values()])
-        return { gaps, added, mails: mails.length, deadLetters }
+        return { gaps, added, repeated, mails: mails.length, deadLetters }
       })
 
       notificationsAdded.inc(added)
+      duplicates.inc(repeated)
+      if (sawEntry)
+        for (const { entries } of works)
+          for (const { walletId, sequence } of entries) sawEntry(walletId, sequence)
       if (mails > 0) wakeMails()
       for (const { headers } of deadLetters) {
         const {
