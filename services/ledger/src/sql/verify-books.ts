@@ -12,7 +12,7 @@ export const describe = (rows: readonly Row[], what: string): Broken =>
     .join(' ')}`
 
 /** M1: over all wallets of a currency, system ones included, money is neither made nor lost. */
-export const checkCurrencySums = async (tx: Tx): Promise<Broken> =>
+const checkCurrencySums = async (tx: Tx): Promise<Broken> =>
   describe(
     await tx`
       select currency, sum(balance)::text as sum from ledger.wallets
@@ -21,7 +21,7 @@ export const checkCurrencySums = async (tx: Tx): Promise<Broken> =>
   )
 
 /** M1: the entries of each transfer sum to zero. */
-export const checkTransferSums = async (tx: Tx): Promise<Broken> =>
+const checkTransferSums = async (tx: Tx): Promise<Broken> =>
   describe(
     await tx`
       select transfer_id, sum(amount)::text as sum from ledger.entries
@@ -30,7 +30,7 @@ export const checkTransferSums = async (tx: Tx): Promise<Broken> =>
   )
 
 /** M1, M4: each completed transfer has its two entries, each of its amount, and each entry its completed transfer. */
-export const checkTransfersHaveEntries = async (tx: Tx): Promise<Broken> =>
+const checkTransfersHaveEntries = async (tx: Tx): Promise<Broken> =>
   describe(
     await tx`
       select t.id, t.status, t.amount::text, f.amount::text as "fromEntry", e.amount::text as "toEntry"
@@ -57,7 +57,7 @@ export const checkTransfersHaveEntries = async (tx: Tx): Promise<Broken> =>
   )
 
 /** M2: each wallet's entries count from 1 without a gap, each balance follows from the one before. */
-export const checkEntryChains = async (tx: Tx): Promise<Broken> =>
+const checkEntryChains = async (tx: Tx): Promise<Broken> =>
   describe(
     await tx`
       select wallet_id, sequence::text, expected_sequence::text, balance_after::text, expected_balance::text
@@ -72,7 +72,7 @@ export const checkEntryChains = async (tx: Tx): Promise<Broken> =>
   )
 
 /** M2: each wallet's balance and sequence are those of its last entry. */
-export const checkBalances = async (tx: Tx): Promise<Broken> =>
+const checkBalances = async (tx: Tx): Promise<Broken> =>
   describe(
     await tx`
       select w.id, w.balance::text, coalesce(e.sum, 0)::text as entries, w.sequence::text, coalesce(e.count, 0)::text as count
@@ -85,7 +85,7 @@ export const checkBalances = async (tx: Tx): Promise<Broken> =>
   )
 
 /** M3: no user's wallet is, or ever was, below zero. */
-export const checkNoOverdraft = async (tx: Tx): Promise<Broken> =>
+const checkNoOverdraft = async (tx: Tx): Promise<Broken> =>
   describe(
     await tx`
       select w.id, e.sequence::text, e.balance_after::text
@@ -96,7 +96,7 @@ export const checkNoOverdraft = async (tx: Tx): Promise<Broken> =>
   )
 
 /** O1: the journal has no hole up to its next number, and nothing is called published that is not written. */
-export const checkJournal = async (tx: Tx): Promise<Broken> =>
+const checkJournal = async (tx: Tx): Promise<Broken> =>
   describe(
     await tx`
       select p.partition, p.next_seq::text, coalesce(j.count, 0)::text as rows, coalesce(j.last, 0)::text as last,
@@ -112,7 +112,7 @@ export const checkJournal = async (tx: Tx): Promise<Broken> =>
   )
 
 /** O1, X2: each decision has its event in the journal, and no two share one. */
-export const checkDecisionsHaveEvents = async (tx: Tx): Promise<Broken> =>
+const checkDecisionsHaveEvents = async (tx: Tx): Promise<Broken> =>
   describe(
     await tx`
       select d.id, d.partition, d.seq::text from (
