@@ -13,6 +13,7 @@ import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
 import { startRelay } from './relay-outbox.ts'
 import { readBacklog, readOldestUnpublished } from './sql/journal.ts'
+import { ping } from './sql/ping.ts'
 import { postgresStore } from './sql/store.ts'
 import { watchBooks } from './watch-books.ts'
 
@@ -74,7 +75,7 @@ const books = watchBooks({
 
 const operations = await listen(
   operationsRoutes({
-    postgres: () => sql`select 1`,
+    postgres: () => ping(sql),
     kafka: brokers.check,
     consumer: consumer.check,
   }),
