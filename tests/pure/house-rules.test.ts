@@ -1,0 +1,214 @@
+// What a reviewer would otherwise say twice. Each rule is shown to find what it forbids, then held against every file.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, matchesGlob, normalize } from 'node:path'
+import { describe, expect, test } from 'vitest'
+
+const root = join(import.meta.dirname, '..', '..')
+const FOLDERS = ['packages', 'services', 'tests', 'bench', 'simulator'].filter(folder =>
+  existsSync(join(root, folder)),
+)
+
+type Source = { path: string; text: string }
+
+const sources: Source[] = FOLDERS.flatMap(folder =>
+  readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .map(file => `${folder}/${file}`)
+    .filter(path => /\.(ts|mjs|sql)$/.test(path) && !/(^|\/)(node_modules|generated|results)\//.test(path))
+    .map(path => ({ path, text: readFileSync(join(root, path), 'utf8') })),
+)
+
+/** The commands are what knip has to be told of as well, so they stand in one place. */
+const knip = JSON.parse(readFileSync(join(root, 'knip.json'), 'utf8')) as {
+  workspaces: Record<string, { entry: string[] }>
+}
+const COMMANDS = Object.entries(knip.workspaces).flatMap(([workspace, { entry }]) =>
+  entry.map(pattern => join(workspace, pattern)).filter(pattern => !pattern.includes('*')),
+)
+const isCommand = (path: string) => COMMANDS.some(pattern => matchesGlob(path, pattern))
+
+/** Tests, and what only tests and measurements use. */
+const isTest = (path: string) =>
+  /\.test\.ts$|(^|\/)test-[\w-]+\.ts$/.test(path) || /^(tests|bench|simulator)\//.test(path)
+
+/** What decides and computes without asking anybody: no clock, no chance, no waiting. */
+const PURE = [
+  'packages/contracts/src/ids.ts',
+  'packages/contracts/src/money.ts',
+  'packages/contracts/src/problems.ts',
+  'packages/contracts/src/schema-compatibility.ts',
+  'packages/contracts/src/schema-examples.ts',
+  'packages/contracts/src/topics.ts',
+  'packages/contracts/src/wallet-code.ts',
+  'packages/kafka/src/dead-letters.ts',
+  'packages/kafka/src/record.ts',
+  'services/audit/src/hash-chain.ts',
+  'services/gateway/src/client-address.ts',
+  'services/gateway/src/fingerprint.ts',
+  'services/gateway/src/problems.ts',
+  'services/ledger/src/decide.ts',
+  'services/notifier/src/mail-for.ts',
+  'services/notifier/src/message-for.ts',
+]
+/** A new wallet's code is drawn, and that is all about it that is not computed. */
+const DRAWS = 'packages/contracts/src/wallet-code.ts'
+
+const importsOf = (text: string) =>
+  [...text.matchAll(/(?:\bfrom|\bimport|\bimport\(|\brequire\()\s*'([^']+)'/g)].map(([, name]) => name!)
+
+/** Where an import leads, from the root of the repository; packages by their folder. */
+const targetOf = (path: string, name: string) =>
+  name.startsWith('.')
+    ? normalize(join(dirname(path), name))
+    : name.replace(/^@pennywire\//, 'packages/').replace(/^(packages\/[\w-]+)\//, '$1/src/')
+
+const mayImport = (path: string, target: string): boolean => {
+  const [area = '', name = ''] = path.split('/')
+  if (area !== 'packages' && area !== 'services') return true
+  const own = `${area}/${name}/`
+  if (target.startsWith(own) || !/^(packages|services|tests|bench|simulator)\//.test(target)) return true
+  const imported = /^packages\/([\w-]+)\//.exec(target)?.[1]
+  if (imported === undefined) return false
+  if (own === 'packages/contracts/' || own === 'packages/runtime/') return false
+  if (own === 'packages/kafka/') return ['contracts', 'runtime'].includes(imported)
+  if (own === 'packages/stack/') return true
+  return ['contracts', 'kafka', 'runtime'].includes(imported) || (imported === 'stack' && isTest(path))
+}
+
+type Rule = {
+  rule: string
+  /** The files it is about; all where it says nothing. */
+  applies?: (path: string) => boolean
+  /** What breaks it: a text, or something that only the whole file shows. */
+  finds: RegExp | ((source: Source) => string[])
+  /** Where it would be found, and how. */
+  example: Source
+}
+
+const RULES: Rule[] = [
+  {
+    rule: 'SQL stands below sql/',
+    applies: path =>
+      !/\/src\/sql\//.test(path) &&
+      !isTest(path) &&
+      !path.startsWith('packages/stack/') &&
+      !/^packages\/runtime\/src\/(database|migrate)\.ts$/.test(path),
+    finds:
+      /\b(sql|tx)(<[^`]*>)?`|`\s*(select\s|insert\s+into\s|update\s+\S+\s+set\s|delete\s+from\s|with\s+\w+\s+as\s|lock\s+table\s|truncate\s|create\s+table\s|alter\s+table\s)|\.unsafe\(/i,
+    example: { path: 'services/ledger/src/main.ts', text: 'const one = await db`\n  select 1`' },
+  },
+  {
+    rule: 'the environment is read where a process begins',
+    applies: path =>
+      path.endsWith('.ts') &&
+      !/\/src\/(main|migrate|config)\.ts$/.test(path) &&
+      !isCommand(path) &&
+      !isTest(path) &&
+      !path.startsWith('packages/stack/'),
+    finds: /process\.env/,
+    example: { path: 'services/ledger/src/decide.ts', text: 'if (process.env.DEBUG) log()' },
+  },
+  {
+    rule: 'pure files wait for nothing and ask no clock, no chance and no server',
+    applies: path => PURE.includes(path),
+    finds: ({ path, text }) =>
+      text.match(
+        path === DRAWS
+          ? /\bawait\b|\basync\b|Date\.now|new Date\(\)|Math\.random|random(UUID|Bytes)/g
+          : /\bawait\b|\basync\b|Date\.now|new Date\(\)|Math\.random|random(UUID|Bytes|Int)|from 'node:(fs|http|timers)/g,
+      ) ?? [],
+    example: { path: 'services/ledger/src/decide.ts', text: 'const now = Date.now()' },
+  },
+  {
+    rule: 'kafkajs speaks only inside packages/kafka',
+    applies: path => !path.startsWith('packages/kafka/'),
+    finds: /['"](kafkajs|@kafkajs\/[\w-]+)/,
+    example: { path: 'services/audit/src/main.ts', text: "import kafkajs from 'kafkajs'" },
+  },
+  {
+    rule: 'imports lead to packages only, contracts and runtime to nothing of ours',
+    finds: ({ path, text }) => importsOf(text).filter(name => !mayImport(path, targetOf(path, name))),
+    example: { path: 'services/ledger/src/main.ts', text: "import { x } from '../../gateway/src/app.ts'" },
+  },
+  {
+    rule: 'no test is left out, none runs alone',
+    applies: path => path.endsWith('.test.ts'),
+    finds: /\b(test|it|describe)(\.each)?\.(only|skip|todo|fails)\b/,
+    example: { path: 'tests/transfer.test.ts', text: 'test.only("it", () => {})' },
+  },
+  {
+    rule: 'nothing is put off in a comment',
+    finds: /\b(TODO|FIXME|HACK|XXX+:)/,
+    example: { path: 'services/ledger/src/main.ts', text: '// TODO: later' },
+  },
+  {
+    rule: 'a file is named by its one subject, in lower case with hyphens',
+    finds: ({ path }) => {
+      const name = path.split('/').at(-1)!
+      const vague = /(^|-)(utils?|helpers?|common|shared|misc|manager|service)(\.|-)/.test(name)
+      return vague || !/^[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+)*$/.test(name) ? [name] : []
+    },
+    example: { path: 'services/ledger/src/utils.ts', text: '' },
+  },
+  {
+    rule: 'code does not ask whether it is being tested',
+    applies: path => !isTest(path),
+    finds: /NODE_ENV|VITEST/,
+    example: { path: 'services/ledger/src/main.ts', text: "if (process.env.NODE_ENV === 'test') skip()" },
+  },
+]
+
+/** Where a file breaks a rule: its path with the line, or with what was found. */
+const breaksOf = ({ applies = () => true, finds }: Rule, source: Source): string[] => {
+  if (!applies(source.path)) return []
+  if (typeof finds === 'function') return finds(source).map(found => `${source.path}: ${found}`)
+  return [...source.text.matchAll(new RegExp(finds.source, `${finds.flags}g`))].map(
+    ({ index }) => `${source.path}:${source.text.slice(0, index).split('\n').length}`,
+  )
+}
+
+const here = 'tests/pure/house-rules.test.ts'
+
+describe.each(RULES)('$rule', rule => {
+  test('is kept', () => {
+    const broken = sources.filter(({ path }) => path !== here).flatMap(source => breaksOf(rule, source))
+    expect(broken).toEqual([])
+  })
+
+  test('would be seen to be broken', () => expect(breaksOf(rule, rule.example)).toHaveLength(1))
+})
+
+test('imports of every kind are seen', () => {
+  const text = `import type { A } from './a.ts'\nexport * from './b.ts'\nawait import('./c.ts')\nimport './d.ts'`
+  expect(importsOf(text)).toEqual(['./a.ts', './b.ts', './c.ts', './d.ts'])
+})
+
+test.each([
+  ['services/ledger/src/main.ts', '@pennywire/stack/stack.ts', false],
+  ['services/ledger/src/sql/test-database.ts', '@pennywire/stack/test-database.ts', true],
+  ['services/ledger/src/main.ts', '@pennywire/gateway/app.ts', false],
+  ['services/ledger/src/main.ts', '../../../tests/client.ts', false],
+  ['services/ledger/src/main.ts', '@pennywire/kafka/consumer.ts', true],
+  ['services/ledger/src/main.ts', 'postgres', true],
+  ['packages/contracts/src/ids.ts', '@pennywire/runtime/clock.ts', false],
+  ['packages/contracts/src/ids.ts', './money.ts', true],
+  ['packages/runtime/src/config.ts', '../../contracts/src/money.ts', false],
+  ['packages/kafka/src/consumer.ts', '@pennywire/stack/stack.ts', false],
+])('%s may import %s: %s', (path, name, may) => {
+  expect(mayImport(path, targetOf(path, name))).toBe(may)
+})
+
+test('the files that rules speak of are there', () => {
+  for (const path of [...PURE, ...COMMANDS.flatMap(pattern => expand(pattern))]) {
+    expect(
+      sources.some(source => source.path === path),
+      path,
+    ).toBe(true)
+  }
+})
+
+/** "src/{a,b}.ts" is "src/a.ts" and "src/b.ts". */
+function expand(pattern: string): string[] {
+  const match = /^(.*)\{([^}]+)\}(.*)$/.exec(pattern)
+  if (!match) return [pattern]
+  return match[2]!.split(',').map(choice => `${match[1]}${choice}${match[3]}`)
+}
