@@ -31,6 +31,13 @@ export const serviceSettings = {
   DATABASE_URL: z.url(),
 }
 
+/** Why a file cannot be used, in one line and without what it holds: it may be a key. */
+const reasonOf = (error: unknown): string => {
+  if (error instanceof SyntaxError) return 'is not JSON'
+  if (!(error instanceof z.ZodError)) return (error as Error).message
+  return error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ')
+}
+
 /** A setting that is a path to a JSON file of the given form, such as a key. A missing or odd file ends the start. */
 export const jsonFile = <Schema extends z.ZodType>(schema: Schema) =>
   z.string().transform((path, context): z.output<Schema> => {
@@ -40,7 +47,7 @@ export const jsonFile = <Schema extends z.ZodType>(schema: Schema) =>
       context.issues.push({
         code: 'custom',
         input: path,
-        message: `cannot be used: ${(error as Error).message}`,
+        message: `${path} cannot be used: ${reasonOf(error)}`,
       })
       return z.NEVER
     }

@@ -1,6 +1,18 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import postgres from 'postgres'
 
+/** Postgres' unique violation, duplicate schema and duplicate table. */
+const MADE_BY_RIVAL = new Set(['23505', '42P06', '42P07'])
+
+/** "If not exists" still fails where another process makes the same at the same moment; then it is there. */
+const unlessRival = async (create: () => Promise<unknown>): Promise<void> => {
+  try {
+    await create()
+  } catch (error) {
+    if (!(error instanceof postgres.PostgresError && MADE_BY_RIVAL.has(error.code))) throw error
+  }
+}
+
 /**
  * Brings one schema up to date: runs the folder's numbered `.sql` files that have not run yet, in order, each in a
  * transaction of its own together with its row in `<schema>.migrations`. Forward only; a file that has run is never
@@ -14,9 +26,11 @@ export const migrate = async (options: {
   const sql = postgres(options.url, { max: 1, onnotice: () => {} })
   const ran: string[] = []
   try {
-    await sql`create schema if not exists ${sql(options.schema)}`
-    await sql`create table if not exists ${sql(options.schema)}.migrations (
-      file text primary key, ran_at timestamptz not null default now())`
+    await unlessRival(() => sql`create schema if not exists ${sql(options.schema)}`)
+    await unlessRival(
+      () => sql`create table if not exists ${sql(options.schema)}.migrations (
+        file text primary key, ran_at timestamptz not null default now())`,
+    )
     const files = readdirSync(options.directory)
       .filter(file => /^\d{4}-.*\.sql$/.test(file))
       .sort()

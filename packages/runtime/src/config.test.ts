@@ -1,0 +1,101 @@
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import { jsonFile, loadConfig, serviceSettings } from './config.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'config-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const fileWith = (text: string) => {
+  const path = join(folder, `${text.length}.json`)
+  writeFileSync(path, text)
+  return path
+}
+
+const GOOD = {
+  INSTANCE_ID: 'ledger-1',
+  HTTP_PORT: '8081',
+  KAFKA_BROKERS: 'one:9092,two:9092',
+  REGISTRY_URL: 'http://127.0.0.1:18081/apis',
+  DATABASE_URL: 'postgres://ledger@127.0.0.1:5432/pennywire',
+}
+
+test('settings become values once, with their defaults, and stay as they are', () => {
+  const config = loadConfig(serviceSettings, { ...GOOD, UNKNOWN: 'x' })
+  expect(config).toEqual({
+    INSTANCE_ID: 'ledger-1',
+    HTTP_HOST: '127.0.0.1',
+    HTTP_PORT: 8081,
+    LOG_LEVEL: 'info',
+    KAFKA_BROKERS: ['one:9092', 'two:9092'],
+    REGISTRY_URL: 'http://127.0.0.1:18081/apis',
+    DATABASE_URL: 'postgres://ledger@127.0.0.1:5432/pennywire',
+  })
+  expect(() => Object.assign(config, { HTTP_PORT: 1 })).toThrow('read only')
+})
+
+/** Loads the service settings, and a key file, in a process of its own: a wrong setting ends it. */
+const start = (env: Record<string, string>) =>
+  spawnSync(
+    process.execPath,
+    [
+      '--input-type=module',
+      '--eval',
+      `import { z } from 'zod'
+       import { jsonFile, loadConfig, serviceSettings } from './config.ts'
+       loadConfig({ ...serviceSettings, KEY_FILE: jsonFile(z.object({ kty: z.string() })).optional() }, process.env)
+       console.log('started')`,
+    ],
+    { cwd: import.meta.dirname, env, encoding: 'utf8' },
+  )
+
+describe('a process with a wrong setting', () => {
+  test('does not start where it is only one character off, and starts where it is right', () => {
+    expect(start(GOOD)).toMatchObject({ status: 0, stdout: 'started\n', stderr: '' })
+    expect(start({ ...GOOD, HTTP_PORT: '8081x' })).toMatchObject({ status: 2, stdout: '' })
+  })
+
+  test.each<[string, Record<string, string>]>([
+    ['HTTP_PORT', { HTTP_PORT: '65536' }],
+    ['HTTP_PORT', { HTTP_PORT: '-1' }],
+    ['HTTP_PORT', { HTTP_PORT: '80.5' }],
+    ['LOG_LEVEL', { LOG_LEVEL: 'loud' }],
+    ['INSTANCE_ID', { INSTANCE_ID: 'two words' }],
+    ['KAFKA_BROKERS', { KAFKA_BROKERS: '' }],
+    ['REGISTRY_URL', { REGISTRY_URL: 'here' }],
+    ['KEY_FILE', { KEY_FILE: join(folder, 'none.json') }],
+    ['KEY_FILE', { KEY_FILE: fileWith('{"kty"') }],
+    ['KEY_FILE', { KEY_FILE: fileWith('{}') }],
+  ])('names it: %s in %j', (name, wrong) => {
+    const { status, stdout, stderr } = start({ ...GOOD, ...wrong })
+    expect([status, stdout]).toEqual([2, ''])
+    expect(stderr.split('\n').filter(line => line !== '')).toEqual([
+      expect.stringMatching(new RegExp(`^setting ${name}: .+`)),
+    ])
+  })
+
+  test('names all of them at once, missing ones included', () => {
+    const { DATABASE_URL: _, ...rest } = GOOD
+    const { status, stderr } = start({ ...rest, HTTP_PORT: 'x' })
+    expect(status).toBe(2)
+    expect(stderr).toMatch(/^setting HTTP_PORT: /m)
+    expect(stderr).toMatch(/^setting DATABASE_URL: /m)
+  })
+
+  test('tells nothing of what a secret setting holds', () => {
+    const { stderr } = start({ ...GOOD, DATABASE_URL: 'not-a-url-but-s3cret', KEY_FILE: fileWith('s3cret') })
+    expect(stderr).toContain('DATABASE_URL')
+    expect(stderr).toContain('KEY_FILE')
+    expect(stderr).not.toContain('s3cret')
+  })
+})
+
+test('a setting that is a JSON file is what the file holds', () => {
+  const shape = { KEY_FILE: jsonFile(z.object({ kty: z.string() })) }
+  expect(loadConfig(shape, { KEY_FILE: fileWith('{"kty":"EC","more":1}') })).toEqual({
+    KEY_FILE: { kty: 'EC' },
+  })
+})
