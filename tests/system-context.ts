@@ -1,0 +1,52 @@
+// A running system as tests are told of it, and the settings that tests run it with.
+import type { System } from '@pennywire/stack/system.ts'
+import type { StackContext, SystemContext } from './stack-context.ts'
+
+/** Limits that a test of hundreds of requests does not meet; tests of the limits run gateways of their own. */
+const MANY = '100000/60'
+
+export const TEST_SETTINGS = {
+  ALLOW_CHEAP_HASHES: 'true',
+  BCRYPT_COST: '4',
+  ...Object.fromEntries(
+    ['SIGNUP', 'LOGIN', 'PIN', 'TRANSFER', 'DEPOSIT', 'WITHDRAWAL', 'RECIPIENT', 'DEFAULT', 'MAIL'].map(
+      limit => [`RATE_LIMIT_${limit}`, MANY],
+    ),
+  ),
+  SANDBOX_DELAY_MS: '1000',
+}
+
+const withoutUndefined = (env: NodeJS.ProcessEnv): Record<string, string> =>
+  Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined))
+
+export const stackContextOf = ({ stack }: System): StackContext => ({
+  superuserUrl: stack.postgres.superuserUrl,
+  kafkaBrokers: stack.kafkaBrokers,
+  registryUrl: stack.registryUrl,
+  redisUrl: stack.redisUrl,
+  mail: stack.mail,
+  providerUrl: stack.providerUrl,
+})
+
+export const systemContextOf = (system: System, controlUrl: string): SystemContext => ({
+  gatewayUrl: system.gatewayUrl,
+  ledgerUrl: system.serviceUrl('ledger'),
+  notifierUrl: system.serviceUrl('notifier'),
+  auditUrl: system.serviceUrl('audit'),
+  controlUrl,
+  dataDir: system.dataDir,
+  databaseUrls: {
+    superuser: system.superuserUrl.replace(/\/postgres$/, '/pennywire'),
+    owner: system.databaseUrl('pennywire_owner'),
+    ledger: system.databaseUrl('ledger'),
+    gateway: system.databaseUrl('gateway'),
+    audit: system.databaseUrl('audit'),
+    ledger_reader: system.databaseUrl('ledger_reader'),
+  },
+  env: {
+    gateway: withoutUndefined(system.env('gateway')),
+    ledger: withoutUndefined(system.env('ledger')),
+    notifier: withoutUndefined(system.env('notifier')),
+    audit: withoutUndefined(system.env('audit')),
+  },
+})
