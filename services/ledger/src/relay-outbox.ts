@@ -17,7 +17,7 @@ export type Relay = {
   assign: (partitions: number[]) => void
   /** Events just committed, straight from memory: sent without a look at the table if they follow on. */
   offer: (events: JournalRow[]) => void
-  /** Events to be published once more, unchanged. */
+  /** Events to be published once more, unchanged, where they are ours and were published before. */
   repeat: (events: JournalRow[]) => void
   /** Events that were published since the start, repeats included. */
   published: () => number
@@ -74,8 +74,13 @@ export const startRelay = (options: {
       if (lane === undefined) continue
       if (lane === null)
         mine.set(partition, { publishedThrough, offered: [], behind: writtenThrough > publishedThrough })
-      else if (writtenThrough > (lane.offered.at(-1)?.seq ?? lane.publishedThrough)) lane.behind = true
+      else {
+        if (writtenThrough > (lane.offered.at(-1)?.seq ?? lane.publishedThrough)) lane.behind = true
+        // A write of the mark that failed, or was lost with the server, would be missing until the next event.
+        if (publishedThrough < lane.publishedThrough) marks.set(partition, lane.publishedThrough)
+      }
     }
+    if (marks.size > 0) raise()
     tableCheckedAt = clock.now()
   }
 
@@ -102,9 +107,16 @@ export const startRelay = (options: {
       const rows = await nextOf(partition, lane)
       if (rows.length > 0) round.push({ partition, lane, rows })
     }
-    const again = repeats
+    // An event's first time comes in its turn, from its partition's owner: repeated is only what is in Kafka already.
+    const repeatsTaken = repeats.length
+    const again = repeats.filter(
+      ({ partition, seq }) => seq <= (lanes.get(partition)?.publishedThrough ?? 0n),
+    )
     const rows = [...round.flatMap(({ rows }) => rows), ...again]
-    if (rows.length === 0) return false
+    if (rows.length === 0) {
+      repeats = []
+      return false
+    }
     await publisher.publishAll(
       rows.map(({ partition, key, headers, bytes }) => ({
         topic: 'ledger.events' as const,
@@ -114,7 +126,8 @@ export const startRelay = (options: {
         headers: JSON.parse(headers) as Record<string, string>,
       })),
     )
-    repeats = repeats.slice(again.length)
+    // What was asked for while these were sent is the next round's.
+    repeats = repeats.slice(repeatsTaken)
     publishedCount += rows.length
     for (const { partition, lane, rows } of round) {
       const through = rows.at(-1)!.seq
@@ -160,6 +173,12 @@ export const startRelay = (options: {
       for (const event of events) {
         const lane = lanes.get(event.partition)
         if (!lane || lane.behind) continue
+        const last = lane.offered.at(-1)
+        // Between the two somebody committed what memory does not hold: a predecessor, or we without hearing of it.
+        if (last && event.seq !== last.seq + 1n) {
+          lane.behind = true
+          continue
+        }
         lane.offered.push(event)
         if (lane.offered.length > MAX_OFFERED_PER_PARTITION) {
           lane.offered = []
