@@ -66,6 +66,13 @@ describe('migrations', () => {
     expect(await tables()).toEqual(['migrations', 'one', 'three', 'two'])
   })
 
+  test('stand or fall together with the note that they ran', async () => {
+    const refuseNote = `alter table ${schema}.migrations add check (file <> '0001-first.sql')`
+    write('0001-first.sql', `create table ${schema}.one (value int); ${refuseNote}`)
+    await expect(run()).rejects.toMatchObject({ code: '23514' })
+    expect(await tables()).toEqual(['migrations'])
+  })
+
   test('of many processes at once run once, the first time as well', async () => {
     for (let round = 0; round < 5; round++) {
       schema = `schema_${++schemas}`
