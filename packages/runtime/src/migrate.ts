@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import postgres from 'postgres'
 
-/** Postgres' unique violation, duplicate schema and duplicate table. */
-const MADE_BY_RIVAL = new Set(['23505', '42P06', '42P07'])
+/** Postgres' unique violation, duplicate object (a table's row type), schema and table. */
+const MADE_BY_RIVAL = new Set(['23505', '42710', '42P06', '42P07'])
 
 /** "If not exists" still fails where another process makes the same at the same moment; then it is there. */
 const unlessRival = async (create: () => Promise<unknown>): Promise<void> => {
