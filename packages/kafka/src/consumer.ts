@@ -9,12 +9,19 @@ export type Position = TopicPartition & { offset: bigint }
 /** What a partition holds: from `first` (above 0 where old records were deleted) to before `offset`, its end. */
 export type TopicEnd = Position & { first: bigint }
 
-/** A partition is asked to pause once this many of its records wait, and to go on below half of it. */
+/**
+ * A partition is asked to pause once this many of its records wait, or its share of what may wait over all, and to go
+ * on below half of it. What one fetch brings comes on top, so a fetch is small.
+ */
 const MAX_WAITING_PER_PARTITION = 2_000
+const MAX_WAITING = 6_000
+const FETCH_BYTES = 2 * 1024 * 1024
+const FETCH_BYTES_PER_PARTITION = 512 * 1024
 /** Longest wait of an idle fetch; also what a seek or a resume may be late by. */
 const FETCH_WAIT_MS = 100
 const FIRST_RETRY_MS = 100
 const LAST_RETRY_MS = 5_000
+const LEAVE_WITHIN_MS = 5_000
 /** The group's offsets are only a hint for people and for lag monitors, so they are written seconds behind. */
 const HINT_INTERVAL_MS = 5_000
 
@@ -78,6 +85,8 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
     rebalanceTimeout: 10_000,
     heartbeatInterval: 1_000,
     maxWaitTimeInMs: FETCH_WAIT_MS,
+    maxBytes: FETCH_BYTES,
+    maxBytesPerPartition: FETCH_BYTES_PER_PARTITION,
     retry: { restartOnFailure: async () => true },
   })
   const admin = client.admin()
@@ -85,6 +94,9 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
   const handledTo = new Map<string, Position>()
   /** Where each assigned partition goes on, and its end as last asked. */
   const next = new Map<string, Position>()
+  /** How far each partition has been fetched. */
+  const readTo = new Map<string, bigint>()
+  let assigned: TopicPartition[] = []
   const lastEnds = new Map<string, bigint>()
   const halted = new Map<string, string>()
   let turn = 0
@@ -102,10 +114,12 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
 
   const pauseOrResume = (queue: { of: TopicPartition; records: IncomingRecord[]; paused: boolean }) => {
     const selection = [{ topic: queue.of.topic, partitions: [queue.of.partition] }]
-    if (!queue.paused && queue.records.length >= MAX_WAITING_PER_PARTITION) {
+    const filled = [...queues.values()].filter(one => one.records.length > 0).length
+    const most = Math.min(MAX_WAITING_PER_PARTITION, MAX_WAITING / Math.max(1, filled))
+    if (!queue.paused && queue.records.length >= most) {
       queue.paused = true
       kafka.pause(selection)
-    } else if (queue.paused && queue.records.length < MAX_WAITING_PER_PARTITION / 2) {
+    } else if (queue.paused && queue.records.length < most / 2) {
       queue.paused = false
       kafka.resume(selection)
     }
@@ -145,6 +159,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
       if (!queue) return
       queue.records = []
       pauseOrResume(queue)
+      readTo.set(idOf({ topic, partition }), offset)
       kafka.seek({ topic, partition, offset: offset.toString() })
     },
     halt: ({ topic, partition }, reason) => {
@@ -163,25 +178,19 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
       wake()
       await working
       clearInterval(hints)
-      await kafka.disconnect()
+      // While the brokers are away nobody can be told of the leaving.
+      await Promise.race([kafka.disconnect(), sleep(LEAVE_WITHIN_MS, undefined, { ref: false })])
       await admin.disconnect()
     },
   }
 
-  kafka.on(kafka.events.GROUP_JOIN, ({ payload }) => {
+  /** Asks where to read on and handles nothing before that is known. What has come and is not handled is dropped. */
+  const position = () => {
     const mine = ++generation
     positioned = false
-    queues.clear()
     handledTo.clear()
     next.clear()
-    const assigned = Object.entries(payload.memberAssignment).flatMap(([topic, partitions]) =>
-      partitions.map(partition => ({ topic: topic as Topic, partition })),
-    )
-    for (const of of assigned.filter(of => !halted.has(idOf(of)))) {
-      queues.set(idOf(of), { of, records: [], paused: false })
-      // A partition that was paused in an earlier generation may come back.
-      kafka.resume([{ topic: of.topic, partitions: [of.partition] }])
-    }
+    readTo.clear()
     void (async () => {
       for (
         let retryMs = FIRST_RETRY_MS;
@@ -206,6 +215,40 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
         }
       }
     })()
+  }
+
+  kafka.on(kafka.events.GROUP_JOIN, ({ payload }) => {
+    queues.clear()
+    assigned = Object.entries(payload.memberAssignment).flatMap(([topic, partitions]) =>
+      partitions.map(partition => ({ topic: topic as Topic, partition })),
+    )
+    for (const of of assigned.filter(of => !halted.has(idOf(of)))) {
+      queues.set(idOf(of), { of, records: [], paused: false })
+      // A partition that was paused in an earlier generation may come back.
+      kafka.resume([{ topic: of.topic, partitions: [of.partition] }])
+    }
+    position()
+  })
+
+  /**
+   * The topic may not be the one read so far: it went back, or could not be read for a while. kafkajs goes on silently
+   * (at the topic's start where its offset is gone), so the caller is asked again, which compares.
+   */
+  const doubt = (reason: string) => {
+    if (!positioned) return
+    logger.warn({ groupId, reason }, 'asking again where to read on')
+    position()
+  }
+  const fetching = new Set<number>()
+  let fetchFailed = false
+  kafka.on(kafka.events.FETCH_START, ({ payload: { nodeId } }) => {
+    if (fetching.has(nodeId)) fetchFailed = true
+    fetching.add(nodeId)
+  })
+  kafka.on(kafka.events.FETCH, ({ payload: { nodeId } }) => {
+    fetching.delete(nodeId)
+    if (fetchFailed) doubt('a fetch failed')
+    fetchFailed = false
   })
 
   const endsOf = async (topic: Topic): Promise<TopicEnd[]> => {
@@ -274,6 +317,9 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
       const of = { topic: batch.topic as Topic, partition: batch.partition }
       const queue = queues.get(idOf(of))
       if (!queue || isStale()) return
+      const first = BigInt(batch.messages[0]?.offset ?? 0)
+      if (first < (readTo.get(idOf(of)) ?? 0n)) return doubt(`${idOf(of)} went back to offset ${first}`)
+      readTo.set(idOf(of), BigInt(batch.lastOffset()) + 1n)
       for (const message of batch.messages) {
         queue.records.push({
           ...of,
@@ -284,7 +330,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
           headers: Object.entries(message.headers ?? {}).flatMap(([name, value]) =>
             (Array.isArray(value) ? value : [value]).map((one): [string, Buffer] => [
               name,
-              Buffer.from(one ?? ''),
+              Buffer.isBuffer(one) ? one : Buffer.from(one ?? ''),
             ]),
           ),
         })
@@ -300,7 +346,10 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
     if (asking) return
     asking = true
     try {
+      const before = [...next]
       for (const topic of topics) await endsOf(topic)
+      const short = before.find(([id, { offset }]) => offset > (lastEnds.get(id) ?? offset))
+      if (short) doubt(`${short[0]} ends at ${lastEnds.get(short[0])}, ${short[1].offset} of it is handled`)
     } catch (error) {
       logger.debug({ err: error, groupId }, 'ends not known')
     } finally {
