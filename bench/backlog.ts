@@ -27,6 +27,8 @@ export type Drained = {
   commands: number
   /** From the moment of the first batch's decision to the sample that found everything committed and published. */
   perSecond: number
+  /** The same, until everything is committed; where it is much more, publishing is what limits the rate. */
+  committedPerSecond: number
   /** From the start of the process to the same end; tells what is left out above. */
   secondsWithStart: number
 }
@@ -111,18 +113,22 @@ export const prepareBacklogs = async (system: System) => {
     return row
   }
 
-  /** Waits until so many more commands are decided and their events published. */
-  const waitForAll = async (before: Progress, commands: number): Promise<void> => {
+  /** Waits until so many more commands are decided and their events published; tells when each of the two was so. */
+  const waitForAll = async (before: Progress, commands: number) => {
     const wanted = before.decided + BigInt(commands)
     let lastChange = performance.now()
+    let committedAt: number | undefined
     for (let seen = before; seen.published < wanted; ) {
       await sleep(SAMPLE_MS)
       const now = await readProgress()
       if (now.published > seen.published || now.decided > seen.decided) lastChange = performance.now()
       if (performance.now() - lastChange > STALLED_AFTER_MS)
         throw new Error(`the ledger stands still: ${now.decided} decided, ${wanted} wanted`)
+      if (now.decided >= wanted) committedAt ??= Date.now()
       seen = now
     }
+    const publishedAt = Date.now()
+    return { committedAt: committedAt ?? publishedAt, publishedAt }
   }
 
   const wallets = Array.from({ length: WALLETS }, (): Wallet => {
@@ -154,10 +160,10 @@ export const prepareBacklogs = async (system: System) => {
       const before = await readProgress()
       await publishMany(publisher, commands, () => pickTransfer(shape))
       const [{ since }] = await sql<[{ since: Date }]>`select clock_timestamp() as since`
-      const start = performance.now()
-      const [, end] = await Promise.all([
+      const start = Date.now()
+      const [, { committedAt, publishedAt }] = await Promise.all([
         startLedger(),
-        waitForAll(before, commands).then(() => ({ at: performance.now(), clock: Date.now() })),
+        waitForAll(before, commands),
       ])
       const [row] = await sql<[{ first: Date; completed: bigint; rejected: bigint }]>`
         select min(decided_at) as first, count(*) filter (where status = 'completed') as completed,
@@ -165,11 +171,13 @@ export const prepareBacklogs = async (system: System) => {
         from ledger.transfers where decided_at >= ${since}`
       if (Number(row.completed) !== commands)
         throw new Error(`${commands} commands, ${row.completed} completed, ${row.rejected} rejected`)
+      const rateUntil = (end: number) => commands / ((end - row.first.getTime()) / 1_000)
       return {
         shape,
         commands,
-        perSecond: commands / ((end.clock - row.first.getTime()) / 1_000),
-        secondsWithStart: (end.at - start) / 1_000,
+        perSecond: rateUntil(publishedAt),
+        committedPerSecond: rateUntil(committedAt),
+        secondsWithStart: (publishedAt - start) / 1_000,
       }
     },
     close: async () => {
