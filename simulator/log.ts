@@ -1,0 +1,245 @@
+import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import { type Publisher, PublisherFull } from '@pennywire/kafka/publisher.ts'
+import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
+import { EPOCH_MS, type Process, type World } from './world.ts'
+
+/** What may go wrong between a client and the broker; each a probability. */
+export type LogFaults = {
+  /** A batch is lost before the broker has it. */
+  sendLost: number
+  /** The broker has it, the acknowledgement is lost: the sender does not know. */
+  acknowledgementLost: number
+  /** The sender was told that it failed, and it arrives later all the same. */
+  sendLate: number
+  /** The client sent it a second time by itself. */
+  sendTwice: number
+  /** The publisher refuses at once: too much waits. */
+  publisherFull: number
+  /** A fetch begins some records back. */
+  fetchAgain: number
+  /** A fetch leaves records out, which no client should ever do. */
+  fetchSkips: number
+}
+
+export type Reader = {
+  /** Reads on from this offset. */
+  seek: (offset: bigint) => void
+  stop: () => void
+}
+
+export type Log = {
+  partitionsOf: (topic: Topic) => number
+  partitionOf: (topic: Topic, key: string) => number
+  records: (topic: Topic, partition: number) => IncomingRecord[]
+  publisherOf: (process: Process) => Pick<Publisher, 'publish' | 'publishAll' | 'stop'>
+  /** Hands a partition's records to a process as they come, from an offset on. */
+  read: (
+    process: Process,
+    from: { topic: Topic; partition: number; offset: bigint },
+    options: { onRecords: (records: IncomingRecord[]) => void; skips?: boolean },
+  ) => Reader
+  ends: (process: Process, topic: Topic) => Promise<bigint[]>
+  setUp: (up: boolean) => void
+  /** The topic is made anew, empty. */
+  makeAnew: (topic: Topic) => void
+  /** Puts a record where it belongs, without a broker's ways. */
+  appendNow: (record: RawRecord) => void
+}
+
+const MAX_FETCH = 12
+
+/**
+ * Kafka as its clients meet it: topics of partitions, each an order of its own; sends that fail before or after they
+ * are done, arrive late or twice; fetches that begin further back, or (kafkajs forgive) leave something out.
+ */
+export const createLog = (parts: {
+  world: World
+  partitions: number
+  faults: LogFaults
+  onAppend: (record: IncomingRecord) => void
+}): Log => {
+  const { world, faults } = parts
+  const { random } = world
+  const topics = new Map<Topic, IncomingRecord[][]>()
+  const kicks = new Map<Topic, Set<() => void>[]>()
+  let up = true
+
+  const partitionsOf = (topic: Topic) => (topic.startsWith('ledger.dead') ? 1 : parts.partitions)
+  const make = (topic: Topic) =>
+    topics.set(
+      topic,
+      Array.from({ length: partitionsOf(topic) }, () => []),
+    )
+  for (const topic of Object.keys(TOPICS) as Topic[]) {
+    make(topic)
+    kicks.set(
+      topic,
+      Array.from({ length: partitionsOf(topic) }, () => new Set()),
+    )
+  }
+  const records = (topic: Topic, partition: number) => topics.get(topic)![partition]!
+
+  const hashes = new Map<string, number>()
+  const partitionOf = (topic: Topic, key: string): number => {
+    let hash = hashes.get(key)
+    if (hash === undefined) {
+      hash = 0
+      for (let i = 0; i < key.length; i++) hash = (Math.imul(hash, 31) + key.charCodeAt(i)) >>> 0
+      hashes.set(key, hash)
+    }
+    return hash % partitionsOf(topic)
+  }
+
+  const append = (record: RawRecord) => {
+    const key = record.key === null ? null : Buffer.from(record.key)
+    const partition = record.partition ?? partitionOf(record.topic, key?.toString('latin1') ?? '')
+    const kept = records(record.topic, partition)
+    const appended: IncomingRecord = {
+      topic: record.topic,
+      partition,
+      offset: BigInt(kept.length),
+      timestamp: Math.floor(EPOCH_MS + world.now()),
+      key,
+      value: record.value,
+      headers: Object.entries(record.headers).flatMap(([name, values]) =>
+        (typeof values === 'string' ? [values] : values).map((value): [string, Buffer] => [
+          name,
+          Buffer.from(value),
+        ]),
+      ),
+    }
+    kept.push(appended)
+    parts.onAppend(appended)
+    for (const kick of kicks.get(record.topic)![partition]!) kick()
+  }
+  const appendAll = (batch: RawRecord[]) => {
+    for (const record of batch) append(record)
+  }
+
+  /** What becomes of a batch: each partition's share of it goes its own way, as each has its own leader. */
+  const deliver = (batch: RawRecord[]): boolean => {
+    if (!up) return false
+    const shares = new Map<string, RawRecord[]>()
+    for (const record of batch) {
+      const share = `${record.topic} ${record.partition ?? partitionOf(record.topic, String(record.key))}`
+      const others = shares.get(share)
+      if (others) others.push(record)
+      else shares.set(share, [record])
+    }
+    let acknowledged = true
+    for (const share of shares.values()) {
+      const draw = random.float()
+      let below = faults.sendLost
+      if (draw < below) {
+        acknowledged = false
+        continue
+      }
+      below += faults.sendLate
+      if (draw < below) {
+        acknowledged = false
+        world.after(random.float() * 8_000, null, `${share.length} late records arrive`, () =>
+          appendAll(share),
+        )
+        continue
+      }
+      appendAll(share)
+      below += faults.sendTwice
+      if (draw < below)
+        world.after(world.latency(), null, `${share.length} records arrive twice`, () => appendAll(share))
+      below += faults.acknowledgementLost
+      if (draw >= below - faults.acknowledgementLost && draw < below) acknowledged = false
+    }
+    return acknowledged
+  }
+
+  return {
+    partitionsOf,
+    partitionOf,
+    records,
+    publisherOf: process => {
+      type Waiting = { records: RawRecord[]; resolve: () => void; reject: (error: Error) => void }
+      let waiting: Waiting[] = []
+      let sending = false
+      const send = () => {
+        sending = waiting.length > 0
+        if (!sending) return
+        const batch = waiting
+        waiting = []
+        world.after(world.latency(), null, `${batch.length} batches of ${process.name} arrive`, () => {
+          const acknowledged = deliver(batch.flatMap(({ records }) => records))
+          world.after(world.latency(), process, acknowledged ? 'batch acknowledged' : 'batch fails', () => {
+            for (const { resolve, reject } of batch) {
+              if (acknowledged) resolve()
+              else reject(new Error('the broker did not acknowledge'))
+            }
+            send()
+          })
+        })
+      }
+      const publishAll = (records: RawRecord[]): Promise<void> =>
+        new Promise((resolve, reject) => {
+          if (random.chance(faults.publisherFull))
+            return reject(new PublisherFull('too many records wait already'))
+          waiting.push({ records, resolve, reject })
+          if (!sending) send()
+        })
+      return { publish: record => publishAll([record]), publishAll, stop: async () => {} }
+    },
+    read: (process, { topic, partition, offset }, { onRecords, skips }) => {
+      let position = Number(offset)
+      let fetching = false
+      let stopped = false
+      const fetch = () => {
+        fetching = false
+        if (stopped) return
+        if (up) {
+          const kept = records(topic, partition)
+          let from = position
+          if (random.chance(faults.fetchAgain)) from = Math.max(0, from - 1 - random.int(10))
+          // Something behind the hole is always handed over: the end of a topic cannot be left out unnoticed.
+          if (skips && random.chance(faults.fetchSkips))
+            from = Math.min(from + 1 + random.int(3), kept.length - 1)
+          const to = Math.min(kept.length, Math.max(position, from) + 1 + random.int(MAX_FETCH))
+          position = Math.max(position, to)
+          if (to > from) onRecords(kept.slice(from, to))
+        }
+        kick()
+      }
+      const kick = () => {
+        if (fetching || stopped || (position >= records(topic, partition).length && up)) return
+        fetching = true
+        world.after(up ? world.latency() : 500, process, `fetches ${topic}/${partition}`, fetch)
+      }
+      const mine = kicks.get(topic)![partition]!
+      mine.add(kick)
+      kick()
+      return {
+        seek: offset => {
+          position = Number(offset)
+          kick()
+        },
+        stop: () => {
+          stopped = true
+          mine.delete(kick)
+        },
+      }
+    },
+    ends: (process, topic) =>
+      new Promise((resolve, reject) => {
+        world.after(world.latency(), null, `ends of ${topic} are asked`, () => {
+          const ends = topics.get(topic)!.map(records => BigInt(records.length))
+          const answers = up
+          world.after(world.latency(), process, 'ends', () =>
+            answers ? resolve(ends) : reject(new Error('the broker is away')),
+          )
+        })
+      }),
+    setUp: now => {
+      up = now
+    },
+    makeAnew: topic => {
+      make(topic)
+    },
+    appendNow: append,
+  }
+}

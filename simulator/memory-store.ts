@@ -1,0 +1,828 @@
+import type {
+  Earlier,
+  EntryRow,
+  JournalRow,
+  LedgerStore,
+  LedgerTx,
+  OpenedWallet,
+  PartitionRow,
+  SystemWallet,
+  TransferRow,
+  Writes,
+} from '../services/ledger/src/store.ts'
+import { EPOCH_MS, type Process, type Scheduler } from './world.ts'
+
+/** An error of the database, by Postgres' own codes; CONNECTION_CLOSED is the driver's. */
+class DatabaseError extends Error {
+  override name = 'DatabaseError'
+  readonly code: string
+
+  constructor(code: string, message: string) {
+    super(`${message} (${code})`)
+    this.code = code
+  }
+}
+const CODES = {
+  uniqueViolation: '23505',
+  checkViolation: '23514',
+  deadlock: '40P01',
+  lockTimeout: '55P03',
+  aborted: '25P02',
+  closed: 'CONNECTION_CLOSED',
+}
+
+export type WalletRow = {
+  id: string
+  userId: string | null
+  system: string | null
+  code: string | null
+  currency: string
+  status: 'active' | 'frozen' | 'closed'
+  freezeSource: 'self' | 'pin' | 'staff' | null
+  balance: bigint
+  held: bigint
+  sequence: number
+  openedAt: Date
+}
+
+/** What is committed. */
+export type Tables = {
+  wallets: Map<string, WalletRow>
+  transfers: Map<string, TransferRow>
+  /** Each wallet's entries in the order of their sequence. */
+  entries: Map<string, EntryRow[]>
+  commands: Map<string, Earlier>
+  /** Each partition's events; the one with number n stands at n - 1. */
+  journal: Map<number, JournalRow[]>
+  partitions: Map<number, PartitionRow & { epoch: number }>
+  published: Map<number, bigint>
+}
+
+/** What one transaction changes when it commits. */
+export type Changes = {
+  opened: WalletRow[]
+  /** Balance and sequence of wallets, as they will be. */
+  balances: Map<string, { balance: bigint; sequence: number }>
+  statuses: Map<string, Pick<WalletRow, 'status' | 'freezeSource'>>
+  /** In the order in which they were decided. */
+  transfers: TransferRow[]
+  entries: EntryRow[]
+  commands: Earlier[]
+  journal: JournalRow[]
+  partitions: PartitionRow[]
+}
+
+/** A statement in work: it yields where it has to wait for another transaction. */
+type Work<Result> = Generator<void, Result>
+type Statement = {
+  label: string
+  work: () => Work<unknown>
+  resolve: (value: never) => void
+  reject: (error: Error) => void
+}
+type Lock = { holder: Session; waiting: Session[] }
+
+/** One connection with its transaction. */
+type Session = {
+  client: Process | null
+  name: string
+  state: 'open' | 'aborted' | 'ended'
+  begunAt: number
+  /** When it began to do nothing, between statements. */
+  idleSince: number | null
+  sent: Statement[]
+  working: Work<unknown> | null
+  /** False where the connection breaks before the statement's answer is heard. */
+  answers: boolean
+  /** While it waits: for a row or for another transaction's end. */
+  waitsFor: Lock | Session | null
+  waits: number
+  rows: string[]
+  keys: string[]
+  /** Those who wait for its end because it wrote a key of theirs first. */
+  rivals: Session[]
+  changes: Changes
+  answeredAt: number
+  closed: { promise: Promise<never>; reject: (error: Error) => void }
+}
+
+/** What becomes of a statement: some never arrive, of some the answer is lost, and the connection with it. */
+export type StatementFate = 'done' | 'never-arrives' | 'answer-lost'
+
+export type MemoryDatabase = {
+  tables: Tables
+  /** The store as one ledger's connections see it. */
+  connect: (client: Process | null) => LedgerStore
+  /** A statement of its own, all at once: what reads, and what is no part of the money path, goes this way. */
+  run: <Result>(
+    client: Process | null,
+    label: string,
+    statement: (tables: Tables) => Result,
+  ) => Promise<Result>
+  /** Freezes or closes a wallet, for which there is no command yet. */
+  setStatus: (
+    id: string,
+    status: WalletRow['status'],
+    freezeSource: WalletRow['freezeSource'],
+  ) => Promise<void>
+  /** The server notices that this client is gone: what it had not committed is undone. */
+  disconnect: (client: Process) => void
+  /** The server dies: every transaction is undone, connections break, and the last published marks may be gone. */
+  crash: () => void
+  start: () => void
+  openTransactions: () => number
+}
+
+export type MemoryDatabaseOptions = {
+  scheduler: Scheduler
+  /** As the ledger's connections set them: services/ledger/src/main.ts. */
+  lockTimeoutMs?: number
+  idleTimeoutMs?: number
+  transactionTimeoutMs?: number
+  deadlockTimeoutMs?: number
+  /** Told of a commit before and after it has taken effect. */
+  onCommit?: (changes: Changes) => void
+  onCommitted?: (changes: Changes) => void
+  /** Told of marks that are raised. */
+  onRaise?: (partition: number, mark: bigint) => void
+  onDeadlock?: (names: string[]) => void
+  fate?: (label: string) => StatementFate
+  /** Whether a mark written without waiting for the disk is lost in a crash. */
+  losesMark?: () => boolean
+}
+
+const MAX_BALANCE = 9_007_199_254_740_990n
+const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1)
+
+const noChanges = (): Changes => ({
+  opened: [],
+  balances: new Map(),
+  statuses: new Map(),
+  transfers: [],
+  entries: [],
+  commands: [],
+  journal: [],
+  partitions: [],
+})
+
+/**
+ * The ledger's store in memory, behaving as the Postgres one does (store-conformance.ts runs the same scripts against
+ * both): READ COMMITTED, where each statement sees what was committed when it began and its own transaction's writes;
+ * row locks that make others wait in line; unique keys that wait for a rival's end; CHECK constraints; time-outs of
+ * the server's own, which end a transaction whatever has become of its client.
+ */
+export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryDatabase => {
+  const { scheduler } = options
+  const lockTimeoutMs = options.lockTimeoutMs ?? 5_000
+  const idleTimeoutMs = options.idleTimeoutMs ?? 5_000
+  const transactionTimeoutMs = options.transactionTimeoutMs ?? 8_000
+  const deadlockTimeoutMs = options.deadlockTimeoutMs ?? 1_000
+  const fateOf = options.fate ?? (() => 'done' as const)
+
+  const tables: Tables = {
+    wallets: new Map(),
+    transfers: new Map(),
+    entries: new Map(),
+    commands: new Map(),
+    journal: new Map(),
+    partitions: new Map(),
+    published: new Map(),
+  }
+  /** All unique keys of all tables: those committed, and those that a transaction has written. */
+  const keys = new Set<string>()
+  const claims = new Map<string, Session>()
+  const locks = new Map<string, Lock>()
+  const sessions = new Set<Session>()
+  /** Marks that may not be on the disk yet, with what they were before. */
+  let unflushed: Array<{ partition: number; before: bigint }> = []
+  let up = true
+  let count = 0
+
+  // --- waiting ---
+
+  function* lockRow(session: Session, row: string): Work<void> {
+    const lock = locks.get(row)
+    if (!lock) {
+      locks.set(row, { holder: session, waiting: [] })
+      session.rows.push(row)
+      return
+    }
+    if (lock.holder === session) return
+    lock.waiting.push(session)
+    session.waitsFor = lock
+    // Whoever resumes us has made us the holder.
+    yield
+  }
+
+  /** Writes a unique key. False where it is there already; waits where a transaction that may still end either way has it. */
+  function* claim(session: Session, key: string): Work<boolean> {
+    for (;;) {
+      if (keys.has(key)) return false
+      const rival = claims.get(key)
+      if (rival === session) return false
+      if (!rival) {
+        claims.set(key, session)
+        session.keys.push(key)
+        return true
+      }
+      rival.rivals.push(session)
+      session.waitsFor = rival
+      yield
+    }
+  }
+
+  function* claimOrFail(session: Session, key: string): Work<void> {
+    if (!(yield* claim(session, key))) {
+      throw new DatabaseError(CODES.uniqueViolation, `duplicate key value violates unique constraint: ${key}`)
+    }
+  }
+
+  const check = (holds: boolean, what: string) => {
+    if (!holds) throw new DatabaseError(CODES.checkViolation, `new row violates check constraint: ${what}`)
+  }
+
+  const go = (session: Session) => {
+    session.waitsFor = null
+    scheduler.after(0, null, `${session.name} goes on`, () => advance(session))
+  }
+
+  /** Gives up what a transaction holds: its locks go to the next in line, its rivals look again. */
+  const release = (session: Session) => {
+    for (const key of session.keys) claims.delete(key)
+    for (const row of session.rows) {
+      const lock = locks.get(row)!
+      const next = lock.waiting.shift()
+      if (next) {
+        lock.holder = next
+        next.rows.push(row)
+        go(next)
+      } else locks.delete(row)
+    }
+    session.keys = []
+    session.rows = []
+    for (const rival of session.rivals.splice(0)) if (rival.waitsFor === session) go(rival)
+  }
+
+  const stopWaiting = (session: Session) => {
+    const target = session.waitsFor
+    if (target && 'waiting' in target) target.waiting.splice(target.waiting.indexOf(session), 1)
+    session.waitsFor = null
+  }
+
+  /** Undoes all that the transaction did. The connection stays. */
+  const undo = (session: Session) => {
+    stopWaiting(session)
+    session.working = null
+    session.changes = noChanges()
+    release(session)
+    if (session.state === 'open') session.state = 'aborted'
+  }
+
+  const holderOf = (session: Session): Session[] => {
+    const target = session.waitsFor
+    if (!target) return []
+    if (!('waiting' in target)) return [target]
+    // A row's waiters stand in line: each waits for all before it.
+    return [target.holder, ...target.waiting.slice(0, target.waiting.indexOf(session))]
+  }
+
+  const isDeadlocked = (session: Session): boolean => {
+    const seen = new Set<Session>()
+    const open = holderOf(session)
+    for (let next = open.pop(); next; next = open.pop()) {
+      if (next === session) return true
+      if (seen.has(next)) continue
+      seen.add(next)
+      open.push(...holderOf(next))
+    }
+    return false
+  }
+
+  /** A statement waits: Postgres looks for a deadlock after a while, and gives up later. */
+  const watchWait = (session: Session) => {
+    const wait = ++session.waits
+    const still = () => session.waitsFor !== null && session.waits === wait
+    scheduler.after(deadlockTimeoutMs, null, `${session.name} looks for a deadlock`, () => {
+      if (!still() || !isDeadlocked(session)) return
+      options.onDeadlock?.([session.name, ...holderOf(session).map(({ name }) => name)])
+      failStatement(session, new DatabaseError(CODES.deadlock, 'deadlock detected'))
+    })
+    scheduler.after(lockTimeoutMs, null, `${session.name} has waited long enough`, () => {
+      if (still())
+        failStatement(
+          session,
+          new DatabaseError(CODES.lockTimeout, 'canceling statement due to lock timeout'),
+        )
+    })
+  }
+
+  // --- a connection ---
+
+  /** Answers come in order, however long each takes. */
+  const answer = (session: Session, label: string, run: () => void) => {
+    session.answeredAt = Math.max(session.answeredAt, scheduler.now() + scheduler.latency())
+    scheduler.after(session.answeredAt - scheduler.now(), session.client, label, run)
+  }
+
+  const close = (session: Session, reason: string) => {
+    if (session.state === 'ended') return
+    undo(session)
+    session.state = 'ended'
+    sessions.delete(session)
+    breakOff(session, reason)
+  }
+
+  /** The client hears no more of what it has asked, whatever has become of it. */
+  const breakOff = (session: Session, reason: string) => {
+    const pending = session.sent.splice(0)
+    const error = new DatabaseError(CODES.closed, reason)
+    answer(session, `connection lost: ${reason}`, () => {
+      for (const { reject } of pending) reject(error)
+      session.closed.reject(error)
+    })
+  }
+
+  const next = (session: Session) => {
+    session.sent.shift()
+    if (session.sent.length > 0) scheduler.after(0.01, null, labelOf(session), () => begin(session))
+    else session.idleSince = scheduler.now()
+  }
+
+  const failStatement = (session: Session, error: Error) => {
+    const { label, reject } = session.sent[0]!
+    undo(session)
+    answer(session, `${label} fails: ${error.message}`, () => reject(error))
+    next(session)
+  }
+
+  const labelOf = (session: Session) => `${session.name} ${session.sent[0]?.label}`
+
+  const begin = (session: Session) => {
+    const statement = session.sent[0]
+    if (session.state === 'ended' || !statement) return
+    session.idleSince = null
+    const fate = fateOf(statement.label)
+    if (fate === 'never-arrives') return close(session, 'the connection broke')
+    if (session.state === 'aborted' && statement.label !== 'rollback') {
+      answer(session, 'refused', () =>
+        statement.reject(new DatabaseError(CODES.aborted, 'current transaction is aborted')),
+      )
+      return next(session)
+    }
+    session.working = statement.work()
+    session.answers = fate !== 'answer-lost'
+    advance(session)
+  }
+
+  const advance = (session: Session) => {
+    const { working } = session
+    const statement = session.sent[0]
+    if (!working || !statement || session.state === 'ended') return
+    try {
+      const { done, value } = working.next()
+      if (!done) return watchWait(session)
+      session.working = null
+      if (!session.answers) {
+        close(session, 'the connection broke')
+        return breakOff(session, 'the connection broke')
+      }
+      answer(session, `${statement.label} done`, () => statement.resolve(value as never))
+    } catch (error) {
+      if (!(error instanceof DatabaseError)) throw error
+      return failStatement(session, error)
+    }
+    // Answering may have ended it; the compiler cannot know.
+    if ((session.state as string) !== 'ended') next(session)
+  }
+
+  const send = <Result>(session: Session, label: string, work: () => Work<Result>): Promise<Result> =>
+    new Promise((resolve, reject) => {
+      if (session.state === 'ended')
+        return reject(new DatabaseError(CODES.closed, 'the connection is closed'))
+      session.sent.push({ label, work, resolve: resolve as (value: never) => void, reject })
+      if (session.sent.length === 1)
+        scheduler.after(scheduler.latency(), null, labelOf(session), () => begin(session))
+    })
+
+  /** The server's own time-outs, which need no client. */
+  const watchTransaction = (session: Session) => {
+    const deadline = () =>
+      Math.min(session.begunAt + transactionTimeoutMs, (session.idleSince ?? scheduler.now()) + idleTimeoutMs)
+    const look = () => {
+      if (session.state === 'ended') return
+      const now = scheduler.now()
+      if (now >= session.begunAt + transactionTimeoutMs) return close(session, 'transaction timeout')
+      if (session.idleSince !== null && now >= session.idleSince + idleTimeoutMs) {
+        return close(session, 'idle-in-transaction timeout')
+      }
+      scheduler.after(Math.max(deadline() - now, 1), null, `${session.name} looks at the time`, look)
+    }
+    look()
+  }
+
+  const open = (client: Process | null): Session => {
+    const closed = Promise.withResolvers<never>()
+    closed.promise.catch(() => {})
+    const session: Session = {
+      client,
+      name: `tx${++count}`,
+      state: 'open',
+      begunAt: scheduler.now(),
+      idleSince: null,
+      sent: [],
+      working: null,
+      answers: true,
+      waitsFor: null,
+      waits: 0,
+      rows: [],
+      keys: [],
+      rivals: [],
+      changes: noChanges(),
+      answeredAt: 0,
+      closed,
+    }
+    sessions.add(session)
+    watchTransaction(session)
+    return session
+  }
+
+  const end = (session: Session) => {
+    session.state = 'ended'
+    sessions.delete(session)
+    release(session)
+  }
+
+  // --- what a transaction sees and does ---
+
+  const walletSeenBy = (session: Session, id: string): WalletRow | undefined => {
+    const row = session.changes.opened.find(wallet => wallet.id === id) ?? tables.wallets.get(id)
+    const balance = session.changes.balances.get(id)
+    return row && balance ? { ...row, ...balance } : row
+  }
+
+  function* lockPartitions(session: Session, partitions: number[]): Work<PartitionRow[]> {
+    const seen = [...new Set(partitions)].filter(partition => tables.partitions.has(partition))
+    seen.sort((a, b) => a - b)
+    const rows: PartitionRow[] = []
+    for (const partition of seen) {
+      yield* lockRow(session, `partition ${partition}`)
+      const { nextOffset, lastDigest, nextSeq } = tables.partitions.get(partition)!
+      rows.push({ partition, nextOffset, lastDigest, nextSeq })
+    }
+    return rows
+  }
+
+  function* lockWallets(session: Session, ids: string[]): Work<LockedWallet[]> {
+    // Which rows there are is seen now; what they hold once their lock is ours.
+    const seen = [...new Set(ids)].filter(id => walletSeenBy(session, id) !== undefined)
+    seen.sort()
+    const rows: LockedWallet[] = []
+    for (const id of seen) {
+      yield* lockRow(session, `wallet ${id}`)
+      rows.push(lockedWallet(walletSeenBy(session, id)!))
+    }
+    return rows
+  }
+
+  function* insertWallet(session: Session, wallet: WalletRow, whereFree: boolean): Work<void> {
+    const { id, userId, system, code, currency, status } = wallet
+    check((userId === null) === (system !== null), 'a wallet has a user or a name')
+    check((userId === null) === (code === null), 'a user wallet has a code')
+    const unique = [`wallet ${id}`]
+    if (system !== null) unique.push(`system ${system}`)
+    if (code !== null) unique.push(`code ${code}`)
+    if (userId !== null && status !== 'closed') unique.push(`open ${userId} ${currency}`)
+    for (const key of unique) {
+      if (whereFree) {
+        if (!(yield* claim(session, key))) return
+      } else yield* claimOrFail(session, key)
+    }
+    // Nobody else can see it, let alone wait for it, before it is committed.
+    yield* lockRow(session, `wallet ${id}`)
+    session.changes.opened.push(wallet)
+  }
+
+  function* updateBalances(session: Session, balances: Writes['balances']): Work<number> {
+    let updated = 0
+    for (const { id, balance, sequence } of balances) {
+      if (!walletSeenBy(session, id)) continue
+      yield* lockRow(session, `wallet ${id}`)
+      const row = walletSeenBy(session, id)!
+      check(row.system !== null || balance - row.held >= 0n, 'no wallet of a user below zero (M3)')
+      check(balance >= -MAX_BALANCE && balance <= MAX_BALANCE, 'balance within 2^53 - 2')
+      session.changes.balances.set(id, { balance, sequence })
+      updated++
+    }
+    return updated
+  }
+
+  function* insertTransfers(session: Session, transfers: TransferRow[]): Work<void> {
+    for (const transfer of transfers.toSorted(byId)) {
+      check(
+        (transfer.status === 'rejected') === (transfer.rejectionCode !== null),
+        'a rejection has its code',
+      )
+      yield* claimOrFail(session, `transfer ${transfer.id}`)
+    }
+    session.changes.transfers.push(...transfers)
+  }
+
+  function* insertEntries(session: Session, entries: EntryRow[]): Work<void> {
+    for (const { walletId, sequence, amount } of entries) {
+      check(sequence > 0, 'sequence above zero')
+      check(amount !== 0n, 'amount not zero')
+      yield* claimOrFail(session, `entry ${walletId} ${sequence}`)
+    }
+    session.changes.entries.push(...entries)
+  }
+
+  function* insertCommands(session: Session, commands: Earlier[]): Work<void> {
+    for (const { id } of commands.toSorted(byId)) yield* claimOrFail(session, `command ${id}`)
+    session.changes.commands.push(...commands)
+  }
+
+  function* insertJournal(session: Session, journal: JournalRow[]): Work<void> {
+    for (const { partition, seq } of journal) {
+      check(seq > 0n, 'seq above zero')
+      yield* claimOrFail(session, `event ${partition} ${seq}`)
+    }
+    session.changes.journal.push(...journal)
+  }
+
+  function* updatePartitions(session: Session, partitions: PartitionRow[]): Work<void> {
+    for (const row of partitions) {
+      if (!tables.partitions.has(row.partition)) continue
+      yield* lockRow(session, `partition ${row.partition}`)
+      session.changes.partitions.push({ ...row })
+    }
+  }
+
+  // biome-ignore lint/correctness/useYield: a statement that never has to wait
+  function* commit(session: Session): Work<void> {
+    if (session.state === 'open') {
+      options.onCommit?.(session.changes)
+      applyChanges(session.changes)
+      for (const key of session.keys) keys.add(key)
+      options.onCommitted?.(session.changes)
+      // Whatever was written before it is on the disk with it.
+      unflushed = []
+    }
+    end(session)
+  }
+
+  const applyChanges = (changes: Changes) => {
+    for (const wallet of changes.opened) {
+      tables.wallets.set(wallet.id, wallet)
+      tables.entries.set(wallet.id, [])
+    }
+    for (const [id, balance] of changes.balances) Object.assign(tables.wallets.get(id)!, balance)
+    for (const [id, status] of changes.statuses) Object.assign(tables.wallets.get(id)!, status)
+    for (const transfer of changes.transfers) tables.transfers.set(transfer.id, transfer)
+    for (const entry of changes.entries) {
+      const entries = tables.entries.get(entry.walletId)
+      if (entries) entries.push(entry)
+      else tables.entries.set(entry.walletId, [entry])
+    }
+    for (const command of changes.commands) tables.commands.set(command.id, command)
+    for (const row of changes.journal) tables.journal.get(row.partition)!.push(row)
+    for (const row of changes.partitions) Object.assign(tables.partitions.get(row.partition)!, row)
+  }
+
+  // biome-ignore lint/correctness/useYield: a statement that never has to wait
+  function* rollback(session: Session): Work<void> {
+    undo(session)
+    session.state = 'ended'
+    sessions.delete(session)
+  }
+
+  const at = <Result>(read: () => Result) =>
+    // biome-ignore lint/correctness/useYield: a statement that never has to wait
+    function* (): Work<Result> {
+      return read()
+    }
+
+  const transactionOf = (session: Session): LedgerTx => ({
+    lockPartitions: partitions => send(session, 'lock partitions', () => lockPartitions(session, partitions)),
+    lockWallets: ids => send(session, 'lock wallets', () => lockWallets(session, ids)),
+    findEarlier: ids =>
+      send(
+        session,
+        'find earlier',
+        at(() => findEarlier(tables, ids)),
+      ),
+    findOpenWallets: userIds =>
+      send(
+        session,
+        'find open wallets',
+        at(() => findOpenWallets(tables, userIds)),
+      ),
+    readClock: () =>
+      send(
+        session,
+        'read clock',
+        at(() => new Date(Math.floor(EPOCH_MS + scheduler.now()))),
+      ),
+    openSystemWallets: async (wallets, now) => {
+      await send(session, 'open system wallets', function* () {
+        for (const wallet of wallets) yield* insertWallet(session, systemWallet(wallet, now), true)
+      })
+      const ids = wallets.map(({ id }) => id)
+      return send(session, 'lock system wallets', () => lockWallets(session, ids))
+    },
+    readJournalAt: places =>
+      send(
+        session,
+        'read journal',
+        at(() =>
+          places.flatMap(({ partition, seq }) => tables.journal.get(partition)?.[Number(seq) - 1] ?? []),
+        ),
+      ),
+    writeBatch: async writes => {
+      const statements: Promise<unknown>[] = []
+      const { opened, balances, transfers, entries, commands, journal, partitions } = writes
+      if (opened.length > 0) {
+        statements.push(
+          send(session, 'insert wallets', function* () {
+            for (const wallet of opened.toSorted(byId))
+              yield* insertWallet(session, userWallet(wallet), false)
+          }),
+        )
+      }
+      const wanted = balances.map(({ id, balance, sequence }) => ({ id, balance, sequence })).sort(byId)
+      const balancesWritten =
+        wanted.length === 0
+          ? undefined
+          : send(session, 'update balances', () => updateBalances(session, wanted as Writes['balances']))
+      if (balancesWritten) statements.push(balancesWritten)
+      if (transfers.length > 0)
+        statements.push(send(session, 'insert transfers', () => insertTransfers(session, transfers)))
+      if (entries.length > 0)
+        statements.push(send(session, 'insert entries', () => insertEntries(session, entries)))
+      if (commands.length > 0)
+        statements.push(send(session, 'insert commands', () => insertCommands(session, commands)))
+      if (journal.length > 0)
+        statements.push(send(session, 'insert events', () => insertJournal(session, journal)))
+      statements.push(send(session, 'update partitions', () => updatePartitions(session, partitions)))
+      await Promise.all(statements)
+      const updated = (await balancesWritten) ?? 0
+      if (updated !== balances.length)
+        throw new Error(`${balances.length} locked wallets, ${updated} updated`)
+    },
+  })
+
+  /** As the driver does it: an error in any statement, and a lost connection, end the work; then all is undone. */
+  const transact = async <Result>(
+    client: Process | null,
+    work: (tx: LedgerTx) => Promise<Result>,
+  ): Promise<Result> => {
+    if (!up) await refused(client)
+    const session = open(client)
+    try {
+      await send(
+        session,
+        'begin',
+        at(() => {}),
+      )
+      const result = await Promise.race([work(transactionOf(session)), session.closed.promise])
+      await send(session, 'commit', () => commit(session))
+      return result
+    } catch (error) {
+      await send(session, 'rollback', () => rollback(session)).catch(() => {})
+      throw error
+    }
+  }
+
+  const refused = (client: Process | null): Promise<never> =>
+    new Promise((_, reject) =>
+      scheduler.after(scheduler.latency(), client, 'database away', () =>
+        reject(new DatabaseError('ECONNREFUSED', 'the database is away')),
+      ),
+    )
+
+  const run: MemoryDatabase['run'] = (client, label, statement) =>
+    new Promise((resolve, reject) => {
+      scheduler.after(scheduler.latency(), null, label, () => {
+        const told = (how: string, then: () => void) =>
+          scheduler.after(scheduler.latency(), client, `${label} ${how}`, then)
+        const fate = up ? fateOf(label) : 'never-arrives'
+        if (fate === 'never-arrives') {
+          told('fails', () => reject(new DatabaseError(CODES.closed, 'the connection broke')))
+          return
+        }
+        const result = statement(tables)
+        if (fate === 'answer-lost') {
+          told('is lost', () => reject(new DatabaseError(CODES.closed, 'the connection broke')))
+        } else told('done', () => resolve(result))
+      })
+    })
+
+  return {
+    tables,
+    connect: client => ({
+      transact: work => transact(client, work),
+      isRivalry: error => error instanceof DatabaseError && error.code === CODES.uniqueViolation,
+      readPositions: partitions =>
+        run(client, 'read positions', () =>
+          partitions.map(partition => {
+            if (!tables.partitions.has(partition)) {
+              const row = { partition, nextOffset: 0n, lastDigest: null, nextSeq: 1n, epoch: 0 }
+              tables.partitions.set(partition, row)
+              tables.published.set(partition, 0n)
+              tables.journal.set(partition, [])
+            }
+            return { partition, nextOffset: tables.partitions.get(partition)!.nextOffset }
+          }),
+        ),
+      readProgress: partitions =>
+        run(client, 'read progress', () =>
+          partitions.flatMap(partition => {
+            const row = tables.partitions.get(partition)
+            const publishedThrough = tables.published.get(partition)
+            if (!row || publishedThrough === undefined) return []
+            return { partition, publishedThrough, writtenThrough: row.nextSeq - 1n }
+          }),
+        ),
+      readJournalAfter: (partition, seq, limit) =>
+        run(client, 'read journal', () =>
+          tables.journal.get(partition)!.slice(Number(seq), Number(seq) + limit),
+        ),
+      raisePublished: marks =>
+        run(client, 'raise marks', () => {
+          for (const [partition, mark] of marks) {
+            const before = tables.published.get(partition)
+            if (before === undefined || before >= mark) continue
+            options.onRaise?.(partition, mark)
+            tables.published.set(partition, mark)
+            unflushed.push({ partition, before })
+          }
+        }),
+    }),
+    run,
+    setStatus: async (id, status, freezeSource) => {
+      const session = open(null)
+      await send(session, 'set status', function* () {
+        yield* lockRow(session, `wallet ${id}`)
+        session.changes.statuses.set(id, { status, freezeSource })
+      })
+      await send(session, 'commit', () => commit(session))
+    },
+    disconnect: client => {
+      for (const session of sessions) {
+        if (session.client !== client) continue
+        // What it had sent may be worked on until the server notices, even a commit.
+        scheduler.after(scheduler.latency(), null, `${session.name} has lost its client`, () =>
+          close(session, 'client gone'),
+        )
+      }
+    },
+    crash: () => {
+      up = false
+      for (const session of [...sessions]) close(session, 'the server died')
+      while (unflushed.length > 0 && options.losesMark?.()) {
+        const { partition, before } = unflushed.pop()!
+        tables.published.set(partition, before)
+      }
+      unflushed = []
+    },
+    start: () => {
+      up = true
+    },
+    openTransactions: () => sessions.size,
+  }
+}
+
+type LockedWallet = Omit<WalletRow, 'system' | 'code' | 'openedAt'>
+
+const lockedWallet = (row: WalletRow): LockedWallet => {
+  const { id, userId, currency, status, freezeSource, balance, held, sequence } = row
+  return { id, userId, currency, status, freezeSource, balance, held, sequence }
+}
+
+const NEW_WALLET = { status: 'active', freezeSource: null, balance: 0n, held: 0n, sequence: 0 } as const
+
+const systemWallet = ({ id, system, currency }: SystemWallet, openedAt: Date): WalletRow => ({
+  ...NEW_WALLET,
+  id,
+  userId: null,
+  system,
+  code: null,
+  currency,
+  openedAt,
+})
+
+const userWallet = (wallet: OpenedWallet): WalletRow => ({ ...NEW_WALLET, ...wallet, system: null })
+
+const findEarlier = (tables: Tables, ids: string[]): Earlier[] =>
+  ids.flatMap(id => {
+    const found = [tables.transfers.get(id), tables.commands.get(id)].filter(row => row !== undefined)
+    return found.map(({ id, fingerprint, partition, seq }) => ({ id, fingerprint, partition, seq }))
+  })
+
+const findOpenWallets = (tables: Tables, userIds: string[]): { userId: string; currency: string }[] => {
+  const users = new Set(userIds)
+  const found: { userId: string; currency: string }[] = []
+  for (const { userId, currency, status } of tables.wallets.values()) {
+    if (userId !== null && users.has(userId) && status !== 'closed') found.push({ userId, currency })
+  }
+  return found
+}

@@ -1,0 +1,44 @@
+import { readFileSync } from 'node:fs'
+import { registerHooks } from 'node:module'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { PLANTED_BUGS, type PlantedBug } from './planted-bugs.ts'
+
+const root = join(import.meta.dirname, '..')
+
+const plantedText = ({ name, file, replace }: PlantedBug): string => {
+  let text = readFileSync(join(root, file), 'utf8')
+  for (const [from, to] of replace) {
+    const found = text.split(from).length - 1
+    if (found !== 1)
+      throw new Error(`${name}: what it replaces stands ${found} times in ${file}, not once: ${from}`)
+    text = text.replace(from, () => to)
+  }
+  return text
+}
+
+/** Every planted bug must still fit the source. Throws with the first that does not. */
+export const checkPlantedBugs = (): void => {
+  for (const bug of PLANTED_BUGS) plantedText(bug)
+}
+
+/**
+ * Changes a file's text as it is loaded, from now on in this process. Call it before the file is imported; the
+ * returned function tells whether it was.
+ */
+export const plant = (name: string): (() => boolean) => {
+  const bug = PLANTED_BUGS.find(bug => bug.name === name)
+  if (!bug)
+    throw new Error(`no such bug: ${name}; there are ${PLANTED_BUGS.map(({ name }) => name).join(', ')}`)
+  const source = plantedText(bug)
+  const url = pathToFileURL(join(root, bug.file)).href
+  let loaded = false
+  registerHooks({
+    load: (asked, context, next) => {
+      if (asked !== url) return next(asked, context)
+      loaded = true
+      return { format: 'module-typescript', source, shortCircuit: true }
+    },
+  })
+  return () => loaded
+}

@@ -1,0 +1,403 @@
+import type { JournalRow } from '../services/ledger/src/store.ts'
+import { createClients } from './clients.ts'
+import { createGroup } from './consumer-group.ts'
+import { createLog, type LogFaults } from './log.ts'
+import { type Changes, createMemoryDatabase, type StatementFate } from './memory-store.ts'
+import {
+  createSimulatedCodec,
+  type SimulatedGateway,
+  type SimulatedLedger,
+  type Site,
+  startBalanceKeeper,
+  startGateway,
+  startLedger,
+  startOrderKeeper,
+} from './processes.ts'
+import { BrokenPromise, createWatch } from './promises.ts'
+import { createRandom, type Random } from './random.ts'
+import { createWorld } from './world.ts'
+
+const LEDGERS = 3
+const GATEWAYS = 2
+/** How long after the last fault everything must be done, in simulated time. */
+const QUIET_MS = 240_000
+/** Everything stored is looked through so often. */
+const FULL_CHECK_EVERY_STEPS = 10_000
+const ASKED_AGAIN = 60
+
+export type SimulationResult = {
+  steps: number
+  traceHash: string
+  simulatedMs: number
+  decisions: number
+  faults: Record<string, number>
+}
+
+/** What a run that broke a promise tells: enough to see it, and to see it again. */
+export class SimulationFailure extends Error {
+  override name = 'SimulationFailure'
+  readonly seed: number
+  readonly step: number
+  readonly promise: string
+  readonly trace: string[]
+
+  constructor(cause: unknown, run: { seed: number; step: number; trace: string[] }) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause })
+    this.seed = run.seed
+    this.step = run.step
+    this.trace = run.trace
+    this.promise = cause instanceof BrokenPromise ? cause.promise : 'error'
+  }
+}
+
+/** How rough this run is: each seed has its own mixture, some kinds of fault left out altogether. */
+const drawWeather = (random: Random) => {
+  const some = (most: number) => (random.chance(0.6) ? random.float() * most : 0)
+  const log: LogFaults = {
+    sendLost: some(0.05),
+    acknowledgementLost: some(0.05),
+    sendLate: some(0.03),
+    sendTwice: some(0.05),
+    publisherFull: some(0.02),
+    fetchAgain: some(0.1),
+    fetchSkips: some(0.03),
+  }
+  return {
+    partitions: 2 + random.int(4),
+    people: 3 + random.int(6),
+    clients: 5 + random.int(8),
+    log,
+    statementLost: some(0.004),
+    commitAnswerLost: some(0.06),
+    /** Milliseconds between two faults of these kinds, on average. */
+    everyMs: 150 + random.int(1_500),
+    kills: random.chance(0.7),
+    pauses: random.chance(0.7),
+    stops: random.chance(0.5),
+    gatewayFaults: random.chance(0.5),
+    databaseCrashes: random.chance(0.4),
+    brokerOutages: random.chance(0.4),
+    slowness: random.chance(0.4),
+    replays: random.chance(0.6),
+    poison: random.chance(0.3),
+    expiresAfterMs: random.pick([2_000, 20_000, 300_000]),
+    topicMadeAnew: random.chance(0.3),
+  }
+}
+
+let codec: Awaited<ReturnType<typeof createSimulatedCodec>> | undefined
+
+/**
+ * One run: the services' own code in a world where time, order and every fault come from the seed, watched at every
+ * step. Resolves where all promises hold to the end, rejects with a SimulationFailure at the step that breaks one.
+ */
+export const simulate = async (options: {
+  seed: number
+  steps: number
+  /** How many lines of the trace a failure tells. */
+  traceLines?: number
+}): Promise<SimulationResult> => {
+  const { seed, steps } = options
+  codec ??= await createSimulatedCodec()
+  const random = createRandom(seed)
+  const weather = drawWeather(random)
+  const world = createWorld(random, options.traceLines)
+  const faults: Record<string, number> = {}
+  const count = (what: string) => {
+    faults[what] = (faults[what] ?? 0) + 1
+    world.note(`-- ${what}`)
+  }
+
+  const fate = (label: string): StatementFate => {
+    if (label === 'commit' && random.chance(weather.commitAnswerLost)) {
+      count('answer to commit lost')
+      return 'answer-lost'
+    }
+    if (!random.chance(weather.statementLost)) return 'done'
+    count('connection lost')
+    return random.chance(0.5) ? 'never-arrives' : 'answer-lost'
+  }
+  const gatewayTables: Site['gatewayTables'] = { pending: new Map(), payments: new Map() }
+  const watch = createWatch({
+    tables: () => database.tables,
+    records: (topic, partition) => log.records(topic, partition),
+    partitions: weather.partitions,
+    pending: () => gatewayTables.pending,
+  })
+  const database = createMemoryDatabase({
+    scheduler: world,
+    fate,
+    losesMark: () => random.chance(0.5),
+    onCommit: (changes: Changes) => watch.committing(changes),
+    onCommitted: (changes: Changes) => watch.committed(changes),
+    onRaise: watch.raising,
+    onDeadlock: names => {
+      throw new BrokenPromise('P1', `transactions wait for each other: ${names.join(', ')}`)
+    },
+  })
+  const log = createLog({
+    world,
+    partitions: weather.partitions,
+    faults: weather.log,
+    onAppend: watch.appended,
+  })
+  const group = createGroup(world, log)
+  const site: Site = { world, database, log, group, codec, gatewayTables }
+
+  // --- the system ---
+
+  let started = 0
+  const ledgers: SimulatedLedger[] = []
+  const gateways: SimulatedGateway[] = []
+  const startOneLedger = () => ledgers.push(startLedger(site, `ledger${++started}`, 1 + random.int(20)))
+  const startOneGateway = () =>
+    gateways.push(startGateway(site, `gateway${++started}`, weather.expiresAfterMs))
+  for (let i = 0; i < LEDGERS; i++) startOneLedger()
+  for (let i = 0; i < GATEWAYS; i++) startOneGateway()
+  const subscribers = [
+    startBalanceKeeper(site),
+    startOrderKeeper(site, message => world.fail(new BrokenPromise('O2', message))),
+  ]
+  const clients = createClients({ site, watch, people: weather.people, gateways: () => gateways })
+  clients.start(weather.clients)
+
+  // --- the faults ---
+
+  let quiet = false
+  const drop = <Item>(items: Item[], item: Item) => {
+    const index = items.indexOf(item)
+    if (index >= 0) items.splice(index, 1)
+  }
+  const later = (ms: number, what: string, run: () => void) => world.after(ms, null, what, run)
+  const upLedgers = () => ledgers.filter(({ process }) => process.alive && !process.paused)
+
+  const killLedger = () => {
+    const ledger = random.pick(ledgers)
+    if (!ledger) return
+    count('ledger killed')
+    ledger.kill()
+    drop(ledgers, ledger)
+    later(random.float() * 4_000, 'a ledger starts', startOneLedger)
+  }
+  const pauseLedger = () => {
+    const ledger = random.pick(upLedgers())
+    if (!ledger) return
+    count('ledger paused')
+    ledger.pause()
+    if (random.chance(0.1)) return
+    later(random.float() * random.pick([500, 6_000, 30_000]), `${ledger.process.name} wakes`, () => {
+      if (ledger.process.alive && ledger.process.paused) ledger.wake()
+    })
+  }
+  const stopLedger = () => {
+    const ledger = random.pick(upLedgers())
+    if (!ledger) return
+    count('ledger stopped')
+    drop(ledgers, ledger)
+    void ledger.stop().catch(world.fail)
+    later(random.float() * 2_000, 'a ledger starts', startOneLedger)
+  }
+  const troubleGateway = () => {
+    const gateway = random.pick(gateways)
+    if (random.chance(0.5)) {
+      count('gateway killed')
+      gateway.kill()
+      drop(gateways, gateway)
+      startOneGateway()
+    } else if (!gateway.process.paused) {
+      count('gateway paused')
+      gateway.pause()
+      later(random.float() * 15_000, `${gateway.process.name} wakes`, gateway.wake)
+    }
+  }
+  const crashDatabase = () => {
+    count('database killed')
+    database.crash()
+    later(random.float() * 3_000, 'the database starts', database.start)
+  }
+  const stopBroker = () => {
+    count('broker away')
+    log.setUp(false)
+    later(random.float() * 4_000, 'the broker is back', () => log.setUp(true))
+  }
+  const slowDown = () => {
+    count('everything slow')
+    world.setSlowness(1 + random.float() * 30)
+    later(random.float() * 2_000, 'as quick as ever', () => world.setSlowness(1))
+  }
+  const stranger = log.publisherOf(world.createProcess('stranger'))
+  const replay = () => {
+    const records = log.records('ledger.commands', random.int(weather.partitions))
+    const record = records.length > 0 ? random.pick(records) : undefined
+    if (!record || watch.commandOf(record).is === 'poison') return
+    count('old command sent again')
+    const { topic, partition, key, value } = record
+    stranger.publish({ topic, partition, key, value, headers: {} }).catch(() => {})
+  }
+  let poisoned = 0
+  const poison = () => {
+    // So rarely that never ten in a row are set aside: that would halt the partition, as it should.
+    if (poisoned++ >= 3) return
+    count('record that cannot be read')
+    const key = '00000000-0000-4000-8000-000000000001'
+    const event: JournalRow | undefined = database.tables.journal.get(0)?.[0]
+    const value = random.chance(0.5) || !event ? Buffer.from('no record of ours') : event.bytes
+    stranger
+      .publish({
+        topic: 'ledger.commands',
+        partition: random.int(weather.partitions),
+        key,
+        value,
+        headers: {},
+      })
+      .catch(() => {})
+  }
+  const kinds = [
+    ...(weather.kills ? [killLedger, killLedger] : []),
+    ...(weather.pauses ? [pauseLedger, pauseLedger] : []),
+    ...(weather.stops ? [stopLedger] : []),
+    ...(weather.gatewayFaults ? [troubleGateway] : []),
+    ...(weather.databaseCrashes ? [crashDatabase] : []),
+    ...(weather.brokerOutages ? [stopBroker] : []),
+    ...(weather.slowness ? [slowDown] : []),
+    ...(weather.replays ? [replay, replay, replay] : []),
+    ...(weather.poison ? [poison] : []),
+  ]
+  const disturb = () => {
+    if (quiet || kinds.length === 0) return
+    random.pick(kinds)()
+    later(random.float() * 2 * weather.everyMs, 'next fault', disturb)
+  }
+  later(weather.everyMs, 'first fault', disturb)
+
+  /** No more faults, and everything up. */
+  const calm = () => {
+    quiet = true
+    world.note('-- quiet from here on')
+    for (const name of Object.keys(weather.log) as (keyof LogFaults)[]) weather.log[name] = 0
+    weather.statementLost = 0
+    weather.commitAnswerLost = 0
+    world.setSlowness(1)
+    database.start()
+    log.setUp(true)
+    for (const ledger of [...ledgers]) {
+      if (!ledger.process.paused) continue
+      if (random.chance(0.5)) ledger.wake()
+      else {
+        ledger.kill()
+        drop(ledgers, ledger)
+      }
+    }
+    for (const gateway of gateways) if (gateway.process.paused) gateway.wake()
+    while (ledgers.length < 2) startOneLedger()
+    clients.rest()
+  }
+
+  const untilDone = async (isDone: () => boolean, problem: () => string) => {
+    const deadline = world.now() + QUIET_MS
+    let asked = 0
+    await world.runUntil(() => world.now() > deadline || (++asked % 20 === 0 && isDone()))
+    if (!isDone()) throw new BrokenPromise('P1', problem())
+  }
+  const pass = async (ms: number) => {
+    const until = world.now() + ms
+    await world.runUntil(() => world.now() > until)
+  }
+  const haltedOf = () => ledgers.flatMap(({ halted }) => [...halted().values()])
+  const isQuiet = () => clients.busy() === 0 && watch.unfinished() === undefined
+  const whatIsStuck = () =>
+    `${QUIET_MS / 1_000} s after the last fault ${watch.unfinished() ?? `${clients.busy()} clients still wait`}; ${haltedOf().join('; ')}`
+
+  const checkDeposits = () => {
+    for (const [id, fingerprint] of clients.confirmed()) {
+      const booked = watch.bookingsOf(id, fingerprint)
+      if (booked !== 1) throw new BrokenPromise('X2', `the confirmed deposit ${id} is booked ${booked} times`)
+    }
+  }
+  const checkSubscribers = async () => {
+    const findWrong = () => {
+      for (const subscriber of subscribers) {
+        const wrong = subscriber.findWrong(database.tables)
+        if (wrong !== undefined) return wrong
+      }
+      return undefined
+    }
+    await pass(5_000)
+    const wrong = findWrong()
+    if (wrong !== undefined) throw new BrokenPromise('O2', wrong)
+  }
+
+  /** Kafka's data is lost and the topic made anew: the ledger stops there, until it is told to adopt it. */
+  const makeTopicAnew = async () => {
+    count('topic made anew')
+    for (const ledger of ledgers.splice(0)) ledger.kill()
+    const remembered = [...database.tables.partitions.values()].filter(({ nextOffset }) => nextOffset > 0n)
+    const old = remembered.map(({ partition }) => [...log.records('ledger.commands', partition)])
+    log.makeAnew('ledger.commands')
+    for (const [index, { partition, nextOffset }] of remembered.entries()) {
+      // The same commands in another order, somewhat fewer or more than were decided.
+      const records = old[index]!.toReversed()
+      const length = Math.max(0, Number(nextOffset) - 2 + random.int(6))
+      for (let offset = 0; offset < length; offset++) {
+        const { topic, key, value } = records[offset % records.length]!
+        log.appendNow({ topic, partition, key, value, headers: {} })
+      }
+    }
+    // By chance the record before the position may be the same: then nobody can tell.
+    const strange = remembered.map(({ partition }) => partition).filter(watch.isStranger)
+    watch.freeze(strange)
+    startOneLedger()
+    startOneLedger()
+    await pass(20_000)
+    const halted = new Set(ledgers.flatMap(({ halted }) => [...halted().keys()]))
+    for (const partition of strange) {
+      if (!halted.has(partition))
+        throw new BrokenPromise('X1', `partition ${partition} of a strange topic is not halted`)
+    }
+    for (const ledger of ledgers.splice(0)) ledger.kill()
+    await pass(12_000)
+    // As sql/positions.ts adoptTopic.
+    for (const row of database.tables.partitions.values())
+      Object.assign(row, { epoch: row.epoch + 1, nextOffset: 0n, lastDigest: null })
+    watch.freeze([])
+    startOneLedger()
+    await untilDone(isQuiet, whatIsStuck)
+  }
+
+  try {
+    let checkedAt = 0
+    await world.runUntil(() => {
+      if (world.steps() - checkedAt >= FULL_CHECK_EVERY_STEPS) {
+        checkedAt = world.steps()
+        watch.checkAll()
+      }
+      return world.steps() >= steps
+    })
+    calm()
+    await untilDone(isQuiet, whatIsStuck)
+    const halted = haltedOf()
+    if (halted.length > 0) throw new BrokenPromise('P1', `halted without a reason: ${halted[0]}`)
+    // Whoever died last is thrown out of the group by then, and its partitions are somebody's.
+    await pass(12_000)
+    clients.askAgain(ASKED_AGAIN)
+    await untilDone(isQuiet, whatIsStuck)
+    watch.checkAll()
+    checkDeposits()
+    await checkSubscribers()
+    if (weather.topicMadeAnew) {
+      await makeTopicAnew()
+      watch.checkAll()
+      checkDeposits()
+      await checkSubscribers()
+    }
+  } catch (error) {
+    throw new SimulationFailure(error, { seed, step: world.steps(), trace: world.lastSteps() })
+  }
+  return {
+    steps: world.steps(),
+    traceHash: world.traceHash(),
+    simulatedMs: world.now(),
+    decisions: watch.decisions(),
+    faults,
+  }
+}

@@ -1,0 +1,76 @@
+// What must hold of the whole system once a fault is over.
+import { transferIdOf } from '@pennywire/contracts/ids.ts'
+import { TOPICS } from '@pennywire/contracts/topics.ts'
+import { UUID } from '@pennywire/runtime/database.ts'
+import type { Request } from './load.ts'
+import type { Person } from './people.ts'
+import { runScript, topicEnds, until, type World } from './world.ts'
+
+const CAUGHT_UP_WITHIN_SECONDS = 40
+
+/** Every event decided is known to be in Kafka. */
+const untilPublished = (world: World) =>
+  until('every event is published', CAUGHT_UP_WITHIN_SECONDS, async () => {
+    const [row] = await world.sql<[{ left: number }]>`
+      select coalesce(sum(next_seq - 1 - published_through), 0)::int as left
+      from ledger.partitions join ledger.published using (partition)`
+    return row.left === 0
+  })
+
+const untilAudited = (world: World) =>
+  until('the audit trail has everything', CAUGHT_UP_WITHIN_SECONDS, async () => {
+    const rows = await world.sql<{ id: string; last: bigint }[]>`
+      select r.topic || '/' || r.partition as id, max(r.record_offset) as last from audit.records r
+      where r.epoch = coalesce((select max(e.epoch) from audit.epochs e where e.topic = r.topic), 0)
+      group by r.topic, r.partition`
+    const last = new Map(rows.map(row => [row.id, row.last]))
+    for (const topic of Object.keys(TOPICS))
+      for (const [partition, end] of await topicEnds(world, topic))
+        if ((last.get(`${topic}/${partition}`) ?? -1n) < end - 1n) return false
+    return true
+  })
+
+/** M1-M3, O1, O2: by the ledger's own command. */
+const verifyBooks = async (world: World): Promise<string[]> => {
+  await untilPublished(world)
+  const { code, output } = await runScript('services/ledger/src/verify-books.ts', world.system.env.ledger)
+  return code === 0 && output.includes('The books are right.') ? [] : [`verify-books: ${output}`]
+}
+
+/** A1: by the audit service's own command, once it has recorded everything. */
+const verifyAudit = async (world: World): Promise<string[]> => {
+  await untilAudited(world)
+  const { code, output } = await runScript('services/audit/src/verify.ts', {
+    AUDIT_DATABASE_URL: world.system.databaseUrls.audit,
+    KAFKA_BROKERS: world.stack.kafkaBrokers,
+  })
+  return code === 0 ? [] : [`audit verify: ${output.split('\n').slice(-4).join(' ')}`]
+}
+
+/** Everybody concerned is told of each outcome, once. */
+const checkNotifications = async (world: World, people: Person[], requests: Request[]): Promise<string[]> => {
+  const ids = requests.map(({ from, key }) => transferIdOf(people[from]!.userId, key))
+  const uuids = world.sql.array(ids, UUID)
+  const wrong = () => world.sql<{ id: string; told: number }[]>`
+    select t.id::text, coalesce(n.told, 0) as told
+    from ledger.transfers t left join (
+      select transfer_id, count(*)::int as told from notifier.notifications
+      where transfer_id = any(${uuids}) group by transfer_id) n on n.transfer_id = t.id
+    where t.id = any(${uuids})
+      and coalesce(n.told, 0) <> case when t.status = 'completed' and t.type = 'transfer' then 2 else 1 end
+    order by t.id limit 1`
+  await until('everybody is told', CAUGHT_UP_WITHIN_SECONDS, async () => (await wrong()).length === 0).catch(
+    () => {},
+  )
+  return (await wrong()).map(({ id, told }) => `${told} notifications of transfer ${id}`)
+}
+
+export const checkSystem = async (world: World, people: Person[], requests: Request[]): Promise<string[]> => {
+  const check = (checking: Promise<string[]>) => checking.catch((error: Error) => [error.message])
+  const found = await Promise.all([
+    check(verifyBooks(world)),
+    check(verifyAudit(world)),
+    check(checkNotifications(world, people, requests)),
+  ])
+  return found.flat()
+}

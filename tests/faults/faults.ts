@@ -1,0 +1,450 @@
+// The faults: each breaks the running system in one way, under load, and puts back what it broke.
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { startConsumer } from '@pennywire/kafka/consumer.ts'
+import { createPublisher } from '@pennywire/kafka/publisher.ts'
+import { readTopic } from '@pennywire/kafka/read-topic.ts'
+import type { IncomingRecord } from '@pennywire/kafka/record.ts'
+import { systemClock } from '@pennywire/runtime/clock.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { createCommandHandler } from '../../services/ledger/src/consume-commands.ts'
+import { startRelay } from '../../services/ledger/src/relay-outbox.ts'
+import { postgresStore } from '../../services/ledger/src/sql/store.ts'
+import { startCommitCutter } from './commit-cutter.ts'
+import type { Load } from './load.ts'
+import { mailedToken, signUp } from './people.ts'
+import { type Instance, readiness, runScript, topicEnds, until, type World } from './world.ts'
+
+export type Scene = {
+  load: Load
+  /** Waits until every client was answered 201 to something asked after now. */
+  servedAgain: (seconds?: number) => Promise<void>
+  /** Said when nothing stands in the system's way any more: recovery counts from here. */
+  over: () => void
+}
+
+export type Fault = {
+  name: string
+  /** Resolves with how often something was done. */
+  inject: (world: World, scene: Scene) => Promise<number>
+}
+
+/** Longer than Kafka waits for a member of a group (10 s): the partitions have a new owner when it wakes. */
+const BEYOND_SESSION_MS = 13_000
+
+/** SIGKILL, and started again at once, some times over. */
+export const killed = (name: string, times: number): Fault => ({
+  name: `${name}: SIGKILL`,
+  inject: async ({ control }, { servedAgain, over }) => {
+    for (let time = 1; ; time++) {
+      await control(name, 'SIGKILL')
+      over()
+      await control(name, 'restart')
+      if (time === times) return times
+      await servedAgain()
+    }
+  },
+})
+
+/** Killed for a while, as a server is; recovery counts from when it answers again. */
+export const serverKilled = (name: string, awayMs: number, times = 1): Fault => ({
+  name: `${name}: SIGKILL${awayMs > 0 ? `, away ${awayMs / 1_000} s` : ''}`,
+  inject: async ({ control }, { servedAgain, over }) => {
+    for (let time = 1; ; time++) {
+      await control(name, 'SIGKILL')
+      await sleep(awayMs)
+      await control(name, 'restart')
+      over()
+      if (time === times) return times
+      await servedAgain()
+    }
+  },
+})
+
+export const serverRestarted = (name: string): Fault => ({
+  name: `${name}: orderly restart`,
+  inject: async ({ control }, { over }) => {
+    await control(name, 'restart')
+    over()
+    return 1
+  },
+})
+
+/** Frozen beyond its session, then awake again and unaware that it lost its partitions. */
+export const frozen = (...names: string[]): Fault => ({
+  name: `${names.join(', ')}: SIGSTOP ${BEYOND_SESSION_MS / 1_000} s`,
+  inject: async ({ control }, { over }) => {
+    for (const name of names) await control(name, 'SIGSTOP')
+    await sleep(BEYOND_SESSION_MS)
+    for (const name of names) await control(name, 'SIGCONT')
+    over()
+    return names.length
+  },
+})
+
+export const killedTogether = (...names: string[]): Fault => ({
+  name: `${names.join(', ')}: SIGKILL`,
+  inject: async ({ control }, { over }) => {
+    await Promise.all(names.map(name => control(name, 'SIGKILL')))
+    over()
+    await Promise.all(names.map(name => control(name, 'restart')))
+    return names.length
+  },
+})
+
+/** The partitions of a group member that reads one topic: version, topics, and of each its name and partitions. */
+const partitionsIn = (assignment: Buffer): number[] => {
+  if (assignment.length === 0 || assignment.readInt32BE(2) === 0) return []
+  const from = 8 + assignment.readInt16BE(6)
+  const count = assignment.readInt32BE(from)
+  return Array.from({ length: count }, (_, index) => assignment.readInt32BE(from + 4 * (index + 1)))
+}
+
+/** The partitions of ledger.commands by member of the ledgers' group; empty while they change hands. */
+const partitionsOfLedgers = async ({ kafka }: World): Promise<Map<string, number[]>> => {
+  const admin = kafka.admin()
+  await admin.connect()
+  try {
+    const { groups } = await admin.describeGroups(['ledger'])
+    const { state, members } = groups[0]!
+    if (state !== 'Stable') return new Map()
+    return new Map(
+      members.map(({ clientId, memberAssignment }) => [clientId, partitionsIn(memberAssignment)]),
+    )
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+/** Until the group is these ledgers, the partitions shared among them as evenly as they can be. */
+const untilShared = (world: World, names: string[]) =>
+  until(`${names.join(', ')} share the partitions`, 40, async () => {
+    const shares = await partitionsOfLedgers(world)
+    const partitions = [...shares.values()].flat()
+    const least = Math.floor(12 / names.length)
+    return (
+      shares.size === names.length &&
+      names.every(name => (shares.get(name)?.length ?? 0) >= least) &&
+      new Set(partitions).size === 12 &&
+      partitions.length === 12
+    )
+  })
+
+/** Two further ledgers for as long as the work takes. */
+const withLedgers = async (
+  world: World,
+  work: (ledgers: [Instance, Instance]) => Promise<number>,
+): Promise<number> => {
+  const ledgers = await Promise.all([world.startInstance('ledger'), world.startInstance('ledger')])
+  try {
+    return await work(ledgers as [Instance, Instance])
+  } finally {
+    for (const { name } of ledgers) await world.control(name, 'stop')
+  }
+}
+
+/** Three ledgers share the partitions; one is killed: its partitions go on with the others. */
+export const oneOfThreeLedgersKilled: Fault = {
+  name: 'three ledgers, two gateways: one ledger SIGKILL',
+  inject: (world, { servedAgain, over }) =>
+    withLedgers(world, async ([second, third]) => {
+      await untilShared(world, ['ledger-1', second.name, third.name])
+      await servedAgain()
+      await world.control(second.name, 'SIGKILL')
+      over()
+      await servedAgain()
+      await untilShared(world, ['ledger-1', third.name])
+      return 1
+    }),
+}
+
+/** The classic zombie: it wakes with a batch in its hands that somebody else has decided long since. */
+export const oneOfThreeLedgersFrozen: Fault = {
+  name: `three ledgers: one SIGSTOP ${BEYOND_SESSION_MS / 1_000} s`,
+  inject: (world, { servedAgain, over }) =>
+    withLedgers(world, async ([second, third]) => {
+      await untilShared(world, ['ledger-1', second.name, third.name])
+      await world.control('ledger', 'SIGSTOP')
+      await sleep(BEYOND_SESSION_MS)
+      // The others must have gone on without it.
+      await servedAgain()
+      await world.control('ledger', 'SIGCONT')
+      over()
+      await servedAgain()
+      await untilShared(world, ['ledger-1', second.name, third.name])
+      return 1
+    }),
+}
+
+/** Ledgers come and go every second or two: each time the partitions change hands. */
+export const rebalanceStorm = (seconds: number): Fault => ({
+  name: `three ledgers come and go for ${seconds} s`,
+  inject: async (world, { over }) => {
+    const end = performance.now() + 1_000 * seconds
+    let changes = 0
+    const comeAndGo = async (offsetMs: number) => {
+      await sleep(offsetMs)
+      for (let round = 1; performance.now() < end; round++) {
+        const { name } = await world.startInstance('ledger')
+        await sleep(500)
+        // Most leave in an orderly way; one that is killed is missed only when its session ends.
+        await world.control(name, round % 4 === 0 ? 'SIGKILL' : 'stop')
+        changes += 2
+      }
+    }
+    await Promise.all([comeAndGo(0), comeAndGo(1_000)])
+    over()
+    return changes
+  },
+})
+
+/** The connection is cut right before, with, and right after COMMIT. */
+export const cutAtCommit = (cuts: number): Fault => ({
+  name: 'ledger: connection cut at COMMIT',
+  inject: async (world, { servedAgain, over }) => {
+    const cutter = await startCommitCutter(world.system.databaseUrls.ledger)
+    try {
+      const { name } = await world.startInstance('ledger', { DATABASE_URL: cutter.url })
+      await world.control('ledger', 'stop')
+      await servedAgain()
+      for (let cut = 1; cut <= cuts; cut++) {
+        cutter.cutNext()
+        await until('a commit to cut', 20, () => cutter.cuts() === cut)
+        await sleep(300)
+      }
+      over()
+      await servedAgain()
+      await world.control('ledger', 'restart')
+      await world.control(name, 'stop')
+      await servedAgain()
+      return cuts
+    } finally {
+      await cutter.stop()
+    }
+  },
+})
+
+export const connectionsTerminated = (times: number): Fault => ({
+  name: 'Postgres: every connection terminated',
+  inject: async (world, { over }) => {
+    for (let time = 1; time <= times; time++) {
+      await world.sql`
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and application_name not like 'faults%'`
+      await sleep(1_000)
+    }
+    over()
+    return times
+  },
+})
+
+/** The group's positions are only hints: with all of them at 0 the ledger goes on where the database says. */
+export const hintsAtZero: Fault = {
+  name: "the ledger group's offsets set to 0",
+  inject: async (world, { over }) => {
+    await world.control('ledger', 'stop')
+    const admin = world.kafka.admin()
+    await admin.connect()
+    await admin.setOffsets({
+      groupId: 'ledger',
+      topic: 'ledger.commands',
+      partitions: Array.from({ length: 12 }, (_, partition) => ({ partition, offset: '0' })),
+    })
+    await admin.disconnect()
+    over()
+    await world.control('ledger', 'restart')
+    return 1
+  },
+}
+
+/**
+ * A second ledger, in a group of its own, that reads every partition from offset 0 and then competes for each new
+ * record with the first: the fence in the database is all that keeps them apart.
+ */
+export const secondLedgerFromZero = (seconds: number): Fault => ({
+  name: 'a ledger outside the group reads all from 0',
+  inject: async (world, { servedAgain, over }) => {
+    const url = world.system.databaseUrls.ledger
+    const sql = openDatabase(url, { applicationName: 'faults-ledger', maxConnections: 4 })
+    const relaySql = openDatabase(url, { applicationName: 'faults-relay', maxConnections: 2 })
+    const { kafka, logger, codec } = world
+    const store = postgresStore(sql, relaySql)
+    const publisher = await createPublisher(kafka)
+    const relay = startRelay({ store, publisher, logger, clock: systemClock })
+    const reached = new Map<number, bigint>()
+    const { handle, onAssigned } = createCommandHandler({ logger, store, codec, publisher, relay })
+    const consumer = await startConsumer({
+      client: kafka,
+      logger,
+      groupId: `faults-ledger-${randomUUID()}`,
+      topics: ['ledger.commands'],
+      positions: async (_assigned, ends) => ends.map(end => ({ ...end, offset: end.first })),
+      ...(onAssigned ? { onAssigned } : {}),
+      handle: async (records, self) => {
+        await handle(records, self)
+        for (const { partition, offset } of records) reached.set(partition, offset + 1n)
+      },
+    })
+    try {
+      const ends = await topicEnds(world, 'ledger.commands')
+      await until('the second ledger has read everything', 60, () =>
+        [...ends].every(([partition, end]) => (reached.get(partition) ?? 0n) >= end),
+      )
+      await sleep(1_000 * seconds)
+      await servedAgain()
+    } finally {
+      await consumer.stop()
+      await relay.stop()
+      await publisher.stop()
+      await relaySql.end()
+      await sql.end()
+    }
+    over()
+    return 1
+  },
+})
+
+const readCommands = async ({ kafka, logger }: World): Promise<IncomingRecord[]> => {
+  const records: IncomingRecord[] = []
+  await readTopic({
+    client: kafka,
+    logger,
+    topic: 'ledger.commands',
+    handle: batch => void records.push(...batch),
+  })
+  return records
+}
+
+const publishAgain = async ({ kafka }: World, records: IncomingRecord[]) => {
+  const publisher = await createPublisher(kafka)
+  for (let from = 0; from < records.length; from += 5_000)
+    await publisher.publishAll(
+      records.slice(from, from + 5_000).map(({ topic, partition, key, value, headers }) => ({
+        ...{ topic, partition },
+        key: key?.toString() ?? '',
+        value: value ?? Buffer.alloc(0),
+        headers: Object.fromEntries(headers.map(([name, text]) => [name, text.toString()])),
+      })),
+    )
+  await publisher.stop()
+}
+
+const untilDecided = async (world: World, seconds: number) =>
+  until('the ledger has decided everything', seconds, async () => {
+    const ends = await topicEnds(world, 'ledger.commands')
+    const rows = await world.sql<{ partition: number; next: bigint }[]>`
+      select partition, next_offset as next from ledger.partitions`
+    const next = new Map(rows.map(row => [row.partition, row.next]))
+    return [...ends].every(([partition, end]) => (next.get(partition) ?? 0n) >= end)
+  })
+
+/** Every command there ever was, delivered once more as new records. */
+export const everyCommandAgain: Fault = {
+  name: 'every command published again',
+  inject: async (world, { over }) => {
+    const records = await readCommands(world)
+    await publishAgain(world, records)
+    over()
+    const ends = await topicEnds(world, 'ledger.commands')
+    await until('the ledger has gone through them', 120, async () => {
+      const rows = await world.sql<{ partition: number; next: bigint }[]>`
+        select partition, next_offset as next from ledger.partitions`
+      return rows.every(({ partition, next }) => next >= (ends.get(partition) ?? 0n))
+    })
+    return records.length
+  },
+}
+
+const untilHalted = (what: string, url: string) =>
+  until(`${what} stops and says so`, 60, async () => {
+    const { ready, text } = await readiness(url)
+    return !ready && text.includes('halted')
+  })
+
+/**
+ * ledger.commands deleted and made anew, with some of its old records, while the database lives: the ledger and the
+ * audit must stop and say so, until an operator adopts the topic.
+ */
+export const commandsMadeAnew: Fault = {
+  name: 'ledger.commands made anew',
+  inject: async (world, { load, over }) => {
+    const { ledgerUrl, auditUrl, databaseUrls, env } = world.system
+    await load.pause()
+    await untilDecided(world, 60)
+    const old = await readCommands(world)
+    const admin = world.kafka.admin()
+    await admin.connect()
+    await admin.deleteTopics({ topics: ['ledger.commands'] })
+    await until(
+      'ledger.commands is gone',
+      20,
+      async () => !(await admin.listTopics()).includes('ledger.commands'),
+    )
+    const made = await runScript('packages/kafka/src/set-up.ts', env.ledger)
+    if (made.code !== 0) throw new Error(`set-up: ${made.output}`)
+    await admin.disconnect()
+    await publishAgain(world, old.slice(-500))
+    const decidedBefore = await world.sql`select count(*) from ledger.transfers`
+    load.resume()
+    await untilHalted('the ledger', ledgerUrl)
+    await untilHalted('the audit', auditUrl)
+    const decidedMeanwhile = await world.sql`select count(*) from ledger.transfers`
+    if (decidedMeanwhile[0]!.count !== decidedBefore[0]!.count)
+      throw new Error('the ledger decided records of a topic that nobody adopted')
+
+    await world.control('ledger', 'stop')
+    const adopted = await runScript('services/ledger/src/adopt-topic.ts', env.ledger, '--yes')
+    if (adopted.code !== 0) throw new Error(`adopt-topic: ${adopted.output}`)
+    const begun = await runScript(
+      'services/audit/src/begin-epoch.ts',
+      { MIGRATE_DATABASE_URL: databaseUrls.owner },
+      'ledger.commands',
+      'made anew by the fault suite',
+    )
+    if (begun.code !== 0) throw new Error(`begin-epoch: ${begun.output}`)
+    over()
+    await Promise.all([world.control('ledger', 'restart'), world.control('audit', 'restart')])
+    return 1
+  },
+}
+
+/** Whoever starts meanwhile says what is missing and ends; whoever runs goes on. */
+export const registryAway: Fault = {
+  name: 'registry away, services started meanwhile',
+  inject: async (world, { servedAgain, over }) => {
+    await world.control('registry', 'SIGKILL')
+    await servedAgain()
+    for (const start of [
+      () => world.control('notifier', 'restart'),
+      () => world.startInstance('ledger'),
+      () => world.startInstance('gateway'),
+    ]) {
+      const told = await start().then(
+        () => 'it started',
+        (error: Error) => error.message,
+      )
+      if (!/registry/i.test(told)) throw new Error(`a start without a registry does not name it: ${told}`)
+    }
+    await servedAgain()
+    await world.control('registry', 'restart')
+    over()
+    await world.control('notifier', 'restart')
+    return 1
+  },
+}
+
+/** Who signs up meanwhile gets the mail when the server is back. */
+export const mailAway: Fault = {
+  name: 'mail server away, 5 s',
+  inject: async (world, { servedAgain, over }) => {
+    await world.control('mail', 'SIGKILL')
+    const email = `${randomUUID()}@example.com`
+    await signUp(world, email)
+    await servedAgain()
+    await sleep(3_000)
+    await world.control('mail', 'restart')
+    over()
+    await mailedToken(world, email, 60)
+    return 1
+  },
+}

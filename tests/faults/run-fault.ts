@@ -1,0 +1,134 @@
+// One fault from beginning to end: load, the fault itself, recovery, and all checks.
+import { checkAnswers } from './check-answers.ts'
+import { checkSystem } from './check-system.ts'
+import type { Fault } from './faults.ts'
+import { type Follower, followEvents } from './follow-events.ts'
+import { type Load, type Request, startLoad } from './load.ts'
+import { makePerson, type Person, signIn } from './people.ts'
+import { forEach, until, untilHealthy, type World } from './world.ts'
+
+const FUNDS = '1000.00'
+const FUNDS_MINOR = 100_000n
+const HEALTHY_WITHIN_SECONDS = 60
+
+/** What one fault did, and what the clients saw of it. */
+export type FaultReport = {
+  fault: string
+  times: number
+  requests: number
+  /** Attempts by what they were answered. */
+  answers: {
+    completed: number
+    refused: number
+    reused: number
+    pending: number
+    unavailable: number
+    error: number
+    lost: number
+  }
+  longestOutage: number
+  /** From the end of the fault until each client was served again. */
+  recovered: number
+  seconds: number
+  violations: string[]
+}
+
+export type Suite = {
+  run: (fault: Fault) => Promise<FaultReport>
+  follower: Follower
+  stop: () => Promise<void>
+}
+
+const countAnswers = (requests: Request[]): FaultReport['answers'] => {
+  const counts = { completed: 0, refused: 0, reused: 0, pending: 0, unavailable: 0, error: 0, lost: 0 }
+  for (const { answer } of requests.flatMap(({ attempts }) => attempts)) {
+    if (answer === 'lost') counts.lost++
+    else if (answer.status === 201) counts.completed++
+    else if (answer.status === 202) counts.pending++
+    else if (answer.status === 503) counts.unavailable++
+    else if (answer.status >= 500) counts.error++
+    else if (answer.body?.code === 'IDEMPOTENCY_KEY_REUSED') counts.reused++
+    else counts.refused++
+  }
+  return counts
+}
+
+/** Breaks the system, and counts from the moment at which nothing stands in its way any more. */
+const inject = async (world: World, fault: Fault, load: Load, violations: string[]) => {
+  const servedAgain = async (seconds = HEALTHY_WITHIN_SECONDS) => {
+    const from = performance.now()
+    await until('every client is served again', seconds, () => load.servedSince(from)).catch(
+      (error: Error) => {
+        throw new Error(`${error.message}: clients ${load.unservedSince(from).join(', ')} are not`)
+      },
+    )
+  }
+  let overAt = 0
+  let times = 1
+  let recovered = 0
+  try {
+    await servedAgain()
+    times = await fault.inject(world, {
+      load,
+      servedAgain,
+      over: () => {
+        overAt = performance.now()
+      },
+    })
+    if (overAt === 0) overAt = performance.now()
+    const from = overAt
+    await until('every client is served again', HEALTHY_WITHIN_SECONDS, () => load.servedSince(from)).catch(
+      (error: Error) => {
+        throw new Error(`${error.message}: clients ${load.unservedSince(from).join(', ')} are not`)
+      },
+    )
+    recovered = (performance.now() - overAt) / 1_000
+    await untilHealthy(world, HEALTHY_WITHIN_SECONDS)
+  } catch (error) {
+    violations.push(error instanceof Error ? error.message : String(error))
+  }
+  return { times, recovered }
+}
+
+/** People, and a consumer of the events, that live through all faults. */
+export const openSuite = async (
+  world: World,
+  options: { people: number; clients: number },
+): Promise<Suite> => {
+  const people: Person[] = []
+  await forEach(Array.from({ length: options.people }), 8, async () => {
+    people.push(await makePerson(world, FUNDS))
+  })
+  const balances = people.map(() => FUNDS_MINOR)
+  const follower = await followEvents(world)
+
+  return {
+    follower,
+    stop: follower.stop,
+    run: async fault => {
+      const begun = performance.now()
+      await forEach(people, 8, person => signIn(world, person))
+      const load = startLoad(world, people, options.clients)
+      const violations: string[] = []
+      const { times, recovered } = await inject(world, fault, load, violations)
+      await load.stop()
+      const { requests } = load
+      const answers = countAnswers(requests)
+      const check = (checking: Promise<string[]>) =>
+        checking.catch((error: Error) => [error.stack ?? error.message])
+      violations.push(...(await check(checkAnswers(world, people, requests, balances))))
+      violations.push(...(await check(checkSystem(world, people, requests))))
+      violations.push(...(await check(follower.check())))
+      return {
+        fault: fault.name,
+        times,
+        requests: requests.length,
+        answers,
+        longestOutage: load.longestOutage(),
+        recovered,
+        seconds: (performance.now() - begun) / 1_000,
+        violations,
+      }
+    },
+  }
+}

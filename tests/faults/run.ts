@@ -1,0 +1,146 @@
+// `npm run test:faults`: breaks a system of its own, one fault after the other, under load from many clients, and proves
+// after each that no promise was broken. Words after `--` choose faults by their names. Exits with 1 on any violation.
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Guard, startGuard } from '@pennywire/stack/connect-guard.ts'
+import { startStack } from '@pennywire/stack/stack.ts'
+import { startSystem } from '@pennywire/stack/system.ts'
+import { startControl } from '../control.ts'
+import { stackContextOf, systemContextOf, TEST_SETTINGS } from '../system-context.ts'
+import {
+  commandsMadeAnew,
+  connectionsTerminated,
+  cutAtCommit,
+  everyCommandAgain,
+  type Fault,
+  frozen,
+  hintsAtZero,
+  killed,
+  killedTogether,
+  mailAway,
+  oneOfThreeLedgersFrozen,
+  oneOfThreeLedgersKilled,
+  rebalanceStorm,
+  registryAway,
+  secondLedgerFromZero,
+  serverKilled,
+  serverRestarted,
+} from './faults.ts'
+import { diskFull, enterNamespace, mountDisk, unmountDisk } from './full-disk.ts'
+import { type FaultReport, openSuite } from './run-fault.ts'
+import { tableOf } from './table.ts'
+import { openWorld } from './world.ts'
+
+const PEOPLE = 24
+const CLIENTS = 48
+/** Longer than any fault takes; sessions are opened anew before each. */
+const SETTINGS = { ...TEST_SETTINGS, STEP_UP_SECONDS: '900', LOG_LEVEL: 'info' }
+/** Shown of each fault; the rest is counted. */
+const SHOWN_VIOLATIONS = 8
+const KEEP_LOGS = process.env.FAULTS_KEEP_LOGS
+
+const faultsOn = (disk: string | undefined): Fault[] => [
+  killed('ledger', 2),
+  frozen('ledger'),
+  oneOfThreeLedgersKilled,
+  oneOfThreeLedgersFrozen,
+  rebalanceStorm(20),
+  killed('gateway', 2),
+  frozen('gateway'),
+  killedTogether('notifier', 'audit'),
+  frozen('notifier', 'audit'),
+  hintsAtZero,
+  secondLedgerFromZero(3),
+  everyCommandAgain,
+  serverKilled('kafka', 0, 2),
+  serverKilled('postgres', 0, 2),
+  serverRestarted('postgres'),
+  cutAtCommit(9),
+  connectionsTerminated(4),
+  ...(disk ? [diskFull(disk, 5)] : []),
+  serverKilled('redis', 5_000),
+  serverKilled('provider', 5_000),
+  mailAway,
+  registryAway,
+  commandsMadeAnew,
+]
+
+const say = (line: string) => console.log(line)
+let guard: Guard | undefined
+let ending = false
+
+const runAll = async (): Promise<number> => {
+  const begun = performance.now()
+  const wanted = process.argv.slice(2)
+  const dataDir = mkdtempSync(join(tmpdir(), 'pennywire-faults-'))
+  const end = async (code: number) => {
+    ending = true
+    await guard?.stop()
+    if (KEEP_LOGS) {
+      mkdirSync(KEEP_LOGS, { recursive: true })
+      for (const file of readdirSync(join(dataDir, 'logs')))
+        copyFileSync(join(dataDir, 'logs', file), join(KEEP_LOGS, file))
+    }
+    unmountDisk(join(dataDir, 'postgres'))
+    rmSync(dataDir, { recursive: true, force: true })
+    return code
+  }
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const) {
+    process.on(signal, () => {
+      if (ending) return
+      say(`${signal}: stopping everything ...`)
+      void end(code).then(process.exit)
+    })
+  }
+
+  try {
+    guard = await startGuard(dataDir, say)
+    const disk = join(dataDir, 'postgres')
+    const hasDisk = mountDisk(disk)
+    say('Starting a stack of its own ...')
+    process.env.SANDBOX_DELAY_MS = SETTINGS.SANDBOX_DELAY_MS
+    const stack = await startStack({ dataDir, guard })
+    const system = await startSystem(stack, { env: { all: SETTINGS } })
+    const control = await startControl(system)
+    const world = await openWorld(stackContextOf(system), systemContextOf(system, control.url))
+    world.gateways.push((await world.startInstance('gateway')).url)
+    const suite = await openSuite(world, { people: PEOPLE, clients: CLIENTS })
+    say(`${CLIENTS} clients on two gateways; a line for each fault as it is over`)
+    if (!hasDisk) say('This machine allows no mount of our own: a full disk is left out.')
+
+    const reports: FaultReport[] = []
+    const faults = faultsOn(hasDisk ? disk : undefined).filter(
+      ({ name }) => wanted.length === 0 || wanted.some(word => name.includes(word)),
+    )
+    for (const fault of faults) {
+      const report = await suite.run(fault)
+      reports.push(report)
+      const { violations } = report
+      say(
+        `${report.fault}: ${report.requests} requests, recovered in ${report.recovered.toFixed(1)} s, ` +
+          `${violations.length} violations, ${report.seconds.toFixed(0)} s in all`,
+      )
+      for (const violation of violations.slice(0, SHOWN_VIOLATIONS)) say(`    ${violation}`)
+    }
+    const { follower } = suite
+    say(`\n${tableOf(reports)}\n`)
+    say(
+      `${follower.events()} events, ${follower.repeats()} repeats, seen by a consumer that only reads the topic`,
+    )
+    say(`${((performance.now() - begun) / 60_000).toFixed(1)} minutes`)
+    await suite.stop()
+    await world.close()
+    await control.stop()
+    return await end(reports.every(({ violations }) => violations.length === 0) ? 0 : 1)
+  } catch (error) {
+    if (!ending) console.error(error)
+    return end(1)
+  }
+}
+
+if (!enterNamespace()) process.exit(await runAll())

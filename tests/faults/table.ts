@@ -1,0 +1,67 @@
+import type { FaultReport } from './run-fault.ts'
+
+const COLUMNS = [
+  'fault',
+  'times',
+  'requests',
+  '201',
+  'refused',
+  'key reused',
+  '202',
+  '503',
+  '500',
+  'lost',
+  'longest outage',
+  'recovered in',
+  'violations',
+]
+
+const seconds = (value: number) => `${value.toFixed(1)} s`
+
+const rowOf = ({ fault, times, requests, answers, longestOutage, recovered, violations }: FaultReport) => [
+  fault,
+  times,
+  requests,
+  answers.completed,
+  answers.refused,
+  answers.reused,
+  answers.pending,
+  answers.unavailable,
+  answers.error,
+  answers.lost,
+  seconds(longestOutage),
+  seconds(recovered),
+  violations.length,
+]
+
+const sumOf = (reports: FaultReport[]): FaultReport => {
+  const answers = { completed: 0, refused: 0, reused: 0, pending: 0, unavailable: 0, error: 0, lost: 0 }
+  for (const report of reports)
+    for (const kind of Object.keys(answers) as Array<keyof typeof answers>)
+      answers[kind] += report.answers[kind]
+  const sum = (value: (report: FaultReport) => number) =>
+    reports.reduce((total, report) => total + value(report), 0)
+  return {
+    fault: 'all',
+    times: sum(report => report.times),
+    requests: sum(report => report.requests),
+    answers,
+    longestOutage: Math.max(...reports.map(report => report.longestOutage)),
+    recovered: Math.max(...reports.map(report => report.recovered)),
+    seconds: sum(report => report.seconds),
+    violations: reports.flatMap(report => report.violations),
+  }
+}
+
+/** What was done and what came of it, one line a fault. */
+export const tableOf = (reports: FaultReport[]): string => {
+  const rows = [COLUMNS, ...reports.map(rowOf), rowOf(sumOf(reports))].map(row => row.map(String))
+  const widths = COLUMNS.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
+  return rows
+    .map(row =>
+      row
+        .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
+        .join('  '),
+    )
+    .join('\n')
+}
