@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Stack } from '@pennywire/stack/stack.ts'
 import postgres from 'postgres'
 import { findPgbench } from './pgbench.ts'
@@ -16,6 +17,23 @@ export const describeMachine = (): Machine => ({
   memoryGiB: Math.round(totalmem() / 2 ** 30),
   platform: `${process.platform}-${process.arch}`,
 })
+
+/** The share of the processors' time that others take; asked before anything is started. */
+export const measureOthers = async (): Promise<number> => {
+  const read = () => {
+    const times = cpus().map(cpu => cpu.times)
+    const sum = (part: (time: (typeof times)[number]) => number) =>
+      times.reduce((total, time) => total + part(time), 0)
+    return {
+      idle: sum(time => time.idle),
+      all: sum(({ user, nice, sys, idle, irq }) => user + nice + sys + idle + irq),
+    }
+  }
+  const before = read()
+  await sleep(2_000)
+  const after = read()
+  return 1 - (after.idle - before.idle) / (after.all - before.all)
+}
 
 const git = (...args: string[]): string | null => {
   try {

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { type Guard, startGuard } from '@pennywire/stack/connect-guard.ts'
 import { startStack } from '@pennywire/stack/stack.ts'
 import { startSystem } from '@pennywire/stack/system.ts'
-import { describeMachine, describeVersions } from './machine.ts'
+import { describeMachine, describeVersions, measureOthers } from './machine.ts'
 import { measureAll, type Plan } from './measure-all.ts'
 import { judge, tableOf, writeResults } from './report.ts'
 
@@ -36,6 +36,8 @@ const SETTINGS = {
     ),
   ),
 }
+
+const BUSY_PERCENT = 10
 
 const unknown = process.argv.slice(2).filter(argument => argument !== '--quick')
 if (unknown.length > 0) {
@@ -68,6 +70,10 @@ for (const [signal, code] of [
 
 try {
   guard = await startGuard(dataDir, say)
+  const othersBefore = await measureOthers()
+  const percent = Math.round(100 * othersBefore)
+  if (percent >= BUSY_PERCENT)
+    say(`Others take ${percent} % of this machine: the figures will tell of them too.`)
   say('Starting a stack of its own ...')
   const stack = await startStack({ dataDir, guard })
   const figures = await measureAll(
@@ -77,7 +83,7 @@ try {
     say,
   )
   const lines = judge(figures)
-  const facts = { quick, machine: describeMachine(), versions: await describeVersions(stack) }
+  const facts = { quick, othersBefore, machine: describeMachine(), versions: await describeVersions(stack) }
   say(`\n${tableOf(lines, facts.machine)}\n`)
   say(`Written to bench/results/${writeResults({ ...facts, figures, lines })}`)
   await end(0)
