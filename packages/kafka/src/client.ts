@@ -19,7 +19,7 @@ const RETRY = { initialRetryTime: 100, maxRetryTime: 1_000, retries: 8 }
  * About a minute. A consumer of kafkajs that gives up starts again as a new member of its group, and its partitions wait
  * until the old one's session has ended; one that keeps trying is still a member when the brokers are back.
  */
-const CONSUMER_RETRY = { ...RETRY, retries: 60 }
+export const CONSUMER_RETRY = { ...RETRY, retries: 60 }
 
 /** A client for the brokers. Connections are made on first use; the client's own errors are retried, so they warn. */
 export const createKafkaClient = (options: {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LEDGER_PARTITIONS, type Topic } from '@pennywire/contracts/topics.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
-import type { KafkaClient } from './client.ts'
+import { CONSUMER_RETRY, type KafkaClient } from './client.ts'
 import type { IncomingRecord } from './record.ts'
 
 export type TopicPartition = { topic: Topic; partition: number }
@@ -87,7 +87,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
     maxWaitTimeInMs: FETCH_WAIT_MS,
     maxBytes: FETCH_BYTES,
     maxBytesPerPartition: FETCH_BYTES_PER_PARTITION,
-    retry: { restartOnFailure: async () => true },
+    retry: { ...CONSUMER_RETRY, restartOnFailure: async () => true },
   })
   const admin = client.admin()
   const queues = new Map<string, { of: TopicPartition; records: IncomingRecord[]; paused: boolean }>()
