@@ -137,7 +137,8 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
         await send(request, { ...request.content, minor: request.content.minor + 1n })
       if (chance(6)) await send(request)
       busy--
-      await sleep(randomInt(100, 400))
+      // Whoever met an outage comes back later than others.
+      await sleep(isLostOr5xx(result.answer) ? randomInt(500, 1_500) : randomInt(100, 400))
     }
   }
   const clientsDone = Promise.all(served.map((_, client) => runClient(client)))
