@@ -259,6 +259,19 @@ export const createClients = (parts: {
     await ask(client, random.pick(parts.gateways()), asked)
   }
 
+  /** Two requests with one key at once: from two wallets, so perhaps in two partitions. */
+  const race = async (client: Process, person: Person) => {
+    const first = newAsked(person, `k${person.keys++}`)
+    const second = {
+      ...newAsked(person, first.idempotencyKey),
+      currency: first.currency === 'USD' ? 'EUR' : 'USD',
+    }
+    second.fromWalletId = null
+    remember(person, first)
+    remember(person, second)
+    await Promise.all([first, second].map(asked => ask(client, random.pick(parts.gateways()), asked)))
+  }
+
   const lookUp = async (client: Process, person: Person) => {
     if (person.asked.length === 0) return
     const { idempotencyKey: key } = random.pick(person.asked)
@@ -293,6 +306,7 @@ export const createClients = (parts: {
     if (draw < 0.3) return askOnceMore(client, person, false)
     if (draw < 0.4) return askOnceMore(client, person, true)
     if (draw < 0.46) return lookUp(client, person)
+    if (draw < 0.54) return race(client, person)
     return transfer(client, person)
   }
 

@@ -390,7 +390,7 @@ export const startOrderKeeper = (site: Site, fail: (message: string) => void): S
       return
     }
     bytes.set(place, record.value!)
-    const key = record.key?.toString('latin1') ?? ''
+    const key = `${record.partition} ${record.key?.toString('latin1')}`
     if ((lastOfKey.get(key) ?? 0) > seq) fail(`event ${place} of key ${key} came after ${lastOfKey.get(key)}`)
     lastOfKey.set(key, seq)
     lastSeq.set(record.partition, Math.max(lastSeq.get(record.partition) ?? 0, seq))

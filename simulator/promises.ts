@@ -253,10 +253,10 @@ export const createWatch = (parts: {
   ) => {
     const place = `${record.partition}/${record.offset}`
     const command = commandOf(record)
-    if (command.is === 'poison' || (command.is === 'transfer' && command.value.type === 'withdrawal')) {
+    // A repeat of what was set aside is answered as it was then.
+    if (command.is === 'poison' || (isSetAside(command) && decided.get(command.id)?.used === false))
       hold(setAside.has(place), 'D1', () => `the record at ${place} is passed over and not set aside`)
-      if (command.is === 'poison') return
-    }
+    if (command.is === 'poison') return
     const use = (id: string) => {
       const now = decided.get(id)
       if (now && now.partition === record.partition) now.used = true
@@ -464,6 +464,8 @@ export const createWatch = (parts: {
     },
 
     raising: (partition: number, mark: bigint) => {
+      const before = tables().published.get(partition) ?? 0n
+      hold(mark >= before, 'O1', () => `the mark of partition ${partition} falls from ${before} to ${mark}`)
       hold(
         Number(mark) <= (seen.get(partition) ?? 0),
         'O1',
@@ -531,7 +533,7 @@ export const createWatch = (parts: {
             row && isOurs && row.rejectionCode === answer.code,
             'X2',
             () =>
-              `${who} answered ${answer.code} to ${attempt.transferId}; the books say ${row?.rejectionCode ?? row?.status}`,
+              `${who} answered ${answer.code} to ${attempt.transferId}; the books say ${row?.rejectionCode ?? row?.status}, ${isOurs ? 'of this request' : 'of another'}`,
           )
           return remember(`rejected ${answer.code}`)
         case 'reused':
@@ -637,8 +639,12 @@ export const createWatch = (parts: {
       return undefined
     },
 
-    commandOf,
+    /** Whether a record is one that nobody can decide. */
+    isSetAside: (record: IncomingRecord): boolean => isSetAside(commandOf(record)),
   }
 }
+
+const isSetAside = (command: Command) =>
+  command.is === 'poison' || (command.is === 'transfer' && command.value.type === 'withdrawal')
 
 export type Watch = ReturnType<typeof createWatch>

@@ -229,11 +229,29 @@ export const simulate = async (options: {
   const replay = () => {
     const records = log.records('ledger.commands', random.int(weather.partitions))
     const record = records.length > 0 ? random.pick(records) : undefined
-    if (!record || watch.commandOf(record).is === 'poison') return
+    if (!record || watch.isSetAside(record)) return
     count('old command sent again')
     const { topic, partition, key, value } = record
     stranger.publish({ topic, partition, key, value, headers: {} }).catch(() => {})
   }
+  /** Reads well, and asks for what this version does not know. */
+  const unknownMovement = (transferId: string) =>
+    site.codec.encode('pennywire.ledger.TransferRequested', {
+      transferId,
+      type: 'withdrawal',
+      userId: transferId,
+      fromWalletId: transferId,
+      toWalletId: null,
+      amountMinor: 1n,
+      currency: 'USD',
+      fingerprint: Buffer.alloc(16),
+      requestedAt: 0,
+      expiresAt: null,
+      authenticatedBy: 'none',
+      authenticatedAt: null,
+      note: null,
+      metadata: null,
+    })
   let poisoned = 0
   const poison = () => {
     // So rarely that never ten in a row are set aside: that would halt the partition, as it should.
@@ -241,7 +259,11 @@ export const simulate = async (options: {
     count('record that cannot be read')
     const key = '00000000-0000-4000-8000-000000000001'
     const event: JournalRow | undefined = database.tables.journal.get(0)?.[0]
-    const value = random.chance(0.5) || !event ? Buffer.from('no record of ours') : event.bytes
+    const value = random.pick([
+      Buffer.from('no record of ours'),
+      event?.bytes ?? Buffer.alloc(0),
+      unknownMovement(`00000000-0000-4000-9000-${String(poisoned).padStart(12, '0')}`),
+    ])
     stranger
       .publish({
         topic: 'ledger.commands',
@@ -276,7 +298,8 @@ export const simulate = async (options: {
     world.note('-- quiet from here on')
     for (const name of Object.keys(weather.log) as (keyof LogFaults)[]) weather.log[name] = 0
     weather.statementLost = 0
-    weather.commitAnswerLost = 0
+    // What is written last is the hardest to find again, so its answers may still be lost.
+    weather.commitAnswerLost = random.chance(0.5) ? 0.4 : 0
     world.setSlowness(1)
     database.start()
     log.setUp(true)
@@ -375,11 +398,17 @@ export const simulate = async (options: {
     })
     calm()
     await untilDone(isQuiet, whatIsStuck)
+    weather.commitAnswerLost = 0
     const halted = haltedOf()
     if (halted.length > 0) throw new BrokenPromise('P1', `halted without a reason: ${halted[0]}`)
     // Whoever died last is thrown out of the group by then, and its partitions are somebody's.
     await pass(12_000)
     clients.askAgain(ASKED_AGAIN)
+    await untilDone(isQuiet, whatIsStuck)
+    // Idle, but for a crash: what was not on the disk yet is put right though nothing new comes.
+    database.crash()
+    await pass(500)
+    database.start()
     await untilDone(isQuiet, whatIsStuck)
     watch.checkAll()
     checkDeposits()
