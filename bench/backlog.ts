@@ -71,13 +71,14 @@ export const prepareBacklogs = async (system: System) => {
       authenticatedAt: requestedAt,
       note: null,
       metadata: null,
+      holdUntil: null,
     }
     return transferRecord(request, from.id)
   }
 
   const openAndFund = ({ id, userId }: Wallet): OutgoingRecord[] => {
     const requestedAt = Date.now()
-    const open = { commandId: id, walletId: id, userId, currency: 'USD', requestedAt }
+    const open = { commandId: id, walletId: id, userId, currency: 'USD', requestedAt, tier: 'unverified' }
     const deposit: TransferRequested = {
       transferId: transferIdOf(userId, 'opening-balance'),
       type: 'deposit',
@@ -93,6 +94,7 @@ export const prepareBacklogs = async (system: System) => {
       authenticatedAt: requestedAt,
       note: null,
       metadata: null,
+      holdUntil: null,
     }
     return [
       {

@@ -251,6 +251,7 @@ export const simulate = async (options: {
       authenticatedAt: null,
       note: null,
       metadata: null,
+      holdUntil: null,
     })
   let poisoned = 0
   const poison = () => {

@@ -96,6 +96,7 @@ const transferRequest = (over: Partial<Records['pennywire.ledger.TransferRequest
   authenticatedAt: Date.now(),
   note: null,
   metadata: null,
+  holdUntil: null,
   ...over,
 })
 

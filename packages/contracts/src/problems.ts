@@ -32,6 +32,7 @@ export const PROBLEMS = {
   EMAIL_ALREADY_REGISTERED: refused(409, 'The e-mail address is registered already'),
   INVALID_VERIFICATION_TOKEN: refused(400, 'The verification token is not valid'),
   ACCOUNT_DISABLED: refused(403, 'The account is disabled'),
+  INSUFFICIENT_PERMISSIONS: refused(403, 'Your role does not allow this'),
   SIGNATURE_INVALID: refused(401, 'The signature is not valid'),
   // the PIN
   PIN_NOT_SET: refused(400, 'No PIN is set'),
@@ -47,6 +48,13 @@ export const PROBLEMS = {
   RECIPIENT_NOT_FOUND: refused(404, 'There is no such recipient'),
   TRANSFER_NOT_FOUND: refused(404, 'There is no such transfer'),
   PAYMENT_NOT_FOUND: refused(404, 'There is no such payment'),
+  HOLD_NOT_FOUND: refused(404, 'There is no such hold'),
+  WALLET_ALREADY_FROZEN: refused(409, 'The wallet is frozen already'),
+  WALLET_NOT_FROZEN: refused(409, 'The wallet is not frozen'),
+  WALLET_ALREADY_CLOSED: refused(409, 'The wallet is closed already'),
+  WALLET_HAS_BALANCE: refused(409, 'The wallet is not empty'),
+  FREEZE_NOT_YOURS: refused(403, 'Somebody else froze the wallet'),
+  LIMIT_ABOVE_MAXIMUM: refused(422, 'The limit is above what is allowed'),
   // decided by the ledger: final
   INSUFFICIENT_BALANCE: decided(402, 'The balance is too low'),
   WALLET_FROZEN: decided(403, 'The wallet is frozen'),
@@ -56,6 +64,15 @@ export const PROBLEMS = {
   CURRENCY_MISMATCH: decided(422, 'The currencies do not match'),
   BALANCE_LIMIT: decided(422, 'The balance would pass the largest possible'),
   REQUEST_EXPIRED: decided(409, 'The request expired before it was decided'),
+  PER_TRANSACTION_LIMIT_EXCEEDED: decided(422, 'The amount is above the limit of one transaction'),
+  DAILY_LIMIT_EXCEEDED: decided(422, 'The limit of the day is used up'),
+  MONTHLY_LIMIT_EXCEEDED: decided(422, 'The limit of the month is used up'),
+  HOLD_ENDED: decided(409, 'The hold has ended'),
+  HOLD_EXPIRED: decided(409, 'The time to capture the hold is over'),
+  HOLD_NOT_EXPIRED: decided(409, 'The time to capture the hold is not over'),
+  HOLD_AMOUNT_EXCEEDED: decided(422, 'The amount is more than is held'),
+  NOT_REVERSIBLE: decided(409, 'The transfer cannot be reversed'),
+  REVERSAL_EXCEEDS_ORIGINAL: decided(422, 'More would be given back than was paid'),
   PAYMENT_FAILED: decided(402, 'The payment provider refused the payment'),
   INTERNAL_ERROR: { status: 500, title: 'Something went wrong on our side', retryable: true, final: false },
   // not now
@@ -75,6 +92,8 @@ export type RejectionCode =
     }[ProblemCode]
   | 'WALLET_NOT_FOUND'
   | 'RECIPIENT_NOT_FOUND'
+  | 'TRANSFER_NOT_FOUND'
+  | 'HOLD_NOT_FOUND'
   | 'INTERNAL_ERROR'
 
 export const isProblemCode = (code: string): code is ProblemCode => Object.hasOwn(PROBLEMS, code)

@@ -191,6 +191,7 @@ export const createHandleCallback =
       authenticatedAt: null,
       note: null,
       metadata: null,
+      holdUntil: null,
     }
     await parts.publishCommand({
       topic: 'ledger.commands',

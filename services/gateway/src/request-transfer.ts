@@ -117,6 +117,7 @@ export const createRequestTransfer =
         asked.metadata === null
           ? null
           : await parts.personKeys.encryptFor(user.userId, JSON.stringify(asked.metadata), 'metadata'),
+      holdUntil: null,
     }
     const waiter = parts.outcomes.wait(transferId, asked.waitMs, request.fingerprint)
     const publishing = publish(parts, request, asked.traceparent)

@@ -4,6 +4,7 @@ import { displacedDepositIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { RecordName, Records, TransferRequested } from '@pennywire/contracts/schemas.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
+import { NO_LIMITS } from '@pennywire/rules/limits.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type postgres from 'postgres'
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
@@ -69,11 +70,14 @@ afterEach(async () => {
   await database.drop()
 })
 
+const NO_DEFAULTS = { unverified: () => NO_LIMITS, verified: () => NO_LIMITS }
+
 const apply = (records: IncomingRecord[], through = sql): Promise<BatchResult> =>
   applyBatch(
     {
       store: postgresStore(through, through),
       codec,
+      limitDefaults: NO_DEFAULTS,
       setAside: async (record, reason) => void setAside.push({ record, reason }),
     },
     records,
@@ -91,6 +95,7 @@ const open = (owner: User) =>
     userId: owner.id,
     currency: 'USD',
     requestedAt: 1_000,
+    tier: 'unverified',
   })
 const request = (over: Partial<TransferRequested>): TransferRequested => {
   const said = { amountMinor: 100n, currency: 'USD', ...over }
@@ -110,6 +115,7 @@ const request = (over: Partial<TransferRequested>): TransferRequested => {
     authenticatedAt: 1_000,
     note: null,
     metadata: null,
+    holdUntil: null,
     ...said,
   }
 }
@@ -307,7 +313,7 @@ describe('X1: one id, one effect', () => {
     const owner = user(0)
     const second = walletIdOf(owner.id, 'USD', 1)
     const rival = database.open()
-    const command = { userId: owner.id, currency: 'USD', requestedAt: 1_000 }
+    const command = { userId: owner.id, currency: 'USD', requestedAt: 1_000, tier: 'unverified' }
     const records = [
       open(owner),
       log.command(1, second, 'pennywire.ledger.WalletOpenRequested', {

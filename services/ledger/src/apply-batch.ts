@@ -1,27 +1,12 @@
 import { createHash } from 'node:crypto'
-import { displacedDepositIdOf, externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
-import type {
-  RecordName,
-  Records,
-  TransferRequested,
-  WalletOpenRequested,
-} from '@pennywire/contracts/schemas.ts'
-import { drawWalletCode } from '@pennywire/contracts/wallet-code.ts'
+import type { RecordName, Records } from '@pennywire/contracts/schemas.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
-import { decideDeposit, decideTransfer, decideWalletOpen, post, type Wallet } from './decide.ts'
-import { type Asked, readCommand } from './read-command.ts'
-import type {
-  Earlier,
-  JournalRow,
-  LedgerStore,
-  LedgerTx,
-  PartitionRow,
-  SystemWallet,
-  Writes,
-} from './store.ts'
-
-type Command = { record: IncomingRecord; asked: Asked }
+import type { LimitDefaults } from '@pennywire/rules/limits.ts'
+import { answerUndecided, applyCommand, type Books } from './apply-command.ts'
+import { type Command, needsOf } from './needs.ts'
+import { readCommand } from './read-command.ts'
+import type { JournalRow, LedgerStore, LedgerTx, PartitionRow } from './store.ts'
 
 export type BatchResult = {
   /** The batch's events as written to the journal, each partition's in order: committed, not yet published. */
@@ -35,21 +20,14 @@ export type BatchResult = {
   /** For each partition with new records: how many of the last ones, in a row, were set aside; and if all were. */
   setAsideInARow: Map<number, { count: number; all: boolean }>
   /** How many records were decided by outcome, for metrics. */
-  counts: {
-    completed: number
-    rejected: number
-    opened: number
-    refused: number
-    repeated: number
-    poison: number
-    dropped: number
-    suspense: number
-  }
+  counts: Books['counts'] & { poison: number; dropped: number }
 }
 
 export type ApplyBatchParts = {
   store: LedgerStore
   codec: Codec
+  /** The limits of whoever has none of their own. */
+  limitDefaults: LimitDefaults
   /** Sets a record aside for a person, durably; called before the batch commits, so that none is lost. */
   setAside: (record: IncomingRecord, reason: string) => Promise<void>
 }
@@ -81,313 +59,128 @@ const applyInTransaction = async (
   commands: Command[],
 ): Promise<BatchResult> => {
   // 1. The fence, then the wallets, then what is as fresh as the locks. One trip: the server takes them in order.
-  const transfers = commands.flatMap(({ asked }) =>
-    asked.type === 'pennywire.ledger.TransferRequested' ? asked.value : [],
-  )
-  const opens = commands.flatMap(({ asked }) =>
-    asked.type === 'pennywire.ledger.WalletOpenRequested' ? asked.value : [],
-  )
-  const ids = [
-    ...transfers.map(request => request.transferId),
-    ...transfers.flatMap(request =>
-      request.type === 'deposit' ? displacedDepositIdOf(request.transferId) : [],
-    ),
-    ...opens.map(request => request.commandId),
-  ]
-  const systemWallets = systemWalletsOf(commands)
-  const walletIds = new Set([
-    ...transfers
-      .flatMap(({ fromWalletId, toWalletId }) => [fromWalletId, toWalletId])
-      .filter(id => id !== null),
-    ...systemWallets.keys(),
-  ])
-  const [partitionRows, walletRows, earlierRows, openRows, now] = await Promise.all([
-    tx.lockPartitions([...new Set(commands.map(({ record }) => record.partition))]),
-    tx.lockWallets([...walletIds]),
-    tx.findEarlier(ids),
-    opens.length > 0 ? tx.findOpenWallets(opens.map(request => request.userId)) : [],
-    tx.readClock(),
-  ])
+  const needs = needsOf(commands)
+  const some = <Row>(wanted: string[], read: (ids: string[]) => Promise<Row[]>): Promise<Row[]> | Row[] =>
+    wanted.length > 0 ? read(wanted) : []
+  const [partitionRows, walletRows, earlierRows, limitRows, holdRows, originalRows, usersWallets, now] =
+    await Promise.all([
+      tx.lockPartitions([...new Set(commands.map(({ record }) => record.partition))]),
+      tx.lockWallets(needs.wallets),
+      tx.findEarlier(needs.ids),
+      some(needs.limited, tx.readLimits),
+      some(needs.holds, tx.readHolds),
+      some(needs.originals, tx.readOriginals),
+      some(needs.openers, tx.findWalletsOf),
+      tx.readClock(),
+    ])
   const partitions = new Map(partitionRows.map(row => [row.partition, row]))
   const wallets = new Map(walletRows.map(wallet => [wallet.id, wallet]))
-  const earlier = new Map(earlierRows.map(row => [row.id, row]))
-  const openWallets = new Set(openRows.map(({ userId, currency }) => `${userId} ${currency}`))
-  const missing = [...systemWallets.values()].filter(({ id }) => !wallets.has(id))
+  const missing = [...needs.systemWallets.values()].filter(({ id }) => !wallets.has(id))
   if (missing.length > 0) {
     for (const wallet of await tx.openSystemWallets(missing, now)) wallets.set(wallet.id, wallet)
   }
+  for (const [walletId, own] of Map.groupBy(limitRows, row => row.walletId)) {
+    const wallet = wallets.get(walletId)
+    if (wallet) wallet.ownLimits = own
+  }
+  const closed = usersWallets.filter(({ status }) => status === 'closed').map(({ id }) => id)
+  const inheritable = await some(closed, tx.readLimits)
 
   // 2. What is new: neither seen before nor ahead of what is still to come.
   const { accepted, gaps, strangers, dropped } = fence(partitions, commands)
 
   // 3. Decide each in turn, in memory.
-  const writes: Writes = {
-    partitions: [],
-    balances: [],
-    transfers: [],
-    entries: [],
-    opened: [],
-    commands: [],
-    journal: [],
-  }
-  const changed = new Map<string, Wallet>()
-  const repeated: Earlier[] = []
-  const counts = {
-    completed: 0,
-    rejected: 0,
-    opened: 0,
-    refused: 0,
-    repeated: 0,
-    poison: 0,
-    dropped,
-    suspense: 0,
-  }
-
-  /** Encodes an event and gives it its place in the journal. Throws, with nothing done, where it cannot be encoded. */
-  const append = <Name extends RecordName>(
-    record: IncomingRecord,
-    name: Name,
-    value: Records[Name],
-    subject: string,
-  ): JournalRow => {
-    const row = partitions.get(record.partition)!
-    const seq = row.nextSeq
-    const headers = {
-      ...envelope({
-        id: `${record.partition}-${seq}`,
-        type: name,
-        source: 'ledger',
-        time: now.getTime(),
-        subject,
-        traceparent: traceOf(record),
-      }),
-      seq: String(seq),
-    }
-    const entry = {
-      partition: record.partition,
-      seq,
-      key: record.key?.toString('utf8') ?? '',
-      headers: JSON.stringify(headers),
-      bytes: parts.codec.encode(name, value),
-    }
-    row.nextSeq = seq + 1n
-    writes.journal.push(entry)
-    return entry
-  }
-
-  const refuse = (
-    record: IncomingRecord,
-    command: { id: string; type: string; fingerprint: Buffer },
-    code: string,
-    detail: string,
-  ) => {
-    const event = {
-      commandId: command.id,
-      commandType: command.type,
-      code,
-      detail,
-      fingerprint: command.fingerprint,
-      refusedAt: now.getTime(),
-    }
-    counts.refused++
-    return append(record, 'pennywire.ledger.CommandRefused', event, command.id)
-  }
-
-  /** Whether the id was decided before: then the first outcome stands, and another request under it is refused. */
-  const settledBefore = (
-    record: IncomingRecord,
-    command: { id: string; type: string; fingerprint: Buffer },
-  ): boolean => {
-    const first = earlier.get(command.id)
-    if (!first) return false
-    if (first.fingerprint.equals(command.fingerprint)) {
-      repeated.push(first)
-      counts.repeated++
-    } else {
-      refuse(
-        record,
-        command,
-        'IDEMPOTENCY_KEY_REUSED',
-        "The id belongs to a request with other content; that one's outcome stands.",
-      )
-    }
-    return true
-  }
-
-  const reject = (record: IncomingRecord, request: TransferRequested, code: string, detail: string) => {
-    const {
-      transferId,
-      type,
-      userId,
-      fromWalletId,
-      toWalletId,
-      amountMinor,
-      currency,
-      fingerprint,
-      requestedAt,
-    } = request
-    const { seq } = append(
-      record,
-      'pennywire.ledger.TransferRejected',
-      {
-        transferId,
-        type,
-        userId,
-        fromWalletId,
-        toWalletId,
-        amountMinor,
-        currency,
-        fingerprint,
-        requestedAt,
-        rejectedAt: now.getTime(),
-        code,
-        detail,
-      },
-      transferId,
-    )
-    writes.transfers.push({
-      ...transferRow(request, now, record.partition, seq),
-      status: 'rejected',
-      rejectionCode: code,
-      rejectionDetail: detail,
-    })
-    earlier.set(transferId, { id: transferId, fingerprint, partition: record.partition, seq })
-    counts.rejected++
-  }
-
-  const decideMovement = (record: IncomingRecord, request: TransferRequested) => {
-    const wallet = (id: string | null) => (id === null ? undefined : wallets.get(id))
-    switch (request.type) {
-      case 'transfer':
-        return decideTransfer(
-          request,
-          wallet(request.fromWalletId),
-          wallet(request.toWalletId),
-          now.getTime(),
-        )
-      case 'deposit': {
-        const outside = wallets.get(externalWalletId(request.currency, record.partition))!
-        const suspense = wallets.get(suspenseWalletId(request.currency, record.partition))!
-        return decideDeposit(request, outside, wallet(request.toWalletId), suspense)
+  const books: Books = {
+    now,
+    limitDefaults: parts.limitDefaults,
+    wallets,
+    usersWallets,
+    inheritable,
+    holds: new Map(holdRows.map(hold => [hold.id, hold])),
+    originals: new Map(originalRows.map(original => [original.id, original])),
+    wantedOriginals: new Set(needs.originals),
+    earlier: new Map(earlierRows.map(row => [row.id, row])),
+    repeated: [],
+    changed: new Map(),
+    writes: {
+      partitions: [],
+      balances: [],
+      transfers: [],
+      entries: [],
+      opened: [],
+      statuses: [],
+      tiers: [],
+      limits: [],
+      holds: [],
+      holdEnds: [],
+      reversals: [],
+      commands: [],
+      journal: [],
+    },
+    counts: {
+      completed: 0,
+      rejected: 0,
+      held: 0,
+      released: 0,
+      opened: 0,
+      changed: 0,
+      refused: 0,
+      repeated: 0,
+      suspense: 0,
+    },
+    append: <Name extends RecordName>(
+      record: IncomingRecord,
+      name: Name,
+      value: Records[Name],
+      subject: string,
+    ): JournalRow => {
+      const row = partitions.get(record.partition)!
+      const seq = row.nextSeq
+      const headers = {
+        ...envelope({
+          id: `${record.partition}-${seq}`,
+          type: name,
+          source: 'ledger',
+          time: now.getTime(),
+          subject,
+          traceparent: traceOf(record),
+        }),
+        seq: String(seq),
       }
-      default:
-        throw new Error(`type ${request.type} is not known to this version`)
-    }
+      const entry = {
+        partition: record.partition,
+        seq,
+        key: record.key?.toString('utf8') ?? '',
+        headers: JSON.stringify(headers),
+        bytes: parts.codec.encode(name, value),
+      }
+      row.nextSeq = seq + 1n
+      books.writes.journal.push(entry)
+      return entry
+    },
   }
-
-  const applyTransfer = (record: IncomingRecord, asked: TransferRequested) => {
-    const request = asked.type === 'deposit' ? displaceDeposit(earlier, asked) : asked
-    const { transferId, fingerprint } = request
-    if (settledBefore(record, { id: transferId, type: 'TransferRequested', fingerprint })) return
-    const decision = decideMovement(record, request)
-    if (decision.outcome === 'rejected') return reject(record, request, decision.code, decision.detail)
-
-    const entries = decision.postings.map(({ wallet, amount }) => ({
-      walletId: wallet.id,
-      userId: wallet.userId,
-      currency: request.currency,
-      amountMinor: amount,
-      balanceAfterMinor: wallet.balance + amount,
-      sequence: wallet.sequence + 1,
-    }))
-    const { expiresAt: _, authenticatedBy: __, authenticatedAt: ___, ...said } = request
-    const { seq } = append(
-      record,
-      'pennywire.ledger.TransferCompleted',
-      { ...said, completedAt: now.getTime(), entries },
-      transferId,
-    )
-    // Decided and encoded. From here on nothing may be refused: an error below rolls the whole batch back.
-    post(decision.postings)
-    const [from, to] = decision.postings
-    for (const { wallet } of decision.postings) changed.set(wallet.id, wallet)
-    for (const entry of entries) {
-      writes.entries.push({
-        walletId: entry.walletId,
-        sequence: entry.sequence,
-        transferId,
-        amount: entry.amountMinor,
-        balanceAfter: entry.balanceAfterMinor,
-      })
-    }
-    writes.transfers.push({
-      ...transferRow(request, now, record.partition, seq),
-      fromWallet: from.wallet.id,
-      fromSequence: from.wallet.sequence,
-      toWallet: to.wallet.id,
-      toSequence: to.wallet.sequence,
-    })
-    earlier.set(transferId, { id: transferId, fingerprint, partition: record.partition, seq })
-    counts.completed++
-    if (request.type === 'deposit' && to.wallet.userId === null) counts.suspense++
-  }
-
-  const applyWalletOpen = (record: IncomingRecord, request: WalletOpenRequested) => {
-    const { commandId, walletId, userId, currency } = request
-    const fingerprint = createHash('sha256')
-      .update(`${walletId} ${userId} ${currency}`)
-      .digest()
-      .subarray(0, 16)
-    const command = { id: commandId, type: 'WalletOpenRequested', fingerprint }
-    if (settledBefore(record, command)) return
-    const decision = decideWalletOpen(request, openWallets.has(`${userId} ${currency}`))
-    if (decision.outcome === 'refused') {
-      const { seq } = refuse(record, command, decision.code, decision.detail)
-      // A refusal is the command's one outcome too: the id stays taken.
-      writes.commands.push({ id: commandId, fingerprint, partition: record.partition, seq })
-      earlier.set(commandId, { id: commandId, fingerprint, partition: record.partition, seq })
-      return
-    }
-    // A code that is taken breaks the unique key, and the batch runs again and draws another.
-    const code = drawWalletCode()
-    const event = { commandId, walletId, code, userId, currency, sequence: 0, openedAt: now.getTime() }
-    const { seq } = append(record, 'pennywire.ledger.WalletOpened', event, walletId)
-    writes.opened.push({ id: walletId, userId, code, currency, openedAt: now })
-    writes.commands.push({ id: commandId, fingerprint, partition: record.partition, seq })
-    earlier.set(commandId, { id: commandId, fingerprint, partition: record.partition, seq })
-    openWallets.add(`${userId} ${currency}`)
-    // Money for it later in this very batch finds it.
-    wallets.set(walletId, {
-      id: walletId,
-      userId,
-      currency,
-      status: 'active',
-      freezeSource: null,
-      balance: 0n,
-      held: 0n,
-      sequence: 0,
-    })
-    counts.opened++
-  }
-
+  let poison = 0
   const setAsideInARow = new Map<number, { count: number; all: boolean }>()
   for (const { record, asked } of accepted) {
     const inARow = setAsideInARow.get(record.partition) ?? { count: 0, all: true }
     setAsideInARow.set(record.partition, inARow)
     try {
-      if (asked.type === 'pennywire.ledger.TransferRequested') applyTransfer(record, asked.value)
-      else if (asked.type === 'pennywire.ledger.WalletOpenRequested') applyWalletOpen(record, asked.value)
-      else throw new UndecodableRecord(asked.reason)
+      if (asked.type === 'poison') throw new UndecodableRecord(asked.reason)
+      applyCommand(books, record, asked)
       inARow.count = 0
       inARow.all = false
     } catch (error) {
       // It fails for this record alone, and would again: set it aside, and answer its id where there is one.
-      counts.poison++
+      poison++
       inARow.count++
       await parts.setAside(record, error instanceof Error ? error.message : String(error))
-      if (asked.type === 'pennywire.ledger.TransferRequested') {
-        reject(
-          record,
-          asked.value,
-          'INTERNAL_ERROR',
-          'The request could not be decided; it was set aside for a person.',
-        )
-      }
+      if (asked.type !== 'poison') answerUndecided(books, record, asked)
     }
   }
 
   // 4. Write what was decided, and what the repeated commands are answered with.
-  writes.balances = [...changed.values()]
+  const { writes, repeated } = books
+  writes.balances = [...books.changed.values()]
   writes.partitions = partitionRows.filter(row =>
     accepted.some(({ record }) => record.partition === row.partition),
   )
@@ -396,29 +189,14 @@ const applyInTransaction = async (
   )
   const repeats = places.length > 0 ? await tx.readJournalAt(places) : []
   if (accepted.length > 0) await tx.writeBatch(writes)
-  return { events: writes.journal, repeats, gaps, strangers, setAsideInARow, counts }
-}
-
-/** The outside world's and the suspense wallets that the batch's deposits need: those of their own partition. */
-const systemWalletsOf = (commands: Command[]): Map<string, SystemWallet> => {
-  const wallets = new Map<string, SystemWallet>()
-  for (const { record, asked } of commands) {
-    if (asked.type !== 'pennywire.ledger.TransferRequested' || asked.value.type !== 'deposit') continue
-    const { currency } = asked.value
-    const suffix = `${currency}:${String(record.partition).padStart(2, '0')}`
-    const external = externalWalletId(currency, record.partition)
-    const suspense = suspenseWalletId(currency, record.partition)
-    wallets.set(external, { id: external, system: `external:${suffix}`, currency })
-    wallets.set(suspense, { id: suspense, system: `suspense:${suffix}`, currency })
+  return {
+    events: writes.journal,
+    repeats,
+    gaps,
+    strangers,
+    setAsideInARow,
+    counts: { ...books.counts, poison, dropped },
   }
-  return wallets
-}
-
-/** A deposit is a fact: if another request has its id, it is booked under one of its own instead of refused. */
-const displaceDeposit = (earlier: Map<string, Earlier>, request: TransferRequested): TransferRequested => {
-  const holder = earlier.get(request.transferId)
-  if (!holder || holder.fingerprint.equals(request.fingerprint)) return request
-  return { ...request, transferId: displacedDepositIdOf(request.transferId) }
 }
 
 /**
@@ -472,25 +250,3 @@ const traceOf = (record: IncomingRecord): string | undefined => {
     ? traceparent
     : undefined
 }
-
-const transferRow = (request: TransferRequested, now: Date, partition: number, seq: bigint) => ({
-  id: request.transferId,
-  type: request.type,
-  status: 'completed' as const,
-  userId: request.userId,
-  fromWallet: request.fromWalletId,
-  fromSequence: null,
-  toWallet: request.toWalletId,
-  toSequence: null,
-  amount: request.amountMinor,
-  currency: request.currency,
-  fingerprint: request.fingerprint,
-  note: request.note,
-  metadata: request.metadata,
-  requestedAt: new Date(request.requestedAt),
-  decidedAt: now,
-  rejectionCode: null,
-  rejectionDetail: null,
-  partition,
-  seq,
-})

@@ -1,8 +1,28 @@
+import { parseLimitDefaults } from '@pennywire/rules/limits.ts'
 import { serviceSettings } from '@pennywire/runtime/config.ts'
 import { z } from 'zod'
 
+/** Limits as CURRENCY=PER_TRANSACTION/DAY/MONTH in whole major units, `*` for every other currency. */
+const limitDefaults = z.string().transform((text, context) => {
+  try {
+    return parseLimitDefaults(text)
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message })
+    return z.NEVER
+  }
+})
+
+/** About what 2,000, 5,000 and 20,000 US dollars are worth, in currencies whose unit is worth much less than one. */
+const UNVERIFIED =
+  '*=2000/5000/20000 JPY=300000/750000/3000000 KRW=2500000/6000000/25000000 INR=150000/400000/1500000 ' +
+  'IDR=30000000/75000000/300000000 VND=50000000/125000000/500000000 NGN=3000000/7500000/30000000'
+
 export const ledgerSettings = {
   ...serviceSettings,
+  /** Limits of wallets whose owner's identity is not verified; staff may set others for a wallet. */
+  LIMITS_UNVERIFIED: limitDefaults.prefault(UNVERIFIED),
+  /** Limits of wallets whose owner's identity is verified. */
+  LIMITS_VERIFIED: limitDefaults.prefault(UNVERIFIED.replace(/\d+/g, amount => `${amount}0`)),
   /** Most commands in one SQL transaction: more gains little, and each waits for all of them. */
   MAX_BATCH: z.coerce.number().int().min(1).max(5_000).default(500),
   /** How often the books of what was decided since are checked; 0: never. By primary keys, so it costs little. */

@@ -3,6 +3,7 @@ import type { Codec } from '@pennywire/kafka/codec.ts'
 import { type ConsumerOptions, type RunningConsumer, startConsumer } from '@pennywire/kafka/consumer.ts'
 import { deadLetterOf } from '@pennywire/kafka/dead-letters.ts'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter, secondsHistogram } from '@pennywire/runtime/metrics.ts'
 import { applyBatch } from './apply-batch.ts'
@@ -28,10 +29,11 @@ export const createCommandHandler = (parts: {
   logger: Logger
   store: LedgerStore
   codec: Codec
+  limitDefaults: LimitDefaults
   publisher: Pick<Publisher, 'publish'>
   relay: Pick<Relay, 'assign' | 'offer' | 'repeat'>
 }): Pick<ConsumerOptions, 'positions' | 'onAssigned' | 'handle'> => {
-  const { logger, store, codec, publisher, relay } = parts
+  const { logger, store, codec, limitDefaults, publisher, relay } = parts
   const setAsideInARow = new Map<number, number>()
   const askedAgain = new Set<number>()
 
@@ -66,6 +68,7 @@ export const createCommandHandler = (parts: {
         {
           store,
           codec,
+          limitDefaults,
           setAside: (record, reason) => {
             logger.error(
               { partition: record.partition, offset: String(record.offset), reason },
@@ -109,6 +112,7 @@ export const consumeCommands = (parts: {
   logger: Logger
   store: LedgerStore
   codec: Codec
+  limitDefaults: LimitDefaults
   publisher: Publisher
   relay: Relay
   maxBatch: number

@@ -13,6 +13,7 @@ import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
 import { startRelay } from './relay-outbox.ts'
 import { readBacklog, readOldestUnpublished } from './sql/journal.ts'
+import { writeLimitDefaults } from './sql/limit-defaults.ts'
 import { ping } from './sql/ping.ts'
 import { postgresStore } from './sql/store.ts'
 import { watchBooks } from './watch-books.ts'
@@ -39,12 +40,15 @@ const brokers = createBrokerCheck(kafka)
 const codec = await createCodec(connectRegistry(config.REGISTRY_URL))
 const publisher = await createPublisher(kafka)
 const store = postgresStore(sql, relaySql)
+const limitDefaults = { unverified: config.LIMITS_UNVERIFIED, verified: config.LIMITS_VERIFIED }
+await writeLimitDefaults(sql, limitDefaults)
 const relay = startRelay({ store, publisher, logger, clock: systemClock })
 const consumer = await consumeCommands({
   kafka,
   logger,
   store,
   codec,
+  limitDefaults,
   publisher,
   relay,
   maxBatch: config.MAX_BATCH,

@@ -1,37 +1,81 @@
 import { isCurrency, MAX_MINOR } from '@pennywire/contracts/money.ts'
-import type { TransferRequested, WalletOpenRequested } from '@pennywire/contracts/schemas.ts'
+import type { Records } from '@pennywire/contracts/schemas.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 
+const COMMANDS = [
+  'pennywire.ledger.TransferRequested',
+  'pennywire.ledger.ReversalRequested',
+  'pennywire.ledger.HoldCaptureRequested',
+  'pennywire.ledger.HoldVoidRequested',
+  'pennywire.ledger.WalletOpenRequested',
+  'pennywire.ledger.WalletFreezeRequested',
+  'pennywire.ledger.WalletUnfreezeRequested',
+  'pennywire.ledger.WalletCloseRequested',
+  'pennywire.ledger.LimitChangeRequested',
+] as const satisfies (keyof Records)[]
+type CommandName = (typeof COMMANDS)[number]
+const isCommandName = (name: string): name is CommandName => (COMMANDS as readonly string[]).includes(name)
+
+/** A command as it was decoded: its name, and what it says. */
+export type Understood = { [Name in CommandName]: { type: Name; value: Records[Name] } }[CommandName]
+
 /** What a record asks for, or why it asks for nothing that can be understood. */
-export type Asked =
-  | { type: 'pennywire.ledger.TransferRequested'; value: TransferRequested }
-  | { type: 'pennywire.ledger.WalletOpenRequested'; value: WalletOpenRequested }
-  | { type: 'poison'; reason: string }
+export type Asked = Understood | { type: 'poison'; reason: string }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 /** The last moment that a JavaScript date and a Postgres timestamp can both hold. */
 const LAST_MS = 8_640_000_000_000_000
 
+const ID_FIELDS = [
+  'transferId',
+  'commandId',
+  'userId',
+  'walletId',
+  'fromWalletId',
+  'toWalletId',
+  'originalId',
+  'holdId',
+] as const
+/** Amounts that must be above zero where they are there; limits may be zero: then nothing may move. */
+const AMOUNT_FIELDS = ['amountMinor'] as const
+const LIMIT_FIELDS = ['perTransactionMinor', 'dailyMinor', 'monthlyMinor'] as const
+const TIME_FIELDS = ['requestedAt', 'expiresAt', 'holdUntil'] as const
+const WORD_FIELDS = ['type', 'source'] as const
+
 /** The first rule that a command's form breaks. The gateway keeps them all; others may write to the topic too. */
-const brokenRule = (
-  record: IncomingRecord,
-  asked: Exclude<Asked, { type: 'poison' }>,
-): string | undefined => {
-  const { value } = asked
-  const ids =
-    asked.type === 'pennywire.ledger.TransferRequested'
-      ? [asked.value.transferId, asked.value.fromWalletId, asked.value.toWalletId]
-      : [asked.value.commandId, asked.value.walletId]
+const brokenRule = (record: IncomingRecord, asked: Understood): string | undefined => {
   if (!UUID.test(record.key?.toString('latin1') ?? '')) return 'the key is not a wallet id'
-  if ([...ids, value.userId].some(id => id !== null && !UUID.test(id))) return 'an id is not a UUID'
-  if (!isCurrency(value.currency)) return 'currency is not in use'
-  if (value.requestedAt < 0 || value.requestedAt > LAST_MS) return 'requestedAt is out of range'
-  if (asked.type === 'pennywire.ledger.TransferRequested') {
-    const { fingerprint, type, amountMinor } = asked.value
-    if (fingerprint.length !== 16) return 'fingerprint is not 16 bytes'
-    if (!/^[a-z_]{1,32}$/.test(type)) return 'type is not a word'
-    if (amountMinor <= 0n || amountMinor > MAX_MINOR) return 'amountMinor is out of range'
+  const value = asked.value as Partial<
+    Record<(typeof ID_FIELDS | typeof WORD_FIELDS)[number], string | null> &
+      Record<(typeof AMOUNT_FIELDS | typeof LIMIT_FIELDS)[number], bigint | null> &
+      Record<(typeof TIME_FIELDS)[number], number | null> & { currency: string; fingerprint: Buffer }
+  >
+  for (const field of ID_FIELDS) {
+    const id = value[field]
+    if (id !== undefined && id !== null && !UUID.test(id)) return `${field} is not a UUID`
+  }
+  if (value.currency !== undefined && !isCurrency(value.currency)) return 'currency is not in use'
+  for (const field of TIME_FIELDS) {
+    const time = value[field]
+    if (time !== undefined && time !== null && (time < 0 || time > LAST_MS)) return `${field} is out of range`
+  }
+  if (value.fingerprint !== undefined && value.fingerprint.length !== 16) return 'fingerprint is not 16 bytes'
+  for (const field of WORD_FIELDS) {
+    const word = value[field]
+    if (word !== undefined && word !== null && !/^[a-z_]{1,32}$/.test(word)) return `${field} is not a word`
+  }
+  for (const field of AMOUNT_FIELDS) {
+    const amount = value[field]
+    if (amount !== undefined && amount !== null && (amount <= 0n || amount > MAX_MINOR)) {
+      return `${field} is out of range`
+    }
+  }
+  for (const field of LIMIT_FIELDS) {
+    const limit = value[field]
+    if (limit !== undefined && limit !== null && (limit < 0n || limit > MAX_MINOR)) {
+      return `${field} is out of range`
+    }
   }
   return undefined
 }
@@ -43,15 +87,10 @@ const brokenRule = (
 export const readCommand = async (codec: Codec, record: IncomingRecord): Promise<Asked> => {
   try {
     const decoded = await codec.decode(record.value)
-    switch (decoded.type) {
-      case 'pennywire.ledger.TransferRequested':
-      case 'pennywire.ledger.WalletOpenRequested': {
-        const reason = brokenRule(record, decoded)
-        return reason === undefined ? decoded : { type: 'poison', reason }
-      }
-      default:
-        return { type: 'poison', reason: `${decoded.type} is no command` }
-    }
+    if (!isCommandName(decoded.type)) return { type: 'poison', reason: `${decoded.type} is no command` }
+    const command = decoded as Understood
+    const reason = brokenRule(record, command)
+    return reason === undefined ? command : { type: 'poison', reason }
   } catch (error) {
     if (error instanceof UndecodableRecord) return { type: 'poison', reason: error.message }
     throw error

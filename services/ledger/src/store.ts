@@ -1,4 +1,5 @@
-import type { Wallet } from './decide.ts'
+import type { Hold, Original, Wallet } from '@pennywire/rules/decide.ts'
+import type { Limits, OwnLimits, Tier, Usage } from '@pennywire/rules/limits.ts'
 
 /** A partition's row: how far its commands are decided, and the next number in its journal. */
 export type PartitionRow = {
@@ -8,7 +9,7 @@ export type PartitionRow = {
   nextSeq: bigint
 }
 
-/** What was decided under an id before, and where its event stands in the journal. */
+/** What was decided under an id before, and where the event that answers it stands in the journal. */
 export type Earlier = { id: string; fingerprint: Buffer; partition: number; seq: bigint }
 
 /** An event in the outbox, as it is published. `headers` is JSON. */
@@ -32,6 +33,11 @@ export type TransferRow = {
   decidedAt: Date
   rejectionCode: string | null
   rejectionDetail: string | null
+  /** Where a limit refused it: the limit and what of it was used. */
+  rejectionLimit: bigint | null
+  rejectionUsed: bigint | null
+  /** Of a reversal: the transfer that it gives back. */
+  originalId: string | null
   partition: number
   seq: bigint
 }
@@ -44,7 +50,52 @@ export type EntryRow = {
   balanceAfter: bigint
 }
 
-export type OpenedWallet = { id: string; userId: string; code: string; currency: string; openedAt: Date }
+export type OpenedWallet = {
+  id: string
+  userId: string
+  code: string
+  currency: string
+  tier: Tier
+  usage: Usage
+  openedAt: Date
+}
+
+/** A wallet as far as the opening of the next one in its currency asks: closing one must not begin the day anew. */
+export type UsersWallet = {
+  id: string
+  userId: string
+  currency: string
+  status: 'active' | 'frozen' | 'closed'
+  tier: Tier
+  usage: Usage
+  openedAt: Date
+}
+
+/** What becomes of a wallet beside its balance. `reason` says why it is frozen, as ciphertext. */
+export type StatusRow = Pick<Wallet, 'id' | 'status' | 'freezeSource'> & {
+  reason: Buffer | null
+  closedAt: Date | null
+}
+
+export type LimitRow = OwnLimits & { walletId: string } & Limits
+
+export type HoldRow = Hold & {
+  fingerprint: Buffer
+  note: Buffer | null
+  metadata: Buffer | null
+  requestedAt: Date
+}
+
+/** How a hold ended, once: by which command, and how much of it was taken. */
+export type HoldEnd = {
+  id: string
+  status: 'captured' | 'voided' | 'expired'
+  captured: bigint
+  commandId: string
+  endedAt: Date
+}
+
+export type ReversalRow = { originalId: string; transferId: string; amount: bigint }
 export type SystemWallet = { id: string; system: string; currency: string }
 
 /** All that a batch writes. */
@@ -54,6 +105,12 @@ export type Writes = {
   transfers: TransferRow[]
   entries: EntryRow[]
   opened: OpenedWallet[]
+  statuses: StatusRow[]
+  tiers: Pick<Wallet, 'id' | 'tier'>[]
+  limits: LimitRow[]
+  holds: HoldRow[]
+  holdEnds: HoldEnd[]
+  reversals: ReversalRow[]
   commands: Earlier[]
   journal: JournalRow[]
 }
@@ -64,9 +121,15 @@ export type LedgerTx = {
   lockPartitions: (partitions: number[]) => Promise<PartitionRow[]>
   /** Locks wallets in ascending id: batches of several ledgers that cross queue up instead of deadlocking (P1). */
   lockWallets: (ids: string[]) => Promise<Wallet[]>
+  /** Of a hold that became a transfer, which has its id, the hold's row: that is what its request is answered with. */
   findEarlier: (ids: string[]) => Promise<Earlier[]>
-  /** Which of these users have an open wallet in which currency. */
-  findOpenWallets: (userIds: string[]) => Promise<{ userId: string; currency: string }[]>
+  /** All wallets that these users have or had. */
+  findWalletsOf: (userIds: string[]) => Promise<UsersWallet[]>
+  /** What users and staff have set for these wallets. */
+  readLimits: (walletIds: string[]) => Promise<LimitRow[]>
+  readHolds: (ids: string[]) => Promise<HoldRow[]>
+  /** Transfers that are to be given back, with what of them is given back already. */
+  readOriginals: (ids: string[]) => Promise<Original[]>
   /** The ledger's only clock. */
   readClock: () => Promise<Date>
   /** Makes the system wallets that do not exist yet and locks them. Only their partition's owner ever comes here. */

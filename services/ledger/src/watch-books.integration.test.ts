@@ -5,6 +5,7 @@ import { systemClock } from '@pennywire/runtime/clock.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { metricsText } from '@pennywire/runtime/metrics.ts'
 import { afterEach, beforeAll, beforeEach, expect, inject, test, vi } from 'vitest'
+import { NO_LIMITS } from '@pennywire/rules/limits.ts'
 import { applyBatch } from './apply-batch.ts'
 import { readPositions } from './sql/positions.ts'
 import { postgresStore } from './sql/store.ts'
@@ -59,6 +60,7 @@ const decideSome = async () => {
     expiresAt: null,
     note: null,
     metadata: null,
+    holdUntil: null,
   }
   const move = (payer: typeof alice | null, payee: typeof alice, amountMinor: bigint) =>
     record(
@@ -84,17 +86,26 @@ const decideSome = async () => {
         userId,
         currency: 'USD',
         requestedAt: 1,
+        tier: 'unverified',
       }),
     ),
   )
-  const { counts } = await applyBatch({ store: postgresStore(sql, sql), codec, setAside: async () => {} }, [
-    ...opens,
-    move(null, alice, 100n),
-    move(null, bob, 100n),
-    move(alice, bob, 30n),
-    move(bob, alice, 130n),
-    move(bob, alice, 1n),
-  ])
+  const { counts } = await applyBatch(
+    {
+      store: postgresStore(sql, sql),
+      codec,
+      limitDefaults: { unverified: () => NO_LIMITS, verified: () => NO_LIMITS },
+      setAside: async () => {},
+    },
+    [
+      ...opens,
+      move(null, alice, 100n),
+      move(null, bob, 100n),
+      move(alice, bob, 30n),
+      move(bob, alice, 130n),
+      move(bob, alice, 1n),
+    ],
+  )
   expect(counts).toMatchObject({ completed: 4, rejected: 1, opened: 2, poison: 0 })
   await sql.end()
 }

@@ -14,7 +14,7 @@ import {
 } from './sql/check-recent.ts'
 import { type Broken, CHECKS } from './sql/verify-books.ts'
 
-export const WATCHED = ['M1', 'M2', 'M3', 'O1'] as const
+export const WATCHED = ['M1', 'M2', 'M3', 'O1', 'X1'] as const
 export type Watched = (typeof WATCHED)[number]
 
 const booksBroken = gauge(
@@ -38,6 +38,7 @@ const CHUNK = 500
 
 const STATUS_OF: Record<string, string> = {
   'pennywire.ledger.TransferCompleted': 'completed',
+  'pennywire.ledger.TransferReversed': 'completed',
   'pennywire.ledger.TransferRejected': 'rejected',
 }
 

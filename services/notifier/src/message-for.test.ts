@@ -34,6 +34,8 @@ const completed = (changed: Partial<TransferCompleted>): AnyRecord => ({
     completedAt: 1_700_000_000_123,
     note: null,
     metadata: null,
+    commandId: null,
+    holdMinor: null,
     entries: [entry(alice, -1250n, 8750n), entry(bob, 1250n, 1250n)],
     ...changed,
   },
@@ -45,6 +47,8 @@ const rejected = (changed: Partial<TransferRejected>): AnyRecord => ({
     rejectedAt: 1_700_000_000_456,
     code: 'INSUFFICIENT_BALANCE',
     detail: 'amount: the balance is 1.00 USD.',
+    limitMinor: null,
+    usedMinor: null,
     ...changed,
   },
 })

@@ -101,7 +101,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
         ...{ transferId: transferIdOf(alice, String(offset)), type: 'transfer', userId: alice },
         ...{ fromWalletId: alice, toWalletId: bob, amountMinor: 100n, currency: 'USD' },
         ...{ fingerprint: Buffer.alloc(16), requestedAt: 1_700_000_000_000, completedAt: 1_700_000_000_001 },
-        ...{ note: null, metadata: null },
+        ...{ note: null, metadata: null, commandId: null, holdMinor: null },
         entries: [alice, bob].map((userId, index) => ({
           ...{ ...ENTRY, walletId: userId, userId, amountMinor: index === 0 ? -100n : 100n },
         })),

@@ -201,6 +201,7 @@ export const walletRoutes = (parts: WalletParts): Routes => {
           userId,
           currency,
           requestedAt,
+          tier: 'unverified',
         }),
         headers: envelope({
           id: walletId,

@@ -10,8 +10,18 @@ import {
   type Tx,
   UUID,
 } from '@pennywire/runtime/database.ts'
-import type { Wallet } from '../decide.ts'
-import type { Earlier, JournalRow, PartitionRow, SystemWallet, Writes } from '../store.ts'
+import type { Original, Wallet } from '@pennywire/rules/decide.ts'
+import { NOTHING_USED, type Usage } from '@pennywire/rules/limits.ts'
+import type {
+  Earlier,
+  HoldRow,
+  JournalRow,
+  LimitRow,
+  PartitionRow,
+  SystemWallet,
+  UsersWallet,
+  Writes,
+} from '../store.ts'
 
 /** Locks the partitions' rows, in order: the fence. Whoever holds it is alone in deciding their commands. */
 export const lockPartitions = (tx: Tx, partitions: number[]): Promise<PartitionRow[]> =>
@@ -20,13 +30,32 @@ export const lockPartitions = (tx: Tx, partitions: number[]): Promise<PartitionR
     from ledger.partitions where partition = any(${arrayOf(tx, partitions, INT2)})
     order by partition for update`
 
+/** A wallet's usage as the table keeps it: {day, sent that day, that month, deposited …, withdrawn …}. */
+const readUsage = (text: string): Usage => {
+  if (text === '{}') return NOTHING_USED
+  const [day, ...used] = text.slice(1, -1).split(',')
+  const at = (index: number) => ({ day: BigInt(used[index]!), month: BigInt(used[index + 1]!) })
+  return { day: Number(day), used: { send: at(0), deposit: at(2), withdrawal: at(4) } }
+}
+
+const writeUsage = ({ day, used: { send, deposit, withdrawal } }: Usage): string =>
+  `{${day},${send.day},${send.month},${deposit.day},${deposit.month},${withdrawal.day},${withdrawal.month}}`
+
 /** Locks wallets in ascending id: batches of several ledgers that cross queue up instead of deadlocking (P1). */
 export const lockWallets = async (tx: Tx, ids: string[]): Promise<Wallet[]> => {
-  const rows = await tx<(Omit<Wallet, 'sequence'> & { sequence: bigint })[]>`
-    select id, user_id as "userId", currency, status, freeze_source as "freezeSource", balance, held, sequence
+  const rows = await tx<
+    (Omit<Wallet, 'sequence' | 'usage' | 'ownLimits'> & { sequence: bigint; usage: string })[]
+  >`
+    select id, user_id as "userId", currency, status, freeze_source as "freezeSource", balance, held, sequence, tier,
+      usage::text
     from ledger.wallets where id = any(${arrayOf(tx, ids, UUID)})
     order by id for update`
-  return rows.map(row => ({ ...row, sequence: Number(row.sequence) }))
+  return rows.map(row => ({
+    ...row,
+    sequence: Number(row.sequence),
+    usage: readUsage(row.usage),
+    ownLimits: [],
+  }))
 }
 
 /** Makes the system wallets that do not exist yet and locks them. Only their partition's owner ever comes here. */
@@ -61,17 +90,52 @@ export const readClock = async (tx: Tx): Promise<Date> => {
   return row.now
 }
 
-export const findEarlier = (tx: Tx, ids: string[]): Promise<Earlier[]> =>
-  tx<Earlier[]>`
-    select id, fingerprint, partition, seq from ledger.transfers where id = any(${arrayOf(tx, ids, UUID)})
+export const findEarlier = async (tx: Tx, ids: string[]): Promise<Earlier[]> => {
+  const rows = await tx<(Earlier & { moved: boolean })[]>`
+    select id, fingerprint, partition, seq, true as moved
+    from ledger.transfers where id = any(${arrayOf(tx, ids, UUID)})
     union all
-    select id, fingerprint, partition, seq from ledger.commands where id = any(${arrayOf(tx, ids, UUID)})`
+    select id, fingerprint, partition, seq, false
+    from ledger.commands where id = any(${arrayOf(tx, ids, UUID)})`
+  // A hold that was captured is there twice: as the command that placed it, and as the transfer that it became.
+  const found = new Map<string, Earlier>()
+  for (const { moved, ...row } of rows) if (!moved || !found.has(row.id)) found.set(row.id, row)
+  return [...found.values()]
+}
 
-/** Which of these users have an open wallet in which currency. */
-export const findOpenWallets = (tx: Tx, userIds: string[]): Promise<{ userId: string; currency: string }[]> =>
-  tx<{ userId: string; currency: string }[]>`
-    select user_id as "userId", currency from ledger.wallets
-    where user_id = any(${arrayOf(tx, userIds, UUID)}) and status <> 'closed'`
+/** All wallets that these users have or had. */
+export const findWalletsOf = async (tx: Tx, userIds: string[]): Promise<UsersWallet[]> => {
+  const rows = await tx<(Omit<UsersWallet, 'usage'> & { usage: string })[]>`
+    select id, user_id as "userId", currency, status, tier, usage::text, opened_at as "openedAt" from ledger.wallets
+    where user_id = any(${arrayOf(tx, userIds, UUID)})`
+  return rows.map(row => ({ ...row, usage: readUsage(row.usage) }))
+}
+
+/** What users and staff have set for these wallets. */
+export const readLimits = (tx: Tx, walletIds: string[]): Promise<LimitRow[]> =>
+  tx<LimitRow[]>`
+    select wallet_id as "walletId", action, source, per_transaction as "perTransaction", daily, monthly
+    from ledger.limits where wallet_id = any(${arrayOf(tx, walletIds, UUID)})`
+
+export const readHolds = async (tx: Tx, ids: string[]): Promise<HoldRow[]> => {
+  const rows = await tx<(Omit<HoldRow, 'placedMs' | 'untilMs'> & { placedAt: Date; until: Date | null })[]>`
+    select id, type, status, user_id as "userId", wallet_id as "walletId", to_wallet as "toWalletId", amount,
+      currency, fingerprint, note, metadata, requested_at as "requestedAt", placed_at as "placedAt",
+      hold_until as until
+    from ledger.holds where id = any(${arrayOf(tx, ids, UUID)})`
+  return rows.map(({ placedAt, until, ...row }) => ({
+    ...row,
+    placedMs: placedAt.getTime(),
+    untilMs: until?.getTime() ?? null,
+  }))
+}
+
+/** Transfers that are to be given back, with what of them is given back already. */
+export const readOriginals = (tx: Tx, ids: string[]): Promise<Original[]> =>
+  tx<Original[]>`
+    select id, type, status, from_wallet as "fromWalletId", to_wallet as "toWalletId", amount, currency,
+      (select coalesce(sum(amount), 0)::bigint from ledger.reversals where original_id = t.id) as reversed
+    from ledger.transfers t where id = any(${arrayOf(tx, ids, UUID)})`
 
 /** The journal's rows at these places, whatever their order. */
 export const readJournalAt = (
@@ -99,6 +163,7 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
   const transfers = writes.transfers.toSorted(byId)
   const commands = writes.commands.toSorted(byId)
   const opened = writes.opened.toSorted(byId)
+  const holds = writes.holds.toSorted(byId)
   const { entries, journal, partitions } = writes
   const column = <Row>(rows: Row[], value: (row: Row) => Element, type: ElementType) =>
     arrayOf(tx, rows.map(value), type)
@@ -106,27 +171,94 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
   const statements: Promise<{ count: number }>[] = []
   if (opened.length > 0) {
     statements.push(tx`
-      insert into ledger.wallets (id, user_id, code, currency, opened_at)
-      select * from unnest(
+      insert into ledger.wallets (id, user_id, code, currency, tier, usage, opened_at)
+      select id, user_id, code, currency, tier, usage::bigint[], opened_at from unnest(
         ${column(opened, w => w.id, UUID)}, ${column(opened, w => w.userId, UUID)},
         ${column(opened, w => w.code, TEXT)}, ${column(opened, w => w.currency, TEXT)},
-        ${column(opened, w => w.openedAt, TIMESTAMPTZ)})`)
+        ${column(opened, w => w.tier, TEXT)}, ${column(opened, w => writeUsage(w.usage), TEXT)},
+        ${column(opened, w => w.openedAt, TIMESTAMPTZ)})
+        as new (id, user_id, code, currency, tier, usage, opened_at)`)
   }
   const balancesWritten =
     balances.length === 0
       ? undefined
       : tx`
-      update ledger.wallets as wallet set balance = new.balance, sequence = new.sequence
+      update ledger.wallets as wallet
+      set balance = new.balance, held = new.held, sequence = new.sequence, usage = new.usage::bigint[]
       from unnest(
         ${column(balances, w => w.id, UUID)}, ${column(balances, w => w.balance, INT8)},
-        ${column(balances, w => w.sequence, INT8)}) as new (id, balance, sequence)
+        ${column(balances, w => w.held, INT8)}, ${column(balances, w => w.sequence, INT8)},
+        ${column(balances, w => (w.usage === NOTHING_USED ? '{}' : writeUsage(w.usage)), TEXT)})
+        as new (id, balance, held, sequence, usage)
       where wallet.id = new.id`
   if (balancesWritten) statements.push(balancesWritten)
+  const { statuses, tiers, limits, holdEnds, reversals } = writes
+  if (statuses.length > 0) {
+    statements.push(tx`
+      update ledger.wallets as wallet
+      set status = new.status, freeze_source = new.freeze_source, freeze_reason = new.reason,
+        closed_at = new.closed_at
+      from unnest(
+        ${column(statuses, w => w.id, UUID)}, ${column(statuses, w => w.status, TEXT)},
+        ${column(statuses, w => w.freezeSource, TEXT)}, ${column(statuses, w => w.reason, BYTEA)},
+        ${column(statuses, w => w.closedAt, TIMESTAMPTZ)})
+        as new (id, status, freeze_source, reason, closed_at)
+      where wallet.id = new.id`)
+  }
+  if (tiers.length > 0) {
+    statements.push(tx`
+      update ledger.wallets as wallet set tier = new.tier
+      from unnest(${column(tiers, w => w.id, UUID)}, ${column(tiers, w => w.tier, TEXT)}) as new (id, tier)
+      where wallet.id = new.id`)
+  }
+  if (limits.length > 0) {
+    statements.push(tx`
+      insert into ledger.limits (wallet_id, action, source, per_transaction, daily, monthly)
+      select * from unnest(
+        ${column(limits, l => l.walletId, UUID)}, ${column(limits, l => l.action, TEXT)},
+        ${column(limits, l => l.source, TEXT)}, ${column(limits, l => l.perTransaction, INT8)},
+        ${column(limits, l => l.daily, INT8)}, ${column(limits, l => l.monthly, INT8)})
+      on conflict (wallet_id, action, source) do update
+        set per_transaction = excluded.per_transaction, daily = excluded.daily, monthly = excluded.monthly`)
+  }
+  if (holds.length > 0) {
+    statements.push(tx`
+      insert into ledger.holds (id, type, user_id, wallet_id, to_wallet, amount, currency, fingerprint, note,
+        metadata, requested_at, placed_at, hold_until)
+      select * from unnest(
+        ${column(holds, h => h.id, UUID)}, ${column(holds, h => h.type, TEXT)},
+        ${column(holds, h => h.userId, UUID)}, ${column(holds, h => h.walletId, UUID)},
+        ${column(holds, h => h.toWalletId, UUID)}, ${column(holds, h => h.amount, INT8)},
+        ${column(holds, h => h.currency, TEXT)}, ${column(holds, h => h.fingerprint, BYTEA)},
+        ${column(holds, h => h.note, BYTEA)}, ${column(holds, h => h.metadata, BYTEA)},
+        ${column(holds, h => h.requestedAt, TIMESTAMPTZ)},
+        ${column(holds, h => new Date(h.placedMs), TIMESTAMPTZ)},
+        ${column(holds, h => (h.untilMs === null ? null : new Date(h.untilMs)), TIMESTAMPTZ)})`)
+  }
+  const holdsEnded =
+    holdEnds.length === 0
+      ? undefined
+      : tx`
+      update ledger.holds as hold
+      set status = new.status, captured = new.captured, end_command = new.end_command, ended_at = new.ended_at
+      from unnest(
+        ${column(holdEnds, h => h.id, UUID)}, ${column(holdEnds, h => h.status, TEXT)},
+        ${column(holdEnds, h => h.captured, INT8)}, ${column(holdEnds, h => h.commandId, UUID)},
+        ${column(holdEnds, h => h.endedAt, TIMESTAMPTZ)}) as new (id, status, captured, end_command, ended_at)
+      where hold.id = new.id and hold.status = 'active'`
+  if (holdsEnded) statements.push(holdsEnded)
+  if (reversals.length > 0) {
+    statements.push(tx`
+      insert into ledger.reversals (original_id, transfer_id, amount)
+      select * from unnest(
+        ${column(reversals, r => r.originalId, UUID)}, ${column(reversals, r => r.transferId, UUID)},
+        ${column(reversals, r => r.amount, INT8)})`)
+  }
   if (transfers.length > 0) {
     statements.push(tx`
       insert into ledger.transfers (id, type, status, user_id, from_wallet, from_sequence, to_wallet, to_sequence,
         amount, currency, fingerprint, note, metadata, requested_at, decided_at, rejection_code, rejection_detail,
-        partition, seq)
+        rejection_limit, rejection_used, original_id, partition, seq)
       select * from unnest(
         ${column(transfers, t => t.id, UUID)}, ${column(transfers, t => t.type, TEXT)},
         ${column(transfers, t => t.status, TEXT)}, ${column(transfers, t => t.userId, UUID)},
@@ -136,8 +268,9 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
         ${column(transfers, t => t.fingerprint, BYTEA)}, ${column(transfers, t => t.note, BYTEA)},
         ${column(transfers, t => t.metadata, BYTEA)}, ${column(transfers, t => t.requestedAt, TIMESTAMPTZ)},
         ${column(transfers, t => t.decidedAt, TIMESTAMPTZ)}, ${column(transfers, t => t.rejectionCode, TEXT)},
-        ${column(transfers, t => t.rejectionDetail, TEXT)}, ${column(transfers, t => t.partition, INT2)},
-        ${column(transfers, t => t.seq, INT8)})`)
+        ${column(transfers, t => t.rejectionDetail, TEXT)}, ${column(transfers, t => t.rejectionLimit, INT8)},
+        ${column(transfers, t => t.rejectionUsed, INT8)}, ${column(transfers, t => t.originalId, UUID)},
+        ${column(transfers, t => t.partition, INT2)}, ${column(transfers, t => t.seq, INT8)})`)
   }
   if (entries.length > 0) {
     statements.push(tx`
@@ -173,4 +306,6 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
   await Promise.all(statements)
   const updated = (await balancesWritten)?.count ?? 0
   if (updated !== balances.length) throw new Error(`${balances.length} locked wallets, ${updated} updated`)
+  const ended = (await holdsEnded)?.count ?? 0
+  if (ended !== holdEnds.length) throw new Error(`${holdEnds.length} holds to end, ${ended} ended (X1)`)
 }

@@ -10,6 +10,7 @@ export const readWritten = (tx: Tx, partitions: number[]): Promise<{ partition: 
     select partition, next_seq - 1 as seq from ledger.partitions
     where partition = any(${tx.array(partitions, INT2)})`
 
+/** A captured hold's event answers the capture; the transfer that it tells of has the hold's id. */
 export const readEvents = (
   tx: Tx,
   partition: number,
@@ -17,8 +18,12 @@ export const readEvents = (
   through: bigint,
 ): Promise<RecentEvent[]> =>
   tx<RecentEvent[]>`
-    select partition, seq, headers::json ->> 'ce_type' as type, headers::json ->> 'ce_subject' as subject
-    from ledger.journal where partition = ${partition} and seq > ${after} and seq <= ${through} order by seq`
+    select partition, seq, type, coalesce(hold.id::text, subject) as subject
+    from (
+      select partition, seq, headers::json ->> 'ce_type' as type, headers::json ->> 'ce_subject' as subject
+      from ledger.journal where partition = ${partition} and seq > ${after} and seq <= ${through}) event
+    left join ledger.holds hold on hold.end_command = event.subject::uuid
+    order by seq`
 
 // All by primary keys of the given transfers and of their wallets: their cost does not grow with the books.
 

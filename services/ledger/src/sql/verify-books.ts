@@ -95,6 +95,55 @@ const checkNoOverdraft = async (tx: Tx): Promise<Broken> =>
     "a user's wallet was below zero",
   )
 
+/** M3: each wallet holds what its active holds promise, and never more than it has. */
+const checkHeld = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select w.id, w.balance::text, w.held::text, coalesce(h.sum, 0)::text as holds
+      from ledger.wallets w
+      left join (
+        select wallet_id, sum(amount) as sum from ledger.holds where status = 'active' group by wallet_id) h
+        on h.wallet_id = w.id
+      where w.held <> coalesce(h.sum, 0) or (w.system is null and w.held > w.balance)
+      order by w.id limit 1`,
+    'a wallet holds another amount than its holds say',
+  )
+
+/** X1: a captured hold is a transfer of what was taken, any other hold is none. */
+const checkHoldsAreTransfers = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select h.id, h.status, h.captured::text, t.amount::text as moved
+      from ledger.holds h left join ledger.transfers t on t.id = h.id
+      where case h.status
+        when 'captured' then t.id is null or t.status <> 'completed' or t.amount <> h.captured
+          or t.from_wallet <> h.wallet_id
+        else t.id is not null end
+      order by h.id limit 1`,
+    'a hold and its transfer differ',
+  )
+
+/** M1: what is given back of a transfer was paid by it, and is never more. */
+const checkReversals = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select o.id, o.amount::text, sum(r.amount)::text as reversed
+      from ledger.reversals r left join ledger.transfers o on o.id = r.original_id
+      group by o.id, o.amount, o.status
+      having o.id is null or o.status <> 'completed' or sum(r.amount) > o.amount
+      order by o.id limit 1`,
+    'more is given back than was paid',
+  ) ??
+  describe(
+    await tx`
+      select t.id, t.original_id, t.amount::text, r.amount::text as reversed
+      from (select * from ledger.transfers where type = 'reversal' and status = 'completed') t
+      full join ledger.reversals r on r.transfer_id = t.id
+      where r.original_id is distinct from t.original_id or r.amount is distinct from t.amount
+      order by 1 limit 1`,
+    'a reversal and its transfer differ',
+  )
+
 /** O1: the journal has no hole up to its next number, and nothing is called published that is not written. */
 const checkJournal = async (tx: Tx): Promise<Broken> =>
   describe(
@@ -126,7 +175,9 @@ const checkDecisionsHaveEvents = async (tx: Tx): Promise<Broken> =>
     await tx`
       select partition, seq::text, count(*)::text from (
         select partition, seq from ledger.transfers
-        union all select partition, seq from ledger.commands) d
+        -- The capture of a hold and the transfer that the hold became are told by one event.
+        union all select partition, seq from ledger.commands c where not exists (
+          select 1 from ledger.holds h where h.end_command = c.id and h.status = 'captured')) d
       group by partition, seq having count(*) > 1 order by 1, 2 limit 1`,
     'two decisions share an event',
   )
@@ -139,6 +190,9 @@ export const CHECKS = [
   ['M2', 'entries are an unbroken chain in each wallet', checkEntryChains],
   ['M2', 'balances are the sums of their entries', checkBalances],
   ['M3', 'no user was ever below zero', checkNoOverdraft],
+  ['M3', 'wallets hold what their holds promise', checkHeld],
+  ['X1', 'each hold ended once, as its transfer says', checkHoldsAreTransfers],
+  ['M1', 'no more is given back than was paid', checkReversals],
   ['O1', 'the journal has no hole', checkJournal],
   ['O1', 'each decision has its event', checkDecisionsHaveEvents],
 ] as const satisfies Array<[promise: string, what: string, check: (tx: Tx) => Promise<Broken>]>

@@ -1,7 +1,9 @@
 import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import { describe, expect, test } from 'vitest'
-import { decideDeposit, decideTransfer, decideWalletOpen, post, type Wallet } from './decide.ts'
+import { decideDeposit, decideTransfer, post, type Wallet } from './decide.ts'
+import { NO_LIMITS, NOTHING_USED } from './limits.ts'
+import { decideWalletOpen } from './wallet-rules.ts'
 
 const NOW = 1_000_000
 const wallet = (over: Partial<Wallet> = {}): Wallet => ({
@@ -13,6 +15,9 @@ const wallet = (over: Partial<Wallet> = {}): Wallet => ({
   balance: 100n,
   held: 0n,
   sequence: 1,
+  tier: 'unverified',
+  usage: NOTHING_USED,
+  ownLimits: [],
   ...over,
 })
 const bobs = (over: Partial<Wallet> = {}) =>
@@ -32,6 +37,7 @@ const request = (over: Partial<TransferRequested> = {}): TransferRequested => ({
   authenticatedAt: NOW,
   note: null,
   metadata: null,
+  holdUntil: null,
   ...over,
 })
 

@@ -1,0 +1,486 @@
+import { formatAmount, MAX_MINOR } from '@pennywire/contracts/money.ts'
+import type { RejectionCode } from '@pennywire/contracts/problems.ts'
+import type {
+  HoldCaptureRequested,
+  HoldVoidRequested,
+  ReversalRequested,
+  TransferRequested,
+} from '@pennywire/contracts/schemas.ts'
+import {
+  breachedLimit,
+  type LimitBreach,
+  type LimitDefaults,
+  type LimitedAction,
+  limitsInForce,
+  type OwnLimits,
+  type Tier,
+  type Usage,
+  usedNow,
+  withoutUse,
+  withUse,
+} from './limits.ts'
+
+/** What the rules need to know of a wallet. Amounts are minor units of its currency. */
+export type Wallet = {
+  id: string
+  /** Null for a system wallet, which stands for the outside world and may go below zero. */
+  userId: string | null
+  currency: string
+  status: 'active' | 'frozen' | 'closed'
+  freezeSource: 'self' | 'pin' | 'staff' | null
+  balance: bigint
+  /** What is promised to holds: in the balance, but not available. */
+  held: bigint
+  sequence: number
+  tier: Tier
+  usage: Usage
+  /** What the user and staff have set; null where nobody asked: of wallets that only receive. */
+  ownLimits: readonly OwnLimits[]
+}
+
+/** What was promised, and not taken or let go yet. */
+export type Hold = {
+  id: string
+  type: 'hold' | 'withdrawal'
+  status: 'active' | 'captured' | 'voided' | 'expired'
+  /** Who placed it. */
+  userId: string
+  walletId: string
+  /** Null for a withdrawal, which goes to the outside world. */
+  toWalletId: string | null
+  amount: bigint
+  currency: string
+  /** When it was placed, by the ledger's clock. */
+  placedMs: number
+  /** When it may end by itself; null: only by a command. */
+  untilMs: number | null
+}
+
+/** What the rules need to know of a transfer that is to be given back. */
+export type Original = {
+  id: string
+  type: string
+  status: 'completed' | 'rejected'
+  fromWalletId: string | null
+  toWalletId: string | null
+  amount: bigint
+  currency: string
+  /** How much of it is given back already. */
+  reversed: bigint
+}
+
+/** What the rules depend on beside the wallets: the ledger's only clock, and the settings. */
+export type Circumstances = { nowMs: number; defaults: LimitDefaults }
+
+/** One wallet's side of a movement. */
+export type Posting = { wallet: Wallet; amount: bigint }
+
+/** All that a decision changes: applied whole by `post`, or not at all. */
+export type Movement = {
+  /** Two entries, or none where money is only held. */
+  postings: readonly [] | readonly [from: Posting, to: Posting]
+  /** Promised more (or less) from now on. */
+  held?: { wallet: Wallet; amount: bigint }
+  /** Counted against the limits; `countedMs` is there where it is given back instead. */
+  counted?: { wallet: Wallet; action: LimitedAction; amount: bigint; countedMs?: number }
+}
+
+export type Rejected = {
+  outcome: 'rejected'
+  code: RejectionCode
+  detail: string
+  /** Which limit, where it is one. */
+  breach?: LimitBreach
+}
+export type Accepted = { outcome: 'completed' } & Movement
+export type Decision = Accepted | Rejected
+
+const rejected = (code: RejectionCode, detail: string): Rejected => ({ outcome: 'rejected', code, detail })
+
+/** Whether a wallet takes money: closed ones do not, nor do those that staff froze; self- and PIN-frozen ones do. */
+const canReceive = (wallet: Wallet): boolean =>
+  wallet.status === 'active' || (wallet.status === 'frozen' && wallet.freezeSource !== 'staff')
+
+const expired = (request: TransferRequested, nowMs: number): Rejected | undefined =>
+  request.expiresAt !== null && nowMs > request.expiresAt
+    ? rejected('REQUEST_EXPIRED', "The request was not decided in time; nobody's money moved.")
+    : undefined
+
+const LIMIT_NAMES = {
+  PER_TRANSACTION_LIMIT_EXCEEDED: 'in one transaction',
+  DAILY_LIMIT_EXCEEDED: 'in one day (UTC)',
+  MONTHLY_LIMIT_EXCEEDED: 'in one month (UTC)',
+}
+
+/** The first limit of a wallet that this amount would pass. */
+const overLimit = (
+  wallet: Wallet,
+  action: LimitedAction,
+  amount: bigint,
+  { nowMs, defaults }: Circumstances,
+): Rejected | undefined => {
+  const { currency } = wallet
+  const { limits } = limitsInForce(action, defaults[wallet.tier](currency), wallet.ownLimits)
+  const breach = breachedLimit(limits, usedNow(wallet.usage, action, nowMs), amount)
+  if (!breach) return undefined
+  const used = breach.used > 0n ? `, of which ${formatAmount(breach.used, currency)} are used` : ''
+  return {
+    ...rejected(
+      breach.code,
+      `amount: at most ${formatAmount(breach.limit, currency)} ${currency} ${LIMIT_NAMES[breach.code]}${used}.`,
+    ),
+    breach,
+  }
+}
+
+const notAvailable = (wallet: Wallet, amount: bigint): Rejected | undefined =>
+  wallet.balance - wallet.held < amount
+    ? rejected(
+        'INSUFFICIENT_BALANCE',
+        `amount: ${formatAmount(amount, wallet.currency)} ${wallet.currency} is more than is available.`,
+      )
+    : undefined
+
+const unusable = (sender: Wallet, field: string): Rejected | undefined => {
+  if (sender.status === 'closed') return rejected('WALLET_CLOSED', `${field}: the wallet is closed.`)
+  if (sender.status === 'frozen') return rejected('WALLET_FROZEN', `${field}: the wallet is frozen.`)
+  return undefined
+}
+
+/**
+ * What a transfer and a hold have in common. The rules stand in the order of their precedence (the first that is
+ * broken is the answer), and decide.test.ts holds that order.
+ */
+const refuseSending = (
+  request: TransferRequested,
+  sender: Wallet | undefined,
+  recipient: Wallet | undefined,
+  circumstances: Circumstances,
+): Rejected | { sender: Wallet; recipient: Wallet } => {
+  const { amountMinor: amount, currency } = request
+  const late = expired(request, circumstances.nowMs)
+  if (late) return late
+  // The gateway checked this already. It is asked again because whoever may write to the topic may ask for anything.
+  if (!sender || sender.userId === null || sender.userId !== request.userId) {
+    return rejected('WALLET_NOT_FOUND', 'fromWalletId: there is no such wallet of the requester.')
+  }
+  if (!recipient || recipient.userId === null) {
+    return rejected('RECIPIENT_NOT_FOUND', 'toWalletId: there is no such wallet.')
+  }
+  if (sender.id === recipient.id) {
+    return rejected('SELF_TRANSFER', 'toWalletId: a wallet cannot pay itself.')
+  }
+  if (sender.currency !== currency || recipient.currency !== currency) {
+    return rejected(
+      'CURRENCY_MISMATCH',
+      `currency: ${currency} was asked for; the sender's wallet holds ${sender.currency}, the recipient's ${recipient.currency}.`,
+    )
+  }
+  const blocked = unusable(sender, 'fromWalletId')
+  if (blocked) return blocked
+  if (!canReceive(recipient)) {
+    return rejected('RECIPIENT_UNAVAILABLE', 'toWalletId: the wallet is closed or frozen and takes no money.')
+  }
+  const refusal = overLimit(sender, 'send', amount, circumstances) ?? notAvailable(sender, amount)
+  if (refusal) return refusal
+  if (recipient.balance + amount > MAX_MINOR) {
+    return rejected('BALANCE_LIMIT', "amount: the recipient's balance would pass the largest possible.")
+  }
+  return { sender, recipient }
+}
+
+/** Decides a transfer between two users' wallets. Pure, as all here; a refusal is a value. */
+export const decideTransfer = (
+  request: TransferRequested,
+  from: Wallet | undefined,
+  to: Wallet | undefined,
+  circumstances: Circumstances,
+): Decision => {
+  const parties = refuseSending(request, from, to, circumstances)
+  if ('outcome' in parties) return parties
+  const { amountMinor: amount } = request
+  return {
+    outcome: 'completed',
+    postings: [
+      { wallet: parties.sender, amount: -amount },
+      { wallet: parties.recipient, amount },
+    ],
+    counted: { wallet: parties.sender, action: 'send', amount },
+  }
+}
+
+/** Decides a hold: as a transfer, but the money stays, promised to the recipient, who captures it or lets it go. */
+export const decideHold = (
+  request: TransferRequested,
+  from: Wallet | undefined,
+  to: Wallet | undefined,
+  circumstances: Circumstances,
+): Decision => {
+  const parties = refuseSending(request, from, to, circumstances)
+  if ('outcome' in parties) return parties
+  const { amountMinor: amount } = request
+  return {
+    outcome: 'completed',
+    postings: [],
+    held: { wallet: parties.sender, amount },
+    counted: { wallet: parties.sender, action: 'send', amount },
+  }
+}
+
+/** Decides a withdrawal: the money is held until the provider says whether it was paid out. */
+export const decideWithdrawal = (
+  request: TransferRequested,
+  wallet: Wallet | undefined,
+  circumstances: Circumstances,
+): Decision => {
+  const { amountMinor: amount, currency } = request
+  const late = expired(request, circumstances.nowMs)
+  if (late) return late
+  if (!wallet || wallet.userId === null || wallet.userId !== request.userId) {
+    return rejected('WALLET_NOT_FOUND', 'walletId: there is no such wallet of the requester.')
+  }
+  if (wallet.currency !== currency) {
+    return rejected('CURRENCY_MISMATCH', `currency: the wallet holds ${wallet.currency}.`)
+  }
+  const refusal =
+    unusable(wallet, 'walletId') ??
+    overLimit(wallet, 'withdrawal', amount, circumstances) ??
+    notAvailable(wallet, amount)
+  if (refusal) return refusal
+  return {
+    outcome: 'completed',
+    postings: [],
+    held: { wallet, amount },
+    counted: { wallet, action: 'withdrawal', amount },
+  }
+}
+
+/**
+ * Decides a deposit that the payment provider has confirmed: a fact, so it never expires and is never refused for
+ * the wallet's sake. If the user's wallet cannot take it, it waits in suspense for a person. It counts against the
+ * limits, which the gateway looked at before the provider was asked.
+ */
+export const decideDeposit = (
+  request: TransferRequested,
+  outside: Wallet,
+  recipient: Wallet | undefined,
+  suspense: Wallet,
+): Decision => {
+  const { amountMinor: amount, currency } = request
+  const taken =
+    recipient &&
+    recipient.userId === request.userId &&
+    recipient.currency === currency &&
+    canReceive(recipient) &&
+    recipient.balance + amount <= MAX_MINOR
+  const to = taken ? recipient : suspense
+  // What one outside wallet can have given in all, or suspense can hold: 90 trillion dollars each.
+  if (outside.balance - amount < -MAX_MINOR || to.balance + amount > MAX_MINOR) {
+    return rejected('BALANCE_LIMIT', 'amount: the books cannot hold this amount exactly.')
+  }
+  return {
+    outcome: 'completed',
+    postings: [
+      { wallet: outside, amount: -amount },
+      { wallet: to, amount },
+    ],
+    ...(taken ? { counted: { wallet: recipient, action: 'deposit' as const, amount } } : {}),
+  }
+}
+
+const ACTION_OF = { hold: 'send', withdrawal: 'withdrawal' } as const
+
+/** The rules that a capture and a void share: whose hold it is, and that it has not ended. */
+const refuseEnding = (
+  command: HoldCaptureRequested | HoldVoidRequested,
+  hold: Hold | undefined,
+  by: Record<Hold['type'], (source: string) => boolean>,
+): Rejected | Hold => {
+  // A command that names another wallet than the hold's was locked by the wrong row: as good as no hold.
+  if (!hold || hold.walletId !== command.walletId || !by[hold.type](command.source)) {
+    return rejected('HOLD_NOT_FOUND', 'holdId: there is no such hold that the requester may end.')
+  }
+  if (hold.status !== 'active') {
+    return rejected('HOLD_ENDED', `holdId: the hold has ended already: it was ${hold.status}.`)
+  }
+  return hold
+}
+
+/**
+ * Decides the capture of a hold, in whole or in part; what is not taken is available again. `recipient` is the wallet
+ * that the hold is for: the outside world for a withdrawal. A payer who was frozen since pays nonetheless: the money
+ * was promised before.
+ */
+export const decideCapture = (
+  command: HoldCaptureRequested,
+  held: Hold | undefined,
+  payer: Wallet | undefined,
+  recipient: Wallet | undefined,
+  nowMs: number,
+): Decision => {
+  const hold = refuseEnding(command, held, {
+    hold: source =>
+      source === 'user' && recipient?.id === held?.toWalletId && command.userId === recipient?.userId,
+    withdrawal: source => source === 'provider',
+  })
+  if ('outcome' in hold) return hold
+  // What the provider has paid out is a fact, whatever the time.
+  if (hold.untilMs !== null && nowMs > hold.untilMs) {
+    return rejected('HOLD_EXPIRED', 'holdId: the time to capture the hold is over.')
+  }
+  const amount = command.amountMinor ?? hold.amount
+  if (amount > hold.amount) {
+    return rejected(
+      'HOLD_AMOUNT_EXCEEDED',
+      `amount: at most ${formatAmount(hold.amount, hold.currency)} ${hold.currency} is held.`,
+    )
+  }
+  if (!payer || !recipient) throw new Error(`hold ${hold.id} names a wallet that is not there`)
+  if (recipient.userId !== null && !canReceive(recipient)) {
+    return rejected('RECIPIENT_UNAVAILABLE', 'The wallet is closed or frozen and takes no money.')
+  }
+  if (recipient.balance + amount > MAX_MINOR) {
+    return rejected('BALANCE_LIMIT', "amount: the recipient's balance would pass the largest possible.")
+  }
+  return {
+    outcome: 'completed',
+    postings: [
+      { wallet: payer, amount: -amount },
+      { wallet: recipient, amount },
+    ],
+    held: { wallet: payer, amount: -hold.amount },
+    counted: {
+      wallet: payer,
+      action: ACTION_OF[hold.type],
+      amount: hold.amount - amount,
+      countedMs: hold.placedMs,
+    },
+  }
+}
+
+/** Decides whether held money is let go: by its recipient, by staff, by the provider, or because its time is over. */
+export const decideVoid = (
+  command: HoldVoidRequested,
+  held: Hold | undefined,
+  payer: Wallet | undefined,
+  recipient: Wallet | undefined,
+  nowMs: number,
+): Decision => {
+  const hold = refuseEnding(command, held, {
+    hold: source =>
+      source === 'staff' ||
+      source === 'timer' ||
+      (source === 'user' && recipient?.id === held?.toWalletId && command.userId === recipient?.userId),
+    withdrawal: source => source === 'provider',
+  })
+  if ('outcome' in hold) return hold
+  if (command.source === 'timer' && (hold.untilMs === null || nowMs <= hold.untilMs)) {
+    return rejected('HOLD_NOT_EXPIRED', 'holdId: the time to capture the hold is not over.')
+  }
+  if (!payer) throw new Error(`hold ${hold.id} names a wallet that is not there`)
+  return {
+    outcome: 'completed',
+    postings: [],
+    held: { wallet: payer, amount: -hold.amount },
+    counted: { wallet: payer, action: ACTION_OF[hold.type], amount: hold.amount, countedMs: hold.placedMs },
+  }
+}
+
+/**
+ * Decides a reversal: a new movement from whoever received the original to whoever paid it, never more in sum than
+ * the original. A recipient who has spent the money is not taken below zero: what is available can be given back in
+ * part, the rest is refused. A freeze does not stand in the way: it is what keeps the money there. `outside` and
+ * `suspense` are the system wallets of the command's partition.
+ */
+export const decideReversal = (
+  request: ReversalRequested,
+  original: Original | undefined,
+  wallets: { payer: Wallet | undefined; payee: Wallet | undefined; outside: Wallet; suspense: Wallet },
+): Decision => {
+  const { amountMinor: amount, currency } = request
+  if (
+    !original ||
+    // What was locked must be what the original names.
+    (original.type !== 'deposit' && request.toWalletId !== original.fromWalletId) ||
+    (original.type !== 'withdrawal' && request.fromWalletId !== original.toWalletId)
+  ) {
+    return rejected('TRANSFER_NOT_FOUND', 'originalId: there is no such transfer.')
+  }
+  // A payout that came back is the provider's word; everything else is staff's.
+  const reversible =
+    original.status === 'completed' &&
+    (request.source === 'provider'
+      ? original.type === 'withdrawal'
+      : original.type === 'transfer' || original.type === 'deposit')
+  if (!reversible) {
+    return rejected('NOT_REVERSIBLE', `originalId: a ${original.status} ${original.type} cannot be reversed.`)
+  }
+  if (original.currency !== currency) {
+    return rejected('CURRENCY_MISMATCH', `currency: the transfer was in ${original.currency}.`)
+  }
+  if (original.reversed + amount > original.amount) {
+    return rejected(
+      'REVERSAL_EXCEEDS_ORIGINAL',
+      `amount: ${formatAmount(original.amount - original.reversed, currency)} ${currency} of the transfer is left.`,
+    )
+  }
+  const payer = original.type === 'withdrawal' ? wallets.outside : wallets.payer
+  const payee = original.type === 'deposit' ? wallets.outside : wallets.payee
+  // A deposit that waits in suspense has no user's wallet to take it from.
+  if (!payer || (original.type !== 'withdrawal' && payer.userId === null)) {
+    return rejected('NOT_REVERSIBLE', 'originalId: its recipient is no wallet that could pay it back.')
+  }
+  if (!payee) throw new Error(`transfer ${original.id} names a wallet that is not there`)
+  if (payer.userId !== null) {
+    if (payer.status === 'closed') {
+      return rejected('WALLET_CLOSED', "originalId: the recipient's wallet is closed.")
+    }
+    const refusal = notAvailable(payer, amount)
+    if (refusal) return refusal
+  }
+  const fits = (wallet: Wallet) => wallet.status !== 'closed' && wallet.balance + amount <= MAX_MINOR
+  // The outside world has given it back already: a fact, like a deposit.
+  const to = fits(payee) || request.source !== 'provider' ? payee : wallets.suspense
+  if (to.status === 'closed') {
+    return rejected('RECIPIENT_UNAVAILABLE', "originalId: the sender's wallet is closed.")
+  }
+  if (to.balance + amount > MAX_MINOR || (payer.userId === null && payer.balance - amount < -MAX_MINOR)) {
+    return rejected('BALANCE_LIMIT', 'amount: the balance would pass the largest possible.')
+  }
+  return {
+    outcome: 'completed',
+    postings: [
+      { wallet: payer, amount: -amount },
+      { wallet: to, amount },
+    ],
+  }
+}
+
+/**
+ * Applies a decision to the wallets in memory, so that the next one in the batch sees it. Throws, before anything is
+ * changed, where the decision breaks a promise: then the rules are wrong, not the request.
+ */
+export const post = ({ postings, held, counted }: Movement, nowMs: number): void => {
+  const sum = postings.reduce((total, { amount }) => total + amount, 0n)
+  if (sum !== 0n) throw new Error(`the entries of a transfer sum to ${sum}, not to zero (M1)`)
+  const heldAfter = (wallet: Wallet) => wallet.held + (held?.wallet === wallet ? held.amount : 0n)
+  for (const { wallet, amount } of [...postings, ...(held ? [{ wallet: held.wallet, amount: 0n }] : [])]) {
+    const moved = postings.find(posting => posting.wallet === wallet)?.amount ?? amount
+    if (wallet.userId !== null && wallet.balance + moved - heldAfter(wallet) < 0n) {
+      throw new Error(`wallet ${wallet.id} would fall below zero after it was decided (M3)`)
+    }
+    if (heldAfter(wallet) < 0n) throw new Error(`wallet ${wallet.id} would hold less than nothing (M3)`)
+  }
+  for (const { wallet, amount } of postings) {
+    wallet.balance += amount
+    wallet.sequence += 1
+  }
+  if (held) held.wallet.held += held.amount
+  if (counted) {
+    const { wallet, action, amount, countedMs } = counted
+    wallet.usage =
+      countedMs === undefined
+        ? withUse(wallet.usage, action, amount, nowMs)
+        : withoutUse(wallet.usage, action, amount, countedMs, nowMs)
+  }
+}

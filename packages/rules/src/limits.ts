@@ -1,0 +1,173 @@
+import { decimalsOf, isCurrency, MAX_MINOR } from '@pennywire/contracts/money.ts'
+
+/** What is limited: money that a user sends (transfers and holds), brings in, and takes out. */
+export const LIMITED_ACTIONS = ['send', 'deposit', 'withdrawal'] as const
+export type LimitedAction = (typeof LIMITED_ACTIONS)[number]
+export const isLimitedAction = (text: string): text is LimitedAction =>
+  (LIMITED_ACTIONS as readonly string[]).includes(text)
+
+/** How well a user is known: which defaults hold. */
+export const TIERS = ['unverified', 'verified'] as const
+export type Tier = (typeof TIERS)[number]
+export const isTier = (text: string): text is Tier => (TIERS as readonly string[]).includes(text)
+
+/** The most that may move, in minor units; null: this one does not limit. */
+export type Limits = { perTransaction: bigint | null; daily: bigint | null; monthly: bigint | null }
+
+export const NO_LIMITS: Limits = { perTransaction: null, daily: null, monthly: null }
+
+/** Limits that somebody set for one wallet: the user's own, or staff's, which the user cannot touch. */
+export type OwnLimits = { action: LimitedAction; source: 'self' | 'staff' } & Limits
+
+/** The limits of whoever has none of their own, by tier and currency. */
+export type LimitDefaults = Record<Tier, (currency: string) => Limits>
+
+const LIMIT_KINDS = ['perTransaction', 'daily', 'monthly'] as const
+
+/**
+ * Reads limits as settings write them, major units as per transaction/day/month: `USD=2000/5000/20000 JPY=…`, with
+ * `*` for every other currency. Throws where that is not what stands there.
+ */
+export const parseLimitDefaults = (text: string): ((currency: string) => Limits) => {
+  const byCurrency = new Map<string, [bigint, bigint, bigint]>()
+  for (const part of text.trim().split(/\s+/)) {
+    const match = /^([A-Z]{3}|\*)=(\d{1,12})\/(\d{1,12})\/(\d{1,12})$/.exec(part)
+    if (!match || (match[1] !== '*' && !isCurrency(match[1]!))) {
+      throw new Error(`"${part}" is not CURRENCY=PER_TRANSACTION/DAY/MONTH in whole major units`)
+    }
+    byCurrency.set(match[1]!, [BigInt(match[2]!), BigInt(match[3]!), BigInt(match[4]!)])
+  }
+  const others = byCurrency.get('*')
+  if (!others) throw new Error('"*=PER_TRANSACTION/DAY/MONTH" is missing: the limits of every other currency')
+  return currency => {
+    const inMinor = (major: bigint) => {
+      const minor = major * 10n ** BigInt(decimalsOf(currency))
+      return minor < MAX_MINOR ? minor : MAX_MINOR
+    }
+    const [perTransaction, daily, monthly] = byCurrency.get(currency) ?? others
+    return { perTransaction: inMinor(perTransaction), daily: inMinor(daily), monthly: inMinor(monthly) }
+  }
+}
+
+/** The smaller of two limits, where null limits nothing. */
+const tighter = (a: bigint | null, b: bigint | null) => (a === null || (b !== null && b < a) ? b : a)
+
+/**
+ * The limits that hold: staff's stand in place of the defaults, one by one; the user's own may only tighten them.
+ */
+export const limitsInForce = (
+  action: LimitedAction,
+  defaults: Limits,
+  own: readonly OwnLimits[],
+): { limits: Limits; ceiling: Limits } => {
+  const by = (source: 'self' | 'staff') =>
+    own.find(limits => limits.action === action && limits.source === source) ?? NO_LIMITS
+  const [staff, self] = [by('staff'), by('self')]
+  const ceiling = { ...NO_LIMITS }
+  const limits = { ...NO_LIMITS }
+  for (const kind of LIMIT_KINDS) {
+    ceiling[kind] = staff[kind] ?? defaults[kind]
+    limits[kind] = tighter(ceiling[kind], self[kind])
+  }
+  return { limits, ceiling }
+}
+
+/** The first of a user's own limits that would pass the ceiling, if any: own limits may only tighten. */
+export const aboveCeiling = (
+  asked: Limits,
+  ceiling: Limits,
+): { kind: keyof Limits; ceiling: bigint } | undefined => {
+  for (const kind of LIMIT_KINDS) {
+    const [wanted, most] = [asked[kind], ceiling[kind]]
+    if (wanted !== null && most !== null && wanted > most) return { kind, ceiling: most }
+  }
+  return undefined
+}
+
+/**
+ * What a wallet has used, in minor units: of the UTC day `day` (days since 1970) and of the month that it lies in.
+ * Each period begins by itself: what was counted in another one is not looked at, so there is nothing to reset.
+ */
+export type Usage = { day: number; used: Record<LimitedAction, { day: bigint; month: bigint }> }
+
+export const NOTHING_USED: Usage = {
+  day: 0,
+  used: {
+    send: { day: 0n, month: 0n },
+    deposit: { day: 0n, month: 0n },
+    withdrawal: { day: 0n, month: 0n },
+  },
+}
+
+const DAY_MS = 86_400_000
+const dayOf = (ms: number) => Math.floor(ms / DAY_MS)
+const monthOf = (day: number) => new Date(day * DAY_MS).toISOString().slice(0, 7)
+const sameMonth = (a: number, b: number) => a === b || monthOf(a) === monthOf(b)
+
+/** What is used of an action in the periods that `nowMs` lies in. */
+export const usedNow = (
+  usage: Usage,
+  action: LimitedAction,
+  nowMs: number,
+): { day: bigint; month: bigint } => {
+  const today = dayOf(nowMs)
+  const { day, month } = usage.used[action]
+  return { day: usage.day === today ? day : 0n, month: sameMonth(usage.day, today) ? month : 0n }
+}
+
+/** The usage after `amount` more. */
+export const withUse = (usage: Usage, action: LimitedAction, amount: bigint, nowMs: number): Usage => {
+  const used = Object.fromEntries(
+    LIMITED_ACTIONS.map(each => [each, usedNow(usage, each, nowMs)]),
+  ) as Usage['used']
+  used[action] = { day: used[action].day + amount, month: used[action].month + amount }
+  return { day: dayOf(nowMs), used }
+}
+
+/**
+ * The usage once `amount` that was counted at `countedMs` was not used after all (a hold let go): given back to the
+ * periods that are still the same, and never to less than nothing.
+ */
+export const withoutUse = (
+  usage: Usage,
+  action: LimitedAction,
+  amount: bigint,
+  countedMs: number,
+  nowMs: number,
+): Usage => {
+  const counted = dayOf(countedMs)
+  const today = dayOf(nowMs)
+  const now = withUse(usage, action, 0n, nowMs)
+  const less = (used: bigint) => (used > amount ? used - amount : 0n)
+  const { day, month } = now.used[action]
+  now.used[action] = {
+    day: counted === today ? less(day) : day,
+    month: sameMonth(counted, today) ? less(month) : month,
+  }
+  return now
+}
+
+export type LimitBreach = {
+  code: 'PER_TRANSACTION_LIMIT_EXCEEDED' | 'DAILY_LIMIT_EXCEEDED' | 'MONTHLY_LIMIT_EXCEEDED'
+  limit: bigint
+  used: bigint
+}
+
+/** The first limit that `amount` more would pass, in the order per transaction, day, month. */
+export const breachedLimit = (
+  limits: Limits,
+  used: { day: bigint; month: bigint },
+  amount: bigint,
+): LimitBreach | undefined => {
+  const { perTransaction, daily, monthly } = limits
+  if (perTransaction !== null && amount > perTransaction) {
+    return { code: 'PER_TRANSACTION_LIMIT_EXCEEDED', limit: perTransaction, used: 0n }
+  }
+  if (daily !== null && used.day + amount > daily) {
+    return { code: 'DAILY_LIMIT_EXCEEDED', limit: daily, used: used.day }
+  }
+  if (monthly !== null && used.month + amount > monthly) {
+    return { code: 'MONTHLY_LIMIT_EXCEEDED', limit: monthly, used: used.month }
+  }
+  return undefined
+}
