@@ -1,9 +1,4 @@
-import type {
-  CommandRefused,
-  TransferCompleted,
-  TransferRejected,
-  WalletOpened,
-} from '@pennywire/contracts/schemas.ts'
+import type { Records } from '@pennywire/contracts/schemas.ts'
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
@@ -12,12 +7,26 @@ import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 
+const OUTCOMES = [
+  'pennywire.ledger.TransferCompleted',
+  'pennywire.ledger.TransferRejected',
+  'pennywire.ledger.TransferReversed',
+  'pennywire.ledger.HoldPlaced',
+  'pennywire.ledger.HoldEnded',
+  'pennywire.ledger.WalletOpened',
+  'pennywire.ledger.WalletFrozen',
+  'pennywire.ledger.WalletUnfrozen',
+  'pennywire.ledger.WalletClosed',
+  'pennywire.ledger.LimitChanged',
+  'pennywire.ledger.CommandRefused',
+] as const satisfies (keyof Records)[]
+type OutcomeName = (typeof OUTCOMES)[number]
+
 /** How a command ended, as its event says. */
-export type Outcome =
-  | { type: 'pennywire.ledger.TransferCompleted'; value: TransferCompleted }
-  | { type: 'pennywire.ledger.TransferRejected'; value: TransferRejected }
-  | { type: 'pennywire.ledger.WalletOpened'; value: WalletOpened }
-  | { type: 'pennywire.ledger.CommandRefused'; value: CommandRefused }
+export type Outcome = { [Name in OutcomeName]: { type: Name; value: Records[Name] } }[OutcomeName]
+
+export const isOutcome = (record: { type: string }): record is Outcome =>
+  (OUTCOMES as readonly string[]).includes(record.type)
 
 export type Waiter = {
   /** The outcome, or undefined where the wait ended without one. */
@@ -61,13 +70,8 @@ export const createOutcomeWaiters = (codec: Pick<Codec, 'decode'>, clock: Clock)
       const id = headerOf(record, 'ce_subject')
       if (id === undefined || !waiters.has(id)) return
       const event = await codec.decode(record.value)
-      switch (event.type) {
-        case 'pennywire.ledger.TransferCompleted':
-        case 'pennywire.ledger.TransferRejected':
-        case 'pennywire.ledger.WalletOpened':
-        case 'pennywire.ledger.CommandRefused':
-          for (const waiting of waiters.get(id) ?? []) if (isFor(waiting, event)) waiting.settle(event)
-      }
+      if (!isOutcome(event)) return
+      for (const waiting of waiters.get(id) ?? []) if (isFor(waiting, event)) waiting.settle(event)
     },
     wait: (commandId, waitMs, fingerprint) => {
       let leave: () => void = () => {}

@@ -7,6 +7,7 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { awaitOutcomes, createOutcomeWaiters } from './await-outcome.ts'
 import { createBackPressure } from './back-pressure.ts'
+import { createAskLedger } from './ask-ledger.ts'
 import { batchPerTick } from './batch-per-tick.ts'
 import { backPressureLimitsOf, type GatewayConfig } from './config.ts'
 import { createFindTransfer } from './find-transfer.ts'
@@ -108,6 +109,20 @@ export const createMoney = async (parts: {
     'Age of the oldest of them',
     () => publisher.load().oldestMs / 1_000,
   )
+
+  const ask = createAskLedger({
+    logger,
+    codec,
+    admit: backPressure.admit,
+    // Not counted as undecided: their outcomes are not among the transfers that are asked for there.
+    publishCommand: createPublishCommand({ publisher, clock: systemClock, logger }),
+    outcomes,
+    readOutcome: batchPerTick(async (ids: string[]) => {
+      const found = new Map((await ledger.readOutcomes(ledgerRead, ids)).map(row => [row.id, row]))
+      return ids.map(id => found.get(id))
+    }),
+    clock: systemClock,
+  })
 
   const requestTransfer = createRequestTransfer({
     logger,

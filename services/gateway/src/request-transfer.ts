@@ -263,8 +263,10 @@ const answerOutcome = async (
   request: TransferRequested,
   outcome: Outcome,
 ): Promise<TransferAnswer> => {
-  if (outcome.type === 'pennywire.ledger.WalletOpened') throw keyReused()
-  if (!outcome.value.fingerprint.equals(request.fingerprint)) throw keyReused()
+  // Anything else under this id answers another command.
+  if (!('fingerprint' in outcome.value) || !outcome.value.fingerprint.equals(request.fingerprint)) {
+    throw keyReused()
+  }
   if (outcome.type === 'pennywire.ledger.TransferCompleted') {
     const { entries, completedAt, requestedAt } = outcome.value
     const balanceOf = (walletId: string) =>
@@ -297,8 +299,8 @@ const answerOutcome = async (
     })
     return { status: 201, transfer, replayed: false }
   }
+  if (outcome.type !== 'pennywire.ledger.TransferRejected') throw keyReused()
   const { code, detail } = outcome.value
-  if (outcome.type === 'pennywire.ledger.CommandRefused') throw keyReused()
   throw rejectionProblem(request.transferId, code, detail, false)
 }
 

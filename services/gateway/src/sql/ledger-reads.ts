@@ -322,6 +322,15 @@ export const readWalletCounts = async (
   }
 }
 
+/** The events, as they are in the journal, that answer these commands (holds too, but no transfer): by their ids. */
+export const readOutcomes = (
+  sql: Database,
+  commandIds: string[],
+): Promise<{ id: string; fingerprint: Buffer; bytes: Buffer }[]> =>
+  sql<{ id: string; fingerprint: Buffer; bytes: Buffer }[]>`
+    select c.id, c.fingerprint, j.bytes from ledger_api.commands c join ledger_api.journal j using (partition, seq)
+    where c.id = any(${sql.array(commandIds, UUID)})`
+
 /** The database's clock, which is the ledger's only one. */
 export const readClock = async (sql: Database): Promise<Date> => {
   const [row] = await sql<[{ now: Date }]>`select clock_timestamp() as now`
