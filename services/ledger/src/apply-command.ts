@@ -422,6 +422,7 @@ const placeHold = (books: Books, record: IncomingRecord, request: TransferReques
       sequence: wallet.sequence,
       note: request.note,
       metadata: request.metadata,
+      toUserId: books.wallets.get(toWalletId ?? '')?.userId ?? null,
     },
     transferId,
   )
@@ -505,6 +506,7 @@ const applyVoid = (books: Books, record: IncomingRecord, command: HoldVoidReques
       heldMinor: wallet.held + amount,
       sequence: wallet.sequence,
       endedAt: books.now.getTime(),
+      toUserId: books.wallets.get(hold!.toWalletId ?? '')?.userId ?? null,
     },
     commandId,
   )
