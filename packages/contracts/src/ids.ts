@@ -25,6 +25,10 @@ export const transferIdOf = (userId: string, idempotencyKey: string): string =>
  */
 export const displacedDepositIdOf = (transferId: string): string => deriveId('displaced-deposit', transferId)
 
+/** The id of a command that a client names by a key without being a transfer: a repeat meets its first try. */
+export const commandIdOf = (userId: string, idempotencyKey: string): string =>
+  deriveId('command', userId, idempotencyKey)
+
 /** A wallet's id: from the user, the currency and how many wallets in it the user has closed. */
 export const walletIdOf = (userId: string, currency: string, closedBefore: number): string =>
   deriveId('wallet', userId, currency, String(closedBefore))

@@ -28,3 +28,7 @@ export const fingerprintOf = (request: {
     .update(canonicalJson({ ...request, amount: request.amount.toString() }))
     .digest()
     .subarray(0, 16)
+
+/** What a command says that is no transfer, in 16 bytes of SHA-256: its name and its content, amounts as text. */
+export const fingerprintOfCommand = (name: string, content: Record<string, string | null>): Buffer =>
+  createHash('sha256').update(canonicalJson({ name, content })).digest().subarray(0, 16)
