@@ -29,6 +29,15 @@ export const displacedDepositIdOf = (transferId: string): string => deriveId('di
 export const commandIdOf = (userId: string, idempotencyKey: string): string =>
   deriveId('command', userId, idempotencyKey)
 
+/** The command that takes the held money of a withdrawal that was paid out. */
+export const payoutCaptureIdOf = (withdrawalId: string): string => deriveId('payout-capture', withdrawalId)
+
+/** The command that lets the held money of a withdrawal go that was not paid out. */
+export const payoutVoidIdOf = (withdrawalId: string): string => deriveId('payout-void', withdrawalId)
+
+/** The reversal that books a payout which came back. */
+export const payoutReturnIdOf = (withdrawalId: string): string => deriveId('payout-return', withdrawalId)
+
 /** A wallet's id: from the user, the currency and how many wallets in it the user has closed. */
 export const walletIdOf = (userId: string, currency: string, closedBefore: number): string =>
   deriveId('wallet', userId, currency, String(closedBefore))
