@@ -83,6 +83,11 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       PERSON_KEK_FILE: jsonFile(encryptionKey),
       ADDRESS_HMAC_FILE: jsonFile(secretKey),
       NOTIFIER_PUBLIC_KEY_FILE: jsonFile(ecPublic),
+      /** Who becomes the first super_admin, once this address is verified. */
+      BOOTSTRAP_ADMIN_EMAIL: z
+        .email()
+        .transform(email => email.toLowerCase())
+        .optional(),
       ISSUER: z.string().min(1).default('pennywire'),
       AUDIENCE: z.string().min(1).default('pennywire-api'),
       ACCESS_TOKEN_SECONDS: z.coerce.number().int().min(10).max(900).default(900),

@@ -44,7 +44,10 @@ const RETRY_AFTER_SECONDS = 1
 const challengeFor = (code: ProblemCode) =>
   code === 'TOKEN_MISSING' ? 'Bearer' : `Bearer error="invalid_token", error_description="${code}"`
 
-/** The body of a problem (RFC 9457). `type` is a path of the gateway's own documentation. */
+/**
+ * The body of a problem (RFC 9457). `type` is a path of the gateway's own documentation. `retryable` and `final` are the
+ * table's, unless the members say otherwise: the ledger's word on one request counts more than what a code usually means.
+ */
 export const problemBody = (
   code: ProblemCode,
   detail: string,
@@ -60,8 +63,8 @@ export const problemBody = (
     code,
     detail,
     requestId,
-    retryable,
-    final,
+    retryable: members.retryable ?? retryable,
+    final: members.final ?? final,
   }
 }
 

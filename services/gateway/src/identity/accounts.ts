@@ -7,6 +7,7 @@ import { appendToOutbox } from '../sql/outbox.ts'
 import {
   findUser,
   findUserByEmail,
+  grantRole,
   insertMailedToken,
   insertUser,
   markEmailVerified,
@@ -47,8 +48,11 @@ export const createAccounts = (parts: {
   personKeys: PersonKeys
   /** Where a mailed link leads; `?token=` is added by the notifier. */
   verificationUrl: string
+  /** The address whose owner becomes super_admin with its verification. */
+  bootstrapAdminEmail: string | undefined
 }): Accounts => {
   const { sql, inTransaction, logger, passwords, announce, personKeys, verificationUrl } = parts
+  const { bootstrapAdminEmail } = parts
 
   const mailVerification = async (tx: Tx, userId: string, traceparent: string) => {
     const token = randomBytes(TOKEN_BYTES).toString('base64url')
@@ -95,6 +99,8 @@ export const createAccounts = (parts: {
         const id = await spendMailedToken(tx, sha256(token), 'verify_email')
         if (id && (await markEmailVerified(tx, id))) {
           await appendToOutbox(tx, [announce.identityEvent('EmailVerified', { userId: id }, traceparent)])
+          // Does nothing where it is another's address.
+          if (bootstrapAdminEmail !== undefined) await grantRole(tx, bootstrapAdminEmail, 'super_admin')
         }
         return id
       })

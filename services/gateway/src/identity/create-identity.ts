@@ -1,6 +1,7 @@
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import { continueTrace } from '@pennywire/runtime/tracing.ts'
 import type { Redis } from 'ioredis'
 import { type GatewayConfig, rateLimitsOf } from '../config.ts'
 import type { InTransaction } from '../in-transaction.ts'
@@ -10,6 +11,7 @@ import type { Guards, Routes } from '../routes/define-route.ts'
 import { keyRoutes } from '../routes/keys.ts'
 import { pinRoutes } from '../routes/pin.ts'
 import { userRoutes } from '../routes/users.ts'
+import { grantRole } from '../sql/users.ts'
 import { createAccounts } from './accounts.ts'
 import { createAnnounce } from './announce.ts'
 import { createGuards } from './guards.ts'
@@ -86,7 +88,16 @@ export const createIdentity = async (parts: {
     announce,
     personKeys,
     verificationUrl: `${config.PUBLIC_URL}/v1/auth/verify-email`,
+    bootstrapAdminEmail: config.BOOTSTRAP_ADMIN_EMAIL,
   })
+  // Where the setting came after the account. A changed role ends the sessions: the next token carries it.
+  if (config.BOOTSTRAP_ADMIN_EMAIL !== undefined) {
+    const userId = await grantRole(sql, config.BOOTSTRAP_ADMIN_EMAIL, 'super_admin')
+    if (userId) {
+      logger.warn({ userId }, 'BOOTSTRAP_ADMIN_EMAIL: its owner is super_admin now')
+      await sessions.end({ userId, reason: 'role_changed' }, continueTrace(undefined))
+    }
+  }
   const pins = createPins({
     sql,
     inTransaction,

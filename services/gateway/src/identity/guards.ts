@@ -5,6 +5,7 @@ import { ProblemError } from '../problems.ts'
 import { type Counted, rateHeaders, rateProblem, type TakeFromLimits, type Taken } from '../rate-limit.ts'
 import type { GatewayEnv, Guards, SignedInUser } from '../routes/define-route.ts'
 import type { Revocations } from './revocations.ts'
+import { requireRole } from './roles.ts'
 import type { Tokens } from './tokens.ts'
 
 const bearerToken = (authorization: string | undefined): string => {
@@ -48,7 +49,7 @@ export const createGuards = (parts: {
   }
 
   return {
-    signedIn: ({ limit, guardsMoney = false } = {}) => {
+    signedIn: ({ limit, guardsMoney = false, role = 'user' } = {}) => {
       const guard: MiddlewareHandler<GatewayEnv> = async (context, next) => {
         const user = await verify(context)
         const counted: Counted[] = [{ name: 'DEFAULT', subject: user.userId }]
@@ -64,6 +65,8 @@ export const createGuards = (parts: {
         context.set('user', user)
         if (taken.status === 'fulfilled') enforce(context, taken.value)
         else logger.warn({ err: taken.reason, requestId: context.var.requestId }, 'limits not checked')
+        // After the limits: trying many routes is counted like everything else.
+        requireRole(user, role)
         await next()
       }
       return { security: [{ bearer: [] }], middleware: [guard] }

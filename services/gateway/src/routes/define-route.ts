@@ -3,6 +3,7 @@ import { OpenAPIHono, z } from '@hono/zod-openapi'
 import { isCurrency } from '@pennywire/contracts/money.ts'
 import { PROBLEMS, type ProblemCode } from '@pennywire/contracts/problems.ts'
 import type { MiddlewareHandler } from 'hono'
+import type { Role } from '../identity/roles.ts'
 import { type BrokenRule, problemBody, validationProblem } from '../problems.ts'
 
 /** Who makes the request, as the access token says and the session confirms. */
@@ -88,9 +89,10 @@ export type Guards = {
   /**
    * For a route of signed-in users: checks the access token, the session and the rate limits (DEFAULT and the one
    * named) before anything else. `guardsMoney` refuses with 503 where Redis cannot be asked; without it the
-   * request goes on then, the session being asked of Postgres.
+   * request goes on then, the session being asked of Postgres. `role` is the least that the caller must have, a
+   * user's where it is missing.
    */
-  signedIn: (options?: { limit?: LimitName; guardsMoney?: boolean }) => {
+  signedIn: (options?: { limit?: LimitName; guardsMoney?: boolean; role?: Role }) => {
     security: Array<{ bearer: string[] }>
     middleware: MiddlewareHandler<GatewayEnv>[]
   }
@@ -192,6 +194,12 @@ export const SIGNED_IN_PROBLEMS = [
   'RATE_LIMIT_EXCEEDED',
   'SERVICE_UNAVAILABLE',
   'INTERNAL_ERROR',
+] as const satisfies ProblemCode[]
+
+/** What any route for staff may answer. */
+export const STAFF_PROBLEMS = [
+  ...SIGNED_IN_PROBLEMS,
+  'INSUFFICIENT_PERMISSIONS',
 ] as const satisfies ProblemCode[]
 
 /**

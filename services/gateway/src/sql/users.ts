@@ -50,6 +50,22 @@ export const markEmailVerified = async (tx: Tx, id: string): Promise<boolean> =>
   return count === 1
 }
 
+/**
+ * Gives the user with this address a role, where the address is verified and they do not have it; returns their id
+ * where that changed anything.
+ */
+export const grantRole = async (
+  sql: Database | Tx,
+  email: string,
+  role: string,
+): Promise<string | undefined> => {
+  const [granted] = await sql<Array<{ id: string }>>`
+    update gateway.users set roles = array_append(roles, ${role})
+    where email = ${email} and email_verified_at is not null and not ${role} = any(roles)
+    returning id`
+  return granted?.id
+}
+
 export const insertMailedToken = async (
   tx: Tx,
   token: { hash: Buffer; userId: string; purpose: 'verify_email'; expiresAt: Date },

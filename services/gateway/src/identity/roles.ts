@@ -1,0 +1,31 @@
+import { ProblemError } from '../problems.ts'
+
+/** What a user may do, least first: each may do what those before it may. Kept in `users.roles`, carried in the token. */
+const ROLES = ['user', 'moderator', 'admin', 'super_admin'] as const
+export type Role = (typeof ROLES)[number]
+
+const rankOf = (role: string): number => (ROLES as readonly string[]).indexOf(role)
+
+const hasRole = ({ roles }: { roles: readonly string[] }, minimum: Role): boolean =>
+  roles.some(role => rankOf(role) >= rankOf(minimum))
+
+/** Throws INSUFFICIENT_PERMISSIONS, naming what is needed, unless one of the user's roles is this one or above it. */
+export const requireRole = (user: { roles: readonly string[] }, minimum: Role): void => {
+  if (hasRole(user, minimum)) return
+  throw new ProblemError('INSUFFICIENT_PERMISSIONS', `role: this needs ${minimum} or above.`, {
+    requiredRole: minimum,
+  })
+}
+
+/**
+ * Throws INSUFFICIENT_PERMISSIONS where staff would act on what is their own: `concerned` are the users whom it
+ * concerns, `what` names it. Whatever their role, somebody else has to.
+ */
+export const refuseOwn = (
+  userId: string,
+  concerned: Array<string | null | undefined>,
+  what: string,
+): void => {
+  if (!concerned.includes(userId)) return
+  throw new ProblemError('INSUFFICIENT_PERMISSIONS', `id: nobody acts as staff on ${what} of their own.`)
+}
