@@ -14,7 +14,7 @@ export const TEST_SETTINGS = {
     ),
   ),
   // Wallets that tests fill by the thousand; tests of the limits set their own.
-  LIMITS_UNVERIFIED: '*=90000000000000/90000000000000/90000000000000',
+  LIMITS_UNVERIFIED: '*=900000000000/900000000000/900000000000',
   SANDBOX_DELAY_MS: '1000',
 }
 
