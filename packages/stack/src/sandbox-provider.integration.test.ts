@@ -161,6 +161,53 @@ test('sandbox:silent never calls back', async () => {
   expect(await read(silent.id)).toMatchObject([200, { status: 'pending' }])
 })
 
+test('sandbox:lost is decided without a word, and told to whoever asks, signed', async () => {
+  const lost = payment({ method: 'sandbox:lost' })
+  const after = payment()
+  await post(lost)
+  await post(after)
+  await untilCalledBack(after.id)
+  expect(await read(lost.id)).toMatchObject([200, { status: 'succeeded' }])
+  const headers = { 'provider-signature': signBody(secret, '', unixSeconds()) }
+  const response = await provider.app.request(`/payments/${lost.id}`, { headers })
+  const signature = response.headers.get('provider-signature') ?? ''
+  expect(findSignatureFault(secret, await response.text(), signature, unixSeconds())).toBeUndefined()
+  provider.stop()
+  start()
+  const again = payment()
+  await post(again)
+  await untilCalledBack(again.id)
+  expect(callbacksOf(lost.id)).toEqual([])
+})
+
+test('sandbox:return succeeds, then comes back, over a kill as well; a deposit cannot', async () => {
+  const asked = payment({ kind: 'withdrawal', method: 'sandbox:return' })
+  provider.stop()
+  start(60_000)
+  await post(asked)
+  await untilCalledBack(asked.id)
+  provider.stop()
+  start(0)
+  await untilCalledBack(asked.id, 2)
+  expect(callbacksOf(asked.id).map(({ status }) => status)).toEqual(['succeeded', 'returned'])
+  expect(await read(asked.id)).toMatchObject([200, { status: 'returned' }])
+  expect((await post(payment({ method: 'sandbox:return' }))).status).toBe(422)
+})
+
+test('all payments can be read in the order of their ids, page by page', async () => {
+  const asked = [payment(), payment(), payment()]
+  for (const each of asked) await post(each)
+  const headers = { 'provider-signature': signBody(secret, '', unixSeconds()) }
+  const page = async (after: string) =>
+    (
+      (await (await provider.app.request(`/payments?limit=2&after=${after}`, { headers })).json()) as {
+        items: Callback[]
+      }
+    ).items.map(({ id }) => id)
+  const first = await page('')
+  expect([...first, ...(await page(first[1]!))]).toEqual(asked.map(({ id }) => id).sort())
+})
+
 test('a callback that is not taken comes again, unchanged, until it is', async () => {
   answerWith = 503
   const asked = payment()

@@ -1,10 +1,18 @@
 // A payment provider to try things with: it takes deposits and payouts over HTTP, moves no money, and calls
-// back with signed outcomes. What it promised survives a kill: see `readState`.
+// back with signed outcomes. What it promised survives a kill: see `readState`. What becomes of a payment is what its
+// method (the deposit's source, the payout's destination) says:
+//
+//   sandbox:fail    refused, with a reason
+//   sandbox:delay   succeeds after SANDBOX_DELAY_MS
+//   sandbox:silent  never decided: nobody is called back, and whoever asks hears "pending"
+//   sandbox:lost    succeeds at once, but the callback is lost: only whoever asks hears of it
+//   sandbox:return  payouts only: succeeds at once, and comes back after SANDBOX_DELAY_MS
+//   anything else   succeeds at once
 import { randomBytes } from 'node:crypto'
 import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { serve } from '@hono/node-server'
-import { Hono } from 'hono'
+import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { z } from 'zod'
 import { findSignatureFault, signBody } from './provider-signature.ts'
@@ -13,6 +21,7 @@ const RETRY_FIRST_MS = 500
 const RETRY_MAX_MS = 30_000
 const RETRY_FOR_MS = 24 * 60 * 60 * 1_000
 const CALLBACK_TIMEOUT_MS = 10_000
+const PAGE_MAX = 500
 
 const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]']
 
@@ -21,33 +30,39 @@ const hostOf = (text: string) => {
   return url?.protocol === 'http:' ? url.hostname : undefined
 }
 
-const PaymentRequest = z.strictObject({
-  id: z.guid(),
-  kind: z.enum(['deposit', 'withdrawal']),
-  amount: z
-    .string()
-    .regex(/^\d{1,16}(\.\d{1,4})?$/)
-    .refine(text => /[1-9]/.test(text), 'must be above zero'),
-  currency: z.string().regex(/^[A-Z]{3}$/),
-  reference: z.string().max(200).optional(),
-  method: z
-    .string()
-    .min(1)
-    .max(500)
-    .refine(
-      text => !/^sandbox:(?!fail$|delay$|silent$)/.test(text),
-      'must be fail, delay or silent after sandbox:',
-    ),
-  callbackUrl: z.string().refine(text => hostOf(text) !== undefined, 'must be an http URL'),
-})
+const PaymentRequest = z
+  .strictObject({
+    id: z.guid(),
+    kind: z.enum(['deposit', 'withdrawal']),
+    amount: z
+      .string()
+      .regex(/^\d{1,16}(\.\d{1,4})?$/)
+      .refine(text => /[1-9]/.test(text), 'must be above zero'),
+    currency: z.string().regex(/^[A-Z]{3}$/),
+    reference: z.string().max(200).optional(),
+    method: z
+      .string()
+      .min(1)
+      .max(500)
+      .refine(
+        text => !/^sandbox:(?!(fail|delay|silent|lost|return)$)/.test(text),
+        'must be fail, delay, silent, lost or return after sandbox:',
+      ),
+    callbackUrl: z.string().refine(text => hostOf(text) !== undefined, 'must be an http URL'),
+  })
+  .refine(({ kind, method }) => kind === 'withdrawal' || method !== 'sandbox:return', {
+    path: ['method'],
+    message: 'only what was paid out can come back',
+  })
 type PaymentRequest = z.infer<typeof PaymentRequest>
 
-type Outcome = { status: 'succeeded' | 'failed'; failureReason?: string; occurredAt: string }
+type Outcome = { status: 'succeeded' | 'failed' | 'returned'; failureReason?: string; occurredAt: string }
 type Payment = {
   request: PaymentRequest
   providerReference: string
   acceptedAt: number
   outcome?: Outcome
+  /** Whether the callback of this outcome was taken. */
   calledBack?: boolean
 }
 
@@ -120,6 +135,7 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
 
   const callBack = async (id: string, retryMs: number) => {
     const payment = payments.get(id)!
+    const { outcome } = payment
     const body = JSON.stringify(stateOf(payment))
     const taken = await fetch(payment.request.callbackUrl, {
       method: 'POST',
@@ -137,27 +153,39 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
       },
       () => false,
     )
-    if (stopped) return
+    // Another outcome since then has its own calls.
+    if (stopped || payments.get(id)!.outcome !== outcome) return
     if (taken) change(id, { calledBack: true })
-    else if (Date.now() - Date.parse(payment.outcome!.occurredAt) < RETRY_FOR_MS)
+    else if (Date.now() - Date.parse(outcome!.occurredAt) < RETRY_FOR_MS)
       after(retryMs, () => callBack(id, Math.min(retryMs * 2, RETRY_MAX_MS)))
   }
 
-  const settle = (id: string) => {
-    const failed = payments.get(id)!.request.method === 'sandbox:fail'
-    const occurredAt = new Date().toISOString()
-    const outcome: Outcome = failed
-      ? { status: 'failed', failureReason: 'Declined: sandbox:fail was asked for.', occurredAt }
-      : { status: 'succeeded', occurredAt }
-    change(id, { outcome })
-    callBack(id, RETRY_FIRST_MS)
+  const decide = (id: string, outcome: Omit<Outcome, 'occurredAt'>) => {
+    const { method } = payments.get(id)!.request
+    const lost = method === 'sandbox:lost'
+    change(id, { outcome: { ...outcome, occurredAt: new Date().toISOString() }, calledBack: lost })
+    proceed(payments.get(id)!)
   }
 
-  const proceed = ({ request, acceptedAt, outcome, calledBack }: Payment) => {
-    if (calledBack || request.method === 'sandbox:silent') return
-    if (outcome) return after(0, () => callBack(request.id, RETRY_FIRST_MS))
-    const dueAt = acceptedAt + (request.method === 'sandbox:delay' ? delayMs : 0)
-    after(Math.max(0, dueAt - Date.now()), () => settle(request.id))
+  /** Does what comes next for a payment, now or when it is due; also after a kill. */
+  const proceed = ({ request: { id, method }, acceptedAt, outcome, calledBack }: Payment) => {
+    if (method === 'sandbox:silent') return
+    if (!outcome) {
+      const dueAt = acceptedAt + (method === 'sandbox:delay' ? delayMs : 0)
+      after(Math.max(0, dueAt - Date.now()), () =>
+        method === 'sandbox:fail'
+          ? decide(id, { status: 'failed', failureReason: 'Declined: sandbox:fail was asked for.' })
+          : decide(id, { status: 'succeeded' }),
+      )
+      return
+    }
+    if (!calledBack) after(0, () => callBack(id, RETRY_FIRST_MS))
+    if (method === 'sandbox:return' && outcome.status === 'succeeded') {
+      const dueAt = Date.parse(outcome.occurredAt) + delayMs
+      after(Math.max(0, dueAt - Date.now()), () =>
+        decide(id, { status: 'returned', failureReason: 'Came back: sandbox:return was asked for.' }),
+      )
+    }
   }
   for (const payment of payments.values()) proceed(payment)
 
@@ -194,10 +222,24 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
     return c.json(stateOf(payment), 202)
   })
 
+  // What is answered to a question is signed like a callback: whoever moves money by it can prove whose word it is.
+  const signed = (c: Context, answer: object) => {
+    const body = JSON.stringify(answer)
+    c.header('provider-signature', signBody(secret, body, unixSeconds()))
+    return c.body(body, 200, { 'content-type': 'application/json' })
+  }
+
+  app.get('/payments', c => {
+    const { after = '', limit = '500' } = c.req.query()
+    const ids = [...payments.keys()].sort().filter(id => id > after)
+    const page = ids.slice(0, Math.min(Number(limit) || PAGE_MAX, PAGE_MAX))
+    return signed(c, { items: page.map(id => stateOf(payments.get(id)!)) })
+  })
+
   app.get('/payments/:id', c => {
     const payment = payments.get(c.req.param('id'))
     if (!payment) return c.json({ code: 'PAYMENT_NOT_FOUND', detail: 'No payment has this id.' }, 404)
-    return c.json(stateOf(payment))
+    return signed(c, stateOf(payment))
   })
 
   return {
