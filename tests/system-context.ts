@@ -16,6 +16,9 @@ export const TEST_SETTINGS = {
   // Wallets that tests fill by the thousand; tests of the limits set their own.
   LIMITS_UNVERIFIED: '*=900000000000/900000000000/900000000000',
   SANDBOX_DELAY_MS: '1000',
+  // Holds that end while a test waits.
+  HOLD_MIN_SECONDS: '1',
+  HOLD_EXPIRY_SECONDS: '0.2',
 }
 
 const withoutUndefined = (env: NodeJS.ProcessEnv): Record<string, string> =>

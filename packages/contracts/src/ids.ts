@@ -38,6 +38,13 @@ export const payoutVoidIdOf = (withdrawalId: string): string => deriveId('payout
 /** The reversal that books a payout which came back. */
 export const payoutReturnIdOf = (withdrawalId: string): string => deriveId('payout-return', withdrawalId)
 
+/**
+ * The command that lets a hold go whose time is over. Every timer derives the same one; `overdueHours` makes it another
+ * once an hour, so that a refusal under an earlier id (its clock had been set back) does not hold the money for ever.
+ */
+export const holdExpiryIdOf = (holdId: string, overdueHours: number): string =>
+  deriveId('hold-expiry', holdId, String(overdueHours))
+
 /** A wallet's id: from the user, the currency and how many wallets in it the user has closed. */
 export const walletIdOf = (userId: string, currency: string, closedBefore: number): string =>
   deriveId('wallet', userId, currency, String(closedBefore))

@@ -96,6 +96,10 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       FRESH_PIN_ABOVE: amountSetting.default(1_000),
       /** A transfer that the ledger has not decided by then is rejected as REQUEST_EXPIRED. */
       REQUEST_EXPIRES_SECONDS: z.coerce.number().int().min(1).max(3_600).default(300),
+      /** How often holds are looked for whose time is over; 0: this gateway does not. */
+      HOLD_EXPIRY_SECONDS: z.coerce.number().min(0).max(3_600).default(5),
+      /** The shortest time for which money can be held. */
+      HOLD_MIN_SECONDS: z.coerce.number().int().min(1).max(86_400).default(60),
       /**
        * When a request that moves money is refused early (503, Retry-After) because it would only wait. Records that
        * wait for Kafka, and for how long the oldest of them may; clients that wait for an outcome; commands of this

@@ -23,6 +23,7 @@ export const fingerprintOf = (request: {
   note: string | null
   metadata: Record<string, unknown> | null
   method?: string
+  expiresInSeconds?: number
 }): Buffer =>
   createHash('sha256')
     .update(canonicalJson({ ...request, amount: request.amount.toString() }))
