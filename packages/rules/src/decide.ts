@@ -239,6 +239,12 @@ export const decideWithdrawal = (
   if (!wallet || wallet.userId === null || wallet.userId !== request.userId) {
     return rejected('WALLET_NOT_FOUND', 'walletId: there is no such wallet of the requester.')
   }
+  if (request.toWalletId !== null) {
+    return rejected(
+      'RECIPIENT_NOT_FOUND',
+      'toWalletId: a withdrawal goes to the outside world, to no wallet.',
+    )
+  }
   if (wallet.currency !== currency) {
     return rejected('CURRENCY_MISMATCH', `currency: the wallet holds ${wallet.currency}.`)
   }
@@ -296,8 +302,13 @@ const refuseEnding = (
   hold: Hold | undefined,
   by: Record<Hold['type'], (source: string) => boolean>,
 ): Rejected | Hold => {
-  // A command that names another wallet than the hold's was locked by the wrong row: as good as no hold.
-  if (!hold || hold.walletId !== command.walletId || !by[hold.type](command.source)) {
+  // A command that names other wallets than the hold's locked the wrong rows: as good as no hold.
+  if (
+    !hold ||
+    hold.walletId !== command.walletId ||
+    hold.toWalletId !== command.toWalletId ||
+    !by[hold.type](command.source)
+  ) {
     return rejected('HOLD_NOT_FOUND', 'holdId: there is no such hold that the requester may end.')
   }
   if (hold.status !== 'active') {
@@ -319,14 +330,16 @@ export const decideCapture = (
   nowMs: number,
 ): Decision => {
   const hold = refuseEnding(command, held, {
-    hold: source =>
-      source === 'user' && recipient?.id === held?.toWalletId && command.userId === recipient?.userId,
+    hold: source => source === 'user' && command.userId === recipient?.userId,
     withdrawal: source => source === 'provider',
   })
   if ('outcome' in hold) return hold
   // What the provider has paid out is a fact, whatever the time.
-  if (hold.untilMs !== null && nowMs > hold.untilMs) {
+  if (hold.type === 'hold' && hold.untilMs !== null && nowMs > hold.untilMs) {
     return rejected('HOLD_EXPIRED', 'holdId: the time to capture the hold is over.')
+  }
+  if (command.currency !== hold.currency) {
+    return rejected('CURRENCY_MISMATCH', `currency: the hold is in ${hold.currency}.`)
   }
   const amount = command.amountMinor ?? hold.amount
   if (amount > hold.amount) {
@@ -368,9 +381,7 @@ export const decideVoid = (
 ): Decision => {
   const hold = refuseEnding(command, held, {
     hold: source =>
-      source === 'staff' ||
-      source === 'timer' ||
-      (source === 'user' && recipient?.id === held?.toWalletId && command.userId === recipient?.userId),
+      source === 'staff' || source === 'timer' || (source === 'user' && command.userId === recipient?.userId),
     withdrawal: source => source === 'provider',
   })
   if ('outcome' in hold) return hold
@@ -384,6 +395,12 @@ export const decideVoid = (
     held: { wallet: payer, amount: -hold.amount },
     counted: { wallet: payer, action: ACTION_OF[hold.type], amount: hold.amount, countedMs: hold.placedMs },
   }
+}
+
+/** A payout that came back is the provider's word; everything else is staff's. */
+const REVERSIBLE_BY: Record<string, readonly string[]> = {
+  staff: ['transfer', 'deposit'],
+  provider: ['withdrawal'],
 }
 
 /**
@@ -400,20 +417,17 @@ export const decideReversal = (
   const { amountMinor: amount, currency } = request
   if (
     !original ||
-    // What was locked must be what the original names.
-    (original.type !== 'deposit' && request.toWalletId !== original.fromWalletId) ||
-    (original.type !== 'withdrawal' && request.fromWalletId !== original.toWalletId)
+    // What was locked must be what the original names; null is the outside world.
+    request.toWalletId !== (original.type === 'deposit' ? null : original.fromWalletId) ||
+    request.fromWalletId !== (original.type === 'withdrawal' ? null : original.toWalletId)
   ) {
-    return rejected('TRANSFER_NOT_FOUND', 'originalId: there is no such transfer.')
+    return rejected('TRANSFER_NOT_FOUND', 'originalId: there is no such transfer between these wallets.')
   }
-  // A payout that came back is the provider's word; everything else is staff's.
-  const reversible =
-    original.status === 'completed' &&
-    (request.source === 'provider'
-      ? original.type === 'withdrawal'
-      : original.type === 'transfer' || original.type === 'deposit')
-  if (!reversible) {
-    return rejected('NOT_REVERSIBLE', `originalId: a ${original.status} ${original.type} cannot be reversed.`)
+  if (original.status !== 'completed' || !REVERSIBLE_BY[request.source]?.includes(original.type)) {
+    return rejected(
+      'NOT_REVERSIBLE',
+      `originalId: a ${original.status} ${original.type} cannot be reversed by ${request.source}.`,
+    )
   }
   if (original.currency !== currency) {
     return rejected('CURRENCY_MISMATCH', `currency: the transfer was in ${original.currency}.`)
@@ -456,11 +470,8 @@ export const decideReversal = (
   }
 }
 
-/**
- * Applies a decision to the wallets in memory, so that the next one in the batch sees it. Throws, before anything is
- * changed, where the decision breaks a promise: then the rules are wrong, not the request.
- */
-export const post = ({ postings, held, counted }: Movement, nowMs: number): void => {
+/** Throws where a decision breaks a promise: then the rules are wrong, not the request. */
+export const checkMovement = ({ postings, held }: Movement): void => {
   const sum = postings.reduce((total, { amount }) => total + amount, 0n)
   if (sum !== 0n) throw new Error(`the entries of a transfer sum to ${sum}, not to zero (M1)`)
   const heldAfter = (wallet: Wallet) => wallet.held + (held?.wallet === wallet ? held.amount : 0n)
@@ -471,6 +482,15 @@ export const post = ({ postings, held, counted }: Movement, nowMs: number): void
     }
     if (heldAfter(wallet) < 0n) throw new Error(`wallet ${wallet.id} would hold less than nothing (M3)`)
   }
+}
+
+/**
+ * Applies a decision to the wallets in memory, so that the next one in the batch sees it. Throws, before anything is
+ * changed, where the decision breaks a promise.
+ */
+export const post = (movement: Movement, nowMs: number): void => {
+  checkMovement(movement)
+  const { postings, held, counted } = movement
   for (const { wallet, amount } of postings) {
     wallet.balance += amount
     wallet.sequence += 1

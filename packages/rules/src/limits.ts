@@ -31,7 +31,7 @@ const LIMIT_KINDS = ['perTransaction', 'daily', 'monthly'] as const
 export const parseLimitDefaults = (text: string): ((currency: string) => Limits) => {
   const byCurrency = new Map<string, [bigint, bigint, bigint]>()
   for (const part of text.trim().split(/\s+/)) {
-    const match = /^([A-Z]{3}|\*)=(\d{1,12})\/(\d{1,12})\/(\d{1,12})$/.exec(part)
+    const match = /^([A-Z]{3}|\*)=(\d{1,15})\/(\d{1,15})\/(\d{1,15})$/.exec(part)
     if (!match || (match[1] !== '*' && !isCurrency(match[1]!))) {
       throw new Error(`"${part}" is not CURRENCY=PER_TRANSACTION/DAY/MONTH in whole major units`)
     }

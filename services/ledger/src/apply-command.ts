@@ -19,6 +19,7 @@ import { drawWalletCode } from '@pennywire/contracts/wallet-code.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import {
   type Accepted,
+  checkMovement,
   type Decision,
   decideCapture,
   decideDeposit,
@@ -48,7 +49,7 @@ export type Books = {
   now: Date
   limitDefaults: LimitDefaults
   wallets: Map<string, Wallet>
-  /** All wallets of the users who open one, and what was set for those that are closed. */
+  /** All wallets of the users who open one, oldest first, and what was set for those that are closed. */
   usersWallets: UsersWallet[]
   inheritable: LimitRow[]
   holds: Map<string, HoldRow>
@@ -131,7 +132,7 @@ export const answerUndecided = (books: Books, record: IncomingRecord, asked: Und
   if (asked.type === 'pennywire.ledger.TransferRequested')
     return reject(books, record, asked.value, UNDECIDED)
   if (asked.type === 'pennywire.ledger.ReversalRequested') {
-    return reject(books, record, reversalSaid(asked.value), UNDECIDED)
+    return reject(books, record, reversalSaid(asked.value), UNDECIDED, asked.value.originalId)
   }
   const { value, type } = asked
   const fingerprint = 'fingerprint' in value ? value.fingerprint : openFingerprint(value)
@@ -244,7 +245,15 @@ const reject = (
     partition: record.partition,
     seq,
   })
+  noteOriginal(books, { ...said, status: 'rejected' })
   books.counts.rejected++
+}
+
+/** What is given back later in this very batch is found. */
+const noteOriginal = (books: Books, said: Said & Pick<Original, 'status'>) => {
+  if (!books.wantedOriginals.has(said.transferId)) return
+  const { transferId: id, type, status, fromWalletId, toWalletId, amountMinor: amount, currency } = said
+  books.originals.set(id, { id, type, status, fromWalletId, toWalletId, amount, currency, reversed: 0n })
 }
 
 // ---- money
@@ -319,7 +328,6 @@ const book = (
   originalId: string | null = null,
 ) => {
   const entries = entriesOf(movement)
-  // Decided and encoded. From here on nothing may be refused: an error below rolls the whole batch back.
   apply(books, movement)
   const [from, to] = movement.postings
   for (const entry of entries) {
@@ -339,21 +347,10 @@ const book = (
     toSequence: to!.wallet.sequence,
     originalId,
   })
-  // Given back later in this very batch, it is found.
-  if (books.wantedOriginals.has(said.transferId)) {
-    books.originals.set(said.transferId, {
-      id: said.transferId,
-      type: said.type,
-      status: 'completed',
-      fromWalletId: from!.wallet.id,
-      toWalletId: to!.wallet.id,
-      amount: said.amountMinor,
-      currency: said.currency,
-      reversed: 0n,
-    })
-  }
+  const [fromWalletId, toWalletId] = [from!.wallet.id, to!.wallet.id]
+  noteOriginal(books, { ...said, status: 'completed', fromWalletId, toWalletId })
   books.counts.completed++
-  if (said.type === 'deposit' && to!.wallet.userId === null) books.counts.suspense++
+  if (toWalletId === suspenseWalletId(said.currency, record.partition)) books.counts.suspense++
 }
 
 /** Applies a movement to the wallets in memory and notes which changed. */
@@ -373,6 +370,7 @@ const complete = (
   captured: { commandId: string; holdMinor: bigint } | null = null,
 ) => {
   const { transferId, type, userId, fromWalletId, toWalletId, amountMinor, currency } = said
+  checkMovement(movement)
   const { seq } = books.append(
     record,
     'pennywire.ledger.TransferCompleted',
@@ -402,6 +400,9 @@ const placeHold = (books: Books, record: IncomingRecord, request: TransferReques
   const { transferId, type, userId, toWalletId, amountMinor, currency, fingerprint } = request
   const { wallet } = movement.held!
   const nowMs = books.now.getTime()
+  // A withdrawal ends by what the provider says, whatever the time.
+  const holdUntil = type === 'withdrawal' ? null : request.holdUntil
+  checkMovement(movement)
   const event = books.append(
     record,
     'pennywire.ledger.HoldPlaced',
@@ -416,7 +417,7 @@ const placeHold = (books: Books, record: IncomingRecord, request: TransferReques
       fingerprint,
       requestedAt: request.requestedAt,
       placedAt: nowMs,
-      holdUntil: request.holdUntil,
+      holdUntil,
       balanceMinor: wallet.balance,
       heldMinor: wallet.held + amountMinor,
       sequence: wallet.sequence,
@@ -437,7 +438,7 @@ const placeHold = (books: Books, record: IncomingRecord, request: TransferReques
     amount: amountMinor,
     currency,
     placedMs: nowMs,
-    untilMs: request.holdUntil,
+    untilMs: holdUntil,
     fingerprint,
     note: request.note,
     metadata: request.metadata,
@@ -454,10 +455,9 @@ const applyCapture = (books: Books, record: IncomingRecord, command: HoldCapture
   const head = { id: commandId, type: 'HoldCaptureRequested', fingerprint }
   if (settledBefore(books, record, head)) return
   const hold = books.holds.get(holdId)
-  const recipient =
-    hold?.type === 'withdrawal' && command.currency === hold.currency
-      ? systemWallets(books, record, hold.currency).outside
-      : books.wallets.get(command.toWalletId ?? '')
+  const recipient = books.wallets.get(
+    command.toWalletId ?? externalWalletId(command.currency, record.partition),
+  )
   const payer = books.wallets.get(command.walletId)
   const decision = decideCapture(command, hold, payer, recipient, books.now.getTime())
   if (decision.outcome === 'rejected') return void refuseForGood(books, record, head, decision)
@@ -489,6 +489,7 @@ const applyVoid = (books: Books, record: IncomingRecord, command: HoldVoidReques
   const decision = decideVoid(command, hold, payer, recipient, books.now.getTime())
   if (decision.outcome === 'rejected') return void refuseForGood(books, record, head, decision)
   const { wallet, amount } = decision.held!
+  checkMovement(decision)
   const event = books.append(
     record,
     'pennywire.ledger.HoldEnded',
@@ -540,7 +541,8 @@ const applyReversal = (books: Books, record: IncomingRecord, request: ReversalRe
   })
   const said = reversalSaid(request)
   if (decision.outcome === 'rejected') return reject(books, record, said, decision, originalId)
-  original!.reversed += request.amountMinor
+  const reversed = original!.reversed + request.amountMinor
+  checkMovement(decision)
   const event = books.append(
     record,
     'pennywire.ledger.TransferReversed',
@@ -555,7 +557,7 @@ const applyReversal = (books: Books, record: IncomingRecord, request: ReversalRe
       amountMinor: request.amountMinor,
       currency,
       originalAmountMinor: original!.amount,
-      reversedMinor: original!.reversed,
+      reversedMinor: reversed,
       fingerprint,
       requestedAt: request.requestedAt,
       completedAt: books.now.getTime(),
@@ -565,6 +567,7 @@ const applyReversal = (books: Books, record: IncomingRecord, request: ReversalRe
     transferId,
   )
   book(books, record, said, decision, event.seq, originalId)
+  original!.reversed = reversed
   books.writes.reversals.push({ originalId, transferId, amount: request.amountMinor })
   books.earlier.set(transferId, { id: transferId, fingerprint, partition: record.partition, seq: event.seq })
 }
@@ -581,11 +584,11 @@ const applyWalletOpen = (books: Books, record: IncomingRecord, request: WalletOp
   const before = books.usersWallets.filter(wallet => wallet.userId === userId && wallet.currency === currency)
   const decision = decideWalletOpen(
     request,
-    before.some(({ status }) => status !== 'closed'),
+    books.wallets.has(walletId) || before.some(({ status }) => status !== 'closed'),
   )
   if (decision.outcome === 'refused') return void refuseForGood(books, record, command, decision)
   // Whoever closes a wallet and opens another goes on with what was used of its limits, and with what staff set.
-  const last = before.toSorted((a, b) => a.openedAt.getTime() - b.openedAt.getTime()).at(-1)
+  const last = before.at(-1)
   const tier =
     last?.tier === 'verified' || !isTier(request.tier) ? (last?.tier ?? 'unverified') : request.tier
   const usage = last?.usage ?? NOTHING_USED
@@ -595,7 +598,7 @@ const applyWalletOpen = (books: Books, record: IncomingRecord, request: WalletOp
   // A code that is taken breaks the unique key, and the batch runs again and draws another.
   const code = drawWalletCode()
   const event = { commandId, walletId, code, userId, currency, sequence: 0, openedAt: books.now.getTime() }
-  settle(books, record, command, books.append(record, 'pennywire.ledger.WalletOpened', event, walletId))
+  settle(books, record, command, books.append(record, 'pennywire.ledger.WalletOpened', event, commandId))
   books.writes.opened.push({ id: walletId, userId, code, currency, tier, usage, openedAt: books.now })
   books.writes.limits.push(...ownLimits)
   books.usersWallets.push({
@@ -605,7 +608,6 @@ const applyWalletOpen = (books: Books, record: IncomingRecord, request: WalletOp
     status: 'active',
     tier,
     usage,
-    openedAt: books.now,
   })
   // Money for it later in this very batch finds it.
   books.wallets.set(walletId, {
@@ -716,17 +718,24 @@ const applyClose = (books: Books, record: IncomingRecord, command: WalletCloseRe
   )
   const change = { status: 'closed', freezeSource: null, reason: null, closedAt: books.now } as const
   changeStatus(books, record, head, event, wallet!, change)
+  // Opened anew in this very batch, it goes on with what it has become in it.
   const own = books.usersWallets.find(({ id }) => id === walletId)
-  if (own) own.status = 'closed'
+  if (!own) return
+  Object.assign(own, { status: 'closed', tier: wallet!.tier, usage: wallet!.usage })
+  books.inheritable = [
+    ...books.inheritable.filter(limits => limits.walletId !== walletId),
+    ...wallet!.ownLimits.map(limits => ({ ...limits, walletId })),
+  ]
 }
 
 const applyLimitChange = (books: Books, record: IncomingRecord, command: LimitChangeRequested) => {
-  const { commandId, walletId, fingerprint, userId, source, action } = command
+  const { commandId, walletId, fingerprint, userId, source } = command
   const head = { id: commandId, type: 'LimitChangeRequested', fingerprint }
   if (settledBefore(books, record, head)) return
   const wallet = books.wallets.get(walletId)
   const decision = decideLimitChange(command, wallet, books.limitDefaults)
   if (decision.outcome === 'refused') return void refuseForGood(books, record, head, decision)
+  const { limits, tier } = decision
   const event = books.append(
     record,
     'pennywire.ledger.LimitChanged',
@@ -736,17 +745,16 @@ const applyLimitChange = (books: Books, record: IncomingRecord, command: LimitCh
       userId,
       ownerId: wallet!.userId!,
       source,
-      action,
-      perTransactionMinor: command.perTransactionMinor,
-      dailyMinor: command.dailyMinor,
-      monthlyMinor: command.monthlyMinor,
-      tier: command.tier,
+      action: limits?.action ?? '',
+      perTransactionMinor: limits?.perTransaction ?? null,
+      dailyMinor: limits?.daily ?? null,
+      monthlyMinor: limits?.monthly ?? null,
+      tier,
       sequence: wallet!.sequence,
       changedAt: books.now.getTime(),
     },
     commandId,
   )
-  const { limits, tier } = decision
   const { writes } = books
   if (tier !== null) {
     wallet!.tier = tier

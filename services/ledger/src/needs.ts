@@ -10,7 +10,7 @@ export type Needs = {
   /** Ids under which something may have been decided before. */
   ids: string[]
   wallets: string[]
-  /** Wallets whose own limits matter: those that pay, and those whose limits change. */
+  /** Wallets whose own limits matter: those that pay, are closed, or get other limits. */
   limited: string[]
   /** The outside world's and the suspense wallets of the commands' own partitions. */
   systemWallets: Map<string, SystemWallet>
@@ -80,7 +80,11 @@ export const needsOf = (commands: readonly Command[]): Needs => {
       case 'pennywire.ledger.WalletOpenRequested':
         needs.ids.push(asked.value.commandId)
         needs.openers.push(asked.value.userId)
+        // Should another wallet have its id, that is seen.
+        want(asked.value.walletId)
         break
+      // The next wallet in its currency goes on with the limits of the one that is closed.
+      case 'pennywire.ledger.WalletCloseRequested':
       case 'pennywire.ledger.LimitChangeRequested':
         needs.limited.push(asked.value.walletId)
         needs.ids.push(asked.value.commandId)
@@ -88,7 +92,6 @@ export const needsOf = (commands: readonly Command[]): Needs => {
         break
       case 'pennywire.ledger.WalletFreezeRequested':
       case 'pennywire.ledger.WalletUnfreezeRequested':
-      case 'pennywire.ledger.WalletCloseRequested':
         needs.ids.push(asked.value.commandId)
         want(asked.value.walletId)
         break

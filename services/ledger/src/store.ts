@@ -68,7 +68,6 @@ export type UsersWallet = {
   status: 'active' | 'frozen' | 'closed'
   tier: Tier
   usage: Usage
-  openedAt: Date
 }
 
 /** What becomes of a wallet beside its balance. `reason` says why it is frozen, as ciphertext. */
@@ -123,7 +122,7 @@ export type LedgerTx = {
   lockWallets: (ids: string[]) => Promise<Wallet[]>
   /** Of a hold that became a transfer, which has its id, the hold's row: that is what its request is answered with. */
   findEarlier: (ids: string[]) => Promise<Earlier[]>
-  /** All wallets that these users have or had. */
+  /** All wallets that these users have or had, oldest first. */
   findWalletsOf: (userIds: string[]) => Promise<UsersWallet[]>
   /** What users and staff have set for these wallets. */
   readLimits: (walletIds: string[]) => Promise<LimitRow[]>

@@ -103,11 +103,11 @@ export const findEarlier = async (tx: Tx, ids: string[]): Promise<Earlier[]> => 
   return [...found.values()]
 }
 
-/** All wallets that these users have or had. */
+/** All wallets that these users have or had, oldest first. */
 export const findWalletsOf = async (tx: Tx, userIds: string[]): Promise<UsersWallet[]> => {
   const rows = await tx<(Omit<UsersWallet, 'usage'> & { usage: string })[]>`
-    select id, user_id as "userId", currency, status, tier, usage::text, opened_at as "openedAt" from ledger.wallets
-    where user_id = any(${arrayOf(tx, userIds, UUID)})`
+    select id, user_id as "userId", currency, status, tier, usage::text from ledger.wallets
+    where user_id = any(${arrayOf(tx, userIds, UUID)}) order by opened_at, closed_at nulls last`
   return rows.map(row => ({ ...row, usage: readUsage(row.usage) }))
 }
 
@@ -164,20 +164,43 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
   const commands = writes.commands.toSorted(byId)
   const opened = writes.opened.toSorted(byId)
   const holds = writes.holds.toSorted(byId)
-  const { entries, journal, partitions } = writes
+  const { entries, journal, partitions, tiers, limits, holdEnds, reversals } = writes
+  // Of those opened in this batch, the row is written as it has become.
+  const become = new Map(writes.statuses.map(status => [status.id, status]))
+  const isNew = new Set(opened.map(({ id }) => id))
+  const statuses = writes.statuses.filter(({ id }) => !isNew.has(id))
   const column = <Row>(rows: Row[], value: (row: Row) => Element, type: ElementType) =>
     arrayOf(tx, rows.map(value), type)
 
   const statements: Promise<{ count: number }>[] = []
+  if (statuses.length > 0) {
+    statements.push(tx`
+      update ledger.wallets as wallet
+      set status = new.status, freeze_source = new.freeze_source, freeze_reason = new.reason,
+        closed_at = new.closed_at
+      from unnest(
+        ${column(statuses, w => w.id, UUID)}, ${column(statuses, w => w.status, TEXT)},
+        ${column(statuses, w => w.freezeSource, TEXT)}, ${column(statuses, w => w.reason, BYTEA)},
+        ${column(statuses, w => w.closedAt, TIMESTAMPTZ)})
+        as new (id, status, freeze_source, reason, closed_at)
+      where wallet.id = new.id`)
+  }
+  // After the closed ones: a wallet may be opened in a currency whose last one this batch closed.
   if (opened.length > 0) {
     statements.push(tx`
-      insert into ledger.wallets (id, user_id, code, currency, tier, usage, opened_at)
-      select id, user_id, code, currency, tier, usage::bigint[], opened_at from unnest(
+      insert into ledger.wallets (id, user_id, code, currency, tier, usage, opened_at, status, freeze_source,
+        freeze_reason, closed_at)
+      select id, user_id, code, currency, tier, usage::bigint[], opened_at, status, freeze_source, freeze_reason,
+        closed_at from unnest(
         ${column(opened, w => w.id, UUID)}, ${column(opened, w => w.userId, UUID)},
         ${column(opened, w => w.code, TEXT)}, ${column(opened, w => w.currency, TEXT)},
         ${column(opened, w => w.tier, TEXT)}, ${column(opened, w => writeUsage(w.usage), TEXT)},
-        ${column(opened, w => w.openedAt, TIMESTAMPTZ)})
-        as new (id, user_id, code, currency, tier, usage, opened_at)`)
+        ${column(opened, w => w.openedAt, TIMESTAMPTZ)},
+        ${column(opened, w => become.get(w.id)?.status ?? 'active', TEXT)},
+        ${column(opened, w => become.get(w.id)?.freezeSource ?? null, TEXT)},
+        ${column(opened, w => become.get(w.id)?.reason ?? null, BYTEA)},
+        ${column(opened, w => become.get(w.id)?.closedAt ?? null, TIMESTAMPTZ)})
+        as new (id, user_id, code, currency, tier, usage, opened_at, status, freeze_source, freeze_reason, closed_at)`)
   }
   const balancesWritten =
     balances.length === 0
@@ -192,19 +215,6 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
         as new (id, balance, held, sequence, usage)
       where wallet.id = new.id`
   if (balancesWritten) statements.push(balancesWritten)
-  const { statuses, tiers, limits, holdEnds, reversals } = writes
-  if (statuses.length > 0) {
-    statements.push(tx`
-      update ledger.wallets as wallet
-      set status = new.status, freeze_source = new.freeze_source, freeze_reason = new.reason,
-        closed_at = new.closed_at
-      from unnest(
-        ${column(statuses, w => w.id, UUID)}, ${column(statuses, w => w.status, TEXT)},
-        ${column(statuses, w => w.freezeSource, TEXT)}, ${column(statuses, w => w.reason, BYTEA)},
-        ${column(statuses, w => w.closedAt, TIMESTAMPTZ)})
-        as new (id, status, freeze_source, reason, closed_at)
-      where wallet.id = new.id`)
-  }
   if (tiers.length > 0) {
     statements.push(tx`
       update ledger.wallets as wallet set tier = new.tier

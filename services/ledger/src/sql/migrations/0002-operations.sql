@@ -76,7 +76,9 @@ create table ledger.limit_defaults (
 );
 
 grant select, insert on ledger.holds, ledger.reversals, ledger.limits, ledger.limit_defaults to ledger;
-grant update on ledger.holds, ledger.limits, ledger.limit_defaults to ledger;
+grant update on ledger.limits, ledger.limit_defaults to ledger;
+-- Of a hold only how it ends: what was promised stays as it was.
+grant update (status, captured, end_command, ended_at) on ledger.holds to ledger;
 
 create or replace view ledger_api.wallets as
   select id, user_id, system, code, currency, status, freeze_source, balance, balance - held as available, sequence,
