@@ -45,6 +45,10 @@ export const payoutReturnIdOf = (withdrawalId: string): string => deriveId('payo
 export const holdExpiryIdOf = (holdId: string, overdueHours: number): string =>
   deriveId('hold-expiry', holdId, String(overdueHours))
 
+/** The command that freezes a wallet because its owner's PIN was locked too often: once for a lock and a wallet. */
+export const pinFreezeIdOf = (userId: string, lockedUntil: string, walletId: string): string =>
+  deriveId('pin-freeze', userId, lockedUntil, walletId)
+
 /** A wallet's id: from the user, the currency and how many wallets in it the user has closed. */
 export const walletIdOf = (userId: string, currency: string, closedBefore: number): string =>
   deriveId('wallet', userId, currency, String(closedBefore))

@@ -5,18 +5,22 @@ import { systemClock } from '@pennywire/runtime/clock.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
+import { createAskLedger } from './ask-ledger.ts'
 import { awaitOutcomes, createOutcomeWaiters } from './await-outcome.ts'
 import { createBackPressure } from './back-pressure.ts'
-import { createAskLedger } from './ask-ledger.ts'
 import { batchPerTick } from './batch-per-tick.ts'
+import { createChangeWallet } from './change-wallet.ts'
 import { backPressureLimitsOf, type GatewayConfig } from './config.ts'
 import { createFindTransfer } from './find-transfer.ts'
+import { startFreezeAfterPinLocks } from './freeze-after-pin-locks.ts'
 import type { Identity } from './identity/create-identity.ts'
+import type { InTransaction } from './in-transaction.ts'
 import { createListTransfers } from './list-transfers.ts'
 import { connectPaymentProvider } from './payment-provider.ts'
 import { createPublishCommand } from './publish-command.ts'
 import { createHandleCallback, createRequestDeposit, type DepositParts } from './request-deposit.ts'
 import { createRequestTransfer } from './request-transfer.ts'
+import { adminWalletRoutes } from './routes/admin-wallets.ts'
 import type { Routes } from './routes/define-route.ts'
 import { depositRoutes } from './routes/deposits.ts'
 import { notificationRoutes } from './routes/notifications.ts'
@@ -54,8 +58,9 @@ export const createMoney = async (parts: {
   codec: Codec
   publisher: Publisher
   identity: Identity
+  inTransaction: InTransaction
 }): Promise<Money> => {
-  const { config, logger, sql, kafka, codec, publisher, identity } = parts
+  const { config, logger, sql, kafka, codec, publisher, identity, inTransaction } = parts
   const { guards, names, personKeys, pins, tokens } = identity
   // Other services' published views, each over an URL of its own: never in one statement with our own tables.
   const ledgerRead = openDatabase(config.LEDGER_READ_URL, {
@@ -124,6 +129,20 @@ export const createMoney = async (parts: {
     clock: systemClock,
   })
 
+  const changeWallet = createChangeWallet({
+    ask,
+    personKeys,
+    readWallet: async id => (await ledger.readWallets(ledgerRead, [id]))[0],
+    now,
+  })
+  const pinFreezes = startFreezeAfterPinLocks({
+    inTransaction,
+    codec,
+    logger,
+    readWalletsOf: userId => ledger.readWalletsOf(ledgerRead, userId),
+    now,
+  })
+
   const requestTransfer = createRequestTransfer({
     logger,
     codec,
@@ -174,6 +193,8 @@ export const createMoney = async (parts: {
       walletRoutes({
         guards,
         names,
+        personKeys,
+        changeWallet,
         codec,
         admit: backPressure.admit,
         // Not counted as undecided: a refusal to open is in no view that could be asked for it.
@@ -183,6 +204,15 @@ export const createMoney = async (parts: {
         readWalletOf: (userId, id) => ledger.readWalletOf(ledgerRead, userId, id),
         readWalletsOf: userId => ledger.readWalletsOf(ledgerRead, userId),
         readEntries: (walletId, before, limit) => ledger.readEntries(ledgerRead, walletId, before, limit),
+      }),
+      adminWalletRoutes({
+        guards,
+        names,
+        personKeys,
+        changeWallet,
+        readWallets: ids => ledger.readWallets(ledgerRead, ids),
+        readWalletsAbove: (filter, aboveId, limit) =>
+          ledger.readWalletsAbove(ledgerRead, filter, aboveId, limit),
       }),
       recipientRoutes({ guards, names, readWalletByCode: code => ledger.readWalletByCode(ledgerRead, code) }),
       transferRoutes({
@@ -228,7 +258,7 @@ export const createMoney = async (parts: {
       },
     },
     stop: async () => {
-      await Promise.all([outcomes.stop(), backPressure.stop()])
+      await Promise.all([pinFreezes.stop(), outcomes.stop(), backPressure.stop()])
       await Promise.all([ledgerRead.end(), notifierRead.end()])
     },
   }

@@ -47,7 +47,7 @@ const inTransaction = createInTransaction(sql, relay.wake)
 const identity = await createIdentity({ config, logger, sql, redis, codec, inTransaction })
 
 // What moves money.
-const money = await createMoney({ config, logger, sql, kafka, codec, publisher, identity })
+const money = await createMoney({ config, logger, sql, kafka, codec, publisher, identity, inTransaction })
 
 const app = createApp({
   logger,

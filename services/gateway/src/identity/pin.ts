@@ -9,6 +9,7 @@ import {
   hasPin,
   insertPin,
   readPinLock,
+  rememberPinLock,
   settleWrongPin,
 } from '../sql/pins.ts'
 import type { Announce } from './announce.ts'
@@ -18,6 +19,8 @@ import type { SlowHash } from './slow-hash.ts'
 export const PIN_FORM = /^[0-9]{4,6}$/
 
 const RULE = { maxAttempts: 3, lockHours: 24 }
+/** So many locks within so many days freeze the user's wallets; see freeze-after-pin-locks.ts. */
+const FREEZE_RULE = { many: 3, days: 30 }
 
 /** Why a PIN must not be set, or undefined: the ones that everybody tries first. */
 export const pinFault = (pin: string): string | undefined => {
@@ -106,6 +109,7 @@ export const createPins = (parts: {
       const state = await settleWrongPin(tx, userId)
       const events = [announce.identityEvent('PinFailed', { userId, attempt }, traceparent)]
       if (state.lockedUntil) {
+        await rememberPinLock(tx, { userId, lockedUntil: state.lockedUntil }, FREEZE_RULE)
         const until = state.lockedUntil.getTime()
         events.push(announce.identityEvent('PinLocked', { userId, lockedUntil: until }, traceparent))
       }

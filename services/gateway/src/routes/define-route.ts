@@ -2,9 +2,9 @@ import type { HttpBindings } from '@hono/node-server'
 import { OpenAPIHono, z } from '@hono/zod-openapi'
 import { isCurrency } from '@pennywire/contracts/money.ts'
 import { PROBLEMS, type ProblemCode } from '@pennywire/contracts/problems.ts'
-import type { MiddlewareHandler } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import type { Role } from '../identity/roles.ts'
-import { type BrokenRule, problemBody, validationProblem } from '../problems.ts'
+import { type BrokenRule, ProblemError, problemBody, validationProblem } from '../problems.ts'
 
 /** Who makes the request, as the access token says and the session confirms. */
 export type SignedInUser = { userId: string; sessionId: string; roles: string[] }
@@ -110,6 +110,20 @@ export const jsonBody = <Schema extends z.ZodType>(schema: Schema) => ({
   required: true as const,
   content: { 'application/json': { schema } },
 })
+
+/** The same where the body may be left out: then it is read as `{}`. What is sent must still be JSON: `refuseOtherBodies`. */
+export const optionalJsonBody = <Schema extends z.ZodType>(schema: Schema) => ({
+  required: false as const,
+  content: { 'application/json': { schema } },
+})
+
+/** Throws 415 where a body of another type came, which `optionalJsonBody` would pass over in silence. */
+export const refuseOtherBodies = (context: Context<GatewayEnv>): void => {
+  const type = context.req.header('content-type')
+  if (type !== undefined && !/^application\/([a-z0-9.-]+\+)?json *(;|$)/i.test(type)) {
+    throw new ProblemError('UNSUPPORTED_MEDIA_TYPE', 'Content-Type: must be application/json')
+  }
+}
 
 /** A JSON answer. */
 export const jsonAnswer = <Schema extends z.ZodType>(description: string, schema: Schema) => ({

@@ -2,32 +2,41 @@ import { createRoute, z } from '@hono/zod-openapi'
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { envelope } from '@pennywire/kafka/record.ts'
+import type { Context } from 'hono'
 import type { Outcomes } from '../await-outcome.ts'
+import type { ChangeWallet } from '../change-wallet.ts'
 import type { Names } from '../identity/names.ts'
+import type { PersonKeys } from '../identity/person-keys.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
 import type { PublishCommand } from '../publish-command.ts'
 import type { EntryFacts, WalletFacts } from '../sql/ledger-reads.ts'
+import { viewWallets, walletSchema } from '../wallet-view.ts'
 import {
   BODY_PROBLEMS,
   currencyCode,
   cursorParam,
+  type GatewayEnv,
   type Guards,
   jsonAnswer,
   jsonBody,
   limitParam,
   newRoutes,
+  optionalJsonBody,
   pageOf,
   problemResponses,
   type Routes,
+  refuseOtherBodies,
   SIGNED_IN_PROBLEMS,
   timestamp,
   uuidParam,
 } from './define-route.ts'
-import { maskedName, money, moneyOut } from './money-headers.ts'
+import { maskedName, money, moneyOut, readIdempotencyKey } from './money-headers.ts'
 
 export type WalletParts = {
   guards: Guards
   names: Names
+  personKeys: PersonKeys
+  changeWallet: ChangeWallet
   codec: Codec
   /** Throws 503 where the request would only wait. */
   admit: () => void
@@ -42,32 +51,6 @@ export type WalletParts = {
 /** How long opening a wallet is waited for; repeating it is safe. */
 const OPEN_WAIT_MS = 10_000
 const LAST_SEQUENCE = 2n ** 62n
-
-const walletSchema = z
-  .object({
-    id: z.uuid(),
-    code: z.string().openapi({ example: 'PW-7K2M9QXA', description: 'What others send money to' }),
-    currency: z.string().openapi({ example: 'USD' }),
-    status: z.enum(['active', 'frozen', 'closed']),
-    freeze: z.object({ source: z.enum(['self', 'pin', 'staff']), reason: z.string().nullable() }).nullable(),
-    balance: moneyOut,
-    available: moneyOut.openapi({ description: 'The balance less what is held' }),
-    createdAt: timestamp,
-    closedAt: timestamp.nullable(),
-  })
-  .openapi('Wallet')
-
-const viewWallet = (wallet: WalletFacts): z.infer<typeof walletSchema> => ({
-  id: wallet.id,
-  code: wallet.code!,
-  currency: wallet.currency,
-  status: wallet.status,
-  freeze: wallet.freezeSource && { source: wallet.freezeSource, reason: null },
-  balance: money(wallet.balance, wallet.currency),
-  available: money(wallet.available, wallet.currency),
-  createdAt: wallet.openedAt.toISOString(),
-  closedAt: wallet.closedAt?.toISOString() ?? null,
-})
 
 const entrySchema = z
   .object({
@@ -157,6 +140,103 @@ const entriesRoute = ({ signedIn }: Guards) =>
     },
   })
 
+/** Documents the header where a key may be left out. */
+export const optionalKeyHeader = z.object({
+  'idempotency-key': z.string().optional().openapi({
+    description: 'May be left out. With one, a repeat is answered with the first outcome, a refusal too.',
+    example: 'freeze-2026-01-31',
+  }),
+})
+
+/** The Idempotency-Key header where one was sent. */
+export const readOptionalKey = (header: string | undefined): string | null =>
+  header === undefined ? null : readIdempotencyKey(header)
+
+export const reasonField = z.string().trim().min(1).max(255)
+
+const freezeRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/wallets/{id}/freeze',
+    tags: ['Wallets'],
+    summary: 'Freezes one of your wallets',
+    description:
+      'No money leaves it from then on, and it cannot be closed; it still receives. You lift it yourself. ' +
+      'Holds that were placed before may still be captured: that money was promised.',
+    ...signedIn({ guardsMoney: true }),
+    request: {
+      params: walletParams,
+      headers: optionalKeyHeader,
+      body: optionalJsonBody(
+        z.strictObject({ reason: reasonField.optional().openapi({ example: 'My phone was stolen' }) }),
+      ),
+    },
+    responses: {
+      200: jsonAnswer('The wallet, frozen', walletSchema),
+      ...problemResponses(
+        'WALLET_NOT_FOUND',
+        'WALLET_ALREADY_FROZEN',
+        'WALLET_ALREADY_CLOSED',
+        'IDEMPOTENCY_KEY_REUSED',
+        ...SIGNED_IN_PROBLEMS,
+        ...BODY_PROBLEMS,
+      ),
+    },
+  })
+
+const unfreezeRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/wallets/{id}/unfreeze',
+    tags: ['Wallets'],
+    summary: 'Lifts your own freeze of one of your wallets',
+    description:
+      'Only a freeze of your own (`source` self). What wrong PINs or staff froze, staff lift: `FREEZE_NOT_YOURS`.',
+    ...signedIn({ guardsMoney: true }),
+    request: {
+      params: walletParams,
+      headers: optionalKeyHeader,
+      body: optionalJsonBody(z.strictObject({})),
+    },
+    responses: {
+      200: jsonAnswer('The wallet, active', walletSchema),
+      ...problemResponses(
+        'WALLET_NOT_FOUND',
+        'WALLET_NOT_FROZEN',
+        'FREEZE_NOT_YOURS',
+        'WALLET_ALREADY_CLOSED',
+        'IDEMPOTENCY_KEY_REUSED',
+        ...SIGNED_IN_PROBLEMS,
+        ...BODY_PROBLEMS,
+      ),
+    },
+  })
+
+const closeRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'delete',
+    path: '/v1/wallets/{id}',
+    tags: ['Wallets'],
+    summary: 'Closes one of your wallets for good',
+    description:
+      'It must be empty, with nothing held, and not frozen. Its history stays readable; another wallet in the same ' +
+      'currency may be opened afterwards, with a code of its own.',
+    ...signedIn({ guardsMoney: true }),
+    request: { params: walletParams, headers: optionalKeyHeader },
+    responses: {
+      200: jsonAnswer('The wallet, closed', walletSchema),
+      ...problemResponses(
+        'WALLET_NOT_FOUND',
+        'WALLET_HAS_BALANCE',
+        'WALLET_FROZEN',
+        'WALLET_ALREADY_CLOSED',
+        'IDEMPOTENCY_KEY_REUSED',
+        'VALIDATION_ERROR',
+        ...SIGNED_IN_PROBLEMS,
+      ),
+    },
+  })
+
 const readSequence = (cursor: string | undefined): bigint => {
   if (cursor === undefined) return LAST_SEQUENCE
   if (!/^[1-9]\d{0,17}$/.test(cursor)) {
@@ -174,6 +254,17 @@ export const walletRoutes = (parts: WalletParts): Routes => {
     const wallet = await parts.readWalletOf(userId, id)
     if (!wallet) throw notFound()
     return wallet
+  }
+  const view = async (wallet: WalletFacts) => (await viewWallets(parts.personKeys, [wallet]))[0]!
+  const askedBy = async (context: Context<GatewayEnv>, id: string) => {
+    const { userId } = context.var.user
+    return {
+      wallet: await own(userId, id),
+      userId,
+      source: 'self' as const,
+      idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
+      traceparent: context.var.traceparent,
+    }
   }
 
   routes.openapi(openRoute(parts.guards), async context => {
@@ -218,7 +309,7 @@ export const walletRoutes = (parts: WalletParts): Routes => {
       if (!wallet) {
         throw new ProblemError('SERVICE_UNAVAILABLE', 'The wallet is not open yet. Asking again is safe.')
       }
-      return context.json(viewWallet(wallet), 201)
+      return context.json(await view(wallet), 201)
     } finally {
       waiter.leave()
     }
@@ -231,12 +322,31 @@ export const walletRoutes = (parts: WalletParts): Routes => {
     const from = cursor === undefined ? 0 : wallets.findIndex(({ id }) => id === cursor) + 1
     const page = wallets.slice(from, from + limit)
     const more = wallets.length > from + limit
-    return context.json({ items: page.map(viewWallet), nextCursor: more ? page.at(-1)!.id : null }, 200)
+    const items = await viewWallets(parts.personKeys, page)
+    return context.json({ items, nextCursor: more ? page.at(-1)!.id : null }, 200)
   })
 
   routes.openapi(getRoute(parts.guards), async context =>
-    context.json(viewWallet(await own(context.var.user.userId, context.req.valid('param').id)), 200),
+    context.json(await view(await own(context.var.user.userId, context.req.valid('param').id)), 200),
   )
+
+  routes.openapi(freezeRoute(parts.guards), async context => {
+    refuseOtherBodies(context)
+    const { reason = null } = context.req.valid('json')
+    const asked = await askedBy(context, context.req.valid('param').id)
+    return context.json(await view(await parts.changeWallet.freeze({ ...asked, reason })), 200)
+  })
+
+  routes.openapi(unfreezeRoute(parts.guards), async context => {
+    refuseOtherBodies(context)
+    const asked = await askedBy(context, context.req.valid('param').id)
+    return context.json(await view(await parts.changeWallet.unfreeze({ ...asked, reason: null })), 200)
+  })
+
+  routes.openapi(closeRoute(parts.guards), async context => {
+    const asked = await askedBy(context, context.req.valid('param').id)
+    return context.json(await view(await parts.changeWallet.close(asked)), 200)
+  })
 
   routes.openapi(balanceRoute(parts.guards), async context => {
     const { id, balance, available, currency } = await own(

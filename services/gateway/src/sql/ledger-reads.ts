@@ -8,6 +8,8 @@ export type WalletFacts = {
   currency: string
   status: 'active' | 'frozen' | 'closed'
   freezeSource: 'self' | 'pin' | 'staff' | null
+  /** Only as ciphertext under the owner's key. */
+  freezeReason: Buffer | null
   balance: bigint
   available: bigint
   openedAt: Date
@@ -22,11 +24,24 @@ export type PartyFacts = {
   balanceAfter: bigint | null
 }
 
-/** A decided transfer as the ledger publishes it. */
+/** Money promised from one user's wallet to another's. Amounts are minor units. */
+export type HoldFacts = {
+  status: 'active' | 'captured' | 'voided' | 'expired'
+  amount: bigint
+  captured: bigint
+  /** When it ends by itself. */
+  until: Date | null
+  endedAt: Date | null
+}
+
+/**
+ * A transfer as the ledger decided it, or a hold: one that stands is a transfer that is still pending, one that was
+ * captured is the transfer of what was captured, one that ended otherwise is a rejected one.
+ */
 export type TransferFacts = {
   id: string
   type: string
-  status: 'completed' | 'rejected'
+  status: 'pending' | 'completed' | 'rejected'
   userId: string
   from: PartyFacts | null
   to: PartyFacts | null
@@ -39,9 +54,16 @@ export type TransferFacts = {
   decidedAt: Date
   rejectionCode: string | null
   rejectionDetail: string | null
+  rejectionLimit: bigint | null
+  rejectionUsed: bigint | null
+  /** Of a reversal: the transfer that it gives back. */
+  originalId: string | null
+  /** How much of it was given back. */
+  reversed: bigint
+  hold: HoldFacts | null
 }
 
-type TransferRow = Omit<TransferFacts, 'from' | 'to'> & {
+type TransferRow = Omit<TransferFacts, 'from' | 'to' | 'hold'> & {
   fromWallet: string | null
   fromUser: string | null
   fromCode: string | null
@@ -50,6 +72,11 @@ type TransferRow = Omit<TransferFacts, 'from' | 'to'> & {
   toUser: string | null
   toCode: string | null
   toBalance: bigint | null
+  holdStatus: HoldFacts['status'] | null
+  heldAmount: bigint
+  captured: bigint | null
+  holdUntil: Date | null
+  holdEndedAt: Date | null
 }
 
 const party = (
@@ -60,18 +87,34 @@ const party = (
 ) => (walletId === null ? null : { walletId, userId, code, balanceAfter })
 
 const factsOf = (row: TransferRow): TransferFacts => {
-  const { fromWallet, fromUser, fromCode, fromBalance, toWallet, toUser, toCode, toBalance, ...facts } = row
+  const { fromWallet, fromUser, fromCode, fromBalance, toWallet, toUser, toCode, toBalance, ...rest } = row
+  const { holdStatus: status, heldAmount, captured, holdUntil, holdEndedAt, ...facts } = rest
   return {
     ...facts,
+    hold: status && {
+      status,
+      amount: heldAmount,
+      captured: captured ?? 0n,
+      until: holdUntil,
+      endedAt: holdEndedAt,
+    },
     from: party(fromWallet, fromUser, fromCode, fromBalance),
     to: party(toWallet, toUser, toCode, toBalance),
   }
 }
 
+/** How much of transfer t was given back. */
+const reversed = (sql: Database) => sql`
+  (select coalesce(sum(r.amount), 0)::bigint from ledger_api.reversals r where r.original_id = t.id)`
+
 const transferColumns = (sql: Database) => sql`
   t.id, t.type, t.status, t.user_id as "userId", t.amount, t.currency, t.fingerprint, t.note, t.metadata,
   t.requested_at as "requestedAt", t.decided_at as "decidedAt",
   t.rejection_code as "rejectionCode", t.rejection_detail as "rejectionDetail",
+  t.rejection_limit as "rejectionLimit", t.rejection_used as "rejectionUsed", t.original_id as "originalId",
+  ${reversed(sql)} as reversed,
+  h.status as "holdStatus", h.amount as "heldAmount", h.captured, h.hold_until as "holdUntil",
+  h.ended_at as "holdEndedAt",
   t.from_wallet as "fromWallet", fw.user_id as "fromUser", fw.code as "fromCode", fe.balance_after as "fromBalance",
   t.to_wallet as "toWallet", tw.user_id as "toUser", tw.code as "toCode", te.balance_after as "toBalance"`
 
@@ -79,24 +122,39 @@ const parties = (sql: Database) => sql`
   left join ledger_api.wallets fw on fw.id = t.from_wallet
   left join ledger_api.wallets tw on tw.id = t.to_wallet
   left join ledger_api.entries fe on fe.wallet_id = t.from_wallet and fe.sequence = t.from_sequence
-  left join ledger_api.entries te on te.wallet_id = t.to_wallet and te.sequence = t.to_sequence`
+  left join ledger_api.entries te on te.wallet_id = t.to_wallet and te.sequence = t.to_sequence
+  left join ledger_api.holds h on h.id = t.id and h.type = 'hold'`
 
-/** Decided transfers by id; those the ledger has not decided are missing. */
+/** Transfers, and those holds that did not become one, in the same columns. A withdrawal is its payment until then. */
+const transfersAndHolds = (sql: Database) => sql`(
+  select id, type, status, user_id, from_wallet, from_sequence, to_wallet, to_sequence, amount, currency, fingerprint,
+    note, metadata, requested_at, decided_at, rejection_code, rejection_detail, rejection_limit, rejection_used,
+    original_id
+  from ledger_api.transfers
+  union all
+  select id, type, case status when 'active' then 'pending' else 'rejected' end, user_id, wallet_id, null, to_wallet,
+    null, amount, currency, fingerprint, note, metadata, requested_at, coalesce(ended_at, placed_at),
+    case status when 'voided' then 'HOLD_ENDED' when 'expired' then 'HOLD_EXPIRED' end,
+    case status when 'voided' then 'The hold was let go.' when 'expired' then 'The hold was not captured in time.' end,
+    null, null, null
+  from ledger_api.holds where type = 'hold' and status <> 'captured') t`
+
+/** Decided transfers and holds by id; those the ledger has not decided are missing. */
 export const readTransfers = async (sql: Database, ids: string[]): Promise<TransferFacts[]> => {
   const rows = await sql<TransferRow[]>`
-    select ${transferColumns(sql)} from ledger_api.transfers t ${parties(sql)}
+    select ${transferColumns(sql)} from ${transfersAndHolds(sql)} ${parties(sql)}
     where t.id = any(${sql.array(ids, UUID)})`
   return rows.map(factsOf)
 }
 
-/** Decided transfers whose id lies in a reference's range: one, or by an astronomic chance more. */
+/** Decided transfers and holds whose id lies in a reference's range: one, or by an astronomic chance more. */
 export const readTransfersBetween = async (
   sql: Database,
   first: string,
   last: string,
 ): Promise<TransferFacts[]> => {
   const rows = await sql<TransferRow[]>`
-    select ${transferColumns(sql)} from ledger_api.transfers t ${parties(sql)}
+    select ${transferColumns(sql)} from ${transfersAndHolds(sql)} ${parties(sql)}
     where t.id between ${first} and ${last}`
   return rows.map(factsOf)
 }
@@ -112,6 +170,7 @@ export type TransferQuestion = {
 }
 export type WalletBrief = { id: string; userId: string; code: string; currency: string }
 export type TransferGroundwork = {
+  /** Whether the ledger has decided something under the id: this request, or another one with its key. */
   decided: boolean
   sender: WalletBrief | null
   recipient: WalletBrief | null
@@ -130,7 +189,7 @@ type GroundworkRow = {
 }
 
 /**
- * Answers for many requests in one statement, in their order: is the transfer decided already, which is the sender's
+ * Answers for many requests in one statement, in their order: is something decided under the id already, which is the sender's
  * wallet (the one named, else the user's open one in the currency), which the recipient's. System wallets are nobody's.
  */
 export const readGroundwork = async (
@@ -138,7 +197,7 @@ export const readGroundwork = async (
   questions: TransferQuestion[],
 ): Promise<TransferGroundwork[]> => {
   const rows = await sql<GroundworkRow[]>`
-    select t.id is not null as decided,
+    select t.id is not null or c.id is not null as decided,
       sender.id as "senderId", sender.user_id as "senderUser", sender.code as "senderCode",
       sender.currency as "senderCurrency",
       recipient.id as "recipientId", recipient.user_id as "recipientUser", recipient.code as "recipientCode",
@@ -160,6 +219,7 @@ export const readGroundwork = async (
       ${sql.array(questions.map(q => q.toWalletCode) as string[], TEXT)})
       with ordinality as q (transfer_id, user_id, from_wallet, currency, to_wallet, to_code, at)
     left join ledger_api.transfers t on t.id = q.transfer_id
+    left join ledger_api.commands c on c.id = q.transfer_id
     left join lateral (
       select w.id, w.user_id, w.code, w.currency from ledger_api.wallets w
       where w.id = q.from_wallet and w.user_id = q.user_id
@@ -192,7 +252,8 @@ export const readGroundwork = async (
 }
 
 const walletColumns = (sql: Database) => sql`
-  id, user_id as "userId", code, currency, status, freeze_source as "freezeSource", balance, available,
+  id, user_id as "userId", code, currency, status, freeze_source as "freezeSource",
+  freeze_reason as "freezeReason", balance, available,
   opened_at as "openedAt", closed_at as "closedAt"`
 
 /** A user's wallets, oldest first. */
@@ -216,6 +277,21 @@ export const readWallets = (sql: Database, ids: string[]): Promise<WalletFacts[]
   sql<
     WalletFacts[]
   >`select ${walletColumns(sql)} from ledger_api.wallets where id = any(${sql.array(ids, UUID)})`
+
+/** Users' wallets above an id, in the order of their ids, of one user and of one status where these are given. */
+export const readWalletsAbove = (
+  sql: Database,
+  filter: { userId: string | null; status: string | null },
+  aboveId: string | null,
+  limit: number,
+): Promise<WalletFacts[]> =>
+  sql<WalletFacts[]>`
+    select ${walletColumns(sql)} from ledger_api.wallets
+    where user_id is not null
+      ${filter.userId === null ? sql`` : sql`and user_id = ${filter.userId}`}
+      ${filter.status === null ? sql`` : sql`and status = ${filter.status}`}
+      ${aboveId === null ? sql`` : sql`and id > ${aboveId}`}
+    order by id limit ${limit}`
 
 /** The wallet with this code, whoever's it is. */
 export const readWalletByCode = async (sql: Database, code: string): Promise<WalletFacts | undefined> => {
@@ -257,7 +333,7 @@ export const readEntries = (
 
 export type TransferFilter = {
   type: string | null
-  status: 'completed' | 'rejected' | null
+  status: 'completed' | 'rejected' | 'reversed' | null
   direction: 'in' | 'out' | null
 }
 
@@ -283,8 +359,12 @@ export const readPosted = async (
       select e.wallet_id, e.sequence, e.transfer_id from ledger_api.entries e
       where e.wallet_id = w.id and e.sequence < w.before
         and (${sign} = 0 or sign(e.amount) = ${sign})
-        and (${filter.type}::text is null
-          or exists (select 1 from ledger_api.transfers o where o.id = e.transfer_id and o.type = ${filter.type}))
+        and (${filter.type === null && filter.status === null}
+          or exists (
+            select 1 from ledger_api.transfers t where t.id = e.transfer_id
+              and (${filter.type}::text is null or t.type = ${filter.type})
+              and (${filter.status}::text is null
+                or (${reversed(sql)} = t.amount) = (${filter.status} = 'reversed'))))
       order by e.sequence desc limit ${limit}) own
     join ledger_api.transfers t on t.id = own.transfer_id ${parties(sql)}
     order by own.wallet_id, own.sequence desc`
@@ -306,6 +386,15 @@ export const readRejected = async (
       and (${type}::text is null or t.type = ${type})
     order by t.decided_at desc, t.id desc limit ${limit}`
   return rows.map(factsOf)
+}
+
+/** Which of these ids the ledger has decided something under: a transfer, or any other command. */
+export const readDecidedIds = async (sql: Database, ids: string[]): Promise<string[]> => {
+  const rows = await sql<{ id: string }[]>`
+    select id from ledger_api.transfers where id = any(${sql.array(ids, UUID)})
+    union
+    select id from ledger_api.commands where id = any(${sql.array(ids, UUID)})`
+  return rows.map(({ id }) => id)
 }
 
 /** How many wallets in this currency the user has closed, and whether one is open: what a new one's id comes from. */

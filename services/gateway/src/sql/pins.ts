@@ -62,3 +62,35 @@ export const readPinLock = async (
     select locked_until as "lockedUntil" from gateway.pins where user_id = ${userId}`
   return pin
 }
+
+/**
+ * Remembers a lock; the one that is the `many`-th of its user within so many days asks for the wallets to be frozen.
+ * Under the lock of the user's PIN, see `settleWrongPin`, so that they are counted one after the other.
+ */
+export const rememberPinLock = async (
+  tx: Tx,
+  lock: { userId: string; lockedUntil: Date },
+  rule: { many: number; days: number },
+): Promise<void> => {
+  await tx`
+    insert into gateway.pin_locks (user_id, locked_until, freeze_due)
+    select ${lock.userId}, ${lock.lockedUntil}, 1 + count(*) >= ${rule.many}
+    from gateway.pin_locks
+    where user_id = ${lock.userId} and locked_at > now() - make_interval(days => ${rule.days})
+    on conflict do nothing`
+}
+
+export type DuePinFreeze = { userId: string; lockedUntil: Date }
+
+/** A lock whose freezes nobody has asked for yet, held for this transaction; another gateway finds another. */
+export const takeDuePinFreeze = async (tx: Tx): Promise<DuePinFreeze | undefined> => {
+  const [due] = await tx<DuePinFreeze[]>`
+    select user_id as "userId", locked_until as "lockedUntil" from gateway.pin_locks
+    where freeze_due order by locked_at limit 1 for update skip locked`
+  return due
+}
+
+export const settlePinFreeze = async (tx: Tx, { userId, lockedUntil }: DuePinFreeze): Promise<void> => {
+  await tx`
+    update gateway.pin_locks set freeze_due = false where user_id = ${userId} and locked_until = ${lockedUntil}`
+}

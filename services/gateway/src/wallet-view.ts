@@ -1,0 +1,57 @@
+import { z } from '@hono/zod-openapi'
+import type { PersonKeys } from './identity/person-keys.ts'
+import { timestamp } from './routes/define-route.ts'
+import { money, moneyOut } from './routes/money-headers.ts'
+import type { WalletFacts } from './sql/ledger-reads.ts'
+
+/** What a freeze's reason is sealed for: always under the key of the wallet's owner, whoever wrote it. */
+export const FREEZE_REASON = 'freeze-reason'
+
+export const walletSchema = z
+  .object({
+    id: z.uuid(),
+    code: z.string().openapi({ example: 'PW-7K2M9QXA', description: 'What others send money to' }),
+    currency: z.string().openapi({ example: 'USD' }),
+    status: z.enum(['active', 'frozen', 'closed']),
+    freeze: z
+      .object({
+        source: z.enum(['self', 'pin', 'staff']),
+        reason: z.string().nullable().openapi({ example: 'My phone was stolen' }),
+      })
+      .nullable()
+      .openapi({ description: 'Who froze it, and why, while it is frozen' }),
+    balance: moneyOut,
+    available: moneyOut.openapi({ description: 'The balance less what is held' }),
+    createdAt: timestamp,
+    closedAt: timestamp.nullable(),
+  })
+  .openapi('Wallet')
+
+export type WalletView = z.infer<typeof walletSchema>
+
+/** Users' wallets as their owners and staff see them, reasons opened with one look for all keys. */
+export const viewWallets = async (
+  personKeys: Pick<PersonKeys, 'decryptAll'>,
+  wallets: readonly WalletFacts[],
+): Promise<WalletView[]> => {
+  const sealed = wallets.flatMap(({ userId, freezeReason }) =>
+    userId !== null && freezeReason !== null
+      ? [{ userId, cipher: freezeReason, purpose: FREEZE_REASON }]
+      : [],
+  )
+  const reasons = sealed.length > 0 ? await personKeys.decryptAll(sealed) : []
+  return wallets.map(wallet => ({
+    id: wallet.id,
+    code: wallet.code!,
+    currency: wallet.currency,
+    status: wallet.status,
+    freeze: wallet.freezeSource && {
+      source: wallet.freezeSource,
+      reason: wallet.freezeReason === null ? null : (reasons.shift() ?? null),
+    },
+    balance: money(wallet.balance, wallet.currency),
+    available: money(wallet.available, wallet.currency),
+    createdAt: wallet.openedAt.toISOString(),
+    closedAt: wallet.closedAt?.toISOString() ?? null,
+  }))
+}
