@@ -56,6 +56,7 @@ const drawWeather = (random: Random) => {
   const log: LogFaults = {
     sendLost: some(0.05),
     acknowledgementLost: some(0.05),
+    acknowledgementLate: some(0.1),
     sendLate: some(0.03),
     sendTwice: some(0.05),
     publisherFull: some(0.02),
