@@ -6,7 +6,7 @@ import type { Request } from './load.ts'
 import type { Person } from './people.ts'
 import { runScript, topicEnds, until, type World } from './world.ts'
 
-const CAUGHT_UP_WITHIN_SECONDS = 40
+const CAUGHT_UP_WITHIN_SECONDS = 90
 
 /** Every event decided is known to be in Kafka. */
 const untilPublished = (world: World) =>
