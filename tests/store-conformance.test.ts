@@ -1,0 +1,150 @@
+// The store that the simulator puts in Postgres' place behaves as Postgres does: the same scripts, the same results.
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { createTestDatabase, type TestDatabase } from '@pennywire/stack/test-database.ts'
+import postgres from 'postgres'
+import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { postgresStore } from '../services/ledger/src/sql/store.ts'
+import { setWalletStatus } from '../services/ledger/src/sql/test-database.ts'
+import { createMemoryDatabase, type Tables } from '../simulator/memory-store.ts'
+import { createSimulatedCodec } from '../simulator/processes.ts'
+import { decodeNow } from '../simulator/promises.ts'
+import { createRandom } from '../simulator/random.ts'
+import { STORE_SCRIPTS, type StoreScript, TIMEOUTS } from '../simulator/store-conformance.ts'
+import { createWorld } from '../simulator/world.ts'
+
+const { superuserUrl } = inject('stack')
+let codec: Codec
+let template: TestDatabase
+
+beforeAll(async () => {
+  codec = await createSimulatedCodec()
+  template = await createTestDatabase(superuserUrl, {
+    schema: 'ledger',
+    migrations: new URL('../services/ledger/src/sql/migrations/', import.meta.url),
+  })
+})
+afterAll(() => template.drop())
+
+// --- rows as text, in one form for both ---
+
+type Row = Record<string, unknown>
+
+const textOf = (value: unknown): unknown => {
+  if (typeof value === 'bigint') return Number(value)
+  if (value instanceof Date) return value.toISOString()
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('hex')
+  return value
+}
+/** A wallet's code is drawn anew in each run, so it is told only whether there is one. */
+const readEvent = (bytes: Buffer) => {
+  const event = decodeNow(bytes)
+  if (!event) return bytes.toString('hex')
+  return JSON.stringify({ ...event.value, code: 'code' in event.value }, (_, value) =>
+    typeof value === 'bigint' ? String(value) : value,
+  )
+}
+const rowText = (table: string, row: Row) => {
+  const told = Object.keys(row)
+    .toSorted()
+    .map(column => {
+      if (table === 'wallets' && column === 'code') return `code ${row.code !== null}`
+      if (column === 'bytes') return `bytes ${readEvent(row.bytes as Buffer)}`
+      return `${column} ${textOf(row[column])}`
+    })
+  return `${table}: ${told.join(', ')}`
+}
+const dumpText = (tables: Record<string, Row[]>) =>
+  Object.entries(tables)
+    .flatMap(([table, rows]) => rows.map(row => rowText(table, row)))
+    .toSorted()
+
+const tablesInMemory = (tables: Tables): Record<string, Row[]> => ({
+  wallets: [...tables.wallets.values()],
+  transfers: [...tables.transfers.values()],
+  entries: [...tables.entries.values()].flat(),
+  commands: [...tables.commands.values()],
+  journal: [...tables.journal.values()].flat(),
+  partitions: [...tables.partitions.values()],
+  published: [...tables.published].map(([partition, publishedThrough]) => ({ partition, publishedThrough })),
+})
+const camelCase = (column: string) => column.replace(/_./g, found => found[1]!.toUpperCase())
+const tablesInPostgres = async (superuser: postgres.Sql): Promise<Record<string, Row[]>> => {
+  const tables: Record<string, Row[]> = {}
+  for (const table of ['wallets', 'transfers', 'entries', 'commands', 'journal', 'partitions', 'published']) {
+    const rows = await superuser<Row[]>`select * from ${superuser(`ledger.${table}`)}`
+    tables[table] = rows.map(({ closed_at: _, ...row }) =>
+      Object.fromEntries(Object.entries(row).map(([column, value]) => [camelCase(column), value])),
+    )
+  }
+  return tables
+}
+
+// --- the two stores ---
+
+const runInMemory = async (script: StoreScript): Promise<unknown> => {
+  const world = createWorld(createRandom(1))
+  const process = world.createProcess('script')
+  const database = createMemoryDatabase({
+    scheduler: { ...world, latency: () => 1 },
+    lockTimeoutMs: TIMEOUTS.lockMs,
+    idleTimeoutMs: TIMEOUTS.idleMs,
+    transactionTimeoutMs: TIMEOUTS.transactionMs,
+  })
+  let done = false
+  const running = script
+    .run({
+      store: database.connect(process),
+      codec,
+      pass: ms => world.sleep(ms, process, 'time passes'),
+      setStatus: (...of) => database.setStatus(process, ...of),
+      dump: async () => dumpText(tablesInMemory(database.tables)),
+    })
+    .finally(() => {
+      done = true
+    })
+  running.catch(() => {})
+  for (let turns = 0; !done; turns++) {
+    if (turns === 1_000) throw new Error('the script waits for what never comes')
+    await new Promise(setImmediate)
+    await world.runUntil(() => done)
+  }
+  return running
+}
+
+const runOnPostgres = async (script: StoreScript): Promise<unknown> => {
+  const database = await createTestDatabase(superuserUrl, { copyOf: template })
+  const superuser = postgres(database.url(), { max: 1 })
+  const sql = openDatabase(database.url('ledger'), {
+    applicationName: 'conformance',
+    maxConnections: 6,
+    connection: {
+      lock_timeout: TIMEOUTS.lockMs,
+      idle_in_transaction_session_timeout: TIMEOUTS.idleMs,
+      transaction_timeout: TIMEOUTS.transactionMs,
+    },
+  })
+  const relay = openDatabase(database.url('ledger'), { applicationName: 'conformance', maxConnections: 2 })
+  try {
+    return await script.run({
+      store: postgresStore(sql, relay),
+      codec,
+      pass: ms => new Promise(resolve => setTimeout(resolve, ms)),
+      setStatus: (id, status, freezeSource) => setWalletStatus(superuser, id, status, freezeSource),
+      dump: async () => dumpText(await tablesInPostgres(superuser)),
+    })
+  } finally {
+    await Promise.all([sql.end({ timeout: 1 }), relay.end({ timeout: 1 }), superuser.end()])
+    await database.drop()
+  }
+}
+
+test.each(STORE_SCRIPTS)('$name', async script => {
+  const inMemory = await runInMemory(script)
+  const onPostgres = await runOnPostgres(script)
+  if (script.expected !== undefined) {
+    expect(onPostgres).toEqual(script.expected)
+    expect(inMemory).toEqual(script.expected)
+  }
+  expect(inMemory).toEqual(onPostgres)
+})
