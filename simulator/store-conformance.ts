@@ -5,6 +5,14 @@ import { displacedDepositIdOf, externalWalletId, walletIdOf } from '@pennywire/c
 import type { RecordName, Records, TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
+import type {
+  TransferFacts,
+  TransferGroundwork,
+  TransferQuestion,
+  WalletFacts,
+} from '../services/gateway/src/sql/ledger-reads.ts'
+import type { Payment } from '../services/gateway/src/sql/payments.ts'
+import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
 import { applyBatch } from '../services/ledger/src/apply-batch.ts'
 import type { Wallet } from '../services/ledger/src/decide.ts'
 import type {
@@ -21,9 +29,25 @@ import { createRandom, type Random } from './random.ts'
 /** As both stores are set up here: the ledger's own (main.ts) in their order, shorter. */
 export const TIMEOUTS = { lockMs: 1_500, idleMs: 2_500, transactionMs: 4_000 }
 
+/** What the gateway reads of the ledger, and what it keeps itself. */
+export type GatewaySite = {
+  readTransfers: (ids: string[]) => Promise<TransferFacts[]>
+  readGroundwork: (questions: TransferQuestion[]) => Promise<TransferGroundwork[]>
+  readWallets: (ids: string[]) => Promise<WalletFacts[]>
+  writePending: (requests: PendingRequest[]) => Promise<void>
+  readPending: (id: string) => Promise<PendingRequest[]>
+  /** Written as the provider's order leaves it. */
+  writePayment: (payment: Payment) => Promise<unknown>
+  readPayment: (id: string) => Promise<Payment | undefined>
+  settle: (id: string, status: 'confirmed' | 'failed', reference: string) => Promise<boolean>
+}
+
 /** One store, and what a script needs beside it. */
 export type StoreSite = {
   store: LedgerStore
+  gateway: GatewaySite
+  /** The time by the store's own clock. */
+  now: () => number
   codec: Codec
   pass: (ms: number) => Promise<void>
   /** Freezes or closes a wallet, for which there is no command yet. */
@@ -954,6 +978,132 @@ const MONEY_PATH: StoreScript[] = [
   },
 ]
 
+// --- the gateway's side ---
+
+const pendingRequest = (over: Partial<PendingRequest> = {}): PendingRequest => ({
+  transferId: id(4_000),
+  userId: ALICE,
+  type: 'transfer',
+  fromWallet: ALICE,
+  toWallet: BOB,
+  amount: 5n,
+  currency: 'USD',
+  fingerprint: bytes('asked first'),
+  note: null,
+  metadata: bytes('data'),
+  requestedAt: NOW,
+  expiresAt: NOW,
+  acknowledged: false,
+  ...over,
+})
+
+const GATEWAY: StoreScript[] = [
+  {
+    name: 'X2: a request written as pending: the first content stands, repeats renew it, in one batch or several',
+    run: async ({ gateway }) => {
+      const hour = new Date(NOW.getTime() + 3_600_000)
+      const requests = [
+        pendingRequest({ acknowledged: true }),
+        pendingRequest({ expiresAt: hour }),
+        pendingRequest(),
+        pendingRequest({ fingerprint: bytes('other'), amount: 9n, expiresAt: new Date(4e12) }),
+      ]
+      await gateway.writePending(requests)
+      for (const request of requests) await gateway.writePending([{ ...request, transferId: id(4_001) }])
+      // Of two contents at once the first stands too.
+      await gateway.writePending([
+        pendingRequest({ transferId: id(4_002), acknowledged: true }),
+        pendingRequest({ transferId: id(4_002), fingerprint: bytes('other'), amount: 9n }),
+      ])
+      const read = await Promise.all([id(4_000), id(4_001), id(4_002)].map(gateway.readPending))
+      return read.flat().map(({ amount, expiresAt, acknowledged }) => [amount, expiresAt, acknowledged])
+    },
+    expected: [
+      [5n, new Date(NOW.getTime() + 3_600_000), true],
+      [5n, new Date(NOW.getTime() + 3_600_000), true],
+      [5n, NOW, true],
+    ],
+  },
+  {
+    name: 'X2: what Kafka has not for certain is forgotten a minute after its expiry',
+    run: async ({ gateway, now }) => {
+      const ago = (ms: number) => new Date(Math.floor(now()) - ms)
+      const requests = [
+        pendingRequest({ expiresAt: ago(40_000) }),
+        pendingRequest({ transferId: id(4_001), expiresAt: ago(80_000) }),
+        pendingRequest({ transferId: id(4_002), expiresAt: ago(80_000), acknowledged: true }),
+      ]
+      await gateway.writePending(requests)
+      const read = await Promise.all([4_000, 4_001, 4_002, 4_003].map(n => gateway.readPending(id(n))))
+      return read.map(({ length }) => length)
+    },
+    expected: [1, 0, 1, 0],
+  },
+  {
+    name: "a payment's end is settled once, and the first word stands",
+    run: async ({ gateway }) => {
+      const payment: Payment = {
+        id: id(4_000),
+        kind: 'deposit',
+        userId: ALICE,
+        walletId: ALICE,
+        amount: 5n,
+        currency: 'USD',
+        method: bytes('card'),
+        fingerprint: bytes('f'),
+        status: 'pending',
+        providerReference: 'ref',
+        failureReason: null,
+        requestedAt: NOW,
+      }
+      await gateway.writePayment(payment)
+      await gateway.writePayment({ ...payment, id: id(4_001) })
+      return [
+        await gateway.readPayment(id(4_000)),
+        await gateway.settle(id(4_000), 'confirmed', 'ref'),
+        await gateway.settle(id(4_000), 'failed', 'ref'),
+        await gateway.settle(id(4_001), 'failed', 'ref'),
+        await gateway.settle(id(4_001), 'confirmed', 'ref'),
+        await gateway.settle(id(4_002), 'confirmed', 'ref'),
+        (await gateway.readPayment(id(4_000)))?.status,
+        (await gateway.readPayment(id(4_001)))?.status,
+        await gateway.readPayment(id(4_002)),
+      ]
+    },
+  },
+]
+
+/** All that the gateway may want to know of what a ledger's life left behind. */
+const readByGateway = async ({ gateway }: StoreSite, random: Random): Promise<unknown> => {
+  const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1)
+  const blank = <Row extends { code: string | null } | null>(row: Row): Row =>
+    row && { ...row, code: row.code && 'drawn' }
+  const people = Array.from({ length: 6 }, (_, index) => person(index))
+  const wallets = people.flatMap(({ user, wallet }) => [wallet, walletIdOf(user, 'USD', 1)])
+  const known = await gateway.readWallets([...wallets, externalWalletId('USD', 0)])
+  const transfers = await gateway.readTransfers(Array.from({ length: 60 }, (_, n) => id(3_000 + n)))
+  const questions = Array.from({ length: 80 }, (): TransferQuestion => {
+    const byCode = random.chance(0.5)
+    const code = random.pick([...known.toSorted(byId).map(({ code }) => code), 'NONE'])
+    return {
+      transferId: id(3_000 + random.int(70)),
+      userId: random.pick(people).user,
+      fromWalletId: random.chance(0.5) ? random.pick(wallets) : null,
+      currency: random.pick(['USD', 'EUR']),
+      toWalletId: byCode ? null : random.pick([...wallets, externalWalletId('USD', 0)]),
+      toWalletCode: byCode ? code : null,
+    }
+  })
+  const groundwork = await gateway.readGroundwork(questions)
+  return [
+    known.map(blank).toSorted(byId),
+    transfers
+      .map(({ from, to, ...facts }) => ({ ...facts, from: blank(from), to: blank(to) }))
+      .toSorted(byId),
+    groundwork.map(({ decided, sender, recipient }) => [decided, blank(sender), blank(recipient)]),
+  ]
+}
+
 // --- whatever a seed draws ---
 
 const STATUSES = [
@@ -987,7 +1137,7 @@ const appendSome = (random: Random, { ask, open, append, log }: ReturnType<typeo
 
 /** One seed's life of a ledger: batches that go on, come again, leave out; wallets frozen; marks raised. */
 const liveBySeed = (seed: number): StoreScript => ({
-  name: `seed ${seed}: the same batches have the same results`,
+  name: `seed ${seed}: the same batches have the same results, and the gateway reads them alike`,
   run: async site => {
     const random = createRandom(seed)
     const ledger = createLedger(site)
@@ -1014,7 +1164,7 @@ const liveBySeed = (seed: number): StoreScript => ({
       const rest = await site.store.readJournalAfter(partition, BigInt(random.int(10)), 1 + random.int(5))
       told.push(rest.map(({ seq, key, headers }) => [seq, key, headers]))
     }
-    return [told, ledger.setAside, await site.dump()]
+    return [told, ledger.setAside, await site.dump(), await readByGateway(site, random)]
   },
 })
 
@@ -1022,5 +1172,6 @@ export const STORE_SCRIPTS: StoreScript[] = [
   ...TRANSACTIONS,
   ...POSITIONS,
   ...MONEY_PATH,
+  ...GATEWAY,
   ...Array.from({ length: 20 }, (_, index) => liveBySeed(index + 1)),
 ]

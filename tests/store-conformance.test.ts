@@ -1,17 +1,36 @@
 // The store that the simulator puts in Postgres' place behaves as Postgres does: the same scripts, the same results.
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { openDatabase } from '@pennywire/runtime/database.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { migrate } from '@pennywire/runtime/migrate.ts'
+import { OWNER } from '@pennywire/stack/database-passwords.ts'
 import { createTestDatabase, type TestDatabase } from '@pennywire/stack/test-database.ts'
 import postgres from 'postgres'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import * as ledgerReads from '../services/gateway/src/sql/ledger-reads.ts'
+import * as payments from '../services/gateway/src/sql/payments.ts'
+import * as pendingRequests from '../services/gateway/src/sql/pending-requests.ts'
 import { postgresStore } from '../services/ledger/src/sql/store.ts'
 import { setWalletStatus } from '../services/ledger/src/sql/test-database.ts'
+import {
+  type GatewayTables,
+  readGroundwork,
+  readPending,
+  readTransfer,
+  readWallets,
+  settlePayment,
+  writePending,
+} from '../simulator/gateway-store.ts'
 import { createMemoryDatabase, type Tables } from '../simulator/memory-store.ts'
 import { createSimulatedCodec } from '../simulator/processes.ts'
 import { decodeNow } from '../simulator/promises.ts'
 import { createRandom } from '../simulator/random.ts'
-import { STORE_SCRIPTS, type StoreScript, TIMEOUTS } from '../simulator/store-conformance.ts'
-import { createWorld } from '../simulator/world.ts'
+import {
+  type GatewaySite,
+  STORE_SCRIPTS,
+  type StoreScript,
+  TIMEOUTS,
+} from '../simulator/store-conformance.ts'
+import { createWorld, EPOCH_MS } from '../simulator/world.ts'
 
 const { superuserUrl } = inject('stack')
 let codec: Codec
@@ -23,6 +42,8 @@ beforeAll(async () => {
     schema: 'ledger',
     migrations: new URL('../services/ledger/src/sql/migrations/', import.meta.url),
   })
+  const directory = new URL('../services/gateway/src/sql/migrations/', import.meta.url)
+  await migrate({ url: template.url(OWNER), schema: 'gateway', directory })
 })
 afterAll(() => template.drop())
 
@@ -82,6 +103,33 @@ const tablesInPostgres = async (superuser: postgres.Sql): Promise<Record<string,
 
 // --- the two stores ---
 
+const gatewayInMemory = (tables: Tables, now: () => number): GatewaySite => {
+  const own: GatewayTables = { pending: new Map(), payments: new Map() }
+  return {
+    readTransfers: async ids => ids.flatMap(id => readTransfer(tables, id) ?? []),
+    readGroundwork: async questions => questions.map(question => readGroundwork(tables, question)),
+    readWallets: async ids => readWallets(tables, ids),
+    writePending: async requests => writePending(own, requests),
+    readPending: async id => readPending(own, id, now()),
+    writePayment: async payment => own.payments.set(payment.id, { ...payment }),
+    readPayment: async id => own.payments.get(id) && { ...own.payments.get(id)! },
+    settle: async (id, status, reference) => settlePayment(own, id, status, reference, null),
+  }
+}
+const gatewayOnPostgres = (sql: Database, reader: Database): GatewaySite => ({
+  readTransfers: ids => ledgerReads.readTransfers(reader, ids),
+  readGroundwork: questions => ledgerReads.readGroundwork(reader, questions),
+  readWallets: ids => ledgerReads.readWallets(reader, ids),
+  writePending: requests => pendingRequests.writePending(sql, requests),
+  readPending: id => pendingRequests.readPending(sql, id, id),
+  writePayment: async payment => {
+    await payments.writePayment(sql, payment)
+    await payments.markPaymentPending(sql, payment.id, payment.providerReference!)
+  },
+  readPayment: id => payments.readPayment(sql, id),
+  settle: (id, status, reference) => payments.settlePayment(sql, id, status, reference, null),
+})
+
 const runInMemory = async (script: StoreScript): Promise<unknown> => {
   const world = createWorld(createRandom(1))
   const process = world.createProcess('script')
@@ -95,6 +143,8 @@ const runInMemory = async (script: StoreScript): Promise<unknown> => {
   const running = script
     .run({
       store: database.connect(process),
+      gateway: gatewayInMemory(database.tables, () => EPOCH_MS + world.now()),
+      now: () => EPOCH_MS + world.now(),
       codec,
       pass: ms => world.sleep(ms, process, 'time passes'),
       setStatus: (...of) => database.setStatus(process, ...of),
@@ -124,17 +174,21 @@ const runOnPostgres = async (script: StoreScript): Promise<unknown> => {
       transaction_timeout: TIMEOUTS.transactionMs,
     },
   })
-  const relay = openDatabase(database.url('ledger'), { applicationName: 'conformance', maxConnections: 2 })
+  const open = (role: 'ledger' | 'gateway' | 'ledger_reader') =>
+    openDatabase(database.url(role), { applicationName: 'conformance', maxConnections: 2 })
+  const [relay, gateway, reader] = [open('ledger'), open('gateway'), open('ledger_reader')]
   try {
     return await script.run({
       store: postgresStore(sql, relay),
+      gateway: gatewayOnPostgres(gateway, reader),
+      now: Date.now,
       codec,
       pass: ms => new Promise(resolve => setTimeout(resolve, ms)),
       setStatus: (id, status, freezeSource) => setWalletStatus(superuser, id, status, freezeSource),
       dump: async () => dumpText(await tablesInPostgres(superuser)),
     })
   } finally {
-    await Promise.all([sql.end({ timeout: 1 }), relay.end({ timeout: 1 }), superuser.end()])
+    await Promise.all([sql, relay, gateway, reader, superuser].map(pool => pool.end({ timeout: 1 })))
     await database.drop()
   }
 }
