@@ -25,9 +25,9 @@ const refused: Decided = { ...moved, status: 'rejected', code: 'INSUFFICIENT_BAL
 
 const transfer = { id, amount: '2.50', currency: 'USD', status: 'completed', final: true }
 const done: Answer = { status: 201, body: transfer }
-const rejection = (code: string, final = true): Answer => ({ status: 422, body: { code, final } })
+const rejection = (code: string, final = true, status = 402): Answer => ({ status, body: { code, final } })
 const noMoney = rejection('INSUFFICIENT_BALANCE')
-const reused = rejection('IDEMPOTENCY_KEY_REUSED')
+const reused = rejection('IDEMPOTENCY_KEY_REUSED', true, 422)
 const pending: Answer = { status: 202, body: { id, status: 'pending' } }
 const unavailable: Answer = { status: 503, body: { code: 'UNAVAILABLE' } }
 
