@@ -4,8 +4,8 @@ import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { migrate } from '@pennywire/runtime/migrate.ts'
 import { OWNER } from '@pennywire/stack/database-passwords.ts'
 import { createTestDatabase, type TestDatabase } from '@pennywire/stack/test-database.ts'
-import postgres from 'postgres'
-import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import type postgres from 'postgres'
+import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest'
 import * as ledgerReads from '../services/gateway/src/sql/ledger-reads.ts'
 import * as payments from '../services/gateway/src/sql/payments.ts'
 import * as pendingRequests from '../services/gateway/src/sql/pending-requests.ts'
@@ -34,18 +34,40 @@ import { createWorld, EPOCH_MS } from '../simulator/world.ts'
 
 const { superuserUrl } = inject('stack')
 let codec: Codec
-let template: TestDatabase
+let database: TestDatabase
+let pools: Record<'superuser' | 'batches' | 'relay' | 'gateway' | 'reader', Database>
 
 beforeAll(async () => {
   codec = await createSimulatedCodec()
-  template = await createTestDatabase(superuserUrl, {
+  database = await createTestDatabase(superuserUrl, {
     schema: 'ledger',
     migrations: new URL('../services/ledger/src/sql/migrations/', import.meta.url),
   })
   const directory = new URL('../services/gateway/src/sql/migrations/', import.meta.url)
-  await migrate({ url: template.url(OWNER), schema: 'gateway', directory })
+  await migrate({ url: database.url(OWNER), schema: 'gateway', directory })
+  const open = (url: string, connection = {}) =>
+    openDatabase(url, { applicationName: 'conformance', maxConnections: 6, connection })
+  pools = {
+    superuser: open(database.url()),
+    batches: open(database.url('ledger'), {
+      lock_timeout: TIMEOUTS.lockMs,
+      idle_in_transaction_session_timeout: TIMEOUTS.idleMs,
+      transaction_timeout: TIMEOUTS.transactionMs,
+    }),
+    relay: open(database.url('ledger')),
+    gateway: open(database.url('gateway')),
+    reader: open(database.url('ledger_reader')),
+  }
 })
-afterAll(() => template.drop())
+afterAll(async () => {
+  await Promise.all(Object.values(pools).map(pool => pool.end({ timeout: 1 })))
+  await database.drop()
+})
+beforeEach(
+  () => pools.superuser`
+    truncate ledger.wallets, ledger.transfers, ledger.entries, ledger.commands, ledger.journal, ledger.partitions,
+      ledger.published, gateway.pending_requests, gateway.payments`,
+)
 
 // --- rows as text, in one form for both ---
 
@@ -90,7 +112,7 @@ const tablesInMemory = (tables: Tables): Record<string, Row[]> => ({
   published: [...tables.published].map(([partition, publishedThrough]) => ({ partition, publishedThrough })),
 })
 const camelCase = (column: string) => column.replace(/_./g, found => found[1]!.toUpperCase())
-const tablesInPostgres = async (superuser: postgres.Sql): Promise<Record<string, Row[]>> => {
+const tablesInPostgres = async (superuser: Database): Promise<Record<string, Row[]>> => {
   const tables: Record<string, Row[]> = {}
   for (const table of ['wallets', 'transfers', 'entries', 'commands', 'journal', 'partitions', 'published']) {
     const rows = await superuser<Row[]>`select * from ${superuser(`ledger.${table}`)}`
@@ -162,35 +184,18 @@ const runInMemory = async (script: StoreScript): Promise<unknown> => {
   return running
 }
 
-const runOnPostgres = async (script: StoreScript): Promise<unknown> => {
-  const database = await createTestDatabase(superuserUrl, { copyOf: template })
-  const superuser = postgres(database.url(), { max: 1 })
-  const sql = openDatabase(database.url('ledger'), {
-    applicationName: 'conformance',
-    maxConnections: 6,
-    connection: {
-      lock_timeout: TIMEOUTS.lockMs,
-      idle_in_transaction_session_timeout: TIMEOUTS.idleMs,
-      transaction_timeout: TIMEOUTS.transactionMs,
-    },
+const runOnPostgres = (script: StoreScript): Promise<unknown> => {
+  const { superuser, batches, relay, gateway, reader } = pools
+  return script.run({
+    store: postgresStore(batches, relay),
+    gateway: gatewayOnPostgres(gateway, reader),
+    now: Date.now,
+    codec,
+    pass: ms => new Promise(resolve => setTimeout(resolve, ms)),
+    setStatus: (id, status, freezeSource) =>
+      setWalletStatus(superuser as unknown as postgres.Sql, id, status, freezeSource),
+    dump: async () => dumpText(await tablesInPostgres(superuser)),
   })
-  const open = (role: 'ledger' | 'gateway' | 'ledger_reader') =>
-    openDatabase(database.url(role), { applicationName: 'conformance', maxConnections: 2 })
-  const [relay, gateway, reader] = [open('ledger'), open('gateway'), open('ledger_reader')]
-  try {
-    return await script.run({
-      store: postgresStore(sql, relay),
-      gateway: gatewayOnPostgres(gateway, reader),
-      now: Date.now,
-      codec,
-      pass: ms => new Promise(resolve => setTimeout(resolve, ms)),
-      setStatus: (id, status, freezeSource) => setWalletStatus(superuser, id, status, freezeSource),
-      dump: async () => dumpText(await tablesInPostgres(superuser)),
-    })
-  } finally {
-    await Promise.all([sql, relay, gateway, reader, superuser].map(pool => pool.end({ timeout: 1 })))
-    await database.drop()
-  }
 }
 
 test.each(STORE_SCRIPTS)('$name', async script => {
