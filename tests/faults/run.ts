@@ -37,8 +37,8 @@ const PEOPLE = 24
 const CLIENTS = 48
 /** Longer than any fault takes; sessions are opened anew before each. */
 const SETTINGS = { ...TEST_SETTINGS, STEP_UP_SECONDS: '900', LOG_LEVEL: 'info' }
-/** Shown of each fault; the rest is counted. */
-const SHOWN_VIOLATIONS = 8
+/** Kinds shown of each fault; the rest is counted. */
+const SHOWN_VIOLATIONS = 12
 /** All waits of one fault have ends of their own, far below: this one is for what nobody thought of. */
 const OVER_WITHIN_SECONDS = 600
 const KEEP_LOGS = process.env.FAULTS_KEEP_LOGS
@@ -105,9 +105,12 @@ const notRun = ({ name }: Fault, error: Error): FaultReport => ({
   violations: [error.stack ?? error.message],
 })
 
+/** One of each kind, so that many of one do not hide another. */
 const showViolations = ({ violations }: FaultReport) => {
-  for (const violation of violations.slice(0, SHOWN_VIOLATIONS)) say(`    ${violation}`)
-  if (violations.length > SHOWN_VIOLATIONS) say(`    and ${violations.length - SHOWN_VIOLATIONS} more`)
+  const kinds = Map.groupBy(violations, violation => violation.replaceAll(/[\da-f-]{36}|\d+/g, '#'))
+  for (const [first, ...alike] of [...kinds.values()].slice(0, SHOWN_VIOLATIONS))
+    say(`    ${first}${alike.length > 0 ? ` (and ${alike.length} like it)` : ''}`)
+  if (kinds.size > SHOWN_VIOLATIONS) say(`    and ${kinds.size - SHOWN_VIOLATIONS} other kinds`)
 }
 
 const showAll = (faults: Fault[], reports: FaultReport[]) => {
