@@ -9,6 +9,8 @@ export type LogFaults = {
   sendLost: number
   /** The broker has it, the acknowledgement is lost: the sender does not know. */
   acknowledgementLost: number
+  /** The broker has it and says so late: much goes on while the sender still waits. */
+  acknowledgementLate: number
   /** The sender was told that it failed, and it arrives later all the same. */
   sendLate: number
   /** The client sent it a second time by itself. */
@@ -47,6 +49,7 @@ export type Log = {
 }
 
 const MAX_FETCH = 12
+const MAX_LATE_MS = 3_000
 
 /**
  * Kafka as its clients meet it: topics of partitions, each an order of its own; sends that fail before or after they
@@ -167,7 +170,9 @@ export const createLog = (parts: {
         waiting = []
         world.after(world.latency(), null, `${batch.length} batches of ${process.name} arrive`, () => {
           const acknowledged = deliver(batch.flatMap(({ records }) => records))
-          world.after(world.latency(), process, acknowledged ? 'batch acknowledged' : 'batch fails', () => {
+          const lateMs = random.chance(faults.acknowledgementLate) ? random.float() * MAX_LATE_MS : 0
+          const told = acknowledged ? 'batch acknowledged' : 'batch fails'
+          world.after(world.latency() + lateMs, process, told, () => {
             for (const { resolve, reject } of batch) {
               if (acknowledged) resolve()
               else reject(new Error('the broker did not acknowledge'))

@@ -103,6 +103,8 @@ type Session = {
   rivals: Session[]
   changes: Changes
   answeredAt: number
+  /** The first error that its client heard: what the driver says of the whole transaction. */
+  failure: Error | undefined
   closed: { promise: Promise<never>; reject: (error: Error) => void }
 }
 
@@ -121,6 +123,7 @@ export type MemoryDatabase = {
   ) => Promise<Result>
   /** Freezes or closes a wallet, for which there is no command yet. */
   setStatus: (
+    client: Process,
     id: string,
     status: WalletRow['status'],
     freezeSource: WalletRow['freezeSource'],
@@ -396,7 +399,11 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   }
 
   const send = <Result>(session: Session, label: string, work: () => Work<Result>): Promise<Result> =>
-    new Promise((resolve, reject) => {
+    new Promise((resolve, fail) => {
+      const reject = (error: Error) => {
+        session.failure ??= error
+        fail(error)
+      }
       if (session.state === 'ended')
         return reject(new DatabaseError(CODES.closed, 'the connection is closed'))
       session.sent.push({ label, work, resolve: resolve as (value: never) => void, reject })
@@ -439,6 +446,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       rivals: [],
       changes: noChanges(),
       answeredAt: 0,
+      failure: undefined,
       closed,
     }
     sessions.add(session)
@@ -576,7 +584,12 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       tables.entries.set(wallet.id, [])
     }
     for (const [id, balance] of changes.balances) Object.assign(tables.wallets.get(id)!, balance)
-    for (const [id, status] of changes.statuses) Object.assign(tables.wallets.get(id)!, status)
+    for (const [id, status] of changes.statuses) {
+      const wallet = tables.wallets.get(id)
+      if (!wallet) continue
+      Object.assign(wallet, status)
+      if (wallet.status === 'closed') keys.delete(`open ${wallet.userId} ${wallet.currency}`)
+    }
     for (const transfer of changes.transfers) tables.transfers.set(transfer.id, transfer)
     for (const entry of changes.entries) {
       const entries = tables.entries.get(entry.walletId)
@@ -608,13 +621,13 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       send(
         session,
         'find earlier',
-        at(() => findEarlier(tables, ids)),
+        at(() => findEarlier([tables, ownOf(session)], ids)),
       ),
     findOpenWallets: userIds =>
       send(
         session,
         'find open wallets',
-        at(() => findOpenWallets(tables, userIds)),
+        at(() => findOpenWallets([...tables.wallets.values(), ...session.changes.opened], userIds)),
       ),
     readClock: () =>
       send(
@@ -634,7 +647,11 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
         session,
         'read journal',
         at(() =>
-          places.flatMap(({ partition, seq }) => tables.journal.get(partition)?.[Number(seq) - 1] ?? []),
+          [...new Set(places.map(({ partition, seq }) => `${partition} ${seq}`))].flatMap(place => {
+            const [partition, seq] = place.split(' ').map(Number)
+            const own = session.changes.journal.filter(row => `${row.partition} ${row.seq}` === place)
+            return tables.journal.get(partition!)?.[seq! - 1] ?? own
+          }),
         ),
       ),
     writeBatch: async writes => {
@@ -670,10 +687,13 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     },
   })
 
-  /** As the driver does it: an error in any statement, and a lost connection, end the work; then all is undone. */
+  /**
+   * As the driver does it: an error in any statement, and a lost connection, end the work; then all is undone. What
+   * failed first is what is told, even where the work did not mind it.
+   */
   const transact = async <Result>(
     client: Process | null,
-    work: (tx: LedgerTx) => Promise<Result>,
+    work: (session: Session) => Promise<Result>,
   ): Promise<Result> => {
     if (!up) await refused(client)
     const session = open(client)
@@ -683,12 +703,14 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
         'begin',
         at(() => {}),
       )
-      const result = await Promise.race([work(transactionOf(session)), session.closed.promise])
+      const result = await Promise.race([work(session), session.closed.promise])
+      if (session.failure) throw session.failure
       await send(session, 'commit', () => commit(session))
       return result
     } catch (error) {
+      const { failure } = session
       await send(session, 'rollback', () => rollback(session)).catch(() => {})
-      throw error
+      throw error instanceof DatabaseError && error.code === CODES.aborted ? (failure ?? error) : error
     }
   }
 
@@ -719,7 +741,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   return {
     tables,
     connect: client => ({
-      transact: work => transact(client, work),
+      transact: work => transact(client, session => work(transactionOf(session))),
       isRivalry: error => error instanceof DatabaseError && error.code === CODES.uniqueViolation,
       readPositions: partitions =>
         run(client, 'read positions', () =>
@@ -744,7 +766,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
         ),
       readJournalAfter: (partition, seq, limit) =>
         run(client, 'read journal', () =>
-          tables.journal.get(partition)!.slice(Number(seq), Number(seq) + limit),
+          (tables.journal.get(partition) ?? []).slice(Number(seq), Number(seq) + limit),
         ),
       raisePublished: marks =>
         run(client, 'raise marks', () => {
@@ -758,14 +780,13 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
         }),
     }),
     run,
-    setStatus: async (id, status, freezeSource) => {
-      const session = open(null)
-      await send(session, 'set status', function* () {
-        yield* lockRow(session, `wallet ${id}`)
-        session.changes.statuses.set(id, { status, freezeSource })
-      })
-      await send(session, 'commit', () => commit(session))
-    },
+    setStatus: (client, id, status, freezeSource) =>
+      transact(client, session =>
+        send(session, 'set status', function* () {
+          yield* lockRow(session, `wallet ${id}`)
+          session.changes.statuses.set(id, { status, freezeSource })
+        }),
+      ),
     disconnect: client => {
       for (const session of sessions) {
         if (session.client !== client) continue
@@ -812,17 +833,25 @@ const systemWallet = ({ id, system, currency }: SystemWallet, openedAt: Date): W
 
 const userWallet = (wallet: OpenedWallet): WalletRow => ({ ...NEW_WALLET, ...wallet, system: null })
 
-const findEarlier = (tables: Tables, ids: string[]): Earlier[] =>
-  ids.flatMap(id => {
-    const found = [tables.transfers.get(id), tables.commands.get(id)].filter(row => row !== undefined)
-    return found.map(({ id, fingerprint, partition, seq }) => ({ id, fingerprint, partition, seq }))
-  })
+type Decided = { transfers: Map<string, Earlier>; commands: Map<string, Earlier> }
 
-const findOpenWallets = (tables: Tables, userIds: string[]): { userId: string; currency: string }[] => {
+/** What a transaction has decided itself and not yet committed. */
+const ownOf = ({ changes }: Session): Decided => ({
+  transfers: new Map(changes.transfers.map(row => [row.id, row])),
+  commands: new Map(changes.commands.map(row => [row.id, row])),
+})
+
+const findEarlier = (decided: Decided[], ids: string[]): Earlier[] =>
+  [...new Set(ids)].flatMap(id =>
+    decided
+      .flatMap(({ transfers, commands }) => [transfers.get(id), commands.get(id)])
+      .filter(row => row !== undefined)
+      .map(({ id, fingerprint, partition, seq }) => ({ id, fingerprint, partition, seq })),
+  )
+
+const findOpenWallets = (wallets: WalletRow[], userIds: string[]): { userId: string; currency: string }[] => {
   const users = new Set(userIds)
-  const found: { userId: string; currency: string }[] = []
-  for (const { userId, currency, status } of tables.wallets.values()) {
-    if (userId !== null && users.has(userId) && status !== 'closed') found.push({ userId, currency })
-  }
-  return found
+  return wallets.flatMap(({ userId, currency, status }) =>
+    userId !== null && users.has(userId) && status !== 'closed' ? [{ userId, currency }] : [],
+  )
 }

@@ -1,7 +1,9 @@
 // `npm run simulate:mutations`: plants one bug after the other and shows that the simulation finds each. Ends with an
 // error where one survives, or where a bug no longer fits the source. Names as arguments choose some of them.
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import { checkPlantedBugs } from './plant.ts'
 import { PLANTED_BUGS } from './planted-bugs.ts'
@@ -21,27 +23,44 @@ const { values, positionals } = parseArgs({
 })
 checkPlantedBugs()
 
-const run = (...more: string[]): Found => {
+/** A process for each bug, so that what is planted is loaded once and gone with it. It ends at the first seed that finds it. */
+const run = async (bug: string): Promise<Found> => {
   const script = join(import.meta.dirname, 'run.ts')
-  const args = [script, '--json', '--seeds', values.seeds, '--steps', values.steps, ...more]
-  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+  const args = [script, '--json', '--seeds', values.seeds, '--steps', values.steps, '--bug', bug]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])
   try {
     return JSON.parse(stdout.trim().split('\n').at(-1)!) as Found
   } catch {
-    throw new Error(`the simulation did not answer:\n${stdout}${stderr}`)
+    throw new Error(`${bug}: the simulation did not answer:\n${stdout}${stderr}`)
   }
 }
 
-const chosen = PLANTED_BUGS.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
-const survivors: string[] = []
 const line = (...cells: [string, string, string, string, string]) =>
   console.log(
-    `${cells[0].padEnd(26)}${cells[1].padStart(6)}${cells[2].padStart(10)}  ${cells[3].padEnd(6)}${cells[4]}`,
+    `${cells[0].padEnd(28)}${cells[1].padStart(5)}${cells[2].padStart(9)}  ${cells[3].padEnd(6)}${cells[4]}`,
   )
 
+const unknown = positionals.filter(asked => !PLANTED_BUGS.some(({ name }) => name === asked))
+if (unknown.length > 0) throw new Error(`no such bug: ${unknown.join(', ')}`)
+const chosen = PLANTED_BUGS.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
+const found: Promise<Found>[] = []
+const begun = performance.now()
+/** Takes the next bug as soon as the last is done; the table keeps the order of the list. */
+const work = async (): Promise<void> => {
+  while (found.length < chosen.length) {
+    const result = run(chosen[found.length]!.name)
+    found.push(result)
+    await result
+  }
+}
+const working = Array.from({ length: availableParallelism() }, work)
+
+const survivors: string[] = []
 line('planted bug', 'seed', 'steps', 'found', 'as')
-for (const { name, what } of chosen) {
-  const { seed, promise, message, taken } = run('--bug', name)
+for (const [index, { name, what }] of chosen.entries()) {
+  while (found.length <= index) await Promise.race(found.slice(-availableParallelism()))
+  const { seed, promise, message, taken } = await found[index]!
   if (seed === undefined) {
     survivors.push(name)
     line(name, '-', String(taken), 'NO', what)
@@ -51,11 +70,15 @@ for (const { name, what } of chosen) {
       String(seed),
       String(taken),
       promise ?? '',
-      (message ?? '').replace(`${promise}: `, '').slice(0, 130),
+      (message ?? '').replace(`${promise}: `, '').slice(0, 120),
     )
 }
+await Promise.all(working)
 
-console.log(`\n${chosen.length - survivors.length} of ${chosen.length} planted bugs were found.`)
-console.log(`See one: node bootstrap.mjs simulator/run.ts --bug NAME --seed SEED --steps ${values.steps}`)
+const seconds = Math.round((performance.now() - begun) / 1_000)
+console.log(
+  `\n${chosen.length - survivors.length} of ${chosen.length} planted bugs were found in ${seconds} s.`,
+)
+console.log(`See one: npm run simulate -- --bug NAME --seed SEED --steps ${values.steps}`)
 if (survivors.length > 0) console.error(`Not found: ${survivors.join(', ')}`)
 process.exitCode = survivors.length > 0 ? 1 : 0

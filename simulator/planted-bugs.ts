@@ -355,6 +355,31 @@ export const PLANTED_BUGS: PlantedBug[] = [
     ],
   },
   {
+    name: 'frozen-pays',
+    what: 'a frozen wallet pays',
+    file: decide,
+    replace: [["if (sender.status === 'frozen') return", "if (sender.id === '') return"]],
+  },
+  {
+    name: 'status-read-before-lock',
+    what: "a wallet's status is read before the lock",
+    file: store,
+    replace: [
+      [
+        LOCK_WALLET,
+        `      const { status, freezeSource } = walletSeenBy(session, id)!
+      yield* lockRow(session, \`wallet \${id}\`)
+      rows.push({ ...lockedWallet(walletSeenBy(session, id)!), status, freezeSource })`,
+      ],
+    ],
+  },
+  {
+    name: 'deposit-to-frozen',
+    what: 'a deposit enters a wallet that staff froze',
+    file: decide,
+    replace: [['    canReceive(recipient) &&\n', '']],
+  },
+  {
     name: 'expired-moves',
     what: 'a request moves money after it has expired',
     file: decide,

@@ -9,20 +9,22 @@ import type { PersonKeys } from '../services/gateway/src/identity/person-keys.ts
 import { ProblemError } from '../services/gateway/src/problems.ts'
 import { createHandleCallback } from '../services/gateway/src/request-deposit.ts'
 import { createRequestTransfer } from '../services/gateway/src/request-transfer.ts'
-import type {
-  PartyFacts,
-  TransferFacts,
-  TransferQuestion,
-  WalletBrief,
-  WalletFacts,
-} from '../services/gateway/src/sql/ledger-reads.ts'
-import type { Payment } from '../services/gateway/src/sql/payments.ts'
+import type { TransferQuestion } from '../services/gateway/src/sql/ledger-reads.ts'
 import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
 import { createCommandHandler } from '../services/ledger/src/consume-commands.ts'
 import { startRelay } from '../services/ledger/src/relay-outbox.ts'
 import type { Group } from './consumer-group.ts'
+import {
+  type GatewayTables,
+  readGroundwork,
+  readPending,
+  readTransfer,
+  readWallets,
+  settlePayment,
+  writePending,
+} from './gateway-store.ts'
 import type { Log } from './log.ts'
-import type { MemoryDatabase, Tables, WalletRow } from './memory-store.ts'
+import type { MemoryDatabase, Tables } from './memory-store.ts'
 import { decodeNow } from './promises.ts'
 import { EPOCH_MS, type Process, type World } from './world.ts'
 
@@ -41,9 +43,6 @@ const logger = {
   debug: silent,
   fatal: silent,
 } as unknown as Logger
-
-/** What the gateway keeps beside the ledger's tables. */
-export type GatewayTables = { pending: Map<string, PendingRequest>; payments: Map<string, Payment> }
 
 export type Site = {
   world: World
@@ -102,54 +101,6 @@ export const startLedger = (site: Site, name: string, maxBatch: number): Simulat
 
 // --- the gateway ---
 
-const party = (tables: Tables, walletId: string | null, sequence: number | null): PartyFacts | null => {
-  if (walletId === null) return null
-  const wallet = tables.wallets.get(walletId)
-  const entry = sequence === null ? undefined : tables.entries.get(walletId)?.[sequence - 1]
-  return {
-    walletId,
-    userId: wallet?.userId ?? null,
-    code: wallet?.code ?? null,
-    balanceAfter: entry?.balanceAfter ?? null,
-  }
-}
-
-const factsOf = (tables: Tables, id: string): TransferFacts | undefined => {
-  const row = tables.transfers.get(id)
-  if (!row) return undefined
-  const { fromWallet, fromSequence, toWallet, toSequence, partition: _, seq: __, ...facts } = row
-  return { ...facts, from: party(tables, fromWallet, fromSequence), to: party(tables, toWallet, toSequence) }
-}
-
-const brief = (wallet: WalletRow | undefined): WalletBrief | null =>
-  wallet && wallet.userId !== null && wallet.code !== null
-    ? { id: wallet.id, userId: wallet.userId, code: wallet.code, currency: wallet.currency }
-    : null
-
-const walletFacts = (wallet: WalletRow): WalletFacts => ({
-  ...wallet,
-  available: wallet.balance - wallet.held,
-  closedAt: null,
-})
-
-const walletByCode = (tables: Tables, code: string): WalletRow | undefined => {
-  for (const wallet of tables.wallets.values()) if (wallet.code === code) return wallet
-  return undefined
-}
-
-/** As sql/ledger-reads.ts readGroundwork, for one question. */
-const groundwork = (tables: Tables, question: TransferQuestion) => {
-  const { transferId, userId, fromWalletId, toWalletId, toWalletCode, currency } = question
-  const named = tables.wallets.get(fromWalletId ?? walletIdOf(userId, currency, 0))
-  return {
-    decided: tables.transfers.has(transferId),
-    sender: named?.userId === userId ? brief(named) : null,
-    recipient: brief(
-      toWalletId === null ? walletByCode(tables, toWalletCode ?? '') : tables.wallets.get(toWalletId),
-    ),
-  }
-}
-
 /** Texts are not secret here: the ciphertext is the text. */
 const personKeys = {
   create: async () => {},
@@ -176,7 +127,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
   const outcomes = createOutcomeWaiters(codec, clock)
   const publisher = log.publisherOf(process)
   const names = { namesOf: async () => new Map(), forget: () => {} }
-  const readDecided = (id: string) => read('gateway reads a transfer', tables => factsOf(tables, id))
+  const readDecided = (id: string) => read('gateway reads a transfer', tables => readTransfer(tables, id))
 
   // From the end on, like every gateway: what was before nobody here waits for.
   let waking: Promise<void> = Promise.resolve()
@@ -198,30 +149,17 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     outcomes,
     names,
     personKeys,
-    lookUp: (question: TransferQuestion) => read('gateway looks up', tables => groundwork(tables, question)),
+    lookUp: (question: TransferQuestion) =>
+      read('gateway looks up', tables => readGroundwork(tables, question)),
     readDecided,
     writePending: (request: PendingRequest) =>
-      read('gateway writes pending', () => {
-        const known = gatewayTables.pending.get(request.transferId)
-        if (!known) gatewayTables.pending.set(request.transferId, request)
-        else if (known.fingerprint.equals(request.fingerprint)) {
-          if (request.expiresAt > known.expiresAt) known.expiresAt = request.expiresAt
-          known.acknowledged ||= request.acknowledged
-        }
-      }),
+      read('gateway writes pending', () => writePending(gatewayTables, [request])),
     verifyPin: async () => {},
     verifyStepUp: async () => ({ at: new Date(clock.now()) }),
     freshPinAbove: 1_000_000,
     expiresAfterMs,
     clock,
   }
-  const readWallets = (ids: string[]) =>
-    read('gateway reads wallets', tables =>
-      ids.flatMap(id => {
-        const wallet = tables.wallets.get(id)
-        return wallet ? [walletFacts(wallet)] : []
-      }),
-    )
   const find = createFindTransfer({
     names,
     personKeys,
@@ -230,16 +168,10 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
       return facts ? [facts] : []
     },
     readPendingBetween: first =>
-      read('gateway reads pending', () => {
-        const request = gatewayTables.pending.get(first)
-        const now = EPOCH_MS + world.now()
-        return request && (request.acknowledged || request.expiresAt.getTime() > now - 60_000)
-          ? [request]
-          : []
-      }),
+      read('gateway reads pending', () => readPending(gatewayTables, first, EPOCH_MS + world.now())),
     // A payment under the same key is a matter of its own; the clients here ask for transfers.
     readPaymentsBetween: async () => [],
-    readWallets,
+    readWallets: (ids: string[]) => read('gateway reads wallets', tables => readWallets(tables, ids)),
   })
   const callbackParts = {
     logger,
@@ -262,13 +194,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     },
     readPayment: (id: string) => read('gateway reads a payment', () => gatewayTables.payments.get(id)),
     markPending: async () => {},
-    settle: (id: string, status: 'confirmed' | 'failed', providerReference: string) =>
-      read('gateway settles a payment', () => {
-        const payment = gatewayTables.payments.get(id)
-        if (!payment || payment.status === 'confirmed' || payment.status === 'failed') return false
-        Object.assign(payment, { status, providerReference })
-        return true
-      }),
+    settle: (...settled: [string, 'confirmed' | 'failed', string, string | null]) =>
+      read('gateway settles a payment', () => settlePayment(gatewayTables, ...settled)),
     now: clock.now,
   }
   const handleCallback = createHandleCallback(callbackParts)

@@ -148,6 +148,7 @@ export const createWatch = (parts: {
         'M1',
         () => `the entries of transfer ${id} are ${entries.map(entry => entry.amount).join(', ')}`,
       )
+      checkStanding(transfer, changes)
       for (const [walletId, sequence, moved] of [
         [transfer.fromWallet, transfer.fromSequence, -amount],
         [transfer.toWallet, transfer.toSequence, amount],
@@ -193,6 +194,20 @@ export const createWatch = (parts: {
       const before = opened.get(id) ?? wallets.get(id)!
       hold(state.sequence === before.sequence, 'M2', () => `wallet ${id} has new entries and its old balance`)
     }
+  }
+
+  /** Money leaves no wallet that is frozen at that moment, and enters none that staff froze. */
+  const checkStanding = ({ id, type, fromWallet, toWallet }: TransferRow, changes: Changes) => {
+    const walletOf = (id: string | null) =>
+      changes.opened.find(wallet => wallet.id === id) ?? tables().wallets.get(id!)
+    const [from, to] = [walletOf(fromWallet), walletOf(toWallet)]
+    const moves = type !== 'transfer' || from?.status === 'active'
+    const enters = to?.status === 'active' || (to?.status === 'frozen' && to.freezeSource !== 'staff')
+    hold(
+      moves && enters,
+      'M4',
+      () => `transfer ${id} moved from a wallet that is ${from?.status} to one that is ${to?.status}`,
+    )
   }
 
   /** A refusal for want of money is true of the moment it was decided. */

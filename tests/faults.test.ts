@@ -5,7 +5,6 @@ import {
   cutAtCommit,
   everyCommandAgain,
   type Fault,
-  killedTogether,
   oneOfThreeLedgersKilled,
   secondLedgerFromZero,
 } from './faults/faults.ts'
@@ -38,7 +37,6 @@ test.each<{ promises: string; fault: Fault }>([
   { promises: 'X2, X3', fault: connectionsTerminated(2) },
   { promises: 'X1, M4', fault: secondLedgerFromZero(1) },
   { promises: 'X1, O2', fault: everyCommandAgain },
-  { promises: 'O1, A1', fault: killedTogether('notifier', 'audit') },
 ])(
   '$promises: nothing is broken by: $fault.name',
   async ({ fault }) => {

@@ -118,7 +118,7 @@ const partitionsOfLedgers = async ({ kafka }: World): Promise<Map<string, number
 
 /** Until the group is these ledgers, the partitions shared among them as evenly as they can be. */
 const untilShared = (world: World, names: string[]) =>
-  until(`${names.join(', ')} share the partitions`, 40, async () => {
+  until(`${names.join(', ')} share the partitions`, 60, async () => {
     const shares = await partitionsOfLedgers(world)
     const partitions = [...shares.values()].flat()
     const least = Math.floor(12 / names.length)
@@ -165,10 +165,13 @@ export const oneOfThreeLedgersFrozen: Fault = {
     withLedgers(world, async ([second, third]) => {
       await untilShared(world, ['ledger-1', second.name, third.name])
       await world.control('ledger', 'SIGSTOP')
-      await sleep(BEYOND_SESSION_MS)
-      // The others must have gone on without it.
-      await servedAgain()
-      await world.control('ledger', 'SIGCONT')
+      try {
+        await sleep(BEYOND_SESSION_MS)
+        // The others must have gone on without it.
+        await servedAgain()
+      } finally {
+        await world.control('ledger', 'SIGCONT')
+      }
       over()
       await servedAgain()
       await untilShared(world, ['ledger-1', second.name, third.name])
@@ -203,24 +206,24 @@ export const cutAtCommit = (cuts: number): Fault => ({
   name: 'ledger: connection cut at COMMIT',
   inject: async (world, { servedAgain, over }) => {
     const cutter = await startCommitCutter(world.system.databaseUrls.ledger)
+    const { name } = await world.startInstance('ledger', { DATABASE_URL: cutter.url })
     try {
-      const { name } = await world.startInstance('ledger', { DATABASE_URL: cutter.url })
       await world.control('ledger', 'stop')
       await servedAgain()
       for (let cut = 1; cut <= cuts; cut++) {
         cutter.cutNext()
-        await until('a commit to cut', 20, () => cutter.cuts() === cut)
+        await until('a commit to cut', 60, () => cutter.cuts() === cut)
         await sleep(300)
       }
       over()
       await servedAgain()
+    } finally {
       await world.control('ledger', 'restart')
       await world.control(name, 'stop')
-      await servedAgain()
-      return cuts
-    } finally {
       await cutter.stop()
     }
+    await servedAgain()
+    return cuts
   },
 })
 

@@ -54,7 +54,7 @@ export const diskFull = (folder: string, seconds: number): Fault => ({
   inject: async (world, { load, over }) => {
     const { servedSince } = load
     // What is in use grows while it is asked for.
-    await until('the disk is full', 10, () => remount(folder, `size=${usedKib(folder) + 64}k`))
+    await until('the disk is full', 30, () => remount(folder, `size=${usedKib(folder) + 64}k`))
     const from = performance.now()
     // Its last log file has room left, and pages of tables have: it goes on for a while.
     await until('writes to fail', 60, async () => {

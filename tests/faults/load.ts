@@ -22,7 +22,9 @@ export type Load = {
   requests: Request[]
   /** Each client that was answered 201 to something it asked after this moment. */
   servedSince: (moment: number) => boolean
-  /** Who of them was not, for a person. */
+  /** When the last client had its first answer 201 to something it asked after this moment. */
+  servedAgainAt: (moment: number) => number
+  /** Who was not, for a person. */
   unservedSince: (moment: number) => number[]
   /** Longest time in which nobody was answered 201, in seconds. */
   longestOutage: () => number
@@ -82,7 +84,7 @@ const newRequest = (people: Person[], from: number): Request => {
 
 export const startLoad = (world: World, people: Person[], clients: number): Load => {
   const requests: Request[] = []
-  const served = Array.from({ length: clients }, () => 0)
+  const served: Array<Array<{ sentAt: number; at: number }>> = Array.from({ length: clients }, () => [])
   let lastServed = 0
   let longest = 0
   let running = true
@@ -102,7 +104,7 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
       const now = performance.now()
       if (lastServed > 0) longest = Math.max(longest, now - lastServed)
       lastServed = now
-      served[client] = Math.max(served[client]!, sentAt)
+      served[client]!.push({ sentAt, at: now })
     }
     const send = async (request: Request, content = request.content) => {
       const sentAt = performance.now()
@@ -143,11 +145,15 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
   }
   const clientsDone = Promise.all(served.map((_, client) => runClient(client)))
 
-  const unservedSince = (moment: number) => served.flatMap((at, client) => (at >= moment ? [] : [client]))
+  const firstSince = (moment: number) =>
+    served.map(answers => answers.find(({ sentAt }) => sentAt >= moment)?.at ?? Infinity)
+  const unservedSince = (moment: number) =>
+    firstSince(moment).flatMap((at, client) => (at === Infinity ? [client] : []))
   return {
     requests,
     unservedSince,
     servedSince: moment => unservedSince(moment).length === 0,
+    servedAgainAt: moment => Math.max(...firstSince(moment)),
     longestOutage: () => longest / 1_000,
     pause: async () => {
       gate ??= Promise.withResolvers()

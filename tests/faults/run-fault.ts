@@ -29,6 +29,10 @@ export type FaultReport = {
   longestOutage: number
   /** From the end of the fault until each client was served again. */
   recovered: number
+  /** From the end of the fault until every service said that it was ready. */
+  healthy: number
+  /** The system did not come back: what is injected after this tells nothing. */
+  stuck: boolean
   seconds: number
   violations: string[]
 }
@@ -54,9 +58,8 @@ const countAnswers = (requests: Request[]): FaultReport['answers'] => {
 }
 
 /** Breaks the system, and counts from the moment at which nothing stands in its way any more. */
-const inject = async (world: World, fault: Fault, load: Load, violations: string[]) => {
-  const servedAgain = async (seconds = HEALTHY_WITHIN_SECONDS) => {
-    const from = performance.now()
+const inject = async (world: World, fault: Fault, load: Load) => {
+  const servedAgain = async (seconds = HEALTHY_WITHIN_SECONDS, from = performance.now()) => {
     await until('every client is served again', seconds, () => load.servedSince(from)).catch(
       (error: Error) => {
         throw new Error(`${error.message}: clients ${load.unservedSince(from).join(', ')} are not`)
@@ -64,30 +67,25 @@ const inject = async (world: World, fault: Fault, load: Load, violations: string
     )
   }
   let overAt = 0
-  let times = 1
-  let recovered = 0
+  const took = { times: 1, recovered: 0, healthy: 0 }
   try {
     await servedAgain()
-    times = await fault.inject(world, {
+    took.times = await fault.inject(world, {
       load,
-      servedAgain,
+      servedAgain: seconds => servedAgain(seconds),
       over: () => {
         overAt = performance.now()
       },
     })
     if (overAt === 0) overAt = performance.now()
-    const from = overAt
-    await until('every client is served again', HEALTHY_WITHIN_SECONDS, () => load.servedSince(from)).catch(
-      (error: Error) => {
-        throw new Error(`${error.message}: clients ${load.unservedSince(from).join(', ')} are not`)
-      },
-    )
-    recovered = (performance.now() - overAt) / 1_000
+    await servedAgain(HEALTHY_WITHIN_SECONDS, overAt)
+    took.recovered = (load.servedAgainAt(overAt) - overAt) / 1_000
     await untilHealthy(world, HEALTHY_WITHIN_SECONDS)
+    took.healthy = (performance.now() - overAt) / 1_000
+    return { ...took, stuck: undefined }
   } catch (error) {
-    violations.push(error instanceof Error ? error.message : String(error))
+    return { ...took, stuck: error instanceof Error ? error.message : String(error) }
   }
-  return { times, recovered }
 }
 
 /** People, and a consumer of the events, that live through all faults. */
@@ -109,9 +107,9 @@ export const openSuite = async (
       const begun = performance.now()
       await forEach(people, 8, person => signIn(world, person))
       const load = startLoad(world, people, options.clients)
-      const violations: string[] = []
-      const { times, recovered } = await inject(world, fault, load, violations)
+      const { stuck, ...took } = await inject(world, fault, load)
       await load.stop()
+      const violations = stuck === undefined ? [] : [stuck]
       const { requests } = load
       const answers = countAnswers(requests)
       const check = (checking: Promise<string[]>) =>
@@ -121,11 +119,11 @@ export const openSuite = async (
       violations.push(...(await check(follower.check())))
       return {
         fault: fault.name,
-        times,
+        ...took,
         requests: requests.length,
         answers,
         longestOutage: load.longestOutage(),
-        recovered,
+        stuck: stuck !== undefined,
         seconds: (performance.now() - begun) / 1_000,
         violations,
       }

@@ -12,13 +12,14 @@ const COLUMNS = [
   '500',
   'lost',
   'longest outage',
-  'recovered in',
+  'served again',
+  'all ready',
   'violations',
 ]
 
 const seconds = (value: number) => `${value.toFixed(1)} s`
 
-const rowOf = ({ fault, times, requests, answers, longestOutage, recovered, violations }: FaultReport) => [
+const rowOf = ({ fault, times, requests, answers, violations, ...took }: FaultReport) => [
   fault,
   times,
   requests,
@@ -29,8 +30,9 @@ const rowOf = ({ fault, times, requests, answers, longestOutage, recovered, viol
   answers.unavailable,
   answers.error,
   answers.lost,
-  seconds(longestOutage),
-  seconds(recovered),
+  seconds(took.longestOutage),
+  seconds(took.recovered),
+  seconds(took.healthy),
   violations.length,
 ]
 
@@ -48,6 +50,8 @@ const sumOf = (reports: FaultReport[]): FaultReport => {
     answers,
     longestOutage: Math.max(...reports.map(report => report.longestOutage)),
     recovered: Math.max(...reports.map(report => report.recovered)),
+    healthy: Math.max(...reports.map(report => report.healthy)),
+    stuck: reports.some(report => report.stuck),
     seconds: sum(report => report.seconds),
     violations: reports.flatMap(report => report.violations),
   }

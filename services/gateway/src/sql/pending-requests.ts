@@ -16,10 +16,24 @@ export type PendingRequest = {
   acknowledged: boolean
 }
 
+/** One statement may touch a row once: repeats in one batch become one, as if they had come one after the other. */
+const mergeRepeats = (requests: PendingRequest[]): PendingRequest[] => {
+  const merged = new Map<string, PendingRequest>()
+  for (const request of requests) {
+    const first = merged.get(request.transferId) ?? request
+    if (!first.fingerprint.equals(request.fingerprint)) continue
+    merged.set(request.transferId, {
+      ...first,
+      expiresAt: new Date(Math.max(Number(first.expiresAt), Number(request.expiresAt))),
+      acknowledged: first.acknowledged || request.acknowledged,
+    })
+  }
+  return [...merged.values()]
+}
+
 /** Writes requests whose clients are about to be told "pending". A repeat of one renews its expiry. */
 export const writePending = async (sql: Database, requests: PendingRequest[]): Promise<void> => {
-  // One statement may touch a row once: of several repeats in one batch the last stands.
-  const rows = [...new Map(requests.map(request => [request.transferId, request])).values()]
+  const rows = mergeRepeats(requests)
   const column = <Value>(value: (row: PendingRequest) => Value, type: number) =>
     sql.array(rows.map(value) as never[], type)
   await sql`

@@ -1,0 +1,87 @@
+// What a consumer that never asks anybody may rely on (design, section 2): order, duplicates, completeness. It is given
+// each event as it comes and tells what contradicts the promises. Nothing here reads a topic, so that a test can plant
+// lies.
+import { createHash } from 'node:crypto'
+
+type Entry = { walletId: string; sequence: number; balanceAfterMinor: bigint }
+
+export type SeenEvent = {
+  id: string
+  key: string
+  /** Its number in the ledger's journal. */
+  seq: bigint
+  value: Buffer
+  /** Of the entries of a completed transfer; asked only of what is new. */
+  entries: () => Promise<Entry[]> | Entry[]
+}
+
+/** A wallet as the ledger's own tables have it. */
+export type Wallet = { id: string; balance: bigint; sequence: bigint }
+
+export type EventJudge = {
+  take: (event: SeenEvent) => Promise<void>
+  /** All that contradicts the promises since the last time, and the wallets that its entries do not add up to. */
+  judge: (wallets: Wallet[]) => string[]
+  events: () => number
+  repeats: () => number
+}
+
+type WalletSeen = { sequences: Set<number>; greatest: number; balance: bigint }
+
+export const createEventJudge = (): EventJudge => {
+  const wallets = new Map<string, WalletSeen>()
+  /** By event id: what it said. A repeat must say the same. */
+  const seen = new Map<string, string>()
+  /** By key: the journal number of the last event that was new. */
+  const lastOfKey = new Map<string, bigint>()
+  let repeats = 0
+  let broken: string[] = []
+
+  const keepEntry = ({ walletId, sequence, balanceAfterMinor }: Entry) => {
+    const wallet = wallets.get(walletId) ?? { sequences: new Set(), greatest: 0, balance: 0n }
+    wallets.set(walletId, wallet)
+    if (wallet.sequences.has(sequence)) broken.push(`wallet ${walletId}: sequence ${sequence} in two events`)
+    wallet.sequences.add(sequence)
+    if (sequence <= wallet.greatest) return
+    wallet.greatest = sequence
+    wallet.balance = balanceAfterMinor
+  }
+
+  const lieOfWallet = ({ id, balance, sequence }: Wallet): string | undefined => {
+    const wallet = wallets.get(id)
+    const entries = wallet?.sequences.size ?? 0
+    const greatest = wallet?.greatest ?? 0
+    if (entries !== Number(sequence) || greatest !== Number(sequence))
+      return `wallet ${id}: ${entries} entries seen up to sequence ${greatest}, the ledger has ${sequence}`
+    if (wallet && wallet.balance !== balance)
+      return `wallet ${id}: by its events ${wallet.balance}, by the ledger ${balance}`
+    return undefined
+  }
+
+  return {
+    events: () => seen.size,
+    repeats: () => repeats,
+    take: async ({ id, key, seq, value, entries }) => {
+      const said = createHash('sha256').update(`${key}\0${seq}\0`).update(value).digest('base64')
+      const earlier = seen.get(id)
+      if (earlier !== undefined) {
+        repeats++
+        if (earlier !== said) broken.push(`event ${id} came again, changed`)
+        return
+      }
+      seen.set(id, said)
+      if (seq <= (lastOfKey.get(key) ?? 0n)) broken.push(`event ${id} of key ${key} comes after a later one`)
+      lastOfKey.set(key, seq)
+      for (const entry of await entries()) keepEntry(entry)
+    },
+    judge: rows => {
+      const violations = broken
+      broken = []
+      for (const row of rows) {
+        const lie = lieOfWallet(row)
+        if (lie) violations.push(lie)
+      }
+      return violations
+    },
+  }
+}

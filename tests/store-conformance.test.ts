@@ -1,0 +1,209 @@
+// The store that the simulator puts in Postgres' place behaves as Postgres does: the same scripts, the same results.
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { migrate } from '@pennywire/runtime/migrate.ts'
+import { OWNER } from '@pennywire/stack/database-passwords.ts'
+import { createTestDatabase, type TestDatabase } from '@pennywire/stack/test-database.ts'
+import type postgres from 'postgres'
+import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest'
+import * as ledgerReads from '../services/gateway/src/sql/ledger-reads.ts'
+import * as payments from '../services/gateway/src/sql/payments.ts'
+import * as pendingRequests from '../services/gateway/src/sql/pending-requests.ts'
+import { postgresStore } from '../services/ledger/src/sql/store.ts'
+import { setWalletStatus } from '../services/ledger/src/sql/test-database.ts'
+import {
+  type GatewayTables,
+  readGroundwork,
+  readPending,
+  readTransfer,
+  readWallets,
+  settlePayment,
+  writePending,
+} from '../simulator/gateway-store.ts'
+import { createMemoryDatabase, type Tables } from '../simulator/memory-store.ts'
+import { createSimulatedCodec } from '../simulator/processes.ts'
+import { decodeNow } from '../simulator/promises.ts'
+import { createRandom } from '../simulator/random.ts'
+import {
+  type GatewaySite,
+  STORE_SCRIPTS,
+  type StoreScript,
+  TIMEOUTS,
+} from '../simulator/store-conformance.ts'
+import { createWorld, EPOCH_MS } from '../simulator/world.ts'
+
+const { superuserUrl } = inject('stack')
+let codec: Codec
+let database: TestDatabase
+let pools: Record<'superuser' | 'batches' | 'relay' | 'gateway' | 'reader', Database>
+
+beforeAll(async () => {
+  codec = await createSimulatedCodec()
+  database = await createTestDatabase(superuserUrl, {
+    schema: 'ledger',
+    migrations: new URL('../services/ledger/src/sql/migrations/', import.meta.url),
+  })
+  const directory = new URL('../services/gateway/src/sql/migrations/', import.meta.url)
+  await migrate({ url: database.url(OWNER), schema: 'gateway', directory })
+  const open = (url: string, connection = {}) =>
+    openDatabase(url, { applicationName: 'conformance', maxConnections: 6, connection })
+  pools = {
+    superuser: open(database.url()),
+    batches: open(database.url('ledger'), {
+      lock_timeout: TIMEOUTS.lockMs,
+      idle_in_transaction_session_timeout: TIMEOUTS.idleMs,
+      transaction_timeout: TIMEOUTS.transactionMs,
+    }),
+    relay: open(database.url('ledger')),
+    gateway: open(database.url('gateway')),
+    reader: open(database.url('ledger_reader')),
+  }
+})
+afterAll(async () => {
+  await Promise.all(Object.values(pools).map(pool => pool.end({ timeout: 1 })))
+  await database.drop()
+})
+beforeEach(
+  () => pools.superuser`
+    truncate ledger.wallets, ledger.transfers, ledger.entries, ledger.commands, ledger.journal, ledger.partitions,
+      ledger.published, gateway.pending_requests, gateway.payments`,
+)
+
+// --- rows as text, in one form for both ---
+
+type Row = Record<string, unknown>
+
+const textOf = (value: unknown): unknown => {
+  if (typeof value === 'bigint') return Number(value)
+  if (value instanceof Date) return value.toISOString()
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('hex')
+  return value
+}
+/** A wallet's code is drawn anew in each run, so it is told only whether there is one. */
+const readEvent = (bytes: Buffer) => {
+  const event = decodeNow(bytes)
+  if (!event) return bytes.toString('hex')
+  return JSON.stringify({ ...event.value, code: 'code' in event.value }, (_, value) =>
+    typeof value === 'bigint' ? String(value) : value,
+  )
+}
+const rowText = (table: string, row: Row) => {
+  const told = Object.keys(row)
+    .toSorted()
+    .map(column => {
+      if (table === 'wallets' && column === 'code') return `code ${row.code !== null}`
+      if (column === 'bytes') return `bytes ${readEvent(row.bytes as Buffer)}`
+      return `${column} ${textOf(row[column])}`
+    })
+  return `${table}: ${told.join(', ')}`
+}
+const dumpText = (tables: Record<string, Row[]>) =>
+  Object.entries(tables)
+    .flatMap(([table, rows]) => rows.map(row => rowText(table, row)))
+    .toSorted()
+
+const tablesInMemory = (tables: Tables): Record<string, Row[]> => ({
+  wallets: [...tables.wallets.values()],
+  transfers: [...tables.transfers.values()],
+  entries: [...tables.entries.values()].flat(),
+  commands: [...tables.commands.values()],
+  journal: [...tables.journal.values()].flat(),
+  partitions: [...tables.partitions.values()],
+  published: [...tables.published].map(([partition, publishedThrough]) => ({ partition, publishedThrough })),
+})
+const camelCase = (column: string) => column.replace(/_./g, found => found[1]!.toUpperCase())
+const tablesInPostgres = async (superuser: Database): Promise<Record<string, Row[]>> => {
+  const tables: Record<string, Row[]> = {}
+  for (const table of ['wallets', 'transfers', 'entries', 'commands', 'journal', 'partitions', 'published']) {
+    const rows = await superuser<Row[]>`select * from ${superuser(`ledger.${table}`)}`
+    tables[table] = rows.map(({ closed_at: _, ...row }) =>
+      Object.fromEntries(Object.entries(row).map(([column, value]) => [camelCase(column), value])),
+    )
+  }
+  return tables
+}
+
+// --- the two stores ---
+
+const gatewayInMemory = (tables: Tables, now: () => number): GatewaySite => {
+  const own: GatewayTables = { pending: new Map(), payments: new Map() }
+  return {
+    readTransfers: async ids => ids.flatMap(id => readTransfer(tables, id) ?? []),
+    readGroundwork: async questions => questions.map(question => readGroundwork(tables, question)),
+    readWallets: async ids => readWallets(tables, ids),
+    writePending: async requests => writePending(own, requests),
+    readPending: async id => readPending(own, id, now()),
+    writePayment: async payment => own.payments.set(payment.id, { ...payment }),
+    readPayment: async id => own.payments.get(id) && { ...own.payments.get(id)! },
+    settle: async (id, status, reference) => settlePayment(own, id, status, reference, null),
+  }
+}
+const gatewayOnPostgres = (sql: Database, reader: Database): GatewaySite => ({
+  readTransfers: ids => ledgerReads.readTransfers(reader, ids),
+  readGroundwork: questions => ledgerReads.readGroundwork(reader, questions),
+  readWallets: ids => ledgerReads.readWallets(reader, ids),
+  writePending: requests => pendingRequests.writePending(sql, requests),
+  readPending: id => pendingRequests.readPending(sql, id, id),
+  writePayment: async payment => {
+    await payments.writePayment(sql, payment)
+    await payments.markPaymentPending(sql, payment.id, payment.providerReference!)
+  },
+  readPayment: id => payments.readPayment(sql, id),
+  settle: (id, status, reference) => payments.settlePayment(sql, id, status, reference, null),
+})
+
+const runInMemory = async (script: StoreScript): Promise<unknown> => {
+  const world = createWorld(createRandom(1))
+  const process = world.createProcess('script')
+  const database = createMemoryDatabase({
+    scheduler: { ...world, latency: () => 1 },
+    lockTimeoutMs: TIMEOUTS.lockMs,
+    idleTimeoutMs: TIMEOUTS.idleMs,
+    transactionTimeoutMs: TIMEOUTS.transactionMs,
+  })
+  let done = false
+  const running = script
+    .run({
+      store: database.connect(process),
+      gateway: gatewayInMemory(database.tables, () => EPOCH_MS + world.now()),
+      now: () => EPOCH_MS + world.now(),
+      codec,
+      pass: ms => world.sleep(ms, process, 'time passes'),
+      setStatus: (...of) => database.setStatus(process, ...of),
+      dump: async () => dumpText(tablesInMemory(database.tables)),
+    })
+    .finally(() => {
+      done = true
+    })
+  running.catch(() => {})
+  for (let turns = 0; !done; turns++) {
+    if (turns === 1_000) throw new Error('the script waits for what never comes')
+    await new Promise(setImmediate)
+    await world.runUntil(() => done)
+  }
+  return running
+}
+
+const runOnPostgres = (script: StoreScript): Promise<unknown> => {
+  const { superuser, batches, relay, gateway, reader } = pools
+  return script.run({
+    store: postgresStore(batches, relay),
+    gateway: gatewayOnPostgres(gateway, reader),
+    now: Date.now,
+    codec,
+    pass: ms => new Promise(resolve => setTimeout(resolve, ms)),
+    setStatus: (id, status, freezeSource) =>
+      setWalletStatus(superuser as unknown as postgres.Sql, id, status, freezeSource),
+    dump: async () => dumpText(await tablesInPostgres(superuser)),
+  })
+}
+
+test.each(STORE_SCRIPTS)('$name', async script => {
+  const inMemory = await runInMemory(script)
+  const onPostgres = await runOnPostgres(script)
+  if (script.expected !== undefined) {
+    expect(onPostgres).toEqual(script.expected)
+    expect(inMemory).toEqual(script.expected)
+  }
+  expect(inMemory).toEqual(onPostgres)
+})
