@@ -23,12 +23,15 @@ import { createRequestTransfer } from './request-transfer.ts'
 import { adminWalletRoutes } from './routes/admin-wallets.ts'
 import type { Routes } from './routes/define-route.ts'
 import { depositRoutes } from './routes/deposits.ts'
+import { limitRoutes } from './routes/limits.ts'
 import { notificationRoutes } from './routes/notifications.ts'
 import { recipientRoutes } from './routes/recipients.ts'
+import { statementRoutes } from './routes/statements.ts'
 import { transferRoutes } from './routes/transfers.ts'
 import { walletRoutes } from './routes/wallets.ts'
 import { checkDatabase } from './sql/check-database.ts'
 import * as ledger from './sql/ledger-reads.ts'
+import { readLimitedWallets } from './sql/limit-reads.ts'
 import { countUnread, readNotifications } from './sql/notifications.ts'
 import {
   markPaymentPending,
@@ -38,6 +41,8 @@ import {
   writePayment,
 } from './sql/payments.ts'
 import { type PendingRequest, readPending, writePending } from './sql/pending-requests.ts'
+import { readBalanceAt, readPeriod, readStatementEntries } from './sql/statement-reads.ts'
+import { viewTransfer } from './transfer-view.ts'
 
 export type Money = {
   routes: Routes[]
@@ -81,7 +86,7 @@ export const createMoney = async (parts: {
     limits: backPressureLimitsOf(config),
     publisher,
     waitingRequests: waiters.waiting,
-    findDecided: async ids => (await ledger.readTransfers(ledgerRead, ids)).map(({ id }) => id),
+    findDecided: ids => ledger.readDecidedIds(ledgerRead, ids),
     forgetAfterMs: (config.REQUEST_EXPIRES_SECONDS + 60) * 1_000,
     clock: systemClock,
     logger,
@@ -143,7 +148,7 @@ export const createMoney = async (parts: {
     now,
   })
 
-  const requestTransfer = createRequestTransfer({
+  const sending = {
     logger,
     codec,
     admit: backPressure.admit,
@@ -151,7 +156,9 @@ export const createMoney = async (parts: {
     outcomes,
     names,
     personKeys,
-    lookUp: batchPerTick(questions => ledger.readGroundwork(ledgerRead, questions)),
+    lookUp: batchPerTick((questions: ledger.TransferQuestion[]) =>
+      ledger.readGroundwork(ledgerRead, questions),
+    ),
     readDecided,
     writePending: batchPerTick(async (requests: PendingRequest[]) => {
       await writePending(sql, requests)
@@ -162,7 +169,7 @@ export const createMoney = async (parts: {
     freshPinAbove: config.FRESH_PIN_ABOVE,
     expiresAfterMs: config.REQUEST_EXPIRES_SECONDS * 1_000,
     clock: systemClock,
-  })
+  }
 
   const deposits: DepositParts = {
     logger,
@@ -214,10 +221,20 @@ export const createMoney = async (parts: {
         readWalletsAbove: (filter, aboveId, limit) =>
           ledger.readWalletsAbove(ledgerRead, filter, aboveId, limit),
       }),
+      statementRoutes({
+        guards,
+        names,
+        personKeys,
+        readBalanceAt: (userId, walletId, at) => readBalanceAt(ledgerRead, userId, walletId, at),
+        readPeriod: (userId, walletId, from, to) => readPeriod(ledgerRead, userId, walletId, from, to),
+        readEntries: (walletId, above, last, limit) =>
+          readStatementEntries(ledgerRead, walletId, above, last, limit),
+      }),
+      limitRoutes({ guards, ask, readLimitedWallets: wanted => readLimitedWallets(ledgerRead, wanted), now }),
       recipientRoutes({ guards, names, readWalletByCode: code => ledger.readWalletByCode(ledgerRead, code) }),
       transferRoutes({
         guards,
-        requestTransfer,
+        requestTransfer: createRequestTransfer({ ...sending, view: viewTransfer }),
         findTransfer: createFindTransfer({
           names,
           personKeys,

@@ -38,6 +38,11 @@ const historyOf = () => {
       decidedAt: new Date(at),
       rejectionCode: wallet === 'rejected' ? 'INSUFFICIENT_BALANCE' : null,
       rejectionDetail: null,
+      rejectionLimit: null,
+      rejectionUsed: null,
+      originalId: null,
+      reversed: 0n,
+      hold: null,
     }
     if (wallet === 'rejected') rejected.push(facts)
     else {

@@ -64,7 +64,7 @@ export const createListTransfers =
     const before = wallets.map(({ id }) => ({ id, before: BigInt(cursor.wallets[id] ?? LAST_SEQUENCE) }))
     const { rejected: place } = cursor
     const rejectedBefore = place ? { decidedAt: new Date(place[0]), id: place[1] } : LAST_MOMENT
-    const wantsRejected = filter.status !== 'completed' && filter.direction !== 'in'
+    const wantsRejected = [null, 'rejected'].includes(filter.status) && filter.direction !== 'in'
     const [posted, rejected] = await Promise.all([
       filter.status === 'rejected' ? [] : parts.readPosted(before, filter, limit + 1),
       wantsRejected ? parts.readRejected(userId, rejectedBefore, filter.type, limit + 1) : [],

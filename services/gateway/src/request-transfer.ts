@@ -15,10 +15,20 @@ import { ProblemError } from './problems.ts'
 import type { SignedInUser } from './routes/define-route.ts'
 import type { TransferFacts, TransferGroundwork, TransferQuestion, WalletBrief } from './sql/ledger-reads.ts'
 import type { PendingRequest } from './sql/pending-requests.ts'
-import { type Metadata, type TransferView, viewDecided, viewTransfer } from './transfer-view.ts'
+import {
+  limitMembers,
+  type Metadata,
+  openDecided,
+  type Rejection,
+  rejectionOf,
+  type TransferSubject,
+  type TransferView,
+} from './transfer-view.ts'
 
-/** A transfer as a signed-in client asks for it; the form is checked, the amount in minor units. */
+/** A transfer or a hold as a signed-in client asks for it; the form is checked, the amount in minor units. */
 export type AskedTransfer = {
+  /** Whether the money moves at once, or is promised until the recipient captures it. */
+  type: 'transfer' | 'hold'
   user: SignedInUser
   idempotencyKey: string
   fromWalletId: string | null
@@ -28,6 +38,8 @@ export type AskedTransfer = {
   currency: string
   note: string | null
   metadata: Metadata | null
+  /** How long a hold stands; null for a transfer. */
+  expiresInSeconds: number | null
   pin: string | null
   stepUpToken: string | null
   /** How long the client waits for the outcome; 0: answer as soon as Kafka has the request. */
@@ -35,15 +47,18 @@ export type AskedTransfer = {
   traceparent: string
 }
 
-export type TransferAnswer = { status: 201 | 202; transfer: TransferView; replayed: boolean }
+export type Answer<View> = { status: 201 | 202; transfer: View; replayed: boolean }
+export type TransferAnswer = Answer<TransferView>
 
-export type RequestTransferParts = {
+export type RequestTransferParts<View> = {
   logger: Logger
   codec: Pick<Codec, 'encode'>
   /** Throws 503 where the request would only wait: asked before anything is tried, stored or sent. */
   admit: () => void
   publisher: Pick<Publisher, 'publish'>
   outcomes: Pick<Outcomes, 'wait'>
+  /** What the caller is shown: a transfer, or a hold. */
+  view: (names: Pick<Names, 'namesOf'>, caller: string, subject: TransferSubject) => Promise<View>
   names: Pick<Names, 'namesOf'>
   personKeys: Pick<PersonKeys, 'encryptFor' | 'decryptAll'>
   /** The ledger's primary, asked once a tick for all requests of that tick. */
@@ -65,13 +80,13 @@ const ASK_AFTER_MS = 250
 const ACKNOWLEDGE_WITHIN_MS = 5_000
 
 /**
- * The way of a transfer through the gateway, from a well-formed request of a signed-in user to its answer. Throws
- * ProblemError for what is refused here (nothing is stored, the key may be used again) and for what the ledger
- * rejected (final).
+ * The way of a transfer, or of a hold, through the gateway, from a well-formed request of a signed-in user to its
+ * answer. Throws ProblemError for what is refused here (nothing is stored, the key may be used again) and for what the
+ * ledger rejected (final).
  */
 export const createRequestTransfer =
-  (parts: RequestTransferParts) =>
-  async (asked: AskedTransfer): Promise<TransferAnswer> => {
+  <View>(parts: RequestTransferParts<View>) =>
+  async (asked: AskedTransfer): Promise<Answer<View>> => {
     const { user } = asked
     const transferId = transferIdOf(user.userId, asked.idempotencyKey)
 
@@ -80,7 +95,8 @@ export const createRequestTransfer =
     const fingerprint = sender && recipient && fingerprintOfTransfer(asked, sender, recipient)
     if (decided) {
       const facts = await parts.readDecided(transferId)
-      if (!facts) throw new Error(`transfer ${transferId} is decided and cannot be read`)
+      // Something else has the key, such as the capture of a hold.
+      if (!facts) throw keyReused()
       return answerDecided(parts, user.userId, facts, fingerprint, true)
     }
 
@@ -101,7 +117,7 @@ export const createRequestTransfer =
     const requestedAt = parts.clock.now()
     const request: TransferRequested = {
       transferId,
-      type: 'transfer',
+      type: asked.type,
       userId: user.userId,
       fromWalletId: sender.id,
       toWalletId: recipient.id,
@@ -117,7 +133,7 @@ export const createRequestTransfer =
         asked.metadata === null
           ? null
           : await parts.personKeys.encryptFor(user.userId, JSON.stringify(asked.metadata), 'metadata'),
-      holdUntil: null,
+      holdUntil: asked.expiresInSeconds === null ? null : requestedAt + asked.expiresInSeconds * 1_000,
     }
     const waiter = parts.outcomes.wait(transferId, asked.waitMs, request.fingerprint)
     const publishing = publish(parts, request, asked.traceparent)
@@ -130,8 +146,9 @@ export const createRequestTransfer =
 
     if (heard && 'fingerprint' in heard)
       return answerDecided(parts, user.userId, heard, request.fingerprint, false)
-    if (heard) return answerOutcome(parts, asked, sender, recipient, request, heard)
-    return answerPending(parts, asked, sender, recipient, request, publishing)
+    const pending = pendingSubject(asked, sender, recipient, request)
+    if (heard) return answerOutcome(parts, pending, request, heard)
+    return answerPending(parts, pending, request, publishing, asked.waitMs)
   }
 
 const ownWalletMissing = ({ fromWalletId, currency }: AskedTransfer) =>
@@ -141,19 +158,27 @@ const ownWalletMissing = ({ fromWalletId, currency }: AskedTransfer) =>
 
 const fingerprintOfTransfer = (asked: AskedTransfer, sender: WalletBrief, recipient: WalletBrief): Buffer =>
   fingerprintOf({
-    type: 'transfer',
+    type: asked.type,
     fromWalletId: sender.id,
     toWalletId: recipient.id,
     amount: asked.amount,
     currency: asked.currency,
     note: asked.note,
     metadata: asked.metadata,
+    ...(asked.expiresInSeconds === null ? {} : { expiresInSeconds: asked.expiresInSeconds }),
   })
 
 /** How the user proved to be present: by the PIN, or a step-up token where the amount allows. */
-const authenticate = async (
-  parts: RequestTransferParts,
-  { user, pin, stepUpToken, amount, currency, traceparent }: AskedTransfer,
+export const authenticate = async (
+  parts: Pick<RequestTransferParts<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove' | 'clock'>,
+  {
+    user,
+    pin,
+    stepUpToken,
+    amount,
+    currency,
+    traceparent,
+  }: Pick<AskedTransfer, 'user' | 'pin' | 'stepUpToken' | 'amount' | 'currency' | 'traceparent'>,
 ): Promise<{ by: 'pin' | 'step_up'; at: number }> => {
   if (pin !== null) {
     await parts.verifyPin(user.userId, pin, traceparent)
@@ -180,7 +205,7 @@ type Publishing = {
 }
 
 const publish = (
-  parts: RequestTransferParts,
+  parts: RequestTransferParts<unknown>,
   request: TransferRequested,
   traceparent: string,
 ): Publishing => {
@@ -235,7 +260,7 @@ const within = async (clock: Clock, ms: number, acknowledged: Promise<boolean>):
 
 /** The outcome as soon as it is known, by event or by asking; undefined where the wait is over or nothing was sent. */
 const hear = async (
-  parts: RequestTransferParts,
+  parts: RequestTransferParts<unknown>,
   waiter: Waiter,
   failed: Promise<true>,
   transferId: string,
@@ -255,93 +280,120 @@ const hear = async (
   }
 }
 
-const answerOutcome = async (
-  parts: RequestTransferParts,
+/** The request as long as nothing is known of its outcome. */
+const pendingSubject = (
   asked: AskedTransfer,
   sender: WalletBrief,
   recipient: WalletBrief,
   request: TransferRequested,
+): TransferSubject => ({
+  id: request.transferId,
+  type: request.type,
+  status: 'pending',
+  userId: request.userId,
+  from: { walletId: sender.id, userId: sender.userId, code: sender.code, balanceAfter: null },
+  to: { walletId: recipient.id, userId: recipient.userId, code: recipient.code, balanceAfter: null },
+  amount: request.amountMinor,
+  currency: request.currency,
+  note: asked.note,
+  metadata: asked.metadata,
+  requestedAt: new Date(request.requestedAt),
+  decidedAt: null,
+  rejection: null,
+})
+
+const answerOutcome = async <View>(
+  parts: RequestTransferParts<View>,
+  pending: TransferSubject,
+  request: TransferRequested,
   outcome: Outcome,
-): Promise<TransferAnswer> => {
+): Promise<Answer<View>> => {
   // Anything else under this id answers another command.
   if (!('fingerprint' in outcome.value) || !outcome.value.fingerprint.equals(request.fingerprint)) {
     throw keyReused()
   }
-  if (outcome.type === 'pennywire.ledger.TransferCompleted') {
-    const { entries, completedAt, requestedAt } = outcome.value
-    const balanceOf = (walletId: string) =>
-      entries.find(entry => entry.walletId === walletId)?.balanceAfterMinor ?? null
-    const transfer = await viewTransfer(parts.names, asked.user.userId, {
-      id: request.transferId,
-      type: request.type,
-      status: 'completed',
-      userId: request.userId,
-      from: {
-        walletId: sender.id,
-        userId: sender.userId,
-        code: sender.code,
-        balanceAfter: balanceOf(sender.id),
-      },
-      to: {
-        walletId: recipient.id,
-        userId: recipient.userId,
-        code: recipient.code,
-        balanceAfter: balanceOf(recipient.id),
-      },
-      amount: request.amountMinor,
-      currency: request.currency,
-      note: asked.note,
-      metadata: asked.metadata,
-      // The one that was decided: of two requests at once the other's moment counts for both.
-      requestedAt: new Date(requestedAt),
-      decidedAt: new Date(completedAt),
-      rejection: null,
-    })
-    return { status: 201, transfer, replayed: false }
+  if (outcome.type === 'pennywire.ledger.TransferRejected') {
+    const { code, detail, limitMinor: limit, usedMinor: used } = outcome.value
+    const members = limitMembers({ limit, used }, request.amountMinor, request.currency)
+    throw rejectionProblem(request.transferId, code, detail, false, members)
   }
-  if (outcome.type !== 'pennywire.ledger.TransferRejected') throw keyReused()
-  const { code, detail } = outcome.value
-  throw rejectionProblem(request.transferId, code, detail, false)
+  const subject = subjectOf(pending, outcome)
+  if (!subject) throw keyReused()
+  const transfer = await parts.view(parts.names, request.userId, subject)
+  return { status: 201, transfer, replayed: false }
 }
 
-/** Answers with what the ledger decided: 201 with the transfer, the rejection, or 422 where the request is another. */
-const answerDecided = async (
-  parts: RequestTransferParts,
+/** The request with its outcome: the money has moved, or is held. */
+const subjectOf = (pending: TransferSubject, { type, value }: Outcome): TransferSubject | undefined => {
+  // The moment that was decided: of two requests at once the other's counts for both.
+  if (type === 'pennywire.ledger.TransferCompleted') {
+    const after = (party: TransferSubject['from']) =>
+      party && {
+        ...party,
+        balanceAfter:
+          value.entries.find(({ walletId }) => walletId === party.walletId)?.balanceAfterMinor ?? null,
+      }
+    return {
+      ...pending,
+      status: 'completed',
+      from: after(pending.from),
+      to: after(pending.to),
+      requestedAt: new Date(value.requestedAt),
+      decidedAt: new Date(value.completedAt),
+    }
+  }
+  if (type === 'pennywire.ledger.HoldPlaced') {
+    const until = value.holdUntil === null ? null : new Date(value.holdUntil)
+    return {
+      ...pending,
+      requestedAt: new Date(value.requestedAt),
+      decidedAt: new Date(value.placedAt),
+      hold: { status: 'active', amount: pending.amount, captured: 0n, until, endedAt: null },
+    }
+  }
+  return undefined
+}
+
+/** Answers with what the ledger decided: 201 with what moved or is held, the rejection, or 422 where the request is another. */
+const answerDecided = async <View>(
+  parts: RequestTransferParts<View>,
   caller: string,
   facts: TransferFacts,
   fingerprint: Buffer | null,
   replayed: boolean,
-): Promise<TransferAnswer> => {
+): Promise<Answer<View>> => {
   if (!fingerprint || !facts.fingerprint.equals(fingerprint)) throw keyReused()
-  if (facts.rejectionCode !== null) {
-    throw rejectionProblem(facts.id, facts.rejectionCode, facts.rejectionDetail ?? '', replayed)
+  const rejection = rejectionOf(facts)
+  // A hold that ended was placed nonetheless.
+  if (rejection && !facts.hold) {
+    const { code, detail, ...members } = rejection
+    throw rejectionProblem(facts.id, code, detail, replayed, members)
   }
-  const [transfer] = await viewDecided(parts, caller, [facts])
-  return { status: 201, transfer: transfer!, replayed }
+  const [subject] = await openDecided(parts.personKeys, [facts])
+  return { status: 201, transfer: await parts.view(parts.names, caller, subject!), replayed }
 }
 
 /** Nobody knows yet. The owner must be able to find it, so it is written down before anything is said. */
-const answerPending = async (
-  parts: RequestTransferParts,
-  asked: AskedTransfer,
-  sender: WalletBrief,
-  recipient: WalletBrief,
+const answerPending = async <View>(
+  parts: RequestTransferParts<View>,
+  pending: TransferSubject,
   request: TransferRequested,
   publishing: Publishing,
-): Promise<TransferAnswer> => {
+  waitedMs: number,
+): Promise<Answer<View>> => {
   const acknowledged = await within(
     parts.clock,
-    asked.waitMs === 0 ? ACKNOWLEDGE_WITHIN_MS : 0,
+    waitedMs === 0 ? ACKNOWLEDGE_WITHIN_MS : 0,
     publishing.acknowledged,
   )
   const facts = await parts.readDecided(request.transferId)
-  if (facts) return answerDecided(parts, asked.user.userId, facts, request.fingerprint, false)
+  if (facts) return answerDecided(parts, request.userId, facts, request.fingerprint, false)
   await parts.writePending({
     transferId: request.transferId,
     userId: request.userId,
     type: request.type,
-    fromWallet: sender.id,
-    toWallet: recipient.id,
+    fromWallet: request.fromWalletId,
+    toWallet: request.toWalletId,
     amount: request.amountMinor,
     currency: request.currency,
     fingerprint: request.fingerprint,
@@ -356,24 +408,10 @@ const answerPending = async (
       'SERVICE_UNAVAILABLE',
       'Whether the request arrived is not known. Send it again with the same Idempotency-Key: it is applied once.',
       { transferId: request.transferId },
-      { location: `/v1/transfers/${request.transferId}` },
+      { location: `/v1/${request.type}s/${request.transferId}` },
     )
   }
-  const transfer = await viewTransfer(parts.names, asked.user.userId, {
-    id: request.transferId,
-    type: request.type,
-    status: 'pending',
-    userId: request.userId,
-    from: { walletId: sender.id, userId: sender.userId, code: sender.code, balanceAfter: null },
-    to: { walletId: recipient.id, userId: recipient.userId, code: recipient.code, balanceAfter: null },
-    amount: request.amountMinor,
-    currency: request.currency,
-    note: asked.note,
-    metadata: asked.metadata,
-    requestedAt: new Date(request.requestedAt),
-    decidedAt: null,
-    rejection: null,
-  })
+  const transfer = await parts.view(parts.names, request.userId, pending)
   return { status: 202, transfer, replayed: false }
 }
 
@@ -390,10 +428,11 @@ export const rejectionProblem = (
   code: string,
   detail: string,
   replayed: boolean,
+  members: Omit<Rejection, 'code' | 'detail'> = {},
 ): ProblemError =>
   new ProblemError(
     isProblemCode(code) ? code : 'INTERNAL_ERROR',
     detail,
-    { transferId, final: true, retryable: false },
+    { ...members, transferId, final: true, retryable: false },
     replayed ? { 'idempotency-replayed': 'true' } : {},
   )

@@ -57,7 +57,19 @@ export const maskedName = (name: PersonName | undefined): string => name?.masked
 
 export const moneyOut = z.string().openapi({ example: '12.50' })
 
-const party = z
+/** Why something did not move. */
+export const rejectionSchema = z
+  .object({
+    code: z.string(),
+    detail: z.string(),
+    limit: z.string().optional(),
+    used: z.string().optional(),
+    requested: z.string().optional(),
+  })
+  .nullable()
+  .openapi({ description: 'With `limit`, `used` and `requested` where a limit is the reason' })
+
+export const party = z
   .object({
     walletId: z.uuid(),
     walletCode: z.string().openapi({ example: 'PW-7K2M9QXA' }),
@@ -74,7 +86,7 @@ export const transferSchema = z
     id: z.uuid(),
     reference: z.string().openapi({ example: 'TXN-6J3V0G8Q2KXA' }),
     type: z.string().openapi({ example: 'transfer' }),
-    status: z.enum(['pending', 'completed', 'rejected']),
+    status: z.enum(['pending', 'completed', 'rejected', 'reversed']),
     from: party,
     to: party,
     amount: moneyOut,
@@ -83,9 +95,16 @@ export const transferSchema = z
     metadata: z.record(z.string(), z.unknown()).nullable(),
     requestedAt: timestamp,
     completedAt: timestamp.nullable(),
-    rejection: z.object({ code: z.string(), detail: z.string() }).nullable(),
+    rejection: rejectionSchema,
     final: z.boolean().openapi({ description: 'Whether this is how it ended' }),
-    reversedAmount: moneyOut,
+    reversedAmount: moneyOut.openapi({
+      example: '0.00',
+      description: 'How much was given back; all of it: `reversed`',
+    }),
+    originalId: z
+      .uuid()
+      .nullable()
+      .openapi({ description: 'Of a reversal: the transfer that it gives back' }),
     balanceAfter: moneyOut
       .nullable()
       .openapi({ description: "The caller's balance after it, where it moved" }),

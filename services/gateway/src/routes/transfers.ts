@@ -98,6 +98,9 @@ const requestRoute = ({ signedIn }: Guards) =>
         'RECIPIENT_UNAVAILABLE',
         'SELF_TRANSFER',
         'CURRENCY_MISMATCH',
+        'PER_TRANSACTION_LIMIT_EXCEEDED',
+        'DAILY_LIMIT_EXCEEDED',
+        'MONTHLY_LIMIT_EXCEEDED',
         'BALANCE_LIMIT',
         'REQUEST_EXPIRED',
       ),
@@ -120,7 +123,7 @@ const listRoute = ({ signedIn }: Guards) =>
           .string()
           .regex(/^[a-z_]{1,32}$/, 'must be a type such as transfer or deposit')
           .optional(),
-        status: z.enum(['completed', 'rejected']).optional(),
+        status: z.enum(['completed', 'rejected', 'reversed']).optional(),
         direction: z.enum(['in', 'out']).optional(),
       }),
     },
@@ -197,6 +200,7 @@ export const transferRoutes = ({
   routes.openapi(requestRoute(guards), async context => {
     const body = context.req.valid('json')
     const { status, transfer, replayed } = await requestTransfer({
+      type: 'transfer',
       user: context.var.user,
       idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
       fromWalletId: body.fromWalletId?.toLowerCase() ?? null,
@@ -205,6 +209,7 @@ export const transferRoutes = ({
       currency: body.currency,
       note: body.note ?? null,
       metadata: body.metadata ?? null,
+      expiresInSeconds: null,
       pin: body.pin ?? null,
       stepUpToken: context.req.header('step-up-token') ?? null,
       waitMs: readWaitMs(context.req.header('prefer')),
