@@ -109,23 +109,6 @@ const getRoute = ({ signedIn }: Guards) =>
     },
   })
 
-const balanceRoute = ({ signedIn }: Guards) =>
-  createRoute({
-    method: 'get',
-    path: '/v1/wallets/{id}/balance',
-    tags: ['Wallets'],
-    summary: 'Shows the balance of one of your wallets',
-    ...signedIn(),
-    request: { params: walletParams },
-    responses: {
-      200: jsonAnswer(
-        'The balance',
-        z.object({ walletId: z.uuid(), balance: moneyOut, available: moneyOut, currency: z.string() }),
-      ),
-      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
-    },
-  })
-
 const entriesRoute = ({ signedIn }: Guards) =>
   createRoute({
     method: 'get',
@@ -346,17 +329,6 @@ export const walletRoutes = (parts: WalletParts): Routes => {
   routes.openapi(closeRoute(parts.guards), async context => {
     const asked = await askedBy(context, context.req.valid('param').id)
     return context.json(await view(await parts.changeWallet.close(asked)), 200)
-  })
-
-  routes.openapi(balanceRoute(parts.guards), async context => {
-    const { id, balance, available, currency } = await own(
-      context.var.user.userId,
-      context.req.valid('param').id,
-    )
-    return context.json(
-      { walletId: id, balance: money(balance, currency), available: money(available, currency), currency },
-      200,
-    )
   })
 
   routes.openapi(entriesRoute(parts.guards), async context => {

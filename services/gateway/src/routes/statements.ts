@@ -1,0 +1,181 @@
+import { Readable } from 'node:stream'
+import { createRoute, z } from '@hono/zod-openapi'
+import { ProblemError, validationProblem } from '../problems.ts'
+import type { BalanceAt, Period } from '../sql/statement-reads.ts'
+import { checkBegun, checkPeriod, linesOf, type StatementParts, summarise } from '../statement.ts'
+import { statementCsv } from '../statement-csv.ts'
+import { PDF_MOST_ENTRIES, statementPdf } from '../statement-pdf.ts'
+import {
+  type Guards,
+  jsonAnswer,
+  newRoutes,
+  problemResponses,
+  type Routes,
+  SIGNED_IN_PROBLEMS,
+  timestamp,
+  uuidParam,
+} from './define-route.ts'
+import { money, moneyOut } from './money-headers.ts'
+
+export type StatementRouteParts = StatementParts & {
+  guards: Guards
+  readBalanceAt: (userId: string, walletId: string, at: Date | null) => Promise<BalanceAt | undefined>
+  readPeriod: (userId: string, walletId: string, from: string, to: string) => Promise<Period | undefined>
+}
+
+const FIRST_YEAR = 1970
+const fromThen = (text: string) => Number(text.slice(0, 4)) >= FIRST_YEAR
+const walletParams = z.object({ id: uuidParam })
+
+const balanceRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/wallets/{id}/balance',
+    tags: ['Wallets'],
+    summary: 'Shows the balance of one of your wallets, now or at a moment',
+    ...signedIn(),
+    request: {
+      params: walletParams,
+      query: z.strictObject({
+        at: z.iso
+          .datetime({ offset: true, error: 'must be a date and time such as 2026-01-31T09:30:00Z' })
+          .refine(fromThen, `must be in ${FIRST_YEAR} or later`)
+          .optional()
+          .openapi({
+            format: 'date-time',
+            example: '2026-01-31T09:30:00Z',
+            description: 'RFC 3339; now where it is missing. Not in the future',
+          }),
+      }),
+    },
+    responses: {
+      200: jsonAnswer(
+        'The balance',
+        z
+          .object({
+            walletId: z.uuid(),
+            balance: moneyOut,
+            available: moneyOut
+              .nullable()
+              .openapi({ description: 'The balance less what is held; null for the past' }),
+            currency: z.string().openapi({ example: 'USD' }),
+            at: timestamp,
+            sequence: z
+              .int()
+              .openapi({ example: 12, description: 'How many entries the wallet had: the last of them' }),
+          })
+          .openapi('Balance'),
+      ),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const day = (example: string) =>
+  z.iso
+    .date('must be a day such as 2026-01-31')
+    .refine(fromThen, `must be in ${FIRST_YEAR} or later`)
+    .openapi({ format: 'date', example })
+
+const statementRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/wallets/{id}/statement',
+    tags: ['Wallets'],
+    summary: 'Makes a statement of one of your wallets as CSV or PDF',
+    description:
+      'Opening balance, every entry with the balance after it, money in and out, closing balance: opening + in − out = ' +
+      'closing. Days are UTC days, `from` and `to` included, at most 366. The CSV is RFC 4180 in UTF-8 with a record ' +
+      'in each line (`opening_balance`, `entry`, `sum_in`, `sum_out`, `closing_balance`); one without the last record ' +
+      "was cut off. Texts that a spreadsheet would run as a formula begin with an apostrophe. Notes are the caller's own. " +
+      `A PDF has at most ${PDF_MOST_ENTRIES} entries.`,
+    ...signedIn(),
+    request: {
+      params: walletParams,
+      query: z.strictObject({
+        from: day('2026-01-01'),
+        to: day('2026-01-31'),
+        format: z.enum(['csv', 'pdf']).default('csv').openapi({ example: 'csv' }),
+      }),
+    },
+    responses: {
+      200: {
+        description: 'The statement',
+        content: {
+          'text/csv': {
+            schema: z.string(),
+            example:
+              'record,date,reference,type,counterparty,counterparty_code,amount,balance,currency,note\r\n' +
+              'opening_balance,2026-01-01,,,,,,100.00,USD,\r\n' +
+              'entry,2026-01-31T09:30:00.000Z,TXN-6J3V0G8Q2KXA,transfer,Bob B.,PW-7K2M9QXA,-12.50,87.50,USD,Lunch\r\n' +
+              'sum_in,,,,,,0.00,,USD,\r\nsum_out,,,,,,12.50,,USD,\r\nclosing_balance,2026-01-31,,,,,,87.50,USD,\r\n',
+          },
+          'application/pdf': { schema: z.string().openapi({ format: 'binary' }) },
+        },
+      },
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const notFound = () => new ProblemError('WALLET_NOT_FOUND', 'id: you have no such wallet')
+
+const TYPES = { csv: 'text/csv; charset=utf-8; header=present', pdf: 'application/pdf' } as const
+
+/** What a wallet had, and what came and went: at a moment, over a period. */
+export const statementRoutes = (parts: StatementRouteParts): Routes => {
+  const routes = newRoutes()
+
+  routes.openapi(balanceRoute(parts.guards), async context => {
+    const { at } = context.req.valid('query')
+    const moment = at === undefined ? null : new Date(at)
+    const found = await parts.readBalanceAt(context.var.user.userId, context.req.valid('param').id, moment)
+    if (!found) throw notFound()
+    const { id, balance, available, currency, sequence, now } = found
+    // The ledger's clock counts, which is the database's.
+    if (moment !== null && moment > now) {
+      throw validationProblem([
+        { field: 'at', rule: `must not be in the future (now: ${now.toISOString()})` },
+      ])
+    }
+    return context.json(
+      {
+        walletId: id,
+        balance: money(balance, currency),
+        available: available === null ? null : money(available, currency),
+        currency,
+        at: (moment ?? now).toISOString(),
+        sequence: Number(sequence),
+      },
+      200,
+    )
+  })
+
+  routes.openapi(statementRoute(parts.guards), async context => {
+    const { userId } = context.var.user
+    const { from, to, format } = context.req.valid('query')
+    checkPeriod(from, to)
+    const period = await parts.readPeriod(userId, context.req.valid('param').id, from, to)
+    if (!period) throw notFound()
+    checkBegun(to, period.now)
+    const name = (await parts.names.namesOf([userId])).get(userId)
+    const statement = summarise(period, name?.fullName ?? '')
+    if (format === 'pdf' && statement.count > PDF_MOST_ENTRIES) {
+      throw validationProblem([
+        {
+          field: 'format',
+          rule: `a PDF has at most ${PDF_MOST_ENTRIES} entries, here are ${statement.count}: take csv or fewer days`,
+        },
+      ])
+    }
+    const pages = linesOf(parts, period)
+    const stream =
+      format === 'csv'
+        ? Readable.from(statementCsv(statement, pages), { objectMode: false })
+        : statementPdf(statement, pages)
+    return context.body(Readable.toWeb(stream) as ReadableStream, 200, {
+      'content-type': TYPES[format],
+      'content-disposition': `attachment; filename="statement-${statement.code}-${from}-${to}.${format}"`,
+    })
+  })
+
+  return routes
+}

@@ -1,0 +1,74 @@
+import {
+  type LimitedAction,
+  type Limits,
+  NOTHING_USED,
+  type OwnLimits,
+  type Tier,
+  type Usage,
+} from '@pennywire/rules/limits.ts'
+import { type Database, UUID } from '@pennywire/runtime/database.ts'
+
+/** A user's wallet with all that limits it, as the ledger publishes it. Amounts are minor units. */
+export type LimitedWallet = {
+  id: string
+  userId: string
+  currency: string
+  status: 'active' | 'frozen' | 'closed'
+  tier: Tier
+  usage: Usage
+  /** What the owner and staff have set. */
+  own: OwnLimits[]
+  /** What holds where nobody set anything. */
+  defaults: Limits
+  /** The database's clock, by which the periods are told apart. */
+  nowMs: number
+}
+
+type WalletRow = Pick<LimitedWallet, 'id' | 'userId' | 'currency' | 'status' | 'tier'> &
+  Limits & {
+    usage: string
+    now: Date
+  }
+type OwnRow = Limits & { walletId: string; action: LimitedAction; source: 'self' | 'staff' }
+
+/** Usage as the ledger keeps it: {day, sent that day, that month, deposited …, withdrawn …}; {}: none yet. */
+const readUsage = (text: string): Usage => {
+  if (text === '{}') return NOTHING_USED
+  const [day, ...used] = text.slice(1, -1).split(',')
+  const at = (index: number) => ({ day: BigInt(used[index]!), month: BigInt(used[index + 1]!) })
+  return { day: Number(day), used: { send: at(0), deposit: at(2), withdrawal: at(4) } }
+}
+
+/**
+ * Wallets with their limits, oldest first: the one with this id, or all that the user has and has not closed. Where
+ * both are given it is that user's wallet or none. System wallets have no limits and are never among them.
+ */
+export const readLimitedWallets = async (
+  sql: Database,
+  wanted: { userId: string | null; walletId: string | null },
+): Promise<LimitedWallet[]> => {
+  const rows = await sql<WalletRow[]>`
+    select w.id, w.user_id as "userId", w.currency, w.status, w.tier, w.usage::text, clock_timestamp() as now,
+      d.per_transaction as "perTransaction", d.daily, d.monthly
+    from ledger_api.wallets w
+    join ledger_api.limit_defaults d on d.tier = w.tier and d.currency = w.currency
+    where w.user_id is not null
+      and (${wanted.userId}::uuid is null or w.user_id = ${wanted.userId})
+      and (w.id = ${wanted.walletId} or ${wanted.walletId}::uuid is null and w.status <> 'closed')
+    order by w.opened_at, w.id`
+  if (rows.length === 0) return []
+  const own = await sql<OwnRow[]>`
+    select wallet_id as "walletId", action, source, per_transaction as "perTransaction", daily, monthly
+    from ledger_api.limits
+    where wallet_id = any(${sql.array(
+      rows.map(({ id }) => id),
+      UUID,
+    )})`
+  return rows.map(({ usage, now, perTransaction, daily, monthly, ...wallet }) => ({
+    ...wallet,
+    usage: readUsage(usage),
+    own: own.filter(({ walletId }) => walletId === wallet.id),
+    defaults: { perTransaction, daily, monthly },
+    nowMs: now.getTime(),
+  }))
+}
