@@ -6,7 +6,15 @@ import { subjectOfPayment } from './request-deposit.ts'
 import type { TransferFacts, WalletFacts } from './sql/ledger-reads.ts'
 import type { Payment } from './sql/payments.ts'
 import type { PendingRequest } from './sql/pending-requests.ts'
-import { openTexts, type TransferView, viewDecided, viewTransfer } from './transfer-view.ts'
+import {
+  type HoldView,
+  openDecided,
+  openTexts,
+  type TransferSubject,
+  type TransferView,
+  viewHold,
+  viewTransfer,
+} from './transfer-view.ts'
 
 export type FindTransferParts = {
   names: Names
@@ -21,6 +29,8 @@ export type FindTransfer = {
   byId: (caller: string, id: string) => Promise<TransferView>
   byReference: (caller: string, reference: string) => Promise<TransferView>
   byIdempotencyKey: (caller: string, key: string) => Promise<TransferView>
+  /** A hold, whatever has become of it, or the request for one. */
+  hold: (caller: string, id: string) => Promise<HoldView>
 }
 
 const isParty = (caller: string, facts: TransferFacts) =>
@@ -31,17 +41,17 @@ const isParty = (caller: string, facts: TransferFacts) =>
  * Somebody else's transfer is answered as one that does not exist.
  */
 export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
-  const find = async (caller: string, first: string, last: string): Promise<TransferView> => {
+  const find = async (caller: string, first: string, last: string): Promise<TransferSubject | undefined> => {
     const decided = (await parts.readDecidedBetween(first, last)).filter(facts => isParty(caller, facts))
-    if (decided.length > 0) return (await viewDecided(parts, caller, decided))[0]!
+    if (decided.length > 0) return (await openDecided(parts.personKeys, decided))[0]
 
     const payment = (await parts.readPaymentsBetween(first, last)).find(({ userId }) => userId === caller)
     if (payment) {
       const [wallet] = await parts.readWallets([payment.walletId])
-      return viewTransfer(parts.names, caller, subjectOfPayment(payment, wallet!))
+      return subjectOfPayment(payment, wallet!)
     }
     const pending = (await parts.readPendingBetween(first, last)).find(({ userId }) => userId === caller)
-    if (!pending) throw new ProblemError('TRANSFER_NOT_FOUND', 'There is no such transfer of yours.')
+    if (!pending) return undefined
     const wallets = await parts.readWallets([pending.fromWallet, pending.toWallet].filter(id => id !== null))
     const party = (id: string | null) => {
       const wallet = wallets.find(wallet => wallet.id === id)
@@ -50,7 +60,7 @@ export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
         : null
     }
     const [texts] = await openTexts(parts.personKeys, [pending])
-    return viewTransfer(parts.names, caller, {
+    return {
       id: pending.transferId,
       type: pending.type,
       status: 'pending',
@@ -63,19 +73,29 @@ export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
       requestedAt: pending.requestedAt,
       decidedAt: null,
       rejection: null,
-    })
+    }
+  }
+
+  const transfer = async (caller: string, first: string, last = first): Promise<TransferView> => {
+    const found = await find(caller, first, last)
+    if (!found) throw new ProblemError('TRANSFER_NOT_FOUND', 'There is no such transfer of yours.')
+    return viewTransfer(parts.names, caller, found)
   }
 
   return {
-    byId: (caller, id) => find(caller, id, id),
-    byReference: (caller, reference) => {
+    byId: transfer,
+    byReference: async (caller, reference) => {
       const ids = idsOfReference(reference)
       if (!ids) throw new ProblemError('TRANSFER_NOT_FOUND', 'There is no such transfer of yours.')
-      return find(caller, ids.first, ids.last)
+      return transfer(caller, ids.first, ids.last)
     },
-    byIdempotencyKey: (caller, key) => {
-      const id = transferIdOf(caller, key)
-      return find(caller, id, id)
+    byIdempotencyKey: (caller, key) => transfer(caller, transferIdOf(caller, key)),
+    hold: async (caller, id) => {
+      const found = await find(caller, id, id)
+      if (!found || (found.type !== 'hold' && !found.hold)) {
+        throw new ProblemError('HOLD_NOT_FOUND', 'id: there is no such hold of yours.')
+      }
+      return viewHold(parts.names, caller, found)
     },
   }
 }
