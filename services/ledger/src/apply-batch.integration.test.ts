@@ -1,152 +1,44 @@
 // The money path against a real Postgres: batches as they come from Kafka, and as they should never come.
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { displacedDepositIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
-import type { RecordName, Records, TransferRequested } from '@pennywire/contracts/schemas.ts'
+import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
-import type { IncomingRecord } from '@pennywire/kafka/record.ts'
-import { NO_LIMITS } from '@pennywire/rules/limits.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type postgres from 'postgres'
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
-import { applyBatch, type BatchResult } from './apply-batch.ts'
-import { readPositions } from './sql/positions.ts'
-import { postgresStore } from './sql/store.ts'
+import type { BatchResult } from './apply-batch.ts'
 import {
-  createLedgerDatabase,
   dumpBooks,
   findBroken,
   readBalances,
   readPartitions,
-  setWalletStatus,
   TAMPERINGS,
   tryToChangeHistory,
 } from './sql/test-database.ts'
+import { openTestLedger, request, type TestLedger, type User, user } from './test-ledger.ts'
 
 const { superuserUrl, registryUrl } = inject('stack')
 
 let codec: Codec
-let database: Awaited<ReturnType<typeof createLedgerDatabase>>
+let ledger: TestLedger
 let sql: Database
 let superuser: postgres.Sql
-let log: ReturnType<typeof createLog>
-let setAside: Array<{ record: IncomingRecord; reason: string }>
-
-/** A topic in memory: records get their offsets as Kafka would give them. */
-const createLog = () => {
-  const ends = new Map<number, bigint>()
-  const append = (partition: number, key: string, value: Buffer): IncomingRecord => {
-    const offset = ends.get(partition) ?? 0n
-    ends.set(partition, offset + 1n)
-    return {
-      topic: 'ledger.commands',
-      partition,
-      offset,
-      timestamp: 0,
-      key: Buffer.from(key),
-      value,
-      headers: [],
-    }
-  }
-  return {
-    append,
-    command: <Name extends RecordName>(partition: number, key: string, name: Name, value: Records[Name]) =>
-      append(partition, key, codec.encode(name, value)),
-  }
-}
 
 beforeAll(async () => {
   codec = await createCodec(connectRegistry(registryUrl))
 })
 beforeEach(async () => {
-  database = await createLedgerDatabase(superuserUrl)
-  superuser = database.superuser
-  sql = database.open()
-  await readPositions(sql, [0, 1, 2, 3])
-  log = createLog()
-  setAside = []
+  ledger = await openTestLedger(codec, superuserUrl)
+  ;({ sql, superuser } = ledger)
 })
-afterEach(async () => {
-  await sql.end()
-  await database.drop()
-})
+afterEach(() => ledger.close())
 
-const NO_DEFAULTS = { unverified: () => NO_LIMITS, verified: () => NO_LIMITS }
-
-const apply = (records: IncomingRecord[], through = sql): Promise<BatchResult> =>
-  applyBatch(
-    {
-      store: postgresStore(through, through),
-      codec,
-      limitDefaults: NO_DEFAULTS,
-      setAside: async (record, reason) => void setAside.push({ record, reason }),
-    },
-    records,
-  )
-
-type User = { id: string; wallet: string; partition: number }
-const user = (partition = 0): User => {
-  const id = randomUUID()
-  return { id, wallet: walletIdOf(id, 'USD', 0), partition }
-}
-const open = (owner: User) =>
-  log.command(owner.partition, owner.wallet, 'pennywire.ledger.WalletOpenRequested', {
-    commandId: owner.wallet,
-    walletId: owner.wallet,
-    userId: owner.id,
-    currency: 'USD',
-    requestedAt: 1_000,
-    tier: 'unverified',
-  })
-const request = (over: Partial<TransferRequested>): TransferRequested => {
-  const said = { amountMinor: 100n, currency: 'USD', ...over }
-  return {
-    transferId: randomUUID(),
-    type: 'transfer',
-    userId: randomUUID(),
-    fromWalletId: null,
-    toWalletId: null,
-    fingerprint: createHash('sha256')
-      .update(`${said.fromWalletId} ${said.toWalletId} ${said.amountMinor} ${said.currency}`)
-      .digest()
-      .subarray(0, 16),
-    requestedAt: 1_000,
-    expiresAt: null,
-    authenticatedBy: 'step_up',
-    authenticatedAt: 1_000,
-    note: null,
-    metadata: null,
-    holdUntil: null,
-    ...said,
-  }
-}
-const deposit = (to: User, amountMinor: bigint, over: Partial<TransferRequested> = {}) =>
-  log.command(
-    to.partition,
-    to.wallet,
-    'pennywire.ledger.TransferRequested',
-    request({ type: 'deposit', userId: to.id, toWalletId: to.wallet, amountMinor, ...over }),
-  )
-const transfer = (from: User, to: User, amountMinor: bigint, over: Partial<TransferRequested> = {}) =>
-  log.command(
-    from.partition,
-    from.wallet,
-    'pennywire.ledger.TransferRequested',
-    request({ userId: from.id, fromWalletId: from.wallet, toWalletId: to.wallet, amountMinor, ...over }),
-  )
-
-/** Users with open wallets and money. */
-const funded = async (...balances: bigint[]): Promise<User[]> => {
-  const users = balances.map((_, index) => user(index % 4))
-  await apply(users.map(open))
-  await apply(
-    users.flatMap((owner, index) => (balances[index]! > 0n ? [deposit(owner, balances[index]!)] : [])),
-  )
-  return users
-}
-const decode = async (result: BatchResult) =>
-  Promise.all(
-    result.events.map(async event => (await codec.decode(event.bytes)).value as Record<string, unknown>),
-  )
+const apply: TestLedger['apply'] = (...of) => ledger.apply(...of)
+const open: TestLedger['open'] = (...of) => ledger.open(...of)
+const deposit: TestLedger['deposit'] = (...of) => ledger.deposit(...of)
+const transfer: TestLedger['transfer'] = (...of) => ledger.transfer(...of)
+const funded: TestLedger['funded'] = (...of) => ledger.funded(...of)
+const decode = ({ events }: BatchResult) => ledger.decode(events)
 const balancesOf = async (...users: User[]) => {
   const balances = await readBalances(sql)
   return users.map(({ wallet }) => balances.get(wallet))
@@ -204,13 +96,13 @@ describe('a batch', () => {
       superuser`update ledger.wallets set balance = -1 where id = ${alice.wallet}`,
     ).rejects.toThrow('check')
     const refusals = await tryToChangeHistory(sql)
-    expect(refusals).toHaveLength(12)
+    expect(refusals).toHaveLength(24)
     for (const refusal of refusals) expect(refusal).toContain('permission denied')
   })
 
   test('frozen and closed wallets are as decide says', async () => {
     const [alice, bob] = (await funded(100n, 100n)) as [User, User]
-    await setWalletStatus(superuser, bob.wallet, 'frozen', 'staff')
+    await apply([ledger.freeze(bob, 'staff')])
     const result = await apply([transfer(bob, alice, 1n), transfer(alice, bob, 1n), deposit(bob, 5n)])
     expect(await decode(result)).toMatchObject([
       { code: 'WALLET_FROZEN' },
@@ -280,7 +172,7 @@ describe('X1: one id, one effect', () => {
   test('the topic read again from offset 0, in other batches, changes nothing', async () => {
     const users = [user(0), user(1)] as [User, User]
     const records = [
-      ...users.map(open),
+      ...users.map(owner => open(owner)),
       deposit(users[0], 100n),
       transfer(users[0], users[1], 30n),
       transfer(users[0], users[1], 71n),
@@ -294,16 +186,12 @@ describe('X1: one id, one effect', () => {
 
   test('two ledgers with the same batch at once: one applies it, the zombie finds it done', async () => {
     const [alice, bob] = (await funded(100n, 0n)) as [User, User]
-    const zombie = database.open()
-    try {
-      for (let round = 0; round < 20; round++) {
-        const batch = [transfer(alice, bob, 1n), transfer(bob, alice, 1n), transfer(alice, bob, 1n)]
-        const [one, two] = await Promise.all([apply(batch), apply(batch, zombie)])
-        expect(one.counts.completed + two.counts.completed).toBe(3)
-        expect(one.counts.dropped + two.counts.dropped).toBe(3)
-      }
-    } finally {
-      await zombie.end()
+    const zombie = ledger.rival()
+    for (let round = 0; round < 20; round++) {
+      const batch = [transfer(alice, bob, 1n), transfer(bob, alice, 1n), transfer(alice, bob, 1n)]
+      const [one, two] = await Promise.all([apply(batch), apply(batch, zombie)])
+      expect(one.counts.completed + two.counts.completed).toBe(3)
+      expect(one.counts.dropped + two.counts.dropped).toBe(3)
     }
     expect(await balancesOf(alice, bob)).toEqual([80n, 20n])
     await expectRightBooks()
@@ -312,18 +200,17 @@ describe('X1: one id, one effect', () => {
   test('rivals in two partitions open one wallet per user and currency, and each command has an answer', async () => {
     const owner = user(0)
     const second = walletIdOf(owner.id, 'USD', 1)
-    const rival = database.open()
+    const rival = ledger.rival()
     const command = { userId: owner.id, currency: 'USD', requestedAt: 1_000, tier: 'unverified' }
     const records = [
       open(owner),
-      log.command(1, second, 'pennywire.ledger.WalletOpenRequested', {
+      ledger.command(1, second, 'pennywire.ledger.WalletOpenRequested', {
         ...command,
         commandId: second,
         walletId: second,
       }),
     ]
     const results = await Promise.all([apply([records[0]!]), apply([records[1]!], rival)])
-    await rival.end()
     expect(results.map(({ counts }) => counts.opened).toSorted()).toEqual([0, 1])
     expect(results.map(({ counts }) => counts.refused).toSorted()).toEqual([0, 1])
     await expectRightBooks()
@@ -331,20 +218,13 @@ describe('X1: one id, one effect', () => {
 
   test('P1: ledgers whose batches cross in the same wallets do not deadlock', async () => {
     const users = await funded(1_000n, 1_000n, 1_000n, 1_000n)
-    const others = [database.open(), database.open(), database.open()]
-    const ledgers = [sql, ...others]
-    try {
-      for (let round = 0; round < 15; round++) {
-        const batches = users.map(from =>
-          Array.from({ length: 12 }, (_, n) =>
-            transfer(from, users[(from.partition + 1 + (n % 3)) % 4]!, 1n),
-          ),
-        )
-        const results = await Promise.all(batches.map((batch, index) => apply(batch, ledgers[index])))
-        for (const { counts } of results) expect(counts.completed).toBe(12)
-      }
-    } finally {
-      await Promise.all(others.map(other => other.end()))
+    const ledgers = [sql, ledger.rival(), ledger.rival(), ledger.rival()]
+    for (let round = 0; round < 15; round++) {
+      const batches = users.map(from =>
+        Array.from({ length: 12 }, (_, n) => transfer(from, users[(from.partition + 1 + (n % 3)) % 4]!, 1n)),
+      )
+      const results = await Promise.all(batches.map((batch, index) => apply(batch, ledgers[index])))
+      for (const { counts } of results) expect(counts.completed).toBe(12)
     }
     await expectRightBooks()
   })
@@ -403,14 +283,14 @@ describe('D1: records that nobody can decide', () => {
     const unknownSchema = Buffer.from([0, 0x7f, 0xff, 0xff, 0xff, 1, 2, 3])
     const result = await apply([
       transfer(alice, bob, 1n),
-      log.append(alice.partition, alice.wallet, bytes('not avro')),
-      log.append(alice.partition, alice.wallet, unknownSchema),
-      log.append(
+      ledger.append(alice.partition, alice.wallet, bytes('not avro')),
+      ledger.append(alice.partition, alice.wallet, unknownSchema),
+      ledger.append(
         alice.partition,
         alice.wallet,
         codec.encode('pennywire.ledger.TransferRequested', request({})).subarray(0, 9),
       ),
-      log.append(
+      ledger.append(
         alice.partition,
         alice.wallet,
         codec.encode('pennywire.identity.PinSet', { eventId: randomUUID(), userId: alice.id, occurredAt: 1 }),
@@ -418,7 +298,7 @@ describe('D1: records that nobody can decide', () => {
       transfer(alice, bob, 1n),
     ])
     expect(result.counts).toMatchObject({ completed: 2, poison: 4 })
-    expect(setAside.map(({ reason }) => reason)).toEqual([
+    expect(ledger.setAside.map(({ reason }) => reason)).toEqual([
       'not in the Confluent wire format',
       expect.stringContaining('unknown to the registry'),
       expect.stringContaining('not a pennywire.ledger.TransferRequested'),
@@ -440,7 +320,7 @@ describe('D1: records that nobody can decide', () => {
     const [alice, bob] = (await funded(100n, 0n)) as [User, User]
     const result = await apply([transfer(alice, bob, 1n, over), transfer(alice, bob, 1n)])
     expect(result.counts).toMatchObject({ completed: 1, poison: 1 })
-    expect(setAside).toHaveLength(1)
+    expect(ledger.setAside).toHaveLength(1)
     await expectRightBooks()
   })
 
@@ -448,13 +328,13 @@ describe('D1: records that nobody can decide', () => {
     const [alice, bob] = (await funded(100n, 0n)) as [User, User]
     const result = await apply([transfer(alice, bob, 1n, { type: 'teleport' })])
     expect(await decode(result)).toMatchObject([{ code: 'INTERNAL_ERROR', type: 'teleport' }])
-    expect(setAside[0]!.reason).toContain('teleport')
+    expect(ledger.setAside[0]!.reason).toContain('teleport')
     await expectRightBooks()
   })
 
   test('ten in a row are counted, for the partition to stop', async () => {
     const [alice] = (await funded(100n)) as [User]
-    const garbage = Array.from({ length: 10 }, () => log.append(alice.partition, alice.wallet, bytes('?')))
+    const garbage = Array.from({ length: 10 }, () => ledger.append(alice.partition, alice.wallet, bytes('?')))
     expect((await apply(garbage)).setAsideInARow.get(alice.partition)).toEqual({ count: 10, all: true })
   })
 })

@@ -101,23 +101,32 @@ type Said = {
 export const applyCommand = (books: Books, record: IncomingRecord, asked: Understood): void => {
   switch (asked.type) {
     case 'pennywire.ledger.TransferRequested':
-      return applyTransfer(books, record, asked.value)
+      applyTransfer(books, record, asked.value)
+      break
     case 'pennywire.ledger.ReversalRequested':
-      return applyReversal(books, record, asked.value)
+      applyReversal(books, record, asked.value)
+      break
     case 'pennywire.ledger.HoldCaptureRequested':
-      return applyCapture(books, record, asked.value)
+      applyCapture(books, record, asked.value)
+      break
     case 'pennywire.ledger.HoldVoidRequested':
-      return applyVoid(books, record, asked.value)
+      applyVoid(books, record, asked.value)
+      break
     case 'pennywire.ledger.WalletOpenRequested':
-      return applyWalletOpen(books, record, asked.value)
+      applyWalletOpen(books, record, asked.value)
+      break
     case 'pennywire.ledger.WalletFreezeRequested':
-      return applyFreeze(books, record, asked.value)
+      applyFreeze(books, record, asked.value)
+      break
     case 'pennywire.ledger.WalletUnfreezeRequested':
-      return applyUnfreeze(books, record, asked.value)
+      applyUnfreeze(books, record, asked.value)
+      break
     case 'pennywire.ledger.WalletCloseRequested':
-      return applyClose(books, record, asked.value)
+      applyClose(books, record, asked.value)
+      break
     case 'pennywire.ledger.LimitChangeRequested':
-      return applyLimitChange(books, record, asked.value)
+      applyLimitChange(books, record, asked.value)
+      break
   }
 }
 
@@ -129,14 +138,15 @@ const UNDECIDED = {
 
 /** The outcome of a command that was set aside, so that whoever waits for it need not wait for a person. */
 export const answerUndecided = (books: Books, record: IncomingRecord, asked: Understood): void => {
-  if (asked.type === 'pennywire.ledger.TransferRequested')
-    return reject(books, record, asked.value, UNDECIDED)
-  if (asked.type === 'pennywire.ledger.ReversalRequested') {
-    return reject(books, record, reversalSaid(asked.value), UNDECIDED, asked.value.originalId)
+  if (asked.type === 'pennywire.ledger.TransferRequested') {
+    reject(books, record, asked.value, UNDECIDED)
+  } else if (asked.type === 'pennywire.ledger.ReversalRequested') {
+    reject(books, record, reversalSaid(asked.value), UNDECIDED, asked.value.originalId)
+  } else {
+    const { value, type } = asked
+    const fingerprint = 'fingerprint' in value ? value.fingerprint : openFingerprint(value)
+    refuseForGood(books, record, { id: value.commandId, type: shortName(type), fingerprint }, UNDECIDED)
   }
-  const { value, type } = asked
-  const fingerprint = 'fingerprint' in value ? value.fingerprint : openFingerprint(value)
-  refuseForGood(books, record, { id: value.commandId, type: shortName(type), fingerprint }, UNDECIDED)
 }
 
 const shortName = (type: string) => type.slice(type.lastIndexOf('.') + 1)
@@ -460,7 +470,7 @@ const applyCapture = (books: Books, record: IncomingRecord, command: HoldCapture
   )
   const payer = books.wallets.get(command.walletId)
   const decision = decideCapture(command, hold, payer, recipient, books.now.getTime())
-  if (decision.outcome === 'rejected') return void refuseForGood(books, record, head, decision)
+  if (decision.outcome === 'rejected') return refuseForGood(books, record, head, decision)
   const said: Said = {
     transferId: holdId,
     type: hold!.type === 'withdrawal' ? 'withdrawal' : 'transfer',
@@ -487,7 +497,7 @@ const applyVoid = (books: Books, record: IncomingRecord, command: HoldVoidReques
   const payer = books.wallets.get(command.walletId)
   const recipient = books.wallets.get(command.toWalletId ?? '')
   const decision = decideVoid(command, hold, payer, recipient, books.now.getTime())
-  if (decision.outcome === 'rejected') return void refuseForGood(books, record, head, decision)
+  if (decision.outcome === 'rejected') return refuseForGood(books, record, head, decision)
   const { wallet, amount } = decision.held!
   checkMovement(decision)
   const event = books.append(
@@ -586,7 +596,7 @@ const applyWalletOpen = (books: Books, record: IncomingRecord, request: WalletOp
     request,
     books.wallets.has(walletId) || before.some(({ status }) => status !== 'closed'),
   )
-  if (decision.outcome === 'refused') return void refuseForGood(books, record, command, decision)
+  if (decision.outcome === 'refused') return refuseForGood(books, record, command, decision)
   // Whoever closes a wallet and opens another goes on with what was used of its limits, and with what staff set.
   const last = before.at(-1)
   const tier =
@@ -649,7 +659,7 @@ const applyFreeze = (books: Books, record: IncomingRecord, command: WalletFreeze
   if (settledBefore(books, record, head)) return
   const wallet = books.wallets.get(walletId)
   const decision = decideFreeze(command, wallet)
-  if (decision.outcome === 'refused') return void refuseForGood(books, record, head, decision)
+  if (decision.outcome === 'refused') return refuseForGood(books, record, head, decision)
   const { source } = decision
   const event = books.append(
     record,
@@ -676,7 +686,7 @@ const applyUnfreeze = (books: Books, record: IncomingRecord, command: WalletUnfr
   if (settledBefore(books, record, head)) return
   const wallet = books.wallets.get(walletId)
   const decision = decideUnfreeze(command, wallet)
-  if (decision.outcome === 'refused') return void refuseForGood(books, record, head, decision)
+  if (decision.outcome === 'refused') return refuseForGood(books, record, head, decision)
   const event = books.append(
     record,
     'pennywire.ledger.WalletUnfrozen',
@@ -702,7 +712,7 @@ const applyClose = (books: Books, record: IncomingRecord, command: WalletCloseRe
   if (settledBefore(books, record, head)) return
   const wallet = books.wallets.get(walletId)
   const decision = decideClose(command, wallet)
-  if (decision.outcome === 'refused') return void refuseForGood(books, record, head, decision)
+  if (decision.outcome === 'refused') return refuseForGood(books, record, head, decision)
   const event = books.append(
     record,
     'pennywire.ledger.WalletClosed',
@@ -734,7 +744,7 @@ const applyLimitChange = (books: Books, record: IncomingRecord, command: LimitCh
   if (settledBefore(books, record, head)) return
   const wallet = books.wallets.get(walletId)
   const decision = decideLimitChange(command, wallet, books.limitDefaults)
-  if (decision.outcome === 'refused') return void refuseForGood(books, record, head, decision)
+  if (decision.outcome === 'refused') return refuseForGood(books, record, head, decision)
   const { limits, tier } = decision
   const event = books.append(
     record,

@@ -1,3 +1,5 @@
+import type { Original, Wallet } from '@pennywire/rules/decide.ts'
+import { NOTHING_USED, type Usage } from '@pennywire/rules/limits.ts'
 import {
   arrayOf,
   BYTEA,
@@ -10,8 +12,6 @@ import {
   type Tx,
   UUID,
 } from '@pennywire/runtime/database.ts'
-import type { Original, Wallet } from '@pennywire/rules/decide.ts'
-import { NOTHING_USED, type Usage } from '@pennywire/rules/limits.ts'
 import type {
   Earlier,
   HoldRow,

@@ -18,12 +18,12 @@ export const readEvents = (
   through: bigint,
 ): Promise<RecentEvent[]> =>
   tx<RecentEvent[]>`
-    select partition, seq, type, coalesce(hold.id::text, subject) as subject
+    select event.partition, event.seq, event.type, coalesce(hold.id::text, event.subject) as subject
     from (
       select partition, seq, headers::json ->> 'ce_type' as type, headers::json ->> 'ce_subject' as subject
       from ledger.journal where partition = ${partition} and seq > ${after} and seq <= ${through}) event
     left join ledger.holds hold on hold.end_command = event.subject::uuid
-    order by seq`
+    order by event.seq`
 
 // All by primary keys of the given transfers and of their wallets: their cost does not grow with the books.
 

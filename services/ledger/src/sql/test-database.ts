@@ -32,10 +32,12 @@ export const findBroken = (sql: Database): Promise<string | undefined> =>
     return undefined
   }) as Promise<string | undefined>
 
+const DUMPED = ['wallets', 'transfers', 'entries', 'commands', 'journal', 'holds', 'reversals', 'limits']
+
 /** For tests: everything that a batch may change, as text, to compare before and after. */
 export const dumpBooks = async (sql: Database): Promise<string> => {
   const dumps: string[] = []
-  for (const table of ['wallets', 'transfers', 'entries', 'commands', 'journal']) {
+  for (const table of DUMPED) {
     const rows = await sql<
       { row: string }[]
     >`select t::text as row from ${sql(`ledger.${table}`)} t order by 1`
@@ -56,7 +58,7 @@ export const readPartitions = (sql: Database) =>
     select partition, next_offset as "nextOffset", next_seq as "nextSeq", published_through as "publishedThrough"
     from ledger.partitions join ledger.published using (partition) order by partition`
 
-/** For tests: freezes or closes a wallet, which has no command yet. */
+/** For tests: freezes or closes a wallet past all rules. */
 export const setWalletStatus = (
   superuser: postgres.Sql,
   id: string,
@@ -64,20 +66,26 @@ export const setWalletStatus = (
   freezeSource: 'self' | 'pin' | 'staff' | null = null,
 ) => superuser`update ledger.wallets set status = ${status}, freeze_source = ${freezeSource} where id = ${id}`
 
-/** For tests: tries to change what is history; resolves with Postgres' refusal. */
+/** For tests: tries to change what is history; resolves with Postgres' refusals, one for each try. */
 export const tryToChangeHistory = async (sql: Database): Promise<string[]> => {
   const refusals: string[] = []
-  for (const table of ['transfers', 'entries', 'journal', 'commands']) {
-    for (const statement of [
-      `update ledger.${table} set partition = 0`,
-      `delete from ledger.${table}`,
-      `truncate ledger.${table}`,
-    ]) {
-      await sql
-        .unsafe(statement.replace('entries set partition', 'entries set sequence'))
-        .catch(error => refusals.push(error.message))
-    }
+  const columns = {
+    transfers: 'seq',
+    entries: 'sequence',
+    journal: 'seq',
+    commands: 'seq',
+    reversals: 'amount',
   }
+  const statements = Object.entries(columns).map(
+    ([table, column]) => `update ledger.${table} set ${column} = 1`,
+  )
+  for (const column of ['wallet_id', 'to_wallet', 'amount', 'user_id', 'placed_at']) {
+    statements.push(`update ledger.holds set ${column} = ${column}`)
+  }
+  for (const table of [...Object.keys(columns), 'holds', 'wallets']) {
+    statements.push(`delete from ledger.${table}`, `truncate ledger.${table}`)
+  }
+  for (const statement of statements) await sql.unsafe(statement).catch(error => refusals.push(error.message))
   return refusals
 }
 

@@ -1,0 +1,124 @@
+// For tests: wallets, and what may be asked of them.
+import type {
+  HoldCaptureRequested,
+  HoldVoidRequested,
+  ReversalRequested,
+  TransferRequested,
+} from '@pennywire/contracts/schemas.ts'
+import type { Circumstances, Hold, Original, Wallet } from './decide.ts'
+import { type Limits, NO_LIMITS, NOTHING_USED } from './limits.ts'
+
+/** Noon, in the middle of a month. */
+export const NOW = Date.UTC(2026, 4, 15, 12)
+
+export const wallet = (over: Partial<Wallet> = {}): Wallet => ({
+  id: 'wallet-a',
+  userId: 'alice',
+  currency: 'USD',
+  status: 'active',
+  freezeSource: null,
+  balance: 100n,
+  held: 0n,
+  sequence: 1,
+  tier: 'unverified',
+  usage: NOTHING_USED,
+  ownLimits: [],
+  ...over,
+})
+
+export const bobs = (over: Partial<Wallet> = {}) =>
+  wallet({ id: 'wallet-b', userId: 'bob', balance: 0n, sequence: 0, ...over })
+
+/** The outside world, or suspense. */
+export const system = (over: Partial<Wallet> = {}) =>
+  wallet({ id: 'external', userId: null, balance: 0n, sequence: 0, ...over })
+
+/** As it is where no limits are set, or these. */
+export const circumstances = (limits: Partial<Limits> = {}, nowMs = NOW): Circumstances => {
+  const all = () => ({ ...NO_LIMITS, ...limits })
+  return { nowMs, defaults: { unverified: all, verified: all } }
+}
+
+const said = { fingerprint: Buffer.alloc(16), requestedAt: NOW, note: null }
+
+export const request = (over: Partial<TransferRequested> = {}): TransferRequested => ({
+  ...said,
+  transferId: 'transfer-1',
+  type: 'transfer',
+  userId: 'alice',
+  fromWalletId: 'wallet-a',
+  toWalletId: 'wallet-b',
+  amountMinor: 100n,
+  currency: 'USD',
+  expiresAt: NOW,
+  authenticatedBy: 'step_up',
+  authenticatedAt: NOW,
+  metadata: null,
+  holdUntil: null,
+  ...over,
+})
+
+/** Of all that Alice has, for Bob. */
+export const hold = (over: Partial<Hold> = {}): Hold => ({
+  id: 'hold-1',
+  type: 'hold',
+  status: 'active',
+  userId: 'alice',
+  walletId: 'wallet-a',
+  toWalletId: 'wallet-b',
+  amount: 100n,
+  currency: 'USD',
+  placedMs: NOW,
+  untilMs: NOW,
+  ...over,
+})
+
+export const capture = (over: Partial<HoldCaptureRequested> = {}): HoldCaptureRequested => ({
+  ...said,
+  commandId: 'capture-1',
+  holdId: 'hold-1',
+  walletId: 'wallet-a',
+  toWalletId: 'wallet-b',
+  userId: 'bob',
+  source: 'user',
+  amountMinor: null,
+  currency: 'USD',
+  ...over,
+})
+
+export const letGo = (over: Partial<HoldVoidRequested> = {}): HoldVoidRequested => ({
+  ...said,
+  commandId: 'void-1',
+  holdId: 'hold-1',
+  walletId: 'wallet-a',
+  toWalletId: 'wallet-b',
+  userId: 'bob',
+  source: 'user',
+  ...over,
+})
+
+/** What Alice paid Bob. */
+export const original = (over: Partial<Original> = {}): Original => ({
+  id: 'transfer-1',
+  type: 'transfer',
+  status: 'completed',
+  fromWalletId: 'wallet-a',
+  toWalletId: 'wallet-b',
+  amount: 100n,
+  currency: 'USD',
+  reversed: 0n,
+  ...over,
+})
+
+export const reversal = (over: Partial<ReversalRequested> = {}): ReversalRequested => ({
+  ...said,
+  transferId: 'reversal-1',
+  originalId: 'transfer-1',
+  userId: 'staff-member',
+  source: 'staff',
+  fromWalletId: 'wallet-b',
+  toWalletId: 'wallet-a',
+  amountMinor: 100n,
+  currency: 'USD',
+  ...over,
+})

@@ -1,0 +1,331 @@
+// For tests: a ledger on a database of its own, and a topic in memory with the commands that it is asked.
+import { createHash, randomUUID } from 'node:crypto'
+import { walletIdOf } from '@pennywire/contracts/ids.ts'
+import type {
+  HoldCaptureRequested,
+  HoldVoidRequested,
+  LimitChangeRequested,
+  RecordName,
+  Records,
+  ReversalRequested,
+  TransferRequested,
+  WalletCloseRequested,
+  WalletFreezeRequested,
+  WalletOpenRequested,
+} from '@pennywire/contracts/schemas.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { IncomingRecord } from '@pennywire/kafka/record.ts'
+import { type LimitDefaults, type Limits, NO_LIMITS } from '@pennywire/rules/limits.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import { applyBatch, type BatchResult } from './apply-batch.ts'
+import { readPositions } from './sql/positions.ts'
+import { postgresStore } from './sql/store.ts'
+import { createLedgerDatabase } from './sql/test-database.ts'
+import type { JournalRow, LedgerStore } from './store.ts'
+
+export type TestLedger = Awaited<ReturnType<typeof openTestLedger>>
+export type User = { id: string; wallet: string; partition: number }
+
+/** Somebody with a wallet that is not open yet. */
+export const user = (partition = 0): User => {
+  const id = randomUUID()
+  return { id, wallet: walletIdOf(id, 'USD', 0), partition }
+}
+
+/** The same limits for everybody in every currency. */
+export const limitsOf = (limits: Partial<Limits>): LimitDefaults => {
+  const all = () => ({ ...NO_LIMITS, ...limits })
+  return { unverified: all, verified: all }
+}
+
+/** A command's fingerprint: over all that it says but its id. */
+const fingerprintOf = (said: object): Buffer =>
+  createHash('sha256')
+    .update(
+      JSON.stringify(said, (name, value) =>
+        name === 'transferId' || name === 'commandId'
+          ? undefined
+          : typeof value === 'bigint'
+            ? `${value}n`
+            : value,
+      ),
+    )
+    .digest()
+    .subarray(0, 16)
+
+const signed = <Said extends object>(said: Said): Said & { fingerprint: Buffer } => ({
+  fingerprint: fingerprintOf(said),
+  ...said,
+})
+
+/** Over all fields of a request that a client could change. */
+export const request = (over: Partial<TransferRequested>): TransferRequested =>
+  signed({
+    transferId: randomUUID(),
+    type: 'transfer',
+    userId: randomUUID(),
+    fromWalletId: null,
+    toWalletId: null,
+    amountMinor: 100n,
+    currency: 'USD',
+    requestedAt: 1_000,
+    expiresAt: null,
+    authenticatedBy: 'step_up',
+    authenticatedAt: 1_000,
+    note: null,
+    metadata: null,
+    holdUntil: null,
+    ...over,
+  })
+
+/** The postgres store with a clock of the test's own. */
+const atTime = (store: LedgerStore, now: () => Date | undefined): LedgerStore => ({
+  ...store,
+  transact: work =>
+    store.transact(tx => work({ ...tx, readClock: async () => now() ?? (await tx.readClock()) })),
+})
+
+type Place = { partition?: number; key?: string }
+
+export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
+  const database = await createLedgerDatabase(superuserUrl)
+  const sql = database.open()
+  await readPositions(sql, [0, 1, 2, 3])
+  const others: Database[] = []
+  const setAside: Array<{ record: IncomingRecord; reason: string }> = []
+  const circumstances: { limits: LimitDefaults; now: Date | undefined } = {
+    limits: limitsOf({}),
+    now: undefined,
+  }
+
+  /** Records get their offsets as Kafka would give them. */
+  const ends = new Map<number, bigint>()
+  const append = (partition: number, key: string, value: Buffer): IncomingRecord => {
+    const offset = ends.get(partition) ?? 0n
+    ends.set(partition, offset + 1n)
+    return {
+      topic: 'ledger.commands',
+      partition,
+      offset,
+      timestamp: 0,
+      key: Buffer.from(key),
+      value,
+      headers: [],
+    }
+  }
+  const command = <Name extends RecordName>(
+    partition: number,
+    key: string,
+    name: Name,
+    value: Records[Name],
+  ) => append(partition, key, codec.encode(name, value))
+
+  const apply = (records: IncomingRecord[], through = sql): Promise<BatchResult> =>
+    applyBatch(
+      {
+        store: atTime(postgresStore(through, through), () => circumstances.now),
+        codec,
+        limitDefaults: circumstances.limits,
+        setAside: async (record, reason) => void setAside.push({ record, reason }),
+      },
+      records,
+    )
+
+  const open = (owner: User, over: Partial<WalletOpenRequested> & Place = {}) => {
+    const { partition = owner.partition, key = owner.wallet, ...said } = over
+    return command(partition, key, 'pennywire.ledger.WalletOpenRequested', {
+      commandId: said.walletId ?? owner.wallet,
+      walletId: owner.wallet,
+      userId: owner.id,
+      currency: 'USD',
+      requestedAt: 1_000,
+      tier: 'unverified',
+      ...said,
+    })
+  }
+  const asked = (
+    payer: User,
+    value: TransferRequested,
+    { partition = payer.partition, key = payer.wallet }: Place,
+  ) => command(partition, key, 'pennywire.ledger.TransferRequested', value)
+  type AskedOver = Partial<TransferRequested> & Place
+  const parts = ({ partition, key, ...said }: AskedOver): [Partial<TransferRequested>, Place] => [
+    said,
+    { ...(partition === undefined ? {} : { partition }), ...(key === undefined ? {} : { key }) },
+  ]
+  const deposit = (to: User, amountMinor: bigint, over: AskedOver = {}) => {
+    const [said, place] = parts(over)
+    return asked(
+      to,
+      request({ type: 'deposit', userId: to.id, toWalletId: to.wallet, amountMinor, ...said }),
+      place,
+    )
+  }
+  const transfer = (from: User, to: User, amountMinor: bigint, over: AskedOver = {}) => {
+    const [said, place] = parts(over)
+    const value = { userId: from.id, fromWalletId: from.wallet, toWalletId: to.wallet, amountMinor, ...said }
+    return asked(from, request(value), place)
+  }
+  const hold = (from: User, to: User, amountMinor: bigint, over: AskedOver = {}) =>
+    transfer(from, to, amountMinor, { type: 'hold', ...over })
+  const withdrawal = (from: User, amountMinor: bigint, over: AskedOver = {}) =>
+    transfer(from, from, amountMinor, { type: 'withdrawal', toWalletId: null, ...over })
+
+  /** By the recipient; of a withdrawal (`to` is null) by the provider. */
+  const capture = (
+    holdId: string,
+    from: User,
+    to: User | null,
+    over: Partial<HoldCaptureRequested> & Place = {},
+  ) => {
+    const { partition = from.partition, key = from.wallet, ...said } = over
+    const value = signed({
+      commandId: randomUUID(),
+      holdId,
+      walletId: from.wallet,
+      toWalletId: to?.wallet ?? null,
+      userId: (to ?? from).id,
+      source: to ? 'user' : 'provider',
+      amountMinor: null,
+      currency: 'USD',
+      requestedAt: 1_000,
+      ...said,
+    })
+    return command(partition, key, 'pennywire.ledger.HoldCaptureRequested', value)
+  }
+  const letGo = (
+    holdId: string,
+    from: User,
+    to: User | null,
+    over: Partial<HoldVoidRequested> & Place = {},
+  ) => {
+    const { partition = from.partition, key = from.wallet, ...said } = over
+    const value = signed({
+      commandId: randomUUID(),
+      holdId,
+      walletId: from.wallet,
+      toWalletId: to?.wallet ?? null,
+      userId: (to ?? from).id,
+      source: to ? 'user' : 'provider',
+      requestedAt: 1_000,
+      ...said,
+    })
+    return command(partition, key, 'pennywire.ledger.HoldVoidRequested', value)
+  }
+  /** Of a transfer from `from` to `to`; null is the outside world. */
+  const reversal = (
+    originalId: string,
+    from: User | null,
+    to: User | null,
+    amountMinor: bigint,
+    over: Partial<ReversalRequested> & Place = {},
+  ) => {
+    const payer = (to ?? from)!
+    const { partition = payer.partition, key = payer.wallet, ...said } = over
+    const value = signed({
+      transferId: randomUUID(),
+      originalId,
+      userId: payer.id,
+      source: to ? 'staff' : 'provider',
+      fromWalletId: to?.wallet ?? null,
+      toWalletId: from?.wallet ?? null,
+      amountMinor,
+      currency: 'USD',
+      requestedAt: 1_000,
+      note: null,
+      ...said,
+    })
+    return command(partition, key, 'pennywire.ledger.ReversalRequested', value)
+  }
+
+  const aboutWallet = (owner: User) => ({
+    commandId: randomUUID(),
+    walletId: owner.wallet,
+    userId: owner.id,
+    requestedAt: 1_000,
+  })
+  const freeze = (owner: User, source: string, over: Partial<WalletFreezeRequested> & Place = {}) => {
+    const { partition = owner.partition, key = owner.wallet, ...said } = over
+    const value = signed({ ...aboutWallet(owner), source, reason: null, ...said })
+    return command(partition, key, 'pennywire.ledger.WalletFreezeRequested', value)
+  }
+  const unfreeze = (owner: User, source: string, over: Partial<WalletFreezeRequested> = {}) =>
+    command(
+      owner.partition,
+      owner.wallet,
+      'pennywire.ledger.WalletUnfreezeRequested',
+      signed({ ...aboutWallet(owner), source, reason: null, ...over }),
+    )
+  const closeWallet = (owner: User, over: Partial<WalletCloseRequested> = {}) =>
+    command(
+      owner.partition,
+      owner.wallet,
+      'pennywire.ledger.WalletCloseRequested',
+      signed({ ...aboutWallet(owner), ...over }),
+    )
+  const limit = (owner: User, over: Partial<LimitChangeRequested> & Place = {}) => {
+    const { partition = owner.partition, key = owner.wallet, ...said } = over
+    const value = signed({
+      ...aboutWallet(owner),
+      source: 'self',
+      action: 'send',
+      perTransactionMinor: null,
+      dailyMinor: null,
+      monthlyMinor: null,
+      tier: null,
+      ...said,
+    })
+    return command(partition, key, 'pennywire.ledger.LimitChangeRequested', value)
+  }
+
+  return {
+    database,
+    sql,
+    superuser: database.superuser,
+    /** What next batches are decided under: the settings' limits, and the time where it is not Postgres's own. */
+    circumstances,
+    setAside,
+    apply,
+    /** A rival: another ledger's connections. */
+    rival: (): Database => {
+      const other = database.open()
+      others.push(other)
+      return other
+    },
+    append,
+    command,
+    open,
+    deposit,
+    transfer,
+    hold,
+    withdrawal,
+    capture,
+    letGo,
+    reversal,
+    freeze,
+    unfreeze,
+    closeWallet,
+    limit,
+    /** Users with open wallets and money, one in each partition in turn. */
+    funded: async (...balances: bigint[]): Promise<User[]> => {
+      const users = balances.map((_, index) => user(index % 4))
+      await apply(users.map(owner => open(owner)))
+      await apply(
+        users.flatMap((owner, index) => (balances[index]! > 0n ? [deposit(owner, balances[index]!)] : [])),
+      )
+      return users
+    },
+    /** What the events say, each with its type's short name as `event`. */
+    decode: (events: JournalRow[]): Promise<Array<Record<string, unknown> & { event: string }>> =>
+      Promise.all(
+        events.map(async ({ bytes }) => {
+          const { type, value } = await codec.decode(bytes)
+          return { ...(value as object), event: type.slice(type.lastIndexOf('.') + 1) }
+        }),
+      ),
+    close: async () => {
+      await Promise.all([sql, ...others].map(each => each.end()))
+      await database.drop()
+    },
+  }
+}
