@@ -19,7 +19,9 @@ import { createListTransfers } from './list-transfers.ts'
 import { connectPaymentProvider } from './payment-provider.ts'
 import { createPublishCommand } from './publish-command.ts'
 import { createHandleCallback, createRequestDeposit, type DepositParts } from './request-deposit.ts'
+import { createRequestReversal } from './request-reversal.ts'
 import { createRequestTransfer } from './request-transfer.ts'
+import { adminTransferRoutes } from './routes/admin-transfers.ts'
 import { adminWalletRoutes } from './routes/admin-wallets.ts'
 import type { Routes } from './routes/define-route.ts'
 import { depositRoutes } from './routes/deposits.ts'
@@ -231,6 +233,22 @@ export const createMoney = async (parts: {
           readStatementEntries(ledgerRead, walletId, above, last, limit),
       }),
       limitRoutes({ guards, ask, readLimitedWallets: wanted => readLimitedWallets(ledgerRead, wanted), now }),
+      adminTransferRoutes({
+        guards,
+        names,
+        personKeys,
+        readDecided,
+        requestReversal: createRequestReversal({
+          codec,
+          admit: backPressure.admit,
+          publishCommand: createPublishCommand({ publisher: backPressure, clock: systemClock, logger }),
+          outcomes,
+          personKeys,
+          readDecided,
+          writePending: request => writePending(sql, [request]),
+          now,
+        }),
+      }),
       recipientRoutes({ guards, names, readWalletByCode: code => ledger.readWalletByCode(ledgerRead, code) }),
       transferRoutes({
         guards,
