@@ -22,12 +22,13 @@ const NEXT_ROWS = Math.floor((BOTTOM - NEXT_TOP) / ROW)
 
 const COLUMNS = {
   date: { x: MARGIN, width: 88 },
-  type: { x: 132, width: 92 },
+  type: { x: 136, width: 88 },
   counterparty: { x: 228, width: 152 },
   amount: { x: 384, width: 84 },
   balance: { x: 472, width: RIGHT - 472 },
 } as const
 
+const CODE_WIDTH = 72
 const [INK, GREY, RULE] = ['#1a1a1a', '#666666', '#cccccc']
 
 // DejaVu Sans has Latin, Greek, Cyrillic, Armenian, Georgian, Hebrew and Arabic letters; the fonts that every PDF
@@ -93,7 +94,8 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
     return `${letters.slice(0, fits).join('')}…`
   }
   type Style = { size?: number; bold?: boolean; colour?: string; right?: boolean; whole?: boolean }
-  const write = (text: string, x: number, atY: number, width: number, style: Style = {}) => {
+  const write = (text: string, x: number, atY: number, width: number, style: Style = {}): number => {
+    if (text === '') return 0
     const size = style.size ?? 8
     doc.font(style.bold ? 'bold' : 'regular', size).fillColor(style.colour ?? INK)
     // An amount is never cut off: one that has no room is written smaller.
@@ -101,6 +103,7 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
     const shown = style.whole ? text : fit(text, width)
     const left = style.right ? x + width - doc.widthOfString(shown) : x
     doc.text(shown, left, atY, { lineBreak: false })
+    return doc.widthOfString(shown)
   }
   const rule = (atY: number, colour = RULE) =>
     doc.moveTo(MARGIN, atY).lineTo(RIGHT, atY).lineWidth(0.5).strokeColor(colour).stroke()
@@ -137,9 +140,9 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
       ]
       for (const [index, [label, amount]] of sums.entries()) {
         const x = MARGIN + index * quarter
-        write(label, x, 126, quarter - 8, { size: 7.5, colour: GREY })
-        write(amount, x, 139, quarter - 8, { bold: true, size: 11, whole: true })
-        write(currency, x, 155, quarter - 8, { size: 7.5, colour: GREY })
+        write(label, x, 126, quarter - 14, { size: 7.5, colour: GREY })
+        write(amount, x, 139, quarter - 14, { bold: true, size: 11, whole: true })
+        write(currency, x, 155, quarter - 14, { size: 7.5, colour: GREY })
       }
       rule(176)
       const entries = `${statement.count} ${statement.count === 1 ? 'entry' : 'entries'}`
@@ -170,8 +173,10 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
     write(`${day} ${time}`, date.x, y, date.width)
     write(line.type.replaceAll('_', ' '), type.x, y, type.width)
     write(line.reference, type.x, y + 10, type.width, { size: 7, colour: GREY })
-    const who = [line.counterparty, line.counterpartyCode].filter(part => part !== '').join(', ')
-    write(who, counterparty.x, y, counterparty.width)
+    // Name and code apart: a name that is written from right to left would turn the code round with it.
+    const named = write(line.counterparty, counterparty.x, y, counterparty.width - CODE_WIDTH)
+    const codeX = counterparty.x + (named === 0 ? 0 : named + 6)
+    write(line.counterpartyCode, codeX, y, CODE_WIDTH - 6)
     if (line.note !== '') {
       write(line.note, counterparty.x, y + 10, counterparty.width, { size: 7, colour: GREY })
     }
