@@ -111,6 +111,12 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       REFUSE_AT_WAITING_REQUESTS: z.coerce.number().int().min(1).max(100_000).default(2_000),
       REFUSE_AT_UNDECIDED: z.coerce.number().int().min(1).max(1_000_000).default(20_000),
       REFUSE_AT_UNDECIDED_SECONDS: z.coerce.number().min(1).max(3_600).default(30),
+      /**
+       * When a payment that nobody has brought to its end is looked at first, by any gateway, and after how long without
+       * an end it counts as stuck. It is looked at again after twice the time, up to five minutes.
+       */
+      PAYMENT_LOOK_SECONDS: z.coerce.number().min(0.1).max(60).default(5),
+      PAYMENT_STUCK_SECONDS: z.coerce.number().int().min(1).max(2_592_000).default(3_600),
       /** bcrypt's cost: 12 takes about 250 ms of one core. */
       BCRYPT_COST: z.coerce
         .number()

@@ -11,16 +11,19 @@ import { createBackPressure } from './back-pressure.ts'
 import { batchPerTick } from './batch-per-tick.ts'
 import { createChangeWallet } from './change-wallet.ts'
 import { backPressureLimitsOf, type GatewayConfig } from './config.ts'
+import { createWriteDeposit } from './deposit-limits.ts'
 import { createFindTransfer } from './find-transfer.ts'
 import { startFreezeAfterPinLocks } from './freeze-after-pin-locks.ts'
 import type { Identity } from './identity/create-identity.ts'
 import type { InTransaction } from './in-transaction.ts'
 import { createListTransfers } from './list-transfers.ts'
+import { lookAfter } from './pay-out.ts'
 import { connectPaymentProvider } from './payment-provider.ts'
 import { createPublishCommand } from './publish-command.ts'
-import { createHandleCallback, createRequestDeposit, type DepositParts } from './request-deposit.ts'
+import { createHandleCallback, createRequestDeposit } from './request-deposit.ts'
 import { createRequestReversal } from './request-reversal.ts'
 import { createRequestTransfer } from './request-transfer.ts'
+import { createRequestWithdrawal } from './request-withdrawal.ts'
 import { adminTransferRoutes } from './routes/admin-transfers.ts'
 import { adminWalletRoutes } from './routes/admin-wallets.ts'
 import type { Routes } from './routes/define-route.ts'
@@ -31,14 +34,22 @@ import { recipientRoutes } from './routes/recipients.ts'
 import { statementRoutes } from './routes/statements.ts'
 import { transferRoutes } from './routes/transfers.ts'
 import { walletRoutes } from './routes/wallets.ts'
+import { withdrawalRoutes } from './routes/withdrawals.ts'
+import { startPaymentWorker } from './settle-payments.ts'
 import { checkDatabase } from './sql/check-database.ts'
 import * as ledger from './sql/ledger-reads.ts'
 import { readLimitedWallets } from './sql/limit-reads.ts'
 import { countUnread, readNotifications } from './sql/notifications.ts'
+import { readStandings } from './sql/payment-reads.ts'
 import {
+  claimPayments,
+  countStuckPayments,
+  markPaymentDone,
   markPaymentPending,
+  type Payment,
   readPayment,
   readPaymentsBetween,
+  type Settlement,
   settlePayment,
   writePayment,
 } from './sql/payments.ts'
@@ -55,6 +66,8 @@ export type Money = {
 
 /** A gateway whose clock is further off than this would let requests expire that are fresh, or the other way round. */
 const MAX_CLOCK_DIFFERENCE_MS = 5_000
+/** However long a payment has been waiting, it is looked at within this time. */
+const LOOK_AGAIN_WITHIN_MS = 300_000
 
 /** Everything that moves money or shows it, built in one place. */
 export const createMoney = async (parts: {
@@ -173,11 +186,13 @@ export const createMoney = async (parts: {
     clock: systemClock,
   }
 
-  const deposits: DepositParts = {
+  const lookAfterMs = config.PAYMENT_LOOK_SECONDS * 1_000
+  const payments = {
     logger,
     codec,
     admit: backPressure.admit,
-    publishCommand: createPublishCommand({ publisher: backPressure, clock: systemClock, logger }),
+    // Not counted as undecided: a withdrawal that is held is no transfer yet that could be asked for there.
+    publishCommand: createPublishCommand({ publisher, clock: systemClock, logger }),
     outcomes,
     names,
     personKeys,
@@ -187,15 +202,28 @@ export const createMoney = async (parts: {
       callbackUrl: config.CALLBACK_URL,
       now,
     }),
-    readWallet: (userId, walletId) => ledger.readWalletOf(ledgerRead, userId, walletId),
+    readWallet: (userId: string, walletId: string) => ledger.readWalletOf(ledgerRead, userId, walletId),
     readDecided,
-    isPending: async id => (await readPending(sql, id, id)).length > 0,
-    writePayment: payment => writePayment(sql, payment),
-    readPayment: id => readPayment(sql, id),
-    markPending: (id, reference) => markPaymentPending(sql, id, reference),
-    settle: (id, status, reference, reason) => settlePayment(sql, id, status, reference, reason),
+    isPending: async (id: string) => (await readPending(sql, id, id)).length > 0,
+    readPayment: (id: string) => readPayment(sql, id),
+    readStandings: (ids: string[]) => readStandings(ledgerRead, ids),
+    markPending: (id: string, reference: string) => markPaymentPending(sql, id, reference),
+    settle: (id: string, settlement: Settlement) => settlePayment(sql, id, settlement),
+    markDone: (id: string, status: Payment['status']) => markPaymentDone(sql, id, status),
+    expiresAfterMs: config.REQUEST_EXPIRES_SECONDS * 1_000,
     now,
   }
+  const paymentWorker = startPaymentWorker({
+    logger,
+    claim: limit => claimPayments(sql, limit, lookAfterMs, LOOK_AGAIN_WITHIN_MS),
+    lookAfter: payment => lookAfter(payments, payment),
+    pollMs: Math.min(lookAfterMs, 1_000),
+  })
+  measuredGauge(
+    'gateway_stuck_payments',
+    'Payments that have not come to an end within PAYMENT_STUCK_SECONDS',
+    () => countStuckPayments(sql, config.PAYMENT_STUCK_SECONDS),
+  )
 
   return {
     routes: [
@@ -272,8 +300,20 @@ export const createMoney = async (parts: {
       }),
       depositRoutes({
         guards,
-        requestDeposit: createRequestDeposit(deposits),
-        handleCallback: createHandleCallback(deposits),
+        requestDeposit: createRequestDeposit({
+          ...payments,
+          writeDeposit: createWriteDeposit({ sql, ledgerRead, lookAfterMs }),
+        }),
+        handleCallback: createHandleCallback(payments),
+      }),
+      withdrawalRoutes({
+        guards,
+        requestWithdrawal: createRequestWithdrawal({
+          ...payments,
+          ...sending,
+          publishCommand: payments.publishCommand,
+          writePayment: payment => writePayment(sql, payment, lookAfterMs),
+        }),
       }),
       notificationRoutes({
         guards,
@@ -293,7 +333,7 @@ export const createMoney = async (parts: {
       },
     },
     stop: async () => {
-      await Promise.all([pinFreezes.stop(), outcomes.stop(), backPressure.stop()])
+      await Promise.all([paymentWorker.stop(), pinFreezes.stop(), outcomes.stop(), backPressure.stop()])
       await Promise.all([ledgerRead.end(), notifierRead.end()])
     },
   }

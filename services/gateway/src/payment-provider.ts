@@ -5,34 +5,58 @@ import { ProblemError } from './problems.ts'
 /** A payment as the provider is asked for it. `id` is its idempotency key, the amount a decimal string. */
 export type PaymentOrder = {
   id: string
-  kind: 'deposit'
+  kind: 'deposit' | 'withdrawal'
   amount: string
   currency: string
+  /** Where the money comes from, or goes to. */
   method: string
   reference: string
 }
 
-/** The port to whoever moves money to and from the outside world. */
-export type PaymentProvider = {
-  /** Orders a payment; any number of times with one id is one payment. Throws 503 where it cannot be asked. */
-  order: (order: PaymentOrder) => Promise<{ providerReference: string }>
-  /** Reads a callback, after its signature; throws SIGNATURE_INVALID or VALIDATION_ERROR. `body` is as received. */
-  readCallback: (signature: string | undefined, body: string) => PaymentCallback
+/** The provider does not take the order, now or ever: it knows no such source or destination. */
+export class OrderRefused extends Error {
+  override name = 'OrderRefused'
 }
 
-const callbackSchema = z.object({
+/** The port to whoever moves money to and from the outside world. */
+export type PaymentProvider = {
+  /**
+   * Orders a payment; any number of times with one id is one payment. Throws OrderRefused, or 503 where it cannot be
+   * asked: then it may have the order nonetheless.
+   */
+  order: (order: PaymentOrder) => Promise<{ providerReference: string }>
+  /** What has become of a payment, or undefined where the provider has never had it. Throws 503 as above. */
+  ask: (id: string) => Promise<PaymentState | undefined>
+  /** All that it has, in the order of the ids, above `after`: one page, empty at the end. */
+  list: (after: string) => Promise<PaymentState[]>
+  /** Reads a callback, after its signature; throws SIGNATURE_INVALID or VALIDATION_ERROR. `body` is as received. */
+  readCallback: (signature: string | undefined, body: string) => PaymentState & { status: ProviderWord }
+}
+
+/** The provider's word on a payment. A payout that succeeded may come back. */
+export type ProviderWord = 'succeeded' | 'failed' | 'returned'
+
+const stateSchema = z.object({
   id: z.uuid(),
   kind: z.enum(['deposit', 'withdrawal']),
-  status: z.enum(['succeeded', 'failed']),
+  status: z.enum(['pending', 'succeeded', 'failed', 'returned']),
   amount: z.string().max(40),
   currency: z.string().max(3),
   providerReference: z.string().min(1).max(200),
   failureReason: z.string().max(500).optional(),
 })
-export type PaymentCallback = z.infer<typeof callbackSchema>
+export type PaymentState = z.infer<typeof stateSchema>
+
+const callbackSchema = stateSchema
+  .extend({ status: z.enum(['succeeded', 'failed', 'returned']) })
+  .refine(
+    ({ kind, status }) => kind === 'withdrawal' || status !== 'returned',
+    'only what was paid out comes back',
+  )
+const listSchema = z.object({ items: z.array(stateSchema) })
 
 const TOLERANCE_SECONDS = 300
-const ORDER_TIMEOUT_MS = 5_000
+const REQUEST_TIMEOUT_MS = 5_000
 
 /**
  * The provider over HTTP. Both directions are signed with the shared secret: `Provider-Signature: t=SECONDS,v1=HEX`,
@@ -47,45 +71,74 @@ export const connectPaymentProvider = (options: {
   const sign = (seconds: number, body: string) =>
     createHmac('sha256', options.secret).update(`${seconds}.${body}`).digest()
 
+  const request = async (method: 'GET' | 'POST', path: string, body: string): Promise<Response> => {
+    const seconds = Math.floor(options.now() / 1_000)
+    try {
+      return await fetch(`${options.url}${path}`, {
+        method,
+        headers: {
+          'provider-signature': `t=${seconds},v1=${sign(seconds, body).toString('hex')}`,
+          ...(method === 'POST' ? { 'content-type': 'application/json' } : {}),
+        },
+        ...(method === 'POST' ? { body } : {}),
+        redirect: 'error',
+        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+      })
+    } catch {
+      throw providerAway()
+    }
+  }
+
+  const prove = (signature: string | undefined, body: string) => {
+    const match = /^t=(\d{1,12}),v1=([0-9a-f]{64})$/.exec(signature ?? '')
+    const genuine = match && timingSafeEqual(sign(Number(match[1]), body), Buffer.from(match[2]!, 'hex'))
+    if (!genuine) throw new ProblemError('SIGNATURE_INVALID', 'Provider-Signature: it does not fit the body')
+    if (Math.abs(options.now() / 1_000 - Number(match[1])) > TOLERANCE_SECONDS) {
+      throw new ProblemError('SIGNATURE_INVALID', 'Provider-Signature: it is more than five minutes off')
+    }
+  }
+
+  /** An answer by which money moves is as good as a callback, so it is proven like one. */
+  const readAnswer = async <Schema extends z.ZodType>(response: Response, schema: Schema) => {
+    if (!response.ok) throw providerAway()
+    const body = await response.text()
+    prove(response.headers.get('provider-signature') ?? undefined, body)
+    return schema.parse(JSON.parse(body))
+  }
+
   return {
     order: async order => {
       const body = JSON.stringify({ ...order, callbackUrl: options.callbackUrl })
-      const seconds = Math.floor(options.now() / 1_000)
-      let response: Response
-      try {
-        response = await fetch(`${options.url}/payments`, {
-          method: 'POST',
-          headers: {
-            'content-type': 'application/json',
-            'provider-signature': `t=${seconds},v1=${sign(seconds, body).toString('hex')}`,
-          },
-          body,
-          redirect: 'error',
-          signal: AbortSignal.timeout(ORDER_TIMEOUT_MS),
-        })
-      } catch {
-        throw providerAway()
-      }
-      if (response.status === 422 || response.status === 400) {
-        throw new ProblemError('VALIDATION_ERROR', 'source: the payment provider does not take it', {
-          errors: [{ field: 'source', rule: 'is not taken by the payment provider' }],
-        })
-      }
+      const response = await request('POST', '/payments', body)
+      if (response.status === 422 || response.status === 400) throw new OrderRefused()
       if (!response.ok) throw providerAway()
       return z.object({ providerReference: z.string() }).parse(await response.json())
     },
+    ask: async id => {
+      const response = await request('GET', `/payments/${id}`, '')
+      if (response.status === 404) return undefined
+      const state = await readAnswer(response, stateSchema)
+      if (state.id !== id) throw providerAway()
+      return state
+    },
+    list: async after => {
+      const response = await request('GET', `/payments?${new URLSearchParams({ after })}`, '')
+      return (await readAnswer(response, listSchema)).items
+    },
     readCallback: (signature, body) => {
-      const match = /^t=(\d{1,12}),v1=([0-9a-f]{64})$/.exec(signature ?? '')
-      const genuine = match && timingSafeEqual(sign(Number(match[1]), body), Buffer.from(match[2]!, 'hex'))
-      if (!genuine)
-        throw new ProblemError('SIGNATURE_INVALID', 'Provider-Signature: it does not fit the body')
-      if (Math.abs(options.now() / 1_000 - Number(match[1])) > TOLERANCE_SECONDS) {
-        throw new ProblemError('SIGNATURE_INVALID', 'Provider-Signature: it is more than five minutes off')
-      }
-      const parsed = callbackSchema.safeParse(JSON.parse(body))
+      prove(signature, body)
+      const parsed = callbackSchema.safeParse(parseJson(body))
       if (!parsed.success) throw new ProblemError('VALIDATION_ERROR', 'body: it is no payment callback')
       return parsed.data
     },
+  }
+}
+
+const parseJson = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
   }
 }
 

@@ -1,22 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
-import { formatAmount } from '@pennywire/contracts/money.ts'
-import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
-import type { Codec } from '@pennywire/kafka/codec.ts'
-import { envelope } from '@pennywire/kafka/record.ts'
-import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Outcomes } from './await-outcome.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
-import type { PaymentProvider } from './payment-provider.ts'
+import { hearProvider, METHOD_PURPOSE, orderPayment, type PaymentParts } from './pay-out.ts'
 import { ProblemError } from './problems.ts'
-import type { PublishCommand } from './publish-command.ts'
 import { keyReused, rejectionProblem, type TransferAnswer } from './request-transfer.ts'
 import type { SignedInUser } from './routes/define-route.ts'
 import type { TransferFacts, WalletFacts } from './sql/ledger-reads.ts'
-import type { Payment } from './sql/payments.ts'
-import { type TransferSubject, viewDecided, viewTransfer } from './transfer-view.ts'
+import type { NewPayment, Payment } from './sql/payments.ts'
+import { rejectionOf, type TransferSubject, viewDecided, viewTransfer } from './transfer-view.ts'
 
 export type AskedDeposit = {
   user: SignedInUser
@@ -29,29 +23,19 @@ export type AskedDeposit = {
   waitMs: number
 }
 
-export type DepositParts = {
-  logger: Logger
-  codec: Codec
+export type DepositParts = PaymentParts & {
   /** Throws 503 where the request would only wait: asked before anything is stored or ordered. */
   admit: () => void
-  publishCommand: PublishCommand
-  outcomes: Outcomes
+  outcomes: Pick<Outcomes, 'wait'>
   names: Names
   personKeys: PersonKeys
-  provider: PaymentProvider
   readWallet: (userId: string, walletId: string) => Promise<WalletFacts | undefined>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
   isPending: (transferId: string) => Promise<boolean>
-  writePayment: (payment: Omit<Payment, 'status' | 'providerReference' | 'failureReason'>) => Promise<Payment>
-  readPayment: (id: string) => Promise<Payment | undefined>
-  markPending: (id: string, providerReference: string) => Promise<void>
-  settle: (
-    id: string,
-    status: 'confirmed' | 'failed',
-    providerReference: string,
-    failureReason: string | null,
-  ) => Promise<boolean>
-  now: () => number
+  /** Holds it against the wallet's limits and writes it, or finds the one with its id. */
+  writeDeposit: (payment: NewPayment) => Promise<Payment>
+  /** Until when a request may come to something. */
+  expiresAfterMs: number
 }
 
 /** How often a waiting deposit is looked for where the provider's answer went to another gateway. */
@@ -77,7 +61,7 @@ export const createRequestDeposit =
       method: asked.source,
     })
     const decided = await parts.readDecided(id)
-    if (decided) return answerDecided(parts, user.userId, decided, fingerprint, true)
+    if (decided) return answerBooked(parts, user.userId, decided, fingerprint, true)
     if (await parts.isPending(id)) throw keyReused()
 
     parts.admit()
@@ -92,16 +76,20 @@ export const createRequestDeposit =
     if (wallet.status === 'closed')
       throw new ProblemError('WALLET_CLOSED', 'walletId: the wallet is closed', { final: false })
 
-    const payment = await parts.writePayment({
+    const requestedAt = parts.now()
+    const payment = await parts.writeDeposit({
       id,
       kind: 'deposit',
       userId: user.userId,
       walletId: wallet.id,
       amount,
       currency,
-      method: await parts.personKeys.encryptFor(user.userId, asked.source, 'payment-method'),
+      method: await parts.personKeys.encryptFor(user.userId, asked.source, METHOD_PURPOSE),
       fingerprint,
-      requestedAt: new Date(parts.now()),
+      authenticatedBy: null,
+      authenticatedAt: null,
+      requestedAt: new Date(requestedAt),
+      expiresAt: new Date(requestedAt + parts.expiresAfterMs),
     })
     if (!payment.fingerprint.equals(fingerprint)) throw keyReused()
     if (payment.status === 'failed') throw paymentFailed(payment, true)
@@ -109,15 +97,7 @@ export const createRequestDeposit =
     const waiter = parts.outcomes.wait(id, asked.waitMs, fingerprint)
     try {
       if (payment.status === 'created') {
-        const { providerReference } = await parts.provider.order({
-          id,
-          kind: 'deposit',
-          amount: formatAmount(amount, currency),
-          currency,
-          method: asked.source,
-          reference: id,
-        })
-        await parts.markPending(id, providerReference)
+        await orderPayment(parts, payment)
       }
       const deadline = parts.now() + asked.waitMs
       let listening: Promise<unknown> | undefined = waiter.outcome
@@ -127,7 +107,7 @@ export const createRequestDeposit =
         if (listening && (await Promise.race([listening, pause])) !== undefined) listening = undefined
         else await pause
         const facts = await parts.readDecided(id)
-        if (facts) return await answerDecided(parts, user.userId, facts, fingerprint, false)
+        if (facts) return await answerBooked(parts, user.userId, facts, fingerprint, false)
         const now = await parts.readPayment(id)
         if (now?.status === 'failed') throw paymentFailed(now, false)
       } while (parts.now() < deadline)
@@ -140,112 +120,63 @@ export const createRequestDeposit =
 
 /** Books what the provider says of a payment. Any number of times is once; throws where it must be said again. */
 export const createHandleCallback =
-  (parts: DepositParts) =>
+  (parts: PaymentParts) =>
   async (signature: string | undefined, body: string, traceparent: string): Promise<void> => {
     const callback = parts.provider.readCallback(signature, body)
     const payment = await parts.readPayment(callback.id)
-    if (!payment || payment.kind !== callback.kind) {
-      throw new ProblemError('PAYMENT_NOT_FOUND', 'id: there is no such payment')
-    }
-    if (
-      callback.amount !== formatAmount(payment.amount, payment.currency) ||
-      callback.currency !== payment.currency
-    ) {
-      throw new ProblemError('VALIDATION_ERROR', 'amount: it is not the amount that was ordered')
-    }
-    if (callback.status === 'failed') {
-      const first = await parts.settle(
-        payment.id,
-        'failed',
-        callback.providerReference,
-        callback.failureReason ?? null,
-      )
-      if (!first && payment.status === 'confirmed') {
-        parts.logger.error(
-          { paymentId: payment.id },
-          'the provider calls a payment failed that it confirmed before',
-        )
-      }
-      return
-    }
-    if (payment.status === 'failed') {
-      // The money did arrive after all: a fact is booked, whatever was said before.
-      parts.logger.error(
-        { paymentId: payment.id },
-        'the provider confirms a payment that it called failed before',
-      )
-    }
-    // Published before it is marked: if we die in between, the provider calls again and the ledger knows the id.
-    const request: TransferRequested = {
-      transferId: payment.id,
-      type: 'deposit',
-      userId: payment.userId,
-      fromWalletId: null,
-      toWalletId: payment.walletId,
-      amountMinor: payment.amount,
-      currency: payment.currency,
-      fingerprint: payment.fingerprint,
-      requestedAt: payment.requestedAt.getTime(),
-      expiresAt: null,
-      authenticatedBy: 'provider',
-      authenticatedAt: null,
-      note: null,
-      metadata: null,
-      holdUntil: null,
-    }
-    await parts.publishCommand({
-      topic: 'ledger.commands',
-      key: payment.walletId,
-      value: parts.codec.encode('pennywire.ledger.TransferRequested', request),
-      headers: envelope({
-        id: payment.id,
-        type: 'pennywire.ledger.TransferRequested',
-        source: 'gateway',
-        time: parts.now(),
-        subject: payment.id,
-        traceparent,
-      }),
-    })
-    await parts.settle(payment.id, 'confirmed', callback.providerReference, null)
+    if (!payment) throw new ProblemError('PAYMENT_NOT_FOUND', 'id: there is no such payment')
+    await hearProvider(parts, payment, callback, traceparent)
   }
 
-const answerDecided = async (
-  parts: DepositParts,
+/** What the ledger decided on a payment, to its owner. */
+export const answerBooked = async (
+  parts: Pick<DepositParts, 'names' | 'personKeys'>,
   caller: string,
   facts: TransferFacts,
   fingerprint: Buffer,
   replayed: boolean,
 ): Promise<TransferAnswer> => {
   if (!facts.fingerprint.equals(fingerprint)) throw keyReused()
-  if (facts.rejectionCode !== null) {
-    throw rejectionProblem(facts.id, facts.rejectionCode, facts.rejectionDetail ?? '', replayed)
+  const rejection = rejectionOf(facts)
+  if (rejection) {
+    const { code, detail, ...members } = rejection
+    throw rejectionProblem(facts.id, code, detail, replayed, members)
   }
   const [transfer] = await viewDecided(parts, caller, [facts])
   return { status: 201, transfer: transfer!, replayed }
 }
 
-const failureOf = (payment: Payment) =>
-  `The payment provider refused the payment${payment.failureReason ? `: ${payment.failureReason}` : '.'}`
+const failureOf = ({ failureCode, failureReason }: Payment) =>
+  failureCode === null || failureCode === 'PAYMENT_FAILED'
+    ? `The payment provider refused the payment${failureReason ? `: ${failureReason}` : '.'}`
+    : (failureReason ?? '')
 
-const paymentFailed = (payment: Payment, replayed: boolean) =>
-  rejectionProblem(payment.id, 'PAYMENT_FAILED', failureOf(payment), replayed)
+/** A payment that came to nothing, as a problem: final. */
+export const paymentFailed = (payment: Payment, replayed: boolean): ProblemError =>
+  rejectionProblem(payment.id, payment.failureCode ?? 'PAYMENT_FAILED', failureOf(payment), replayed)
 
 /** A payment that the ledger has not booked, as a transfer: pending, or rejected where the provider refused it. */
 export const subjectOfPayment = (
   payment: Payment,
   wallet: Pick<WalletFacts, 'id' | 'userId' | 'code'>,
-): TransferSubject => ({
-  id: payment.id,
-  type: payment.kind,
-  status: payment.status === 'failed' ? 'rejected' : 'pending',
-  userId: payment.userId,
-  from: null,
-  to: { walletId: wallet.id, userId: wallet.userId, code: wallet.code, balanceAfter: null },
-  amount: payment.amount,
-  currency: payment.currency,
-  note: null,
-  metadata: null,
-  requestedAt: payment.requestedAt,
-  decidedAt: null,
-  rejection: payment.status === 'failed' ? { code: 'PAYMENT_FAILED', detail: failureOf(payment) } : null,
-})
+): TransferSubject => {
+  const own = { walletId: wallet.id, userId: wallet.userId, code: wallet.code, balanceAfter: null }
+  return {
+    id: payment.id,
+    type: payment.kind,
+    status: payment.status === 'failed' ? 'rejected' : 'pending',
+    userId: payment.userId,
+    from: payment.kind === 'withdrawal' ? own : null,
+    to: payment.kind === 'deposit' ? own : null,
+    amount: payment.amount,
+    currency: payment.currency,
+    note: null,
+    metadata: null,
+    requestedAt: payment.requestedAt,
+    decidedAt: null,
+    rejection:
+      payment.status === 'failed'
+        ? { code: payment.failureCode ?? 'PAYMENT_FAILED', detail: failureOf(payment) }
+        : null,
+  }
+}

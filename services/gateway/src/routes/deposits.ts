@@ -32,7 +32,8 @@ const depositRoute = ({ signedIn }: Guards) =>
     summary: 'Brings money into a wallet through the payment provider',
     description:
       'Booked once the provider confirms. The sandbox provider confirms at once, or does as a magic `source` says: ' +
-      '`sandbox:fail`, `sandbox:delay`, `sandbox:silent`.',
+      '`sandbox:fail`, `sandbox:delay`, `sandbox:silent`, `sandbox:lost`. The limits of deposits are looked at before the ' +
+      'provider is asked; what it confirms is booked whatever they are.',
     ...signedIn({ limit: 'DEPOSIT', guardsMoney: true }),
     request: {
       headers: moneyHeaders,
@@ -56,6 +57,10 @@ const depositRoute = ({ signedIn }: Guards) =>
         'WALLET_NOT_FOUND',
         'WALLET_CLOSED',
         'CURRENCY_MISMATCH',
+        'PER_TRANSACTION_LIMIT_EXCEEDED',
+        'DAILY_LIMIT_EXCEEDED',
+        'MONTHLY_LIMIT_EXCEEDED',
+        'REQUEST_EXPIRED',
         'PAYMENT_FAILED',
         'BALANCE_LIMIT',
       ),

@@ -6,7 +6,7 @@ import {
   type Tier,
   type Usage,
 } from '@pennywire/rules/limits.ts'
-import { type Database, UUID } from '@pennywire/runtime/database.ts'
+import { type Database, type Tx, UUID } from '@pennywire/runtime/database.ts'
 
 /** A user's wallet with all that limits it, as the ledger publishes it. Amounts are minor units. */
 export type LimitedWallet = {
@@ -44,7 +44,7 @@ const readUsage = (text: string): Usage => {
  * both are given it is that user's wallet or none. System wallets have no limits and are never among them.
  */
 export const readLimitedWallets = async (
-  sql: Database,
+  sql: Database | Tx,
   wanted: { userId: string | null; walletId: string | null },
 ): Promise<LimitedWallet[]> => {
   const rows = await sql<WalletRow[]>`

@@ -1,38 +1,61 @@
-import type { Database } from '@pennywire/runtime/database.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
+/** Money between a user and the outside world. `status` is what the provider said; the ledger has what is booked. */
 export type Payment = {
+  /** The transfer's id, and the provider's idempotency key. */
   id: string
-  kind: 'deposit'
+  kind: 'deposit' | 'withdrawal'
   userId: string
   walletId: string
   amount: bigint
   currency: string
+  /** Where the money comes from, or goes to: ciphertext. */
   method: Buffer
   fingerprint: Buffer
-  status: 'created' | 'pending' | 'confirmed' | 'failed'
+  /** created: not ordered, as far as is known. pending: the provider has it. Then the provider's word. */
+  status: 'created' | 'pending' | 'confirmed' | 'failed' | 'returned'
   providerReference: string | null
+  failureCode: string | null
   failureReason: string | null
+  /** How the user proved to be present; null for a deposit. */
+  authenticatedBy: string | null
+  authenticatedAt: Date | null
   requestedAt: Date
+  /** Nothing is ordered for a request that came to nothing by then. */
+  expiresAt: Date | null
+  /** Nothing is left to do: the ledger has booked what the provider said, or there is nothing to book. */
+  done: boolean
 }
 
-const columns = (sql: Database) => sql`
-  id, kind, user_id as "userId", wallet_id as "walletId", amount, currency, method, fingerprint, status,
-  provider_reference as "providerReference", failure_reason as "failureReason", requested_at as "requestedAt"`
+export type NewPayment = Omit<
+  Payment,
+  'status' | 'providerReference' | 'failureCode' | 'failureReason' | 'done'
+>
 
-/** Writes a payment, or finds the one with its id: the first one written stands. */
+const columns = (sql: Database | Tx) => sql`
+  id, kind, user_id as "userId", wallet_id as "walletId", amount, currency, method, fingerprint, status,
+  provider_reference as "providerReference", failure_code as "failureCode", failure_reason as "failureReason",
+  authenticated_by as "authenticatedBy", authenticated_at as "authenticatedAt", requested_at as "requestedAt",
+  expires_at as "expiresAt", done_at is not null as done`
+
+/** Writes a payment, or finds the one with its id: the first one written stands. `lookAfterMs`: see `claimPayments`. */
 export const writePayment = async (
-  sql: Database,
-  payment: Omit<Payment, 'status' | 'providerReference' | 'failureReason'>,
+  sql: Database | Tx,
+  payment: NewPayment,
+  lookAfterMs: number,
 ): Promise<Payment> => {
   const { id, kind, userId, walletId, amount, currency, method, fingerprint, requestedAt } = payment
+  const { authenticatedBy, authenticatedAt, expiresAt } = payment
   await sql`
-    insert into gateway.payments (id, kind, user_id, wallet_id, amount, currency, method, fingerprint, requested_at, updated_at)
-    values (${id}, ${kind}, ${userId}, ${walletId}, ${amount}, ${currency}, ${method}, ${fingerprint}, ${requestedAt}, ${requestedAt})
+    insert into gateway.payments (id, kind, user_id, wallet_id, amount, currency, method, fingerprint, requested_at,
+      updated_at, authenticated_by, authenticated_at, expires_at, next_look_at)
+    values (${id}, ${kind}, ${userId}, ${walletId}, ${amount}, ${currency}, ${method}, ${fingerprint}, ${requestedAt},
+      ${requestedAt}, ${authenticatedBy}, ${authenticatedAt}, ${expiresAt}, now() + ${lookAfterMs} * interval '1 ms')
     on conflict (id) do nothing`
   return (await readPayment(sql, id))!
 }
 
-export const readPayment = async (sql: Database, id: string): Promise<Payment | undefined> => {
+export const readPayment = async (sql: Database | Tx, id: string): Promise<Payment | undefined> => {
   const [row] = await sql<Payment[]>`select ${columns(sql)} from gateway.payments where id = ${id}`
   return row
 }
@@ -52,17 +75,85 @@ export const markPaymentPending = async (
     where id = ${id} and status = 'created'`
 }
 
-/** The provider's last word; the first one stands. Returns whether this is it. */
+export type Settlement = {
+  status: 'confirmed' | 'failed' | 'returned'
+  providerReference: string | null
+  failureCode: string | null
+  failureReason: string | null
+}
+
+/**
+ * What became of a payment; returns whether this changed anything. The first word stands, with two exceptions: what was
+ * paid out may come back, and a deposit that was called failed may have arrived after all.
+ */
 export const settlePayment = async (
   sql: Database,
   id: string,
-  status: 'confirmed' | 'failed',
-  providerReference: string,
-  failureReason: string | null,
+  { status, providerReference, failureCode, failureReason }: Settlement,
 ): Promise<boolean> => {
   const { count } = await sql`
     update gateway.payments
-    set status = ${status}, provider_reference = ${providerReference}, failure_reason = ${failureReason}, updated_at = now()
-    where id = ${id} and status in ('created', 'pending')`
+    set status = ${status}, provider_reference = coalesce(${providerReference}, provider_reference),
+      failure_code = ${failureCode}, failure_reason = ${failureReason}, updated_at = now(), done_at = null,
+      next_look_at = now(), looks = 0
+    where id = ${id}
+      and (status in ('created', 'pending')
+        or ${status} = 'returned' and status = 'confirmed'
+        or ${status} = 'confirmed' and status = 'failed' and kind = 'deposit')`
   return count === 1
 }
+
+/** Nothing is left to do for a payment that is still in the status in which it was looked at. */
+export const markPaymentDone = async (
+  sql: Database,
+  id: string,
+  status: Payment['status'],
+): Promise<boolean> => {
+  const { count } = await sql`
+    update gateway.payments set done_at = now(), updated_at = now()
+    where id = ${id} and status = ${status} and done_at is null`
+  return count === 1
+}
+
+/**
+ * Takes payments that are due to be looked at, for this worker alone: each is due again later, after twice the time
+ * whenever nothing came of it, up to `maxMs`. A worker that dies with them loses nothing but that time.
+ */
+export const claimPayments = (
+  sql: Database,
+  limit: number,
+  firstMs: number,
+  maxMs: number,
+): Promise<Payment[]> =>
+  sql<Payment[]>`
+    update gateway.payments
+    set looks = looks + 1,
+      next_look_at = now() + least(${firstMs} * power(2, least(looks, 20)), ${maxMs}) * interval '1 ms'
+    where id in (
+      select id from gateway.payments where done_at is null and next_look_at <= now()
+      order by next_look_at limit ${limit} for update skip locked)
+    returning ${columns(sql)}`
+
+/** How many payments, asked for longer ago than this, are not done. */
+export const countStuckPayments = async (sql: Database, seconds: number): Promise<number> => {
+  const [row] = await sql<[{ count: number }]>`
+    select count(*)::int from gateway.payments
+    where done_at is null and requested_at < now() - ${seconds} * interval '1 second'`
+  return row.count
+}
+
+/** Lets one deposit of a wallet at a time go on, until the transaction ends. */
+export const takeDepositTurn = async (tx: Tx, walletId: string): Promise<void> => {
+  await tx`insert into gateway.deposit_turns (wallet_id) values (${walletId}) on conflict do nothing`
+  await tx`select 1 from gateway.deposit_turns where wallet_id = ${walletId} for update`
+}
+
+/** A wallet's deposits that may still be booked, or were and have not been seen to be. */
+export const readOpenDeposits = (tx: Tx, walletId: string): Promise<{ id: string; amount: bigint }[]> =>
+  tx<{ id: string; amount: bigint }[]>`
+    select id, amount from gateway.payments
+    where wallet_id = ${walletId} and done_at is null and kind = 'deposit' and status <> 'failed'`
+
+/** All payments in the order of their ids, above one: a page. */
+export const readPaymentsAfter = (sql: Database, after: string, limit: number): Promise<Payment[]> =>
+  sql<Payment[]>`select ${columns(sql)} from gateway.payments where id > ${after} order by id limit ${limit}`

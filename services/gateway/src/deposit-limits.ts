@@ -1,0 +1,69 @@
+import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
+import { formatAmount } from '@pennywire/contracts/money.ts'
+import { breachedLimit, limitsInForce, usedNow } from '@pennywire/rules/limits.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import { ProblemError } from './problems.ts'
+import { readLimitedWallets } from './sql/limit-reads.ts'
+import { readStandings } from './sql/payment-reads.ts'
+import {
+  type NewPayment,
+  type Payment,
+  readOpenDeposits,
+  readPayment,
+  takeDepositTurn,
+  writePayment,
+} from './sql/payments.ts'
+import { limitMembers } from './transfer-view.ts'
+
+const PERIODS = {
+  PER_TRANSACTION_LIMIT_EXCEEDED: 'in one transaction',
+  DAILY_LIMIT_EXCEEDED: 'in one day (UTC)',
+  MONTHLY_LIMIT_EXCEEDED: 'in one month (UTC)',
+}
+
+/**
+ * Writes a deposit before it is ordered, or finds the one with its id. What the provider confirms is never refused, so
+ * the limits are held here: against what the ledger has counted and what this wallet has under way. One deposit of a
+ * wallet at a time, in any gateway. Throws 422 where a limit would be passed; then nothing is written.
+ */
+export const createWriteDeposit =
+  (parts: { sql: Database; ledgerRead: Database; lookAfterMs: number }) =>
+  (payment: NewPayment): Promise<Payment> =>
+    parts.sql.begin(async tx => {
+      await takeDepositTurn(tx, payment.walletId)
+      const earlier = await readPayment(tx, payment.id)
+      if (earlier) return earlier
+      const open = await readOpenDeposits(tx, payment.walletId)
+      await holdAgainstLimits(parts.ledgerRead, payment, open)
+      return writePayment(tx, payment, parts.lookAfterMs)
+    }) as Promise<Payment>
+
+const holdAgainstLimits = async (
+  ledgerRead: Database,
+  { walletId, userId, amount, currency }: NewPayment,
+  open: { id: string; amount: bigint }[],
+): Promise<void> => {
+  // One moment of the ledger: each deposit under way is in its counter or is not.
+  const ids = open.flatMap(({ id }) => [id, displacedDepositIdOf(id)])
+  const { wallet, standings } = await ledgerRead.begin(
+    'isolation level repeatable read read only',
+    async tx => ({
+      wallet: (await readLimitedWallets(tx, { userId, walletId }))[0],
+      standings: ids.length === 0 ? new Map<string, never>() : await readStandings(tx, ids),
+    }),
+  )
+  if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
+  const isBooked = (id: string) =>
+    [id, displacedDepositIdOf(id)].some(known => standings.get(known)?.transfer?.type === 'deposit')
+  const underWay = open.reduce((sum, deposit) => (isBooked(deposit.id) ? sum : sum + deposit.amount), 0n)
+  const { limits } = limitsInForce('deposit', wallet.defaults, wallet.own)
+  const counted = usedNow(wallet.usage, 'deposit', wallet.nowMs)
+  const used = { day: counted.day + underWay, month: counted.month + underWay }
+  const breach = breachedLimit(limits, used, amount)
+  if (!breach) return
+  throw new ProblemError(
+    breach.code,
+    `amount: at most ${formatAmount(breach.limit, currency)} ${currency} may be brought in ${PERIODS[breach.code]}.`,
+    { ...limitMembers(breach, amount, currency), final: false },
+  )
+}

@@ -1,0 +1,362 @@
+// What a payment's row asks for next, of the provider and of the ledger. Everything here may be done by any gateway, at
+// any time and any number of times: what is ordered and what is booked have ids that come from the payment's.
+import {
+  displacedDepositIdOf,
+  payoutCaptureIdOf,
+  payoutReturnIdOf,
+  payoutVoidIdOf,
+} from '@pennywire/contracts/ids.ts'
+import { formatAmount } from '@pennywire/contracts/money.ts'
+import type { Records, TransferRequested } from '@pennywire/contracts/schemas.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { envelope } from '@pennywire/kafka/record.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { counter } from '@pennywire/runtime/metrics.ts'
+import { fingerprintOfCommand } from './fingerprint.ts'
+import type { PersonKeys } from './identity/person-keys.ts'
+import { OrderRefused, type PaymentProvider, type PaymentState } from './payment-provider.ts'
+import { ProblemError } from './problems.ts'
+import type { PublishCommand } from './publish-command.ts'
+import type { Standing } from './sql/payment-reads.ts'
+import type { Payment, Settlement } from './sql/payments.ts'
+
+export type PaymentParts = {
+  logger: Logger
+  codec: Pick<Codec, 'encode'>
+  publishCommand: PublishCommand
+  personKeys: Pick<PersonKeys, 'decryptFor'>
+  provider: PaymentProvider
+  readPayment: (id: string) => Promise<Payment | undefined>
+  /** How payments stand in the ledger, by their ids; those that it does not know are missing. */
+  readStandings: (ids: string[]) => Promise<Map<string, Standing>>
+  markPending: (id: string, providerReference: string) => Promise<void>
+  settle: (id: string, settlement: Settlement) => Promise<boolean>
+  markDone: (id: string, status: Payment['status']) => Promise<boolean>
+  now: () => number
+}
+
+const contradictions = counter(
+  'gateway_payment_contradictions_total',
+  'Words of the payment provider that contradict what it said before; nothing was moved for them',
+  ['kind'],
+)
+const inSuspense = counter(
+  'gateway_payments_in_suspense_total',
+  "Payments whose money waits in a suspense wallet, because the user's could not take it",
+  ['kind'],
+)
+
+/** What is sealed in `method`, for the personal key. */
+export const METHOD_PURPOSE = 'payment-method'
+
+const STATUS_OF = { succeeded: 'confirmed', failed: 'failed', returned: 'returned' } as const
+
+/** Takes the provider's word on a payment: written down first, then booked. Throws where it must be said again. */
+export const hearProvider = async (
+  parts: PaymentParts,
+  payment: Payment,
+  state: PaymentState,
+  traceparent?: string,
+): Promise<void> => {
+  if (payment.kind !== state.kind) throw new ProblemError('PAYMENT_NOT_FOUND', 'id: there is no such payment')
+  if (
+    state.amount !== formatAmount(payment.amount, payment.currency) ||
+    state.currency !== payment.currency
+  ) {
+    throw new ProblemError('VALIDATION_ERROR', 'amount: it is not the amount that was ordered')
+  }
+  if (state.status === 'pending') return parts.markPending(payment.id, state.providerReference)
+  if (payment.kind === 'withdrawal' && payment.status === 'created') {
+    // Nothing is ordered before the money is held. A capture of what is not held would be refused, and that for good.
+    const standing = (await parts.readStandings([payment.id])).get(payment.id)
+    if (!standing?.hold?.fingerprint.equals(payment.fingerprint)) {
+      contradictions.inc({ kind: payment.kind })
+      parts.logger.error({ paymentId: payment.id }, 'the provider speaks of a payout that was not ordered')
+      throw new ProblemError('PAYMENT_NOT_FOUND', 'id: this payment was not ordered')
+    }
+  }
+  const status = STATUS_OF[state.status]
+  const changed = await parts.settle(payment.id, {
+    status,
+    providerReference: state.providerReference,
+    failureCode: status === 'failed' ? 'PAYMENT_FAILED' : null,
+    failureReason: status === 'confirmed' ? null : (state.failureReason ?? null),
+  })
+  const settled = (await parts.readPayment(payment.id))!
+  if (settled.status !== status || (changed && payment.status === 'failed')) {
+    // A payout that came back had been paid out: hearing that later is no contradiction.
+    if (settled.status === 'returned' && status === 'confirmed') return
+    contradictions.inc({ kind: payment.kind })
+    parts.logger.error(
+      { paymentId: payment.id, kind: payment.kind, before: payment.status, said: state.status },
+      changed
+        ? 'the provider confirms a deposit that it called failed before; it is booked'
+        : 'the provider contradicts what it said before; nothing is moved for it',
+    )
+  }
+  // Booked again where it was heard before: if whoever heard it first died, this one does it.
+  if (settled.status === status && !settled.done) await book(parts, settled, traceparent)
+}
+
+/** Sends the ledger what a settled payment means for the books. */
+const book = async (parts: PaymentParts, payment: Payment, traceparent?: string): Promise<void> => {
+  const { id, walletId, userId, currency, amount } = payment
+  const requestedAt = parts.now()
+  const send = <Name extends keyof Records>(name: Name, subject: string, value: Records[Name]) =>
+    parts.publishCommand({
+      topic: 'ledger.commands',
+      key: walletId,
+      value: parts.codec.encode(name, value),
+      headers: envelope({
+        id: subject,
+        type: name,
+        source: 'gateway',
+        time: requestedAt,
+        subject,
+        traceparent,
+      }),
+    })
+  if (payment.kind === 'deposit') {
+    if (payment.status === 'confirmed') {
+      await send('pennywire.ledger.TransferRequested', id, requestOf(payment))
+    }
+    return
+  }
+  if (payment.status === 'failed') {
+    const commandId = payoutVoidIdOf(id)
+    await send('pennywire.ledger.HoldVoidRequested', commandId, {
+      commandId,
+      holdId: id,
+      walletId,
+      toWalletId: null,
+      userId,
+      source: 'provider',
+      fingerprint: fingerprintOfCommand('void', { holdId: id, source: 'provider' }),
+      requestedAt,
+    })
+  }
+  if (payment.status === 'confirmed' || payment.status === 'returned') {
+    // What came back was paid out before. One key, one partition: the ledger takes the two in this order.
+    const commandId = payoutCaptureIdOf(id)
+    await send('pennywire.ledger.HoldCaptureRequested', commandId, {
+      commandId,
+      holdId: id,
+      walletId,
+      toWalletId: null,
+      userId,
+      source: 'provider',
+      amountMinor: null,
+      currency,
+      fingerprint: fingerprintOfCommand('capture', { holdId: id, source: 'provider' }),
+      requestedAt,
+    })
+  }
+  if (payment.status === 'returned') {
+    const transferId = payoutReturnIdOf(id)
+    await send('pennywire.ledger.ReversalRequested', transferId, {
+      transferId,
+      originalId: id,
+      userId,
+      source: 'provider',
+      fromWalletId: null,
+      toWalletId: walletId,
+      amountMinor: amount,
+      currency,
+      fingerprint: fingerprintOfCommand('return', { originalId: id, source: 'provider' }),
+      requestedAt,
+      note: null,
+    })
+  }
+}
+
+/** A payment as the ledger is asked for it: the same whoever asks, however often. */
+export const requestOf = (payment: Payment): TransferRequested => {
+  const outgoing = payment.kind === 'withdrawal'
+  return {
+    transferId: payment.id,
+    type: payment.kind,
+    userId: payment.userId,
+    fromWalletId: outgoing ? payment.walletId : null,
+    toWalletId: outgoing ? null : payment.walletId,
+    amountMinor: payment.amount,
+    currency: payment.currency,
+    fingerprint: payment.fingerprint,
+    requestedAt: payment.requestedAt.getTime(),
+    // A confirmed deposit is a fact, and never expires.
+    expiresAt: outgoing ? payment.expiresAt!.getTime() : null,
+    authenticatedBy: payment.authenticatedBy ?? 'provider',
+    authenticatedAt: payment.authenticatedAt?.getTime() ?? null,
+    note: null,
+    metadata: null,
+    holdUntil: null,
+  }
+}
+
+/** Sends the ledger the request of a withdrawal. Throws 503 where it is not known whether Kafka has it. */
+export const publishWithdrawal = (
+  parts: PaymentParts,
+  payment: Payment,
+  traceparent?: string,
+): Promise<void> =>
+  parts.publishCommand({
+    topic: 'ledger.commands',
+    key: payment.walletId,
+    value: parts.codec.encode('pennywire.ledger.TransferRequested', requestOf(payment)),
+    headers: envelope({
+      id: payment.id,
+      type: 'pennywire.ledger.TransferRequested',
+      source: 'gateway',
+      time: payment.requestedAt.getTime(),
+      subject: payment.id,
+      traceparent,
+    }),
+  })
+
+/**
+ * Orders a payment from the provider; a payout only once its money is held. What the provider does not take has
+ * failed. Throws 503 where it cannot be asked.
+ */
+export const orderPayment = async (
+  parts: PaymentParts,
+  payment: Payment,
+  traceparent?: string,
+): Promise<void> => {
+  const { id, kind, amount, currency } = payment
+  const method = await parts.personKeys.decryptFor(payment.userId, payment.method, METHOD_PURPOSE)
+  const fail = async (failureCode: string, failureReason: string) => {
+    await parts.settle(id, { status: 'failed', providerReference: null, failureCode, failureReason })
+    const settled = await parts.readPayment(id)
+    if (settled?.status === 'failed') await book(parts, settled, traceparent)
+  }
+  if (method === null) {
+    // The person was erased meanwhile. Somebody else may have ordered it before.
+    const state = await parts.provider.ask(id)
+    if (state) return hearProvider(parts, payment, state, traceparent)
+    return fail('PAYMENT_FAILED', 'The account is gone.')
+  }
+  try {
+    const order = { id, kind, amount: formatAmount(amount, currency), currency, method, reference: id }
+    const { providerReference } = await parts.provider.order(order)
+    await parts.markPending(id, providerReference)
+  } catch (error) {
+    if (!(error instanceof OrderRefused)) throw error
+    const field = kind === 'deposit' ? 'source' : 'destination'
+    await fail('VALIDATION_ERROR', `${field}: the payment provider does not take it`)
+  }
+}
+
+/** Looks after a payment that nobody is known to look after: does what is next, or finds that nothing is left to do. */
+export const lookAfter = async (parts: PaymentParts, payment: Payment): Promise<void> => {
+  const ids = payment.kind === 'deposit' ? [payment.id, displacedDepositIdOf(payment.id)] : [payment.id]
+  const standings = await parts.readStandings(ids)
+  await (payment.kind === 'deposit'
+    ? lookAfterDeposit(parts, payment, standings)
+    : lookAfterWithdrawal(parts, payment, standings.get(payment.id)))
+}
+
+/** The transfer that books a deposit: under its own id, or, where another request has that, under the derived one. */
+export const bookedDeposit = (payment: Payment, standings: Map<string, Standing>) =>
+  [payment.id, displacedDepositIdOf(payment.id)]
+    .map(id => standings.get(id)?.transfer)
+    .find(transfer => transfer?.status === 'completed' && transfer.fingerprint.equals(payment.fingerprint))
+
+const expired = (parts: PaymentParts, { expiresAt }: Payment) =>
+  expiresAt === null || expiresAt.getTime() < parts.now()
+
+const finish = async (parts: PaymentParts, payment: Payment, waitsInSuspense: boolean) => {
+  if ((await parts.markDone(payment.id, payment.status)) && waitsInSuspense) {
+    inSuspense.inc({ kind: payment.kind })
+    parts.logger.error(
+      { paymentId: payment.id, kind: payment.kind },
+      "the money waits in a suspense wallet: the user's cannot take it",
+    )
+  }
+}
+
+const lookAfterDeposit = async (
+  parts: PaymentParts,
+  payment: Payment,
+  standings: Map<string, Standing>,
+): Promise<void> => {
+  const booked = bookedDeposit(payment, standings)
+  if (payment.status === 'failed') return finish(parts, payment, false)
+  if (payment.status === 'confirmed') {
+    return booked ? finish(parts, payment, booked.inSuspense) : book(parts, payment)
+  }
+  const state = await parts.provider.ask(payment.id)
+  if (state) return hearProvider(parts, payment, state)
+  if (payment.status === 'pending') {
+    parts.logger.error({ paymentId: payment.id }, 'the provider does not know a deposit that it had taken')
+  } else if (expired(parts, payment)) {
+    // Only its request orders a deposit: nobody's card is charged hours later.
+    await parts.settle(payment.id, {
+      status: 'failed',
+      providerReference: null,
+      failureCode: 'REQUEST_EXPIRED',
+      failureReason: 'The payment provider could not be asked in time; nothing was paid.',
+    })
+  }
+}
+
+const lookAfterWithdrawal = async (
+  parts: PaymentParts,
+  payment: Payment,
+  standing: Standing | undefined,
+): Promise<void> => {
+  const { id, fingerprint } = payment
+  const own = {
+    ...standing,
+    hold: ownOf(standing?.hold, fingerprint),
+    transfer: ownOf(standing?.transfer, fingerprint),
+  }
+  switch (payment.status) {
+    case 'created': {
+      const refusal = refusalOf(standing, fingerprint)
+      if (refusal) {
+        await parts.settle(id, { status: 'failed', providerReference: null, ...refusal })
+        await parts.markDone(id, 'failed')
+      } else if (own.hold) await orderPayment(parts, payment)
+      // The ledger refuses it if it has not decided it before: then it is known that nothing is held.
+      else if (expired(parts, payment)) await publishWithdrawal(parts, payment)
+      return
+    }
+    case 'pending': {
+      const state = await parts.provider.ask(id)
+      if (state) return hearProvider(parts, payment, state)
+      // Not ordered anew: a provider that has lost its books may have paid it out.
+      parts.logger.error({ paymentId: id }, 'the provider does not know a payout that it had taken')
+      return
+    }
+    case 'confirmed':
+      return own.transfer ? finish(parts, payment, false) : book(parts, payment)
+    case 'failed':
+      return own.hold?.status === 'active' ? book(parts, payment) : finish(parts, payment, false)
+    case 'returned': {
+      if ((standing?.reversed ?? 0n) < payment.amount) return book(parts, payment)
+      const back = (await parts.readStandings([payoutReturnIdOf(id)])).get(payoutReturnIdOf(id))
+      return finish(parts, payment, back?.transfer?.inSuspense ?? false)
+    }
+  }
+}
+
+const ownOf = <Found extends { fingerprint: Buffer }>(
+  found: Found | null | undefined,
+  fingerprint: Buffer,
+) => (found?.fingerprint.equals(fingerprint) ? found : undefined)
+
+/** Why the ledger holds no money for a withdrawal and never will, where that is so. */
+export const refusalOf = (
+  standing: Standing | undefined,
+  fingerprint: Buffer,
+): { failureCode: string; failureReason: string } | undefined => {
+  const { hold, transfer } = standing ?? {}
+  const another = [hold, transfer].some(found => found && !found.fingerprint.equals(fingerprint))
+  if (another) {
+    return {
+      failureCode: 'IDEMPOTENCY_KEY_REUSED',
+      failureReason: 'Another request has this Idempotency-Key.',
+    }
+  }
+  if (transfer?.status !== 'rejected') return undefined
+  return { failureCode: transfer.rejectionCode!, failureReason: transfer.rejectionDetail ?? '' }
+}

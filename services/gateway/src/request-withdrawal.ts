@@ -1,0 +1,179 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { payoutCaptureIdOf, transferIdOf } from '@pennywire/contracts/ids.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
+import { fingerprintOf } from './fingerprint.ts'
+import { METHOD_PURPOSE, orderPayment, publishWithdrawal, refusalOf } from './pay-out.ts'
+import { ProblemError } from './problems.ts'
+import { answerBooked, type DepositParts, paymentFailed, subjectOfPayment } from './request-deposit.ts'
+import {
+  authenticate,
+  keyReused,
+  type RequestTransferParts,
+  type TransferAnswer,
+} from './request-transfer.ts'
+import type { SignedInUser } from './routes/define-route.ts'
+import type { NewPayment, Payment } from './sql/payments.ts'
+import { viewTransfer } from './transfer-view.ts'
+
+/** A withdrawal as a signed-in client asks for it; the form is checked, the amount in minor units. */
+export type AskedWithdrawal = {
+  user: SignedInUser
+  idempotencyKey: string
+  walletId: string
+  amount: bigint
+  currency: string
+  /** Where the money goes, for the provider; the sandbox knows magic values. */
+  destination: string
+  pin: string | null
+  stepUpToken: string | null
+  waitMs: number
+  traceparent: string
+}
+
+export type WithdrawalParts = Omit<DepositParts, 'writeDeposit'> &
+  Pick<RequestTransferParts<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove'> & {
+    writePayment: (payment: NewPayment) => Promise<Payment>
+    clock: Clock
+  }
+
+/** The events are only wake-ups, and the provider's answer may go to another gateway: so it is looked, too. */
+const LOOK_EVERY_MS = 250
+
+/**
+ * Takes a withdrawal: the money is held first, then ordered to be paid out, and leaves the wallet when the provider
+ * says that it was. Throws ProblemError for what is refused here (nothing is stored) and for what came to nothing
+ * (final). Whatever is left when the answer is given is done by the worker (settle-payments.ts).
+ */
+export const createRequestWithdrawal =
+  (parts: WithdrawalParts) =>
+  async (asked: AskedWithdrawal): Promise<TransferAnswer> => {
+    const { user, amount, currency, traceparent } = asked
+    const id = transferIdOf(user.userId, asked.idempotencyKey)
+    const fingerprint = fingerprintOf({
+      type: 'withdrawal',
+      fromWalletId: asked.walletId,
+      toWalletId: null,
+      amount,
+      currency,
+      note: null,
+      metadata: null,
+      method: asked.destination,
+    })
+    // Is the answer known already? Before the PIN: a repeat costs no try, and needs none.
+    const answered = await answerKnown(parts, user.userId, id, fingerprint, true)
+    if (answered) return answered
+    const earlier = await parts.readPayment(id)
+    if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
+    if (await parts.isPending(id)) throw keyReused()
+
+    parts.admit()
+
+    const wallet = await parts.readWallet(user.userId, asked.walletId)
+    if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
+    const payment = earlier ?? (await write(parts, asked, id, fingerprint))
+    if (!payment.fingerprint.equals(fingerprint)) throw keyReused()
+
+    const waiters = [id, payoutCaptureIdOf(id)].map(each =>
+      parts.outcomes.wait(each, asked.waitMs, fingerprint),
+    )
+    const deadline = parts.now() + asked.waitMs
+    try {
+      if (payment.status === 'created') await ask(parts, payment, traceparent)
+      let listening = waiters.map(({ outcome }) => outcome)
+      let ordered = false
+      do {
+        const pause = sleep(Math.min(LOOK_EVERY_MS, Math.max(0, deadline - parts.now())))
+        // What is heard once is not heard again: from then on the pause and the others set the pace.
+        const heard = await Promise.race([
+          ...listening.map(async outcome => ((await outcome) ? { outcome } : undefined)),
+          pause,
+        ])
+        if (heard) listening = listening.filter(outcome => outcome !== heard.outcome)
+        else await pause
+        const answer = await answerKnown(parts, user.userId, id, fingerprint, false)
+        if (answer) return answer
+        if (!ordered) ordered = await orderWhenHeld(parts, id, traceparent)
+      } while (parts.now() < deadline)
+    } finally {
+      for (const waiter of waiters) waiter.leave()
+    }
+    const transfer = await viewTransfer(parts.names, user.userId, subjectOfPayment(payment, wallet))
+    return { status: 202, transfer, replayed: false }
+  }
+
+/** The answer, where the ledger or the provider has given it. Throws the problem where that is one. */
+const answerKnown = async (
+  parts: WithdrawalParts,
+  caller: string,
+  id: string,
+  fingerprint: Buffer,
+  replayed: boolean,
+): Promise<TransferAnswer | undefined> => {
+  const standing = (await parts.readStandings([id])).get(id)
+  if (refusalOf(standing, fingerprint)?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
+  if (standing?.transfer) {
+    const facts = await parts.readDecided(id)
+    if (facts) return answerBooked(parts, caller, facts, fingerprint, replayed)
+  }
+  const payment = await parts.readPayment(id)
+  if (payment?.status === 'failed' && payment.fingerprint.equals(fingerprint)) {
+    throw paymentFailed(payment, replayed)
+  }
+  return undefined
+}
+
+const write = async (
+  parts: WithdrawalParts,
+  asked: AskedWithdrawal,
+  id: string,
+  fingerprint: Buffer,
+): Promise<Payment> => {
+  const { user, amount, currency } = asked
+  const authenticated = await authenticate(parts, asked)
+  const requestedAt = parts.now()
+  return parts.writePayment({
+    id,
+    kind: 'withdrawal',
+    userId: user.userId,
+    walletId: asked.walletId,
+    amount,
+    currency,
+    method: await parts.personKeys.encryptFor(user.userId, asked.destination, METHOD_PURPOSE),
+    fingerprint,
+    authenticatedBy: authenticated.by,
+    authenticatedAt: new Date(authenticated.at),
+    requestedAt: new Date(requestedAt),
+    expiresAt: new Date(requestedAt + parts.expiresAfterMs),
+  })
+}
+
+/** Asks the ledger to hold the money. A client that hears nothing of it must find the withdrawal by its id. */
+const ask = async (parts: WithdrawalParts, payment: Payment, traceparent: string): Promise<void> => {
+  try {
+    await publishWithdrawal(parts, payment, traceparent)
+  } catch (error) {
+    if (!(error instanceof ProblemError)) throw error
+    throw new ProblemError(
+      error.code,
+      error.detail,
+      { ...error.members, transferId: payment.id },
+      { ...error.headers, location: `/v1/transfers/${payment.id}` },
+    )
+  }
+}
+
+/** Orders the payout once the money is held; true where there is nothing more to order here. */
+const orderWhenHeld = async (parts: WithdrawalParts, id: string, traceparent: string): Promise<boolean> => {
+  const payment = (await parts.readPayment(id))!
+  if (payment.status !== 'created') return true
+  const standing = (await parts.readStandings([id])).get(id)
+  if (standing?.hold?.status !== 'active') return false
+  try {
+    await orderPayment(parts, payment, traceparent)
+  } catch (error) {
+    if (!(error instanceof ProblemError) || error.code !== 'SERVICE_UNAVAILABLE') throw error
+    // The money is held, and the worker asks again until the provider has taken it.
+    parts.logger.warn({ paymentId: id }, 'the payment provider could not be asked for a payout; it is later')
+  }
+  return true
+}

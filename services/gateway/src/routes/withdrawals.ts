@@ -1,0 +1,102 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import type { TransferAnswer } from '../request-transfer.ts'
+import type { AskedWithdrawal } from '../request-withdrawal.ts'
+import {
+  BODY_PROBLEMS,
+  currencyCode,
+  type Guards,
+  jsonAnswer,
+  jsonBody,
+  moneyString,
+  newRoutes,
+  problemResponses,
+  type Routes,
+  SIGNED_IN_PROBLEMS,
+  uuidParam,
+} from './define-route.ts'
+import { moneyHeaders, readAmount, readIdempotencyKey, readWaitMs, transferSchema } from './money-headers.ts'
+import { pinField } from './pin.ts'
+
+export type WithdrawalRouteParts = {
+  guards: Guards
+  requestWithdrawal: (asked: AskedWithdrawal) => Promise<TransferAnswer>
+}
+
+const withdrawalRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/withdrawals',
+    tags: ['Money'],
+    summary: 'Pays money out of a wallet through the payment provider',
+    description:
+      'The money is held at once and leaves the wallet when the provider has paid it out; where it refuses, the money is ' +
+      'free again. Give a PIN or a `Step-Up-Token`. A payout that comes back later is booked as a reversal. The sandbox ' +
+      'provider pays at once, or does as a magic `destination` says: `sandbox:fail`, `sandbox:delay`, `sandbox:silent`, ' +
+      '`sandbox:lost`, `sandbox:return`.',
+    ...signedIn({ limit: 'WITHDRAWAL', guardsMoney: true }),
+    request: {
+      headers: moneyHeaders.extend({
+        'step-up-token': z.string().optional().openapi({ description: 'From POST /v1/pin/verify' }),
+      }),
+      body: jsonBody(
+        z.strictObject({
+          walletId: uuidParam,
+          amount: moneyString,
+          currency: currencyCode,
+          destination: z.string().min(1).max(200).openapi({ example: 'DE02 1203 0000 0000 2020 51' }),
+          pin: pinField.optional(),
+        }),
+      ),
+    },
+    responses: {
+      201: jsonAnswer('The money is paid out', transferSchema),
+      202: jsonAnswer('The provider has not paid yet: ask by the Location', transferSchema),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        'IDEMPOTENCY_KEY_REQUIRED',
+        'IDEMPOTENCY_KEY_REUSED',
+        'WALLET_NOT_FOUND',
+        'PIN_REQUIRED',
+        'PIN_NOT_SET',
+        'PIN_LOCKED',
+        'INVALID_PIN',
+        'STEP_UP_INVALID',
+        'INSUFFICIENT_BALANCE',
+        'WALLET_FROZEN',
+        'WALLET_CLOSED',
+        'CURRENCY_MISMATCH',
+        'PER_TRANSACTION_LIMIT_EXCEEDED',
+        'DAILY_LIMIT_EXCEEDED',
+        'MONTHLY_LIMIT_EXCEEDED',
+        'REQUEST_EXPIRED',
+        'PAYMENT_FAILED',
+      ),
+    },
+  })
+
+/** Money that goes outside. */
+export const withdrawalRoutes = ({ guards, requestWithdrawal }: WithdrawalRouteParts): Routes => {
+  const routes = newRoutes()
+
+  routes.openapi(withdrawalRoute(guards), async context => {
+    const body = context.req.valid('json')
+    const { status, transfer, replayed } = await requestWithdrawal({
+      user: context.var.user,
+      idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
+      walletId: body.walletId.toLowerCase(),
+      amount: readAmount(body.amount, body.currency),
+      currency: body.currency,
+      destination: body.destination,
+      pin: body.pin ?? null,
+      stepUpToken: context.req.header('step-up-token') ?? null,
+      waitMs: readWaitMs(context.req.header('prefer')),
+      traceparent: context.var.traceparent,
+    })
+    context.header('location', `/v1/transfers/${transfer.id}`)
+    if (replayed) context.header('idempotency-replayed', 'true')
+    return context.json(transfer, status)
+  })
+
+  return routes
+}

@@ -1,0 +1,58 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { Payment } from './sql/payments.ts'
+
+/** At once, so that those that the provider does not answer for do not hold up the others. */
+const BATCH = 20
+
+export type PaymentWorker = { stop: () => Promise<void> }
+
+/**
+ * Looks after payments that a request or a callback has left: because its gateway died, the provider does not call
+ * back, or the ledger or Kafka was away. Every gateway has such a worker; one payment is with one worker at a time, and
+ * each time that nothing comes of it, it waits twice as long.
+ */
+export const startPaymentWorker = (parts: {
+  logger: Logger
+  /** Payments that are due, each for this worker alone for a while. */
+  claim: (limit: number) => Promise<Payment[]>
+  lookAfter: (payment: Payment) => Promise<void>
+  pollMs: number
+}): PaymentWorker => {
+  const { logger, claim, lookAfter, pollMs } = parts
+  const stopped = new AbortController()
+
+  const lookOnce = async (): Promise<boolean> => {
+    const payments = await claim(BATCH)
+    await Promise.all(
+      payments.map(payment =>
+        lookAfter(payment).catch(error => {
+          logger.warn(
+            { err: error, paymentId: payment.id },
+            'a payment could not be looked after; it is later',
+          )
+        }),
+      ),
+    )
+    return payments.length === BATCH && !stopped.signal.aborted
+  }
+
+  const work = async () => {
+    while (!stopped.signal.aborted) {
+      try {
+        while (await lookOnce()) {}
+      } catch (error) {
+        logger.warn({ err: error }, 'the payments could not be looked at; trying again')
+      }
+      await sleep(pollMs, undefined, { signal: stopped.signal }).catch(() => {})
+    }
+  }
+
+  const working = work()
+  return {
+    stop: async () => {
+      stopped.abort()
+      await working
+    },
+  }
+}

@@ -1,0 +1,107 @@
+// What the ledger's published views say of payments: read by a connection of its own, and compared in the program.
+import { type Database, type Tx, UUID } from '@pennywire/runtime/database.ts'
+
+/** How a payment stands in the ledger, by its id. Amounts are minor units. */
+export type Standing = {
+  id: string
+  hold: { status: 'active' | 'captured' | 'voided' | 'expired'; type: string; fingerprint: Buffer } | null
+  transfer: {
+    type: string
+    status: 'completed' | 'rejected'
+    amount: bigint
+    currency: string
+    fingerprint: Buffer
+    rejectionCode: string | null
+    rejectionDetail: string | null
+    /** The money waits in a suspense wallet: the user's could not take it. */
+    inSuspense: boolean
+  } | null
+  /** How much of the transfer came back. */
+  reversed: bigint
+}
+
+type StandingRow = {
+  id: string
+  holdStatus: 'active' | 'captured' | 'voided' | 'expired' | null
+  holdType: string
+  holdFingerprint: Buffer
+  type: string | null
+  status: 'completed' | 'rejected'
+  amount: bigint
+  currency: string
+  fingerprint: Buffer
+  rejectionCode: string | null
+  rejectionDetail: string | null
+  inSuspense: boolean
+  reversed: bigint
+}
+
+/** One for each id that the ledger knows as a hold or a transfer. */
+export const readStandings = async (sql: Database | Tx, ids: string[]): Promise<Map<string, Standing>> => {
+  const rows = await sql<StandingRow[]>`
+    select q.id, h.status as "holdStatus", h.type as "holdType", h.fingerprint as "holdFingerprint", t.type, t.status,
+      t.amount, t.currency, t.fingerprint, t.rejection_code as "rejectionCode", t.rejection_detail as "rejectionDetail",
+      coalesce(w.system like 'suspense:%', false) as "inSuspense",
+      coalesce((select sum(r.amount) from ledger_api.reversals r where r.original_id = q.id), 0)::bigint as reversed
+    from unnest(${sql.array(ids, UUID)}) as q (id)
+    left join ledger_api.holds h on h.id = q.id
+    left join ledger_api.transfers t on t.id = q.id
+    left join ledger_api.wallets w on w.id = t.to_wallet
+    where h.id is not null or t.id is not null`
+  return new Map(
+    rows.map(row => [
+      row.id,
+      {
+        id: row.id,
+        hold:
+          row.holdStatus === null
+            ? null
+            : { status: row.holdStatus, type: row.holdType, fingerprint: row.holdFingerprint },
+        transfer:
+          row.type === null
+            ? null
+            : {
+                type: row.type,
+                status: row.status,
+                amount: row.amount,
+                currency: row.currency,
+                fingerprint: row.fingerprint,
+                rejectionCode: row.rejectionCode,
+                rejectionDetail: row.rejectionDetail,
+                inSuspense: row.inSuspense,
+              },
+        reversed: row.reversed,
+      },
+    ]),
+  )
+}
+
+export type OutsideTransfer = { id: string; type: 'deposit' | 'withdrawal'; amount: bigint; currency: string }
+
+/** What the ledger has moved to and from the outside world, in the order of the ids, above one: a page. */
+export const readOutsideTransfers = (
+  sql: Database,
+  after: string,
+  limit: number,
+): Promise<OutsideTransfer[]> =>
+  sql<OutsideTransfer[]>`
+    select id, type, amount, currency from ledger_api.transfers
+    where id > ${after} and status = 'completed' and type in ('deposit', 'withdrawal') order by id limit ${limit}`
+
+/** Withdrawals whose money is held, in the order of the ids, above one: a page. */
+export const readHeldWithdrawals = (
+  sql: Database,
+  after: string,
+  limit: number,
+): Promise<{ id: string; amount: bigint; currency: string }[]> =>
+  sql<{ id: string; amount: bigint; currency: string }[]>`
+    select id, amount, currency from ledger_api.holds
+    where id > ${after} and type = 'withdrawal' and status = 'active' order by id limit ${limit}`
+
+/** Suspense wallets with money in them, which belongs to somebody. */
+export const readSuspense = (
+  sql: Database,
+): Promise<{ id: string; system: string; currency: string; balance: bigint }[]> =>
+  sql<{ id: string; system: string; currency: string; balance: bigint }[]>`
+    select id, system, currency, balance from ledger_api.wallets
+    where system like 'suspense:%' and balance <> 0 order by system`
