@@ -12,13 +12,17 @@ import { batchPerTick } from './batch-per-tick.ts'
 import { createChangeWallet } from './change-wallet.ts'
 import { backPressureLimitsOf, type GatewayConfig } from './config.ts'
 import { createWriteDeposit } from './deposit-limits.ts'
+import { createEndHold } from './end-hold.ts'
+import { startHoldTimer } from './expire-holds.ts'
 import { createFindTransfer } from './find-transfer.ts'
 import { startFreezeAfterPinLocks } from './freeze-after-pin-locks.ts'
 import type { Identity } from './identity/create-identity.ts'
 import type { InTransaction } from './in-transaction.ts'
+import { createListHolds } from './list-holds.ts'
 import { createListTransfers } from './list-transfers.ts'
 import { lookAfter } from './pay-out.ts'
 import { connectPaymentProvider } from './payment-provider.ts'
+import { createPreviewTransfer } from './preview-transfer.ts'
 import { createPublishCommand } from './publish-command.ts'
 import { createHandleCallback, createRequestDeposit } from './request-deposit.ts'
 import { createRequestReversal } from './request-reversal.ts'
@@ -29,6 +33,7 @@ import { adminWalletRoutes } from './routes/admin-wallets.ts'
 import type { Routes } from './routes/define-route.ts'
 import { depositRoutes } from './routes/deposits.ts'
 import { limitRoutes } from './routes/limits.ts'
+import { holdRoutes } from './routes/holds.ts'
 import { notificationRoutes } from './routes/notifications.ts'
 import { recipientRoutes } from './routes/recipients.ts'
 import { statementRoutes } from './routes/statements.ts'
@@ -37,6 +42,7 @@ import { walletRoutes } from './routes/wallets.ts'
 import { withdrawalRoutes } from './routes/withdrawals.ts'
 import { startPaymentWorker } from './settle-payments.ts'
 import { checkDatabase } from './sql/check-database.ts'
+import { countDueHolds, readDueHolds, readHoldPlaces } from './sql/hold-reads.ts'
 import * as ledger from './sql/ledger-reads.ts'
 import { readLimitedWallets } from './sql/limit-reads.ts'
 import { countUnread, readNotifications } from './sql/notifications.ts'
@@ -55,7 +61,7 @@ import {
 } from './sql/payments.ts'
 import { type PendingRequest, readPending, writePending } from './sql/pending-requests.ts'
 import { readBalanceAt, readPeriod, readStatementEntries } from './sql/statement-reads.ts'
-import { viewTransfer } from './transfer-view.ts'
+import { viewHold, viewTransfer } from './transfer-view.ts'
 
 export type Money = {
   routes: Routes[]
@@ -225,6 +231,29 @@ export const createMoney = async (parts: {
     () => countStuckPayments(sql, config.PAYMENT_STUCK_SECONDS),
   )
 
+  const findTransfer = createFindTransfer({
+    names,
+    personKeys,
+    readDecidedBetween: (first, last) => ledger.readTransfersBetween(ledgerRead, first, last),
+    readPendingBetween: (first, last) => readPending(sql, first, last),
+    readPaymentsBetween: (first, last) => readPaymentsBetween(sql, first, last),
+    readWallets: ids => ledger.readWallets(ledgerRead, ids),
+  })
+  const holdTimer =
+    config.HOLD_EXPIRY_SECONDS === 0
+      ? undefined
+      : startHoldTimer({
+          readDue: (after, limit) => readDueHolds(ledgerRead, after, limit),
+          publishCommand: createPublishCommand({ publisher, clock: systemClock, logger }),
+          codec,
+          clock: systemClock,
+          logger,
+          everyMs: config.HOLD_EXPIRY_SECONDS * 1_000,
+        })
+  measuredGauge('gateway_due_holds', 'Holds that stand though their time is over', () =>
+    countDueHolds(ledgerRead),
+  )
+
   return {
     routes: [
       walletRoutes({
@@ -281,14 +310,13 @@ export const createMoney = async (parts: {
       transferRoutes({
         guards,
         requestTransfer: createRequestTransfer({ ...sending, view: viewTransfer }),
-        findTransfer: createFindTransfer({
-          names,
-          personKeys,
-          readDecidedBetween: (first, last) => ledger.readTransfersBetween(ledgerRead, first, last),
-          readPendingBetween: (first, last) => readPending(sql, first, last),
-          readPaymentsBetween: (first, last) => readPaymentsBetween(sql, first, last),
+        previewTransfer: createPreviewTransfer({
+          lookUp: sending.lookUp,
           readWallets: ids => ledger.readWallets(ledgerRead, ids),
+          readLimited: async walletId =>
+            (await readLimitedWallets(ledgerRead, { userId: null, walletId }))[0],
         }),
+        findTransfer,
         listTransfers: createListTransfers({
           names,
           personKeys,
@@ -297,6 +325,21 @@ export const createMoney = async (parts: {
           readRejected: (userId, before, type, limit) =>
             ledger.readRejected(ledgerRead, userId, before, type, limit),
         }),
+      }),
+      holdRoutes({
+        guards,
+        requestHold: createRequestTransfer({ ...sending, view: viewHold }),
+        endHold: createEndHold({ ask, names, personKeys, readDecided, now }),
+        findTransfer,
+        listHolds: createListHolds({
+          names,
+          personKeys,
+          readWalletsOf: userId => ledger.readWalletsOf(ledgerRead, userId),
+          readHoldPlaces: (wallets, filter, before, limit) =>
+            readHoldPlaces(ledgerRead, wallets, filter, before, limit),
+          readTransfers: ids => ledger.readTransfers(ledgerRead, ids),
+        }),
+        minSeconds: config.HOLD_MIN_SECONDS,
       }),
       depositRoutes({
         guards,
@@ -333,7 +376,13 @@ export const createMoney = async (parts: {
       },
     },
     stop: async () => {
-      await Promise.all([paymentWorker.stop(), pinFreezes.stop(), outcomes.stop(), backPressure.stop()])
+      await Promise.all([
+        paymentWorker.stop(),
+        pinFreezes.stop(),
+        holdTimer?.stop(),
+        outcomes.stop(),
+        backPressure.stop(),
+      ])
       await Promise.all([ledgerRead.end(), notifierRead.end()])
     },
   }

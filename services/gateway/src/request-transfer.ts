@@ -104,14 +104,9 @@ export const createRequestTransfer =
     parts.admit()
 
     // Is it the user, and the user's money?
-    if (!sender) {
-      throw new ProblemError('WALLET_NOT_FOUND', ownWalletMissing(asked))
-    }
+    if (!sender) throw ownWalletMissing(asked)
     const authenticated = await authenticate(parts, asked)
-    if (!recipient) {
-      const field = asked.toWalletCode === null ? 'toWalletId' : 'toWalletCode'
-      throw new ProblemError('RECIPIENT_NOT_FOUND', `${field}: there is no such wallet`)
-    }
+    if (!recipient) throw recipientMissing(asked)
 
     // Ask the ledger, by a record that stays for ever. Whoever waits listens before it is sent.
     const requestedAt = parts.clock.now()
@@ -151,10 +146,24 @@ export const createRequestTransfer =
     return answerPending(parts, pending, request, publishing, asked.waitMs)
   }
 
-const ownWalletMissing = ({ fromWalletId, currency }: AskedTransfer) =>
-  fromWalletId === null
-    ? `currency: you have no open wallet in ${currency}`
-    : 'fromWalletId: you have no such wallet'
+/** The requester has no such wallet to pay from. */
+export const ownWalletMissing = ({
+  fromWalletId,
+  currency,
+}: Pick<AskedTransfer, 'fromWalletId' | 'currency'>): ProblemError =>
+  new ProblemError(
+    'WALLET_NOT_FOUND',
+    fromWalletId === null
+      ? `currency: you have no open wallet in ${currency}`
+      : 'fromWalletId: you have no such wallet',
+  )
+
+/** Nobody has such a wallet to be paid to. */
+export const recipientMissing = ({ toWalletCode }: Pick<AskedTransfer, 'toWalletCode'>): ProblemError =>
+  new ProblemError(
+    'RECIPIENT_NOT_FOUND',
+    `${toWalletCode === null ? 'toWalletId' : 'toWalletCode'}: there is no such wallet`,
+  )
 
 const fingerprintOfTransfer = (asked: AskedTransfer, sender: WalletBrief, recipient: WalletBrief): Buffer =>
   fingerprintOf({

@@ -1,6 +1,9 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import type { ProblemCode } from '@pennywire/contracts/problems.ts'
 import { parseWalletCode } from '@pennywire/contracts/wallet-code.ts'
+import type { Context } from 'hono'
 import type { FindTransfer } from '../find-transfer.ts'
+import type { AskedPreview, Preview } from '../preview-transfer.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
 import type { AskedTransfer, TransferAnswer } from '../request-transfer.ts'
 import type { TransferFilter } from '../sql/ledger-reads.ts'
@@ -9,6 +12,7 @@ import {
   BODY_PROBLEMS,
   currencyCode,
   cursorParam,
+  type GatewayEnv,
   type Guards,
   jsonAnswer,
   jsonBody,
@@ -21,12 +25,20 @@ import {
   SIGNED_IN_PROBLEMS,
   uuidParam,
 } from './define-route.ts'
-import { moneyHeaders, readAmount, readIdempotencyKey, readWaitMs, transferSchema } from './money-headers.ts'
+import {
+  moneyHeaders,
+  moneyOut,
+  readAmount,
+  readIdempotencyKey,
+  readWaitMs,
+  transferSchema,
+} from './money-headers.ts'
 import { pinField } from './pin.ts'
 
 export type TransferParts = {
   guards: Guards
   requestTransfer: (asked: AskedTransfer) => Promise<TransferAnswer>
+  previewTransfer: (asked: AskedPreview) => Promise<Preview>
   findTransfer: FindTransfer
   listTransfers: (
     userId: string,
@@ -49,6 +61,56 @@ const metadataField = z
     example: { orderId: '4711' },
   })
 
+/** The headers of a request that sends money: beside the usual ones, how the user is known to be present. */
+export const sendingHeaders = moneyHeaders.extend({
+  'step-up-token': z.string().optional().openapi({ description: 'From POST /v1/pin/verify' }),
+})
+
+const previewFields = {
+  fromWalletId: uuidParam
+    .optional()
+    .openapi({ description: 'Your open wallet in the currency where it is missing' }),
+  toWalletCode: z.string().max(40).optional().openapi({ example: 'PW-7K2M9QXA' }),
+  toWalletId: uuidParam.optional(),
+  amount: moneyString,
+  currency: currencyCode,
+  note: z.string().max(255).optional().openapi({ example: 'Lunch' }),
+  metadata: metadataField.optional(),
+}
+
+/** What a request says that sends money, at once or as a hold. */
+export const sendingFields = { ...previewFields, pin: pinField.optional() }
+
+/** Why the ledger may refuse to send money. */
+const SENDING_REFUSALS = [
+  'INSUFFICIENT_BALANCE',
+  'WALLET_FROZEN',
+  'WALLET_CLOSED',
+  'RECIPIENT_UNAVAILABLE',
+  'SELF_TRANSFER',
+  'CURRENCY_MISMATCH',
+  'PER_TRANSACTION_LIMIT_EXCEEDED',
+  'DAILY_LIMIT_EXCEEDED',
+  'MONTHLY_LIMIT_EXCEEDED',
+  'BALANCE_LIMIT',
+] as const
+
+export const SENDING_PROBLEMS = [
+  ...BODY_PROBLEMS,
+  ...SIGNED_IN_PROBLEMS,
+  'IDEMPOTENCY_KEY_REQUIRED',
+  'IDEMPOTENCY_KEY_REUSED',
+  'WALLET_NOT_FOUND',
+  'RECIPIENT_NOT_FOUND',
+  'PIN_REQUIRED',
+  'PIN_NOT_SET',
+  'PIN_LOCKED',
+  'INVALID_PIN',
+  'STEP_UP_INVALID',
+  ...SENDING_REFUSALS,
+  'REQUEST_EXPIRED',
+] as const satisfies ProblemCode[]
+
 const requestRoute = ({ signedIn }: Guards) =>
   createRoute({
     method: 'post',
@@ -58,52 +120,67 @@ const requestRoute = ({ signedIn }: Guards) =>
     description:
       'Give the recipient by `toWalletCode` or `toWalletId`, and a PIN or a `Step-Up-Token`. The answer is definite: ' +
       '201 when the money has moved, a problem with `final: true` when it will not, 202 when it is not decided yet. ' +
-      'After a 5xx or no answer at all send it again with the same `Idempotency-Key`: it is applied once.',
+      'After a 5xx or no answer at all send it again with the same `Idempotency-Key`: it is applied once. A refusal ' +
+      'by a limit has the members `limit`, `used` and `requested`.',
     ...signedIn({ limit: 'TRANSFER', guardsMoney: true }),
-    request: {
-      headers: moneyHeaders.extend({
-        'step-up-token': z.string().optional().openapi({ description: 'From POST /v1/pin/verify' }),
-      }),
-      body: jsonBody(
-        z.strictObject({
-          fromWalletId: uuidParam.optional(),
-          toWalletCode: z.string().max(40).optional().openapi({ example: 'PW-7K2M9QXA' }),
-          toWalletId: uuidParam.optional(),
-          amount: moneyString,
-          currency: currencyCode,
-          note: z.string().max(255).optional().openapi({ example: 'Lunch' }),
-          metadata: metadataField.optional(),
-          pin: pinField.optional(),
-        }),
-      ),
-    },
+    request: { headers: sendingHeaders, body: jsonBody(z.strictObject(sendingFields)) },
     responses: {
       201: jsonAnswer('The money has moved', transferSchema),
       202: jsonAnswer('Not decided yet: ask by the Location', transferSchema),
-      ...problemResponses(
-        ...BODY_PROBLEMS,
-        ...SIGNED_IN_PROBLEMS,
-        'IDEMPOTENCY_KEY_REQUIRED',
-        'IDEMPOTENCY_KEY_REUSED',
-        'WALLET_NOT_FOUND',
-        'RECIPIENT_NOT_FOUND',
-        'PIN_REQUIRED',
-        'PIN_NOT_SET',
-        'PIN_LOCKED',
-        'INVALID_PIN',
-        'STEP_UP_INVALID',
-        'INSUFFICIENT_BALANCE',
-        'WALLET_FROZEN',
-        'WALLET_CLOSED',
-        'RECIPIENT_UNAVAILABLE',
-        'SELF_TRANSFER',
-        'CURRENCY_MISMATCH',
-        'PER_TRANSACTION_LIMIT_EXCEEDED',
-        'DAILY_LIMIT_EXCEEDED',
-        'MONTHLY_LIMIT_EXCEEDED',
-        'BALANCE_LIMIT',
-        'REQUEST_EXPIRED',
-      ),
+      ...problemResponses(...SENDING_PROBLEMS),
+    },
+  })
+
+const limitOut = z.string().nullable().openapi({ example: '2000.00' })
+const periodOut = z.object({
+  limit: limitOut,
+  own: limitOut,
+  maximum: limitOut,
+  used: moneyOut,
+  left: limitOut,
+})
+
+const previewSchema = z
+  .object({
+    outcome: z.enum(['completed', 'rejected']),
+    code: z.string().nullable().openapi({ example: null }),
+    detail: z.string().nullable().openapi({ example: null }),
+    amount: moneyOut,
+    currency: z.string().openapi({ example: 'USD' }),
+    balanceAfter: moneyOut.openapi({
+      example: '87.50',
+      description: "The sender's, as it would be after it",
+    }),
+    availableAfter: moneyOut.openapi({ example: '87.50' }),
+    limits: z
+      .object({
+        perTransaction: z.object({ limit: limitOut, own: limitOut, maximum: limitOut }),
+        daily: periodOut,
+        monthly: periodOut,
+      })
+      .openapi({ description: 'What the sender may send, before it' }),
+    limit: z.string().optional(),
+    used: z.string().optional(),
+    requested: z.string().optional(),
+  })
+  .openapi('TransferPreview')
+
+const previewRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/transfers/preview',
+    tags: ['Money'],
+    summary: 'Tells what would become of a transfer',
+    description:
+      'Decided by the rules of the ledger on the wallets as they are: nothing moves, and no PIN is needed. When the ' +
+      'money is really sent, it may be otherwise. `code` is one of ' +
+      `${SENDING_REFUSALS.map(code => `\`${code}\``).join(', ')}; \`limit\`, \`used\` and \`requested\` are there ` +
+      'where a limit refuses it.',
+    ...signedIn(),
+    request: { body: jsonBody(z.strictObject(previewFields)) },
+    responses: {
+      200: jsonAnswer('What would become of it', previewSchema),
+      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, 'WALLET_NOT_FOUND', 'RECIPIENT_NOT_FOUND'),
     },
   })
 
@@ -172,7 +249,10 @@ const byIdRoute = ({ signedIn }: Guards) =>
   })
 
 /** Exactly one way to name the recipient; a code with a typing error is nobody's. */
-const readRecipient = (body: { toWalletCode?: string | undefined; toWalletId?: string | undefined }) => {
+const readRecipient = (body: {
+  toWalletCode?: string | undefined
+  toWalletId?: string | undefined
+}): { toWalletId: string | null; toWalletCode: string | null } => {
   if ((body.toWalletCode === undefined) === (body.toWalletId === undefined)) {
     throw validationProblem([{ field: 'toWalletCode', rule: 'give either toWalletCode or toWalletId' }])
   }
@@ -188,36 +268,55 @@ const readRecipient = (body: { toWalletCode?: string | undefined; toWalletId?: s
   return { toWalletId: null, toWalletCode }
 }
 
+type SendingBody = {
+  [Field in keyof typeof sendingFields]?: z.infer<(typeof sendingFields)[Field]>
+} & { amount: string; currency: string }
+
+/** What a well-formed request asks to be sent. Throws where the recipient is not named in exactly one way. */
+export const readSending = (context: Context<GatewayEnv>, body: SendingBody) => ({
+  user: context.var.user,
+  idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
+  ...readParties(body),
+  note: body.note ?? null,
+  metadata: body.metadata ?? null,
+  pin: body.pin ?? null,
+  stepUpToken: context.req.header('step-up-token') ?? null,
+  waitMs: readWaitMs(context.req.header('prefer')),
+  traceparent: context.var.traceparent,
+})
+
+/** Who pays whom how much. */
+const readParties = (body: SendingBody) => ({
+  fromWalletId: body.fromWalletId?.toLowerCase() ?? null,
+  ...readRecipient(body),
+  amount: readAmount(body.amount, body.currency),
+  currency: body.currency,
+})
+
 /** Moving money between wallets, and finding out what became of it. */
 export const transferRoutes = ({
   guards,
   requestTransfer,
+  previewTransfer,
   findTransfer,
   listTransfers,
 }: TransferParts): Routes => {
   const routes = newRoutes()
 
   routes.openapi(requestRoute(guards), async context => {
-    const body = context.req.valid('json')
     const { status, transfer, replayed } = await requestTransfer({
+      ...readSending(context, context.req.valid('json')),
       type: 'transfer',
-      user: context.var.user,
-      idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
-      fromWalletId: body.fromWalletId?.toLowerCase() ?? null,
-      ...readRecipient(body),
-      amount: readAmount(body.amount, body.currency),
-      currency: body.currency,
-      note: body.note ?? null,
-      metadata: body.metadata ?? null,
       expiresInSeconds: null,
-      pin: body.pin ?? null,
-      stepUpToken: context.req.header('step-up-token') ?? null,
-      waitMs: readWaitMs(context.req.header('prefer')),
-      traceparent: context.var.traceparent,
     })
     context.header('location', `/v1/transfers/${transfer.id}`)
     if (replayed) context.header('idempotency-replayed', 'true')
     return context.json(transfer, status)
+  })
+
+  routes.openapi(previewRoute(guards), async context => {
+    const { userId } = context.var.user
+    return context.json(await previewTransfer({ userId, ...readParties(context.req.valid('json')) }), 200)
   })
 
   routes.openapi(listRoute(guards), async context => {
