@@ -62,7 +62,7 @@ const consumer = await startConsumer({
   groupId: 'notifier',
   topics: ['ledger.events', 'notifier.commands'],
   onAssigned: sequences.reset,
-  ...createNotifying({ sql, codec, publisher, logger, wakeMails: mails.wake, sawEntry: sequences.saw }),
+  ...createNotifying({ sql, codec, publisher, logger, wakeMails: mails.wake, sequences }),
 })
 measureConsumer(consumer)
 measuredGauge(

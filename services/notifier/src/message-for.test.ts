@@ -1,5 +1,5 @@
 import { notificationIdOf, referenceOf, transferIdOf } from '@pennywire/contracts/ids.ts'
-import type { AnyRecord, TransferCompleted, TransferRejected } from '@pennywire/contracts/schemas.ts'
+import type { AnyRecord, Records, TransferCompleted, TransferRejected } from '@pennywire/contracts/schemas.ts'
 import { expect, test } from 'vitest'
 import { messagesFor } from './message-for.ts'
 
@@ -92,9 +92,9 @@ test('a deposit tells the owner; the outside world is told nothing', () => {
 })
 
 test('a type that is newer than this version is money that came or went', () => {
-  expect(messagesFor(completed({ type: 'reversal' }))).toMatchObject([
-    { type: 'reversal_sent', title: 'Money sent' },
-    { type: 'reversal_received', title: 'Money received' },
+  expect(messagesFor(completed({ type: 'exchange' }))).toMatchObject([
+    { type: 'exchange_sent', title: 'Money sent' },
+    { type: 'exchange_received', title: 'Money received' },
   ])
 })
 
@@ -108,6 +108,23 @@ test.each<[string, Partial<TransferRejected>, object]>([
       body: `Your transfer of 12.50 USD was not made. The balance is too low (${reference}).`,
     },
   ],
+  [
+    'what a limit refuses, with the limit and what is used of it',
+    { code: 'DAILY_LIMIT_EXCEEDED', limitMinor: 500_000n, usedMinor: 499_000n },
+    {
+      body: `Your transfer of 12.50 USD was not made. The limit of the day is used up (limit 5000.00 USD, used 4990.00 USD) (${reference}).`,
+    },
+  ],
+  ['a hold', { type: 'hold' }, { type: 'hold_rejected', title: 'Hold declined' }],
+  [
+    'a reversal',
+    { type: 'reversal', code: 'NOT_REVERSIBLE' },
+    {
+      type: 'reversal_rejected',
+      title: 'Reversal declined',
+      body: `Your reversal of 12.50 USD was not made. The transfer cannot be reversed (${reference}).`,
+    },
+  ],
   ['a deposit', { type: 'deposit' }, { type: 'deposit_rejected', title: 'Deposit declined' }],
   [
     'a code newer than this version',
@@ -118,6 +135,289 @@ test.each<[string, Partial<TransferRejected>, object]>([
   expect(messagesFor(rejected(changed))).toEqual([
     expect.objectContaining({ userId: alice, createdAt: 1_700_000_000_456, ...expected }),
   ])
+})
+
+const hold: Records['pennywire.ledger.HoldPlaced'] = {
+  ...request,
+  type: 'hold',
+  placedAt: 1_700_000_000_000,
+  holdUntil: 1_700_000_600_000,
+  balanceMinor: 10_000n,
+  heldMinor: 1250n,
+  sequence: 3,
+  note: null,
+  metadata: null,
+  toUserId: bob,
+}
+const end: Records['pennywire.ledger.HoldEnded'] = {
+  ...{ commandId: bob, holdId: transferId, type: 'hold', reason: 'voided', userId: alice },
+  ...{ fromWalletId: alice, toWalletId: bob, toUserId: bob, amountMinor: 1250n, currency: 'USD' },
+  ...{ balanceMinor: 10_000n, heldMinor: 0n, sequence: 3, endedAt: 1_700_000_000_000 },
+}
+const reversal: Records['pennywire.ledger.TransferReversed'] = {
+  ...{
+    transferId,
+    originalId: transferIdOf(bob, 'original'),
+    type: 'reversal',
+    userId: 'staff',
+    source: 'staff',
+  },
+  ...{ fromWalletId: bob, toWalletId: alice, amountMinor: 500n, currency: 'USD', originalAmountMinor: 1250n },
+  ...{ reversedMinor: 500n, fingerprint: Buffer.alloc(16), requestedAt: 0, completedAt: 1_700_000_000_000 },
+  ...{ note: null, entries: [entry(bob, -500n, 750n), entry(alice, 500n, 9250n)] },
+}
+const original = referenceOf(reversal.originalId)
+const staff = '44444444-4444-4444-8444-444444444444'
+const change = {
+  ...{ commandId: staff, walletId: bob, userId: staff, ownerId: alice, source: 'staff', reason: null },
+  sequence: 3,
+}
+const limits = { perTransactionMinor: 1n, dailyMinor: null, monthlyMinor: null, tier: null, changedAt: 5 }
+
+type Told = [userId: string, type: string, title: string, body: string]
+
+test.each<[string, AnyRecord, Told[]]>([
+  [
+    'a withdrawal that was paid out tells the owner',
+    completed({
+      type: 'withdrawal',
+      holdMinor: 1250n,
+      entries: [entry(alice, -1250n, 8750n), entry(null, 1250n, 0n)],
+    }),
+    [
+      [
+        alice,
+        'withdrawal_completed',
+        'Withdrawal completed',
+        `12.50 USD was paid out. Your balance is 87.50 USD (${reference}).`,
+      ],
+    ],
+  ],
+  [
+    'a hold that is captured in part tells both sides, and the payer what is free again',
+    completed({ commandId: staff, holdMinor: 2000n }),
+    [
+      [
+        alice,
+        'hold_captured',
+        'Held money taken',
+        `12.50 USD of the 20.00 USD that was held was taken. 7.50 USD is available again. Your balance is 87.50 USD (${reference}).`,
+      ],
+      [
+        bob,
+        'transfer_received',
+        'Money received',
+        `You received 12.50 USD. Your balance is 12.50 USD (${reference}).`,
+      ],
+    ],
+  ],
+  [
+    'a hold that is captured whole leaves nothing over',
+    completed({ commandId: staff, holdMinor: 1250n, entries: [entry(alice, -1250n, 8750n)] }),
+    [
+      [
+        alice,
+        'hold_captured',
+        'Held money taken',
+        `12.50 USD of the 12.50 USD that was held was taken. Your balance is 87.50 USD (${reference}).`,
+      ],
+    ],
+  ],
+  [
+    'a hold tells both sides until when',
+    { type: 'pennywire.ledger.HoldPlaced', value: hold },
+    [
+      [
+        alice,
+        'hold_placed',
+        'Money held',
+        `12.50 USD is held in your wallet until 2023-11-14 22:23 UTC. 87.50 USD is available (${reference}).`,
+      ],
+      [
+        bob,
+        'incoming_hold_placed',
+        'Money held for you',
+        `12.50 USD is held for you until 2023-11-14 22:23 UTC (${reference}).`,
+      ],
+    ],
+  ],
+  [
+    'a withdrawal on its way tells the owner',
+    {
+      type: 'pennywire.ledger.HoldPlaced',
+      value: { ...hold, type: 'withdrawal', toWalletId: null, toUserId: null, holdUntil: null },
+    },
+    [
+      [
+        alice,
+        'withdrawal_started',
+        'Withdrawal started',
+        `12.50 USD is on its way out and is held for it. 87.50 USD is available (${reference}).`,
+      ],
+    ],
+  ],
+  [
+    'a hold that is let go tells both sides',
+    { type: 'pennywire.ledger.HoldEnded', value: end },
+    [
+      [
+        alice,
+        'hold_released',
+        'Money no longer held',
+        `12.50 USD is no longer held: the hold was lifted. 100.00 USD is available (${reference}).`,
+      ],
+      [
+        bob,
+        'incoming_hold_released',
+        'Money no longer held for you',
+        `12.50 USD is no longer held for you: the hold was lifted (${reference}).`,
+      ],
+    ],
+  ],
+  [
+    'a hold whose time is over says so',
+    { type: 'pennywire.ledger.HoldEnded', value: { ...end, reason: 'expired', toUserId: null } },
+    [
+      [
+        alice,
+        'hold_released',
+        'Money no longer held',
+        `12.50 USD is no longer held: its time is over. 100.00 USD is available (${reference}).`,
+      ],
+    ],
+  ],
+  [
+    'a withdrawal that failed tells the owner',
+    {
+      type: 'pennywire.ledger.HoldEnded',
+      value: { ...end, type: 'withdrawal', reason: 'payment_failed', toWalletId: null, toUserId: null },
+    },
+    [
+      [
+        alice,
+        'withdrawal_failed',
+        'Withdrawal failed',
+        `12.50 USD could not be paid out and stays in your wallet. 100.00 USD is available (${reference}).`,
+      ],
+    ],
+  ],
+  [
+    'a reversal tells both sides, and not the staff',
+    { type: 'pennywire.ledger.TransferReversed', value: reversal },
+    [
+      [
+        bob,
+        'reversal_sent',
+        'Money taken back',
+        `5.00 USD of ${original} was given back. Your balance is 7.50 USD (${reference}).`,
+      ],
+      [
+        alice,
+        'reversal_received',
+        'Money came back',
+        `5.00 USD of ${original} came back to you. Your balance is 92.50 USD (${reference}).`,
+      ],
+    ],
+  ],
+  [
+    'a payout that came back tells the owner',
+    {
+      type: 'pennywire.ledger.TransferReversed',
+      value: {
+        ...reversal,
+        source: 'provider',
+        entries: [entry(null, -500n, 0n), entry(alice, 500n, 9250n)],
+      },
+    },
+    [
+      [
+        alice,
+        'withdrawal_returned',
+        'Withdrawal returned',
+        `5.00 USD of ${original} could not be paid out and came back. Your balance is 92.50 USD (${reference}).`,
+      ],
+    ],
+  ],
+  ...(
+    [
+      ['self', 'You froze your wallet: no money leaves it.'],
+      ['pin', 'Your wallet was frozen after too many wrong PINs: no money leaves it.'],
+      ['staff', 'Our staff froze your wallet: no money leaves it or comes in.'],
+      ['new', 'Your wallet was frozen: no money leaves it.'],
+    ] as const
+  ).map(([source, body]): [string, AnyRecord, Told[]] => [
+    `a freeze tells the owner (${source})`,
+    { type: 'pennywire.ledger.WalletFrozen', value: { ...change, source, frozenAt: 5 } },
+    [[alice, 'wallet_frozen', 'Wallet frozen', body]],
+  ]),
+  [
+    'a freeze that is lifted tells the owner',
+    { type: 'pennywire.ledger.WalletUnfrozen', value: { ...change, unfrozenAt: 5 } },
+    [
+      [
+        alice,
+        'wallet_unfrozen',
+        'Wallet active again',
+        'Our staff lifted the freeze. Your wallet may be used again.',
+      ],
+    ],
+  ],
+  [
+    'a closing tells the owner',
+    {
+      type: 'pennywire.ledger.WalletClosed',
+      value: { commandId: bob, walletId: bob, userId: alice, currency: 'USD', sequence: 3, closedAt: 5 },
+    },
+    [[alice, 'wallet_closed', 'Wallet closed', 'Your USD wallet is closed. Its history stays.']],
+  ],
+  [
+    'limits that staff changed tell the owner',
+    { type: 'pennywire.ledger.LimitChanged', value: { ...change, action: 'send', ...limits } },
+    [
+      [
+        alice,
+        'limits_changed',
+        'Limits changed',
+        'Our staff changed the limits of sending money for one of your wallets.',
+      ],
+    ],
+  ],
+  [
+    'limits of one’s own tell nobody',
+    {
+      type: 'pennywire.ledger.LimitChanged',
+      value: { ...change, userId: alice, source: 'self', action: 'send', ...limits },
+    },
+    [],
+  ],
+])('%s', (_what, record, told) => {
+  const notifications = messagesFor(record)
+  expect(notifications.map(({ userId, type, title, body }) => [userId, type, title, body])).toEqual(told)
+  // Once per event, however often it is delivered; and who did it is never told.
+  expect(messagesFor(record)).toEqual(notifications)
+  expect(JSON.stringify(notifications)).not.toContain(staff)
+})
+
+test('the messages of one hold have ids of their own', () => {
+  const records: AnyRecord[] = [
+    { type: 'pennywire.ledger.HoldPlaced', value: hold },
+    { type: 'pennywire.ledger.HoldEnded', value: end },
+    completed({ commandId: staff, holdMinor: 2000n }),
+  ]
+  const notifications = records.flatMap(messagesFor)
+  expect(new Set(notifications.map(({ id }) => id)).size).toBe(6)
+  expect(new Set(notifications.map(({ transferId: about }) => about))).toEqual(new Set([transferId]))
+})
+
+test('what is about a wallet names no transfer, and each event is told once', () => {
+  const frozen = (commandId: string): AnyRecord => ({
+    type: 'pennywire.ledger.WalletFrozen',
+    value: { ...change, commandId, frozenAt: 1_700_000_000_000 },
+  })
+  const [first, again, second] = [alice, alice, bob].flatMap(id => messagesFor(frozen(id)))
+  expect(first).toMatchObject({ transferId: null, createdAt: 1_700_000_000_000 })
+  expect(again!.id).toBe(first!.id)
+  expect(second!.id).not.toBe(first!.id)
 })
 
 test('other records tell nobody anything', () => {

@@ -55,6 +55,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
     sought: [] as bigint[],
     halted: [] as string[],
     woken: 0,
+    sequences: [] as Array<[string, string, number]>,
   }
   const consumer: Consumer = {
     assigned: () => [],
@@ -71,6 +72,10 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
     logger,
     wakeMails: () => {
       seen.woken += 1
+    },
+    sequences: {
+      saw: (walletId, sequence) => void seen.sequences.push(['saw', walletId, sequence]),
+      reached: (walletId, sequence) => void seen.sequences.push(['reached', walletId, sequence]),
     },
   })
   const topics: Topic[] = ['ledger.events', 'notifier.commands']
@@ -113,6 +118,26 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
         ...{ expiresAt: Date.now() + 60_000, requestedAt: Date.now() },
         ...changed,
       }),
+    reversed: (offset: number) =>
+      encode('ledger.events', offset, 'pennywire.ledger.TransferReversed', {
+        ...{
+          transferId: transferIdOf(alice, String(offset)),
+          originalId: bob,
+          type: 'reversal',
+          userId: bob,
+        },
+        ...{ source: 'staff', fromWalletId: alice, toWalletId: bob, amountMinor: 100n, currency: 'USD' },
+        ...{ originalAmountMinor: 100n, reversedMinor: 100n, fingerprint: Buffer.alloc(16) },
+        ...{ requestedAt: 0, completedAt: 0, note: null },
+        entries: [alice, bob].map((userId, index) => ({
+          ...{ ...ENTRY, walletId: userId, userId, amountMinor: index === 0 ? -100n : 100n, sequence: 7 },
+        })),
+      }),
+    frozen: (offset: number) =>
+      encode('ledger.events', offset, 'pennywire.ledger.WalletFrozen', {
+        ...{ commandId: randomUUID(), walletId: alice, userId: alice, ownerId: alice, source: 'self' },
+        ...{ reason: null, sequence: 9, frozenAt: 1_700_000_000_000 },
+      }),
     opened: (offset: number) =>
       encode('ledger.events', offset, 'pennywire.ledger.WalletOpened', {
         ...{ commandId: alice, walletId: alice, code: 'PW-0', userId: alice, currency: 'USD' },
@@ -140,6 +165,26 @@ test('X1: notifications come once per event, however often and by whomever it is
   expect(await countOf('notifier.deliveries')).toBe(1)
   expect([await positionOf('ledger.events'), await positionOf('notifier.commands')]).toEqual([3n, 1n])
   expect(one.seen.woken + two.seen.woken).toBe(1)
+})
+
+test('wallets and reversals tell as well, once; their sequences are watched', async () => {
+  const { position, handle, reversed, frozen, seen } = await startInstance()
+  await position()
+  const batch = [reversed(0), frozen(1)]
+  await handle(batch)
+  await handle(batch)
+  expect(seen.deadLetters).toEqual([])
+  const rows = await sql`select user_id, type, transfer_id from notifier.notifications order by type`
+  expect(rows).toMatchObject([
+    { user_id: bob, type: 'reversal_received', transfer_id: transferIdOf(alice, '0') },
+    { user_id: alice, type: 'reversal_sent', transfer_id: transferIdOf(alice, '0') },
+    { user_id: alice, type: 'wallet_frozen', transfer_id: null },
+  ])
+  expect(seen.sequences.slice(0, 3)).toEqual([
+    ['saw', alice, 7],
+    ['saw', bob, 7],
+    ['reached', alice, 9],
+  ])
 })
 
 test('X1: the whole topic read again adds nothing', async () => {

@@ -13,6 +13,7 @@ import { messagesFor, type Notification } from './message-for.ts'
 import { insertDeliveries } from './sql/deliveries.ts'
 import { insertNotifications } from './sql/notifications.ts'
 import { lockPositions, readPositions, writePositions } from './sql/positions.ts'
+import type { SequenceWatch } from './watch-sequences.ts'
 
 const notificationsAdded = counter('notifier_notifications_total', 'In-app notifications added')
 const duplicates = counter(
@@ -30,14 +31,26 @@ type Work = {
   mails: MailRequested[]
   deadLetters: RawRecord[]
   /** The entries that an event tells of. */
-  entries: Array<{ walletId: string; sequence: number }>
+  entries: Counted[]
+  /** Wallets of which an event that moves nothing tells how many entries they have. */
+  reached: Counted[]
 }
 
-const NOTHING: Work = { notifications: [], mails: [], deadLetters: [], entries: [] }
+type Counted = { walletId: string; sequence: number }
+
+const NOTHING: Work = { notifications: [], mails: [], deadLetters: [], entries: [], reached: [] }
 
 const HANDLED: readonly string[] = [
   'pennywire.ledger.TransferCompleted',
   'pennywire.ledger.TransferRejected',
+  'pennywire.ledger.TransferReversed',
+  'pennywire.ledger.HoldPlaced',
+  'pennywire.ledger.HoldEnded',
+  'pennywire.ledger.WalletOpened',
+  'pennywire.ledger.WalletFrozen',
+  'pennywire.ledger.WalletUnfrozen',
+  'pennywire.ledger.WalletClosed',
+  'pennywire.ledger.LimitChanged',
   'pennywire.notifier.MailRequested',
 ] satisfies Array<AnyRecord['type']>
 
@@ -53,7 +66,7 @@ const storedNotifications = z.array(
     type: storedText,
     title: storedText,
     body: storedText,
-    transferId: storedId,
+    transferId: storedId.nullable(),
     createdAt: storedTime,
   }),
 )
@@ -73,8 +86,30 @@ const workFor = (record: AnyRecord): Work =>
     : {
         ...NOTHING,
         notifications: storedNotifications.parse(messagesFor(record)),
-        entries: record.type === 'pennywire.ledger.TransferCompleted' ? record.value.entries : [],
+        ...countedBy(record),
       }
+
+/** What an event tells of how many entries wallets have: by entries of its own, or by the way. */
+const countedBy = (record: AnyRecord): Pick<Work, 'entries' | 'reached'> => {
+  switch (record.type) {
+    case 'pennywire.ledger.TransferCompleted':
+    case 'pennywire.ledger.TransferReversed':
+      return { entries: record.value.entries, reached: [] }
+    case 'pennywire.ledger.HoldPlaced':
+    case 'pennywire.ledger.HoldEnded': {
+      const { fromWalletId: walletId, sequence } = record.value
+      return { entries: [], reached: [{ walletId, sequence }] }
+    }
+    case 'pennywire.ledger.WalletOpened':
+    case 'pennywire.ledger.WalletFrozen':
+    case 'pennywire.ledger.WalletUnfrozen':
+    case 'pennywire.ledger.WalletClosed':
+    case 'pennywire.ledger.LimitChanged':
+      return { entries: [], reached: [record.value] }
+    default:
+      return { entries: [], reached: [] }
+  }
+}
 
 const reasonOf = (error: unknown): string =>
   error instanceof z.ZodError
@@ -91,10 +126,10 @@ export const createNotifying = (parts: {
   logger: Logger
   /** Called when there are new mails. */
   wakeMails: () => void
-  /** Told of every entry that a record of ledger.events names, once it is handled; repeats as well. */
-  sawEntry?: (walletId: string, sequence: number) => void
+  /** Told of what records of ledger.events say of wallets' entries, once they are handled; repeats as well. */
+  sequences?: Pick<SequenceWatch, 'saw' | 'reached'>
 }): Pick<ConsumerOptions, 'positions' | 'handle'> => {
-  const { sql, codec, publisher, logger, wakeMails, sawEntry } = parts
+  const { sql, codec, publisher, logger, wakeMails, sequences } = parts
   /** Positions that seemed to lie past the topic's end; the next look at the end proves it. */
   const suspected = new Map<string, bigint>()
   /** Gaps in each partition since its last progress. */
@@ -190,9 +225,12 @@ export const createNotifying = (parts: {
 
       notificationsAdded.inc(added)
       duplicates.inc(repeated)
-      if (sawEntry)
-        for (const { entries } of works)
-          for (const { walletId, sequence } of entries) sawEntry(walletId, sequence)
+      if (sequences) {
+        for (const { entries, reached } of works) {
+          for (const { walletId, sequence } of entries) sequences.saw(walletId, sequence)
+          for (const { walletId, sequence } of reached) sequences.reached(walletId, sequence)
+        }
+      }
       if (mails > 0) wakeMails()
       for (const { headers } of deadLetters) {
         const {

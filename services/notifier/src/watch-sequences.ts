@@ -5,6 +5,8 @@ type Wallet = {
   next: number
   /** Numbers that came before those in front of them. */
   early: Set<number>
+  /** The greatest number that is known to be there: others than its own event told of it. */
+  reached: number
   /** Since when something has been missing. */
   missingSinceMs: number
 }
@@ -17,6 +19,8 @@ const ASK_EVERY_MS = 1_000
 export type SequenceWatch = {
   /** An entry was seen in ledger.events: again, in order, or before others that come by other partitions. */
   saw: (walletId: string, sequence: number) => void
+  /** An event told how many entries a wallet has: they are there, and come if they have not yet. */
+  reached: (walletId: string, sequence: number) => void
   /** Wallets with a number that has been missing for longer than `graceMs`: a loss, once caught up (O2). */
   holes: () => Array<{ walletId: string; missing: number }>
   /** Begins anew, after partitions came or went. */
@@ -47,28 +51,41 @@ export const createSequenceWatch = (parts: {
     return warm
   }
 
+  const lacks = ({ next, early, reached }: Wallet) => early.size > 0 || reached >= next
+
+  /** The wallet, where something of it may be missing up to this number. */
+  const watched = (walletId: string, sequence: number): Wallet | undefined => {
+    const watching = isWarm()
+    const wallet = wallets.get(walletId)
+    if (!wallet) {
+      wallets.set(walletId, { next: sequence + 1, early: new Set(), reached: sequence, missingSinceMs: 0 })
+      for (const oldest of wallets.keys()) {
+        if (wallets.size <= MAX_WALLETS) break
+        wallets.delete(oldest)
+      }
+      return undefined
+    }
+    // To the end of the line of those that are let go.
+    wallets.delete(walletId)
+    wallets.set(walletId, wallet)
+    if (sequence < wallet.next) return undefined
+    if (watching) return wallet
+    wallet.next = sequence + 1
+    return undefined
+  }
+
   return {
+    reached: (walletId, sequence) => {
+      const wallet = watched(walletId, sequence)
+      if (!wallet) return
+      if (!lacks(wallet)) wallet.missingSinceMs = clock.now()
+      wallet.reached = Math.max(wallet.reached, sequence)
+    },
     saw: (walletId, sequence) => {
-      const watching = isWarm()
-      const wallet = wallets.get(walletId)
-      if (!wallet) {
-        wallets.set(walletId, { next: sequence + 1, early: new Set(), missingSinceMs: 0 })
-        for (const oldest of wallets.keys()) {
-          if (wallets.size <= MAX_WALLETS) break
-          wallets.delete(oldest)
-        }
-        return
-      }
-      // To the end of the line of those that are let go.
-      wallets.delete(walletId)
-      wallets.set(walletId, wallet)
-      if (sequence < wallet.next) return
-      if (!watching) {
-        wallet.next = sequence + 1
-        return
-      }
+      const wallet = watched(walletId, sequence)
+      if (!wallet) return
       if (sequence > wallet.next) {
-        if (wallet.early.size === 0) wallet.missingSinceMs = clock.now()
+        if (!lacks(wallet)) wallet.missingSinceMs = clock.now()
         wallet.early.add(sequence)
         return
       }
@@ -79,8 +96,9 @@ export const createSequenceWatch = (parts: {
     },
     holes: () => {
       const holes: Array<{ walletId: string; missing: number }> = []
-      for (const [walletId, { next, early, missingSinceMs }] of wallets)
-        if (early.size > 0 && clock.now() - missingSinceMs >= graceMs) holes.push({ walletId, missing: next })
+      for (const [walletId, wallet] of wallets)
+        if (lacks(wallet) && clock.now() - wallet.missingSinceMs >= graceMs)
+          holes.push({ walletId, missing: wallet.next })
       return holes
     },
     reset: () => {

@@ -1,4 +1,4 @@
-import { TIMESTAMPTZ, type Tx } from '@pennywire/runtime/database.ts'
+import { arrayOf, TIMESTAMPTZ, type Tx, UUID } from '@pennywire/runtime/database.ts'
 import type { Notification } from '../message-for.ts'
 
 /** Adds notifications and tells how many of them were new: those of an event that came again are there already. */
@@ -11,7 +11,11 @@ export const insertNotifications = async (tx: Tx, notifications: Notification[])
       ${notifications.map(({ type }) => type)}::text[],
       ${notifications.map(({ title }) => title)}::text[],
       ${notifications.map(({ body }) => body)}::text[],
-      ${notifications.map(({ transferId }) => transferId)}::uuid[],
+      ${arrayOf(
+        tx,
+        notifications.map(({ transferId }) => transferId),
+        UUID,
+      )},
       ${tx.array(
         notifications.map(({ createdAt }) => new Date(createdAt)),
         TIMESTAMPTZ,
