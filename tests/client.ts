@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { openDatabase } from '@pennywire/runtime/database.ts'
 import { expect, inject, vi } from 'vitest'
+import { TEST_SETTINGS } from './system-context.ts'
 
 /** An answer of the API: any JSON body. */
 // biome-ignore lint/suspicious/noExplicitAny: tests look into bodies of every shape
@@ -68,19 +70,45 @@ export type Person = {
 }
 
 /** A person with a verified address, a PIN and an open session with a step-up token. */
-export const makePerson = async (fullName = 'Alice Smith'): Promise<Person> => {
-  const email = `${randomUUID()}@example.com`
+export const makePerson = async (
+  fullName = 'Alice Smith',
+  email = `${randomUUID()}@example.com`,
+): Promise<Person> => {
   const signup = await ask('POST', '/v1/auth/signup', { body: { email, password: PASSWORD, fullName } })
   expect(signup.status).toBe(201)
   await ask('POST', '/v1/auth/verify-email', { body: { token: await mailedToken(email) } })
+  return signIn(email)
+}
+
+/** Who has the address of BOOTSTRAP_ADMIN_EMAIL: super_admin. One person for all tests of a run. */
+export const makeAdmin = async (): Promise<Person> => {
+  const email = TEST_SETTINGS.BOOTSTRAP_ADMIN_EMAIL
+  const body = { email, password: PASSWORD, fullName: 'Ruth Root' }
+  const { status } = await ask('POST', '/v1/auth/signup', { body })
+  if (status === 201) {
+    await ask('POST', '/v1/auth/verify-email', { body: { token: await mailedToken(email) } })
+  }
+  return signIn(email)
+}
+
+/** A person with a role, which no route gives yet. */
+export const makeStaff = async (role: 'moderator' | 'admin', fullName = 'Stella Staff'): Promise<Person> => {
+  const { id, email } = await makePerson(fullName)
+  const sql = openDatabase(inject('system').databaseUrls.superuser, { applicationName: 'test' })
+  await sql`update gateway.users set roles = array['user', ${role}] where id = ${id}`
+  await sql.end()
+  return signIn(email)
+}
+
+const signIn = async (email: string): Promise<Person> => {
   const login = await ask('POST', '/v1/auth/login', { body: { email, password: PASSWORD } })
   expect(login.status).toBe(200)
   const token = login.body.accessToken as string
-  expect((await ask('POST', '/v1/pin', { token, body: { pin: PIN } })).status).toBe(201)
+  expect([201, 409]).toContain((await ask('POST', '/v1/pin', { token, body: { pin: PIN } })).status)
   const stepUp = await ask('POST', '/v1/pin/verify', { token, body: { pin: PIN } })
   expect(stepUp.status).toBe(200)
   return {
-    id: signup.body.id,
+    id: login.body.user.id,
     email,
     password: PASSWORD,
     token,

@@ -8,6 +8,9 @@ const MANY = '100000/60'
 export const TEST_SETTINGS = {
   ALLOW_CHEAP_HASHES: 'true',
   BCRYPT_COST: '4',
+  BOOTSTRAP_ADMIN_EMAIL: 'root@example.com',
+  // What a test has left undone is looked after within moments.
+  PAYMENT_LOOK_SECONDS: '0.5',
   ...Object.fromEntries(
     ['SIGNUP', 'LOGIN', 'PIN', 'TRANSFER', 'DEPOSIT', 'WITHDRAWAL', 'RECIPIENT', 'DEFAULT', 'MAIL'].map(
       limit => [`RATE_LIMIT_${limit}`, MANY],

@@ -1,0 +1,461 @@
+// What a wallet's state lets happen: who freezes and lifts, what closes, and that no race gets around it.
+import { randomUUID } from 'node:crypto'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
+import { expectBooksToBeRight } from './books.ts'
+import {
+  type Answer,
+  ask,
+  balanceOf,
+  control,
+  makeAdmin,
+  makePerson,
+  makeStaff,
+  openWallet,
+  type Person,
+  send,
+  type Wallet,
+} from './client.ts'
+
+const CURRENCIES = (
+  'USD EUR GBP CHF SEK NOK DKK PLN CZK HUF RON TRY INR BRL MXN ZAR AUD CAD NZD SGD HKD THB MYR PHP IDR ILS AED SAR ' +
+  'EGP MAD KES NGN GHS PEN COP ARS UYU'
+).split(' ')
+
+let sql: Database
+let moderator: Person
+let payer: Person
+
+beforeAll(async () => {
+  sql = openDatabase(inject('system').databaseUrls.superuser, {
+    applicationName: 'wallets-test',
+    maxConnections: 1,
+  })
+  ;[moderator, payer] = await Promise.all([makeStaff('moderator'), makePerson('Paula Payer')])
+})
+afterAll(async () => {
+  expectBooksToBeRight()
+  await sql.end()
+})
+
+const outcomeOf = ({ status, body }: Answer): string => (status < 300 ? 'done' : `${status} ${body.code}`)
+const freeze = (person: Person, wallet: Wallet, body: object | undefined = {}, headers = {}) =>
+  person.ask('POST', `/v1/wallets/${wallet.id}/freeze`, body, headers)
+const unfreeze = (person: Person, wallet: Wallet) => person.ask('POST', `/v1/wallets/${wallet.id}/unfreeze`)
+const close = (person: Person, wallet: Wallet, headers = {}) =>
+  person.ask('DELETE', `/v1/wallets/${wallet.id}`, undefined, headers)
+const staffFreeze = (wallet: Wallet, reason = 'Case 4711') =>
+  moderator.ask('POST', `/v1/admin/wallets/${wallet.id}/freeze`, { reason })
+const staffUnfreeze = (wallet: Wallet, body?: object) =>
+  moderator.ask('POST', `/v1/admin/wallets/${wallet.id}/unfreeze`, body)
+const walletOf = async (person: Person, { id }: Wallet) => (await person.ask('GET', `/v1/wallets/${id}`)).body
+
+/** Three wrong PINs, after whatever lock there was has run out. */
+const lockPin = async (person: Person) => {
+  await sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${person.id}`
+  for (const code of ['INVALID_PIN', 'INVALID_PIN', 'PIN_LOCKED']) {
+    expect((await person.ask('POST', '/v1/pin/verify', { pin: '592817' })).body.code).toBe(code)
+  }
+}
+const freezeByPin = async (person: Person, wallets: Wallet[]) => {
+  for (let lock = 0; lock < 3; lock++) await lockPin(person)
+  await vi.waitFor(
+    async () => {
+      for (const wallet of wallets) {
+        expect((await walletOf(person, wallet)).freeze).toEqual({ source: 'pin', reason: null })
+      }
+    },
+    { timeout: 15_000 },
+  )
+}
+
+const STATES = ['active', 'self', 'pin', 'staff', 'closed'] as const
+type State = (typeof STATES)[number]
+
+const FROZEN = '403 WALLET_FROZEN'
+const ALREADY_FROZEN = '409 WALLET_ALREADY_FROZEN'
+const ALREADY_CLOSED = '409 WALLET_ALREADY_CLOSED'
+const NOT_YOURS = '403 FREEZE_NOT_YOURS'
+const UNAVAILABLE = '409 RECIPIENT_UNAVAILABLE'
+const EXISTS = '409 WALLET_ALREADY_EXISTS'
+
+/** What each operation comes to in each state, each on a wallet of its own. Columns as STATES. */
+const GUARDS: Record<string, [fills: boolean, run: Operation, ...outcomes: string[]]> = {
+  show: [true, (o, w) => o.ask('GET', `/v1/wallets/${w.id}`), 'done', 'done', 'done', 'done', 'done'],
+  entries: [
+    true,
+    (o, w) => o.ask('GET', `/v1/wallets/${w.id}/entries`),
+    'done',
+    'done',
+    'done',
+    'done',
+    'done',
+  ],
+  send: [
+    true,
+    (o, w) => send(o, counterparts.get(w.currency)!, '1', randomUUID(), { body: { fromWalletId: w.id } }),
+    ...['done', FROZEN, FROZEN, FROZEN, '403 WALLET_CLOSED'],
+  ],
+  receive: [true, (_, w) => send(payer, w, '1'), 'done', 'done', 'done', UNAVAILABLE, UNAVAILABLE],
+  freeze: [
+    true,
+    (o, w) => freeze(o, w),
+    'done',
+    ALREADY_FROZEN,
+    ALREADY_FROZEN,
+    ALREADY_FROZEN,
+    ALREADY_CLOSED,
+  ],
+  unfreeze: [
+    true,
+    (o, w) => unfreeze(o, w),
+    '409 WALLET_NOT_FROZEN',
+    'done',
+    NOT_YOURS,
+    NOT_YOURS,
+    ALREADY_CLOSED,
+  ],
+  'freeze by staff': [true, (_, w) => staffFreeze(w), 'done', 'done', 'done', ALREADY_FROZEN, ALREADY_CLOSED],
+  'unfreeze by staff': [
+    true,
+    (_, w) => staffUnfreeze(w),
+    '409 WALLET_NOT_FROZEN',
+    'done',
+    'done',
+    'done',
+    ALREADY_CLOSED,
+  ],
+  'close with money': [
+    true,
+    (o, w) => close(o, w),
+    '409 WALLET_HAS_BALANCE',
+    FROZEN,
+    FROZEN,
+    FROZEN,
+    ALREADY_CLOSED,
+  ],
+  'close at zero': [false, (o, w) => close(o, w), 'done', FROZEN, FROZEN, FROZEN, ALREADY_CLOSED],
+  'open another': [
+    true,
+    (o, w) => o.ask('POST', '/v1/wallets', { currency: w.currency }),
+    ...[EXISTS, EXISTS, EXISTS, EXISTS, 'done'],
+  ],
+}
+type Operation = (owner: Person, wallet: Wallet) => Promise<Answer>
+const counterparts = new Map<string, Wallet>()
+
+describe('the guard table', () => {
+  beforeAll(async () => {
+    for (const currency of CURRENCIES.slice(0, Object.keys(GUARDS).length)) {
+      counterparts.set(currency, await openWallet(payer, currency, '100'))
+    }
+  })
+
+  test.each(STATES.map((state, column) => [state, column] as const))('%s', async (state: State, column) => {
+    const owner = await makePerson('Olga Owner')
+    const rows = await Promise.all(
+      Object.entries(GUARDS).map(async ([name, [fills, run, ...outcomes]], index) => ({
+        name,
+        run,
+        expected: outcomes[column],
+        wallet: await openWallet(owner, CURRENCIES[index]!, fills && state !== 'closed' ? '10' : undefined),
+      })),
+    )
+    const wallets = rows.map(({ wallet }) => wallet)
+    if (state === 'pin') await freezeByPin(owner, wallets)
+    for (const wallet of wallets) {
+      if (state === 'self') expect((await freeze(owner, wallet)).status).toBe(200)
+      if (state === 'staff') expect((await staffFreeze(wallet)).status).toBe(200)
+      if (state === 'closed') expect((await close(owner, wallet)).status).toBe(200)
+    }
+    const found = await Promise.all(
+      rows.map(async ({ name, run, wallet }) => [name, outcomeOf(await run(owner, wallet))]),
+    )
+    expect(Object.fromEntries(found)).toEqual(
+      Object.fromEntries(rows.map(({ name, expected }) => [name, expected])),
+    )
+    // Only what was done has moved money (M4).
+    for (const { name, wallet, expected } of rows) {
+      const moved = expected === 'done' ? { send: -1, receive: 1 }[name] : undefined
+      const before = name === 'close at zero' || state === 'closed' ? 0 : 10
+      expect([name, Number(await balanceOf(owner, wallet))]).toEqual([name, before + (moved ?? 0)])
+    }
+  })
+})
+
+describe('a freeze', () => {
+  test('tells its source and reason to the owner and to staff, and keeps the reason as ciphertext', async () => {
+    const owner = await makePerson('Fred Frozen')
+    const wallet = await openWallet(owner, 'USD', '10')
+    const reason = `My phone was stolen ${randomUUID()}`
+    const frozen = await freeze(owner, wallet, { reason })
+    expect([frozen.status, frozen.body]).toEqual([
+      200,
+      { ...(await walletOf(owner, wallet)), status: 'frozen', freeze: { source: 'self', reason } },
+    ])
+    const staffView = (await moderator.ask('GET', `/v1/admin/wallets/${wallet.id}`)).body
+    expect(staffView).toEqual({ ...frozen.body, owner: { userId: owner.id, name: 'Fred Frozen' } })
+    const [stored] = await sql`
+      select encode(freeze_reason, 'escape') as reason from ledger.wallets where id = ${wallet.id}`
+    expect(stored!.reason).not.toContain('stolen')
+
+    // Staff's stands over it, and its reason in place of the other.
+    const taken = await staffFreeze(wallet, 'Reported as stolen')
+    expect(taken.body.freeze).toEqual({ source: 'staff', reason: 'Reported as stolen' })
+    expect((await walletOf(owner, wallet)).freeze).toEqual({ source: 'staff', reason: 'Reported as stolen' })
+    expect(outcomeOf(await unfreeze(owner, wallet))).toBe(NOT_YOURS)
+    const lifted = await staffUnfreeze(wallet, { reason: 'Found again' })
+    expect([lifted.status, lifted.body.status, lifted.body.freeze]).toEqual([200, 'active', null])
+    expect(outcomeOf(await send(owner, counterparts.get('USD')!, '1'))).toBe('done')
+  })
+
+  test('needs no body; what is sent must be JSON and known', async () => {
+    const owner = await makePerson()
+    const wallet = await openWallet(owner, 'USD')
+    const text = await owner.ask('POST', `/v1/wallets/${wallet.id}/freeze`, 'reason=x', {
+      'content-type': 'application/x-www-form-urlencoded',
+    })
+    expect([text.status, text.body.code]).toEqual([415, 'UNSUPPORTED_MEDIA_TYPE'])
+    for (const body of [{ why: 'x' }, { reason: '' }, { reason: 'x'.repeat(256) }, { source: 'staff' }]) {
+      expect(outcomeOf(await freeze(owner, wallet, body))).toBe('422 VALIDATION_ERROR')
+    }
+    expect((await walletOf(owner, wallet)).status).toBe('active')
+    expect((await owner.ask('POST', `/v1/wallets/${wallet.id}/freeze`)).status).toBe(200)
+    expect(outcomeOf(await moderator.ask('POST', `/v1/admin/wallets/${wallet.id}/freeze`, {}))).toBe(
+      '422 VALIDATION_ERROR',
+    )
+  })
+
+  test('with a key is one request, its refusal too; without one each is its own', async () => {
+    const owner = await makePerson()
+    const wallet = await openWallet(owner, 'USD')
+    const key = { 'idempotency-key': randomUUID() }
+    expect((await freeze(owner, wallet, {}, key)).body.status).toBe('frozen')
+    const again = { 'idempotency-key': randomUUID() }
+    const refused = await freeze(owner, wallet, {}, again)
+    expect(refused.body).toMatchObject({ code: 'WALLET_ALREADY_FROZEN', final: true, retryable: false })
+    expect((await freeze(owner, wallet)).body).toMatchObject({ code: 'WALLET_ALREADY_FROZEN', final: false })
+    expect((await unfreeze(owner, wallet)).body.status).toBe('active')
+
+    // What is repeated is answered, not done again: the wallet is shown as it is.
+    expect((await freeze(owner, wallet, {}, key)).body.status).toBe('active')
+    expect(outcomeOf(await freeze(owner, wallet, {}, again))).toBe(ALREADY_FROZEN)
+    const other = await freeze(owner, wallet, { reason: 'another' }, key)
+    expect(outcomeOf(other)).toBe('422 IDEMPOTENCY_KEY_REUSED')
+    expect(outcomeOf(await close(owner, wallet, key))).toBe('422 IDEMPOTENCY_KEY_REUSED')
+    expect((await walletOf(owner, wallet)).status).toBe('active')
+  })
+
+  test('of many at once is set by one, and lifted by one', async () => {
+    const owner = await makePerson()
+    const wallet = await openWallet(owner, 'USD')
+    const all = async (work: () => Promise<Answer>) =>
+      (await Promise.all(Array.from({ length: 20 }, work))).map(outcomeOf).sort()
+    expect(await all(() => freeze(owner, wallet))).toEqual([...Array(19).fill(ALREADY_FROZEN), 'done'])
+    expect(await all(() => unfreeze(owner, wallet))).toEqual([
+      ...Array(19).fill('409 WALLET_NOT_FROZEN'),
+      'done',
+    ])
+  })
+
+  test('under load: every answer is true, and after its own nothing leaves', async () => {
+    const owner = await makePerson()
+    const wallet = await openWallet(owner, 'EUR', '100')
+    const to = counterparts.get('EUR')!
+    const answers = await Promise.all(
+      Array.from({ length: 60 }, async (_, index) => {
+        if (index !== 30) return send(owner, to, '1')
+        const frozen = await freeze(owner, wallet)
+        expect(frozen.status).toBe(200)
+        const after = await Promise.all(Array.from({ length: 5 }, () => send(owner, to, '1')))
+        expect(after.map(outcomeOf)).toEqual(Array(5).fill(FROZEN))
+        return frozen
+      }),
+    )
+    const outcomes = answers.toSpliced(30, 1).map(outcomeOf)
+    expect(new Set([...outcomes, 'done', FROZEN])).toEqual(new Set(['done', FROZEN]))
+    const sent = outcomes.filter(outcome => outcome === 'done').length
+    expect(await balanceOf(owner, wallet)).toBe(`${100 - sent}.00`)
+  })
+})
+
+describe('closing', () => {
+  test('is for good: another in the currency has a code of its own, the history stays', async () => {
+    const owner = await makePerson()
+    const first = await openWallet(owner, 'GBP', '5')
+    expect(outcomeOf(await close(owner, first))).toBe('409 WALLET_HAS_BALANCE')
+    expect((await close(owner, first)).body).toMatchObject({
+      final: false,
+      detail: expect.stringContaining('5.00'),
+    })
+    expect(outcomeOf(await send(owner, counterparts.get('GBP')!, '5'))).toBe('done')
+    const closed = await close(owner, first)
+    expect([closed.status, closed.body]).toEqual([200, await walletOf(owner, first)])
+    expect(closed.body).toMatchObject({ status: 'closed', balance: '0.00', freeze: null })
+    expect(Date.parse(closed.body.closedAt)).toBeGreaterThan(Date.now() - 60_000)
+
+    const second = await openWallet(owner, 'GBP', '7')
+    expect(second.id).not.toBe(first.id)
+    expect(second.code).not.toBe(first.code)
+    expect((await owner.ask('GET', `/v1/wallets/${first.id}/entries`)).body.items).toHaveLength(2)
+    // Without a wallet named, the open one pays.
+    expect((await send(owner, counterparts.get('GBP')!, '1')).body.from.walletId).toBe(second.id)
+    expect(outcomeOf(await send(payer, first, '1'))).toBe(UNAVAILABLE)
+    const listed = (await owner.ask('GET', '/v1/wallets')).body.items
+    expect(listed.map(({ id, status }: { id: string; status: string }) => [id, status])).toEqual([
+      [first.id, 'closed'],
+      [second.id, 'active'],
+    ])
+    expect(outcomeOf(await send(owner, counterparts.get('GBP')!, '6'))).toBe('done')
+    expect((await close(owner, second)).status).toBe(200)
+    const third = await openWallet(owner, 'GBP')
+    expect(new Set([first.id, second.id, third.id]).size).toBe(3)
+  })
+
+  test('twenty at once close once', async () => {
+    const owner = await makePerson()
+    const wallet = await openWallet(owner, 'USD')
+    const outcomes = await Promise.all(Array.from({ length: 20 }, () => close(owner, wallet)))
+    expect(outcomes.map(outcomeOf).sort()).toEqual([...Array(19).fill(ALREADY_CLOSED), 'done'])
+  })
+
+  test('against money that comes in: either it is closed and empty, or the money is there', async () => {
+    const owner = await makePerson()
+    const rounds = [...counterparts.keys()].slice(0, 10)
+    const found = await Promise.all(
+      rounds.map(async (currency, round) => {
+        const wallet = await openWallet(owner, currency)
+        const work = Array.from({ length: 4 }, () => () => send(payer, wallet, '1'))
+        work.splice(round % 5, 0, () => close(owner, wallet))
+        const answers = await Promise.all(work.map(run => run()))
+        const [closing] = answers.splice(round % 5, 1)
+        const received = answers.filter(({ status }) => status === 201).length
+        const refused = answers.filter(answer => outcomeOf(answer) === UNAVAILABLE).length
+        const { status, balance } = await walletOf(owner, wallet)
+        return { closing: outcomeOf(closing!), received, refused, status, balance: Number(balance) }
+      }),
+    )
+    for (const { closing, received, refused, status, balance } of found) {
+      expect(received + refused).toBe(4)
+      expect([closing, status, balance]).toEqual(
+        received === 0 ? ['done', 'closed', 0] : ['409 WALLET_HAS_BALANCE', 'active', received],
+      )
+    }
+  })
+})
+
+describe('wrong PINs', () => {
+  test('lock three times in a month: every open wallet is frozen, and staff lift it', async () => {
+    const owner = await makePerson('Petra Pin')
+    const [usd, jpy, gone] = [
+      await openWallet(owner, 'USD', '10'),
+      await openWallet(owner, 'JPY', '1000'),
+      await openWallet(owner, 'CHF'),
+    ]
+    await close(owner, gone)
+    await lockPin(owner)
+    await lockPin(owner)
+    const due = () => sql`select freeze_due from gateway.pin_locks where user_id = ${owner.id}`
+    expect((await due()).map(row => row.freeze_due)).toEqual([false, false])
+    expect((await walletOf(owner, usd)).status).toBe('active')
+
+    await lockPin(owner)
+    await vi.waitFor(
+      async () => {
+        for (const wallet of [usd, jpy]) {
+          expect((await walletOf(owner, wallet)).freeze).toEqual({ source: 'pin', reason: null })
+        }
+      },
+      { timeout: 15_000 },
+    )
+    expect((await walletOf(owner, gone)).status).toBe('closed')
+    expect(outcomeOf(await send(owner, counterparts.get('USD')!, '1'))).toBe(FROZEN)
+    expect(outcomeOf(await send(payer, usd, '1'))).toBe('done')
+    expect(outcomeOf(await unfreeze(owner, usd))).toBe(NOT_YOURS)
+    expect((await staffUnfreeze(usd)).body.status).toBe('active')
+    // Done once: nothing is due that would freeze it again.
+    expect((await due()).map(row => row.freeze_due)).toEqual([false, false, false])
+    expect(outcomeOf(await send(owner, counterparts.get('USD')!, '1'))).toBe('done')
+    // A further lock within the month freezes again what is not.
+    await lockPin(owner)
+    await vi.waitFor(async () => expect((await walletOf(owner, usd)).freeze?.source).toBe('pin'), {
+      timeout: 15_000,
+    })
+  })
+
+  test('freeze although the gateway dies right after the lock', async () => {
+    const owner = await makePerson()
+    const wallet = await openWallet(owner, 'USD', '10')
+    await lockPin(owner)
+    await lockPin(owner)
+    await lockPin(owner)
+    await control('gateway', 'SIGKILL')
+    await control('gateway', 'restart')
+    await vi.waitFor(async () => expect((await walletOf(owner, wallet)).freeze?.source).toBe('pin'), {
+      timeout: 20_000,
+    })
+  }, 90_000)
+})
+
+describe('staff', () => {
+  test('list wallets by status and user, page by page, with their owners', async () => {
+    const owner = await makePerson('Lena List')
+    const wallets = await Promise.all(['USD', 'EUR', 'GBP'].map(currency => openWallet(owner, currency)))
+    await freeze(owner, wallets[0]!)
+    await close(owner, wallets[1]!)
+    const list = async (query: string) =>
+      (await moderator.ask('GET', `/v1/admin/wallets?userId=${owner.id}${query}`)).body
+    const ids = wallets.map(({ id }) => id).sort()
+    const whole = await list('')
+    expect(whole.items.map(({ id }: Wallet) => id)).toEqual(ids)
+    expect(whole.items[0].owner).toEqual({ userId: owner.id, name: 'Lena List' })
+    const first = await list('&limit=2')
+    const rest = await list(`&limit=2&cursor=${first.nextCursor}`)
+    expect([...first.items, ...rest.items]).toEqual(whole.items)
+    expect(rest.nextCursor).toBeNull()
+    expect((await list('&status=frozen')).items.map(({ id }: Wallet) => id)).toEqual([wallets[0]!.id])
+    expect((await list('&status=closed')).items.map(({ id }: Wallet) => id)).toEqual([wallets[1]!.id])
+    for (const query of ['&cursor=abc', '&status=open', '&limit=0', '&more=1']) {
+      expect([query, (await list(query)).code]).toEqual([query, 'VALIDATION_ERROR'])
+    }
+  })
+
+  test('never act on a wallet of their own, however high their role', async () => {
+    const root = await makeAdmin()
+    expect((await root.ask('GET', '/v1/users/me')).body.roles).toContain('super_admin')
+    const own = await root.ask('POST', '/v1/wallets', { currency: 'USD' })
+    const id = own.body.id ?? own.body.walletId
+    for (const [path, body] of [
+      ['freeze', { reason: 'mine' }],
+      ['unfreeze', {}],
+    ] as const) {
+      const answer = await root.ask('POST', `/v1/admin/wallets/${id}/${path}`, body)
+      expect(outcomeOf(answer)).toBe('403 INSUFFICIENT_PERMISSIONS')
+    }
+  })
+
+  test('users are refused, and told which role is needed', async () => {
+    const wallet = counterparts.get('USD')!
+    for (const [method, path, body] of [
+      ['GET', '/v1/admin/wallets', undefined],
+      ['GET', `/v1/admin/wallets/${wallet.id}`, undefined],
+      ['POST', `/v1/admin/wallets/${wallet.id}/freeze`, { reason: 'x' }],
+      ['POST', `/v1/admin/wallets/${wallet.id}/unfreeze`, {}],
+    ] as const) {
+      const answer = await payer.ask(method, path, body)
+      expect([answer.status, answer.body]).toMatchObject([
+        403,
+        { code: 'INSUFFICIENT_PERMISSIONS', requiredRole: 'moderator' },
+      ])
+    }
+    // A system wallet is nobody's: not even staff find it.
+    const [system] = await sql`select id from ledger.wallets where user_id is null limit 1`
+    for (const id of [system!.id, randomUUID()]) {
+      expect(outcomeOf(await moderator.ask('GET', `/v1/admin/wallets/${id}`))).toBe('404 WALLET_NOT_FOUND')
+      expect(outcomeOf(await moderator.ask('POST', `/v1/admin/wallets/${id}/freeze`, { reason: 'x' }))).toBe(
+        '404 WALLET_NOT_FOUND',
+      )
+    }
+    expect((await ask('GET', '/v1/admin/wallets')).status).toBe(401)
+  })
+})
