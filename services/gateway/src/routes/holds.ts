@@ -153,11 +153,13 @@ const captureRoute = ({ signedIn }: Guards) =>
     request: {
       params: z.object({ id: uuidParam }),
       headers: moneyHeaders.pick({ 'idempotency-key': true }),
-      body: jsonBody(
-        z.strictObject({
-          amount: moneyString.optional().openapi({ description: 'All of it where missing' }),
-        }),
-      ),
+      // All of it may be asked for without a body.
+      body: {
+        ...jsonBody(
+          z.strictObject({ amount: moneyString.optional().openapi({ description: 'All where missing' }) }),
+        ),
+        required: false as const,
+      },
     },
     responses: {
       201: jsonAnswer('The money has moved', transferSchema),
