@@ -30,6 +30,7 @@ const SETTINGS = {
   LOG_LEVEL: 'warn',
   ALLOW_CHEAP_HASHES: 'true',
   BCRYPT_COST: '4',
+  LIMITS_UNVERIFIED: '*=900000000000/900000000000/900000000000',
   ...Object.fromEntries(
     ['SIGNUP', 'LOGIN', 'PIN', 'TRANSFER', 'DEPOSIT', 'WITHDRAWAL', 'RECIPIENT', 'DEFAULT', 'MAIL'].map(
       limit => [`RATE_LIMIT_${limit}`, '10000000/60'],

@@ -25,6 +25,8 @@ export type DemoSettings = {
 
 const PASSWORD = 'Demo-pass-1'
 const PIN = '482915'
+/** What Alice has before she sends, and what she sends, in cents. */
+const [FULL, SPENT] = [100_00n, 12_50n]
 const PATIENCE = { deadlineMs: 30_000 }
 /** The demo has an address of its own where there are several, so that it uses up nobody's rate limit. */
 const OWN_ADDRESS = process.platform === 'linux' ? '127.0.0.42' : undefined
@@ -125,10 +127,13 @@ export const runDemo = async (
   const alice = await meet('alice', 'Alice Smith')
   const bob = await meet('bob', 'Bob Brown')
   const run = randomUUID().slice(0, 8)
+  // Up to 100 each time, so that however many runs a day has pass neither her limits nor what is refused below.
+  const has = BigInt(alice.wallet.balance.replace('.', ''))
+  const wanted = has + SPENT < FULL ? FULL - has : SPENT
   const deposit = await alice.me(
     'POST',
     '/v1/deposits',
-    { walletId: alice.wallet.id, amount: '100.00', currency: 'USD' },
+    { walletId: alice.wallet.id, amount: formatAmount(wanted, 'USD'), currency: 'USD' },
     { 'idempotency-key': `demo-deposit-${run}` },
   )
   expectStatus(deposit, 201)
