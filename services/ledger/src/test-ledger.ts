@@ -120,11 +120,12 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     value: Records[Name],
   ) => append(partition, key, codec.encode(name, value))
 
-  const apply = (records: IncomingRecord[], through = sql): Promise<BatchResult> =>
+  /** `speaking` another codec, where one is to fail. */
+  const apply = (records: IncomingRecord[], through = sql, speaking = codec): Promise<BatchResult> =>
     applyBatch(
       {
         store: atTime(postgresStore(through, through), () => circumstances.now),
-        codec,
+        codec: speaking,
         limitDefaults: circumstances.limits,
         setAside: async (record, reason) => void setAside.push({ record, reason }),
       },

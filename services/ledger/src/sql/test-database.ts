@@ -14,6 +14,9 @@ export const createLedgerDatabase = async (superuserUrl: string) => {
     /** As the service connects; several are several ledgers. */
     open: (): Database =>
       openDatabase(database.url('ledger'), { applicationName: 'test', maxConnections: 4 }),
+    /** As the gateway reads. */
+    openReader: (): Database =>
+      openDatabase(database.url('ledger_reader'), { applicationName: 'test', maxConnections: 1 }),
     superuser,
     drop: async () => {
       await superuser.end()
@@ -44,6 +47,44 @@ export const dumpBooks = async (sql: Database): Promise<string> => {
     dumps.push(...rows.map(({ row }) => `${table} ${row}`))
   }
   return dumps.join('\n')
+}
+
+/** For tests: the wallets and holds as they are, by id. */
+export const readBooks = async (sql: Database) => {
+  const wallets = await sql<
+    {
+      id: string
+      balance: bigint
+      held: bigint
+      status: string
+      freezeSource: string | null
+      tier: string
+      usage: string
+    }[]
+  >`select id, balance, held, status, freeze_source as "freezeSource", tier, usage::text from ledger.wallets`
+  const holds = await sql<{ id: string; status: string; captured: bigint | null; until: Date | null }[]>`
+    select id, status, captured, hold_until as until from ledger.holds`
+  return {
+    wallets: new Map(wallets.map(wallet => [wallet.id, wallet])),
+    holds: new Map(holds.map(hold => [hold.id, hold])),
+  }
+}
+
+/** For tests: as the gateway asks, by the role that only reads. */
+export const sequenceAt = async (
+  database: Awaited<ReturnType<typeof createLedgerDatabase>>,
+  wallet: string,
+  moment: Date,
+): Promise<bigint> => {
+  const reader = database.openReader()
+  try {
+    const [row] = await reader<
+      [{ sequence: bigint }]
+    >`select ledger_api.sequence_at(${wallet}, ${moment}) as sequence`
+    return row.sequence
+  } finally {
+    await reader.end()
+  }
 }
 
 /** For tests: what the wallets hold, by id. */
@@ -102,4 +143,51 @@ export const TAMPERINGS: Array<[what: string, promise: string, statement: string
   ['a removed transfer', 'entry belongs', `delete from ledger.transfers where type = 'transfer'`],
   ['a removed event', 'journal', `delete from ledger.journal where seq = 1`],
   ['a mark beyond the journal', 'journal', `update ledger.published set published_through = 1000`],
+]
+
+/** The same for holds and reversals, where there are active, captured and let-go ones. */
+export const OPERATION_TAMPERINGS: typeof TAMPERINGS = [
+  ['money held for nobody', 'holds another', `update ledger.wallets set held = held + 1 where held > 0`],
+  ['a hold forgotten by its wallet', 'holds another', `update ledger.wallets set held = 0 where held > 0`],
+  ['a removed hold', 'holds another', `delete from ledger.holds where status = 'active'`],
+  ["a hold's amount", 'holds another', `update ledger.holds set amount = amount + 1 where status = 'active'`],
+  [
+    'a hold that is called captured and moved nothing',
+    'a hold and its transfer',
+    `update ledger.holds set status = 'captured', captured = amount where status = 'voided'`,
+  ],
+  [
+    'a captured hold that is called let go',
+    'a hold and its transfer',
+    `update ledger.holds set status = 'voided', captured = 0 where status = 'captured'`,
+  ],
+  [
+    'what was taken of a hold',
+    'a hold and its transfer',
+    `update ledger.holds set captured = captured - 1 where captured > 1`,
+  ],
+  [
+    'a hold for somebody else',
+    'a hold and its transfer',
+    `update ledger.holds set to_wallet = wallet_id where status = 'captured'`,
+  ],
+  ['a removed captured hold', 'share an event|hold', `delete from ledger.holds where status = 'captured'`],
+  ['a removed hold that was let go', 'hold', `delete from ledger.holds where status = 'voided'`],
+  [
+    'more given back than was paid',
+    'more is given back',
+    `update ledger.reversals set amount = amount + 100`,
+  ],
+  ['a reversal that is forgotten', 'a reversal and its transfer', `delete from ledger.reversals`],
+  ["a reversal's amount", 'a reversal and its transfer', `update ledger.reversals set amount = amount - 1`],
+  [
+    'a reversal that points at another transfer',
+    'given back|a reversal and its transfer',
+    `update ledger.reversals set original_id = transfer_id`,
+  ],
+  [
+    'a reversal between others than its original',
+    'a reversal and its original',
+    `update ledger.transfers set from_wallet = to_wallet, to_wallet = from_wallet where type = 'transfer' and amount = 40`,
+  ],
 ]
