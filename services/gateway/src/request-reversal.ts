@@ -62,7 +62,7 @@ export const createRequestReversal =
       parts.readDecided(originalId),
     ])
     if (!original) throw new ProblemError('TRANSFER_NOT_FOUND', 'id: there is no such decided transfer')
-    refuseOwn(staff.userId, [original.userId, original.from?.userId, original.to?.userId], 'a transfer')
+    refuseOwn(staff.userId, [original.from?.userId, original.to?.userId], 'a transfer')
     const { currency } = original
     if (asked.currency !== null && asked.currency !== currency) {
       throw new ProblemError('CURRENCY_MISMATCH', `currency: the transfer was in ${currency}`, {

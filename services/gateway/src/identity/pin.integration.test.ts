@@ -1,6 +1,12 @@
 import type { Database } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
-import { createGatewayDatabase, decodeOutbox, destroyPersonKey, setClocks } from '../sql/test-database.ts'
+import {
+  createGatewayDatabase,
+  decodeOutbox,
+  destroyPersonKey,
+  readPinLocks,
+  setClocks,
+} from '../sql/test-database.ts'
 import { createTestGateway, createTestKeys, type TestGateway, type TestKeys } from '../test-gateway.ts'
 
 const { superuserUrl, redisUrl } = inject('stack')
@@ -117,6 +123,27 @@ test.each([
     ({ key, type }) => key === user.id && type === 'pennywire.identity.PinFailed',
   )
   expect(failures.length).toBe(3)
+})
+
+test('the third lock within 30 days asks for the wallets to be frozen, and so does each further one', async () => {
+  const user = await userWithPin()
+  const lock = async () => {
+    await setClocks.endPinLock(sql, user.id)
+    // At once through both gateways: several see the lock, and it counts once.
+    const answers = await Promise.all([0, 1, 0].map(at => verify(user, WRONG, gateways[at])))
+    expect(answers.some(({ body }) => body.code === 'PIN_LOCKED')).toBe(true)
+  }
+  await lock()
+  await lock()
+  expect(await readPinLocks(sql, user.id)).toEqual([false, false])
+  await setClocks.agePinLocks(sql, user.id)
+  await lock()
+  await lock()
+  expect(await readPinLocks(sql, user.id)).toEqual([false, false, false, false])
+  await lock()
+  expect(await readPinLocks(sql, user.id)).toEqual([false, false, false, false, true])
+  await lock()
+  expect(await readPinLocks(sql, user.id)).toEqual([false, false, false, false, true, true])
 })
 
 test('right ones at once are all right: none is mistaken for a fourth try', async () => {

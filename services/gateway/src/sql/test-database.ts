@@ -46,6 +46,8 @@ export const dumpTables = async (sql: Database): Promise<string> => {
 export const setClocks = {
   endPinLock: (sql: Database, userId: string) =>
     sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${userId}`,
+  agePinLocks: (sql: Database, userId: string) =>
+    sql`update gateway.pin_locks set locked_at = locked_at - interval '31 days' where user_id = ${userId}`,
   endGrace: (sql: Database) =>
     sql`update gateway.refresh_tokens set used_at = used_at - interval '11 seconds' where used_at is not null`,
   endIdleTime: (sql: Database) =>
@@ -53,6 +55,13 @@ export const setClocks = {
   expireMailedTokens: (sql: Database) => sql`update gateway.mailed_tokens set expires_at = now()`,
   disableUser: (sql: Database, userId: string) =>
     sql`update gateway.users set disabled_at = now() where id = ${userId}`,
+}
+
+/** For tests: of each lock of a user's PIN, oldest first, whether their wallets are to be frozen for it. */
+export const readPinLocks = async (sql: Database, userId: string): Promise<boolean[]> => {
+  const rows = await sql<Array<{ freezeDue: boolean }>>`
+    select freeze_due as "freezeDue" from gateway.pin_locks where user_id = ${userId} order by locked_at`
+  return rows.map(({ freezeDue }) => freezeDue)
 }
 
 /** For tests: a person is erased by the loss of their key. */
