@@ -75,6 +75,12 @@ export const createRequestDeposit =
     }
     if (wallet.status === 'closed')
       throw new ProblemError('WALLET_CLOSED', 'walletId: the wallet is closed', { final: false })
+    // Known before any money comes, it need not wait in suspense.
+    if (wallet.freezeSource === 'staff') {
+      throw new ProblemError('RECIPIENT_UNAVAILABLE', 'walletId: staff froze the wallet; it takes no money', {
+        final: false,
+      })
+    }
 
     const requestedAt = parts.now()
     const payment = await parts.writeDeposit({

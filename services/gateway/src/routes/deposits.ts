@@ -56,6 +56,7 @@ const depositRoute = ({ signedIn }: Guards) =>
         'IDEMPOTENCY_KEY_REUSED',
         'WALLET_NOT_FOUND',
         'WALLET_CLOSED',
+        'RECIPIENT_UNAVAILABLE',
         'CURRENCY_MISMATCH',
         'PER_TRANSACTION_LIMIT_EXCEEDED',
         'DAILY_LIMIT_EXCEEDED',
