@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { keysFolder } from './keys.ts'
 import { type System, services } from './system.ts'
 
 /** Where a running system writes how it is reached, for commands in other terminals. It holds passwords: mode 0600. */
@@ -18,6 +19,8 @@ export const writeEndpoints = (system: System): void => {
     OWNER_DATABASE_URL: system.databaseUrl('pennywire_owner'),
     NOTIFIER_READ_URL: system.databaseUrl('notifier_reader'),
     LEDGER_READ_URL: system.databaseUrl('ledger_reader'),
+    PROVIDER_URL: stack.providerUrl,
+    PROVIDER_SECRET_FILE: join(keysFolder(system.dataDir), 'provider-secret.json'),
   }
   writeFileSync(endpointsFile(system.dataDir), `${JSON.stringify(endpoints, null, 2)}\n`, { mode: 0o600 })
 }

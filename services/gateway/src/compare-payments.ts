@@ -1,0 +1,185 @@
+// Whether the payments, the ledger and the payment provider tell the same. Each is read by itself, page by page in the
+// order of the ids, and compared here; what seems to differ is looked at once more, for it may just be under way.
+import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
+import { formatAmount } from '@pennywire/contracts/money.ts'
+import { bookedDeposit } from './pay-out.ts'
+import type { PaymentState } from './payment-provider.ts'
+import type { OutsideTransfer, Standing } from './sql/payment-reads.ts'
+import type { Payment } from './sql/payments.ts'
+
+export type Difference = {
+  /** The payment's id, or the name of a suspense wallet. */
+  id: string
+  what: string
+  /** For the person who reads it. */
+  todo: string
+}
+
+export type CompareParts = {
+  readPaymentsAfter: (after: string) => Promise<Payment[]>
+  readPayment: (id: string) => Promise<Payment | undefined>
+  readStandings: (ids: string[]) => Promise<Map<string, Standing>>
+  readOutsideTransfers: (after: string) => Promise<OutsideTransfer[]>
+  readHeldWithdrawals: (after: string) => Promise<{ id: string }[]>
+  readSuspense: () => Promise<{ system: string; currency: string; balance: bigint }[]>
+  listProvider: (after: string) => Promise<PaymentState[]>
+  askProvider: (id: string) => Promise<PaymentState | undefined>
+  /** A payment asked for before then and not done counts as stuck. */
+  stuckBefore: Date
+  /** Gives what is under way time to arrive. */
+  pause: () => Promise<void>
+}
+
+const FIRST = '00000000-0000-0000-0000-000000000000'
+
+/** All pages, one after the other. */
+async function* pages<Row extends { id: string }>(
+  read: (after: string) => Promise<Row[]>,
+): AsyncGenerator<Row[]> {
+  for (let rows = await read(FIRST); rows.length > 0; rows = await read(rows.at(-1)!.id)) yield rows
+}
+
+async function* each<Row extends { id: string }>(
+  read: (after: string) => Promise<Row[]>,
+): AsyncGenerator<Row> {
+  for await (const rows of pages(read)) yield* rows
+}
+
+const BY_ITSELF =
+  'the worker sends it again until it is booked; if it stays, look at the ledger (runbook: lag)'
+const ASKED = "the worker asks the provider; if it stays, look for the id in the gateways' logs"
+const STRANGER =
+  'find out who made it: the topic and the audit trail tell; settle it with a reversal, never by hand'
+const WITH_PROVIDER =
+  'settle it with the provider; a movement that is missing is made by staff, as one of its own'
+
+/** What differs of one payment between the row, the ledger and the provider. */
+export const differencesOf = (
+  payment: Payment,
+  standings: Map<string, Standing>,
+  state: PaymentState | undefined,
+  stuckBefore: Date,
+): Difference[] => {
+  const { id, kind, status, currency } = payment
+  const found: Difference[] = []
+  const differs = (what: string, todo: string) =>
+    found.push({ id, what: `${kind} (${status}): ${what}`, todo })
+  const amount = `${formatAmount(payment.amount, currency)} ${currency}`
+
+  const standing = standings.get(id)
+  const own = standing?.transfer?.fingerprint.equals(payment.fingerprint) ? standing.transfer : undefined
+  const booked =
+    kind === 'deposit' ? bookedDeposit(payment, standings) : own?.status === 'completed' ? own : undefined
+  const isPaid = status === 'confirmed' || status === 'returned'
+  if (isPaid && !booked) differs(`${amount} are not in the ledger`, BY_ITSELF)
+  if (!isPaid && booked) differs(`${amount} are in the ledger, which nobody confirmed`, STRANGER)
+  if (booked && (booked.amount !== payment.amount || booked.currency !== currency || booked.type !== kind)) {
+    differs(
+      `the ledger has a ${booked.type} of ${formatAmount(booked.amount, booked.currency)} instead`,
+      STRANGER,
+    )
+  }
+  if (kind === 'withdrawal') {
+    const reversed = own ? standing!.reversed : 0n
+    const due = status === 'returned' ? payment.amount : 0n
+    if (reversed < due) differs('it came back, and the ledger has not reversed it', BY_ITSELF)
+    if (reversed > due) {
+      differs(
+        `${formatAmount(reversed, currency)} ${currency} are reversed, which did not come back`,
+        STRANGER,
+      )
+    }
+    const hold = standing?.hold?.fingerprint.equals(payment.fingerprint) ? standing.hold : undefined
+    if (status === 'failed' && hold?.status === 'active') differs('its money is still held', BY_ITSELF)
+    if (status === 'pending' && hold?.status !== 'active') differs('its money is not held', WITH_PROVIDER)
+  }
+
+  const said = state?.status ?? 'nothing'
+  const agrees = {
+    created: ['nothing'],
+    pending: ['pending'],
+    confirmed: ['succeeded'],
+    returned: ['returned'],
+    failed: payment.failureCode === 'PAYMENT_FAILED' ? ['failed'] : ['nothing'],
+  }[status]
+  if (!agrees.includes(said)) {
+    const isOpen = status === 'created' || (status === 'pending' && state)
+    differs(
+      state ? `the provider says ${said}` : 'the provider does not know it',
+      isOpen ? ASKED : WITH_PROVIDER,
+    )
+  }
+  if (state && (state.amount !== formatAmount(payment.amount, currency) || state.currency !== currency)) {
+    differs(`the provider has ${state.amount} ${state.currency} instead of ${amount}`, WITH_PROVIDER)
+  }
+  if (found.length === 0 && !payment.done && payment.requestedAt < stuckBefore) {
+    differs(`it is stuck since ${payment.requestedAt.toISOString()}`, 'ask the provider what holds it up')
+  }
+  return found
+}
+
+/** Compares everything; `payments` is how many there are. */
+export const comparePayments = async (
+  parts: CompareParts,
+): Promise<{ payments: number; differences: Difference[] }> => {
+  const suspects = new Set<string>()
+  const displaced = new Set<string>()
+  let payments = 0
+
+  // What the provider lists goes along with the payments, both in the order of the ids.
+  const provider = each(parts.listProvider)
+  let next = await provider.next()
+  for await (const page of pages(parts.readPaymentsAfter)) {
+    payments += page.length
+    const standings = await parts.readStandings(page.flatMap(({ id }) => [id, displacedDepositIdOf(id)]))
+    for (const payment of page) {
+      for (; !next.done && next.value.id < payment.id; next = await provider.next())
+        suspects.add(next.value.id)
+      const state = !next.done && next.value.id === payment.id ? next.value : undefined
+      if (state) next = await provider.next()
+      const other = displacedDepositIdOf(payment.id)
+      if (standings.has(other)) displaced.add(other)
+      if (differencesOf(payment, standings, state, parts.stuckBefore).length > 0) suspects.add(payment.id)
+    }
+  }
+  for (; !next.done; next = await provider.next()) suspects.add(next.value.id)
+
+  // The other way round: whatever the ledger moved or holds for the outside world has its payment.
+  for (const read of [parts.readOutsideTransfers, parts.readHeldWithdrawals]) {
+    for await (const { id } of each<{ id: string }>(read)) {
+      if (!displaced.has(id) && !(await parts.readPayment(id))) suspects.add(id)
+    }
+  }
+
+  if (suspects.size > 0) await parts.pause()
+  const differences: Difference[] = []
+  for (const id of [...suspects].sort()) differences.push(...(await lookAgain(parts, id)))
+  for (const { system, currency, balance } of await parts.readSuspense()) {
+    differences.push({
+      id: system,
+      what: `${formatAmount(balance, currency)} ${currency} wait for a person`,
+      todo: 'settle it with the user and the provider (runbook: money in suspense)',
+    })
+  }
+  return { payments, differences }
+}
+
+const lookAgain = async (parts: CompareParts, id: string): Promise<Difference[]> => {
+  const payment = await parts.readPayment(id)
+  const state = await parts.askProvider(id)
+  const standings = await parts.readStandings([id, displacedDepositIdOf(id)])
+  if (payment) return differencesOf(payment, standings, state, parts.stuckBefore)
+  const found: Difference[] = []
+  if (state) {
+    const what = `the provider has a ${state.kind} of ${state.amount} ${state.currency} (${state.status}) without a payment here`
+    found.push({ id, what, todo: WITH_PROVIDER })
+  }
+  const { transfer, hold } = standings.get(id) ?? {}
+  if (transfer || hold) {
+    const what = transfer
+      ? `the ledger has a ${transfer.type} of ${formatAmount(transfer.amount, transfer.currency)} ${transfer.currency} without a payment`
+      : 'the ledger holds money for a withdrawal without a payment'
+    found.push({ id, what, todo: STRANGER })
+  }
+  return found
+}

@@ -1,0 +1,59 @@
+// The second part of `npm run reconcile`: compares the payments with the ledger and with the payment provider. Lists
+// each difference with what to do, and exits with 1 where there is one.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { jsonFile, loadConfig } from '@pennywire/runtime/config.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { z } from 'zod'
+import { comparePayments } from './compare-payments.ts'
+import { connectPaymentProvider } from './payment-provider.ts'
+import {
+  readHeldWithdrawals,
+  readOutsideTransfers,
+  readStandings,
+  readSuspense,
+} from './sql/payment-reads.ts'
+import { readPayment, readPaymentsAfter } from './sql/payments.ts'
+
+const PAGE = 500
+
+const config = loadConfig(
+  {
+    DATABASE_URL: z.url(),
+    LEDGER_READ_URL: z.url(),
+    PROVIDER_URL: z.url(),
+    PROVIDER_SECRET_FILE: jsonFile(z.object({ secret: z.string().min(32) })),
+    PAYMENT_STUCK_SECONDS: z.coerce.number().int().min(1).default(3_600),
+    /** How long what seems to differ has to arrive. */
+    RECONCILE_PAUSE_SECONDS: z.coerce.number().min(0).max(600).default(5),
+  },
+  process.env,
+)
+const sql = openDatabase(config.DATABASE_URL, { applicationName: 'reconcile', maxConnections: 2 })
+const ledgerRead = openDatabase(config.LEDGER_READ_URL, { applicationName: 'reconcile', maxConnections: 2 })
+const provider = connectPaymentProvider({
+  url: config.PROVIDER_URL,
+  secret: config.PROVIDER_SECRET_FILE.secret,
+  callbackUrl: '',
+  now: () => Date.now(),
+})
+
+const { payments, differences } = await comparePayments({
+  readPaymentsAfter: after => readPaymentsAfter(sql, after, PAGE),
+  readPayment: id => readPayment(sql, id),
+  readStandings: ids => readStandings(ledgerRead, ids),
+  readOutsideTransfers: after => readOutsideTransfers(ledgerRead, after, PAGE),
+  readHeldWithdrawals: after => readHeldWithdrawals(ledgerRead, after, PAGE),
+  readSuspense: () => readSuspense(ledgerRead),
+  listProvider: provider.list,
+  askProvider: provider.ask,
+  stuckBefore: new Date(Date.now() - config.PAYMENT_STUCK_SECONDS * 1_000),
+  pause: () => sleep(config.RECONCILE_PAUSE_SECONDS * 1_000),
+})
+await Promise.all([sql.end(), ledgerRead.end()])
+
+for (const { id, what, todo } of differences) console.log(`DIFFERS  ${id}  ${what}\n         do: ${todo}`)
+console.log(
+  `${payments} payments compared with the ledger and the payment provider: ${differences.length} differences`,
+)
+console.log(differences.length === 0 ? 'The payments agree.' : 'The payments do NOT agree.')
+process.exit(differences.length === 0 ? 0 : 1)
