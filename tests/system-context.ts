@@ -12,9 +12,18 @@ export const TEST_SETTINGS = {
   // What a test has left undone is looked after within moments.
   PAYMENT_LOOK_SECONDS: '0.5',
   ...Object.fromEntries(
-    ['SIGNUP', 'LOGIN', 'PIN', 'TRANSFER', 'DEPOSIT', 'WITHDRAWAL', 'RECIPIENT', 'DEFAULT', 'MAIL'].map(
-      limit => [`RATE_LIMIT_${limit}`, MANY],
-    ),
+    [
+      'SIGNUP',
+      'LOGIN',
+      'PIN',
+      'TRANSFER',
+      'DEPOSIT',
+      'WITHDRAWAL',
+      'RECIPIENT',
+      'STATEMENT',
+      'DEFAULT',
+      'MAIL',
+    ].map(limit => [`RATE_LIMIT_${limit}`, MANY]),
   ),
   // Wallets that tests fill by the thousand; tests of the limits set their own.
   LIMITS_UNVERIFIED: '*=900000000000/900000000000/900000000000',

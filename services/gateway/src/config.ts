@@ -135,6 +135,7 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       RATE_LIMIT_DEPOSIT: rateLimit('10/60'),
       RATE_LIMIT_WITHDRAWAL: rateLimit('10/60'),
       RATE_LIMIT_RECIPIENT: rateLimit('30/60'),
+      RATE_LIMIT_STATEMENT: rateLimit('20/60'),
       RATE_LIMIT_DEFAULT: rateLimit('600/60'),
       RATE_LIMIT_MAIL: rateLimit('3/300'),
     },
@@ -161,6 +162,7 @@ export const rateLimitsOf = (config: GatewayConfig): Record<LimitName, RateLimit
   DEPOSIT: config.RATE_LIMIT_DEPOSIT,
   WITHDRAWAL: config.RATE_LIMIT_WITHDRAWAL,
   RECIPIENT: config.RATE_LIMIT_RECIPIENT,
+  STATEMENT: config.RATE_LIMIT_STATEMENT,
   DEFAULT: config.RATE_LIMIT_DEFAULT,
   MAIL: config.RATE_LIMIT_MAIL,
 })

@@ -82,6 +82,7 @@ export type LimitName =
   | 'DEPOSIT'
   | 'WITHDRAWAL'
   | 'RECIPIENT'
+  | 'STATEMENT'
   | 'MAIL'
   | 'DEFAULT'
 

@@ -88,7 +88,7 @@ const statementRoute = ({ signedIn }: Guards) =>
       'in each line (`opening_balance`, `entry`, `sum_in`, `sum_out`, `closing_balance`); one without the last record ' +
       "was cut off. Texts that a spreadsheet would run as a formula begin with an apostrophe. Notes are the caller's own. " +
       `A PDF has at most ${PDF_MOST_ENTRIES} entries.`,
-    ...signedIn(),
+    ...signedIn({ limit: 'STATEMENT' }),
     request: {
       params: walletParams,
       query: z.strictObject({
