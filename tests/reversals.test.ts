@@ -265,6 +265,56 @@ describe('a reversal', () => {
   })
 })
 
+describe('beside holds and withdrawals', () => {
+  const hold = async ({ alice, to }: Pick<Paid, 'alice' | 'to'>, amount: string) => {
+    const body = { toWalletId: to.id, amount, currency: 'USD' }
+    const headers = { 'idempotency-key': randomUUID(), 'step-up-token': alice.stepUp }
+    const held = await alice.ask('POST', '/v1/holds', body, headers)
+    expect(held.status).toBe(201)
+    return held.body.id as string
+  }
+  const capture = (by: Person, id: string, amount: string) =>
+    by.ask('POST', `/v1/holds/${id}/capture`, { amount }, { 'idempotency-key': randomUUID() })
+
+  test('a hold is let go, not reversed; captured it is a transfer like any other', async () => {
+    const payment = await paid('50')
+    const { alice, bob } = payment
+    const id = await hold(payment, '30')
+    expect(outcomeOf(await reverse(id))).toBe('409 NOT_REVERSIBLE')
+    expect((await capture(bob, id, '20')).status).toBe(201)
+    expect(outcomeOf(await reverse(id, { amount: '21' }))).toBe('422 REVERSAL_EXCEEDS_ORIGINAL')
+    expect((await reverse(id)).body).toMatchObject({ originalId: id, amount: '20.00' })
+    expect(await balancesOf(payment)).toEqual(['50.00', '50.00'])
+    expect((await alice.ask('GET', `/v1/transfers/${id}`)).body.status).toBe('reversed')
+    const released = await hold(payment, '30')
+    expect((await bob.ask('POST', `/v1/holds/${released}/void`)).status).toBe(200)
+    expect(outcomeOf(await reverse(released))).toBe('409 NOT_REVERSIBLE')
+  })
+
+  test('what the recipient has promised to others is not given back', async () => {
+    const payment = await paid('50')
+    const { bob, from, id } = payment
+    await hold({ alice: bob, to: from }, '40')
+    expect(outcomeOf(await reverse(id))).toBe('402 INSUFFICIENT_BALANCE')
+    expect(outcomeOf(await reverse(id, { amount: '10' }))).toBe('done')
+    expect(await balancesOf(payment)).toEqual(['60.00', '40.00'])
+  })
+
+  test("a withdrawal is the provider's to return", async () => {
+    const { alice, from } = await paid()
+    const withdrawal = await alice.ask(
+      'POST',
+      '/v1/withdrawals',
+      { walletId: from.id, amount: '10', currency: 'USD', destination: 'DE02 1203' },
+      { 'idempotency-key': randomUUID(), 'step-up-token': alice.stepUp },
+    )
+    expect([withdrawal.status, withdrawal.body.status]).toEqual([201, 'completed'])
+    const refused = await reverse(withdrawal.body.id)
+    expect(refused.body).toMatchObject({ status: 409, code: 'NOT_REVERSIBLE', final: true })
+    expect(await balanceOf(alice, from)).toBe('40.00')
+  })
+})
+
 describe('its key', () => {
   test('gives the same answer again, and none to another request', async () => {
     const payment = await paid()

@@ -32,6 +32,9 @@ beforeAll(async () => {
     maxConnections: 1,
   })
   ;[moderator, payer] = await Promise.all([makeStaff('moderator'), makePerson('Paula Payer')])
+  for (const currency of CURRENCIES.slice(0, Object.keys(GUARDS).length)) {
+    counterparts.set(currency, await openWallet(payer, currency, '100'))
+  }
 })
 afterAll(async () => {
   expectBooksToBeRight()
@@ -48,6 +51,14 @@ const staffFreeze = (wallet: Wallet, reason = 'Case 4711') =>
   moderator.ask('POST', `/v1/admin/wallets/${wallet.id}/freeze`, { reason })
 const staffUnfreeze = (wallet: Wallet, body?: object) =>
   moderator.ask('POST', `/v1/admin/wallets/${wallet.id}/unfreeze`, body)
+/** One unit of the wallet's currency, by whichever route. */
+const moneyRequest = (person: Person, route: string, body: object, { currency }: Wallet) =>
+  person.ask(
+    'POST',
+    `/v1/${route}`,
+    { amount: '1', currency, ...body },
+    { 'idempotency-key': randomUUID(), 'step-up-token': person.stepUp },
+  )
 const walletOf = async (person: Person, { id }: Wallet) => (await person.ask('GET', `/v1/wallets/${id}`)).body
 
 /** Three wrong PINs, after whatever lock there was has run out. */
@@ -97,6 +108,27 @@ const GUARDS: Record<string, [fills: boolean, run: Operation, ...outcomes: strin
     ...['done', FROZEN, FROZEN, FROZEN, '403 WALLET_CLOSED'],
   ],
   receive: [true, (_, w) => send(payer, w, '1'), 'done', 'done', 'done', UNAVAILABLE, UNAVAILABLE],
+  hold: [
+    true,
+    (o, w) =>
+      moneyRequest(o, 'holds', { fromWalletId: w.id, toWalletId: counterparts.get(w.currency)!.id }, w),
+    ...['done', FROZEN, FROZEN, FROZEN, '403 WALLET_CLOSED'],
+  ],
+  'be held money for': [
+    true,
+    (_, w) => moneyRequest(payer, 'holds', { toWalletId: w.id }, w),
+    ...['done', 'done', 'done', UNAVAILABLE, UNAVAILABLE],
+  ],
+  deposit: [
+    true,
+    (o, w) => moneyRequest(o, 'deposits', { walletId: w.id }, w),
+    ...['done', 'done', 'done', UNAVAILABLE, '403 WALLET_CLOSED'],
+  ],
+  withdraw: [
+    true,
+    (o, w) => moneyRequest(o, 'withdrawals', { walletId: w.id, destination: 'DE02 1203' }, w),
+    ...['done', FROZEN, FROZEN, FROZEN, '403 WALLET_CLOSED'],
+  ],
   freeze: [
     true,
     (o, w) => freeze(o, w),
@@ -145,12 +177,6 @@ type Operation = (owner: Person, wallet: Wallet) => Promise<Answer>
 const counterparts = new Map<string, Wallet>()
 
 describe('the guard table', () => {
-  beforeAll(async () => {
-    for (const currency of CURRENCIES.slice(0, Object.keys(GUARDS).length)) {
-      counterparts.set(currency, await openWallet(payer, currency, '100'))
-    }
-  })
-
   test.each(STATES.map((state, column) => [state, column] as const))('%s', async (state: State, column) => {
     const owner = await makePerson('Olga Owner')
     const rows = await Promise.all(
@@ -176,7 +202,7 @@ describe('the guard table', () => {
     )
     // Only what was done has moved money (M4).
     for (const { name, wallet, expected } of rows) {
-      const moved = expected === 'done' ? { send: -1, receive: 1 }[name] : undefined
+      const moved = expected === 'done' ? { send: -1, receive: 1, deposit: 1, withdraw: -1 }[name] : undefined
       const before = name === 'close at zero' || state === 'closed' ? 0 : 10
       expect([name, Number(await balanceOf(owner, wallet))]).toEqual([name, before + (moved ?? 0)])
     }
@@ -256,6 +282,35 @@ describe('a freeze', () => {
       ...Array(19).fill('409 WALLET_NOT_FROZEN'),
       'done',
     ])
+  })
+
+  test('does not break a promise: what was held before is paid, and let go', async () => {
+    const owner = await makePerson()
+    const wallet = await openWallet(owner, 'CAD', '10')
+    const to = counterparts.get('CAD') ?? (await openWallet(payer, 'CAD', '100'))
+    const hold = async () => (await moneyRequest(owner, 'holds', { toWalletId: to.id }, wallet)).body.id
+    const [taken, released] = [await hold(), await hold()]
+    expect(outcomeOf(await close(owner, wallet))).toBe('409 WALLET_HAS_BALANCE')
+    await staffFreeze(wallet)
+    const captured = await payer.ask('POST', `/v1/holds/${taken}/capture`, undefined, {
+      'idempotency-key': randomUUID(),
+    })
+    expect(outcomeOf(captured)).toBe('done')
+    expect(outcomeOf(await payer.ask('POST', `/v1/holds/${released}/void`))).toBe('done')
+    expect((await walletOf(owner, wallet)).available).toBe('9.00')
+  })
+
+  test("of the recipient's by staff keeps held money from being captured", async () => {
+    const owner = await makePerson()
+    const wallet = await openWallet(owner, 'USD')
+    const hold = (await moneyRequest(payer, 'holds', { toWalletId: wallet.id }, wallet)).body.id
+    await staffFreeze(wallet)
+    const capture = () =>
+      owner.ask('POST', `/v1/holds/${hold}/capture`, undefined, { 'idempotency-key': randomUUID() })
+    expect(outcomeOf(await capture())).toBe(UNAVAILABLE)
+    await staffUnfreeze(wallet)
+    expect(outcomeOf(await capture())).toBe('done')
+    expect(await balanceOf(owner, wallet)).toBe('1.00')
   })
 
   test('under load: every answer is true, and after its own nothing leaves', async () => {
