@@ -79,6 +79,13 @@ describe('the provider', () => {
     expect(await balanceOf(alice, wallet)).toBe(before)
   })
 
+  test('its callback is lost: it is asked, and the money comes all the same', async () => {
+    const before = Number(await balanceOf(alice, wallet))
+    const answer = await deposit('2.00', 'sandbox:lost')
+    expect([answer.status, answer.body.status]).toEqual([201, 'completed'])
+    expect(Number(await balanceOf(alice, wallet))).toBe(before + 2)
+  })
+
   test('is killed and started again: what it took is confirmed all the same', async () => {
     const before = Number(await balanceOf(alice, wallet))
     const key = randomUUID()
@@ -88,6 +95,7 @@ describe('the provider', () => {
     const away = await deposit('6.00', undefined, randomUUID(), 'wait=1')
     expect([away.status, away.body.code, away.body.retryable]).toEqual([503, 'SERVICE_UNAVAILABLE', true])
     await control('provider', 'restart')
+    // What it never had is not ordered behind its user's back.
     await vi.waitFor(async () => expect(Number(await balanceOf(alice, wallet))).toBe(before + 5), {
       timeout: 15_000,
     })
@@ -142,6 +150,18 @@ describe('callbacks', () => {
     expect((await callback({ ...said, status: 'failed', failureReason: 'late' })).status).toBe(204)
     expect((await callback(said)).status).toBe(204)
     await vi.waitFor(async () => expect(Number(await balanceOf(alice, wallet))).toBe(before + 9))
+    expect((await callback({ ...said, status: 'failed' })).status).toBe(204)
+    expect((await alice.ask('GET', `/v1/transfers/${said.id}`)).body.status).toBe('completed')
+  })
+
+  test('of another kind, or of a deposit that came back: refused', async () => {
+    const said = await order('9.50')
+    const refusals = [
+      await callback({ ...said, kind: 'withdrawal' }),
+      await callback({ ...said, status: 'returned' }),
+      await callback({ ...said, kind: 'withdrawal', status: 'returned' }),
+    ]
+    expect(refusals.map(({ status }) => status)).toEqual([404, 422, 404])
   })
 })
 
