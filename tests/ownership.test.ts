@@ -1,7 +1,16 @@
 // No route shows or moves what belongs to somebody else, and none answers without a session.
 import { randomUUID } from 'node:crypto'
 import { beforeAll, describe, expect, inject, test } from 'vitest'
-import { ask, balanceOf, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
+import {
+  ask,
+  balanceOf,
+  makePerson,
+  makeStaff,
+  openWallet,
+  type Person,
+  send,
+  type Wallet,
+} from './client.ts'
 
 let alice: Person
 let bob: Person
@@ -9,6 +18,7 @@ let mallory: Person
 let from: Wallet
 let to: Wallet
 let transferId: string
+let holdId: string
 let reference: string
 const key = randomUUID()
 
@@ -23,14 +33,34 @@ beforeAll(async () => {
   const sent = await send(alice, to, '10', key)
   transferId = sent.body.id
   reference = sent.body.reference
+  const held = await alice.ask(
+    'POST',
+    '/v1/holds',
+    { toWalletId: to.id, amount: '5', currency: 'USD' },
+    { 'idempotency-key': randomUUID(), 'step-up-token': alice.stepUp },
+  )
+  holdId = held.body.id
 })
 
 describe("a stranger finds nothing of somebody else's", () => {
   test.each([
     ['the wallet', () => `/v1/wallets/${from.id}`, 'WALLET_NOT_FOUND'],
     ['its balance', () => `/v1/wallets/${from.id}/balance`, 'WALLET_NOT_FOUND'],
+    [
+      'its balance at a moment',
+      () => `/v1/wallets/${from.id}/balance?at=2026-01-01T00:00:00Z`,
+      'WALLET_NOT_FOUND',
+    ],
+    [
+      'its statement',
+      () => `/v1/wallets/${from.id}/statement?from=2026-01-01&to=2026-01-02&format=csv`,
+      'WALLET_NOT_FOUND',
+    ],
+    ['its limits', () => `/v1/limits?walletId=${from.id}`, 'WALLET_NOT_FOUND'],
     ['its entries', () => `/v1/wallets/${from.id}/entries`, 'WALLET_NOT_FOUND'],
     ['the transfer', () => `/v1/transfers/${transferId}`, 'TRANSFER_NOT_FOUND'],
+    ['the hold', () => `/v1/holds/${holdId}`, 'HOLD_NOT_FOUND'],
+    ['the hold as a transfer', () => `/v1/transfers/${holdId}`, 'TRANSFER_NOT_FOUND'],
     ['the transfer by its reference', () => `/v1/transfers/by-reference/${reference}`, 'TRANSFER_NOT_FOUND'],
     ['the transfer by its key', () => `/v1/transfers/by-idempotency-key/${key}`, 'TRANSFER_NOT_FOUND'],
   ])('%s', async (_what, path, code) => {
@@ -39,13 +69,13 @@ describe("a stranger finds nothing of somebody else's", () => {
     // What does not exist looks just the same.
     const nothing = await mallory.ask(
       'GET',
-      path().replace(from.id, randomUUID()).replace(transferId, randomUUID()),
+      path().replace(from.id, randomUUID()).replace(transferId, randomUUID()).replace(holdId, randomUUID()),
     )
     expect({ ...nothing.body, requestId: null }).toEqual({ ...answer.body, requestId: null })
   })
 
   test('lists hold nothing of others', async () => {
-    for (const path of ['/v1/wallets', '/v1/transfers', '/v1/notifications']) {
+    for (const path of ['/v1/wallets', '/v1/transfers', '/v1/holds', '/v1/notifications']) {
       expect((await mallory.ask('GET', path)).body).toEqual({ items: [], nextCursor: null })
     }
     expect((await mallory.ask('GET', '/v1/notifications/unread-count')).body).toEqual({ unreadCount: 0 })
@@ -69,6 +99,45 @@ describe("a stranger finds nothing of somebody else's", () => {
     )
     expect([deposit.status, deposit.body.code]).toEqual([404, 'WALLET_NOT_FOUND'])
     expect(await balanceOf(alice, from)).toBe('90.00')
+  })
+
+  test("and changes nothing of somebody else's", async () => {
+    const asked: Array<[method: string, path: string, body: object | undefined, code: string]> = [
+      ['POST', `/v1/wallets/${from.id}/freeze`, {}, 'WALLET_NOT_FOUND'],
+      ['POST', `/v1/wallets/${from.id}/unfreeze`, {}, 'WALLET_NOT_FOUND'],
+      ['DELETE', `/v1/wallets/${to.id}`, undefined, 'WALLET_NOT_FOUND'],
+      ['PUT', '/v1/limits/send', { walletId: from.id, daily: '1' }, 'WALLET_NOT_FOUND'],
+      ['DELETE', `/v1/limits/send?walletId=${from.id}`, undefined, 'WALLET_NOT_FOUND'],
+      ['POST', `/v1/holds/${holdId}/capture`, {}, 'HOLD_NOT_FOUND'],
+      ['POST', `/v1/holds/${holdId}/void`, undefined, 'HOLD_NOT_FOUND'],
+      [
+        'POST',
+        '/v1/holds',
+        { fromWalletId: from.id, toWalletId: to.id, amount: '1', currency: 'USD' },
+        'WALLET_NOT_FOUND',
+      ],
+      [
+        'POST',
+        '/v1/withdrawals',
+        { walletId: from.id, amount: '1', currency: 'USD', destination: 'DE02 1203' },
+        'WALLET_NOT_FOUND',
+      ],
+      [
+        'POST',
+        '/v1/transfers/preview',
+        { fromWalletId: from.id, toWalletId: to.id, amount: '1', currency: 'USD' },
+        'WALLET_NOT_FOUND',
+      ],
+    ]
+    const before = await alice.ask('GET', '/v1/wallets')
+    for (const [method, path, body, code] of asked) {
+      const headers = { 'idempotency-key': randomUUID(), 'step-up-token': mallory.stepUp }
+      const answer = await mallory.ask(method, path, body, headers)
+      expect([method, path, answer.status, answer.body.code]).toEqual([method, path, 404, code])
+    }
+    expect((await alice.ask('GET', '/v1/wallets')).body).toEqual(before.body)
+    expect((await alice.ask('GET', `/v1/holds/${holdId}`)).body.status).toBe('active')
+    expect((await bob.ask('GET', `/v1/wallets/${to.id}`)).body.status).toBe('active')
   })
 
   test("another's session cannot be ended, nor its step-up used", async () => {
@@ -120,6 +189,33 @@ test('every route of the document that wants a session refuses without one, and 
     const after = await ask(method, path, { body, token: ended.token })
     expect([method, path, after.status, after.body.code]).toEqual([method, path, 401, 'TOKEN_REVOKED'])
   }
+})
+
+test('every route for staff refuses users, and those for admins moderators, before it looks at anything', async () => {
+  const moderator = await makeStaff('moderator')
+  const document = (await ask('GET', '/openapi.json')).body
+  const staffOnly = Object.entries(document.paths as Record<string, object>)
+    .filter(([path]) => path.startsWith('/v1/admin/'))
+    .flatMap(([path, methods]) => Object.keys(methods).map(method => [method.toUpperCase(), path] as const))
+  expect(staffOnly.length).toBeGreaterThanOrEqual(9)
+  const needed: string[] = []
+  for (const [method, pattern] of staffOnly) {
+    const path = pattern.replace(/\{[^}]+\}/g, randomUUID())
+    const body = method === 'GET' || method === 'DELETE' ? undefined : {}
+    const byUser = await alice.ask(method, path, body)
+    expect([method, pattern, byUser.status, byUser.body.code]).toEqual([
+      method,
+      pattern,
+      403,
+      'INSUFFICIENT_PERMISSIONS',
+    ])
+    const byModerator = await moderator.ask(method, path, body)
+    if (byModerator.status === 403) needed.push(`${method} ${pattern} ${byModerator.body.requiredRole}`)
+  }
+  expect(needed.sort()).toEqual([
+    'POST /v1/admin/transfers/{id}/reversals admin',
+    'PUT /v1/admin/wallets/{id}/limits/{action} admin',
+  ])
 })
 
 test('operations: each service tells its health, its dependencies and its metrics', async () => {
