@@ -1,7 +1,6 @@
 // All that money can do beside transfers and deposits, through whole batches against a real Postgres.
 import { randomUUID } from 'node:crypto'
 import { externalWalletId, suspenseWalletId, walletIdOf } from '@pennywire/contracts/ids.ts'
-import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
@@ -41,7 +40,8 @@ let tampered = false
 /** Applies a batch and tells what came of each command: its events, decoded. */
 const outcomes = async (...records: IncomingRecord[]) => ledger.decode((await ledger.apply(records)).events)
 /** What came of it in short: the event's name, or why it was refused. */
-const short = (events: Array<Record<string, unknown>>) => events.map(({ code, event }) => code ?? event)
+const short = (events: Array<Record<string, unknown>>) =>
+  events.map(({ code, event }) => (event === 'WalletOpened' ? event : (code ?? event)))
 const outcomesInShort = async (...records: IncomingRecord[]) => short(await outcomes(...records))
 const funded: TestLedger['funded'] = (...balances) => ledger.funded(...balances)
 
@@ -293,7 +293,8 @@ describe('holds', () => {
     expect(await outcomesInShort(ledger.capture(holdId, alice, bob, Object.fromEntries(lies)))).toEqual([
       code,
     ])
-    if (!('currency' in over || 'amountMinor' in over || over.source === 'staff')) {
+    // Staff may let go what they may not take.
+    if (code === 'HOLD_NOT_FOUND' && lies.every(([, value]) => value !== 'staff')) {
       expect(await outcomesInShort(ledger.letGo(holdId, alice, bob, Object.fromEntries(lies)))).toEqual([
         code,
       ])
@@ -849,7 +850,7 @@ describe('limits', () => {
       { event: 'LimitChanged', action: 'withdrawal', dailyMinor: 0n },
       { code: 'DAILY_LIMIT_EXCEEDED', limitMinor: 0n },
       { code: 'VALIDATION_ERROR' },
-      { code: 'WALLET_NOT_FOUND' },
+      { code: 'VALIDATION_ERROR' },
       { code: 'VALIDATION_ERROR' },
     ])
     // Closed and opened again, in later batches, in another partition.
@@ -973,7 +974,7 @@ describe('D1, X2: a command that cannot be decided is set aside and answered', (
 
   test.each([
     ['an amount of nothing', { amountMinor: 0n }],
-    ['an amount beyond the books', { amountMinor: MAX_MINOR + 1n }],
+    ['a negative amount', { amountMinor: -1n }],
     ['a hold id that is none', { holdId: 'x' }],
     ['a source that is no word', { source: 'Käse' }],
     ['a short fingerprint', { fingerprint: Buffer.alloc(15) }],

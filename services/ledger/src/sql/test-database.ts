@@ -171,8 +171,12 @@ export const OPERATION_TAMPERINGS: typeof TAMPERINGS = [
     'a hold and its transfer',
     `update ledger.holds set to_wallet = wallet_id where status = 'captured'`,
   ],
-  ['a removed captured hold', 'share an event|hold', `delete from ledger.holds where status = 'captured'`],
-  ['a removed hold that was let go', 'hold', `delete from ledger.holds where status = 'voided'`],
+  ['a removed captured hold', 'a hold and its events', `delete from ledger.holds where status = 'captured'`],
+  [
+    'a removed hold that was let go',
+    'a hold and its events',
+    `delete from ledger.holds where status = 'voided'`,
+  ],
   [
     'more given back than was paid',
     'more is given back',
@@ -188,6 +192,8 @@ export const OPERATION_TAMPERINGS: typeof TAMPERINGS = [
   [
     'a reversal between others than its original',
     'a reversal and its original',
-    `update ledger.transfers set from_wallet = to_wallet, to_wallet = from_wallet where type = 'transfer' and amount = 40`,
+    `update ledger.transfers set original_id = (select id from ledger.transfers where type = 'deposit')
+     where type = 'reversal';
+     update ledger.reversals set original_id = (select id from ledger.transfers where type = 'deposit')`,
   ],
 ]

@@ -117,10 +117,34 @@ const checkHoldsAreTransfers = async (tx: Tx): Promise<Broken> =>
       from ledger.holds h left join ledger.transfers t on t.id = h.id
       where case h.status
         when 'captured' then t.id is null or t.status <> 'completed' or t.amount <> h.captured
-          or t.from_wallet <> h.wallet_id
+          or t.from_wallet <> h.wallet_id or (h.type = 'hold' and t.to_wallet <> h.to_wallet)
+          or t.type <> case h.type when 'hold' then 'transfer' else h.type end
         else t.id is not null end
       order by h.id limit 1`,
     'a hold and its transfer differ',
+  )
+
+/** X1, X2: each event that tells of a hold has that hold, and each hold the commands that placed and ended it. */
+const checkHoldsHaveEvents = async (tx: Tx): Promise<Broken> =>
+  describe(
+    await tx`
+      select event.partition, event.seq::text, event.type, event.subject
+      from (
+        select partition, seq, headers::json ->> 'ce_type' as type, (headers::json ->> 'ce_subject')::uuid as subject
+        from ledger.journal where headers like '%pennywire.ledger.Hold%') event
+      left join ledger.holds placed on event.type like '%HoldPlaced' and placed.id = event.subject
+      left join ledger.holds ended on event.type like '%HoldEnded' and ended.end_command = event.subject
+      where placed.id is null and ended.id is null order by event.partition, event.seq limit 1`,
+    'a hold and its events differ',
+  ) ??
+  describe(
+    await tx`
+      select h.id, h.status, h.end_command from ledger.holds h
+      left join ledger.commands placed on placed.id = h.id
+      left join ledger.commands ended on ended.id = h.end_command
+      where placed.id is null or (h.status <> 'active' and ended.id is null)
+      order by h.id limit 1`,
+    'a hold and its events differ',
   )
 
 /** M1: what is given back of a transfer was paid by it, and is never more. */
@@ -142,6 +166,19 @@ const checkReversals = async (tx: Tx): Promise<Broken> =>
       where r.original_id is distinct from t.original_id or r.amount is distinct from t.amount
       order by 1 limit 1`,
     'a reversal and its transfer differ',
+  ) ??
+  describe(
+    await tx`
+      select t.id, t.original_id, t.from_wallet, t.to_wallet
+      from ledger.transfers t
+      join ledger.transfers o on o.id = t.original_id
+      join ledger.wallets payer on payer.id = t.from_wallet
+      join ledger.wallets payee on payee.id = t.to_wallet
+      where t.type = 'reversal' and t.status = 'completed'
+        and ((payer.system is null and t.from_wallet <> o.to_wallet)
+          or (payee.system is null and t.to_wallet <> o.from_wallet))
+      order by t.id limit 1`,
+    'a reversal and its original differ',
   )
 
 /** O1: the journal has no hole up to its next number, and nothing is called published that is not written. */
@@ -192,6 +229,7 @@ export const CHECKS = [
   ['M3', 'no user was ever below zero', checkNoOverdraft],
   ['M3', 'wallets hold what their holds promise', checkHeld],
   ['X1', 'each hold ended once, as its transfer says', checkHoldsAreTransfers],
+  ['X1', 'holds and their events belong together', checkHoldsHaveEvents],
   ['M1', 'no more is given back than was paid', checkReversals],
   ['O1', 'the journal has no hole', checkJournal],
   ['O1', 'each decision has its event', checkDecisionsHaveEvents],
