@@ -3,9 +3,16 @@ import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { decideDeposit, decideTransfer, post, type TransferDecision, type Wallet } from './decide.ts'
+import { type Decision, decideDeposit, decideTransfer, post, type Wallet } from './decide.ts'
+import { NO_LIMITS, NOTHING_USED, usedNow, withUse } from './limits.ts'
+import { NOW, system } from './test-wallets.ts'
 
-const NOW = 1_000_000
+/** One tier's wallets are held by limits, the other's by none. */
+const LIMITS = { perTransaction: 150n, daily: 250n, monthly: 280n }
+const CIRCUMSTANCES = {
+  nowMs: NOW,
+  defaults: { unverified: () => LIMITS, verified: () => NO_LIMITS },
+}
 const USERS = ['alice', 'bob', 'carol']
 const CURRENCIES = ['USD', 'JPY']
 const USER_WALLETS = 5
@@ -37,24 +44,20 @@ const userWallet = (id: string): fc.Arbitrary<Wallet> =>
       balance,
       heldShare: fc.constantFrom(0n, 0n, 1n, 2n, 4n),
       sequence: fc.nat(1_000),
+      tier: fc.constantFrom('unverified', 'verified', 'verified'),
+      sentBefore: fc.bigInt({ min: 0n, max: 140n }),
+      sentToday: fc.bigInt({ min: 0n, max: 140n }),
     })
-    .map(({ status, heldShare, ...wallet }) => ({
+    .map(({ status, heldShare, sentBefore, sentToday, ...wallet }) => ({
       id,
+      usage: withUse(withUse(NOTHING_USED, 'send', sentBefore, NOW - 86_400_000), 'send', sentToday, NOW),
+      ownLimits: [],
       ...wallet,
       ...status,
       held: heldShare === 0n ? 0n : wallet.balance / heldShare,
     }))
 
-const systemWallet = (id: string, currency: string): Wallet => ({
-  id,
-  userId: null,
-  currency,
-  status: 'active',
-  freezeSource: null,
-  balance: 0n,
-  held: 0n,
-  sequence: 0,
-})
+const systemWallet = (id: string, currency: string): Wallet => system({ id, currency })
 
 /** Users' wallets as they may have become, and the outside world that has given them what they hold. */
 const books: fc.Arbitrary<Map<string, Wallet>> = fc
@@ -92,6 +95,7 @@ const request: fc.Arbitrary<TransferRequested> = fc.record({
   authenticatedAt: fc.constant(NOW),
   note: fc.constant(null),
   metadata: fc.constant(null),
+  holdUntil: fc.constant(null),
 })
 /** Most requests ask of the sender's own wallet in its currency, or nearly all would fail on the first rules. */
 const requestsFor = (wallets: Map<string, Wallet>): fc.Arbitrary<TransferRequested[]> =>
@@ -108,7 +112,7 @@ const history = books.chain(wallets => requestsFor(wallets).map(requests => ({ w
 const copyOf = (wallets: Map<string, Wallet>) =>
   new Map([...wallets].map(([id, wallet]) => [id, { ...wallet }]))
 
-const decide = (wallets: Map<string, Wallet>, asked: TransferRequested): TransferDecision =>
+const decide = (wallets: Map<string, Wallet>, asked: TransferRequested): Decision =>
   asked.type === 'deposit'
     ? decideDeposit(
         asked,
@@ -116,11 +120,11 @@ const decide = (wallets: Map<string, Wallet>, asked: TransferRequested): Transfe
         wallets.get(asked.toWalletId!),
         wallets.get(`suspense-${asked.currency}`)!,
       )
-    : decideTransfer(asked, wallets.get(asked.fromWalletId!), wallets.get(asked.toWalletId!), NOW)
+    : decideTransfer(asked, wallets.get(asked.fromWalletId!), wallets.get(asked.toWalletId!), CIRCUMSTANCES)
 
-const apply = (wallets: Map<string, Wallet>, asked: TransferRequested): TransferDecision => {
+const apply = (wallets: Map<string, Wallet>, asked: TransferRequested): Decision => {
   const decision = decide(wallets, asked)
-  if (decision.outcome === 'completed') post(decision.postings)
+  if (decision.outcome === 'completed') post(decision, NOW)
   return decision
 }
 
@@ -131,7 +135,7 @@ const sums = (wallets: Map<string, Wallet>): Record<string, bigint> => {
 }
 
 /** A decision without the wallets it moves: what is compared between worlds. */
-const said = (decision: TransferDecision) =>
+const said = (decision: Decision) =>
   decision.outcome === 'rejected'
     ? decision
     : decision.postings.map(({ wallet, amount }) => [wallet.id, amount, wallet.balance, wallet.sequence])
@@ -162,8 +166,20 @@ describe('any sequence of requests over any wallets', () => {
             expect(wallet).toEqual(
               amount === undefined
                 ? was
-                : { ...was, balance: was.balance + amount, sequence: was.sequence + 1 },
+                : { ...was, balance: was.balance + amount, sequence: was.sequence + 1, usage: wallet.usage },
             )
+            // Only what was sent or deposited is counted, and only as far as the limits allow.
+            const action = asked.type === 'deposit' ? 'deposit' : 'send'
+            const counts =
+              amount !== undefined && wallet.userId !== null && amount > 0n === (action === 'deposit')
+            for (const each of ['send', 'deposit', 'withdrawal'] as const) {
+              const [before, after] = [usedNow(was.usage, each, NOW), usedNow(wallet.usage, each, NOW)]
+              const more = counts && each === action ? asked.amountMinor : 0n
+              expect(after).toEqual({ day: before.day + more, month: before.month + more })
+            }
+            const sent = usedNow(wallet.usage, 'send', NOW)
+            if (counts && action === 'send' && wallet.tier === 'unverified')
+              expect(sent.day <= LIMITS.daily && sent.month <= LIMITS.monthly).toBe(true)
           }
         }
       }),
@@ -219,10 +235,12 @@ describe('any sequence of requests over any wallets', () => {
           const decision = apply(wallets, asked)
           if (decision.outcome === 'rejected') continue
           const [from, to] = decision.postings
-          post([
+          if (!from) throw new Error('nothing moved')
+          const postings = [
             { wallet: to.wallet, amount: -to.amount },
             { wallet: from.wallet, amount: -from.amount },
-          ])
+          ] as const
+          post({ postings }, NOW)
           for (const [id, was] of before) expect(wallets.get(id)!.balance).toBe(was.balance)
         }
       }),
@@ -242,6 +260,20 @@ const RULES: Array<
   ['WALLET_CLOSED', (_, from) => from?.status === 'closed'],
   ['WALLET_FROZEN', (_, from) => from?.status === 'frozen'],
   ['RECIPIENT_UNAVAILABLE', (_, __, to) => to?.status === 'closed' || to?.freezeSource === 'staff'],
+  [
+    'PER_TRANSACTION_LIMIT_EXCEEDED',
+    ({ amountMinor }, from) => from?.tier === 'unverified' && amountMinor > LIMITS.perTransaction,
+  ],
+  [
+    'DAILY_LIMIT_EXCEEDED',
+    ({ amountMinor }, from) =>
+      from?.tier === 'unverified' && usedNow(from.usage, 'send', NOW).day + amountMinor > LIMITS.daily,
+  ],
+  [
+    'MONTHLY_LIMIT_EXCEEDED',
+    ({ amountMinor }, from) =>
+      from?.tier === 'unverified' && usedNow(from.usage, 'send', NOW).month + amountMinor > LIMITS.monthly,
+  ],
   [
     'INSUFFICIENT_BALANCE',
     ({ amountMinor }, from) => from !== undefined && from.balance < amountMinor + from.held,
@@ -288,7 +320,7 @@ describe('deposits', () => {
           const suspense = wallets.get(`suspense-${asked.currency}`)!.balance
           const decision = apply(wallets, asked)
           if (decision.outcome === 'completed') {
-            const { id, userId, currency } = decision.postings[1].wallet
+            const { id, userId, currency } = decision.postings[1]!.wallet
             expect(currency).toBe(asked.currency)
             expect(
               id === `suspense-${asked.currency}` || (id === asked.toWalletId && userId === asked.userId),
@@ -320,10 +352,10 @@ describe('posting', () => {
           const sum = postings.reduce((total, { amount }) => total + amount, 0n)
           const overdrawn = postings.some(({ wallet, amount }) => wallet.balance - wallet.held + amount < 0n)
           if (sum !== 0n || overdrawn) {
-            expect(() => post(postings)).toThrow(sum !== 0n ? 'M1' : 'M3')
+            expect(() => post({ postings: postings as never }, NOW)).toThrow(sum !== 0n ? 'M1' : 'M3')
             expect(wallets).toEqual(before)
           } else {
-            post(postings)
+            post({ postings: postings as never }, NOW)
             expect(sums(wallets)).toEqual(sums(before))
           }
         },

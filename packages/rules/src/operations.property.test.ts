@@ -1,0 +1,348 @@
+// Any sequence of all that may be asked, over days and months, against a simple account of what must be true.
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import {
+  type Decision,
+  decideCapture,
+  decideDeposit,
+  decideHold,
+  decideReversal,
+  decideTransfer,
+  decideVoid,
+  decideWithdrawal,
+  type Hold,
+  type Original,
+  post,
+  type Wallet,
+} from './decide.ts'
+import { type LimitedAction, limitsInForce, NO_LIMITS, type OwnLimits } from './limits.ts'
+import { capture, letGo, request, reversal, system, wallet } from './test-wallets.ts'
+import { decideClose, decideFreeze, decideLimitChange, decideUnfreeze } from './wallet-rules.ts'
+
+const USERS = ['alice', 'bob', 'carol']
+const DEFAULTS = { perTransaction: 90n, daily: 160n, monthly: 260n }
+const defaults = { unverified: () => DEFAULTS, verified: () => NO_LIMITS }
+const START = Date.UTC(2027, 11, 30, 6)
+
+const person = fc.constantFrom(...USERS)
+const amount = fc.oneof(fc.bigInt({ min: 1n, max: 120n }), fc.constantFrom(1n, 90n, 91n, MAX_MINOR))
+/** What somebody asks, when, and of which earlier thing. */
+const step = fc.record({
+  hours: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(40) }),
+  kind: fc.constantFrom(
+    ...(['transfer', 'transfer', 'deposit', 'deposit', 'hold', 'hold', 'withdrawal'] as const),
+    ...([
+      'capture',
+      'capture',
+      'void',
+      'reversal',
+      'reversal',
+      'freeze',
+      'unfreeze',
+      'close',
+      'limit',
+    ] as const),
+  ),
+  from: person,
+  to: person,
+  amount,
+  whole: fc.boolean(),
+  which: fc.nat(1_000),
+  source: fc.constantFrom('user', 'user', 'provider', 'provider', 'staff', 'timer'),
+  by: fc.constantFrom('self', 'self', 'pin', 'staff'),
+  action: fc.constantFrom('send', 'withdrawal', 'deposit'),
+  limit: fc.option(fc.bigInt({ min: 0n, max: 200n })),
+  late: fc.integer({ min: 1, max: 30 }),
+})
+type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never
+
+/** A world of three people, and what has become of everything in it. */
+const createWorld = () => {
+  const wallets = new Map<string, Wallet>(
+    USERS.map(userId => [userId, wallet({ id: userId, userId, balance: 0n, sequence: 0 })]),
+  )
+  const outside = system({ id: 'outside' })
+  const suspense = system({ id: 'suspense' })
+  for (const each of [outside, suspense]) wallets.set(each.id, each)
+  const holds: Hold[] = []
+  const originals: Original[] = []
+  /** Each use of a limit that stands, at its full amount until it is given back. */
+  const uses: Array<{ id: string; wallet: string; action: LimitedAction; amount: bigint; ms: number }> = []
+  return { wallets, outside, suspense, holds, originals, uses, now: START, count: 0 }
+}
+type World = ReturnType<typeof createWorld>
+
+const pick = <Item>(items: readonly Item[], which: number): Item | undefined => items[which % items.length]
+
+const copyOf = ({ wallets, holds, originals }: World) =>
+  structuredClone({ wallets: [...wallets.values()], holds, originals })
+
+/** The limits that hold for an action of a wallet at this moment. */
+const inForce = ({ tier, currency, ownLimits }: Wallet, action: LimitedAction) =>
+  limitsInForce(action, defaults[tier](currency), ownLimits).limits
+
+/** Does one step as the ledger would, and notes what came of it. */
+const take = (world: World, asked: Step): Decision | undefined => {
+  const { wallets, outside, suspense, holds, originals, uses } = world
+  world.now += asked.hours * 3_600_000
+  const id = `id-${world.count++}`
+  const [from, to] = [wallets.get(asked.from)!, wallets.get(asked.to)!]
+  const circumstances = { nowMs: world.now, defaults }
+  const said = request({
+    transferId: id,
+    type: asked.kind,
+    userId: asked.from,
+    fromWalletId: from.id,
+    toWalletId: asked.kind === 'withdrawal' ? null : to.id,
+    amountMinor: asked.amount,
+    expiresAt: null,
+  })
+  const done = (decision: Decision, note: () => void): Decision => {
+    if (decision.outcome === 'completed') {
+      post(decision, world.now)
+      note()
+    }
+    return decision
+  }
+  const moved = (original: Pick<Original, 'id' | 'type'>, decision: Decision) => {
+    const [payer, payee] = (decision as Extract<Decision, { outcome: 'completed' }>).postings
+    originals.push({
+      ...original,
+      status: 'completed',
+      fromWalletId: payer!.wallet.id,
+      toWalletId: payee!.wallet.id,
+      amount: payee!.amount,
+      currency: 'USD',
+      reversed: 0n,
+    })
+  }
+  const use = (action: LimitedAction, owner: Wallet) =>
+    uses.push({ id, wallet: owner.id, action, amount: asked.amount, ms: world.now })
+  const hold = pick(holds, asked.which)
+  /** Most ask rightly: as those who may end this hold. */
+  const ending = hold && {
+    holdId: hold.id,
+    walletId: hold.walletId,
+    toWalletId: hold.toWalletId,
+    userId: hold.toWalletId ?? hold.userId,
+    source: asked.source,
+  }
+  switch (asked.kind) {
+    case 'transfer': {
+      const decision = decideTransfer(said, from, to, circumstances)
+      return done(decision, () => {
+        moved({ id, type: 'transfer' }, decision)
+        use('send', from)
+      })
+    }
+    case 'deposit': {
+      const decision = decideDeposit({ ...said, userId: to.userId! }, outside, to, suspense)
+      return done(decision, () => {
+        moved({ id, type: 'deposit' }, decision)
+        if (originals.at(-1)!.toWalletId === to.id) use('deposit', to)
+      })
+    }
+    case 'hold':
+    case 'withdrawal': {
+      const decision =
+        asked.kind === 'hold'
+          ? decideHold(said, from, to, circumstances)
+          : decideWithdrawal(said, from, circumstances)
+      return done(decision, () => {
+        holds.push({
+          id,
+          type: asked.kind as 'hold' | 'withdrawal',
+          status: 'active',
+          userId: asked.from,
+          walletId: from.id,
+          toWalletId: said.toWalletId,
+          amount: asked.amount,
+          currency: 'USD',
+          placedMs: world.now,
+          untilMs: asked.kind === 'hold' ? world.now + asked.late * 3_600_000 : null,
+        })
+        use(asked.kind === 'hold' ? 'send' : 'withdrawal', from)
+      })
+    }
+    case 'capture': {
+      if (!ending) return undefined
+      const command = capture({ ...ending, amountMinor: asked.whole ? null : asked.amount })
+      const payee = hold.toWalletId === null ? outside : wallets.get(hold.toWalletId)
+      const decision = decideCapture(command, hold, wallets.get(hold.walletId), payee, world.now)
+      return done(decision, () => {
+        expect(hold.status).toBe('active')
+        hold.status = 'captured'
+        moved({ id: hold.id, type: hold.type === 'hold' ? 'transfer' : 'withdrawal' }, decision)
+        uses.find(({ id }) => id === hold.id)!.amount = originals.at(-1)!.amount
+      })
+    }
+    case 'void': {
+      if (!ending) return undefined
+      const payee = wallets.get(hold.toWalletId ?? '')
+      const decision = decideVoid(letGo(ending), hold, wallets.get(hold.walletId), payee, world.now)
+      return done(decision, () => {
+        expect(hold.status).toBe('active')
+        hold.status = 'voided'
+        uses.find(({ id }) => id === hold.id)!.amount = 0n
+      })
+    }
+    case 'reversal': {
+      const original = pick(originals, asked.which)
+      if (!original) return undefined
+      const [payer, payee] = [
+        original.type === 'withdrawal' ? null : original.toWalletId,
+        original.type === 'deposit' ? null : original.fromWalletId,
+      ]
+      const decision = decideReversal(
+        reversal({
+          originalId: original.id,
+          source: original.type === 'withdrawal' ? 'provider' : 'staff',
+          fromWalletId: payer,
+          toWalletId: payee,
+          amountMinor: asked.whole ? original.amount : asked.amount,
+        }),
+        original,
+        { payer: wallets.get(payer ?? ''), payee: wallets.get(payee ?? ''), outside, suspense },
+      )
+      return done(decision, () => {
+        original.reversed += asked.whole ? original.amount : asked.amount
+        moved({ id, type: 'reversal' }, decision)
+      })
+    }
+    default:
+      changeWallet(asked, from)
+      return undefined
+  }
+}
+
+const changeWallet = (asked: Step, owner: Wallet) => {
+  const command = {
+    commandId: 'command',
+    walletId: owner.id,
+    userId: owner.userId!,
+    source: asked.by,
+    reason: null,
+    fingerprint: Buffer.alloc(16),
+    requestedAt: START,
+  }
+  if (asked.kind === 'freeze') {
+    const decision = decideFreeze(command, owner)
+    if (decision.outcome === 'frozen')
+      Object.assign(owner, { status: 'frozen', freezeSource: decision.source })
+  } else if (asked.kind === 'unfreeze') {
+    const decision = decideUnfreeze({ ...command, source: 'staff' }, owner)
+    if (decision.outcome === 'unfrozen') Object.assign(owner, { status: 'active', freezeSource: null })
+  } else if (asked.kind === 'close') {
+    if (decideClose(command, owner).outcome === 'closed') owner.status = 'closed'
+  } else {
+    const limits = { perTransactionMinor: null, dailyMinor: asked.limit, monthlyMinor: null }
+    const change = { ...command, ...limits, action: asked.action, tier: null }
+    const decision = decideLimitChange(change, owner, defaults)
+    if (decision.outcome !== 'changed' || !decision.limits) return
+    const { action, source } = decision.limits
+    const others = (other: OwnLimits) => other.action !== action || other.source !== source
+    owner.ownLimits = [...owner.ownLimits.filter(others), decision.limits]
+  }
+}
+
+const sum = (amounts: bigint[]) => amounts.reduce((total, each) => total + each, 0n)
+
+/** What must be true after each step, whatever it was. */
+const expectTrue = (world: World) => {
+  const { wallets, holds, originals } = world
+  expect(sum([...wallets.values()].map(({ balance }) => balance))).toBe(0n)
+  for (const { id, userId, balance, held, status } of wallets.values()) {
+    const promised = holds.filter(hold => hold.walletId === id && hold.status === 'active')
+    expect(held).toBe(sum(promised.map(({ amount }) => amount)))
+    if (userId !== null) expect(balance >= held).toBe(true)
+    if (status === 'closed') expect(balance).toBe(0n)
+  }
+  for (const { reversed, amount } of originals) expect(reversed <= amount).toBe(true)
+}
+
+/** What was used in the period whose name in ISO form has this length, at this moment: 10 is the day, 7 the month. */
+const usedIn = ({ uses, now }: World, owner: string, action: LimitedAction, length: number) => {
+  const period = new Date(now).toISOString().slice(0, length)
+  return sum(
+    uses
+      .filter(
+        use =>
+          use.wallet === owner && use.action === action && new Date(use.ms).toISOString().startsWith(period),
+      )
+      .map(({ amount }) => amount),
+  )
+}
+
+test('M1–M4: sums, balances, holds, reversals and limits hold after each step', () => {
+  const seen = new Map<string, number>()
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 1, maxLength: 80 }), steps => {
+      const world = createWorld()
+      for (const asked of steps) {
+        const before = copyOf(world)
+        const sent = asked.kind === 'transfer' || asked.kind === 'hold'
+        const decision = take(world, asked)
+        expectTrue(world)
+        const outcome = `${asked.kind} ${decision?.outcome === 'rejected' ? decision.code : decision?.outcome}`
+        seen.set(outcome, (seen.get(outcome) ?? 0) + 1)
+        if (decision?.outcome === 'rejected') expect(copyOf(world)).toEqual(before)
+        if (decision?.outcome === 'completed' && (sent || asked.kind === 'withdrawal')) {
+          const action = sent ? 'send' : 'withdrawal'
+          const { perTransaction, daily, monthly } = inForce(world.wallets.get(asked.from)!, action)
+          expect(asked.amount <= perTransaction!).toBe(true)
+          expect(usedIn(world, asked.from, action, 10) <= daily!).toBe(true)
+          expect(usedIn(world, asked.from, action, 7) <= monthly!).toBe(true)
+        }
+        if (decision?.outcome === 'rejected' && decision.breach) {
+          const action = sent ? 'send' : 'withdrawal'
+          const { used, limit } = decision.breach
+          expect(used + asked.amount > limit).toBe(true)
+          const told = { DAILY_LIMIT_EXCEEDED: 10, MONTHLY_LIMIT_EXCEEDED: 7 }[decision.code as string]
+          if (told) expect(used).toBe(usedIn(world, asked.from, action, told))
+        }
+      }
+    }),
+    { numRuns: 600 },
+  )
+  // What it would all be worth nothing without.
+  for (const outcome of [
+    ...['transfer', 'deposit', 'hold', 'withdrawal', 'capture', 'void', 'reversal'].map(
+      kind => `${kind} completed`,
+    ),
+    ...['HOLD_ENDED', 'HOLD_EXPIRED', 'HOLD_AMOUNT_EXCEEDED', 'RECIPIENT_UNAVAILABLE'].map(
+      code => `capture ${code}`,
+    ),
+    ...['REVERSAL_EXCEEDS_ORIGINAL', 'INSUFFICIENT_BALANCE', 'NOT_REVERSIBLE'].map(
+      code => `reversal ${code}`,
+    ),
+    ...['PER_TRANSACTION_LIMIT_EXCEEDED', 'DAILY_LIMIT_EXCEEDED', 'MONTHLY_LIMIT_EXCEEDED'].map(
+      code => `hold ${code}`,
+    ),
+    'void HOLD_NOT_EXPIRED',
+    'transfer INSUFFICIENT_BALANCE',
+  ]) {
+    expect([...seen.keys()]).toContain(outcome)
+  }
+})
+
+test('whatever happened, all that is held can be let go, and then nothing is held and no limit was used by it', () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), steps => {
+      const world = createWorld()
+      for (const asked of steps) take(world, asked)
+      for (const hold of world.holds.filter(({ status }) => status === 'active')) {
+        const payer = world.wallets.get(hold.walletId)!
+        const source = hold.type === 'hold' ? 'staff' : 'provider'
+        const command = letGo({ holdId: hold.id, walletId: payer.id, toWalletId: hold.toWalletId, source })
+        const decision = decideVoid(command, hold, payer, undefined, world.now)
+        expect(decision.outcome).toBe('completed')
+        if (decision.outcome === 'completed') post(decision, world.now)
+        hold.status = 'voided'
+      }
+      expectTrue(world)
+      for (const { held } of world.wallets.values()) expect(held).toBe(0n)
+    }),
+    { numRuns: 200 },
+  )
+})
