@@ -350,18 +350,20 @@ describe('who may', () => {
   test('a payer who is frozen since still owes it; a recipient whom staff froze does not get it', async () => {
     const [from, to] = await freshWallets()
     const [first, second] = [await placed(alice, to, '40'), await placed(alice, to, '20')]
-    const freeze = (wallet: Wallet, source: string | null) =>
-      sql`update ledger.wallets set status = ${source ? 'frozen' : 'active'}, freeze_source = ${source}
-        where id = ${wallet.id}`
-    await freeze(to, 'staff')
+    const staff = await makeStaff('moderator')
+    const change = async (wallet: Wallet, action: 'freeze' | 'unfreeze') => {
+      const body = { reason: 'Case 4711' }
+      const changed = await staff.ask('POST', `/v1/admin/wallets/${wallet.id}/${action}`, body)
+      expect(changed.status).toBe(200)
+    }
+    await change(to, 'freeze')
     expect(refusal(await capture(bob, first))).toEqual([409, 'RECIPIENT_UNAVAILABLE', true])
     expect(refusal(await place(alice, to, '1'))).toEqual([409, 'RECIPIENT_UNAVAILABLE', true])
-    await freeze(to, null)
-    await freeze(from, 'staff')
+    await change(to, 'unfreeze')
+    await change(from, 'freeze')
     expect(refusal(await place(alice, to, '1'))).toEqual([403, 'WALLET_FROZEN', true])
     expect((await capture(bob, first)).status).toBe(201)
     expect((await letGo(bob, second)).status).toBe(200)
-    await freeze(from, null)
     expect(await funds(alice, from)).toEqual(['60.00', '60.00'])
   })
 })
@@ -395,6 +397,37 @@ test('lists show each party its holds, newest first, by status and direction', a
   }
   expect(seen).toEqual(ids.toReversed())
   expect((await dora.ask('GET', '/v1/holds?cursor=abc')).status).toBe(422)
+})
+
+test('a captured hold is given back like any transfer, and lists tell them apart', async () => {
+  const [from, to] = await freshWallets()
+  const [whole, part] = [await placed(alice, to, '40'), await placed(alice, to, '20')]
+  for (const id of [whole, part]) expect((await capture(bob, id)).status).toBe(201)
+  const admin = await makeStaff('admin')
+  const reverse = async (id: string, body: Record<string, unknown>): Promise<string> => {
+    const headers = { 'idempotency-key': randomUUID() }
+    const answer = await admin.ask('POST', `/v1/admin/transfers/${id}/reversals`, body, headers)
+    expect([answer.status, answer.body.originalId]).toEqual([201, id])
+    return answer.body.id
+  }
+  await reverse(whole, { reason: 'Paid twice' })
+  await reverse(part, { reason: 'One was broken', amount: '5', currency: from.currency })
+  const newest = async (query: string) =>
+    (await alice.ask('GET', `/v1/transfers?limit=2&${query}`)).body.items as Answer['body'][]
+  expect(await newest('status=reversed')).toMatchObject([
+    { id: whole, type: 'transfer', status: 'reversed', reversedAmount: '40.00', final: true },
+  ])
+  expect((await newest('status=completed&type=transfer'))[0]).toMatchObject({
+    id: part,
+    status: 'completed',
+    reversedAmount: '5.00',
+    originalId: null,
+  })
+  expect(await newest('type=reversal')).toMatchObject([
+    { type: 'reversal', originalId: part, amount: '5.00', balanceAfter: '85.00' },
+    { type: 'reversal', originalId: whole, amount: '40.00', balanceAfter: '80.00' },
+  ])
+  expect((await holdOf(alice, whole)).status).toBe('captured')
 })
 
 test('X1: captures that were under way when the ledger was killed apply once, when they are sent again', async () => {

@@ -2,10 +2,11 @@
 import { randomUUID } from 'node:crypto'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
-import { makePerson, openWallet, type Person, type Wallet } from './client.ts'
+import { makePerson, makeStaff, openWallet, type Person, type Wallet } from './client.ts'
 
 let sql: Database
 let alice: Person
+let admin: Person
 let from: Wallet
 let frozen: Wallet
 let to: Wallet
@@ -18,7 +19,11 @@ beforeAll(async () => {
     maxConnections: 2,
   })
   let bob: Person
-  ;[alice, bob] = await Promise.all([makePerson('Alice Smith'), makePerson('Bob Brown')])
+  ;[alice, bob, admin] = await Promise.all([
+    makePerson('Alice Smith'),
+    makePerson('Bob Brown'),
+    makeStaff('admin'),
+  ])
   from = await openWallet(alice, 'USD', '100')
   frozen = await openWallet(alice, 'EUR', '100')
   to = await openWallet(bob, 'USD')
@@ -27,13 +32,14 @@ beforeAll(async () => {
 })
 afterAll(() => sql.end())
 
-const limit = (perTransaction: bigint | null, daily: bigint | null) => sql`
-  insert into ledger.limits (wallet_id, action, source, per_transaction, daily)
-  values (${from.id}, 'send', 'staff', ${perTransaction}, ${daily})
-  on conflict (wallet_id, action, source)
-    do update set per_transaction = excluded.per_transaction, daily = excluded.daily`
-const freeze = (wallet: Wallet, source: string) =>
-  sql`update ledger.wallets set status = 'frozen', freeze_source = ${source} where id = ${wallet.id}`
+const cap = async (limits: Record<string, string>) =>
+  expect((await admin.ask('PUT', `/v1/admin/wallets/${from.id}/limits/send`, limits)).status).toBe(200)
+const freezeByStaff = async (wallet: Wallet) => {
+  const body = { reason: 'Case 4711' }
+  expect((await admin.ask('POST', `/v1/admin/wallets/${wallet.id}/freeze`, body)).status).toBe(200)
+}
+const freezeOwn = async (wallet: Wallet) =>
+  expect((await alice.ask('POST', `/v1/wallets/${wallet.id}/freeze`, {})).status).toBe(200)
 
 type Case = {
   name: string
@@ -75,27 +81,27 @@ const cases: Case[] = [
   },
   {
     name: 'above the limit of one transaction',
-    arrange: () => limit(500n, null),
+    arrange: () => cap({ perTransaction: '5' }),
     body: () => ({ toWalletId: to.id, amount: '5.01', currency: 'USD' }),
     code: 'PER_TRANSACTION_LIMIT_EXCEEDED',
     members: { limit: '5.00', used: '0.00', requested: '5.01' },
   },
   {
     name: 'above the limit of the day',
-    arrange: () => limit(null, 10_050n),
+    arrange: () => cap({ daily: '100.50' }),
     body: () => ({ toWalletId: to.id, amount: '0.51', currency: 'USD' }),
     code: 'DAILY_LIMIT_EXCEEDED',
     members: { limit: '100.50', used: '100.00', requested: '0.51' },
   },
   {
     name: 'the recipient is frozen by staff',
-    arrange: () => freeze(theirFrozen, 'staff'),
+    arrange: () => freezeByStaff(theirFrozen),
     body: () => ({ toWalletId: theirFrozen.id, amount: '1', currency: 'EUR' }),
     code: 'RECIPIENT_UNAVAILABLE',
   },
   {
     name: 'the sender is frozen',
-    arrange: () => freeze(frozen, 'self'),
+    arrange: () => freezeOwn(frozen),
     body: () => ({ fromWalletId: frozen.id, toWalletId: theirFrozen.id, amount: '1', currency: 'EUR' }),
     code: 'WALLET_FROZEN',
   },

@@ -1,10 +1,18 @@
 import { expect, test } from 'vitest'
-import { externalWalletId, idsOfReference, referenceOf, transferIdOf, walletIdOf } from './ids.ts'
+import {
+  externalWalletId,
+  holdExpiryIdOf,
+  idsOfReference,
+  referenceOf,
+  transferIdOf,
+  walletIdOf,
+} from './ids.ts'
 
 test('derived ids never change: clients, topics and rows hold them for ever', () => {
   expect(transferIdOf('user-1', 'key-1')).toBe('d65e33d0-918a-85f7-b8fb-30201df434b9')
   expect(walletIdOf('user-1', 'USD', 0)).toBe('9a7d2a47-6a86-8da7-907f-c4e7930b6e3b')
   expect(externalWalletId('USD', 3)).toBe('34d9278f-f8ab-846f-90f7-25efde4df6fe')
+  expect(holdExpiryIdOf('hold-1', 0)).toBe('72de7a40-2f8c-8d09-9ab8-047c9ed8fa34')
 })
 
 test('parts cannot run into each other', () => {
