@@ -54,7 +54,7 @@ const WITH_PROVIDER =
   'settle it with the provider; a movement that is missing is made by staff, as one of its own'
 
 /** What differs of one payment between the row, the ledger and the provider. */
-export const differencesOf = (
+const differencesOf = (
   payment: Payment,
   standings: Map<string, Standing>,
   state: PaymentState | undefined,
@@ -71,7 +71,9 @@ export const differencesOf = (
   const booked =
     kind === 'deposit' ? bookedDeposit(payment, standings) : own?.status === 'completed' ? own : undefined
   const isPaid = status === 'confirmed' || status === 'returned'
-  if (isPaid && !booked) differs(`${amount} are not in the ledger`, BY_ITSELF)
+  if (isPaid && own?.status === 'rejected') {
+    differs(`${amount} are not in the ledger, which refused them: ${own.rejectionCode}`, WITH_PROVIDER)
+  } else if (isPaid && !booked) differs(`${amount} are not in the ledger`, BY_ITSELF)
   if (!isPaid && booked) differs(`${amount} are in the ledger, which nobody confirmed`, STRANGER)
   if (booked && (booked.amount !== payment.amount || booked.currency !== currency || booked.type !== kind)) {
     differs(

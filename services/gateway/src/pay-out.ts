@@ -83,7 +83,7 @@ export const hearProvider = async (
     failureReason: status === 'confirmed' ? null : (state.failureReason ?? null),
   })
   const settled = (await parts.readPayment(payment.id))!
-  if (settled.status !== status || (changed && payment.status === 'failed')) {
+  if (settled.status !== status || (changed && payment.failureCode === 'PAYMENT_FAILED')) {
     // A payout that came back had been paid out: hearing that later is no contradiction.
     if (settled.status === 'returned' && status === 'confirmed') return
     contradictions.inc({ kind: payment.kind })
@@ -170,7 +170,7 @@ const book = async (parts: PaymentParts, payment: Payment, traceparent?: string)
 }
 
 /** A payment as the ledger is asked for it: the same whoever asks, however often. */
-export const requestOf = (payment: Payment): TransferRequested => {
+const requestOf = (payment: Payment): TransferRequested => {
   const outgoing = payment.kind === 'withdrawal'
   return {
     transferId: payment.id,
@@ -344,7 +344,7 @@ const ownOf = <Found extends { fingerprint: Buffer }>(
   fingerprint: Buffer,
 ) => (found?.fingerprint.equals(fingerprint) ? found : undefined)
 
-/** Why the ledger holds no money for a withdrawal and never will, where that is so. */
+/** Why the ledger has not taken a payment and never will, where that is so. */
 export const refusalOf = (
   standing: Standing | undefined,
   fingerprint: Buffer,

@@ -4,7 +4,7 @@ import type { Outcomes } from './await-outcome.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
-import { hearProvider, METHOD_PURPOSE, orderPayment, type PaymentParts } from './pay-out.ts'
+import { hearProvider, METHOD_PURPOSE, orderPayment, type PaymentParts, refusalOf } from './pay-out.ts'
 import { ProblemError } from './problems.ts'
 import { keyReused, rejectionProblem, type TransferAnswer } from './request-transfer.ts'
 import type { SignedInUser } from './routes/define-route.ts'
@@ -63,6 +63,9 @@ export const createRequestDeposit =
     const decided = await parts.readDecided(id)
     if (decided) return answerBooked(parts, user.userId, decided, fingerprint, true)
     if (await parts.isPending(id)) throw keyReused()
+    // Held under this id is another request's money.
+    const refusal = refusalOf((await parts.readStandings([id])).get(id), fingerprint)
+    if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
 
     parts.admit()
 
