@@ -1,17 +1,25 @@
 import { transferIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
-import { formatAmount } from '@pennywire/contracts/money.ts'
-import { fingerprintOf } from '../services/gateway/src/fingerprint.ts'
+import type { Records } from '@pennywire/contracts/schemas.ts'
+import { LIMITED_ACTIONS } from '../packages/rules/src/limits.ts'
+import { fingerprintOf, fingerprintOfCommand } from '../services/gateway/src/fingerprint.ts'
 import type { AskedTransfer } from '../services/gateway/src/request-transfer.ts'
-import { problemOf, type SimulatedGateway, type Site } from './processes.ts'
-import { type Answer, type Attempt, BrokenPromise, type Watch } from './promises.ts'
+import type { Payment } from '../services/gateway/src/sql/payments.ts'
+import { BrokenPromise } from './broken-promise.ts'
+import { openWalletOf, readTransfer } from './gateway-store.ts'
+import { Lost, problemOf, type SimulatedGateway, type Site } from './processes.ts'
+import type { Answer, Attempt, Watch } from './promises.ts'
 import type { Process } from './world.ts'
 
 const CURRENCIES = ['USD', 'EUR']
-/** A client that has heard nothing by then believes its request lost. */
-const GIVE_UP_MS = 12_000
 const REMEMBERED_ASKED = 12
+const STAFF = '00000000-0000-4000-a000-000000000001'
 
-export type Person = { userId: string; asked: AskedTransfer[]; keys: number }
+/** Closing wallets makes it unclear which one a request without a name means, so only some do. */
+type Person = { userId: string; asked: AskedTransfer[]; keys: number; closes: boolean }
+
+type Command = {
+  [Name in Parameters<SimulatedGateway['ask']>[0]]: { name: Name; key: string; value: Records[Name] }
+}[Parameters<SimulatedGateway['ask']>[0]]
 
 export type Clients = {
   /** Begins; each client does one thing after the other. */
@@ -21,21 +29,19 @@ export type Clients = {
   busy: () => number
   /** Asks for everything once more, and looks it up: then every answer must be final and the same. */
   askAgain: (limit: number) => void
-  /** What the provider confirmed, by payment id. */
-  confirmed: () => Map<string, Buffer>
 }
 
 const personOf = (index: number): Person => ({
   userId: `00000000-0000-4000-8000-${String(index + 1).padStart(12, '0')}`,
   asked: [],
   keys: 0,
+  closes: index % 3 === 0,
 })
-
-class Lost extends Error {}
 
 /**
  * People with their wallets, and clients that act for them, several for one person: they ask for transfers, ask again
- * with the same key and the same or other content, open wallets, pay in, and look up. Each answer goes to the watch.
+ * with the same key and the same or other content, open wallets, pay in, and look up; they hold money, capture and let
+ * go, pay out, freeze, close and limit their wallets, and staff give money back. Each answer goes to the watch.
  */
 export const createClients = (parts: {
   site: Site
@@ -48,7 +54,7 @@ export const createClients = (parts: {
   const { random } = world
   const people = Array.from({ length: parts.people }, (_, index) => personOf(index))
   const contents = new Map<string, { asked: AskedTransfer; attempt: Attempt }>()
-  const confirmed = new Map<string, Buffer>()
+  const commands: Command[] = []
   let resting = false
   let busy = 0
 
@@ -58,26 +64,11 @@ export const createClients = (parts: {
     gateway: SimulatedGateway,
     what: string,
     work: () => Promise<Result>,
-  ): Promise<Result> =>
-    new Promise((resolve, reject) => {
-      const giveUp = world.after(GIVE_UP_MS, client, `gives up on ${what}`, () => reject(new Lost(what)))
-      const told = (how: string, then: () => void) =>
-        world.after(world.latency(), client, `hears ${how} of ${what}`, () => {
-          giveUp()
-          then()
-        })
-      if (!gateway.process.alive) return void told('no answer', () => reject(new Lost(what)))
-      gateway.onKill(() => told('nothing more', () => reject(new Lost(what))))
-      world.after(world.latency(), gateway.process, what, () => {
-        work().then(
-          result => told('the answer', () => resolve(result)),
-          error => {
-            if (error instanceof BrokenPromise) world.fail(error)
-            told('an error', () => reject(error))
-          },
-        )
-      })
-    })
+  ): Promise<Result> => gateway.call(client, what, work)
+
+  const walletOf = (person: Person, currency: string): string =>
+    openWalletOf(database.tables, person.userId, currency)?.id ?? walletIdOf(person.userId, currency, 0)
+  const now = () => Math.floor(world.wall())
 
   const attemptOf = (asked: AskedTransfer): Attempt | undefined => {
     const { user, idempotencyKey: key, amount, currency, note } = asked
@@ -89,16 +80,18 @@ export const createClients = (parts: {
     }
     if (toWalletId === null) return undefined
     const fingerprint = fingerprintOf({
-      type: 'transfer',
+      type: asked.type,
       fromWalletId,
       toWalletId,
       amount,
       currency,
       note,
       metadata: asked.metadata,
+      ...(asked.expiresInSeconds !== null && { expiresInSeconds: asked.expiresInSeconds }),
     })
     const transferId = transferIdOf(user.userId, key)
     return {
+      type: asked.type,
       userId: user.userId,
       key,
       transferId,
@@ -137,7 +130,8 @@ export const createClients = (parts: {
 
   const answerOf = async (gateway: SimulatedGateway, asked: AskedTransfer): Promise<Answer> => {
     try {
-      const { status, transfer } = await gateway.requestTransfer(asked)
+      const request = asked.type === 'hold' ? gateway.requestHold : gateway.requestTransfer
+      const { status, transfer } = await request(asked)
       return { is: status === 201 ? 'completed' : 'pending', view: transfer }
     } catch (error) {
       const problem = problemOf(error)
@@ -150,22 +144,24 @@ export const createClients = (parts: {
     }
   }
 
-  const newAsked = (person: Person, key: string): AskedTransfer => {
+  const newAsked = (person: Person, key: string, type: AskedTransfer['type'] = 'transfer'): AskedTransfer => {
     const currency = random.chance(0.8) ? 'USD' : 'EUR'
     const to = random.pick(people)
-    const recipient = walletIdOf(to.userId, random.chance(0.95) ? currency : random.pick(CURRENCIES), 0)
+    const recipient = walletOf(to, random.chance(0.95) ? currency : random.pick(CURRENCIES))
     const code = random.chance(0.2) ? database.tables.wallets.get(recipient)?.code : undefined
     const odd = random.float()
     return {
+      type,
       user: { userId: person.userId } as AskedTransfer['user'],
       idempotencyKey: key,
-      fromWalletId: random.chance(0.3) ? walletIdOf(person.userId, currency, 0) : null,
+      fromWalletId: person.closes || random.chance(0.3) ? walletOf(person, currency) : null,
       toWalletId: code ? null : odd < 0.01 ? '00000000-0000-4000-8000-ffffffffffff' : recipient,
       toWalletCode: code ?? null,
       amount: BigInt(1 + random.int(random.chance(0.2) ? 40_000 : 900)),
       currency,
       note: random.chance(0.2) ? `note ${random.int(3)}` : null,
       metadata: null,
+      expiresInSeconds: type === 'hold' ? random.pick([1, 3, 10, 60, 3_600, 200_000]) : null,
       pin: '2580',
       stepUpToken: null,
       waitMs: random.pick([0, 300, 1_000, 10_000, 10_000]),
@@ -178,73 +174,277 @@ export const createClients = (parts: {
     if (person.asked.length > REMEMBERED_ASKED) person.asked.shift()
   }
 
-  const openWallet = async (client: Process, person: Person) => {
-    const currency = random.pick(CURRENCIES)
+  const openWallet = async (client: Process, person: Person, currency = random.pick(CURRENCIES)) => {
     const gateway = random.pick(parts.gateways())
     await call(client, gateway, `opens ${currency} for ${short(person.userId)}`, () =>
       gateway.openWallet(person.userId, currency, 2_000),
     ).catch(() => {})
   }
 
-  /** Pays in: the provider confirms until it is told that it was heard, and now and then once more. */
-  const payIn = async (client: Process, person: Person) => {
+  /** Pays in or out: the provider says what becomes of it, and the gateways' workers see to the rest. */
+  const pay = async (client: Process, person: Person, kind: Payment['kind']) => {
     const currency = random.chance(0.8) ? 'USD' : 'EUR'
     // Now and then under a key that belongs to a transfer as well.
     const taken = random.chance(0.25) && person.asked.length > 0
     const key = taken ? random.pick(person.asked).idempotencyKey : `k${person.keys++}`
-    const walletId = walletIdOf(person.userId, currency, 0)
-    const amount = BigInt(100 + random.int(20_000))
+    const walletId = walletOf(person, currency)
+    const most = kind === 'deposit' ? 20_000 : random.pick([900, 900, 20_000])
+    const amount = BigInt(100 + random.int(most))
+    const method = random.chance(0.03) ? 'nowhere' : 'card'
     const id = transferIdOf(person.userId, key)
-    const fingerprint = fingerprintOf({
-      type: 'deposit',
-      fromWalletId: null,
-      toWalletId: walletId,
-      amount,
-      currency,
-      note: null,
-      metadata: null,
-      method: 'card',
-    })
-    if (site.gatewayTables.payments.has(id)) return
-    site.gatewayTables.payments.set(id, {
+    const wallets = {
+      fromWalletId: kind === 'deposit' ? null : walletId,
+      toWalletId: kind === 'deposit' ? walletId : null,
+    }
+    const gateway = random.pick(parts.gateways())
+    const requestedAt = gateway.now()
+    const payment: Payment = {
       id,
-      kind: 'deposit',
+      kind,
       userId: person.userId,
       walletId,
       amount,
       currency,
-      method: Buffer.from('card'),
-      fingerprint,
-      status: 'pending',
+      method: Buffer.from(method),
+      fingerprint: fingerprintOf({
+        type: kind,
+        ...wallets,
+        amount,
+        currency,
+        note: null,
+        metadata: null,
+        method,
+      }),
+      status: 'created',
       providerReference: null,
+      failureCode: null,
       failureReason: null,
-      requestedAt: new Date(1_800_000_000_000),
+      authenticatedBy: null,
+      authenticatedAt: null,
+      requestedAt: new Date(requestedAt),
+      expiresAt: new Date(requestedAt + 20_000),
+      done: false,
+    }
+    await call(client, gateway, `begins ${kind} ${short(id)} of ${amount} ${currency}`, () =>
+      gateway.beginPayment(payment),
+    ).catch(() => {})
+  }
+
+  // --- commands ---
+
+  const command = async (client: Process, asked: Command) => {
+    const { name, key, value } = asked
+    const gateway = random.pick(parts.gateways())
+    const what = `${name.slice(17)} ${short(value.commandId)}`
+    await call(client, gateway, what, async () => {
+      const outcome = await gateway.ask(name as 'pennywire.ledger.WalletFreezeRequested', key, value as never)
+      const code = 'code' in outcome.value ? outcome.value.code : ''
+      world.note(`${gateway.process.name} answers ${what}: ${outcome.type} ${code}`)
+      watch.answeredCommand(value.commandId, value.fingerprint, outcome, gateway.process.name)
+    }).catch(error => {
+      if (error instanceof BrokenPromise) throw error
     })
-    const body = JSON.stringify({
-      id,
-      kind: 'deposit',
-      status: 'succeeded',
-      amount: formatAmount(amount, currency),
-      currency,
-      providerReference: 'provider',
+  }
+
+  const begin = async (client: Process, asked: Command) => {
+    commands.push(asked)
+    // Now and then twice at once, at two gateways.
+    await Promise.all(Array.from({ length: random.chance(0.1) ? 2 : 1 }, () => command(client, asked)))
+  }
+
+  const commandOnceMore = async (client: Process) => {
+    if (commands.length > 0)
+      await command(client, commands.at(-1 - random.int(Math.min(20, commands.length)))!)
+  }
+
+  const headOf = (content: Record<string, string | null>) => ({
+    commandId: transferIdOf(STAFF, `c${commands.length}`),
+    fingerprint: fingerprintOfCommand('command', content),
+    requestedAt: now(),
+  })
+  const ownerOf = (walletId: string | null): string =>
+    database.tables.wallets.get(walletId ?? '')?.userId ?? STAFF
+
+  const capture = async (client: Process) => {
+    const holds = watch.activeHolds()
+    if (holds.length === 0) return
+    const [holdId, held] = random.pick(holds)
+    const draw = random.float()
+    const amount =
+      draw < 0.4
+        ? null
+        : draw < 0.5
+          ? held.amount + 1n + BigInt(random.int(500))
+          : 1n + BigInt(random.int(Number(held.amount)))
+    const isOdd = random.chance(0.05)
+    const asked = (amountMinor: bigint | null): Command => ({
+      name: 'pennywire.ledger.HoldCaptureRequested',
+      key: held.walletId,
+      value: {
+        ...headOf({ holdId, amount: String(amountMinor) }),
+        holdId,
+        walletId: held.walletId,
+        toWalletId: held.toWalletId,
+        // By the recipient; now and then by the payer. A withdrawal is nobody's but the provider's.
+        userId: ownerOf(isOdd ? held.walletId : held.toWalletId),
+        source: 'user',
+        amountMinor,
+        currency: held.currency,
+      },
     })
-    let repeats = random.pick([0, 0, 1, 2])
-    for (;;) {
-      const gateway = random.pick(parts.gateways())
-      try {
-        await call(client, gateway, `confirms deposit ${short(id)} of ${amount} ${currency}`, () =>
-          gateway.confirmDeposit(body),
-        )
-        confirmed.set(id, fingerprint)
-        if (repeats-- === 0) return
-      } catch {
-        await world.sleep(50 + random.float() * 500, client, 'confirms again')
-      }
+    if (random.chance(0.3)) {
+      // Everybody at once: of captures and ends one comes through.
+      const first = asked(amount)
+      commands.push(first)
+      await Promise.all([command(client, first), begin(client, asked(null)), letGo(client, [holdId, held])])
+    } else await begin(client, asked(amount))
+  }
+
+  const letGo = async (client: Process, one?: ReturnType<Watch['activeHolds']>[number]) => {
+    const holds = watch.activeHolds()
+    const chosen = one ?? (holds.length > 0 ? random.pick(holds) : undefined)
+    if (!chosen) return
+    const [holdId, held] = chosen
+    const [source, userId] = random.pick([
+      ['user', ownerOf(held.toWalletId)],
+      ['user', ownerOf(held.toWalletId)],
+      ['user', ownerOf(held.walletId)],
+      ['staff', STAFF],
+      ['timer', STAFF],
+    ] as const)
+    await begin(client, {
+      name: 'pennywire.ledger.HoldVoidRequested',
+      key: held.walletId,
+      value: {
+        ...headOf({ holdId, source, userId }),
+        holdId,
+        walletId: held.walletId,
+        toWalletId: held.toWalletId,
+        userId,
+        source,
+      },
+    })
+  }
+
+  const freeze = async (client: Process, person: Person) => {
+    const walletId = walletOf(person, random.pick(CURRENCIES))
+    const source = random.pick(['self', 'pin', 'staff', 'staff'])
+    const userId = source === 'staff' ? STAFF : random.chance(0.95) ? person.userId : STAFF
+    const change = { walletId, userId, source, reason: null }
+    await begin(client, {
+      name: 'pennywire.ledger.WalletFreezeRequested',
+      key: walletId,
+      value: { ...headOf({ walletId, source, is: 'freeze' }), ...change },
+    })
+    await world.sleep(random.float() * 1_500, client, 'thinks of the frozen wallet')
+    // Mostly by somebody who may, so that not all are frozen in the end.
+    for (const by of [random.pick(['self', 'pin', 'staff']), 'staff']) {
+      await begin(client, {
+        name: 'pennywire.ledger.WalletUnfreezeRequested',
+        key: walletId,
+        value: {
+          ...headOf({ walletId, source: by, is: 'unfreeze' }),
+          ...change,
+          userId: by === 'staff' ? STAFF : person.userId,
+          source: by,
+        },
+      })
     }
   }
 
-  const transfer = async (client: Process, person: Person) => {
-    const asked = newAsked(person, `k${person.keys++}`)
+  const closeAndReopen = async (client: Process, person: Person) => {
+    if (!person.closes) return
+    const currency = random.pick(CURRENCIES)
+    const wallet = openWalletOf(database.tables, person.userId, currency)
+    if (!wallet) return openWallet(client, person)
+    // Whoever closes a wallet empties it before, mostly.
+    if (wallet.balance - wallet.held > 0n && random.chance(0.9)) {
+      const to = random.pick(people)
+      const asked = {
+        ...newAsked(person, `k${person.keys++}`),
+        currency,
+        fromWalletId: wallet.id,
+        toWalletId: walletOf(to, currency),
+        toWalletCode: null,
+        amount: wallet.balance - wallet.held,
+      }
+      remember(person, asked)
+      await ask(client, random.pick(parts.gateways()), asked)
+    }
+    const { id: walletId } = wallet
+    await begin(client, {
+      name: 'pennywire.ledger.WalletCloseRequested',
+      key: walletId,
+      value: { ...headOf({ walletId, is: 'close' }), walletId, userId: person.userId },
+    })
+    if (random.chance(0.8)) await openWallet(client, person, currency)
+  }
+
+  const changeLimits = async (client: Process, person: Person) => {
+    const walletId = walletOf(person, random.pick(CURRENCIES))
+    const source = random.pick(['self', 'self', 'staff', 'kyc'])
+    const some = (most: number) => (random.chance(0.5) ? null : BigInt(500 + random.int(most)))
+    const limits =
+      source === 'kyc'
+        ? { perTransactionMinor: null, dailyMinor: null, monthlyMinor: null }
+        : { perTransactionMinor: some(20_000), dailyMinor: some(60_000), monthlyMinor: some(200_000) }
+    const tier = source === 'kyc' ? random.pick(['unverified', 'verified']) : null
+    await begin(client, {
+      name: 'pennywire.ledger.LimitChangeRequested',
+      key: walletId,
+      value: {
+        ...headOf({ walletId, source, tier, ...mapText(limits) }),
+        walletId,
+        userId: source === 'self' ? person.userId : STAFF,
+        source,
+        action: random.pick(LIMITED_ACTIONS),
+        ...limits,
+        tier,
+      },
+    })
+  }
+
+  /** Gives a transfer back, by several at once, each a part or the whole. */
+  const reverse = async (client: Process) => {
+    const { transfers } = database.tables
+    const last = [...transfers.values()].slice(-40).filter(({ type }) => type !== 'reversal')
+    if (last.length === 0) return
+    const original = random.pick(last)
+    const some = async () => {
+      const part = random.chance(0.5) ? original.amount : 1n + BigInt(random.int(Number(original.amount)))
+      const key = `r${reversals++}`
+      const request = {
+        transferId: transferIdOf(STAFF, key),
+        originalId: original.id,
+        userId: STAFF,
+        source: 'staff',
+        fromWalletId: original.type === 'withdrawal' ? null : original.toWallet,
+        toWalletId: original.type === 'deposit' ? null : original.fromWallet,
+        amountMinor: part,
+        currency: original.currency,
+        fingerprint: fingerprintOfCommand('reversal', { originalId: original.id, part: String(part) }),
+        requestedAt: now(),
+        note: null,
+      }
+      for (let tries = 1 + random.int(3); tries > 0; tries--) {
+        const gateway = random.pick(parts.gateways())
+        const what = `gives ${part} of ${short(original.id)} back as ${short(request.transferId)}`
+        const facts = await call(client, gateway, what, () => gateway.reverse(request)).catch(() => undefined)
+        if (!facts) continue
+        const row = transfers.get(request.transferId)
+        if (row?.status !== facts.status || row.rejectionCode !== facts.rejectionCode)
+          throw new BrokenPromise(
+            'X3',
+            `reversal ${row?.id} is answered ${facts.status}, it is ${row?.status}`,
+          )
+      }
+    }
+    await Promise.all(Array.from({ length: random.pick([1, 1, 2, 3]) }, some))
+  }
+  let reversals = 0
+
+  const transfer = async (client: Process, person: Person, type: AskedTransfer['type'] = 'transfer') => {
+    const asked = newAsked(person, `k${person.keys++}`, type)
     remember(person, asked)
     await ask(client, random.pick(parts.gateways()), asked)
   }
@@ -253,7 +453,7 @@ export const createClients = (parts: {
     if (person.asked.length === 0) return transfer(client, person)
     const before = random.pick(person.asked)
     const asked = other
-      ? newAsked(person, before.idempotencyKey)
+      ? newAsked(person, before.idempotencyKey, random.pick(['transfer', 'hold']))
       : { ...before, waitMs: random.pick([0, 500, 10_000]) }
     if (other) remember(person, asked)
     await ask(client, random.pick(parts.gateways()), asked)
@@ -262,11 +462,12 @@ export const createClients = (parts: {
   /** Two requests with one key at once: from two wallets, so perhaps in two partitions. */
   const race = async (client: Process, person: Person) => {
     const first = newAsked(person, `k${person.keys++}`)
+    const currency = first.currency === 'USD' ? 'EUR' : 'USD'
     const second = {
       ...newAsked(person, first.idempotencyKey),
-      currency: first.currency === 'USD' ? 'EUR' : 'USD',
+      currency,
+      fromWalletId: person.closes ? walletOf(person, currency) : null,
     }
-    second.fromWalletId = null
     remember(person, first)
     remember(person, second)
     await Promise.all([first, second].map(asked => ask(client, random.pick(parts.gateways()), asked)))
@@ -283,16 +484,18 @@ export const createClients = (parts: {
   const find = (client: Process, gateway: SimulatedGateway, userId: string, key: string) =>
     call(client, gateway, `looks up ${key}`, async () => {
       const id = transferIdOf(userId, key)
-      const before = database.tables.transfers.get(id)
+      const known = () => readTransfer(database.tables, id)
+      const before = known()
       const view = await gateway.find.byIdempotencyKey(userId, key).catch(error => {
         if (before && problemOf(error)?.code === 'TRANSFER_NOT_FOUND')
           throw new BrokenPromise('X2', `the decided transfer ${id} was not found by its key`)
         throw error
       })
-      const row = database.tables.transfers.get(id)
-      const says = view.final ? view.status : 'pending'
-      const right = says === 'pending' ? before === undefined : row?.status === says
-      if (!right) throw new BrokenPromise('X2', `the key of ${id} says ${says}, the books say ${row?.status}`)
+      const after = known()
+      const says = view.status === 'reversed' ? 'completed' : view.status
+      const right = [before?.status ?? 'pending', after?.status ?? 'pending'].includes(says)
+      if (!right)
+        throw new BrokenPromise('X2', `the key of ${id} says ${says}, the books say ${after?.status}`)
       return says
     }).catch(error => {
       if (error instanceof BrokenPromise) throw error
@@ -301,12 +504,21 @@ export const createClients = (parts: {
 
   const act = async (client: Process, person: Person) => {
     const draw = random.float()
-    if (draw < 0.04) return openWallet(client, person)
-    if (draw < 0.16) return payIn(client, person)
-    if (draw < 0.3) return askOnceMore(client, person, false)
-    if (draw < 0.4) return askOnceMore(client, person, true)
-    if (draw < 0.46) return lookUp(client, person)
-    if (draw < 0.54) return race(client, person)
+    if (draw < 0.03) return openWallet(client, person)
+    if (draw < 0.11) return pay(client, person, 'deposit')
+    if (draw < 0.16) return pay(client, person, 'withdrawal')
+    if (draw < 0.24) return askOnceMore(client, person, false)
+    if (draw < 0.3) return askOnceMore(client, person, true)
+    if (draw < 0.34) return lookUp(client, person)
+    if (draw < 0.39) return race(client, person)
+    if (draw < 0.5) return transfer(client, person, 'hold')
+    if (draw < 0.58) return capture(client)
+    if (draw < 0.61) return letGo(client)
+    if (draw < 0.66) return reverse(client)
+    if (draw < 0.69) return freeze(client, person)
+    if (draw < 0.72) return closeAndReopen(client, person)
+    if (draw < 0.745) return changeLimits(client, person)
+    if (draw < 0.78) return commandOnceMore(client)
     return transfer(client, person)
   }
 
@@ -323,9 +535,9 @@ export const createClients = (parts: {
   /** In a system where all is well, everything has a final answer. */
   const verify = async (client: Process, { asked, attempt }: { asked: AskedTransfer; attempt: Attempt }) => {
     const gateway = random.pick(parts.gateways())
-    const before = database.tables.transfers.get(attempt.transferId)
+    const before = readTransfer(database.tables, attempt.transferId)
     const answer = await ask(client, gateway, { ...asked, waitMs: 10_000 })
-    const row = database.tables.transfers.get(attempt.transferId)
+    const row = readTransfer(database.tables, attempt.transferId)
     if (answer.is === 'pending' || answer.is === 'unknown' || (answer.is === 'nothing' && before))
       throw new BrokenPromise(
         'X2',
@@ -356,15 +568,19 @@ export const createClients = (parts: {
     askAgain: limit => {
       const all = [...contents.values()]
       const chosen = all.length <= limit ? all : Array.from({ length: limit }, () => random.pick(all))
+      const toRepeat = commands.slice(-limit)
       for (let index = 0; index < 8; index++) {
         const client = world.createProcess(`checker${index + 1}`)
         busy++
         void (async () => {
           for (let next = chosen.pop(); next; next = chosen.pop()) await verify(client, next)
+          for (let next = toRepeat.pop(); next; next = toRepeat.pop()) await command(client, next)
           busy--
         })().catch(world.fail)
       }
     },
-    confirmed: () => confirmed,
   }
 }
+
+const mapText = (amounts: Record<string, bigint | null>): Record<string, string | null> =>
+  Object.fromEntries(Object.entries(amounts).map(([name, amount]) => [name, amount?.toString() ?? null]))

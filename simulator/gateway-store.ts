@@ -1,5 +1,5 @@
-import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import type {
+  HoldFacts,
   PartyFacts,
   TransferFacts,
   TransferGroundwork,
@@ -7,9 +7,11 @@ import type {
   WalletBrief,
   WalletFacts,
 } from '../services/gateway/src/sql/ledger-reads.ts'
-import type { Payment } from '../services/gateway/src/sql/payments.ts'
+import type { DueHold } from '../services/gateway/src/sql/hold-reads.ts'
+import type { Standing } from '../services/gateway/src/sql/payment-reads.ts'
+import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
 import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
-import type { Tables, WalletRow } from './memory-store.ts'
+import type { HoldTableRow, Tables, WalletRow } from './memory-store.ts'
 
 /** What the gateway keeps beside the ledger's tables. */
 export type GatewayTables = { pending: Map<string, PendingRequest>; payments: Map<string, Payment> }
@@ -28,12 +30,121 @@ const party = (tables: Tables, walletId: string | null, sequence: number | null)
   }
 }
 
-/** readTransfers, for one. */
+const reversedOf = (tables: Tables, id: string): bigint =>
+  (tables.reversals.get(id) ?? []).reduce((sum, { amount }) => sum + amount, 0n)
+
+const holdFacts = ({ status, amount, captured, untilMs, endedAt }: HoldTableRow): HoldFacts => ({
+  status,
+  amount,
+  captured: captured ?? 0n,
+  until: untilMs === null ? null : new Date(untilMs),
+  endedAt,
+})
+
+const HOW_ENDED = {
+  voided: { rejectionCode: 'HOLD_ENDED', rejectionDetail: 'The hold was let go.' },
+  expired: { rejectionCode: 'HOLD_EXPIRED', rejectionDetail: 'The hold was not captured in time.' },
+}
+
+/** readTransfers, for one: a transfer, or a hold that did not become one. */
 export const readTransfer = (tables: Tables, id: string): TransferFacts | undefined => {
   const row = tables.transfers.get(id)
-  if (!row) return undefined
-  const { fromWallet, fromSequence, toWallet, toSequence, partition: _, seq: __, ...facts } = row
-  return { ...facts, from: party(tables, fromWallet, fromSequence), to: party(tables, toWallet, toSequence) }
+  const held = tables.holds.get(id)
+  const hold = held?.type === 'hold' ? held : undefined
+  if (row) {
+    const { fromWallet, fromSequence, toWallet, toSequence, partition: _, seq: __, ...facts } = row
+    return {
+      ...facts,
+      from: party(tables, fromWallet, fromSequence),
+      to: party(tables, toWallet, toSequence),
+      reversed: reversedOf(tables, id),
+      hold: hold ? holdFacts(hold) : null,
+    }
+  }
+  if (!hold || hold.status === 'captured') return undefined
+  const { type, status, userId, walletId, toWalletId, amount, currency, fingerprint, note, metadata } = hold
+  const how = status === 'active' ? { rejectionCode: null, rejectionDetail: null } : HOW_ENDED[status]
+  return {
+    id,
+    type,
+    status: status === 'active' ? 'pending' : 'rejected',
+    userId,
+    from: party(tables, walletId, null),
+    to: party(tables, toWalletId, null),
+    amount,
+    currency,
+    fingerprint,
+    note,
+    metadata,
+    requestedAt: hold.requestedAt,
+    decidedAt: hold.endedAt ?? new Date(hold.placedMs),
+    ...how,
+    rejectionLimit: null,
+    rejectionUsed: null,
+    originalId: null,
+    reversed: reversedOf(tables, id),
+    hold: holdFacts(hold),
+  }
+}
+
+/** readOutcomes, for one. */
+export const readOutcome = (
+  tables: Tables,
+  commandId: string,
+): { fingerprint: Buffer; bytes: Buffer } | undefined => {
+  const row = tables.commands.get(commandId)
+  const event = row && tables.journal.get(row.partition)?.[Number(row.seq) - 1]
+  return row && event && { fingerprint: row.fingerprint, bytes: event.bytes }
+}
+
+/** readStandings */
+export const readStandings = (tables: Tables, ids: string[]): Map<string, Standing> =>
+  new Map(
+    ids.flatMap((id): [string, Standing][] => {
+      const hold = tables.holds.get(id)
+      const row = tables.transfers.get(id)
+      if (!hold && !row) return []
+      const standing: Standing = {
+        id,
+        hold: hold ? { status: hold.status, type: hold.type, fingerprint: hold.fingerprint } : null,
+        transfer: row
+          ? {
+              type: row.type,
+              status: row.status,
+              amount: row.amount,
+              currency: row.currency,
+              fingerprint: row.fingerprint,
+              rejectionCode: row.rejectionCode,
+              rejectionDetail: row.rejectionDetail,
+              inSuspense: tables.wallets.get(row.toWallet ?? '')?.system?.startsWith('suspense:') ?? false,
+            }
+          : null,
+        reversed: reversedOf(tables, id),
+      }
+      return [[id, standing]]
+    }),
+  )
+
+const byDue = (a: { until: Date; id: string }, b: { until: Date; id: string }) =>
+  a.until.getTime() - b.until.getTime() || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
+
+/** readDueHolds */
+export const readDueHolds = (
+  tables: Tables,
+  nowMs: number,
+  after: { until: Date; id: string },
+  limit: number,
+): DueHold[] => {
+  const now = new Date(Math.floor(nowMs))
+  return [...tables.holds.values()]
+    .flatMap(({ id, type, status, userId, walletId, toWalletId, untilMs }) =>
+      status === 'active' && type === 'hold' && untilMs !== null && untilMs < nowMs
+        ? [{ id, userId, walletId, toWalletId: toWalletId!, until: new Date(untilMs), now }]
+        : [],
+    )
+    .filter(hold => byDue(hold, after) > 0)
+    .sort(byDue)
+    .slice(0, limit)
 }
 
 const brief = (wallet: WalletRow | undefined): WalletBrief | null =>
@@ -47,14 +158,19 @@ const walletWhere = (tables: Tables, holds: (wallet: WalletRow) => boolean): Wal
 }
 
 const senderOf = (tables: Tables, { userId, fromWalletId, currency }: TransferQuestion) => {
-  const wallet = tables.wallets.get(fromWalletId ?? walletIdOf(userId, currency, 0))
-  if (fromWalletId !== null) return wallet?.userId === userId ? wallet : undefined
-  if (wallet && wallet.status !== 'closed') return wallet
-  return walletWhere(
-    tables,
-    other => other.userId === userId && other.currency === currency && other.status !== 'closed',
-  )
+  if (fromWalletId !== null) {
+    const wallet = tables.wallets.get(fromWalletId)
+    return wallet?.userId === userId ? wallet : undefined
+  }
+  return openWalletOf(tables, userId, currency)
 }
+
+/** The user's open wallet in a currency. */
+export const openWalletOf = (tables: Tables, userId: string, currency: string): WalletRow | undefined =>
+  walletWhere(
+    tables,
+    wallet => wallet.userId === userId && wallet.currency === currency && wallet.status !== 'closed',
+  )
 
 /** readGroundwork, for one question. */
 export const readGroundwork = (tables: Tables, question: TransferQuestion): TransferGroundwork => {
@@ -64,7 +180,7 @@ export const readGroundwork = (tables: Tables, question: TransferQuestion): Tran
       ? walletWhere(tables, ({ code }) => code !== null && code === toWalletCode)
       : tables.wallets.get(toWalletId)
   return {
-    decided: tables.transfers.has(transferId),
+    decided: tables.transfers.has(transferId) || tables.commands.has(transferId),
     sender: brief(senderOf(tables, question)),
     recipient: brief(recipient),
   }
@@ -74,8 +190,8 @@ export const readWallets = (tables: Tables, ids: string[]): WalletFacts[] =>
   ids.flatMap(id => {
     const wallet = tables.wallets.get(id)
     if (!wallet) return []
-    const { system: _, held, sequence: __, ...facts } = wallet
-    return { ...facts, available: wallet.balance - held, closedAt: null }
+    const { system: _, held, sequence: __, tier: ___, usage: ____, ...facts } = wallet
+    return { ...facts, available: wallet.balance - held }
   })
 
 export const writePending = ({ pending }: GatewayTables, requests: PendingRequest[]): void => {
@@ -98,12 +214,40 @@ export const readPending = ({ pending }: GatewayTables, id: string, nowMs: numbe
     : []
 }
 
+export const markPaymentPending = (
+  { payments }: GatewayTables,
+  id: string,
+  providerReference: string,
+): void => {
+  const payment = payments.get(id)
+  if (payment?.status === 'created') Object.assign(payment, { status: 'pending', providerReference })
+}
+
 export const settlePayment = (
   { payments }: GatewayTables,
-  ...[id, status, providerReference, failureReason]: [string, 'confirmed' | 'failed', string, string | null]
+  id: string,
+  { status, providerReference, failureCode, failureReason }: Settlement,
 ): boolean => {
   const payment = payments.get(id)
-  if (!payment || payment.status === 'confirmed' || payment.status === 'failed') return false
-  Object.assign(payment, { status, providerReference, failureReason })
+  const may =
+    payment &&
+    (payment.status === 'created' ||
+      payment.status === 'pending' ||
+      (status === 'returned' && payment.status === 'confirmed') ||
+      (status === 'confirmed' && payment.status === 'failed' && payment.kind === 'deposit'))
+  if (!may) return false
+  const reference = providerReference ?? payment.providerReference
+  Object.assign(payment, { status, providerReference: reference, failureCode, failureReason, done: false })
+  return true
+}
+
+export const markPaymentDone = (
+  { payments }: GatewayTables,
+  id: string,
+  status: Payment['status'],
+): boolean => {
+  const payment = payments.get(id)
+  if (payment?.status !== status || payment.done) return false
+  payment.done = true
   return true
 }

@@ -1,7 +1,7 @@
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { type Publisher, PublisherFull } from '@pennywire/kafka/publisher.ts'
 import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
-import { EPOCH_MS, type Process, type World } from './world.ts'
+import type { Process, World } from './world.ts'
 
 /** What may go wrong between a client and the broker; each a probability. */
 export type LogFaults = {
@@ -101,7 +101,7 @@ export const createLog = (parts: {
       topic: record.topic,
       partition,
       offset: BigInt(kept.length),
-      timestamp: Math.floor(EPOCH_MS + world.now()),
+      timestamp: Math.floor(world.wall()),
       key,
       value: record.value,
       headers: Object.entries(record.headers).flatMap(([name, values]) =>

@@ -1,16 +1,24 @@
+import type { Wallet } from '../packages/rules/src/decide.ts'
+import { NOTHING_USED } from '../packages/rules/src/limits.ts'
 import type {
   Earlier,
   EntryRow,
+  HoldEnd,
+  HoldRow,
   JournalRow,
   LedgerStore,
   LedgerTx,
+  LimitRow,
   OpenedWallet,
   PartitionRow,
+  ReversalRow,
+  StatusRow,
   SystemWallet,
   TransferRow,
+  UsersWallet,
   Writes,
 } from '../services/ledger/src/store.ts'
-import { EPOCH_MS, type Process, type Scheduler } from './world.ts'
+import type { Process, Scheduler } from './world.ts'
 
 /** An error of the database, by Postgres' own codes; CONNECTION_CLOSED is the driver's. */
 class DatabaseError extends Error {
@@ -31,19 +39,23 @@ const CODES = {
   closed: 'CONNECTION_CLOSED',
 }
 
-export type WalletRow = {
-  id: string
-  userId: string | null
+export type WalletRow = Omit<Wallet, 'ownLimits'> & {
   system: string | null
   code: string | null
-  currency: string
-  status: 'active' | 'frozen' | 'closed'
-  freezeSource: 'self' | 'pin' | 'staff' | null
-  balance: bigint
-  held: bigint
-  sequence: number
+  freezeReason: Buffer | null
   openedAt: Date
+  closedAt: Date | null
 }
+
+/** A hold with its end; the one of an active hold is not there yet. */
+export type HoldTableRow = HoldRow & {
+  captured: bigint | null
+  endCommand: string | null
+  endedAt: Date | null
+}
+
+type Balance = Pick<WalletRow, 'balance' | 'held' | 'sequence' | 'usage'>
+type Status = Pick<WalletRow, 'status' | 'freezeSource' | 'freezeReason' | 'closedAt'>
 
 /** What is committed. */
 export type Tables = {
@@ -52,6 +64,11 @@ export type Tables = {
   /** Each wallet's entries in the order of their sequence. */
   entries: Map<string, EntryRow[]>
   commands: Map<string, Earlier>
+  holds: Map<string, HoldTableRow>
+  /** By the transfer that they give back. */
+  reversals: Map<string, ReversalRow[]>
+  /** Each wallet's. */
+  limits: Map<string, LimitRow[]>
   /** Each partition's events; the one with number n stands at n - 1. */
   journal: Map<number, JournalRow[]>
   partitions: Map<number, PartitionRow & { epoch: number }>
@@ -61,9 +78,14 @@ export type Tables = {
 /** What one transaction changes when it commits. */
 export type Changes = {
   opened: WalletRow[]
-  /** Balance and sequence of wallets, as they will be. */
-  balances: Map<string, { balance: bigint; sequence: number }>
-  statuses: Map<string, Pick<WalletRow, 'status' | 'freezeSource'>>
+  /** What a movement changes of wallets, as it will be. */
+  balances: Map<string, Balance>
+  statuses: Map<string, Status>
+  tiers: Map<string, WalletRow['tier']>
+  limits: LimitRow[]
+  holds: HoldTableRow[]
+  holdEnds: HoldEnd[]
+  reversals: ReversalRow[]
   /** In the order in which they were decided. */
   transfers: TransferRow[]
   entries: EntryRow[]
@@ -99,6 +121,8 @@ type Session = {
   waits: number
   rows: string[]
   keys: string[]
+  /** Unique keys that it gave up: others learn at its end whether they are free. */
+  freed: Set<string>
   /** Those who wait for its end because it wrote a key of theirs first. */
   rivals: Session[]
   changes: Changes
@@ -121,7 +145,7 @@ export type MemoryDatabase = {
     label: string,
     statement: (tables: Tables) => Result,
   ) => Promise<Result>
-  /** Freezes or closes a wallet, for which there is no command yet. */
+  /** Freezes or closes a wallet past all rules. */
   setStatus: (
     client: Process,
     id: string,
@@ -161,6 +185,11 @@ const noChanges = (): Changes => ({
   opened: [],
   balances: new Map(),
   statuses: new Map(),
+  tiers: new Map(),
+  limits: [],
+  holds: [],
+  holdEnds: [],
+  reversals: [],
   transfers: [],
   entries: [],
   commands: [],
@@ -187,6 +216,9 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     transfers: new Map(),
     entries: new Map(),
     commands: new Map(),
+    holds: new Map(),
+    reversals: new Map(),
+    limits: new Map(),
     journal: new Map(),
     partitions: new Map(),
     published: new Map(),
@@ -194,6 +226,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   /** All unique keys of all tables: those committed, and those that a transaction has written. */
   const keys = new Set<string>()
   const claims = new Map<string, Session>()
+  const frees = new Map<string, Session>()
   const locks = new Map<string, Lock>()
   const sessions = new Set<Session>()
   /** Marks that may not be on the disk yet, with what they were before. */
@@ -220,8 +253,9 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   /** Writes a unique key. False where it is there already; waits where a transaction that may still end either way has it. */
   function* claim(session: Session, key: string): Work<boolean> {
     for (;;) {
-      if (keys.has(key)) return false
-      const rival = claims.get(key)
+      const freer = frees.get(key)
+      if (keys.has(key) && !freer) return false
+      const rival = claims.get(key) ?? (freer === session ? undefined : freer)
       if (rival === session) return false
       if (!rival) {
         claims.set(key, session)
@@ -252,6 +286,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   /** Gives up what a transaction holds: its locks go to the next in line, its rivals look again. */
   const release = (session: Session) => {
     for (const key of session.keys) claims.delete(key)
+    for (const key of session.freed) frees.delete(key)
     for (const row of session.rows) {
       const lock = locks.get(row)!
       const next = lock.waiting.shift()
@@ -262,6 +297,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       } else locks.delete(row)
     }
     session.keys = []
+    session.freed = new Set()
     session.rows = []
     for (const rival of session.rivals.splice(0)) if (rival.waitsFor === session) go(rival)
   }
@@ -443,6 +479,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       waits: 0,
       rows: [],
       keys: [],
+      freed: new Set(),
       rivals: [],
       changes: noChanges(),
       answeredAt: 0,
@@ -463,10 +500,35 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   // --- what a transaction sees and does ---
 
   const walletSeenBy = (session: Session, id: string): WalletRow | undefined => {
-    const row = session.changes.opened.find(wallet => wallet.id === id) ?? tables.wallets.get(id)
-    const balance = session.changes.balances.get(id)
-    return row && balance ? { ...row, ...balance } : row
+    const { opened, balances, statuses, tiers } = session.changes
+    const row = opened.find(wallet => wallet.id === id) ?? tables.wallets.get(id)
+    const tier = tiers.get(id)
+    return row && { ...row, ...balances.get(id), ...statuses.get(id), ...(tier && { tier }) }
   }
+
+  const holdSeenBy = (session: Session, id: string): HoldTableRow | undefined => {
+    const row = session.changes.holds.find(hold => hold.id === id) ?? tables.holds.get(id)
+    const end = session.changes.holdEnds.find(end => end.id === id)
+    return row && (end ? { ...row, ...endOf(end) } : row)
+  }
+
+  const limitsSeenBy = (session: Session, walletId: string): LimitRow[] => {
+    const own = session.changes.limits.filter(limits => limits.walletId === walletId)
+    return [...(tables.limits.get(walletId) ?? []).filter(row => !own.some(isSameLimit(row))), ...own]
+  }
+
+  const originalsSeenBy = (session: Session, ids: string[]) =>
+    [...new Set(ids)].flatMap(id => {
+      const row = tables.transfers.get(id) ?? session.changes.transfers.find(transfer => transfer.id === id)
+      if (!row) return []
+      const { type, status, fromWallet: fromWalletId, toWallet: toWalletId, amount, currency } = row
+      const reversals = [
+        ...(tables.reversals.get(id) ?? []),
+        ...session.changes.reversals.filter(({ originalId }) => originalId === id),
+      ]
+      const reversed = reversals.reduce((sum, { amount }) => sum + amount, 0n)
+      return { id, type, status, fromWalletId, toWalletId, amount, currency, reversed }
+    })
 
   function* lockPartitions(session: Session, partitions: number[]): Work<PartitionRow[]> {
     const seen = [...new Set(partitions)].filter(partition => tables.partitions.has(partition))
@@ -480,11 +542,11 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     return rows
   }
 
-  function* lockWallets(session: Session, ids: string[]): Work<LockedWallet[]> {
+  function* lockWallets(session: Session, ids: string[]): Work<Wallet[]> {
     // Which rows there are is seen now; what they hold once their lock is ours.
     const seen = [...new Set(ids)].filter(id => walletSeenBy(session, id) !== undefined)
     seen.sort()
-    const rows: LockedWallet[] = []
+    const rows: Wallet[] = []
     for (const id of seen) {
       yield* lockRow(session, `wallet ${id}`)
       rows.push(lockedWallet(walletSeenBy(session, id)!))
@@ -493,7 +555,8 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   }
 
   function* insertWallet(session: Session, wallet: WalletRow, whereFree: boolean): Work<void> {
-    const { id, userId, system, code, currency, status } = wallet
+    const { id, userId, system, code, currency, status, freezeSource } = wallet
+    check((status === 'frozen') === (freezeSource !== null), 'a frozen wallet says by whom')
     check((userId === null) === (system !== null), 'a wallet has a user or a name')
     check((userId === null) === (code === null), 'a user wallet has a code')
     const unique = [`wallet ${id}`]
@@ -510,18 +573,97 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     session.changes.opened.push(wallet)
   }
 
-  function* updateBalances(session: Session, balances: Writes['balances']): Work<number> {
-    let updated = 0
-    for (const { id, balance, sequence } of balances) {
+  function* updateStatuses(session: Session, statuses: StatusRow[]): Work<void> {
+    for (const { id, status, freezeSource, reason: freezeReason, closedAt } of statuses) {
       if (!walletSeenBy(session, id)) continue
       yield* lockRow(session, `wallet ${id}`)
       const row = walletSeenBy(session, id)!
-      check(row.system !== null || balance - row.held >= 0n, 'no wallet of a user below zero (M3)')
+      check((status === 'frozen') === (freezeSource !== null), 'a frozen wallet says by whom')
+      const key = `open ${row.userId} ${row.currency}`
+      if (row.userId !== null && row.status !== 'closed' && status === 'closed') {
+        session.freed.add(key)
+        frees.set(key, session)
+      }
+      if (row.userId !== null && row.status === 'closed' && status !== 'closed')
+        yield* claimOrFail(session, key)
+      session.changes.statuses.set(id, { status, freezeSource, freezeReason, closedAt })
+    }
+  }
+
+  function* updateBalances(session: Session, balances: (Balance & { id: string })[]): Work<number> {
+    let updated = 0
+    for (const { id, balance, held, sequence, usage } of balances) {
+      if (!walletSeenBy(session, id)) continue
+      yield* lockRow(session, `wallet ${id}`)
+      const row = walletSeenBy(session, id)!
+      check(held >= 0n, 'nothing held below zero')
+      check(row.system !== null || balance - held >= 0n, 'no wallet of a user below zero (M3)')
       check(balance >= -MAX_BALANCE && balance <= MAX_BALANCE, 'balance within 2^53 - 2')
-      session.changes.balances.set(id, { balance, sequence })
+      session.changes.balances.set(id, { balance, held, sequence, usage })
       updated++
     }
     return updated
+  }
+
+  function* updateTiers(session: Session, tiers: Writes['tiers']): Work<void> {
+    for (const { id, tier } of tiers) {
+      if (!walletSeenBy(session, id)) continue
+      yield* lockRow(session, `wallet ${id}`)
+      check(tier === 'unverified' || tier === 'verified', 'a tier that there is')
+      session.changes.tiers.set(id, tier)
+    }
+  }
+
+  function* upsertLimits(session: Session, limits: LimitRow[]): Work<void> {
+    for (const row of limits) {
+      const { walletId, action, source, perTransaction, daily, monthly } = row
+      for (const limit of [perTransaction, daily, monthly]) check(limit === null || limit >= 0n, 'limit >= 0')
+      yield* lockRow(session, `limit ${walletId} ${action} ${source}`)
+      const { changes } = session
+      changes.limits = [...changes.limits.filter(other => !isSameLimit(row)(other)), row]
+    }
+  }
+
+  function* insertHolds(session: Session, holds: HoldRow[]): Work<void> {
+    for (const hold of holds) {
+      check(hold.amount > 0n, 'amount above zero')
+      check((hold.type === 'withdrawal') === (hold.toWalletId === null), 'a withdrawal goes to no wallet')
+      yield* claimOrFail(session, `hold ${hold.id}`)
+      yield* lockRow(session, `hold ${hold.id}`)
+      session.changes.holds.push({
+        ...hold,
+        status: 'active',
+        captured: null,
+        endCommand: null,
+        endedAt: null,
+      })
+    }
+  }
+
+  /** Of those that have not ended: whoever waited for the row looks again. */
+  function* endHolds(session: Session, ends: HoldEnd[]): Work<number> {
+    let ended = 0
+    for (const end of ends) {
+      if (holdSeenBy(session, end.id)?.status !== 'active') continue
+      yield* lockRow(session, `hold ${end.id}`)
+      const row = holdSeenBy(session, end.id)!
+      if (row.status !== 'active') continue
+      check(end.captured >= 0n && end.captured <= row.amount, 'captured within what was held')
+      check((end.status === 'captured') === end.captured > 0n, 'captured above zero')
+      yield* claimOrFail(session, `hold end ${end.commandId}`)
+      session.changes.holdEnds.push(end)
+      ended++
+    }
+    return ended
+  }
+
+  function* insertReversals(session: Session, reversals: ReversalRow[]): Work<void> {
+    for (const { originalId, transferId, amount } of reversals) {
+      check(amount > 0n, 'amount above zero')
+      yield* claimOrFail(session, `reversal ${originalId} ${transferId}`)
+      yield* claimOrFail(session, `reversal by ${transferId}`)
+    }
+    session.changes.reversals.push(...reversals)
   }
 
   function* insertTransfers(session: Session, transfers: TransferRow[]): Work<void> {
@@ -570,6 +712,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     if (session.state === 'open') {
       options.onCommit?.(session.changes)
       applyChanges(session.changes)
+      for (const key of session.freed) keys.delete(key)
       for (const key of session.keys) keys.add(key)
       options.onCommitted?.(session.changes)
       // Whatever was written before it is on the disk with it.
@@ -584,12 +727,16 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       tables.entries.set(wallet.id, [])
     }
     for (const [id, balance] of changes.balances) Object.assign(tables.wallets.get(id)!, balance)
-    for (const [id, status] of changes.statuses) {
-      const wallet = tables.wallets.get(id)
-      if (!wallet) continue
-      Object.assign(wallet, status)
-      if (wallet.status === 'closed') keys.delete(`open ${wallet.userId} ${wallet.currency}`)
+    for (const [id, status] of changes.statuses) Object.assign(tables.wallets.get(id) ?? {}, status)
+    for (const [id, tier] of changes.tiers) Object.assign(tables.wallets.get(id) ?? {}, { tier })
+    for (const row of changes.limits) {
+      const others = (tables.limits.get(row.walletId) ?? []).filter(other => !isSameLimit(row)(other))
+      tables.limits.set(row.walletId, [...others, row])
     }
+    for (const hold of changes.holds) tables.holds.set(hold.id, hold)
+    for (const end of changes.holdEnds) Object.assign(tables.holds.get(end.id)!, endOf(end))
+    for (const row of changes.reversals)
+      tables.reversals.set(row.originalId, [...(tables.reversals.get(row.originalId) ?? []), row])
     for (const transfer of changes.transfers) tables.transfers.set(transfer.id, transfer)
     for (const entry of changes.entries) {
       const entries = tables.entries.get(entry.walletId)
@@ -623,17 +770,48 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
         'find earlier',
         at(() => findEarlier([tables, ownOf(session)], ids)),
       ),
-    findOpenWallets: userIds =>
+    findWalletsOf: userIds =>
       send(
         session,
-        'find open wallets',
-        at(() => findOpenWallets([...tables.wallets.values(), ...session.changes.opened], userIds)),
+        'find wallets',
+        at(() => {
+          const ids = [...tables.wallets.keys(), ...session.changes.opened.map(({ id }) => id)]
+          return findWalletsOf(
+            ids.map(id => walletSeenBy(session, id)!),
+            userIds,
+          )
+        }),
+      ),
+    readLimits: ids =>
+      send(
+        session,
+        'read limits',
+        at(() => [...new Set(ids)].flatMap(id => limitsSeenBy(session, id)).map(row => ({ ...row }))),
+      ),
+    readHolds: ids =>
+      send(
+        session,
+        'read holds',
+        at(() =>
+          [...new Set(ids)].flatMap(id => {
+            const row = holdSeenBy(session, id)
+            if (!row) return []
+            const { captured: _, endCommand: __, endedAt: ___, ...hold } = row
+            return hold
+          }),
+        ),
+      ),
+    readOriginals: ids =>
+      send(
+        session,
+        'read originals',
+        at(() => originalsSeenBy(session, ids)),
       ),
     readClock: () =>
       send(
         session,
         'read clock',
-        at(() => new Date(Math.floor(EPOCH_MS + scheduler.now()))),
+        at(() => new Date(Math.floor(scheduler.wall()))),
       ),
     openSystemWallets: async (wallets, now) => {
       await send(session, 'open system wallets', function* () {
@@ -657,20 +835,39 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     writeBatch: async writes => {
       const statements: Promise<unknown>[] = []
       const { opened, balances, transfers, entries, commands, journal, partitions } = writes
+      // What becomes of a wallet that is opened in this batch is written as it is opened.
+      const isNew = new Set(opened.map(({ id }) => id))
+      const statuses = writes.statuses.filter(({ id }) => !isNew.has(id))
+      if (statuses.length > 0)
+        statements.push(send(session, 'update statuses', () => updateStatuses(session, statuses)))
       if (opened.length > 0) {
+        const become = new Map(writes.statuses.map(status => [status.id, status]))
         statements.push(
           send(session, 'insert wallets', function* () {
             for (const wallet of opened.toSorted(byId))
-              yield* insertWallet(session, userWallet(wallet), false)
+              yield* insertWallet(session, userWallet(wallet, become.get(wallet.id)), false)
           }),
         )
       }
-      const wanted = balances.map(({ id, balance, sequence }) => ({ id, balance, sequence })).sort(byId)
+      const wanted = balances
+        .map(({ id, balance, held, sequence, usage }) => ({ id, balance, held, sequence, usage }))
+        .sort(byId)
       const balancesWritten =
         wanted.length === 0
           ? undefined
-          : send(session, 'update balances', () => updateBalances(session, wanted as Writes['balances']))
+          : send(session, 'update balances', () => updateBalances(session, wanted))
       if (balancesWritten) statements.push(balancesWritten)
+      const { tiers, limits, holds, holdEnds, reversals } = writes
+      if (tiers.length > 0) statements.push(send(session, 'update tiers', () => updateTiers(session, tiers)))
+      if (limits.length > 0)
+        statements.push(send(session, 'write limits', () => upsertLimits(session, limits)))
+      if (holds.length > 0)
+        statements.push(send(session, 'insert holds', () => insertHolds(session, holds.toSorted(byId))))
+      const holdsEnded =
+        holdEnds.length === 0 ? undefined : send(session, 'end holds', () => endHolds(session, holdEnds))
+      if (holdsEnded) statements.push(holdsEnded)
+      if (reversals.length > 0)
+        statements.push(send(session, 'insert reversals', () => insertReversals(session, reversals)))
       if (transfers.length > 0)
         statements.push(send(session, 'insert transfers', () => insertTransfers(session, transfers)))
       if (entries.length > 0)
@@ -684,6 +881,8 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       const updated = (await balancesWritten) ?? 0
       if (updated !== balances.length)
         throw new Error(`${balances.length} locked wallets, ${updated} updated`)
+      const ended = (await holdsEnded) ?? 0
+      if (ended !== holdEnds.length) throw new Error(`${holdEnds.length} holds to end, ${ended} ended (X1)`)
     },
   })
 
@@ -782,10 +981,9 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     run,
     setStatus: (client, id, status, freezeSource) =>
       transact(client, session =>
-        send(session, 'set status', function* () {
-          yield* lockRow(session, `wallet ${id}`)
-          session.changes.statuses.set(id, { status, freezeSource })
-        }),
+        send(session, 'set status', () =>
+          updateStatuses(session, [{ id, status, freezeSource, reason: null, closedAt: null }]),
+        ),
       ),
     disconnect: client => {
       for (const session of sessions) {
@@ -812,14 +1010,22 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   }
 }
 
-type LockedWallet = Omit<WalletRow, 'system' | 'code' | 'openedAt'>
-
-const lockedWallet = (row: WalletRow): LockedWallet => {
-  const { id, userId, currency, status, freezeSource, balance, held, sequence } = row
-  return { id, userId, currency, status, freezeSource, balance, held, sequence }
+const lockedWallet = (row: WalletRow): Wallet => {
+  const { id, userId, currency, status, freezeSource, balance, held, sequence, tier, usage } = row
+  return { id, userId, currency, status, freezeSource, balance, held, sequence, tier, usage, ownLimits: [] }
 }
 
-const NEW_WALLET = { status: 'active', freezeSource: null, balance: 0n, held: 0n, sequence: 0 } as const
+const NEW_WALLET = {
+  status: 'active',
+  freezeSource: null,
+  freezeReason: null,
+  balance: 0n,
+  held: 0n,
+  sequence: 0,
+  tier: 'unverified',
+  usage: NOTHING_USED,
+  closedAt: null,
+} as const
 
 const systemWallet = ({ id, system, currency }: SystemWallet, openedAt: Date): WalletRow => ({
   ...NEW_WALLET,
@@ -831,7 +1037,27 @@ const systemWallet = ({ id, system, currency }: SystemWallet, openedAt: Date): W
   openedAt,
 })
 
-const userWallet = (wallet: OpenedWallet): WalletRow => ({ ...NEW_WALLET, ...wallet, system: null })
+const userWallet = (wallet: OpenedWallet, become: StatusRow | undefined): WalletRow => ({
+  ...NEW_WALLET,
+  ...wallet,
+  ...(become && {
+    status: become.status,
+    freezeSource: become.freezeSource,
+    freezeReason: become.reason,
+    closedAt: become.closedAt,
+  }),
+  system: null,
+})
+
+const endOf = ({ status, captured, commandId: endCommand, endedAt }: HoldEnd) => ({
+  status,
+  captured,
+  endCommand,
+  endedAt,
+})
+
+const isSameLimit = (row: LimitRow) => (other: LimitRow) =>
+  row.walletId === other.walletId && row.action === other.action && row.source === other.source
 
 type Decided = { transfers: Map<string, Earlier>; commands: Map<string, Earlier> }
 
@@ -841,17 +1067,28 @@ const ownOf = ({ changes }: Session): Decided => ({
   commands: new Map(changes.commands.map(row => [row.id, row])),
 })
 
+/** Of a hold that was captured, which is there twice, the command that placed it. */
 const findEarlier = (decided: Decided[], ids: string[]): Earlier[] =>
-  [...new Set(ids)].flatMap(id =>
-    decided
-      .flatMap(({ transfers, commands }) => [transfers.get(id), commands.get(id)])
-      .filter(row => row !== undefined)
-      .map(({ id, fingerprint, partition, seq }) => ({ id, fingerprint, partition, seq })),
-  )
+  [...new Set(ids)].flatMap(id => {
+    const row =
+      decided.map(({ commands }) => commands.get(id)).find(row => row) ??
+      decided.map(({ transfers }) => transfers.get(id)).find(row => row)
+    return row ? [{ id, fingerprint: row.fingerprint, partition: row.partition, seq: row.seq }] : []
+  })
 
-const findOpenWallets = (wallets: WalletRow[], userIds: string[]): { userId: string; currency: string }[] => {
+/** Oldest first; of those opened at one moment the one that was closed first. */
+const findWalletsOf = (wallets: WalletRow[], userIds: string[]): UsersWallet[] => {
   const users = new Set(userIds)
-  return wallets.flatMap(({ userId, currency, status }) =>
-    userId !== null && users.has(userId) && status !== 'closed' ? [{ userId, currency }] : [],
-  )
+  const closedMs = ({ closedAt }: WalletRow) => closedAt?.getTime() ?? Number.MAX_SAFE_INTEGER
+  return wallets
+    .filter(({ userId }) => userId !== null && users.has(userId))
+    .sort((a, b) => a.openedAt.getTime() - b.openedAt.getTime() || closedMs(a) - closedMs(b))
+    .map(({ id, userId, currency, status, tier, usage }) => ({
+      id,
+      userId: userId!,
+      currency,
+      status,
+      tier,
+      usage,
+    }))
 }

@@ -1,23 +1,36 @@
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
-import { avroType, RECORD_NAMES } from '@pennywire/contracts/schemas.ts'
+import { avroType, RECORD_NAMES, type Records, type ReversalRequested } from '@pennywire/contracts/schemas.ts'
 import { type Codec, createCodec } from '@pennywire/kafka/codec.ts'
 import { envelope, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { LimitDefaults } from '../packages/rules/src/limits.ts'
+import { createAskLedger } from '../services/gateway/src/ask-ledger.ts'
 import { createOutcomeWaiters } from '../services/gateway/src/await-outcome.ts'
+import { startHoldTimer } from '../services/gateway/src/expire-holds.ts'
 import { createFindTransfer } from '../services/gateway/src/find-transfer.ts'
 import type { PersonKeys } from '../services/gateway/src/identity/person-keys.ts'
+import { lookAfter, orderPayment, publishWithdrawal } from '../services/gateway/src/pay-out.ts'
 import { ProblemError } from '../services/gateway/src/problems.ts'
+import { createPublishCommand } from '../services/gateway/src/publish-command.ts'
 import { createHandleCallback } from '../services/gateway/src/request-deposit.ts'
 import { createRequestTransfer } from '../services/gateway/src/request-transfer.ts'
 import type { TransferQuestion } from '../services/gateway/src/sql/ledger-reads.ts'
+import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
 import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
+import { viewHold, viewTransfer } from '../services/gateway/src/transfer-view.ts'
 import { createCommandHandler } from '../services/ledger/src/consume-commands.ts'
 import { startRelay } from '../services/ledger/src/relay-outbox.ts'
 import type { Group } from './consumer-group.ts'
 import {
   type GatewayTables,
+  markPaymentDone,
+  markPaymentPending,
+  openWalletOf,
+  readDueHolds,
   readGroundwork,
+  readOutcome,
   readPending,
+  readStandings,
   readTransfer,
   readWallets,
   settlePayment,
@@ -25,8 +38,9 @@ import {
 } from './gateway-store.ts'
 import type { Log } from './log.ts'
 import type { MemoryDatabase, Tables } from './memory-store.ts'
-import { decodeNow } from './promises.ts'
-import { EPOCH_MS, type Process, type World } from './world.ts'
+import { BrokenPromise, decodeNow } from './broken-promise.ts'
+import type { SimulatedProvider } from './provider.ts'
+import type { Process, World } from './world.ts'
 
 /** The real bytes and schemas; only the registry is in memory. */
 export const createSimulatedCodec = (): Promise<Codec> =>
@@ -51,6 +65,8 @@ export type Site = {
   group: Group
   codec: Codec
   gatewayTables: GatewayTables
+  limitDefaults: LimitDefaults
+  provider: SimulatedProvider
 }
 
 // --- the ledger ---
@@ -67,12 +83,12 @@ export type SimulatedLedger = {
 
 /** One ledger: the service's own handler and relay on a replaced store, publisher and consumer. */
 export const startLedger = (site: Site, name: string, maxBatch: number): SimulatedLedger => {
-  const { world, database, log, group, codec } = site
+  const { world, database, log, group, codec, limitDefaults } = site
   const process = world.createProcess(name)
   const publisher = log.publisherOf(process)
   const store = database.connect(process)
   const relay = startRelay({ store, publisher, logger, clock: world.clockOf(process) })
-  const handler = createCommandHandler({ logger, store, codec, publisher, relay })
+  const handler = createCommandHandler({ logger, store, codec, limitDefaults, publisher, relay })
   const member = group.join(process, { ...handler, maxBatch })
   return {
     process,
@@ -113,6 +129,17 @@ const TRACE = '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01'
 
 /** A gateway's clock may be off by this much and still be ready. */
 const MAX_SKEW_MS = 4_000
+
+const HOLDS_LOOKED_AT_EVERY_MS = 1_000
+const PAYMENTS_LOOKED_AT_EVERY_MS = 1_000
+const FIRST_LOOK_MS = 2_000
+const LAST_LOOK_MS = 20_000
+
+/** A client that has heard nothing by then believes its request lost. */
+const GIVE_UP_MS = 12_000
+
+/** Nothing was heard of a request. */
+export class Lost extends Error {}
 
 export type SimulatedGateway = ReturnType<typeof startGateway>
 
@@ -168,74 +195,171 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
       return facts ? [facts] : []
     },
     readPendingBetween: first =>
-      read('gateway reads pending', () => readPending(gatewayTables, first, EPOCH_MS + world.now())),
+      read('gateway reads pending', () => readPending(gatewayTables, first, world.wall())),
     // A payment under the same key is a matter of its own; the clients here ask for transfers.
     readPaymentsBetween: async () => [],
     readWallets: (ids: string[]) => read('gateway reads wallets', tables => readWallets(tables, ids)),
   })
-  const callbackParts = {
+  const publishCommand = createPublishCommand({ publisher, clock, logger })
+  const paymentParts = {
+    logger,
+    codec,
+    publishCommand,
+    personKeys,
+    provider: site.provider.portOf(process),
+    readPayment: (id: string) =>
+      read('gateway reads a payment', () => {
+        const payment = gatewayTables.payments.get(id)
+        return payment && { ...payment }
+      }),
+    readStandings: (ids: string[]) =>
+      read('gateway reads how payments stand', tables => readStandings(tables, ids)),
+    markPending: (id: string, reference: string) =>
+      read('gateway marks a payment', () => markPaymentPending(gatewayTables, id, reference)),
+    settle: (id: string, settlement: Settlement) =>
+      read('gateway settles a payment', () => settlePayment(gatewayTables, id, settlement)),
+    markDone: (id: string, status: Payment['status']) =>
+      read('gateway is done with a payment', () => markPaymentDone(gatewayTables, id, status)),
+    now: clock.now,
+  }
+  const handleCallback = createHandleCallback(paymentParts)
+  const ask = createAskLedger({
     logger,
     codec,
     admit: () => {},
-    publisher: { ...publisher, load: () => ({ waiting: 0, oldestMs: 0 }) },
-    publishCommand: publisher.publish,
-    outcomes: { ...outcomes, check: () => {}, stop: async () => {} },
-    names,
-    personKeys,
-    provider: {
-      order: async () => ({ providerReference: 'provider' }),
-      readCallback: (_signature: string | undefined, body: string) => JSON.parse(body),
-    },
-    readWallet: async () => undefined,
-    readDecided,
-    isPending: async () => false,
-    writePayment: async () => {
-      throw new Error('payments are written by the simulation')
-    },
-    readPayment: (id: string) => read('gateway reads a payment', () => gatewayTables.payments.get(id)),
-    markPending: async () => {},
-    settle: (...settled: [string, 'confirmed' | 'failed', string, string | null]) =>
-      read('gateway settles a payment', () => settlePayment(gatewayTables, ...settled)),
-    now: clock.now,
+    publishCommand,
+    outcomes,
+    readOutcome: commandId => read('gateway reads an outcome', tables => readOutcome(tables, commandId)),
+    clock,
+  })
+  startHoldTimer({
+    readDue: (after, limit) =>
+      read('gateway reads due holds', tables => readDueHolds(tables, world.wall(), after, limit)),
+    publishCommand,
+    codec,
+    clock,
+    logger,
+    everyMs: HOLDS_LOOKED_AT_EVERY_MS,
+  })
+
+  /** As settle-payments.ts, each payment after twice the time. */
+  const looks = new Map<string, { atMs: number; afterMs: number }>()
+  const lookAfterPayments = async () => {
+    for (;;) {
+      await world.sleep(PAYMENTS_LOOKED_AT_EVERY_MS, process, 'looks after payments')
+      const due: Payment[] = []
+      for (const payment of gatewayTables.payments.values()) {
+        if (payment.done) continue
+        const look = looks.get(payment.id) ?? { atMs: 0, afterMs: FIRST_LOOK_MS }
+        if (look.atMs > 0 && world.now() >= look.atMs) due.push({ ...payment })
+        else if (look.atMs > 0) continue
+        const afterMs = look.atMs > 0 ? Math.min(2 * look.afterMs, LAST_LOOK_MS) : look.afterMs
+        looks.set(payment.id, { atMs: world.now() + afterMs, afterMs })
+      }
+      await Promise.all(due.map(payment => lookAfter(paymentParts, payment).catch(() => {})))
+    }
   }
-  const handleCallback = createHandleCallback(callbackParts)
+  void lookAfterPayments().catch(world.fail)
+
+  const publish = <Name extends keyof Records>(
+    name: Name,
+    key: string,
+    id: string,
+    value: Records[Name],
+    requestedAt: number,
+  ) =>
+    publishCommand({
+      topic: 'ledger.commands',
+      key,
+      value: codec.encode(name, value),
+      headers: envelope({
+        id,
+        type: name,
+        source: 'gateway',
+        time: requestedAt,
+        subject: id,
+        traceparent: TRACE,
+      }),
+    })
 
   return {
     process,
-    requestTransfer: createRequestTransfer(transferParts),
+    /** Sends something to this gateway; the answer may never come. */
+    call: <Result>(client: Process, what: string, work: () => Promise<Result>): Promise<Result> =>
+      new Promise((resolve, reject) => {
+        const giveUp = world.after(GIVE_UP_MS, client, `gives up on ${what}`, () => reject(new Lost(what)))
+        const told = (how: string, then: () => void) =>
+          world.after(world.latency(), client, `hears ${how} of ${what}`, () => {
+            giveUp()
+            then()
+          })
+        if (!process.alive) return void told('no answer', () => reject(new Lost(what)))
+        callers.push(() => told('nothing more', () => reject(new Lost(what))))
+        world.after(world.latency(), process, what, () => {
+          work().then(
+            result => told('the answer', () => resolve(result)),
+            error => {
+              if (error instanceof BrokenPromise) world.fail(error)
+              told('an error', () => reject(error))
+            },
+          )
+        })
+      }),
+    now: clock.now,
+    requestTransfer: createRequestTransfer({ ...transferParts, view: viewTransfer }),
+    requestHold: createRequestTransfer({ ...transferParts, view: viewHold }),
     find,
-    confirmDeposit: (body: string) => handleCallback(undefined, body, TRACE),
+    ask: <Name extends Parameters<typeof ask>[0]>(name: Name, key: string, command: Records[Name]) =>
+      ask(name, key, command as never, TRACE),
+    hearProvider: (body: string) => handleCallback(undefined, body, TRACE),
+    /** As request-deposit.ts and request-withdrawal.ts begin a payment; what is left to do, the workers do. */
+    beginPayment: async (payment: Payment): Promise<void> => {
+      const mine = await read('gateway writes a payment', () => {
+        const known = gatewayTables.payments.get(payment.id)
+        if (!known) gatewayTables.payments.set(payment.id, { ...payment })
+        return !known || known.fingerprint.equals(payment.fingerprint)
+      })
+      if (!mine) return
+      if (payment.kind === 'deposit') await orderPayment(paymentParts, payment, TRACE)
+      else await publishWithdrawal(paymentParts, payment, TRACE)
+    },
+    /** As request-reversal.ts does it: by what the ledger decided, or undefined where that is not known in time. */
+    reverse: async (request: ReversalRequested) => {
+      const { transferId, fromWalletId, toWalletId, requestedAt } = request
+      const key = fromWalletId ?? toWalletId ?? request.originalId
+      const waiter = outcomes.wait(transferId, 8_000, request.fingerprint)
+      try {
+        const decided = await readDecided(transferId)
+        if (decided) return decided
+        await publish('pennywire.ledger.ReversalRequested', key, transferId, request, requestedAt)
+        await waiter.outcome
+        return await readDecided(transferId)
+      } finally {
+        waiter.leave()
+      }
+    },
     /** As routes/wallets.ts does it. */
     openWallet: async (
       userId: string,
       currency: string,
       waitMs: number,
     ): Promise<'open' | 'exists' | 'later'> => {
-      const walletId = walletIdOf(userId, currency, 0)
-      const known = await read('gateway reads a wallet', tables => tables.wallets.has(walletId))
-      if (known) return 'exists'
+      const { isOpen, closed } = await read('gateway counts wallets', tables => {
+        const own = [...tables.wallets.values()].filter(
+          wallet => wallet.userId === userId && wallet.currency === currency,
+        )
+        return {
+          isOpen: openWalletOf(tables, userId, currency) !== undefined,
+          closed: own.filter(({ status }) => status === 'closed').length,
+        }
+      })
+      if (isOpen) return 'exists'
+      const walletId = walletIdOf(userId, currency, closed)
       const waiter = outcomes.wait(walletId, waitMs)
       try {
         const requestedAt = clock.now()
-        await publisher.publish({
-          topic: 'ledger.commands',
-          key: walletId,
-          value: codec.encode('pennywire.ledger.WalletOpenRequested', {
-            commandId: walletId,
-            walletId,
-            userId,
-            currency,
-            requestedAt,
-          }),
-          headers: envelope({
-            id: walletId,
-            type: 'pennywire.ledger.WalletOpenRequested',
-            source: 'gateway',
-            time: requestedAt,
-            subject: walletId,
-            traceparent: TRACE,
-          }),
-        })
+        const command = { commandId: walletId, walletId, userId, currency, tier: 'unverified', requestedAt }
+        await publish('pennywire.ledger.WalletOpenRequested', walletId, walletId, command, requestedAt)
         const outcome = await waiter.outcome
         if (outcome?.type === 'pennywire.ledger.CommandRefused') return 'exists'
         return (await read('gateway reads a wallet', tables => tables.wallets.has(walletId)))
@@ -245,8 +369,6 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
         waiter.leave()
       }
     },
-    /** Tells those who are connected that the connection broke. */
-    onKill: (tell: () => void) => void callers.push(tell),
     kill: () => {
       world.kill(process)
       for (const tell of callers.splice(0)) tell()
@@ -278,13 +400,20 @@ const readAll = (site: Site, name: string, onRecord: (record: IncomingRecord) =>
   }
 }
 
+/** The entries that an event tells of, if it does. */
+const entriesOf = (record: IncomingRecord) => {
+  const event = decodeNow(record.value)
+  return event?.type === 'pennywire.ledger.TransferCompleted' ||
+    event?.type === 'pennywire.ledger.TransferReversed'
+    ? event.value.entries
+    : []
+}
+
 /** Keeps each wallet's balance by the one rule that the design gives: a greater sequence wins. */
 export const startBalanceKeeper = (site: Site): Subscriber => {
   const balances = new Map<string, { sequence: number; balance: bigint }>()
   readAll(site, 'balances', record => {
-    const event = decodeNow(record.value)
-    if (event?.type !== 'pennywire.ledger.TransferCompleted') return
-    for (const { walletId, sequence, balanceAfterMinor } of event.value.entries) {
+    for (const { walletId, sequence, balanceAfterMinor } of entriesOf(record)) {
       const known = balances.get(walletId)
       if (!known || sequence > known.sequence)
         balances.set(walletId, { sequence, balance: balanceAfterMinor })
@@ -308,7 +437,6 @@ export const startOrderKeeper = (site: Site, fail: (message: string) => void): S
   const sequences = new Map<string, Set<number>>()
   const lastOfKey = new Map<string, number>()
   readAll(site, 'order', record => {
-    const event = decodeNow(record.value)
     const seq = Number(record.headers.find(([name]) => name === 'seq')?.[1].toString())
     const place = `${record.partition} ${seq}`
     const known = bytes.get(place)
@@ -321,8 +449,7 @@ export const startOrderKeeper = (site: Site, fail: (message: string) => void): S
     if ((lastOfKey.get(key) ?? 0) > seq) fail(`event ${place} of key ${key} came after ${lastOfKey.get(key)}`)
     lastOfKey.set(key, seq)
     lastSeq.set(record.partition, Math.max(lastSeq.get(record.partition) ?? 0, seq))
-    if (event?.type !== 'pennywire.ledger.TransferCompleted') return
-    for (const { walletId, sequence } of event.value.entries) {
+    for (const { walletId, sequence } of entriesOf(record)) {
       const own = sequences.get(walletId) ?? new Set()
       sequences.set(walletId, own.add(sequence))
     }

@@ -1,56 +1,35 @@
 import { createHash } from 'node:crypto'
 import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
-import {
-  type AnyRecord,
-  avroType,
-  RECORD_NAMES,
-  type TransferRequested,
-  type WalletOpenRequested,
-} from '@pennywire/contracts/schemas.ts'
+import type { AnyRecord } from '@pennywire/contracts/schemas.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
-import type { TransferView } from '../services/gateway/src/transfer-view.ts'
+import type { LimitDefaults } from '../packages/rules/src/limits.ts'
+import type { Outcome } from '../services/gateway/src/await-outcome.ts'
+import type { HoldView, TransferView } from '../services/gateway/src/transfer-view.ts'
 import type { Earlier, TransferRow } from '../services/ledger/src/store.ts'
-import type { Changes, Tables } from './memory-store.ts'
+import { decodeNow, hold } from './broken-promise.ts'
+import type { Changes, HoldTableRow, Tables } from './memory-store.ts'
+import { type AskedCommand, createBooksWatch } from './watch-books.ts'
 
-/** A promise of the design (section 8) that does not hold. */
-export class BrokenPromise extends Error {
-  override name = 'BrokenPromise'
-  readonly promise: string
+type Command = { is: 'command'; id: string; asked: AskedCommand } | { is: 'poison' }
 
-  constructor(promise: string, message: string) {
-    super(`${promise}: ${message}`)
-    this.promise = promise
-  }
-}
+const COMMANDS = new Set<string>([
+  'pennywire.ledger.TransferRequested',
+  'pennywire.ledger.ReversalRequested',
+  'pennywire.ledger.HoldCaptureRequested',
+  'pennywire.ledger.HoldVoidRequested',
+  'pennywire.ledger.WalletOpenRequested',
+  'pennywire.ledger.WalletFreezeRequested',
+  'pennywire.ledger.WalletUnfreezeRequested',
+  'pennywire.ledger.WalletCloseRequested',
+  'pennywire.ledger.LimitChangeRequested',
+] satisfies AnyRecord['type'][])
 
-function hold(holds: unknown, promise: string, message: () => string): asserts holds {
-  if (!holds) throw new BrokenPromise(promise, message())
-}
-
-const PREFIX_BYTES = 5
-const types = RECORD_NAMES.map(avroType)
-
-/** Reads a record without the codec under test, and at once. Undefined where it is none. */
-export const decodeNow = (bytes: Buffer | null): AnyRecord | undefined => {
-  if (!bytes || bytes.length <= PREFIX_BYTES || bytes[0] !== 0) return undefined
-  const index = bytes.readUInt32BE(1) - 1
-  const type = types[index]
-  if (!type) return undefined
-  try {
-    return { type: RECORD_NAMES[index], value: type.fromBuffer(bytes.subarray(PREFIX_BYTES)) } as AnyRecord
-  } catch {
-    return undefined
-  }
-}
-
-type Command =
-  | { is: 'transfer'; id: string; value: TransferRequested }
-  | { is: 'open'; id: string; value: WalletOpenRequested }
-  | { is: 'poison' }
+const fingerprintIn = ({ value }: AskedCommand): Buffer | null => value.fingerprint ?? null
 
 /** One try of a client: what it asked under which key. */
 export type Attempt = {
+  type: 'transfer' | 'hold'
   userId: string
   key: string
   transferId: string
@@ -63,8 +42,8 @@ export type Attempt = {
 }
 
 export type Answer =
-  | { is: 'completed'; view: TransferView }
-  | { is: 'pending'; view: TransferView }
+  | { is: 'completed'; view: TransferView | HoldView }
+  | { is: 'pending'; view: TransferView | HoldView }
   | { is: 'rejected'; code: string }
   | { is: 'reused' }
   /** 503 that names the transfer: it may have arrived. */
@@ -86,6 +65,7 @@ export const createWatch = (parts: {
   ) => IncomingRecord[]
   partitions: number
   pending: () => Map<string, Pending>
+  limitDefaults: LimitDefaults
 }) => {
   const { tables, partitions } = parts
   /** How far each partition of ledger.events holds the journal without a hole. */
@@ -94,8 +74,14 @@ export const createWatch = (parts: {
   const setAside = new Set<string>()
   /** First definite answer to each (key, content). */
   const answers = new Map<string, string>()
-  /** Commands appended per id and fingerprint, and outcomes that events told. */
-  const asked = new Map<string, Set<string>>()
+  /** Commands appended, by their ids: each with its content. */
+  const asked = new Map<string, AskedCommand[]>()
+  const askedWith = (id: string, fingerprint: Buffer | null): AskedCommand | undefined =>
+    asked.get(id)?.find(command => {
+      const own = fingerprintIn(command)
+      return own === null || fingerprint === null || own.equals(fingerprint)
+    })
+  const books = createBooksWatch({ tables: parts.tables, limitDefaults: parts.limitDefaults, askedWith })
   let decisions = 0
   let frozen: number[] = []
 
@@ -103,136 +89,35 @@ export const createWatch = (parts: {
     let command = commands.get(record)
     if (!command) {
       const decoded = decodeNow(record.value)
-      if (decoded?.type === 'pennywire.ledger.TransferRequested')
-        command = { is: 'transfer', id: decoded.value.transferId, value: decoded.value }
-      else if (decoded?.type === 'pennywire.ledger.WalletOpenRequested')
-        command = { is: 'open', id: decoded.value.commandId, value: decoded.value }
-      else command = { is: 'poison' }
+      if (decoded && COMMANDS.has(decoded.type)) {
+        const value = decoded.value as { transferId?: string; commandId?: string }
+        command = {
+          is: 'command',
+          id: (value.transferId ?? value.commandId)!,
+          asked: decoded as AskedCommand,
+        }
+      } else command = { is: 'poison' }
       commands.set(record, command)
     }
     return command
   }
 
+  /** Of a hold that was captured what answers its request is that it was placed. */
   const outcomeOf = (id: string): Earlier | undefined =>
-    tables().transfers.get(id) ?? tables().commands.get(id)
+    tables().commands.get(id) ?? tables().transfers.get(id)
+
+  /** Transfers that answer a command of their own: all but those that a hold became. */
+  const decidedIn = (changes: Changes): Earlier[] => [
+    ...changes.transfers.filter(({ id }) => !tables().holds.has(id)),
+    ...changes.commands,
+  ]
 
   // --- each commit ---
-
-  /** M1, M2, M3, M4 for what this commit changes: money moves only by entries, and each wallet's chain goes on. */
-  const checkMoney = (changes: Changes) => {
-    const { wallets } = tables()
-    const running = new Map<string, { balance: bigint; sequence: number }>()
-    const opened = new Map(changes.opened.map(wallet => [wallet.id, wallet]))
-    const at = (id: string) => {
-      let state = running.get(id)
-      if (!state) {
-        const wallet = opened.get(id) ?? wallets.get(id)
-        hold(wallet, 'M2', () => `an entry belongs to wallet ${id}, which does not exist`)
-        state = { balance: wallet.balance, sequence: wallet.sequence }
-        running.set(id, state)
-      }
-      return state
-    }
-    const entriesOf = Map.groupBy(changes.entries, entry => entry.transferId)
-    for (const transfer of changes.transfers) {
-      const { id, amount } = transfer
-      const entries = entriesOf.get(id) ?? []
-      entriesOf.delete(id)
-      if (transfer.status === 'rejected') {
-        hold(entries.length === 0, 'M4', () => `transfer ${id} was refused and has entries`)
-        checkRejection(transfer, changes, running)
-        continue
-      }
-      hold(
-        entries.length === 2 && entries.reduce((sum, entry) => sum + entry.amount, 0n) === 0n,
-        'M1',
-        () => `the entries of transfer ${id} are ${entries.map(entry => entry.amount).join(', ')}`,
-      )
-      checkStanding(transfer, changes)
-      for (const [walletId, sequence, moved] of [
-        [transfer.fromWallet, transfer.fromSequence, -amount],
-        [transfer.toWallet, transfer.toSequence, amount],
-      ] as const) {
-        const state = at(walletId!)
-        state.balance += moved
-        state.sequence++
-        const entry = entries.find(entry => entry.walletId === walletId)
-        hold(
-          entry &&
-            entry.amount === moved &&
-            entry.sequence === state.sequence &&
-            entry.sequence === sequence &&
-            entry.balanceAfter === state.balance,
-          'M2',
-          () =>
-            `wallet ${walletId} goes on with entry ${entry?.sequence} over ${entry?.amount} to ${entry?.balanceAfter}, expected ${state.sequence} over ${moved} to ${state.balance}`,
-        )
-        const wallet = opened.get(walletId!) ?? wallets.get(walletId!)!
-        hold(
-          wallet.system !== null || state.balance >= 0n,
-          'M3',
-          () => `wallet ${walletId} falls to ${state.balance}`,
-        )
-      }
-    }
-    hold(
-      entriesOf.size === 0,
-      'M1',
-      () => `entries belong to no completed transfer: ${[...entriesOf.keys()]}`,
-    )
-    for (const [id, { balance, sequence }] of changes.balances) {
-      const state = at(id)
-      hold(
-        state.balance === balance && state.sequence === sequence,
-        'M2',
-        () =>
-          `wallet ${id} becomes ${balance} at ${sequence}, its entries say ${state.balance} at ${state.sequence}`,
-      )
-      running.delete(id)
-    }
-    for (const [id, state] of running) {
-      const before = opened.get(id) ?? wallets.get(id)!
-      hold(state.sequence === before.sequence, 'M2', () => `wallet ${id} has new entries and its old balance`)
-    }
-  }
-
-  /** Money leaves no wallet that is frozen at that moment, and enters none that staff froze. */
-  const checkStanding = ({ id, type, fromWallet, toWallet }: TransferRow, changes: Changes) => {
-    const walletOf = (id: string | null) =>
-      changes.opened.find(wallet => wallet.id === id) ?? tables().wallets.get(id!)
-    const [from, to] = [walletOf(fromWallet), walletOf(toWallet)]
-    const moves = type !== 'transfer' || from?.status === 'active'
-    const enters = to?.status === 'active' || (to?.status === 'frozen' && to.freezeSource !== 'staff')
-    hold(
-      moves && enters,
-      'M4',
-      () => `transfer ${id} moved from a wallet that is ${from?.status} to one that is ${to?.status}`,
-    )
-  }
-
-  /** A refusal for want of money is true of the moment it was decided. */
-  const checkRejection = (
-    transfer: TransferRow,
-    changes: Changes,
-    running: Map<string, { balance: bigint; sequence: number }>,
-  ) => {
-    if (transfer.rejectionCode !== 'INSUFFICIENT_BALANCE') return
-    const id = transfer.fromWallet!
-    const wallet = changes.opened.find(wallet => wallet.id === id) ?? tables().wallets.get(id)
-    const balance = running.get(id)?.balance ?? wallet?.balance
-    hold(
-      balance !== undefined && balance < transfer.amount,
-      'M4',
-      () =>
-        `transfer ${transfer.id} over ${transfer.amount} was refused as too much; the wallet held ${balance}`,
-    )
-  }
 
   /** X1, X2: a partition's position moves on over records that each have their one outcome, and over no others. */
   const checkPositions = (changes: Changes, before: Map<number, bigint>) => {
     const decided = new Map<string, { partition: number; used: boolean }>()
-    for (const { id, partition } of [...changes.transfers, ...changes.commands])
-      decided.set(id, { partition, used: false })
+    for (const { id, partition } of decidedIn(changes)) decided.set(id, { partition, used: false })
     for (const { partition, nextOffset } of changes.partitions) {
       const from = before.get(partition)!
       hold(nextOffset > from, 'X1', () => `partition ${partition} goes back from ${from} to ${nextOffset}`)
@@ -279,11 +164,12 @@ export const createWatch = (parts: {
     const outcome = outcomeOf(command.id)
     hold(outcome, 'X2', () => `the command ${command.id} at ${place} is passed over without an outcome`)
     use(command.id)
-    if (command.is === 'open' || outcome.fingerprint.equals(command.value.fingerprint)) return
-    if (command.value.type === 'deposit') {
+    const fingerprint = fingerprintIn(command.asked)
+    if (fingerprint === null || outcome.fingerprint.equals(fingerprint)) return
+    if (transferTypeOf(command) === 'deposit') {
       const displaced = outcomeOf(displacedDepositIdOf(command.id))
       hold(
-        displaced?.fingerprint.equals(command.value.fingerprint),
+        displaced?.fingerprint.equals(fingerprint),
         'X2',
         () => `the deposit ${command.id} at ${place} is booked neither under its id nor beside it`,
       )
@@ -296,79 +182,10 @@ export const createWatch = (parts: {
       return (
         event?.type === 'pennywire.ledger.CommandRefused' &&
         event.value.commandId === command.id &&
-        event.value.fingerprint.equals(command.value.fingerprint)
+        event.value.fingerprint.equals(fingerprint)
       )
     })
     hold(refused, 'X2', () => `the command ${command.id} at ${place} has another's id and is not told so`)
-  }
-
-  /** O1, M4: each event says what was decided, and each decision has its event. */
-  const checkEvents = (changes: Changes) => {
-    const rows = new Map<string, TransferRow>(
-      changes.transfers.map(row => [`${row.partition} ${row.seq}`, row]),
-    )
-    const opens = new Map(changes.commands.map(row => [`${row.partition} ${row.seq}`, row]))
-    for (const { partition, seq, bytes } of changes.journal) {
-      const place = `${partition} ${seq}`
-      const event = decodeNow(bytes)
-      const row = rows.get(place)
-      const open = opens.get(place)
-      rows.delete(place)
-      opens.delete(place)
-      switch (event?.type) {
-        case 'pennywire.ledger.TransferCompleted': {
-          const { transferId, amountMinor, entries, completedAt, fingerprint } = event.value
-          const [from, to] = entries
-          hold(
-            row &&
-              row.status === 'completed' &&
-              row.id === transferId &&
-              row.amount === amountMinor &&
-              row.fingerprint.equals(fingerprint) &&
-              row.decidedAt.getTime() === completedAt &&
-              from?.walletId === row.fromWallet &&
-              from?.sequence === row.fromSequence &&
-              to?.walletId === row.toWallet &&
-              to?.sequence === row.toSequence,
-            'O1',
-            () => `event ${place} says that ${transferId} was completed, the books say otherwise`,
-          )
-          break
-        }
-        case 'pennywire.ledger.TransferRejected':
-          hold(
-            row &&
-              row.status === 'rejected' &&
-              row.id === event.value.transferId &&
-              row.rejectionCode === event.value.code,
-            'O1',
-            () => `event ${place} says that ${event.value.transferId} was rejected, the books say otherwise`,
-          )
-          break
-        case 'pennywire.ledger.WalletOpened':
-          hold(
-            open && changes.opened.some(wallet => wallet.id === event.value.walletId),
-            'O1',
-            () =>
-              `event ${place} says that wallet ${event.value.walletId} was opened, the books say otherwise`,
-          )
-          break
-        case 'pennywire.ledger.CommandRefused': {
-          const { commandId, fingerprint } = event.value
-          const first = outcomeOf(commandId)
-          hold(
-            open || (first && !first.fingerprint.equals(fingerprint)),
-            'X2',
-            () => `event ${place} refuses ${commandId}, which has its outcome already`,
-          )
-          break
-        }
-        default:
-          throw new BrokenPromise('O1', `event ${place} is none of the ledger's`)
-      }
-    }
-    for (const place of [...rows.keys(), ...opens.keys()])
-      throw new BrokenPromise('O1', `a decision has no event at ${place}`)
   }
 
   const checkJournal = (changes: Changes) => {
@@ -384,8 +201,15 @@ export const createWatch = (parts: {
 
   /** The ledger's clock decides whether a request is still wanted. */
   const checkExpiry = (changes: Changes) => {
-    for (const { id, status, fingerprint, decidedAt } of changes.transfers) {
-      if (status !== 'completed') continue
+    const moved = changes.transfers
+      .filter(({ id, status }) => status === 'completed' && !tables().holds.has(id))
+      .map(({ id, fingerprint, decidedAt }) => ({ id, fingerprint, decidedAt }))
+    const held = changes.holds.map(({ id, fingerprint, placedMs }) => ({
+      id,
+      fingerprint,
+      decidedAt: new Date(placedMs),
+    }))
+    for (const { id, fingerprint, decidedAt } of [...moved, ...held]) {
       // A repeat may have come with an expiry of its own: the last one counts.
       const expiry = lastExpiry.get(`${id} ${fingerprint.toString('hex')}`)
       hold(
@@ -403,36 +227,50 @@ export const createWatch = (parts: {
 
   const contentOf = (attempt: Attempt) => `${attempt.transferId} ${attempt.fingerprint.toString('hex')}`
 
-  const checkView = (attempt: Attempt, view: TransferView, row: TransferRow, who: string) => {
-    const entry = tables().entries.get(row.fromWallet!)?.[row.fromSequence! - 1]
+  const checkView = (
+    attempt: Attempt,
+    view: TransferView | HoldView,
+    row: TransferRow | HoldTableRow,
+    who: string,
+  ) => {
+    const isTransfer = 'partition' in row
+    const balanceAfter = isTransfer
+      ? tables().entries.get(row.fromWallet!)?.[row.fromSequence! - 1]?.balanceAfter
+      : undefined
     const expected = {
       id: attempt.transferId,
-      status: 'completed',
       amount: formatAmount(row.amount, row.currency),
       currency: row.currency,
-      from: row.fromWallet,
-      to: row.toWallet,
+      from: isTransfer ? row.fromWallet : row.walletId,
+      to: isTransfer ? row.toWallet : row.toWalletId,
       note: attempt.note,
-      balanceAfter: formatAmount(entry?.balanceAfter ?? -1n, row.currency),
-      requestedAt: row.requestedAt.toISOString(),
-      completedAt: row.decidedAt.toISOString(),
+      asked: row.requestedAt.toISOString(),
+      ...(isTransfer && {
+        completed: row.decidedAt.toISOString(),
+        balanceAfter: formatAmount(balanceAfter ?? -1n, row.currency),
+      }),
     }
     const said = {
       id: view.id,
-      status: view.status,
       amount: view.amount,
       currency: view.currency,
       from: view.from?.walletId,
       to: view.to?.walletId,
       note: view.note,
-      balanceAfter: view.balanceAfter,
-      requestedAt: view.requestedAt,
-      completedAt: view.completedAt,
+      asked: 'requestedAt' in view ? view.requestedAt : view.createdAt,
+      ...('completedAt' in view && { completed: view.completedAt, balanceAfter: view.balanceAfter }),
     }
     hold(
       JSON.stringify(said) === JSON.stringify(expected),
       'X3',
       () => `${who} said ${JSON.stringify(said)}, the books say ${JSON.stringify(expected)}`,
+    )
+    // What came of it later may be told by then.
+    const statuses = isTransfer ? ['completed', 'reversed'] : ['active', row.status]
+    hold(
+      statuses.includes(view.status),
+      'X3',
+      () => `${who} says that ${attempt.transferId} is ${view.status}`,
     )
   }
 
@@ -467,14 +305,13 @@ export const createWatch = (parts: {
           tables().partitions.get(partition)!.nextOffset,
         ]),
       )
-      checkMoney(changes)
+      books.committing(changes)
     },
     /** When it has taken effect. */
     committed: (changes: Changes) => {
-      decisions += changes.transfers.length + changes.commands.length
+      decisions += decidedIn(changes).length
       checkPositions(changes, positionsBefore)
       checkJournal(changes)
-      checkEvents(changes)
       checkExpiry(changes)
     },
 
@@ -493,10 +330,13 @@ export const createWatch = (parts: {
       const { partition } = record
       if (record.topic === 'ledger.commands') {
         const command = commandOf(record)
-        if (command.is === 'transfer') {
-          const content = `${command.id} ${command.value.fingerprint.toString('hex')}`
-          asked.set(command.id, (asked.get(command.id) ?? new Set()).add(content))
-          const expiry = command.value.expiresAt ?? Number.POSITIVE_INFINITY
+        if (command.is === 'poison') return
+        const fingerprint = fingerprintIn(command.asked)
+        if (!askedWith(command.id, fingerprint))
+          asked.set(command.id, [...(asked.get(command.id) ?? []), command.asked])
+        if (command.asked.type === 'pennywire.ledger.TransferRequested') {
+          const content = `${command.id} ${fingerprint?.toString('hex')}`
+          const expiry = command.asked.value.expiresAt ?? Number.POSITIVE_INFINITY
           lastExpiry.set(content, Math.max(lastExpiry.get(content) ?? 0, expiry))
         }
       } else if (record.topic === 'ledger.dead-letters') {
@@ -522,7 +362,10 @@ export const createWatch = (parts: {
 
     /** X2, X3: an answer never lies, and the same request has the same answer whenever and wherever it is asked. */
     answered: (attempt: Attempt, answer: Answer, who: string) => {
-      const row = tables().transfers.get(attempt.transferId)
+      const row = outcomeOf(attempt.transferId)
+      const transfer = tables().transfers.get(attempt.transferId)
+      const held = tables().holds.get(attempt.transferId)
+      const done = attempt.type === 'hold' ? held : transfer
       const first = answers.get(contentOf(attempt))
       const remember = (text: string) => {
         hold(
@@ -536,19 +379,19 @@ export const createWatch = (parts: {
       switch (answer.is) {
         case 'completed':
           hold(
-            row && isOurs && row.status === 'completed',
+            row && isOurs && done && (done === held || transfer?.status === 'completed'),
             'X2',
             () =>
-              `${who} answered 201 to ${attempt.transferId}; the books say ${row ? `${row.status}, ${isOurs ? 'ours' : "another's"}` : 'nothing'}`,
+              `${who} answered 201 to ${attempt.transferId}; the books say ${row ? `${done?.status}, ${isOurs ? 'ours' : "another's"}` : 'nothing'}`,
           )
-          checkView(attempt, answer.view, row, who)
+          checkView(attempt, answer.view, done, who)
           return remember('completed')
         case 'rejected':
           hold(
-            row && isOurs && row.rejectionCode === answer.code,
+            row && isOurs && transfer?.rejectionCode === answer.code,
             'X2',
             () =>
-              `${who} answered ${answer.code} to ${attempt.transferId}; the books say ${row?.rejectionCode ?? row?.status}, ${isOurs ? 'of this request' : 'of another'}`,
+              `${who} answered ${answer.code} to ${attempt.transferId}; the books say ${transfer?.rejectionCode ?? done?.status}, ${isOurs ? 'of this request' : 'of another'}`,
           )
           return remember(`rejected ${answer.code}`)
         case 'reused':
@@ -569,12 +412,14 @@ export const createWatch = (parts: {
           )
           if (answer.is === 'unknown') return
           hold(
-            asked.get(attempt.transferId)?.has(contentOf(attempt)),
+            asked
+              .get(attempt.transferId)
+              ?.some(command => fingerprintIn(command)?.equals(attempt.fingerprint)),
             'X2',
             () => `${who} answered 202 to ${attempt.transferId}, and Kafka has no such request`,
           )
           hold(
-            answer.view.status === 'pending' && !answer.view.final,
+            answer.view.status === 'pending' && !('final' in answer.view && answer.view.final),
             'X2',
             () => `${who} answered 202 as final`,
           )
@@ -582,8 +427,39 @@ export const createWatch = (parts: {
       }
     },
 
+    /** X2, X3: what a command is answered with is the one event that answers it, at whatever gateway. */
+    answeredCommand: (id: string, fingerprint: Buffer, outcome: Outcome, who: string) => {
+      const row = outcomeOf(id)
+      const { type, value } = outcome
+      if (type === 'pennywire.ledger.CommandRefused' && value.code === 'IDEMPOTENCY_KEY_REUSED') {
+        return hold(
+          row && !row.fingerprint.equals(fingerprint),
+          'X3',
+          () => `${who} answered that ${id} is another request's; it is not`,
+        )
+      }
+      hold(
+        row && row.fingerprint.equals(fingerprint),
+        'X3',
+        () =>
+          `${who} answered ${type} to ${id}; the books have ${row ? "another's request" : 'nothing'} there`,
+      )
+      const event = decodeNow(tables().journal.get(row.partition)?.[Number(row.seq) - 1]?.bytes ?? null)
+      const text = (value: unknown) =>
+        JSON.stringify(value, (_, value) => (typeof value === 'bigint' ? String(value) : value))
+      hold(
+        event?.type === type && text(event.value) === text(value),
+        'X3',
+        () =>
+          `${who} answered ${type} ${text(value)} to ${id}; its event is ${event?.type} ${text(event?.value)}`,
+      )
+    },
+    /** Holds that stand, by the events. */
+    activeHolds: books.activeHolds,
+
     /** Everything that is stored, from the beginning. */
     checkAll: () => {
+      books.checkAll()
       const { wallets, transfers, entries, journal, partitions: rows, published, commands } = tables()
       const sums = new Map<string, bigint>()
       for (const { id, currency, balance, sequence, userId } of wallets.values()) {
@@ -622,7 +498,9 @@ export const createWatch = (parts: {
         )
       }
       const places = new Set<string>()
-      for (const { id, partition, seq } of [...transfers.values(), ...commands.values()]) {
+      const { holds } = tables()
+      const own = [...transfers.values()].filter(({ id }) => !holds.has(id))
+      for (const { id, partition, seq } of [...own, ...commands.values()]) {
         const place = `${partition} ${seq}`
         hold(!places.has(place), 'O1', () => `two decisions share event ${place}`)
         places.add(place)
@@ -659,7 +537,11 @@ export const createWatch = (parts: {
   }
 }
 
-const isSetAside = (command: Command) =>
-  command.is === 'poison' || (command.is === 'transfer' && command.value.type === 'withdrawal')
+const transferTypeOf = (command: Command) =>
+  command.is === 'command' && command.asked.type === 'pennywire.ledger.TransferRequested'
+    ? command.asked.value.type
+    : undefined
+
+const isSetAside = (command: Command) => command.is === 'poison' || transferTypeOf(command) === 'teleport'
 
 export type Watch = ReturnType<typeof createWatch>

@@ -1,4 +1,7 @@
+import { payoutReturnIdOf } from '@pennywire/contracts/ids.ts'
+import type { LimitDefaults, Limits } from '../packages/rules/src/limits.ts'
 import type { JournalRow } from '../services/ledger/src/store.ts'
+import { BrokenPromise } from './broken-promise.ts'
 import { createClients } from './clients.ts'
 import { createGroup } from './consumer-group.ts'
 import { createLog, type LogFaults } from './log.ts'
@@ -13,7 +16,8 @@ import {
   startLedger,
   startOrderKeeper,
 } from './processes.ts'
-import { BrokenPromise, createWatch } from './promises.ts'
+import { createWatch } from './promises.ts'
+import { createProvider } from './provider.ts'
 import { createRandom, type Random } from './random.ts'
 import { createWorld } from './world.ts'
 
@@ -81,10 +85,24 @@ const drawWeather = (random: Random) => {
     slowness: random.chance(0.4),
     replays: random.chance(0.6),
     poison: random.chance(0.3),
-    freezes: random.chance(0.4),
+    limits: drawLimits(random),
+    leaps: random.chance(0.6),
+    provider: { away: some(0.3) },
     expiresAfterMs: random.pick([2_000, 20_000, 300_000]),
     topicMadeAnew: random.chance(0.3),
   }
+}
+
+/** From so tight that most is refused to so wide that nothing is. */
+const drawLimits = (random: Random): LimitDefaults => {
+  const daily = random.pick([8_000, 40_000, 200_000, 1_000_000_000])
+  const limits = (factor: number): Limits => ({
+    perTransaction: BigInt(Math.ceil(factor * daily * random.pick([0.5, 1]))),
+    daily: BigInt(factor * daily),
+    monthly: BigInt(factor * daily * random.pick([2, 5])),
+  })
+  const [unverified, verified] = [limits(1), limits(4)]
+  return { unverified: () => unverified, verified: () => verified }
 }
 
 let codec: Awaited<ReturnType<typeof createSimulatedCodec>> | undefined
@@ -125,6 +143,7 @@ export const simulate = async (options: {
     records: (topic, partition) => log.records(topic, partition),
     partitions: weather.partitions,
     pending: () => gatewayTables.pending,
+    limitDefaults: weather.limits,
   })
   const database = createMemoryDatabase({
     scheduler: world,
@@ -144,7 +163,17 @@ export const simulate = async (options: {
     onAppend: watch.appended,
   })
   const group = createGroup(world, log)
-  const site: Site = { world, database, log, group, codec, gatewayTables }
+  const provider = createProvider(world, weather.provider, () => gateways)
+  const site: Site = {
+    world,
+    database,
+    log,
+    group,
+    codec,
+    gatewayTables,
+    limitDefaults: weather.limits,
+    provider,
+  }
 
   // --- the system ---
 
@@ -240,7 +269,7 @@ export const simulate = async (options: {
   const unknownMovement = (transferId: string) =>
     site.codec.encode('pennywire.ledger.TransferRequested', {
       transferId,
-      type: 'withdrawal',
+      type: 'teleport',
       userId: transferId,
       fromWalletId: transferId,
       toWalletId: null,
@@ -277,16 +306,15 @@ export const simulate = async (options: {
       })
       .catch(() => {})
   }
-  const staff = world.createProcess('staff')
-  const freeze = () => {
-    const wallets = [...database.tables.wallets.values()].filter(wallet => wallet.userId !== null)
-    if (wallets.length === 0) return
-    const { id } = random.pick(wallets)
-    count('wallet frozen')
-    database.setStatus(staff, id, 'frozen', random.pick(['self', 'staff'])).catch(() => {})
-    later(random.float() * 5_000, 'staff frees a wallet', () => {
-      database.setStatus(staff, id, 'active', null).catch(() => {})
-    })
+  /** All calendars leap: some hours, or to just before a midnight or the end of a month. */
+  const leap = () => {
+    const now = new Date(world.wall())
+    const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()]
+    const boundary = random.pick([Date.UTC(year, month, day + 1), Date.UTC(year, month + 1)])
+    const ms = random.chance(0.3) ? random.float() * 4e7 : boundary - now.getTime() - random.float() * 1_500
+    if (ms <= 0) return
+    count('the calendar leaps')
+    world.leap(ms)
   }
   const kinds = [
     ...(weather.kills ? [killLedger, killLedger] : []),
@@ -298,7 +326,7 @@ export const simulate = async (options: {
     ...(weather.slowness ? [slowDown] : []),
     ...(weather.replays ? [replay, replay, replay] : []),
     ...(weather.poison ? [poison] : []),
-    ...(weather.freezes ? [freeze, freeze] : []),
+    ...(weather.leaps ? [leap] : []),
   ]
   const disturb = () => {
     if (quiet || kinds.length === 0) return
@@ -313,6 +341,7 @@ export const simulate = async (options: {
     world.note('-- quiet from here on')
     for (const name of Object.keys(weather.log) as (keyof LogFaults)[]) weather.log[name] = 0
     weather.statementLost = 0
+    weather.provider.away = 0
     // What is written last is the hardest to find again, so its answers may still be lost.
     weather.commitAnswerLost = random.chance(0.5) ? 0.4 : 0
     world.setSlowness(1)
@@ -342,15 +371,48 @@ export const simulate = async (options: {
     await world.runUntil(() => world.now() > until)
   }
   const haltedOf = () => ledgers.flatMap(({ halted }) => [...halted().values()])
-  const isQuiet = () => clients.busy() === 0 && watch.unfinished() === undefined
+  const unpaid = () => [...gatewayTables.payments.values()].filter(({ done }) => !done)
+  const isQuiet = () =>
+    clients.busy() === 0 && provider.busy() === 0 && watch.unfinished() === undefined && unpaid().length === 0
   const whatIsStuck = () =>
-    `${QUIET_MS / 1_000} s after the last fault ${watch.unfinished() ?? `${clients.busy()} clients still wait`}; ${haltedOf().join('; ')}`
+    `${QUIET_MS / 1_000} s after the last fault ${watch.unfinished() ?? `${clients.busy()} clients still wait, ${provider.busy()} payments are worked on, ${unpaid().length} not done: ${unpaid()[0]?.kind} ${unpaid()[0]?.id} ${unpaid()[0]?.status}`}; ${haltedOf().join('; ')}`
 
-  const checkDeposits = () => {
-    for (const [id, fingerprint] of clients.confirmed()) {
-      const booked = watch.bookingsOf(id, fingerprint)
-      if (booked !== 1) throw new BrokenPromise('X2', `the confirmed deposit ${id} is booked ${booked} times`)
+  /** X2: what the provider has done is booked, once, and nothing else. */
+  const checkPayments = () => {
+    const { holds, reversals } = database.tables
+    for (const { id, kind, status } of provider.states()) {
+      const payment = gatewayTables.payments.get(id)!
+      const is = (right: boolean, what: string) => {
+        if (!right) throw new BrokenPromise('X2', `the ${kind} ${id} is called ${status}, and ${what}`)
+      }
+      if (kind === 'deposit') {
+        const booked = watch.bookingsOf(id, payment.fingerprint)
+        is(booked === (status === 'succeeded' ? 1 : 0), `booked ${booked} times`)
+        continue
+      }
+      const held = holds.get(id)
+      const back = (reversals.get(id) ?? []).filter(({ transferId }) => transferId === payoutReturnIdOf(id))
+      const paidOut = status === 'succeeded' || status === 'returned'
+      is(held?.status === (paidOut ? 'captured' : 'voided'), `what is held is ${held?.status}`)
+      is(back.length === (status === 'returned' ? 1 : 0), `came back ${back.length} times`)
     }
+    for (const { id, type, status } of holds.values()) {
+      if (type === 'withdrawal' && status === 'active')
+        throw new BrokenPromise('X2', `the money of withdrawal ${id} is held for ever`)
+    }
+  }
+  /** X2: whatever is held until a time is let go after it, though every clock was off before. */
+  const letHoldsExpire = async () => {
+    const overdue = () =>
+      [...database.tables.holds.values()].filter(
+        ({ status, untilMs }) => status === 'active' && untilMs !== null && untilMs < world.wall() - 5_000,
+      )
+    world.leap(5 * 86_400_000)
+    await pass(5_000)
+    await untilDone(
+      () => overdue().length === 0 && isQuiet(),
+      () => `${overdue().length} holds stand after their time; ${whatIsStuck()}`,
+    )
   }
   const checkSubscribers = async () => {
     const findWrong = () => {
@@ -418,6 +480,7 @@ export const simulate = async (options: {
     if (halted.length > 0) throw new BrokenPromise('P1', `halted without a reason: ${halted[0]}`)
     // Whoever died last is thrown out of the group by then, and its partitions are somebody's.
     await pass(12_000)
+    await letHoldsExpire()
     clients.askAgain(ASKED_AGAIN)
     await untilDone(isQuiet, whatIsStuck)
     // Idle, but for a crash: what was not on the disk yet is put right though nothing new comes.
@@ -426,12 +489,12 @@ export const simulate = async (options: {
     database.start()
     await untilDone(isQuiet, whatIsStuck)
     watch.checkAll()
-    checkDeposits()
+    checkPayments()
     await checkSubscribers()
     if (weather.topicMadeAnew) {
       await makeTopicAnew()
       watch.checkAll()
-      checkDeposits()
+      checkPayments()
       await checkSubscribers()
     }
   } catch (error) {

@@ -23,7 +23,7 @@ import type {
   TransferRow,
   Writes,
 } from '../services/ledger/src/store.ts'
-import { decodeNow } from './promises.ts'
+import { decodeNow } from './broken-promise.ts'
 import { createRandom, type Random } from './random.ts'
 
 /** As both stores are set up here: the ledger's own (main.ts) in their order, shorter. */

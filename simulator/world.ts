@@ -16,7 +16,10 @@ type Action = { at: number; order: number; process: Process | null; label: strin
 
 /** What a replaced part needs of the world: the time, and a way to go on later. */
 export type Scheduler = {
+  /** Milliseconds since the beginning. */
   now: () => number
+  /** What the calendar says, in milliseconds since 1970: as `now`, but for the leaps. */
+  wall: () => number
   /**
    * Does something later, as a step of its own; the returned function calls it off. With a process it is something
    * that the process hears (it may be paused or dead by then), without one it happens in any case.
@@ -29,6 +32,8 @@ export type Scheduler = {
 export type World = Scheduler & {
   random: Random
   steps: () => number
+  /** All calendars are put forward at once, as if nothing had happened for so long. */
+  leap: (ms: number) => void
   /** Messages take this many times as long. */
   setSlowness: (factor: number) => void
   createProcess: (name: string, skewMs?: number) => Process
@@ -64,6 +69,7 @@ export const createWorld = (random: Random, rememberedLines = 40): World => {
   let order = 0
   let steps = 0
   let slowness = 1
+  let leapt = 0
   let heard = false
   let failure: { error: unknown } | undefined
   let hash = 0x811c9dc5
@@ -137,6 +143,10 @@ export const createWorld = (random: Random, rememberedLines = 40): World => {
   const world: World = {
     random,
     now: () => now,
+    wall: () => EPOCH_MS + now + leapt,
+    leap: ms => {
+      leapt += ms
+    },
     steps: () => steps,
     setSlowness: factor => {
       slowness = factor
@@ -167,7 +177,7 @@ export const createWorld = (random: Random, rememberedLines = 40): World => {
       for (const action of process.held.splice(0)) push(Object.assign(action, { at: now, order: order++ }))
     },
     clockOf: process => ({
-      now: () => Math.floor(EPOCH_MS + now + process.skewMs),
+      now: () => Math.floor(world.wall() + process.skewMs),
       after: (ms, action) => world.after(ms, process, 'timer', action),
     }),
     sleep: (ms, process, label) => new Promise(resolve => world.after(ms, process, label, resolve)),

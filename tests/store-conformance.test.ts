@@ -22,7 +22,7 @@ import {
 } from '../simulator/gateway-store.ts'
 import { createMemoryDatabase, type Tables } from '../simulator/memory-store.ts'
 import { createSimulatedCodec } from '../simulator/processes.ts'
-import { decodeNow } from '../simulator/promises.ts'
+import { decodeNow } from '../simulator/broken-promise.ts'
 import { createRandom } from '../simulator/random.ts'
 import {
   type GatewaySite,

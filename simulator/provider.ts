@@ -1,0 +1,126 @@
+import {
+  OrderRefused,
+  type PaymentProvider,
+  type PaymentState,
+} from '../services/gateway/src/payment-provider.ts'
+import { ProblemError } from '../services/gateway/src/problems.ts'
+import type { SimulatedGateway } from './processes.ts'
+import type { Process, World } from './world.ts'
+
+/** What the provider will say of a payment, and whether it says it unasked. */
+type Plan = { words: ('succeeded' | 'failed' | 'returned')[]; calls: boolean }
+type Ordered = { state: PaymentState; plan: Plan }
+
+export type SimulatedProvider = {
+  portOf: (process: Process) => Pick<PaymentProvider, 'order' | 'ask' | 'list' | 'readCallback'>
+  /** What has become of every payment that was ordered. */
+  states: () => PaymentState[]
+  /** Whether it still has something to say unasked. */
+  busy: () => number
+}
+
+/**
+ * Whoever moves money to and from the outside world: takes an order once, pays out, refuses, fails, or gets a payout
+ * back; calls back until it is heard, more than once, or never, and answers when it is asked.
+ */
+export const createProvider = (
+  world: World,
+  faults: { away: number },
+  gateways: () => SimulatedGateway[],
+): SimulatedProvider => {
+  const { random } = world
+  const process = world.createProcess('provider')
+  const ordered = new Map<string, Ordered>()
+  let busy = 0
+
+  const away = () => new ProblemError('SERVICE_UNAVAILABLE', 'The payment provider does not answer.')
+
+  const drawPlan = (kind: PaymentState['kind']): Plan => {
+    const calls = random.chance(0.7)
+    const draw = random.float()
+    if (draw < 0.25) return { words: ['failed'], calls }
+    if (kind === 'withdrawal' && draw < 0.5) return { words: ['succeeded', 'returned'], calls }
+    return { words: ['succeeded'], calls }
+  }
+
+  const callBack = async (state: PaymentState) => {
+    busy++
+    let repeats = random.pick([0, 0, 1, 2])
+    for (;;) {
+      const gateway = random.pick(gateways())
+      try {
+        await gateway.call(process, `provider says ${state.status} of ${state.id.slice(0, 8)}`, () =>
+          gateway.hearProvider(JSON.stringify(state)),
+        )
+        if (repeats-- === 0) break
+      } catch {
+        await world.sleep(50 + random.float() * 1_500, process, 'calls back again')
+      }
+    }
+    busy--
+  }
+
+  const begin = async ({ state, plan }: Ordered) => {
+    const said: Promise<void>[] = []
+    for (const word of plan.words) {
+      const ms = random.float() * random.pick([20, 1_000, 6_000])
+      await world.sleep(ms, process, `payment ${state.id.slice(0, 8)} is worked on`)
+      state.status = word
+      // An earlier word may be heard after a later one.
+      if (plan.calls) said.push(callBack({ ...state }))
+    }
+    await Promise.all(said)
+  }
+
+  /** The way there and back; either may be lost. */
+  const asked = <Result>(client: Process, what: string, answer: () => Result): Promise<Result> =>
+    new Promise((resolve, reject) => {
+      const fate = random.float()
+      world.after(world.latency(), null, what, () => {
+        const heard = (then: () => void) => world.after(world.latency(), client, `${what}: answer`, then)
+        if (fate < faults.away / 2) return void heard(() => reject(away()))
+        try {
+          const result = answer()
+          heard(() => (fate < faults.away ? reject(away()) : resolve(result)))
+        } catch (error) {
+          heard(() => reject(error))
+        }
+      })
+    })
+
+  return {
+    portOf: client => ({
+      order: order =>
+        asked(client, `provider is ordered ${order.id.slice(0, 8)}`, () => {
+          if (order.method === 'nowhere') throw new OrderRefused()
+          if (!ordered.has(order.id)) {
+            const { id, kind, amount, currency } = order
+            const state: PaymentState = {
+              id,
+              kind,
+              status: 'pending',
+              amount,
+              currency,
+              providerReference: `p${ordered.size}`,
+            }
+            const payment = { state, plan: drawPlan(kind) }
+            ordered.set(id, payment)
+            busy++
+            begin(payment)
+              .finally(() => busy--)
+              .catch(world.fail)
+          }
+          return { providerReference: ordered.get(order.id)!.state.providerReference }
+        }),
+      ask: id =>
+        asked(client, `provider is asked for ${id.slice(0, 8)}`, () => {
+          const state = ordered.get(id)?.state
+          return state && { ...state }
+        }),
+      list: async () => [],
+      readCallback: (_, body) => JSON.parse(body),
+    }),
+    states: () => [...ordered.values()].map(({ state }) => state),
+    busy: () => busy,
+  }
+}

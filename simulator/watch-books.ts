@@ -1,0 +1,761 @@
+// The books as they must be, kept a second time from the events alone: what every decision may do, and whether each
+// refusal is true. Knows the rules as they are told to users, and nothing of how the ledger keeps them.
+import type { AnyRecord, Records } from '@pennywire/contracts/schemas.ts'
+import type { LimitDefaults, LimitedAction, Limits } from '../packages/rules/src/limits.ts'
+import type { Earlier, JournalRow, TransferRow } from '../services/ledger/src/store.ts'
+import { BrokenPromise, decodeNow, hold } from './broken-promise.ts'
+import type { Changes, Tables } from './memory-store.ts'
+
+/** A command as it was asked: by its record in the topic. */
+export type AskedCommand = AnyRecord & { value: { fingerprint?: Buffer } }
+
+type State = {
+  userId: string | null
+  currency: string
+  status: 'active' | 'frozen' | 'closed'
+  freezeSource: 'self' | 'pin' | 'staff' | null
+  balance: bigint
+  held: bigint
+  sequence: number
+}
+type Held = {
+  type: 'hold' | 'withdrawal'
+  status: 'active' | 'captured' | 'voided' | 'expired'
+  walletId: string
+  toWalletId: string | null
+  amount: bigint
+  currency: string
+  placedMs: number
+  untilMs: number | null
+}
+type Entries = Records['pennywire.ledger.TransferCompleted']['entries']
+
+const KINDS = ['perTransaction', 'daily', 'monthly'] as const
+const CODES = {
+  perTransaction: 'PER_TRANSACTION_LIMIT_EXCEEDED',
+  daily: 'DAILY_LIMIT_EXCEEDED',
+  monthly: 'MONTHLY_LIMIT_EXCEEDED',
+} as const
+const STRENGTH = { self: 1, pin: 2, staff: 3 }
+const EXPECTED_REVERSED_BY: Record<string, string> = {
+  transfer: 'staff',
+  deposit: 'staff',
+  withdrawal: 'provider',
+}
+const dayOf = (ms: number) => new Date(ms).toISOString().slice(0, 10)
+const monthOf = (ms: number) => new Date(ms).toISOString().slice(0, 7)
+
+export const createBooksWatch = (parts: {
+  tables: () => Tables
+  limitDefaults: LimitDefaults
+  /** What was asked under an id with this fingerprint. */
+  askedWith: (id: string, fingerprint: Buffer | null) => AskedCommand | undefined
+}) => {
+  const { tables } = parts
+  const holds = new Map<string, Held>()
+  const heldOf = new Map<string, bigint>()
+  const reversed = new Map<string, bigint>()
+  /** What was moved of what is limited, by user, currency, action and UTC day or month. */
+  const used = new Map<string, bigint>()
+  const ownLimits = new Map<string, Limits>()
+  const tiers = new Map<string, 'unverified' | 'verified'>()
+
+  // --- limits ---
+
+  const purse = ({ userId, currency }: State) => `${userId} ${currency}`
+  const periods = (of: State, action: LimitedAction, ms: number) => [
+    `${purse(of)} ${action} ${dayOf(ms)}`,
+    `${purse(of)} ${action} ${monthOf(ms)}`,
+  ]
+  const count = (of: State, action: LimitedAction, amount: bigint, ms: number) => {
+    for (const period of periods(of, action, ms)) used.set(period, (used.get(period) ?? 0n) + amount)
+  }
+  const limitOf = (of: State, action: LimitedAction, kind: keyof Limits, source?: 'staff') => {
+    const own = (by: string) => ownLimits.get(`${purse(of)} ${action} ${by}`)?.[kind] ?? null
+    const standard = parts.limitDefaults[tiers.get(purse(of)) ?? 'unverified'](of.currency)[kind]
+    const ceiling = own('staff') ?? standard
+    const self = own('self')
+    return source === 'staff' || self === null || (ceiling !== null && ceiling < self) ? ceiling : self
+  }
+  const breachOf = (of: State, action: LimitedAction, amount: bigint, nowMs: number) => {
+    const [day, month] = periods(of, action, nowMs).map(period => used.get(period) ?? 0n)
+    const usedOf = { perTransaction: 0n, daily: day!, monthly: month! }
+    for (const kind of KINDS) {
+      const limit = limitOf(of, action, kind)
+      if (limit !== null && usedOf[kind] + amount > limit)
+        return { code: CODES[kind], limit, used: usedOf[kind] }
+    }
+    return undefined
+  }
+
+  // --- one commit ---
+
+  return {
+    activeHolds: (): [string, Held][] => [...holds].filter(([, { status }]) => status === 'active'),
+
+    /** Holds all that a commit changes against the rules, event by event in the order of the decisions. */
+    committing: (changes: Changes) => {
+      const running = new Map<string, State>()
+      const openedRows = new Map(changes.opened.map(wallet => [wallet.id, wallet]))
+      const find = (id: string | null): State | undefined => {
+        if (id === null) return undefined
+        const known = running.get(id)
+        if (known) return known
+        const row = tables().wallets.get(id)
+        const opened = openedRows.get(id)
+        // A system wallet is there as soon as it is needed; a user's only once it is opened.
+        const from = row ?? (opened?.system !== null ? opened : undefined)
+        if (!from) return undefined
+        const { userId, currency, status, freezeSource, balance, held, sequence } = from
+        const state = { userId, currency, status, freezeSource, balance, held, sequence }
+        running.set(id, state)
+        return state
+      }
+      const at = (id: string): State => {
+        const state = find(id)
+        hold(state, 'M2', () => `something is decided of wallet ${id}, which does not exist`)
+        return state
+      }
+      const transfers = new Map(changes.transfers.map(row => [`${row.partition} ${row.seq}`, row]))
+      const commands = new Map(changes.commands.map(row => [`${row.partition} ${row.seq}`, row]))
+      const entriesOf = Map.groupBy(changes.entries, entry => entry.transferId)
+      const placed = new Map(changes.holds.map(row => [row.id, row]))
+      const ends = new Map(changes.holdEnds.map(row => [row.id, row]))
+      const reversals = new Map(changes.reversals.map(row => [row.transferId, row]))
+
+      const standsAboveZero = (id: string, what: string) => {
+        const state = at(id)
+        hold(
+          state.held >= 0n && (state.userId === null || state.balance - state.held >= 0n),
+          'M3',
+          () => `${what} leaves wallet ${id} with ${state.balance}, of which ${state.held} are held`,
+        )
+      }
+      const canReceive = ({ status, freezeSource }: State) =>
+        status === 'active' || (status === 'frozen' && freezeSource !== 'staff')
+
+      /** M1, M2: two entries that cancel out, each going on where its wallet's last one ended. */
+      const move = (row: TransferRow, told: Entries) => {
+        const { id, amount } = row
+        const entries = entriesOf.get(id) ?? []
+        entriesOf.delete(id)
+        hold(
+          entries.length === 2 && entries.reduce((sum, entry) => sum + entry.amount, 0n) === 0n,
+          'M1',
+          () => `the entries of transfer ${id} are ${entries.map(entry => entry.amount).join(', ')}`,
+        )
+        for (const [index, [walletId, sequence, moved]] of (
+          [
+            [row.fromWallet, row.fromSequence, -amount],
+            [row.toWallet, row.toSequence, amount],
+          ] as const
+        ).entries()) {
+          const state = at(walletId!)
+          state.balance += moved
+          state.sequence++
+          const entry = entries.find(entry => entry.walletId === walletId)
+          hold(
+            entry &&
+              entry.amount === moved &&
+              entry.sequence === state.sequence &&
+              entry.sequence === sequence &&
+              entry.balanceAfter === state.balance,
+            'M2',
+            () =>
+              `wallet ${walletId} goes on with entry ${entry?.sequence} over ${entry?.amount} to ${entry?.balanceAfter}, expected ${state.sequence} over ${moved} to ${state.balance}`,
+          )
+          const said = told[index]
+          hold(
+            said &&
+              said.walletId === walletId &&
+              said.amountMinor === moved &&
+              said.sequence === state.sequence &&
+              said.balanceAfterMinor === state.balance,
+            'O1',
+            () => `the event of transfer ${id} tells another entry than the books`,
+          )
+        }
+      }
+
+      const release = (
+        id: string,
+        held: Held,
+        status: Held['status'],
+        captured: bigint,
+        commandId: string,
+      ) => {
+        const payer = at(held.walletId)
+        const end = ends.get(id)
+        ends.delete(id)
+        hold(
+          end && end.status === status && end.captured === captured && end.commandId === commandId,
+          'X1',
+          () => `hold ${id} is ${status} over ${captured} and the books say ${end?.status} ${end?.captured}`,
+        )
+        held.status = status
+        payer.held -= held.amount
+        heldOf.set(held.walletId, (heldOf.get(held.walletId) ?? 0n) - held.amount)
+        count(payer, held.type === 'hold' ? 'send' : 'withdrawal', captured - held.amount, held.placedMs)
+      }
+      const activeHold = (id: string): Held => {
+        const held = holds.get(id)
+        hold(
+          held?.status === 'active',
+          'X1',
+          () => `hold ${id} ends though it is ${held?.status ?? 'not there'}`,
+        )
+        return held
+      }
+      const askedBy = <Name extends AnyRecord['type']>(
+        name: Name,
+        id: string,
+        fingerprint: Buffer | null,
+      ) => {
+        const command = parts.askedWith(id, fingerprint)
+        hold(
+          command?.type === name,
+          'X1',
+          () => `${id} is decided, and nobody asked for it so (${command?.type})`,
+        )
+        return command.value as Records[Name & keyof Records]
+      }
+
+      const place = ({ partition, seq }: JournalRow) => `${partition} ${seq}`
+      const takeTransfer = (row: JournalRow, id: string, status: TransferRow['status']): TransferRow => {
+        const transfer = transfers.get(place(row))
+        transfers.delete(place(row))
+        hold(
+          transfer && transfer.status === status && transfer.id === id,
+          'O1',
+          () => `event ${place(row)} says that ${id} was ${status}, the books say otherwise`,
+        )
+        return transfer
+      }
+      const takeCommand = (row: JournalRow, id: string): Earlier => {
+        const command = commands.get(place(row))
+        commands.delete(place(row))
+        hold(command?.id === id, 'O1', () => `event ${place(row)} answers ${id}, the books say otherwise`)
+        return command
+      }
+
+      const mayPay = (id: string, state: State, amount: bigint, action: LimitedAction, nowMs: number) => {
+        hold(state.status === 'active', 'M4', () => `${id} is paid by a wallet that is ${state.status}`)
+        hold(
+          state.balance - state.held >= amount,
+          'M3',
+          () =>
+            `${id} over ${amount} is paid by a wallet with ${state.balance}, of which ${state.held} are held`,
+        )
+        const breach = breachOf(state, action, amount, nowMs)
+        hold(
+          !breach,
+          'M4',
+          () =>
+            `${id} over ${amount} passes a limit of ${breach?.limit}, of which ${breach?.used} are used (${breach?.code})`,
+        )
+        count(state, action, amount, nowMs)
+      }
+
+      const replay = (row: JournalRow, event: AnyRecord | undefined) => {
+        switch (event?.type) {
+          case 'pennywire.ledger.TransferCompleted': {
+            const { transferId: id, amountMinor, entries, completedAt, fingerprint, commandId } = event.value
+            const transfer = takeTransfer(row, id, 'completed')
+            const { type, fromWallet, toWallet, amount } = transfer
+            hold(
+              amount === amountMinor &&
+                transfer.fingerprint.equals(fingerprint) &&
+                transfer.decidedAt.getTime() === completedAt,
+              'O1',
+              () => `event ${place(row)} tells ${id} otherwise than the books`,
+            )
+            const [from, to] = [at(fromWallet!), at(toWallet!)]
+            if (commandId !== null) {
+              const command = takeCommand(row, commandId)
+              const asked = askedBy('pennywire.ledger.HoldCaptureRequested', commandId, command.fingerprint)
+              const held = activeHold(id)
+              hold(
+                amount <= held.amount && event.value.holdMinor === held.amount,
+                'M4',
+                () => `${amount} are captured of hold ${id} over ${held.amount}`,
+              )
+              hold(
+                held.walletId === fromWallet && (held.type === 'withdrawal' || held.toWalletId === toWallet),
+                'M4',
+                () => `the capture of ${id} moves from ${fromWallet} to ${toWallet}`,
+              )
+              hold(
+                held.type === 'withdrawal'
+                  ? asked.source === 'provider'
+                  : asked.source === 'user' && asked.userId === to.userId,
+                'M4',
+                () => `hold ${id} is captured by ${asked.source} ${asked.userId}`,
+              )
+              hold(
+                held.type === 'withdrawal' || held.untilMs === null || completedAt <= held.untilMs,
+                'M4',
+                () => `hold ${id} is captured after its time`,
+              )
+              release(id, held, 'captured', amount, commandId)
+            } else if (type === 'transfer') {
+              mayPay(id, from, amount, 'send', completedAt)
+            } else hold(type === 'deposit', 'M4', () => `${id} of type ${type} moves without a hold`)
+            hold(
+              to.userId === null || canReceive(to),
+              'M4',
+              () => `transfer ${id} goes to a wallet that is ${to.status}`,
+            )
+            if (type === 'deposit' && to.userId !== null) count(to, 'deposit', amount, completedAt)
+            move(transfer, entries)
+            standsAboveZero(fromWallet!, `transfer ${id}`)
+            return
+          }
+          case 'pennywire.ledger.TransferReversed': {
+            const { transferId: id, originalId, amountMinor, entries, source, reversedMinor } = event.value
+            const transfer = takeTransfer(row, id, 'completed')
+            const asked = askedBy('pennywire.ledger.ReversalRequested', id, transfer.fingerprint)
+            const original =
+              tables().transfers.get(originalId) ?? changes.transfers.find(row => row.id === originalId)
+            hold(
+              original?.status === 'completed' &&
+                EXPECTED_REVERSED_BY[original.type] === source &&
+                asked.source === source,
+              'M4',
+              () => `${id} gives back a ${original?.status} ${original?.type} by ${source}`,
+            )
+            const sum = (reversed.get(originalId) ?? 0n) + amountMinor
+            reversed.set(originalId, sum)
+            hold(
+              sum <= original.amount && sum === reversedMinor && transfer.amount === amountMinor,
+              'M4',
+              () => `${sum} of ${originalId} are given back, which was over ${original.amount}`,
+            )
+            const [from, to] = [at(transfer.fromWallet!), at(transfer.toWallet!)]
+            hold(
+              (original.type === 'withdrawal'
+                ? from.userId === null
+                : transfer.fromWallet === original.toWallet) &&
+                (original.type === 'deposit' ||
+                  to.userId === null ||
+                  transfer.toWallet === original.fromWallet),
+              'M4',
+              () => `${id} gives ${originalId} back from ${transfer.fromWallet} to ${transfer.toWallet}`,
+            )
+            hold(
+              from.status !== 'closed' && to.status !== 'closed',
+              'M4',
+              () => `${id} moves from a wallet that is ${from.status} to one that is ${to.status}`,
+            )
+            const kept = reversals.get(id)
+            reversals.delete(id)
+            hold(
+              kept?.originalId === originalId && kept.amount === amountMinor,
+              'O1',
+              () => `${id} is told and not kept as a reversal`,
+            )
+            move(transfer, entries)
+            standsAboveZero(transfer.fromWallet!, `reversal ${id}`)
+            return
+          }
+          case 'pennywire.ledger.TransferRejected': {
+            const transfer = takeTransfer(row, event.value.transferId, 'rejected')
+            hold(
+              !entriesOf.has(transfer.id),
+              'M4',
+              () => `transfer ${transfer.id} was refused and has entries`,
+            )
+            hold(
+              transfer.rejectionCode === event.value.code,
+              'O1',
+              () => `event ${place(row)} refuses ${transfer.id} as ${event.value.code}, the books otherwise`,
+            )
+            checkRejection(event.value)
+            return
+          }
+          case 'pennywire.ledger.HoldPlaced': {
+            const {
+              transferId: id,
+              type,
+              amountMinor: amount,
+              fromWalletId,
+              toWalletId,
+              placedAt,
+            } = event.value
+            takeCommand(row, id)
+            const kept = placed.get(id)
+            placed.delete(id)
+            hold(
+              kept &&
+                kept.amount === amount &&
+                kept.walletId === fromWalletId &&
+                kept.toWalletId === toWalletId,
+              'O1',
+              () => `event ${place(row)} says that ${amount} are held for ${id}, the books say otherwise`,
+            )
+            const from = at(fromWalletId)
+            const to = find(toWalletId)
+            mayPay(id, from, amount, type === 'hold' ? 'send' : 'withdrawal', placedAt)
+            hold(
+              type === 'withdrawal' ? toWalletId === null : to && canReceive(to),
+              'M4',
+              () => `hold ${id} is for a wallet that is ${to?.status}`,
+            )
+            from.held += amount
+            hold(
+              event.value.balanceMinor === from.balance &&
+                event.value.heldMinor === from.held &&
+                event.value.sequence === from.sequence,
+              'O1',
+              () => `the event of hold ${id} tells ${event.value.heldMinor} held, it is ${from.held}`,
+            )
+            hold(!holds.has(id), 'X1', () => `hold ${id} is placed twice`)
+            holds.set(id, {
+              type: kept.type,
+              status: 'active',
+              walletId: fromWalletId,
+              toWalletId,
+              amount,
+              currency: kept.currency,
+              placedMs: placedAt,
+              untilMs: event.value.holdUntil,
+            })
+            heldOf.set(fromWalletId, (heldOf.get(fromWalletId) ?? 0n) + amount)
+            standsAboveZero(fromWalletId, `hold ${id}`)
+            return
+          }
+          case 'pennywire.ledger.HoldEnded': {
+            const { commandId, holdId: id, reason, endedAt } = event.value
+            const command = takeCommand(row, commandId)
+            const asked = askedBy('pennywire.ledger.HoldVoidRequested', commandId, command.fingerprint)
+            const held = activeHold(id)
+            const to = find(held.toWalletId)
+            const { source } = asked
+            hold(
+              held.type === 'withdrawal'
+                ? source === 'provider'
+                : source === 'staff' ||
+                    source === 'timer' ||
+                    (source === 'user' && asked.userId === to?.userId),
+              'M4',
+              () => `${held.type} ${id} is let go by ${source} ${asked.userId}`,
+            )
+            hold(
+              source !== 'timer' || (held.untilMs !== null && endedAt > held.untilMs),
+              'M4',
+              () => `hold ${id} is let go by the timer before its time`,
+            )
+            hold(
+              reason ===
+                (source === 'timer' ? 'expired' : source === 'provider' ? 'payment_failed' : 'voided'),
+              'O1',
+              () => `hold ${id} ends by ${source} and is called ${reason}`,
+            )
+            release(id, held, source === 'timer' ? 'expired' : 'voided', 0n, commandId)
+            const from = at(held.walletId)
+            hold(
+              event.value.balanceMinor === from.balance && event.value.heldMinor === from.held,
+              'O1',
+              () => `the end of hold ${id} tells ${event.value.heldMinor} held, it is ${from.held}`,
+            )
+            standsAboveZero(held.walletId, `the end of hold ${id}`)
+            return
+          }
+          case 'pennywire.ledger.WalletOpened': {
+            const { commandId, walletId, userId, currency } = event.value
+            takeCommand(row, commandId)
+            const opened = openedRows.get(walletId)
+            hold(
+              opened?.userId === userId && opened.currency === currency && !find(walletId),
+              'O1',
+              () => `event ${place(row)} says that wallet ${walletId} was opened, the books say otherwise`,
+            )
+            running.set(walletId, {
+              userId,
+              currency,
+              status: 'active',
+              freezeSource: null,
+              balance: 0n,
+              held: 0n,
+              sequence: 0,
+            })
+            return
+          }
+          case 'pennywire.ledger.WalletFrozen': {
+            const { commandId, walletId, source } = event.value
+            const command = takeCommand(row, commandId)
+            const asked = askedBy('pennywire.ledger.WalletFreezeRequested', commandId, command.fingerprint)
+            const state = at(walletId)
+            const { status, freezeSource } = state
+            hold(
+              status !== 'closed' &&
+                asked.source === source &&
+                (source === 'staff' || asked.userId === state.userId) &&
+                STRENGTH[source as 'self'] > (freezeSource === null ? 0 : STRENGTH[freezeSource]),
+              'M4',
+              () =>
+                `wallet ${walletId}, ${status} by ${freezeSource}, is frozen by ${source} ${asked.userId}`,
+            )
+            Object.assign(state, { status: 'frozen', freezeSource: source })
+            return
+          }
+          case 'pennywire.ledger.WalletUnfrozen': {
+            const { commandId, walletId, source } = event.value
+            const command = takeCommand(row, commandId)
+            const asked = askedBy('pennywire.ledger.WalletUnfreezeRequested', commandId, command.fingerprint)
+            const state = at(walletId)
+            const { status, freezeSource } = state
+            hold(
+              status === 'frozen' &&
+                asked.source === source &&
+                (source === 'staff' || (asked.userId === state.userId && source === freezeSource)),
+              'M4',
+              () => `wallet ${walletId}, ${status} by ${freezeSource}, is freed by ${source} ${asked.userId}`,
+            )
+            Object.assign(state, { status: 'active', freezeSource: null })
+            return
+          }
+          case 'pennywire.ledger.WalletClosed': {
+            const { commandId, walletId } = event.value
+            const command = takeCommand(row, commandId)
+            const asked = askedBy('pennywire.ledger.WalletCloseRequested', commandId, command.fingerprint)
+            const state = at(walletId)
+            hold(
+              state.status === 'active' &&
+                state.balance === 0n &&
+                state.held === 0n &&
+                asked.userId === state.userId,
+              'M4',
+              () => `wallet ${walletId} is closed, ${state.status} and with ${state.balance}`,
+            )
+            state.status = 'closed'
+            return
+          }
+          case 'pennywire.ledger.LimitChanged': {
+            const { commandId, walletId, source, action, tier } = event.value
+            const command = takeCommand(row, commandId)
+            const asked = askedBy('pennywire.ledger.LimitChangeRequested', commandId, command.fingerprint)
+            const state = at(walletId)
+            hold(
+              state.status !== 'closed' &&
+                asked.source === source &&
+                (source !== 'self' || asked.userId === state.userId),
+              'M4',
+              () => `limits of wallet ${walletId}, ${state.status}, are changed by ${source} ${asked.userId}`,
+            )
+            if (source === 'kyc') {
+              tiers.set(purse(state), tier as 'verified')
+              return
+            }
+            const {
+              perTransactionMinor: perTransaction,
+              dailyMinor: daily,
+              monthlyMinor: monthly,
+            } = event.value
+            const limits = { perTransaction, daily, monthly }
+            if (source === 'self') {
+              for (const kind of KINDS) {
+                const ceiling = limitOf(state, action as LimitedAction, kind, 'staff')
+                hold(
+                  limits[kind] === null || ceiling === null || limits[kind] <= ceiling,
+                  'M4',
+                  () => `an own limit of ${limits[kind]} passes what is allowed, ${ceiling}`,
+                )
+              }
+            }
+            ownLimits.set(`${purse(state)} ${action} ${source}`, limits)
+            return
+          }
+          case 'pennywire.ledger.CommandRefused': {
+            const { commandId: id, fingerprint, code, refusedAt } = event.value
+            const settled = commands.get(place(row))
+            commands.delete(place(row))
+            const first =
+              tables().commands.get(id) ??
+              tables().transfers.get(id) ??
+              changes.commands.find(row => row.id === id) ??
+              changes.transfers.find(row => row.id === id)
+            hold(
+              settled ? settled.id === id : first && !first.fingerprint.equals(fingerprint),
+              'X2',
+              () => `event ${place(row)} refuses ${id}, which has its outcome already`,
+            )
+            if (settled) checkRefusal(id, settled.fingerprint, code, refusedAt)
+            return
+          }
+          default:
+            throw new BrokenPromise('O1', `event ${place(row)} is none of the ledger's`)
+        }
+      }
+
+      /** M4: what a transfer is refused for is true of the moment, and nothing that comes before it is. */
+      const checkRejection = (event: Records['pennywire.ledger.TransferRejected']) => {
+        const { transferId: id, type, code, amountMinor: amount, rejectedAt, fingerprint } = event
+        const [from, to] = [find(event.fromWalletId), find(event.toWalletId)]
+        const action = type === 'withdrawal' ? 'withdrawal' : 'send'
+        const is = (true_: unknown) =>
+          hold(true_, 'M4', () => `${type} ${id} over ${amount} was refused as ${code}, which is not so`)
+        const breach =
+          from && from.userId !== null && type !== 'reversal'
+            ? breachOf(from, action, amount, rejectedAt)
+            : undefined
+        switch (code) {
+          case 'INSUFFICIENT_BALANCE':
+            is(from && from.balance - from.held < amount)
+            return hold(
+              !breach,
+              'M4',
+              () => `${type} ${id} was refused as ${code}, and passes a limit, which comes first`,
+            )
+          case 'PER_TRANSACTION_LIMIT_EXCEEDED':
+          case 'DAILY_LIMIT_EXCEEDED':
+          case 'MONTHLY_LIMIT_EXCEEDED':
+            return hold(
+              breach?.code === code && breach.limit === event.limitMinor && breach.used === event.usedMinor,
+              'M4',
+              () =>
+                `${type} ${id} over ${amount} was refused as ${code} of ${event.limitMinor}, ${event.usedMinor} used; it is ${breach?.code} of ${breach?.limit}, ${breach?.used} used`,
+            )
+          case 'WALLET_FROZEN':
+            return is(from?.status === 'frozen')
+          case 'WALLET_CLOSED':
+            return is(from?.status === 'closed')
+          case 'RECIPIENT_UNAVAILABLE':
+            return is(to && (type === 'reversal' ? to.status === 'closed' : !canReceive(to)))
+          case 'REVERSAL_EXCEEDS_ORIGINAL': {
+            const asked = askedBy('pennywire.ledger.ReversalRequested', id, fingerprint)
+            const original =
+              tables().transfers.get(asked.originalId) ??
+              changes.transfers.find(row => row.id === asked.originalId)
+            return is(original && (reversed.get(original.id) ?? 0n) + amount > original.amount)
+          }
+        }
+      }
+
+      const checkRefusal = (id: string, fingerprint: Buffer, code: string, nowMs: number) => {
+        const command = parts.askedWith(id, fingerprint)
+        hold(command, 'X1', () => `${id} is refused, and nobody asked for it`)
+        const value = command.value as Partial<
+          Records['pennywire.ledger.HoldCaptureRequested'] & Records['pennywire.ledger.LimitChangeRequested']
+        >
+        const held = holds.get(value.holdId ?? '')
+        const state = find(value.walletId ?? null)
+        const isTrue = (() => {
+          switch (code) {
+            case 'HOLD_ENDED':
+              return held && held.status !== 'active'
+            case 'HOLD_EXPIRED':
+              return held && held.untilMs !== null && nowMs > held.untilMs
+            case 'HOLD_NOT_EXPIRED':
+              return held && (held.untilMs === null || nowMs <= held.untilMs)
+            case 'HOLD_AMOUNT_EXCEEDED':
+              return held && (value.amountMinor ?? 0n) > held.amount
+            case 'WALLET_ALREADY_FROZEN':
+            case 'WALLET_FROZEN':
+              return state?.status === 'frozen'
+            case 'WALLET_NOT_FROZEN':
+              return state?.status === 'active'
+            case 'FREEZE_NOT_YOURS':
+              return state?.status === 'frozen' && state.freezeSource !== value.source
+            case 'WALLET_ALREADY_CLOSED':
+              return state?.status === 'closed'
+            case 'WALLET_HAS_BALANCE':
+              return state && state.balance !== 0n
+            default:
+              return true
+          }
+        })()
+        hold(isTrue, 'M4', () => `${command.type} ${id} was refused as ${code}, which is not so`)
+      }
+
+      for (const row of changes.journal) replay(row, decodeNow(row.bytes))
+
+      // What is written is what was told, and nothing else.
+      for (const left of [...transfers.keys(), ...commands.keys()])
+        throw new BrokenPromise('O1', `a decision has no event at ${left}`)
+      hold(
+        entriesOf.size === 0,
+        'M1',
+        () => `entries belong to no completed transfer: ${[...entriesOf.keys()]}`,
+      )
+      for (const id of [...placed.keys(), ...ends.keys(), ...reversals.keys()])
+        throw new BrokenPromise('O1', `hold, end or reversal ${id} is written and not told`)
+      for (const [id, { balance, held, sequence }] of changes.balances) {
+        const state = at(id)
+        hold(
+          state.balance === balance && state.sequence === sequence,
+          'M2',
+          () =>
+            `wallet ${id} becomes ${balance} at ${sequence}, its entries say ${state.balance} at ${state.sequence}`,
+        )
+        hold(
+          state.held === held && held === (heldOf.get(id) ?? 0n),
+          'M3',
+          () => `wallet ${id} holds ${held}, its holds sum to ${heldOf.get(id) ?? 0n}`,
+        )
+      }
+      for (const [id, state] of running) {
+        const before = tables().wallets.get(id) ?? openedRows.get(id)!
+        if (!changes.balances.has(id)) {
+          hold(
+            state.sequence === before.sequence && state.held === before.held,
+            'M2',
+            () => `wallet ${id} has new entries or holds and its old balance`,
+          )
+        }
+        const written = changes.statuses.get(id) ?? before
+        hold(
+          written.status === state.status && written.freezeSource === state.freezeSource,
+          'O1',
+          () => `wallet ${id} is written as ${written.status}, its events say ${state.status}`,
+        )
+      }
+      for (const id of changes.statuses.keys())
+        hold(running.has(id), 'O1', () => `wallet ${id} has another status and no event says so`)
+    },
+
+    /** All holds, reversals and limits that are stored. */
+    checkAll: () => {
+      const { wallets, holds: rows, reversals, transfers, commands } = tables()
+      const sums = new Map<string, bigint>()
+      for (const { id, status, amount, captured, walletId, endCommand } of rows.values()) {
+        hold(
+          holds.get(id)?.status === status && holds.get(id)?.amount === amount,
+          'X1',
+          () => `hold ${id} is ${status}, its events say ${holds.get(id)?.status}`,
+        )
+        hold(commands.has(id), 'X2', () => `hold ${id} has no command`)
+        if (status === 'active') sums.set(walletId, (sums.get(walletId) ?? 0n) + amount)
+        else hold(commands.has(endCommand ?? ''), 'X2', () => `hold ${id} ended by no command`)
+        const moved = transfers.get(id)
+        hold(
+          (status === 'captured') === (moved?.status === 'completed') &&
+            (status !== 'captured' || moved?.amount === captured),
+          'M1',
+          () => `hold ${id} is ${status} over ${captured}, ${moved?.amount} moved`,
+        )
+      }
+      hold(rows.size === holds.size, 'X1', () => `${rows.size} holds, ${holds.size} were told`)
+      for (const { id, held, balance, status, userId } of wallets.values()) {
+        hold(
+          held === (sums.get(id) ?? 0n),
+          'M3',
+          () => `wallet ${id} holds ${held}, its holds ${sums.get(id)}`,
+        )
+        hold(
+          userId === null || (balance >= held && (status !== 'closed' || balance === 0n)),
+          'M3',
+          () => `wallet ${id} is ${status} with ${balance}, of which ${held} are held`,
+        )
+      }
+      for (const [originalId, kept] of reversals) {
+        const sum = kept.reduce((total, { amount }) => total + amount, 0n)
+        const original = transfers.get(originalId)
+        hold(
+          original && sum <= original.amount && kept.every(({ transferId }) => transfers.has(transferId)),
+          'M4',
+          () => `${sum} of ${originalId} are given back, which was over ${original?.amount}`,
+        )
+      }
+    },
+  }
+}
