@@ -74,6 +74,8 @@ export type Money = {
 const MAX_CLOCK_DIFFERENCE_MS = 5_000
 /** However long a payment has been waiting, it is looked at within this time. */
 const LOOK_AGAIN_WITHIN_MS = 300_000
+/** Whoever does not wait for a payout has it ordered by the worker, so that looks soon. */
+const PAYOUT_LOOK_MS = 1_000
 
 /** Everything that moves money or shows it, built in one place. */
 export const createMoney = async (parts: {
@@ -355,7 +357,7 @@ export const createMoney = async (parts: {
           ...payments,
           ...sending,
           publishCommand: payments.publishCommand,
-          writePayment: payment => writePayment(sql, payment, lookAfterMs),
+          writePayment: payment => writePayment(sql, payment, Math.min(lookAfterMs, PAYOUT_LOOK_MS)),
         }),
       }),
       notificationRoutes({
