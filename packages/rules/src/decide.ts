@@ -474,6 +474,9 @@ export const decideReversal = (
 export const checkMovement = ({ postings, held }: Movement): void => {
   const sum = postings.reduce((total, { amount }) => total + amount, 0n)
   if (sum !== 0n) throw new Error(`the entries of a transfer sum to ${sum}, not to zero (M1)`)
+  if (postings.some(({ wallet }) => wallet.currency !== postings[0]!.wallet.currency)) {
+    throw new Error('the entries of a transfer are in several currencies (M1)')
+  }
   const heldAfter = (wallet: Wallet) => wallet.held + (held?.wallet === wallet ? held.amount : 0n)
   for (const { wallet, amount } of [...postings, ...(held ? [{ wallet: held.wallet, amount: 0n }] : [])]) {
     const moved = postings.find(posting => posting.wallet === wallet)?.amount ?? amount
