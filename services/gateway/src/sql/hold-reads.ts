@@ -42,7 +42,10 @@ export type DueHold = {
   now: Date
 }
 
-/** Holds that stand though their time is over, by the ledger's clock: the one that is longest over first. */
+/**
+ * Holds that stand though their time is over, by the ledger's clock: the one that is longest over first. `now()` and not
+ * `clock_timestamp()`, so that the index ends where the due ones end.
+ */
 export const readDueHolds = (
   sql: Database,
   after: { until: Date; id: string },
@@ -50,9 +53,9 @@ export const readDueHolds = (
 ): Promise<DueHold[]> =>
   sql<DueHold[]>`
     select id, user_id as "userId", wallet_id as "walletId", to_wallet as "toWalletId", hold_until as until,
-      clock_timestamp() as now
+      now() as now
     from ledger_api.holds
-    where status = 'active' and type = 'hold' and hold_until < clock_timestamp()
+    where status = 'active' and type = 'hold' and hold_until < now()
       and (hold_until, id) > (${after.until}, ${after.id})
     order by hold_until, id limit ${limit}`
 
@@ -60,6 +63,6 @@ export const readDueHolds = (
 export const countDueHolds = async (sql: Database): Promise<number> => {
   const [row] = await sql<[{ due: bigint }]>`
     select count(*) as due from ledger_api.holds
-    where status = 'active' and type = 'hold' and hold_until < clock_timestamp()`
+    where status = 'active' and type = 'hold' and hold_until < now()`
   return Number(row.due)
 }
