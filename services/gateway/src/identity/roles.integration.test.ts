@@ -1,0 +1,71 @@
+import type { Database } from '@pennywire/runtime/database.ts'
+import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
+import { createGatewayDatabase } from '../sql/test-database.ts'
+import { createTestGateway, createTestKeys, type TestGateway, type TestKeys } from '../test-gateway.ts'
+
+const { superuserUrl, redisUrl } = inject('stack')
+
+let database: Awaited<ReturnType<typeof createGatewayDatabase>>
+let sql: Database
+let keys: TestKeys
+const gateways: TestGateway[] = []
+
+beforeAll(async () => {
+  database = await createGatewayDatabase(superuserUrl)
+  sql = database.open()
+  keys = await createTestKeys()
+})
+
+afterAll(async () => {
+  for (const gateway of gateways) gateway.stop()
+  keys.remove()
+  await sql.end()
+  await database.drop()
+})
+
+const start = async (bootstrapAdminEmail?: string): Promise<TestGateway> => {
+  const env: Record<string, string> =
+    bootstrapAdminEmail === undefined ? {} : { BOOTSTRAP_ADMIN_EMAIL: bootstrapAdminEmail }
+  const gateway = await createTestGateway({ sql, databaseUrl: database.url, redisUrl, keys, env })
+  gateways.push(gateway)
+  await vi.waitFor(() => gateway.identity.check())
+  return gateway
+}
+const rolesOf = async (gateway: TestGateway, token: string) =>
+  (await gateway.identity.tokens.verifyAccess(token)).roles
+
+test('the first super_admin is who verifies the address of the setting, and nobody else', async () => {
+  const gateway = await start('Root@Example.com')
+  const other = await gateway.signedInUser()
+  expect(await rolesOf(gateway, other.accessToken)).toEqual(['user'])
+  const root = await gateway.signedInUser({ email: 'root@example.com' })
+  expect(await rolesOf(gateway, root.accessToken)).toEqual(['user', 'super_admin'])
+  // Not given again by whoever verifies later, nor by the next start.
+  await gateway.signedInUser()
+  await start('root@example.com')
+  expect((await gateway.ask('GET', '/v1/users/me', { token: root.accessToken })).body.roles).toEqual([
+    'user',
+    'super_admin',
+  ])
+})
+
+test('a setting that comes later makes them super_admin at the start, and ends their sessions', async () => {
+  const before = await start()
+  const late = await before.signedInUser({ email: 'late@example.com' })
+  const unverified = await before.signUp({ email: 'unverified@example.com' })
+  expect(await rolesOf(before, late.accessToken)).toEqual(['user'])
+  const gateway = await start('late@example.com')
+  const old = await gateway.ask('GET', '/v1/users/me', { token: late.accessToken })
+  expect([old.status, old.body.code]).toEqual([401, 'TOKEN_REVOKED'])
+  const refreshed = await gateway.ask('POST', '/v1/auth/refresh', {
+    body: { refreshToken: late.refreshToken },
+  })
+  expect([refreshed.status, refreshed.body.code]).toEqual([401, 'REFRESH_TOKEN_INVALID'])
+  expect(await rolesOf(gateway, (await gateway.logIn(late)).accessToken)).toEqual(['user', 'super_admin'])
+
+  // An address that is not verified may be anybody's.
+  const early = await start('unverified@example.com')
+  const token = await early.mailedToken(unverified.id)
+  await early.ask('POST', '/v1/auth/verify-email', { body: { token } })
+  expect(await rolesOf(early, (await early.logIn(unverified)).accessToken)).toEqual(['user', 'super_admin'])
+})
