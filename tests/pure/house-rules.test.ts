@@ -41,11 +41,14 @@ const PURE = [
   'packages/contracts/src/wallet-code.ts',
   'packages/kafka/src/dead-letters.ts',
   'packages/kafka/src/record.ts',
+  'packages/rules/src/decide.ts',
+  'packages/rules/src/limits.ts',
+  'packages/rules/src/wallet-rules.ts',
   'services/audit/src/hash-chain.ts',
   'services/gateway/src/client-address.ts',
   'services/gateway/src/fingerprint.ts',
   'services/gateway/src/problems.ts',
-  'services/ledger/src/decide.ts',
+  'services/ledger/src/needs.ts',
   'services/notifier/src/mail-for.ts',
   'services/notifier/src/message-for.ts',
 ]
@@ -69,9 +72,12 @@ const mayImport = (path: string, target: string): boolean => {
   const imported = /^packages\/([\w-]+)\//.exec(target)?.[1]
   if (imported === undefined) return false
   if (own === 'packages/contracts/' || own === 'packages/runtime/') return false
+  if (own === 'packages/rules/') return imported === 'contracts'
   if (own === 'packages/kafka/') return ['contracts', 'runtime'].includes(imported)
   if (own === 'packages/stack/') return true
-  return ['contracts', 'kafka', 'runtime'].includes(imported) || (imported === 'stack' && isTest(path))
+  return (
+    ['contracts', 'kafka', 'rules', 'runtime'].includes(imported) || (imported === 'stack' && isTest(path))
+  )
 }
 
 type Rule = {
@@ -105,7 +111,7 @@ const RULES: Rule[] = [
       !isTest(path) &&
       !path.startsWith('packages/stack/'),
     finds: /process\.env/,
-    example: { path: 'services/ledger/src/decide.ts', text: 'if (process.env.DEBUG) log()' },
+    example: { path: 'packages/rules/src/decide.ts', text: 'if (process.env.DEBUG) log()' },
   },
   {
     rule: 'pure files wait for nothing and ask no clock, no chance and no server',
@@ -116,7 +122,7 @@ const RULES: Rule[] = [
           ? /\bawait\b|\basync\b|Date\.now|new Date\(\)|Math\.random|random(UUID|Bytes)/g
           : /\bawait\b|\basync\b|Date\.now|new Date\(\)|Math\.random|random(UUID|Bytes|Int)|from 'node:(fs|http|timers)/g,
       ) ?? [],
-    example: { path: 'services/ledger/src/decide.ts', text: 'const now = Date.now()' },
+    example: { path: 'packages/rules/src/decide.ts', text: 'const now = Date.now()' },
   },
   {
     rule: 'kafkajs speaks only inside packages/kafka',
@@ -125,7 +131,7 @@ const RULES: Rule[] = [
     example: { path: 'services/audit/src/main.ts', text: "import kafkajs from 'kafkajs'" },
   },
   {
-    rule: 'imports lead to packages only, contracts and runtime to nothing of ours',
+    rule: 'imports lead to packages only, rules to contracts, contracts and runtime to nothing of ours',
     finds: ({ path, text }) => importsOf(text).filter(name => !mayImport(path, targetOf(path, name))),
     example: { path: 'services/ledger/src/main.ts', text: "import { x } from '../../gateway/src/app.ts'" },
   },
@@ -193,6 +199,11 @@ test.each([
   ['packages/contracts/src/ids.ts', './money.ts', true],
   ['packages/runtime/src/config.ts', '../../contracts/src/money.ts', false],
   ['packages/kafka/src/consumer.ts', '@pennywire/stack/stack.ts', false],
+  ['services/gateway/src/main.ts', '@pennywire/rules/decide.ts', true],
+  ['packages/rules/src/decide.ts', '@pennywire/contracts/money.ts', true],
+  ['packages/rules/src/decide.ts', '@pennywire/runtime/clock.ts', false],
+  ['packages/contracts/src/ids.ts', '@pennywire/rules/decide.ts', false],
+  ['packages/kafka/src/consumer.ts', '@pennywire/rules/decide.ts', false],
 ])('%s may import %s: %s', (path, name, may) => {
   expect(mayImport(path, targetOf(path, name))).toBe(may)
 })
