@@ -80,6 +80,23 @@ const paymentOf = async (id: string) => {
   return row
 }
 
+const heldAndNotOrdered = async (id: string) =>
+  until(async () => {
+    const holds = await sql`select 1 from ledger.holds where id = ${id} and status = 'active'`
+    expect([holds.length, await paymentOf(id)]).toEqual([1, { status: 'created', done: false }])
+  })
+
+/** What a gateway leaves that died before it asked the ledger: the row, and nothing else. */
+const leaveRow = async (expiresIn: string): Promise<string> => {
+  const id = randomUUID()
+  await sql`
+    insert into gateway.payments (id, kind, user_id, wallet_id, amount, currency, method, fingerprint, requested_at,
+      updated_at, authenticated_by, authenticated_at, expires_at)
+    values (${id}, 'withdrawal', ${alice.id}, ${wallet.id}, 3000, 'USD', '\\x00', ${Buffer.alloc(16, 7)},
+      now() - interval '10 minutes', now(), 'pin', now(), now() + ${expiresIn}::interval)`
+  return id
+}
+
 /** Entries of the wallet beside the first deposit, in their order. */
 const entries = async () => {
   const rows = await sql<{ amount: bigint }[]>`
@@ -286,6 +303,29 @@ describe('callbacks', () => {
     expect(await entries()).toEqual([-3000, 3000])
   })
 
+  test('out of order: before the answer to our order came, and it is not ordered again', async () => {
+    await control('provider', 'SIGKILL')
+    const pending = await withdraw('bank', { prefer: 'wait=1' })
+    const { id } = pending.body
+    await heldAndNotOrdered(id)
+    const said = { id, kind: 'withdrawal', status: 'succeeded', amount: '30.00', currency: 'USD' }
+    expect((await callback({ ...said, providerReference: 'test' })).status).toBe(204)
+    await until(async () => expect(await paymentOf(id)).toEqual({ status: 'confirmed', done: true }))
+    await control('provider', 'restart')
+    expect([await money(), await entries()]).toEqual([['70.00', '70.00'], [-3000]])
+  })
+
+  test('of a payout that cannot have been ordered, because nothing is held: refused', async () => {
+    const id = await leaveRow('5 minutes')
+    const said = { id, kind: 'withdrawal', status: 'succeeded', amount: '30.00', currency: 'USD' }
+    const answer = await callback({ ...said, providerReference: 'test' })
+    expect([answer.status, answer.body.code]).toEqual([404, 'PAYMENT_NOT_FOUND'])
+    expect(await paymentOf(id)).toEqual({ status: 'created', done: false })
+    await sql`update gateway.payments set expires_at = now() - interval '1 minute' where id = ${id}`
+    await until(async () => expect(await paymentOf(id)).toEqual({ status: 'failed', done: true }))
+    expect([await money(), await entries()]).toEqual([['100.00', '100.00'], []])
+  })
+
   test('failed after succeeded, and succeeded after failed: an alarm, no second movement', async () => {
     const alarms = async () =>
       Number(
@@ -313,12 +353,6 @@ describe('callbacks', () => {
 })
 
 describe('somebody dies', () => {
-  const heldAndNotOrdered = async (id: string) =>
-    until(async () => {
-      const holds = await sql`select 1 from ledger.holds where id = ${id} and status = 'active'`
-      expect([holds.length, await paymentOf(id)]).toEqual([1, { status: 'created', done: false }])
-    })
-
   test('the provider, before and after it has the order: paid out once it is back', async () => {
     const pending = await withdraw('sandbox:delay', { prefer: 'wait=0' })
     await until(async () => expect((await paymentOf(pending.body.id))?.status).toBe('pending'))
@@ -351,13 +385,7 @@ describe('somebody dies', () => {
   })
 
   test('the gateway, before its request was sent: refused once it has expired, and nothing is held', async () => {
-    const id = randomUUID()
-    // What such a gateway leaves: the row, and nothing else.
-    await sql`
-      insert into gateway.payments (id, kind, user_id, wallet_id, amount, currency, method, fingerprint, requested_at,
-        updated_at, authenticated_by, authenticated_at, expires_at)
-      values (${id}, 'withdrawal', ${alice.id}, ${wallet.id}, 3000, 'USD', '\\x00', ${Buffer.alloc(16, 7)},
-        now() - interval '10 minutes', now(), 'pin', now(), now() - interval '5 minutes')`
+    const id = await leaveRow('-5 minutes')
     await until(async () => expect(await paymentOf(id)).toEqual({ status: 'failed', done: true }))
     expect((await show(id)).body).toMatchObject({
       status: 'rejected',
@@ -456,11 +484,21 @@ describe('limits', () => {
     const started = await fetch(`${inject('system').controlUrl}/gateway/start`, { method: 'POST' })
     const other = (await started.json()) as { name: string; url: string }
     try {
-      const answers = await Promise.all(
-        Array.from({ length: 20 }, (_, index) =>
+      // Nobody can write a payment before as many as can have looked at the limits.
+      const asking = await sql.begin(async tx => {
+        await tx`lock table gateway.payments in exclusive mode`
+        const all = Array.from({ length: 20 }, (_, index) =>
           deposit('10.00', undefined, index % 2 ? other.url : undefined),
-        ),
-      )
+        )
+        await until(async () => {
+          const [{ waiting }] = await sql<
+            [{ waiting: number }]
+          >`select count(*)::int as waiting from pg_stat_activity where wait_event_type = 'Lock'`
+          expect(waiting).toBeGreaterThanOrEqual(10)
+        })
+        return { all }
+      })
+      const answers = await Promise.all(asking.all)
       expect(answers.map(({ status }) => status).sort()).toEqual([
         ...Array(10).fill(201),
         ...Array(10).fill(422),
