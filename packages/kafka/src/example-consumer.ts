@@ -11,6 +11,8 @@ const kafka = new kafkajs.Kafka({ brokers: KAFKA_BROKERS.split(','), logLevel: k
 // What it learns is only in memory, so it reads all of the topic each time: a group of its own for each run.
 const consumer = kafka.consumer({ groupId: `example-balances-${randomUUID()}` })
 
+/** The two that carry entries: a hold moves nothing until it is captured. */
+const MOVES_MONEY = ['pennywire.ledger.TransferCompleted', 'pennywire.ledger.TransferReversed']
 type Entry = { walletId: string; currency: string; balanceAfterMinor: number; sequence: number }
 const balances = new Map<string, Entry>()
 
@@ -19,7 +21,7 @@ await consumer.subscribe({ topics: ['ledger.events'], fromBeginning: true })
 await consumer.run({
   eachMessage: async ({ message }) => {
     // The envelope tells the type without decoding. Pass over what you do not know: further types will come.
-    if (message.headers?.ce_type?.toString() !== 'pennywire.ledger.TransferCompleted') return
+    if (!MOVES_MONEY.includes(message.headers?.ce_type?.toString() ?? '')) return
     const { entries } = (await registry.decode(message.value!)) as { entries: Entry[] }
     for (const entry of entries) {
       // A greater sequence wins: true for repeats and for records of other senders that overtook this one.
