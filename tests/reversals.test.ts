@@ -253,6 +253,26 @@ describe('a reversal', () => {
     expect(await balanceOf(alice, wallet)).toBe('0.00')
   })
 
+  test('of a deposit that waits in suspense is refused: it is in no wallet of a user', async () => {
+    const alice = await makePerson('Alice Smith')
+    const wallet = await openWallet(alice, 'USD')
+    const deposit = await alice.ask(
+      'POST',
+      '/v1/deposits',
+      { walletId: wallet.id, amount: '30', currency: 'USD', source: 'sandbox:delay' },
+      { 'idempotency-key': randomUUID(), prefer: 'respond-async' },
+    )
+    expect(deposit.status).toBe(202)
+    await freezeByStaff(wallet)
+    const { id } = deposit.body
+    await vi.waitFor(
+      async () => expect((await moderator.ask('GET', `/v1/admin/transfers/${id}`)).status).toBe(200),
+      { timeout: 15_000 },
+    )
+    expect((await reverse(id)).body).toMatchObject({ status: 409, code: 'NOT_REVERSIBLE', final: false })
+    expect(await balanceOf(alice, wallet)).toBe('0.00')
+  })
+
   test('of a reversal, of what was rejected, and of nothing is refused', async () => {
     const { bob, from, id } = await paid()
     const reversed = await reverse(id)

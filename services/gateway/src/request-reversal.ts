@@ -83,6 +83,10 @@ export const createRequestReversal =
         final: false,
       })
     }
+    // It waits for a person, in a wallet that is no user's and that no user's command should lock.
+    if (original.type === 'deposit' && original.to?.userId == null) {
+      throw new ProblemError('NOT_REVERSIBLE', 'id: the deposit is in suspense', { final: false })
+    }
     parts.admit()
 
     const left = original.amount - original.reversed
