@@ -13,10 +13,14 @@ export type PlantedBug = {
 const applyBatch = 'services/ledger/src/apply-batch.ts'
 const relay = 'services/ledger/src/relay-outbox.ts'
 const consume = 'services/ledger/src/consume-commands.ts'
-const decide = 'services/ledger/src/decide.ts'
+const applyCommand = 'services/ledger/src/apply-command.ts'
+const needs = 'services/ledger/src/needs.ts'
+const decide = 'packages/rules/src/decide.ts'
+const limits = 'packages/rules/src/limits.ts'
+const walletRules = 'packages/rules/src/wallet-rules.ts'
 const requestTransfer = 'services/gateway/src/request-transfer.ts'
 const awaitOutcome = 'services/gateway/src/await-outcome.ts'
-const callback = 'services/gateway/src/request-deposit.ts'
+const payOut = 'services/gateway/src/pay-out.ts'
 /** Where the bug would be in SQL, it is planted in what stands for it. */
 const store = 'simulator/memory-store.ts'
 
@@ -191,26 +195,37 @@ export const PLANTED_BUGS: PlantedBug[] = [
   {
     name: 'duplicate-check-last',
     what: 'whether the id is known is asked after the balance',
-    file: applyBatch,
+    file: applyCommand,
     replace: [
-      ["if (settledBefore(record, { id: transferId, type: 'TransferRequested', fingerprint })) return\n", ''],
       [
-        "if (decision.outcome === 'rejected') return reject(record, request, decision.code, decision.detail)",
-        `if (decision.outcome === 'rejected') return reject(record, request, decision.code, decision.detail)
-    if (settledBefore(record, { id: transferId, type: 'TransferRequested', fingerprint })) return`,
+        `if (settledBefore(books, record, { id: transferId, type: 'TransferRequested', fingerprint })) return
+`,
+        '',
+      ],
+      [
+        `if (decision.outcome === 'rejected') return reject(books, record, request, decision)`,
+        `if (decision.outcome === 'rejected') return reject(books, record, request, decision)
+  if (settledBefore(books, record, { id: transferId, type: 'TransferRequested', fingerprint })) return`,
       ],
     ],
   },
   {
     name: 'no-duplicate-check',
     what: 'whether the id is known is not asked',
-    file: applyBatch,
-    replace: [['const first = earlier.get(command.id)\n', "const first = earlier.get('')\n"]],
+    file: applyCommand,
+    replace: [
+      [
+        `const first = books.earlier.get(command.id)
+`,
+        `const first = books.earlier.get('')
+`,
+      ],
+    ],
   },
   {
     name: 'no-fingerprint-check',
     what: 'another content under a known id is taken for its repeat',
-    file: applyBatch,
+    file: applyCommand,
     replace: [
       ['if (first.fingerprint.equals(command.fingerprint)) {', 'if (first.fingerprint.length > 0) {'],
     ],
@@ -218,12 +233,17 @@ export const PLANTED_BUGS: PlantedBug[] = [
   {
     name: 'batch-forgets-its-own',
     what: 'the same id twice in one batch is not seen',
-    file: applyBatch,
+    file: applyCommand,
     replace: [
       [
-        `earlier.set(transferId, { id: transferId, fingerprint, partition: record.partition, seq })
-    counts.completed++`,
-        'counts.completed++',
+        `  complete(books, record, request, decision)
+  books.earlier.set(transferId, {
+    id: transferId,
+    fingerprint,
+    partition: record.partition,
+    seq: books.writes.journal.at(-1)!.seq,
+  })`,
+        '  complete(books, record, request, decision)',
       ],
     ],
   },
@@ -250,8 +270,15 @@ export const PLANTED_BUGS: PlantedBug[] = [
   {
     name: 'repeat-gets-new-event',
     what: 'a repeated command is answered by a new event',
-    file: applyBatch,
-    replace: [['repeated.push(first)\n', "refuse(record, command, 'DUPLICATE', 'It was decided before.')\n"]],
+    file: applyCommand,
+    replace: [
+      [
+        `books.repeated.push(first)
+`,
+        `refuse(books, record, command, { code: 'DUPLICATE', detail: 'It was decided before.' })
+`,
+      ],
+    ],
   },
   {
     name: 'journal-outside',
@@ -270,8 +297,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: store,
     replace: [
       [
-        'session.changes.balances.set(id, { balance, sequence })',
-        'Object.assign(tables.wallets.get(id) ?? {}, { balance, sequence })',
+        'session.changes.balances.set(id, { balance, held, sequence, usage })',
+        'Object.assign(tables.wallets.get(id) ?? {}, { balance, held, sequence, usage })',
       ],
     ],
   },
@@ -315,42 +342,42 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: applyBatch,
     replace: [
       [
-        "      if (asked.type === 'pennywire.ledger.TransferRequested') {\n        reject(",
-        "      if (asked.type !== 'poison' && asked.value.userId === '') {\n        reject(",
+        `if (asked.type !== 'poison') answerUndecided`,
+        `if (asked.type !== 'poison' && asked.value.userId === '') answerUndecided`,
       ],
     ],
   },
   {
     name: 'deposit-refused',
     what: 'a confirmed deposit is refused when its id is taken',
-    file: applyBatch,
+    file: applyCommand,
     replace: [
       [
-        "asked.type === 'deposit' ? displaceDeposit(earlier, asked) : asked",
-        "asked.type === 'deposit' ? (displaceDeposit, asked) : asked",
+        `asked.type === 'deposit' ? displaceDeposit(books.earlier, asked) : asked`,
+        `asked.type === 'deposit' ? (displaceDeposit, asked) : asked`,
       ],
     ],
   },
   {
     name: 'deposit-displaced-anew',
     what: 'each repeat of a displaced deposit is booked once more',
-    file: applyBatch,
-    replace: [
-      [
-        "request.type === 'deposit' ? displacedDepositIdOf(request.transferId) : [],",
-        "request.type === 'deposit' && request.amountMinor < 0n ? displacedDepositIdOf(request.transferId) : [],",
-      ],
-    ],
+    file: needs,
+    replace: [['needs.ids.push(displacedDepositIdOf(transferId))', 'void displacedDepositIdOf']],
   },
   {
     name: 'overdraft',
     what: 'more is spent than there is',
     file: decide,
     replace: [
-      ['if (sender.balance - sender.held < amount) {', 'if (sender.balance - sender.held < amount / 2n) {'],
       [
-        'if (wallet.userId !== null && wallet.balance + amount - wallet.held < 0n) {',
-        'if (wallet.userId !== null && wallet.held < 0n) {',
+        `wallet.balance - wallet.held < amount
+`,
+        `wallet.balance - wallet.held < amount / 2n
+`,
+      ],
+      [
+        'if (wallet.userId !== null && wallet.balance + moved - heldAfter(wallet) < 0n) {',
+        'if (wallet.userId !== null && heldAfter(wallet) < 0n) {',
       ],
     ],
   },
@@ -385,8 +412,10 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: decide,
     replace: [
       [
-        'if (request.expiresAt !== null && nowMs > request.expiresAt) {',
-        'if (request.expiresAt !== null && nowMs > request.expiresAt + 1_000) {',
+        `request.expiresAt !== null && nowMs > request.expiresAt
+`,
+        `request.expiresAt !== null && nowMs > request.expiresAt + 1_000
+`,
       ],
     ],
   },
@@ -400,7 +429,12 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'answer-from-another',
     what: 'the answer is taken from an event with another fingerprint',
     file: requestTransfer,
-    replace: [['if (!outcome.value.fingerprint.equals(request.fingerprint)) throw keyReused()\n', '']],
+    replace: [
+      [
+        `if (!('fingerprint' in outcome.value) || !outcome.value.fingerprint.equals(request.fingerprint)) {`,
+        'if (!outcome.value) {',
+      ],
+    ],
   },
   {
     name: 'replay-for-another',
@@ -433,13 +467,392 @@ export const PLANTED_BUGS: PlantedBug[] = [
   },
   {
     name: 'callback-not-published',
-    what: 'a confirmed deposit is called settled before Kafka has it',
-    file: callback,
+    what: 'a confirmed deposit is called done though Kafka has not acknowledged it',
+    file: payOut,
     replace: [
-      ['    await parts.publishCommand({\n', '    parts.publishCommand({\n'],
       [
-        "})\n    await parts.settle(payment.id, 'confirmed'",
-        "}).catch(() => {})\n    await parts.settle(payment.id, 'confirmed'",
+        'return booked ? finish(parts, payment, booked.inSuspense) : book(parts, payment)',
+        'return booked ? finish(parts, payment, booked.inSuspense) : book(parts, payment).catch(() => {}).then(() => finish(parts, payment, false))',
+      ],
+    ],
+  },
+  {
+    name: 'payout-before-hold',
+    what: 'a payout is ordered before its money is held',
+    file: payOut,
+    replace: [
+      [
+        'else if (own.hold) await orderPayment(parts, payment)',
+        'else if (own.hold || !standing) await orderPayment(parts, payment)',
+      ],
+    ],
+  },
+  {
+    name: 'payout-failed-kept',
+    what: 'the money of a failed payout is not let go',
+    file: payOut,
+    replace: [
+      [
+        `return own.hold?.status === 'active' ? book(parts, payment) : finish(parts, payment, false)`,
+        'return finish(parts, payment, false)',
+      ],
+      [
+        'if (settled.status === status && !settled.done) await book(parts, settled, traceparent)',
+        `if (settled.status === status && !settled.done && status !== 'failed') await book(parts, settled, traceparent)`,
+      ],
+    ],
+  },
+  {
+    name: 'hold-ended-twice',
+    what: 'whether a hold has ended is not asked',
+    file: decide,
+    replace: [[`if (hold.status !== 'active') {`, 'if (hold.amount < 0n) {']],
+  },
+  {
+    name: 'capture-above-hold',
+    what: 'more is captured than is held',
+    file: decide,
+    replace: [['if (amount > hold.amount) {', 'if (amount > 2n * hold.amount) {']],
+  },
+  {
+    name: 'capture-keeps-the-rest',
+    what: 'what is not captured stays held',
+    file: decide,
+    replace: [
+      [
+        `held: { wallet: payer, amount: -hold.amount },
+    counted: {
+      wallet: payer,`,
+        `held: { wallet: payer, amount: -amount },
+    counted: {
+      wallet: payer,`,
+      ],
+    ],
+  },
+  {
+    name: 'capture-too-late',
+    what: 'a hold is captured after its time',
+    file: decide,
+    replace: [
+      [
+        'hold.untilMs !== null && nowMs > hold.untilMs) {',
+        'hold.untilMs !== null && nowMs > hold.untilMs + 5_000) {',
+      ],
+    ],
+  },
+  {
+    name: 'payer-captures',
+    what: 'a hold is captured by whoever asks',
+    file: decide,
+    replace: [
+      [
+        `hold: source => source === 'user' && command.userId === recipient?.userId,`,
+        `hold: source => source === 'user',`,
+      ],
+    ],
+  },
+  {
+    name: 'payer-lets-go',
+    what: 'a hold is let go by its payer',
+    file: decide,
+    replace: [
+      [
+        `source === 'staff' || source === 'timer' || (source === 'user' && command.userId === recipient?.userId),`,
+        `source === 'staff' || source === 'timer' || source === 'user',`,
+      ],
+    ],
+  },
+  {
+    name: 'timer-before-time',
+    what: 'the timer lets a hold go before its time',
+    file: decide,
+    replace: [
+      [
+        `if (command.source === 'timer' && (hold.untilMs === null || nowMs <= hold.untilMs)) {`,
+        `if (command.source === '') {`,
+      ],
+    ],
+  },
+  {
+    name: 'payout-without-provider',
+    what: 'a withdrawal is captured without the provider',
+    file: decide,
+    replace: [
+      [
+        `command.userId === recipient?.userId,
+    withdrawal: source => source === 'provider',
+  })
+  if ('outcome' in hold) return hold
+  // What`,
+        `command.userId === recipient?.userId,
+    withdrawal: () => true,
+  })
+  if ('outcome' in hold) return hold
+  // What`,
+      ],
+    ],
+  },
+  {
+    name: 'held-is-available',
+    what: 'what is held is paid once more',
+    file: decide,
+    replace: [
+      [
+        `wallet.balance - wallet.held < amount
+`,
+        `wallet.balance < amount
+`,
+      ],
+    ],
+  },
+  {
+    name: 'holds-read-before-lock',
+    what: 'holds are read before the wallets are locked',
+    file: applyBatch,
+    replace: [
+      [
+        '  const [partitionRows, walletRows, earlierRows, limitRows, holdRows, originalRows, usersWallets, now] =',
+        `  const holdRows = await tx.readHolds(needs.holds)
+  const [partitionRows, walletRows, earlierRows, limitRows, late, originalRows, usersWallets, now] =`,
+      ],
+    ],
+  },
+  {
+    name: 'hold-end-outside',
+    what: 'the end of a hold is written outside the transaction',
+    file: store,
+    replace: [
+      ['session.changes.holdEnds.push(end)', 'Object.assign(tables.holds.get(end.id) ?? {}, endOf(end))'],
+    ],
+  },
+  {
+    name: 'timer-asleep',
+    what: 'nobody lets holds go in time',
+    file: 'services/gateway/src/expire-holds.ts',
+    replace: [['await Promise.all(page.filter(({ id }) => !told.has(id)).map(letGo))', 'void letGo']],
+  },
+  {
+    name: 'reversal-sum-unchecked',
+    what: 'a transfer is given back more than once',
+    file: decide,
+    replace: [['if (original.reversed + amount > original.amount) {', 'if (amount > original.amount) {']],
+  },
+  {
+    name: 'reversals-read-before-lock',
+    what: 'what was given back is read before the lock',
+    file: applyBatch,
+    replace: [
+      [
+        '  const [partitionRows, walletRows, earlierRows, limitRows, holdRows, originalRows, usersWallets, now] =',
+        `  const originalRows = await tx.readOriginals(needs.originals)
+  const [partitionRows, walletRows, earlierRows, limitRows, holdRows, late, usersWallets, now] =`,
+      ],
+    ],
+  },
+  {
+    name: 'reversal-forgotten-in-batch',
+    what: 'two reversals in one batch do not see each other',
+    file: applyCommand,
+    replace: [
+      [
+        `  original!.reversed = reversed
+`,
+        '',
+      ],
+    ],
+  },
+  {
+    name: 'reversal-not-kept',
+    what: 'a reversal is not written down',
+    file: applyCommand,
+    replace: [
+      ['books.writes.reversals.push({ originalId, transferId, amount: request.amountMinor })', 'void 0'],
+    ],
+  },
+  {
+    name: 'reversal-below-zero',
+    what: 'a recipient who has spent the money is taken below zero',
+    file: decide,
+    replace: [
+      [
+        `    const refusal = notAvailable(payer, amount)
+    if (refusal) return refusal
+  }
+  const fits`,
+        `  }
+  const fits`,
+      ],
+      [
+        'if (wallet.userId !== null && wallet.balance + moved - heldAfter(wallet) < 0n) {',
+        `if (wallet.userId === '') {`,
+      ],
+    ],
+  },
+  {
+    name: 'reversal-by-anyone',
+    what: 'a withdrawal is given back by staff',
+    file: decide,
+    replace: [[`staff: ['transfer', 'deposit'],`, `staff: ['transfer', 'deposit', 'withdrawal'],`]],
+  },
+  {
+    name: 'usage-not-written',
+    what: 'what is used of the limits is not written',
+    file: store,
+    replace: [
+      [
+        'session.changes.balances.set(id, { balance, held, sequence, usage })',
+        'session.changes.balances.set(id, { balance, held, sequence, usage: usage && row.usage })',
+      ],
+    ],
+  },
+  {
+    name: 'usage-outside',
+    what: 'what is used of the limits is written outside the transaction',
+    file: store,
+    replace: [
+      [
+        'session.changes.balances.set(id, { balance, held, sequence, usage })',
+        `Object.assign(tables.wallets.get(id) ?? {}, { usage })
+      session.changes.balances.set(id, { balance, held, sequence, usage })`,
+      ],
+    ],
+  },
+  {
+    name: 'usage-not-counted',
+    what: 'a hold is not counted against the limits',
+    file: decide,
+    replace: [
+      [
+        `held: { wallet: parties.sender, amount },
+    counted: { wallet: parties.sender, action: 'send', amount },`,
+        'held: { wallet: parties.sender, amount },',
+      ],
+    ],
+  },
+  {
+    name: 'day-without-end',
+    what: 'what is used of a day counts on after midnight',
+    file: limits,
+    replace: [['day: usage.day === today ? day : 0n', 'day']],
+  },
+  {
+    name: 'month-without-end',
+    what: 'what is used of a month counts on after its end',
+    file: limits,
+    replace: [['month: sameMonth(usage.day, today) ? month : 0n', 'month']],
+  },
+  {
+    name: 'month-ends-at-midnight',
+    what: 'what is used of a month is forgotten at midnight',
+    file: limits,
+    replace: [['month: sameMonth(usage.day, today) ? month : 0n', 'month: usage.day === today ? month : 0n']],
+  },
+  {
+    name: 'usage-given-back-twice',
+    what: 'what a hold did not use is given back twice',
+    file: limits,
+    replace: [['used > amount ? used - amount : 0n', 'used > 2n * amount ? used - 2n * amount : 0n']],
+  },
+  {
+    name: 'usage-not-given-back',
+    what: 'what a hold did not use stays used',
+    file: limits,
+    replace: [['used > amount ? used - amount : 0n', 'used']],
+  },
+  {
+    name: 'limits-after-balance',
+    what: 'the limits are asked after the balance',
+    file: decide,
+    replace: [
+      [
+        `overLimit(sender, 'send', amount, circumstances) ?? notAvailable(sender, amount)`,
+        `notAvailable(sender, amount) ?? overLimit(sender, 'send', amount, circumstances)`,
+      ],
+    ],
+  },
+  {
+    name: 'limits-read-before-lock',
+    what: 'own limits are read before the lock',
+    file: applyBatch,
+    replace: [
+      [
+        '  const [partitionRows, walletRows, earlierRows, limitRows, holdRows, originalRows, usersWallets, now] =',
+        `  const limitRows = await tx.readLimits(needs.limited)
+  const [partitionRows, walletRows, earlierRows, late, holdRows, originalRows, usersWallets, now] =`,
+      ],
+    ],
+  },
+  {
+    name: 'own-limit-raised',
+    what: 'a user raises the limits that staff set',
+    file: walletRules,
+    replace: [[`if (source === 'self') {`, `if (source === '') {`]],
+  },
+  {
+    name: 'reopened-forgets-usage',
+    what: 'whoever closes a wallet and opens another begins the day anew',
+    file: applyCommand,
+    replace: [['const usage = last?.usage ?? NOTHING_USED', 'const usage = NOTHING_USED']],
+  },
+  {
+    name: 'reopened-forgets-limits',
+    what: 'whoever closes a wallet and opens another is rid of its limits',
+    file: applyCommand,
+    replace: [
+      ['.filter(limits => limits.walletId === last?.id)', `.filter(limits => limits.walletId === '')`],
+    ],
+  },
+  {
+    name: 'frozen-pays-out',
+    what: 'a frozen wallet pays out',
+    file: decide,
+    replace: [[`unusable(wallet, 'walletId') ??`, 'undefined ??']],
+  },
+  {
+    name: 'close-with-balance',
+    what: 'a wallet is closed with money in it',
+    file: walletRules,
+    replace: [['if (wallet!.balance !== 0n) {', 'if (wallet!.balance < 0n) {']],
+  },
+  {
+    name: 'unfreeze-by-another',
+    what: 'a freeze is lifted by whoever did not set it',
+    file: walletRules,
+    replace: [
+      [
+        `if (command.source !== 'staff' && command.source !== wallet!.freezeSource) {`,
+        `if (command.source === '') {`,
+      ],
+    ],
+  },
+  {
+    name: 'freeze-taken-over',
+    what: 'a weaker freeze takes over a stronger one',
+    file: walletRules,
+    replace: [['SOURCES.indexOf(now) >= SOURCES.indexOf(source)', 'now === source']],
+  },
+  {
+    name: 'status-not-in-batch',
+    what: 'a freeze is not seen by the rest of its batch',
+    file: applyCommand,
+    replace: [
+      [
+        `  wallet.status = change.status
+`,
+        '',
+      ],
+    ],
+  },
+  {
+    name: 'two-open-wallets',
+    what: 'whether a user has an open wallet is not asked',
+    file: walletRules,
+    replace: [
+      [
+        `  userHasOneOpen
+    ?`,
+        `  userHasOneOpen && request.userId === ''
+    ?`,
       ],
     ],
   },

@@ -146,7 +146,7 @@ export type SimulatedGateway = ReturnType<typeof startGateway>
 /** One gateway: the service's own way of a transfer, of a callback and of a look-up; replaced are the edges. */
 export const startGateway = (site: Site, name: string, expiresAfterMs: number) => {
   const { world, database, log, codec, gatewayTables } = site
-  const callers: Array<() => void> = []
+  const callers = new Set<() => void>()
   const process = world.createProcess(name, (world.random.float() * 2 - 1) * MAX_SKEW_MS)
   const clock = world.clockOf(process)
   const read = <Result>(label: string, statement: (tables: Tables) => Result) =>
@@ -288,13 +288,16 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     call: <Result>(client: Process, what: string, work: () => Promise<Result>): Promise<Result> =>
       new Promise((resolve, reject) => {
         const giveUp = world.after(GIVE_UP_MS, client, `gives up on ${what}`, () => reject(new Lost(what)))
-        const told = (how: string, then: () => void) =>
+        const broken = () => told('nothing more', () => reject(new Lost(what)))
+        const told = (how: string, then: () => void) => {
+          callers.delete(broken)
           world.after(world.latency(), client, `hears ${how} of ${what}`, () => {
             giveUp()
             then()
           })
+        }
         if (!process.alive) return void told('no answer', () => reject(new Lost(what)))
-        callers.push(() => told('nothing more', () => reject(new Lost(what))))
+        callers.add(broken)
         world.after(world.latency(), process, what, () => {
           work().then(
             result => told('the answer', () => resolve(result)),
@@ -371,7 +374,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     },
     kill: () => {
       world.kill(process)
-      for (const tell of callers.splice(0)) tell()
+      for (const tell of [...callers]) tell()
     },
     pause: () => world.pause(process),
     wake: () => world.wake(process),

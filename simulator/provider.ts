@@ -66,8 +66,8 @@ export const createProvider = (
       const ms = random.float() * random.pick([20, 1_000, 6_000])
       await world.sleep(ms, process, `payment ${state.id.slice(0, 8)} is worked on`)
       state.status = word
-      // An earlier word may be heard after a later one.
-      if (plan.calls) said.push(callBack({ ...state }))
+      // An earlier word may be heard after a later one. Nobody asks for what is done: what came back is always said.
+      if (plan.calls || word === 'returned') said.push(callBack({ ...state }))
     }
     await Promise.all(said)
   }

@@ -599,6 +599,8 @@ export const createBooksWatch = (parts: {
             ? breachOf(from, action, amount, rejectedAt)
             : undefined
         switch (code) {
+          case 'INTERNAL_ERROR':
+            return hold(type === 'teleport', 'D1', () => `${type} ${id} was set aside, and could be decided`)
           case 'INSUFFICIENT_BALANCE':
             is(from && from.balance - from.held < amount)
             return hold(
@@ -641,6 +643,8 @@ export const createBooksWatch = (parts: {
         const state = find(value.walletId ?? null)
         const isTrue = (() => {
           switch (code) {
+            case 'INTERNAL_ERROR':
+              return false
             case 'HOLD_ENDED':
               return held && held.status !== 'active'
             case 'HOLD_EXPIRED':
