@@ -167,10 +167,17 @@ describe('a hold', () => {
 
   test('X2: the client that does not wait is told where to ask', async () => {
     const [, to] = await freshWallets()
-    const accepted = await place(alice, to, '5', { headers: { prefer: 'respond-async' } })
-    expect([accepted.status, accepted.body.status]).toEqual([202, 'pending'])
-    const location = accepted.headers.get('location')!
-    expect(location).toBe(`/v1/holds/${accepted.body.id}`)
+    await control('ledger', 'SIGSTOP')
+    let location: string
+    try {
+      const accepted = await place(alice, to, '5', { headers: { prefer: 'respond-async' } })
+      expect([accepted.status, accepted.body.status]).toEqual([202, 'pending'])
+      location = accepted.headers.get('location')!
+      expect(location).toBe(`/v1/holds/${accepted.body.id}`)
+      expect((await alice.ask('GET', location)).body).toEqual(accepted.body)
+    } finally {
+      await control('ledger', 'SIGCONT')
+    }
     await expect.poll(async () => (await alice.ask('GET', location)).body.status).toBe('active')
   })
 })
