@@ -1,29 +1,69 @@
-/** The templates that this version can send. */
-export const MAIL_TEMPLATES: readonly string[] = ['verify_email']
+import { z } from 'zod'
 
 export type Mail = { subject: string; text: string; html: string }
 
-/** The mail with which somebody proves that an address is theirs. The link stands alone on its line of the text. */
-export const verifyEmailMail = (fullName: string, secret: { url: string; token: string }): Mail => {
-  const link = `${secret.url}?token=${secret.token}`
-  return {
-    subject: 'Verify your e-mail address',
-    text: [
-      `Hello ${fullName},`,
-      'please verify your e-mail address by opening this link:',
-      link,
-      'If you did not sign up at Pennywire, ignore this mail.',
-      '',
-    ].join('\n\n'),
-    html: [
-      `<p>Hello ${escapeHtml(fullName)},</p>`,
-      `<p>please verify your e-mail address by opening this link:</p>`,
-      `<p><a href="${escapeHtml(link)}">${escapeHtml(link)}</a></p>`,
-      '<p>If you did not sign up at Pennywire, ignore this mail.</p>',
-      '',
-    ].join('\n'),
-  }
+/** What a mail says, as lines that stand alone: text, or a link. */
+type Line = string | { link: string }
+
+/** A mailed link's parts are checked, because they go into the mail as they are. */
+const linkSecret = z.object({
+  token: z.string().regex(/^[A-Za-z0-9_-]+$/),
+  url: z.url({ protocol: /^https?$/ }),
+})
+/** Digits to be typed in. */
+const codeSecret = z.object({ code: z.string().regex(/^[0-9]{4,10}$/) })
+/** A mail that tells of something and carries no secret. */
+const nothing = z.object({})
+
+type Template = (secret: unknown) => { subject: string; lines: Line[] }
+
+const template =
+  <Secret>(form: z.ZodType<Secret>, subject: string, lines: (secret: Secret) => Line[]): Template =>
+  secret => ({ subject, lines: lines(form.parse(secret)) })
+
+const linkOf = ({ url, token }: z.output<typeof linkSecret>) => ({ link: `${url}?token=${token}` })
+
+const NOT_YOU = 'If this was not you, set a new password now and tell us.'
+
+const TEMPLATES: Record<string, Template> = {
+  verify_email: template(linkSecret, 'Verify your e-mail address', secret => [
+    'please verify your e-mail address by opening this link:',
+    linkOf(secret),
+    'If you did not sign up at Pennywire, ignore this mail.',
+  ]),
+  reset_password: template(linkSecret, 'Set a new password', secret => [
+    'somebody, probably you, asked for a new password. Set it by opening this link within the hour:',
+    linkOf(secret),
+    'If you did not ask for it, ignore this mail: your password stays as it is.',
+  ]),
+  password_changed: template(nothing, 'Your password was changed', () => [
+    'the password of your account was changed just now, and other devices were signed out.',
+    NOT_YOU,
+  ]),
+  account_deactivated: template(nothing, 'Your account is deactivated', () => [
+    'your account was deactivated just now, and all devices were signed out. Nobody can sign in to it any more.',
+    'If you did not expect this, tell us.',
+  ]),
+  account_reactivated: template(nothing, 'Your account is active again', () => [
+    'your account was activated again. You can sign in as before.',
+  ]),
+  role_changed: template(nothing, 'Your role has changed', () => [
+    'what your account may do has changed, and all devices were signed out. Sign in again to go on.',
+    'If you did not expect this, tell us.',
+  ]),
+  external_identity_linked: template(nothing, 'A further way to sign in', () => [
+    'an identity at another issuer, such as your company, may sign in to your account from now on.',
+    NOT_YOU,
+  ]),
+  pin_reset: template(codeSecret, 'Your code for a new PIN', ({ code }) => [
+    'type this code to set a new PIN:',
+    code,
+    'Tell it to nobody. If you did not ask for it, set a new password: somebody is signed in as you.',
+  ]),
 }
+
+/** The templates that this version can send. */
+export const MAIL_TEMPLATES: readonly string[] = Object.keys(TEMPLATES)
 
 const ENTITIES: Record<string, string> = {
   '&': '&amp;',
@@ -34,3 +74,23 @@ const ENTITIES: Record<string, string> = {
 }
 
 const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, character => ENTITIES[character]!)
+
+const htmlOf = (line: Line): string => {
+  if (typeof line === 'string') return `<p>${escapeHtml(line)}</p>`
+  const link = escapeHtml(line.link)
+  return `<p><a href="${link}">${link}</a></p>`
+}
+
+/**
+ * The mail of a template, for a name and what its secret holds. A link or a code stands alone on its line of the text.
+ * Throws where the secret is not what the template needs.
+ */
+export const mailFor = (name: string, fullName: string, secret: unknown): Mail => {
+  const { subject, lines } = TEMPLATES[name]!(secret)
+  const greeted: Line[] = [`Hello ${fullName},`, ...lines]
+  return {
+    subject,
+    text: [...greeted.map(line => (typeof line === 'string' ? line : line.link)), ''].join('\n\n'),
+    html: [...greeted.map(htmlOf), ''].join('\n'),
+  }
+}

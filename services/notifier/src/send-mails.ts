@@ -2,7 +2,7 @@ import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
 import { isFinalRefusal, MAIL_CONNECTIONS, type SendMail } from './channels/mail.ts'
-import { verifyEmailMail } from './mail-for.ts'
+import { mailFor } from './mail-for.ts'
 import type { OpenSecret } from './open-secret.ts'
 import {
   type ClaimedDelivery,
@@ -52,11 +52,17 @@ export const startSendingMails = (parts: {
     endPause()
   }
 
-  const deliver = async ({ commandId, userId, secret, attempts }: ClaimedDelivery): Promise<void> => {
+  const deliver = async ({
+    commandId,
+    userId,
+    template,
+    secret,
+    attempts,
+  }: ClaimedDelivery): Promise<void> => {
     try {
       const user = await readMailRecipient(gatewayRead, userId)
       if (!user) throw Object.assign(new Error('the gateway knows no such user'), { code: 'USER_UNKNOWN' })
-      const mail = verifyEmailMail(user.fullName, await openSecret(secret))
+      const mail = mailFor(template, user.fullName, await openSecret(secret))
       await send({ name: user.fullName, address: user.email }, { id: commandId, ...mail })
     } catch (error) {
       const code = codeOf(error)
