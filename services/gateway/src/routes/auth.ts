@@ -65,7 +65,8 @@ const account = z
     },
   })
 
-const tokens = z
+/** What a sign-in or refresh answers. */
+export const tokens = z
   .object({
     accessToken: z.string().openapi({ description: 'For `Authorization: Bearer`; a JWT' }),
     tokenType: z.literal('Bearer'),
@@ -207,27 +208,26 @@ const logoutAllRoute = ({ signedIn }: Guards) =>
 const COOKIE = 'pennywire_refresh'
 const COOKIE_SECONDS = ABSOLUTE_DAYS * 24 * 60 * 60
 
-/** Sign-up, verification, sign-in, refresh and sign-out. */
-export const authRoutes = (parts: AuthParts): Routes => {
-  const { guards, accounts, sessions, hashAddress, secureCookies } = parts
-  const routes = newRoutes()
-  // Only the routes that need it get the cookie, and no other site can make a browser send it.
-  const cookieOptions = {
-    path: '/v1/auth',
-    httpOnly: true,
-    sameSite: 'Strict',
-    secure: secureCookies,
-  } as const
+/** Only the routes that need it get the cookie, and no other site can make a browser send it. */
+const cookieOptionsFor = (secure: boolean) =>
+  ({ path: '/v1/auth', httpOnly: true, sameSite: 'Strict', secure }) as const
 
-  const callerOf = (context: Context<GatewayEnv>): Caller => ({
+/** Who makes a request, as far as it tells. */
+export const createCallerOf =
+  (hashAddress: (address: string) => string) =>
+  (context: Context<GatewayEnv>): Caller => ({
     addressHash: hashAddress(context.var.address),
     userAgent: context.req.header('user-agent'),
     traceparent: context.var.traceparent,
   })
 
-  const tokensOf = (context: Context<GatewayEnv>, grant: Grant, byCookie: boolean) => {
+/** The answer that hands over a session's tokens, the refresh token in the cookie where that was asked for. */
+export const createTokensOf =
+  (secureCookies: boolean) => (context: Context<GatewayEnv>, grant: Grant, byCookie: boolean) => {
     const { accessToken, expiresIn, refreshToken, user } = grant
-    if (byCookie) setCookie(context, COOKIE, refreshToken, { ...cookieOptions, maxAge: COOKIE_SECONDS })
+    if (byCookie) {
+      setCookie(context, COOKIE, refreshToken, { ...cookieOptionsFor(secureCookies), maxAge: COOKIE_SECONDS })
+    }
     return {
       accessToken,
       tokenType: 'Bearer' as const,
@@ -236,6 +236,14 @@ export const authRoutes = (parts: AuthParts): Routes => {
       user: { ...accountOf(user), roles: user.roles },
     }
   }
+
+/** Sign-up, verification, sign-in, refresh and sign-out. */
+export const authRoutes = (parts: AuthParts): Routes => {
+  const { guards, accounts, sessions, hashAddress, secureCookies } = parts
+  const routes = newRoutes()
+  const cookieOptions = cookieOptionsFor(secureCookies)
+  const callerOf = createCallerOf(hashAddress)
+  const tokensOf = createTokensOf(secureCookies)
 
   routes.openapi(signupRoute(guards), async context => {
     const user = await accounts.signUp(context.req.valid('json'), context.var.traceparent)
