@@ -35,6 +35,12 @@ export const PROBLEMS = {
   PASSWORD_MISMATCH: refused(400, 'The current password is wrong'),
   SAME_PASSWORD: refused(400, 'The new password is the old one'),
   CROSS_SITE_REQUEST: refused(403, 'The request comes from another site'),
+  // 403, unlike a dead token's 401: a client that refreshes and repeats on 401 would waste a try with each wrong code.
+  '2FA_INVALID': refused(403, 'The code is wrong or was used'),
+  '2FA_LOCKED': refused(423, 'The second factor is locked'),
+  '2FA_NOT_ENABLED': refused(400, 'The second factor is not turned on'),
+  '2FA_ALREADY_ENABLED': refused(400, 'The second factor is turned on already'),
+  CHALLENGE_INVALID: refused(401, 'The challenge of the sign-in is not valid'),
   ACCOUNT_DISABLED: refused(403, 'The account is disabled'),
   INSUFFICIENT_PERMISSIONS: refused(403, 'Your role does not allow this'),
   SIGNATURE_INVALID: refused(401, 'The signature is not valid'),
@@ -44,6 +50,7 @@ export const PROBLEMS = {
   PIN_REQUIRED: refused(403, 'A PIN or a step-up token is needed'),
   INVALID_PIN: refused(403, 'The PIN is wrong'),
   PIN_LOCKED: refused(423, 'The PIN is locked'),
+  INVALID_OTP: refused(400, 'The mailed code is not valid'),
   STEP_UP_INVALID: refused(403, 'The step-up token is not valid'),
   // what is asked for
   USER_NOT_FOUND: refused(404, 'There is no such user'),

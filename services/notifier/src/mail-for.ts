@@ -56,9 +56,25 @@ const TEMPLATES: Record<string, Template> = {
     NOT_YOU,
   ]),
   pin_reset: template(codeSecret, 'Your code for a new PIN', ({ code }) => [
-    'type this code to set a new PIN:',
+    'type this code within 15 minutes to set a new PIN:',
     code,
     'Tell it to nobody. If you did not ask for it, set a new password: somebody is signed in as you.',
+  ]),
+  pin_changed: template(nothing, 'Your PIN was changed', () => [
+    'the PIN of your account was changed just now.',
+    NOT_YOU,
+  ]),
+  second_factor_enabled: template(nothing, 'Sign-in asks for a code now', () => [
+    'the second factor of your account was turned on just now: sign-in asks for a code from now on.',
+    NOT_YOU,
+  ]),
+  second_factor_disabled: template(nothing, 'Sign-in asks for no code any more', () => [
+    'the second factor of your account was turned off just now: sign-in asks for the password only.',
+    NOT_YOU,
+  ]),
+  second_factor_recovery: template(nothing, 'A recovery code was used', () => [
+    'a recovery code was used just now in place of the code of your second factor.',
+    NOT_YOU,
   ]),
 }
 
