@@ -183,7 +183,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
       read('gateway writes pending', () => writePending(gatewayTables, [request])),
     verifyPin: async () => {},
     verifyStepUp: async () => ({ at: new Date(clock.now()) }),
-    freshPinAbove: 1_000_000,
+    freshPinAbove: () => '1000000',
     expiresAfterMs,
     clock,
   }

@@ -49,6 +49,10 @@ export const holdExpiryIdOf = (holdId: string, overdueHours: number): string =>
 export const pinFreezeIdOf = (userId: string, lockedUntil: string, walletId: string): string =>
   deriveId('pin-freeze', userId, lockedUntil, walletId)
 
+/** The command that lifts such a freeze because the owner set a new PIN by a mailed code: once for a code and a wallet. */
+export const pinUnfreezeIdOf = (userId: string, resetId: string, walletId: string): string =>
+  deriveId('pin-unfreeze', userId, resetId, walletId)
+
 /** A wallet's id: from the user, the currency and how many wallets in it the user has closed. */
 export const walletIdOf = (userId: string, currency: string, closedBefore: number): string =>
   deriveId('wallet', userId, currency, String(closedBefore))

@@ -29,6 +29,7 @@ test('keys are made once, for the owner’s eyes only, and kept', async () => {
     'pgpass',
     'pin-pepper.json',
     'provider-secret.json',
+    'second-factor.json',
   ])
   expect(statSync(keysFolder(dataDir)).mode & 0o777).toBe(0o700)
   for (const name of Object.keys(first))

@@ -101,6 +101,7 @@ const startServices = async (
       REDIS_URL: stack.redisUrl,
       JWT_KEY_FILE: key('jwt.json'),
       PIN_PEPPER_FILE: key('pin-pepper.json'),
+      SECOND_FACTOR_KEY_FILE: key('second-factor.json'),
       PERSON_KEK_FILE: key('person-kek.json'),
       ADDRESS_HMAC_FILE: key('address-hmac.json'),
       NOTIFIER_PUBLIC_KEY_FILE: key('notifier-public.json'),

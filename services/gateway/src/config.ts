@@ -2,6 +2,7 @@ import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config
 import { z } from 'zod'
 import type { BackPressureLimits } from './back-pressure.ts'
 import { parseNetworks } from './client-address.ts'
+import { createKeyRing } from './identity/secret-box.ts'
 import type { LimitName } from './routes/define-route.ts'
 
 /** How many requests a subject may make within how many seconds. */
@@ -43,6 +44,16 @@ const encryptionKey = secretKey.refine(
   `key must have exactly ${KEY_BYTES} bytes`,
 )
 
+/** One key, or `{"keys": [...]}`: the first is in use, what the others made is still read. */
+const keyRing = (key: typeof secretKey) =>
+  z
+    .union([
+      key.transform(one => [one]),
+      z.object({ keys: z.array(key).min(1) }).transform(({ keys }) => keys),
+    ])
+    .refine(keys => new Set(keys.map(({ kid }) => kid)).size === keys.length, 'two keys have one kid')
+    .transform(([current, ...earlier]) => createKeyRing([current!, ...earlier]))
+
 const rsaPublic = z.looseObject({
   kty: z.literal('RSA'),
   kid: z.string().min(1),
@@ -59,7 +70,24 @@ const ecPublic = z.looseObject({
 })
 
 const COST_FLOOR = 10
-const amountSetting = z.coerce.number().min(0).max(1_000_000_000)
+/** An amount in major units, `1000`; or by currency, `*=1000,JPY=150000`. */
+const amountByCurrency = (usual: string) =>
+  z
+    .string()
+    .default(usual)
+    .transform((text, context) => {
+      const amounts = new Map<string, string>()
+      for (const part of text.split(',')) {
+        const [, currency = '*', amount] =
+          /^(?:(\*|[A-Z]{3})=)?([0-9]{1,12}(?:\.[0-9]{1,4})?)$/.exec(part.trim()) ?? []
+        if (amount !== undefined) amounts.set(currency, amount)
+        else {
+          const message = 'must be an amount such as 1000, or such as *=1000,JPY=150000'
+          context.issues.push({ code: 'custom', input: text, message })
+        }
+      }
+      return (currency: string) => amounts.get(currency) ?? amounts.get('*') ?? '0'
+    })
 
 /** The gateway's settings; a wrong one ends the start and names itself. */
 export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
@@ -79,7 +107,10 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       JWT_KEY_FILE: jsonFile(rsaPrivate),
       /** Public JWKs of keys that signed before or will sign next ({keys: [...]}): published and accepted. */
       JWT_OTHER_KEYS_FILE: jsonFile(z.object({ keys: z.array(rsaPublic) })).optional(),
-      PIN_PEPPER_FILE: jsonFile(secretKey),
+      /** Without it a stolen hash is no PIN; recovery codes and mailed codes are hashed with it as well. */
+      PIN_PEPPER_FILE: jsonFile(keyRing(secretKey)),
+      /** Encrypts what makes the codes of the second factor. */
+      SECOND_FACTOR_KEY_FILE: jsonFile(keyRing(encryptionKey)),
       PERSON_KEK_FILE: jsonFile(encryptionKey),
       ADDRESS_HMAC_FILE: jsonFile(secretKey),
       NOTIFIER_PUBLIC_KEY_FILE: jsonFile(ecPublic),
@@ -92,8 +123,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       AUDIENCE: z.string().min(1).default('pennywire-api'),
       ACCESS_TOKEN_SECONDS: z.coerce.number().int().min(10).max(900).default(900),
       STEP_UP_SECONDS: z.coerce.number().int().min(10).max(3_600).default(300),
-      /** Amounts above this many major units need the PIN itself, not a step-up token. */
-      FRESH_PIN_ABOVE: amountSetting.default(1_000),
+      /** Amounts above this many major units need the PIN itself, not a step-up token; may differ by currency. */
+      FRESH_PIN_ABOVE: amountByCurrency('1000'),
       /** A transfer that the ledger has not decided by then is rejected as REQUEST_EXPIRED. */
       REQUEST_EXPIRES_SECONDS: z.coerce.number().int().min(1).max(3_600).default(300),
       /** How often holds are looked for whose time is over; 0: this gateway does not. */

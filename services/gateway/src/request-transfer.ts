@@ -67,8 +67,8 @@ export type RequestTransferParts<View> = {
   writePending: (request: PendingRequest) => Promise<void>
   verifyPin: (userId: string, pin: string, traceparent?: string) => Promise<void>
   verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
-  /** Amounts above this many major units need the PIN itself. */
-  freshPinAbove: number
+  /** Amounts above this many major units of a currency, as a decimal string, need the PIN itself. */
+  freshPinAbove: (currency: string) => string
   /** How long a request may wait for the ledger before nobody wants it any more. */
   expiresAfterMs: number
   clock: Clock
@@ -177,6 +177,13 @@ const fingerprintOfTransfer = (asked: AskedTransfer, sender: WalletBrief, recipi
     ...(asked.expiresInSeconds === null ? {} : { expiresInSeconds: asked.expiresInSeconds }),
   })
 
+/** A setting's amount in the currency's minor units; decimals that the currency does not have are dropped. */
+const minorOf = (majorUnits: string, currency: string): bigint => {
+  const [whole = '0', fraction = ''] = majorUnits.split('.')
+  const decimals = decimalsOf(currency)
+  return BigInt(whole + fraction.slice(0, decimals).padEnd(decimals, '0'))
+}
+
 /** How the user proved to be present: by the PIN, or a step-up token where the amount allows. */
 export const authenticate = async (
   parts: Pick<RequestTransferParts<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove' | 'clock'>,
@@ -197,11 +204,11 @@ export const authenticate = async (
     throw new ProblemError('PIN_REQUIRED', 'pin: send it, or a Step-Up-Token header from POST /v1/pin/verify')
   }
   const { at } = await parts.verifyStepUp(stepUpToken, user)
-  const threshold = BigInt(Math.floor(parts.freshPinAbove * 10 ** decimalsOf(currency)))
-  if (amount > threshold) {
+  const freshPinAbove = parts.freshPinAbove(currency)
+  if (amount > minorOf(freshPinAbove, currency)) {
     throw new ProblemError(
       'PIN_REQUIRED',
-      `pin: amounts above ${parts.freshPinAbove} ${currency} need the PIN itself`,
+      `pin: amounts above ${freshPinAbove} ${currency} need the PIN itself`,
     )
   }
   return { by: 'step_up', at: at.getTime() }

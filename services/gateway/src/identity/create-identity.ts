@@ -56,8 +56,8 @@ export const createIdentity = async (parts: {
   inTransaction: InTransaction
 }): Promise<Identity> => {
   const { config, logger, sql, redis, codec, inTransaction } = parts
-  const slowHash = (atOnce: number) =>
-    createSlowHash({ cost: config.BCRYPT_COST, atOnce, maxWaiting: MAX_WAITING })
+  const slowHash = (of: 'pin' | 'password', atOnce: number) =>
+    createSlowHash({ of, cost: config.BCRYPT_COST, atOnce, maxWaiting: MAX_WAITING })
 
   const hashAddress = createAddressHash(config.ADDRESS_HMAC_FILE)
   const announce = await createAnnounce(codec, config.NOTIFIER_PUBLIC_KEY_FILE)
@@ -84,7 +84,7 @@ export const createIdentity = async (parts: {
     sql,
     inTransaction,
     logger,
-    passwords: await createPasswords(slowHash(PASSWORDS_AT_ONCE)),
+    passwords: await createPasswords(slowHash('password', PASSWORDS_AT_ONCE)),
     announce,
     personKeys,
     verificationUrl: `${config.PUBLIC_URL}/v1/auth/verify-email`,
@@ -101,7 +101,7 @@ export const createIdentity = async (parts: {
   const pins = createPins({
     sql,
     inTransaction,
-    slowHash: slowHash(PINS_AT_ONCE),
+    slowHash: slowHash('pin', PINS_AT_ONCE),
     pepper: config.PIN_PEPPER_FILE,
     announce,
   })

@@ -14,7 +14,9 @@ test('all broken rules are named at once', () => {
 })
 
 test('every character counts, also beyond the 72 bytes where bcrypt stops', async () => {
-  const passwords = await createPasswords(createSlowHash({ cost: 4, atOnce: 2, maxWaiting: 10 }))
+  const passwords = await createPasswords(
+    createSlowHash({ of: 'password', cost: 4, atOnce: 2, maxWaiting: 10 }),
+  )
   const long = `Aa1!${'x'.repeat(100)}`
   const hash = await passwords.hash(`${long}y`)
   expect(await passwords.matches(`${long}y`, hash)).toBe(true)
@@ -22,13 +24,15 @@ test('every character counts, also beyond the 72 bytes where bcrypt stops', asyn
 })
 
 test('for an account that does not exist no password is right, not even the one that stands for it', async () => {
-  const passwords = await createPasswords(createSlowHash({ cost: 4, atOnce: 2, maxWaiting: 10 }))
+  const passwords = await createPasswords(
+    createSlowHash({ of: 'password', cost: 4, atOnce: 2, maxWaiting: 10 }),
+  )
   expect(await passwords.matches('nobody', undefined)).toBe(false)
   expect(await passwords.matches('', undefined)).toBe(false)
 })
 
 test('what comes while the queue is full is refused, and the queue keeps its order', async () => {
-  const slowHash = createSlowHash({ cost: 4, atOnce: 1, maxWaiting: 2 })
+  const slowHash = createSlowHash({ of: 'password', cost: 4, atOnce: 1, maxWaiting: 2 })
   const done: number[] = []
   const accepted = [1, 2, 3].map(async number => {
     await slowHash.hash('x')

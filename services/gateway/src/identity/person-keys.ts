@@ -1,31 +1,12 @@
-import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import { LRUCache } from 'lru-cache'
 import { insertPersonKey, readPersonKeys } from '../sql/person-keys.ts'
+import { seal, unseal } from './secret-box.ts'
 
-const VERSION = 1
-const NONCE_BYTES = 12
-const TAG_BYTES = 16
-const HEAD_BYTES = 1 + NONCE_BYTES
 const CACHED_KEYS = 10_000
 /** How long a destroyed key may still be used by a gateway that had it in memory. */
 const CACHE_MS = 60_000
-
-const seal = (key: Buffer, plain: Buffer, bound: string): Buffer => {
-  const nonce = randomBytes(NONCE_BYTES)
-  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(Buffer.from(bound))
-  const body = Buffer.concat([cipher.update(plain), cipher.final()])
-  return Buffer.concat([Buffer.from([VERSION]), nonce, body, cipher.getAuthTag()])
-}
-
-const unseal = (key: Buffer, sealed: Buffer, bound: string): Buffer => {
-  if (sealed[0] !== VERSION || sealed.length < HEAD_BYTES + TAG_BYTES)
-    throw new Error('not sealed by this version')
-  const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(1, HEAD_BYTES))
-    .setAAD(Buffer.from(bound))
-    .setAuthTag(sealed.subarray(-TAG_BYTES))
-  return Buffer.concat([decipher.update(sealed.subarray(HEAD_BYTES, -TAG_BYTES)), decipher.final()])
-}
 
 type SealedText = { userId: string; cipher: Buffer; purpose: string }
 

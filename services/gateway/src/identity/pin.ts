@@ -1,18 +1,29 @@
-import { createHmac } from 'node:crypto'
+import { createHmac, randomInt, randomUUID, timingSafeEqual } from 'node:crypto'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
 import {
+  beginResetAttempt,
+  forgiveResetAttempt,
+  insertPinReset,
+  readResetPause,
+  spendPinReset,
+} from '../sql/pin-resets.ts'
+import {
   beginPinAttempt,
+  forgetDuePinFreezes,
   forgivePinAttempts,
   hasPin,
   insertPin,
-  readPinLock,
+  readPinState,
+  rehashPin,
   rememberPinLock,
+  replacePin,
   settleWrongPin,
 } from '../sql/pins.ts'
 import type { Announce } from './announce.ts'
+import type { KeyRing, SecretKey } from './secret-box.ts'
 import type { SlowHash } from './slow-hash.ts'
 
 /** What a PIN looks like. Any such PIN may be tried; fewer may be set. */
@@ -21,6 +32,9 @@ export const PIN_FORM = /^[0-9]{4,6}$/
 const RULE = { maxAttempts: 3, lockHours: 24 }
 /** So many locks within so many days freeze the user's wallets; see freeze-after-pin-locks.ts. */
 const FREEZE_RULE = { many: 3, days: 30 }
+
+/** Of 1,000,000 codes some 25 can be tried a day, by somebody who has the user's session but not the mailbox. */
+const RESET_RULE = { minutes: 15, maxAttempts: 5, maxAsked: 5 }
 
 /** Why a PIN must not be set, or undefined: the ones that everybody tries first. */
 export const pinFault = (pin: string): string | undefined => {
@@ -45,7 +59,37 @@ export type Pins = {
    */
   verifyPin: (userId: string, pin: string, traceparent?: string) => Promise<void>
   hasPin: (userId: string) => Promise<boolean>
+  /** Whether a PIN is set, how many wrong tries are left, and until when it is locked (null: it is not). */
+  readPin: (userId: string) => Promise<{ set: boolean; attemptsRemaining: number; lockedUntil: Date | null }>
+  /** Sets another PIN for who knows the one that is set. Throws as `verifyPin`, and VALIDATION_ERROR. */
+  changePin: (
+    userId: string,
+    pins: { currentPin: string; newPin: string },
+    traceparent: string,
+  ) => Promise<void>
+  /** Mails a code for `resetPin`. Throws PIN_NOT_SET, RATE_LIMIT_EXCEEDED where too many were asked for. */
+  requestReset: (userId: string, traceparent: string) => Promise<{ expiresAt: Date }>
+  /**
+   * Spends the mailed code and sets another PIN, in one transaction; a lock of the PIN ends with it, and freezes after
+   * wrong PINs are asked to be lifted. Throws INVALID_OTP alike for a wrong, spent, expired or much tried code, and
+   * VALIDATION_ERROR for a PIN that must not be set.
+   */
+  resetPin: (userId: string, reset: { otp: string; newPin: string }, traceparent: string) => Promise<void>
 }
+
+/** News of what was done to an account is worth a mail for so long. */
+const NEWS_MS = 7 * 24 * 60 * 60 * 1_000
+
+const mailedCodeHash = ({ key }: SecretKey, userId: string, resetId: string, code: string): Buffer =>
+  createHmac('sha256', key).update(`pin-reset\0${userId}\0${resetId}\0${code}`).digest()
+
+/** The same whether the code is wrong, spent, expired or tried too often. */
+const invalidOtp = (attemptsRemaining: number) =>
+  new ProblemError(
+    'INVALID_OTP',
+    'otp: is wrong, used, expired (15 minutes) or was tried too often; ask for another with POST /v1/pin/reset-request.',
+    { attemptsRemaining },
+  )
 
 const locked = (until: Date) =>
   new ProblemError(
@@ -60,15 +104,29 @@ export const createPins = (parts: {
   sql: Database
   inTransaction: InTransaction
   slowHash: SlowHash
-  pepper: { kid: string; key: Buffer }
+  pepper: KeyRing
   announce: Announce
 }): Pins => {
   const { sql, inTransaction, slowHash, pepper, announce } = parts
   const turns = new Map<string, Promise<unknown>>()
 
   /** 10,000 PINs are guessed from a bare hash within the hour, so the hash alone must not be enough: the pepper. */
-  const peppered = (userId: string, pin: string) =>
-    createHmac('sha256', pepper.key).update(`${userId}\0${pin}`).digest('base64')
+  const peppered = ({ key }: SecretKey, userId: string, pin: string) =>
+    createHmac('sha256', key).update(`${userId}\0${pin}`).digest('base64')
+
+  const hashOf = (userId: string, pin: string) => slowHash.hash(peppered(pepper.current, userId, pin))
+
+  /** The key a hash was made under. It is never asked of anybody but the settings, so a lost one is our error. */
+  const pepperOf = (kid: string): SecretKey => {
+    const key = pepper.get(kid)
+    if (!key) throw new Error(`something was hashed under the pepper ${kid}, which is not here`)
+    return { kid, key }
+  }
+
+  const refuseTrivial = (field: string, pin: string) => {
+    const fault = pinFault(pin)
+    if (fault) throw validationProblem([{ field, rule: fault }])
+  }
 
   /**
    * One check per user at a time on this gateway: else four transfers with the right PIN at once would count as
@@ -86,25 +144,46 @@ export const createPins = (parts: {
     }
   }
 
+  const tellOfChange = (userId: string, traceparent: string) =>
+    announce.mailWithSecret(
+      { userId, template: 'pin_changed', secret: {}, expiresAt: new Date(Date.now() + NEWS_MS) },
+      traceparent,
+    )
+
   const refuseWithoutAttempt = async (userId: string): Promise<never> => {
-    const pin = await readPinLock(sql, userId)
+    const pin = await readPinState(sql, userId)
     if (!pin) throw new ProblemError('PIN_NOT_SET', 'pin: set one first, with POST /v1/pin.')
     if (pin.lockedUntil) throw locked(pin.lockedUntil)
     throw new ProblemError('SERVICE_UNAVAILABLE', 'The PIN was being checked elsewhere; try again.')
   }
 
-  const check = async (userId: string, pin: string, traceparent: string | undefined): Promise<void> => {
+  /** Under another pepper at the first right PIN after it changed. That it could not be is no reason to refuse. */
+  const renew = async (userId: string, pin: string, hash: string): Promise<string> => {
+    try {
+      const renewed = await hashOf(userId, pin)
+      await rehashPin(sql, { userId, pepperId: pepper.current.kid, hash: renewed, insteadOf: hash })
+      return renewed
+    } catch (error) {
+      if (error instanceof ProblemError) return hash
+      throw error
+    }
+  }
+
+  /** Resolves with the hash of the right PIN. */
+  const check = async (userId: string, pin: string, traceparent: string | undefined): Promise<string> => {
     const begun = await beginPinAttempt(sql, userId, RULE)
     if (!begun) return refuseWithoutAttempt(userId)
     const { attempt, pepperId, hash } = begun
-    if (pepperId !== pepper.kid)
-      throw new Error(`a PIN was set under the pepper ${pepperId}, which is not here`)
-    const right = await slowHash.matches(peppered(userId, pin), hash).catch(async error => {
+    const key = pepperOf(pepperId)
+    const right = await slowHash.matches(peppered(key, userId, pin), hash).catch(async error => {
       // Refused before it was hashed: it told the caller nothing and is no try.
       if (error instanceof ProblemError) await forgivePinAttempts(sql, userId, attempt)
       throw error
     })
-    if (right) return forgivePinAttempts(sql, userId, attempt)
+    if (right) {
+      await forgivePinAttempts(sql, userId, attempt)
+      return pepperId === pepper.current.kid ? hash : renew(userId, pin, hash)
+    }
     const { attempts, lockedUntil } = await inTransaction(async tx => {
       const state = await settleWrongPin(tx, userId)
       const events = [announce.identityEvent('PinFailed', { userId, attempt }, traceparent)]
@@ -125,19 +204,98 @@ export const createPins = (parts: {
 
   return {
     setPin: async (userId, pin, traceparent) => {
-      const fault = pinFault(pin)
-      if (fault) throw validationProblem([{ field: 'pin', rule: fault }])
+      refuseTrivial('pin', pin)
       const alreadySet = () => new ProblemError('PIN_ALREADY_SET', 'pin: is set already.')
       if (await hasPin(sql, userId)) throw alreadySet()
-      const hash = await slowHash.hash(peppered(userId, pin))
+      const hash = await hashOf(userId, pin)
       const inserted = await inTransaction(async tx => {
-        if (!(await insertPin(tx, { userId, pepperId: pepper.kid, hash }))) return false
+        if (!(await insertPin(tx, { userId, pepperId: pepper.current.kid, hash }))) return false
         await appendToOutbox(tx, [announce.identityEvent('PinSet', { userId }, traceparent)])
         return true
       })
       if (!inserted) throw alreadySet()
     },
-    verifyPin: (userId, pin, traceparent) => inTurnOf(userId, () => check(userId, pin, traceparent)),
+    verifyPin: async (userId, pin, traceparent) => {
+      await inTurnOf(userId, () => check(userId, pin, traceparent))
+    },
     hasPin: userId => hasPin(sql, userId),
+    readPin: async userId => {
+      const state = await readPinState(sql, userId)
+      return {
+        set: state !== undefined,
+        attemptsRemaining: Math.max(0, RULE.maxAttempts - (state?.attempts ?? 0)),
+        lockedUntil: state?.lockedUntil ?? null,
+      }
+    },
+
+    changePin: (userId, { currentPin, newPin }, traceparent) =>
+      inTurnOf(userId, async () => {
+        refuseTrivial('newPin', newPin)
+        if (newPin === currentPin)
+          throw validationProblem([{ field: 'newPin', rule: 'must not be the PIN that is set' }])
+        const insteadOf = await check(userId, currentPin, traceparent)
+        const hash = await hashOf(userId, newPin)
+        await inTransaction(async tx => {
+          const pepperId = pepper.current.kid
+          if (!(await replacePin(tx, { userId, pepperId, hash, insteadOf }))) {
+            throw new ProblemError('SERVICE_UNAVAILABLE', 'The PIN was being changed elsewhere; try again.')
+          }
+          await appendToOutbox(tx, [
+            announce.identityEvent('PinChanged', { userId }, traceparent),
+            await tellOfChange(userId, traceparent),
+          ])
+        })
+      }),
+
+    requestReset: async (userId, traceparent) => {
+      if (!(await hasPin(sql, userId)))
+        throw new ProblemError('PIN_NOT_SET', 'pin: set one with POST /v1/pin.')
+      const id = randomUUID()
+      const code = String(randomInt(1_000_000)).padStart(6, '0')
+      const hash = mailedCodeHash(pepper.current, userId, id, code)
+      const expiresAt = new Date(Date.now() + RESET_RULE.minutes * 60_000)
+      const secret = { code }
+      const mail = await announce.mailWithSecret(
+        { userId, template: 'pin_reset', secret, expiresAt },
+        traceparent,
+      )
+      const pause = await inTransaction(async tx => {
+        const reset = { userId, id, pepperId: pepper.current.kid, hash }
+        if (!(await insertPinReset(tx, reset, RESET_RULE))) return readResetPause(tx, userId)
+        await appendToOutbox(tx, [announce.identityEvent('PinResetRequested', { userId }, traceparent), mail])
+        return 0
+      })
+      if (pause > 0) {
+        throw new ProblemError(
+          'RATE_LIMIT_EXCEEDED',
+          `At most ${RESET_RULE.maxAsked} codes within 24 hours; try again in ${pause} seconds.`,
+          { limit: RESET_RULE.maxAsked, windowSeconds: 24 * 60 * 60 },
+          { 'retry-after': String(pause) },
+        )
+      }
+      return { expiresAt }
+    },
+
+    resetPin: (userId, { otp, newPin }, traceparent) =>
+      inTurnOf(userId, async () => {
+        refuseTrivial('newPin', newPin)
+        const begun = await beginResetAttempt(sql, userId, RESET_RULE)
+        if (!begun) throw invalidOtp(0)
+        const given = mailedCodeHash(pepperOf(begun.pepperId), userId, begun.id, otp)
+        if (!timingSafeEqual(given, begun.hash)) throw invalidOtp(RESET_RULE.maxAttempts - begun.attempt)
+        const hash = await hashOf(userId, newPin).catch(async error => {
+          await forgiveResetAttempt(sql, userId, begun.id)
+          throw error
+        })
+        await inTransaction(async tx => {
+          if (!(await spendPinReset(tx, userId, begun.id))) throw invalidOtp(0)
+          await replacePin(tx, { userId, pepperId: pepper.current.kid, hash, insteadOf: undefined })
+          await forgetDuePinFreezes(tx, userId)
+          await appendToOutbox(tx, [
+            announce.identityEvent('PinReset', { userId }, traceparent),
+            await tellOfChange(userId, traceparent),
+          ])
+        })
+      }),
   }
 }

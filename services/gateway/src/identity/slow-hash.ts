@@ -1,5 +1,17 @@
+import { counter } from '@pennywire/runtime/metrics.ts'
 import bcrypt from 'bcrypt'
 import { ProblemError } from '../problems.ts'
+
+const hashes = counter(
+  'gateway_slow_hashes_total',
+  'bcrypt hashes that were made or compared, by what was hashed; a payment with a step-up token adds none',
+  ['of'],
+)
+const refusals = counter(
+  'gateway_slow_hashes_refused_total',
+  'Requests that were refused because too many waited to be hashed',
+  ['of'],
+)
 
 export type SlowHash = {
   hash: (text: string) => Promise<string>
@@ -11,13 +23,20 @@ export type SlowHash = {
  * second, and guessing must not starve what the pool does for everybody else (signatures, name look-ups). When the
  * queue is full the request is refused at once (503). The text must be at most 72 bytes, where bcrypt stops reading.
  */
-export const createSlowHash = (options: { cost: number; atOnce: number; maxWaiting: number }): SlowHash => {
+export const createSlowHash = (options: {
+  of: 'pin' | 'password'
+  cost: number
+  atOnce: number
+  maxWaiting: number
+}): SlowHash => {
+  const { of } = options
   const waiting: Array<() => void> = []
   let running = 0
 
   const inTurn = async <Result>(work: () => Promise<Result>): Promise<Result> => {
     if (running >= options.atOnce) {
       if (waiting.length >= options.maxWaiting) {
+        refusals.inc({ of })
         throw new ProblemError(
           'SERVICE_UNAVAILABLE',
           'Too many sign-ins or PIN checks at once; try again shortly.',
@@ -28,6 +47,7 @@ export const createSlowHash = (options: { cost: number; atOnce: number; maxWaiti
       running++
     }
     try {
+      hashes.inc({ of })
       return await work()
     } finally {
       // The turn passes on as it is, so that nobody who comes now overtakes the queue.

@@ -11,6 +11,29 @@ export const insertPin = async (
   return count === 1
 }
 
+/** Puts another PIN in the place of the one with the given hash, or of any where none is given; a lock ends. */
+export const replacePin = async (
+  tx: Tx,
+  pin: { userId: string; pepperId: string; hash: string; insteadOf: string | undefined },
+): Promise<boolean> => {
+  const only = pin.insteadOf === undefined ? tx`` : tx`and hash = ${pin.insteadOf}`
+  const { count } = await tx`
+    update gateway.pins
+    set pepper_id = ${pin.pepperId}, hash = ${pin.hash}, attempts = 0, locked_until = null, set_at = now()
+    where user_id = ${pin.userId} ${only}`
+  return count === 1
+}
+
+/** Keeps the same PIN's hash under another pepper, where it is still that PIN. */
+export const rehashPin = async (
+  sql: Database,
+  pin: { userId: string; pepperId: string; hash: string; insteadOf: string },
+): Promise<void> => {
+  await sql`
+    update gateway.pins set pepper_id = ${pin.pepperId}, hash = ${pin.hash}
+    where user_id = ${pin.userId} and hash = ${pin.insteadOf}`
+}
+
 export const hasPin = async (sql: Database, userId: string): Promise<boolean> =>
   (await sql`select 1 from gateway.pins where user_id = ${userId}`).length === 1
 
@@ -54,12 +77,14 @@ export const settleWrongPin = async (
   return pin!
 }
 
-export const readPinLock = async (
-  sql: Database,
-  userId: string,
-): Promise<{ lockedUntil: Date | null } | undefined> => {
-  const [pin] = await sql<Array<{ lockedUntil: Date | null }>>`
-    select locked_until as "lockedUntil" from gateway.pins where user_id = ${userId}`
+export type PinState = { attempts: number; lockedUntil: Date | null; setAt: Date }
+
+/** What stands of a user's PIN now: a lock that has run out is none, and its tries are forgotten. */
+export const readPinState = async (sql: Database, userId: string): Promise<PinState | undefined> => {
+  const [pin] = await sql<PinState[]>`
+    select case when locked_until <= now() then 0 else attempts end as attempts,
+      case when locked_until > now() then locked_until end as "lockedUntil", set_at as "setAt"
+    from gateway.pins where user_id = ${userId}`
   return pin
 }
 
@@ -94,3 +119,16 @@ export const settlePinFreeze = async (tx: Tx, { userId, lockedUntil }: DuePinFre
   await tx`
     update gateway.pin_locks set freeze_due = false where user_id = ${userId} and locked_until = ${lockedUntil}`
 }
+
+/** The freezes that nobody has asked for yet are not wanted any more. */
+export const forgetDuePinFreezes = async (tx: Tx, userId: string): Promise<void> => {
+  await tx`update gateway.pin_locks set freeze_due = false where user_id = ${userId} and freeze_due`
+}
+
+/** Whether a PIN was locked within the last so many hours: a freeze for it may be on its way. */
+export const wasPinLockedWithin = async (tx: Tx, userId: string, hours: number): Promise<boolean> =>
+  (
+    await tx`
+      select 1 from gateway.pin_locks
+      where user_id = ${userId} and locked_at > now() - make_interval(hours => ${hours}) limit 1`
+  ).length === 1
