@@ -54,6 +54,7 @@ export const PROBLEMS = {
   STEP_UP_INVALID: refused(403, 'The step-up token is not valid'),
   // what is asked for
   USER_NOT_FOUND: refused(404, 'There is no such user'),
+  ACCOUNT_ALREADY_DISABLED: refused(409, 'The account is disabled already'),
   ACCOUNT_NOT_DISABLED: refused(409, 'The account is not disabled'),
   EXTERNAL_TOKEN_INVALID: refused(401, "The other issuer's token is not valid"),
   EXTERNAL_IDENTITY_UNKNOWN: refused(403, 'The identity is linked to no account'),

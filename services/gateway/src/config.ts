@@ -127,6 +127,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       FRESH_PIN_ABOVE: amountByCurrency('1000'),
       /** A transfer that the ledger has not decided by then is rejected as REQUEST_EXPIRED. */
       REQUEST_EXPIRES_SECONDS: z.coerce.number().int().min(1).max(3_600).default(300),
+      /** How often expired tokens and old sign-ins are deleted. */
+      PURGE_SECONDS: z.coerce.number().min(0.1).max(86_400).default(3_600),
       /** How often holds are looked for whose time is over; 0: this gateway does not. */
       HOLD_EXPIRY_SECONDS: z.coerce.number().min(0).max(3_600).default(5),
       /** The shortest time for which money can be held. */

@@ -5,22 +5,33 @@ import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
 import {
+  countMailedTokens,
   findUser,
   findUserByEmail,
   grantRole,
   insertMailedToken,
   insertUser,
+  lockUsers,
   markEmailVerified,
+  readMailedToken,
+  renameUser,
+  setPasswordHash,
   spendMailedToken,
+  spendMailedTokensOf,
   type User,
 } from '../sql/users.ts'
 import type { Announce } from './announce.ts'
+import type { LoginHistory } from './login-history.ts'
 import { type Passwords, passwordFaults } from './passwords.ts'
 import type { PersonKeys } from './person-keys.ts'
-import { type Caller, sha256 } from './sessions.ts'
+import { highestRole } from './roles.ts'
+import { type Caller, type Sessions, sha256 } from './sessions.ts'
 
 const TOKEN_BYTES = 32
 const VERIFICATION_MS = 24 * 60 * 60 * 1_000
+const RESET_MS = 60 * 60 * 1_000
+/** So many mails of a kind go to an address within so many seconds, wherever they are asked from. */
+const MAILS = { many: 3, seconds: 15 * 60 }
 
 export type Accounts = {
   /** Makes an account whose address is not verified yet. Throws VALIDATION_ERROR, EMAIL_ALREADY_REGISTERED. */
@@ -37,6 +48,22 @@ export type Accounts = {
    * password and an unknown address; only then EMAIL_NOT_VERIFIED and ACCOUNT_DISABLED.
    */
   checkPassword: (email: string, password: string, caller: Caller) => Promise<User>
+  /** Throws PASSWORD_MISMATCH unless it is the password of the signed-in user, whom it returns. */
+  confirmPassword: (userId: string, password: string) => Promise<User>
+  /** Mails a link to set a new password where that makes sense; says nothing about it, and takes no time to decide. */
+  forgotPassword: (email: string, caller: Caller) => void
+  /**
+   * Sets a new password and ends all sessions; the token is spent with it, in one transaction. Throws
+   * INVALID_RESET_TOKEN, VALIDATION_ERROR, SAME_PASSWORD: with the latter two the token stays good.
+   */
+  resetPassword: (token: string, password: string, caller: Caller) => Promise<void>
+  /** Sets a new password and ends all other sessions. Throws VALIDATION_ERROR, PASSWORD_MISMATCH, SAME_PASSWORD. */
+  changePassword: (
+    session: { userId: string; sessionId: string },
+    passwords: { current: string; next: string },
+    caller: Caller,
+  ) => Promise<void>
+  rename: (userId: string, fullName: string, traceparent: string) => Promise<User>
 }
 
 export const createAccounts = (parts: {
@@ -46,36 +73,85 @@ export const createAccounts = (parts: {
   passwords: Passwords
   announce: Announce
   personKeys: PersonKeys
-  /** Where a mailed link leads; `?token=` is added by the notifier. */
-  verificationUrl: string
+  sessions: Sessions
+  logins: LoginHistory
+  /** Where mailed links lead; `?token=` is added by the notifier. */
+  urls: { verification: string; newPassword: string }
   /** The address whose owner becomes super_admin with its verification. */
   bootstrapAdminEmail: string | undefined
 }): Accounts => {
-  const { sql, inTransaction, logger, passwords, announce, personKeys, verificationUrl } = parts
+  const { sql, inTransaction, logger, passwords, announce, personKeys, sessions, logins, urls } = parts
   const { bootstrapAdminEmail } = parts
 
-  const mailVerification = async (tx: Tx, userId: string, traceparent: string) => {
+  const mailToken = async (
+    tx: Tx,
+    mail: { userId: string; purpose: 'verify_email' | 'reset_password'; url: string; lifeMs: number },
+    traceparent: string,
+  ) => {
+    const { userId, purpose, url, lifeMs } = mail
     const token = randomBytes(TOKEN_BYTES).toString('base64url')
-    const expiresAt = new Date(Date.now() + VERIFICATION_MS)
-    await insertMailedToken(tx, { hash: sha256(token), userId, purpose: 'verify_email', expiresAt })
+    const expiresAt = new Date(Date.now() + lifeMs)
+    await insertMailedToken(tx, { hash: sha256(token), userId, purpose, expiresAt })
     return announce.mailWithSecret(
-      { userId, template: 'verify_email', secret: { token, url: verificationUrl }, expiresAt },
+      { userId, template: purpose, secret: { token, url }, expiresAt },
       traceparent,
     )
   }
-
-  /** In the background: a wrong password must take as long for a known address as for an unknown one. */
-  const announceLoginFailed = (user: User, reason: string, { addressHash, traceparent }: Caller) => {
-    const event = announce.identityEvent('LoginFailed', { userId: user.id, reason, addressHash }, traceparent)
-    inTransaction(tx => appendToOutbox(tx, [event])).catch(error =>
-      logger.error({ err: error }, 'a failed sign-in was not recorded'),
+  const mailVerification = (tx: Tx, userId: string, traceparent: string) =>
+    mailToken(
+      tx,
+      { userId, purpose: 'verify_email', url: urls.verification, lifeMs: VERIFICATION_MS },
+      traceparent,
     )
+
+  const isFlooded = async (userId: string, purpose: 'verify_email' | 'reset_password') =>
+    (await countMailedTokens(sql, userId, purpose, MAILS.seconds)) >= MAILS.many
+
+  const assertGood = (field: string, password: string) => {
+    const faults = passwordFaults(password)
+    if (faults.length > 0) throw validationProblem(faults.map(rule => ({ field, rule })))
+  }
+
+  const confirmPassword = async (userId: string, password: string): Promise<User> => {
+    const user = await findUser(sql, userId)
+    if (!user || !(await passwords.matches(password, user.passwordHash))) {
+      throw new ProblemError('PASSWORD_MISMATCH', 'The current password is wrong.')
+    }
+    return user
+  }
+
+  /** The hash of a new password. Throws SAME_PASSWORD where it is the old one. */
+  const hashOfNew = async (password: string, user: User): Promise<string> => {
+    if (await passwords.matches(password, user.passwordHash)) {
+      throw new ProblemError('SAME_PASSWORD', 'The new password must not be the old one.')
+    }
+    return passwords.hash(password)
+  }
+
+  /** What changes with a password, whoever changes it: sessions, links that are still good, event and mail. */
+  const settlePassword = async (
+    tx: Tx,
+    change: { userId: string; hash: string; how: 'changed' | 'reset'; exceptSessionId?: string },
+    { addressHash, traceparent }: Caller,
+  ) => {
+    const { userId, hash, how, exceptSessionId } = change
+    await setPasswordHash(tx, userId, hash)
+    await spendMailedTokensOf(tx, userId, 'reset_password')
+    const told = await sessions.endIn(
+      tx,
+      { userId, reason: `password_${how}`, ...(exceptSessionId === undefined ? {} : { exceptSessionId }) },
+      traceparent,
+    )
+    await appendToOutbox(tx, [
+      announce.identityEvent('PasswordChanged', { userId, how, addressHash }, traceparent),
+      await announce.mail({ userId, template: 'password_changed' }, traceparent),
+    ])
+    return told
   }
 
   return {
     signUp: async ({ email, password, fullName }, traceparent) => {
-      const faults = passwordFaults(password)
-      if (faults.length > 0) throw validationProblem(faults.map(rule => ({ field: 'password', rule })))
+      assertGood('password', password)
       const taken = () =>
         new ProblemError('EMAIL_ALREADY_REGISTERED', 'email: has an account already; sign in instead.')
       if (await findUserByEmail(sql, email)) throw taken()
@@ -100,7 +176,9 @@ export const createAccounts = (parts: {
         if (id && (await markEmailVerified(tx, id))) {
           await appendToOutbox(tx, [announce.identityEvent('EmailVerified', { userId: id }, traceparent)])
           // Does nothing where it is another's address.
-          if (bootstrapAdminEmail !== undefined) await grantRole(tx, bootstrapAdminEmail, 'super_admin')
+          if (bootstrapAdminEmail !== undefined) {
+            await bootstrapAdmin(tx, announce, bootstrapAdminEmail, traceparent)
+          }
         }
         return id
       })
@@ -116,7 +194,7 @@ export const createAccounts = (parts: {
     resendVerification: (email, traceparent) => {
       const resend = async () => {
         const user = await findUserByEmail(sql, email)
-        if (!user || user.emailVerified || user.disabled) return
+        if (!user || user.emailVerified || user.disabled || (await isFlooded(user.id, 'verify_email'))) return
         await inTransaction(async tx =>
           appendToOutbox(tx, [await mailVerification(tx, user.id, traceparent)]),
         )
@@ -128,21 +206,107 @@ export const createAccounts = (parts: {
       const user = await findUserByEmail(sql, email)
       const right = await passwords.matches(password, user?.passwordHash)
       if (!user || !right) {
-        if (user) announceLoginFailed(user, 'wrong_password', caller)
+        if (user) logins.failed(user.id, { method: 'password', reason: 'wrong_password' }, caller)
         throw new ProblemError('INVALID_CREDENTIALS', 'email or password: is wrong.')
       }
       if (!user.emailVerified) {
-        announceLoginFailed(user, 'email_not_verified', caller)
+        logins.failed(user.id, { method: 'password', reason: 'email_not_verified' }, caller)
         throw new ProblemError(
           'EMAIL_NOT_VERIFIED',
           'email: must be verified first, by the link that was mailed.',
         )
       }
       if (user.disabled) {
-        announceLoginFailed(user, 'account_disabled', caller)
+        logins.failed(user.id, { method: 'password', reason: 'account_disabled' }, caller)
         throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
       }
       return user
     },
+
+    confirmPassword,
+
+    forgotPassword: (email, { addressHash, traceparent }) => {
+      const mailLink = async () => {
+        const user = await findUserByEmail(sql, email)
+        // An address that nobody verified is perhaps not the owner's: what is mailed there must open nothing.
+        if (!user?.emailVerified || user.disabled || (await isFlooded(user.id, 'reset_password'))) return
+        const userId = user.id
+        await inTransaction(async tx =>
+          appendToOutbox(tx, [
+            announce.identityEvent('PasswordResetRequested', { userId, addressHash }, traceparent),
+            await mailToken(
+              tx,
+              { userId, purpose: 'reset_password', url: urls.newPassword, lifeMs: RESET_MS },
+              traceparent,
+            ),
+          ]),
+        )
+      }
+      mailLink().catch(error => logger.error({ err: error }, 'a mail for a new password was not requested'))
+    },
+
+    resetPassword: async (token, password, caller) => {
+      const invalid = () =>
+        new ProblemError('INVALID_RESET_TOKEN', 'token: is unknown, expired (1 hour) or used before.')
+      const found = await readMailedToken(sql, sha256(token), 'reset_password')
+      const user = found === undefined ? undefined : await findUser(sql, found)
+      if (!user || user.disabled) throw invalid()
+      assertGood('password', password)
+      const hash = await hashOfNew(password, user)
+      const told = await inTransaction(async tx => {
+        const userId = await spendMailedToken(tx, sha256(token), 'reset_password')
+        if (!userId) return undefined
+        const [current] = await lockUsers(tx, [userId])
+        if (!current || current.disabled) throw invalid()
+        return settlePassword(tx, { userId, hash, how: 'reset' }, caller)
+      })
+      if (!told) throw invalid()
+      await told()
+    },
+
+    changePassword: async ({ userId, sessionId }, { current, next }, caller) => {
+      assertGood('newPassword', next)
+      const user = await confirmPassword(userId, current)
+      const hash = await hashOfNew(next, user)
+      const told = await inTransaction(async tx => {
+        const [known] = await lockUsers(tx, [userId])
+        // Of two changes at once the second knows an old password only.
+        if (known?.passwordHash !== user.passwordHash) {
+          throw new ProblemError('PASSWORD_MISMATCH', 'The current password is wrong.')
+        }
+        return settlePassword(tx, { userId, hash, how: 'changed', exceptSessionId: sessionId }, caller)
+      })
+      await told()
+    },
+
+    rename: async (userId, fullName, traceparent) =>
+      inTransaction(async tx => {
+        const user = await renameUser(tx, userId, fullName)
+        if (!user) throw new ProblemError('TOKEN_INVALID', 'The user of this token does not exist.')
+        await appendToOutbox(tx, [
+          announce.identityEvent('ProfileChanged', { userId, fields: ['fullName'] }, traceparent),
+        ])
+        return user
+      }),
   }
+}
+
+/** Makes the owner of an address super_admin, where they are not yet and have verified it; returns their id then. */
+export const bootstrapAdmin = async (
+  tx: Tx,
+  announce: Announce,
+  email: string,
+  traceparent: string,
+): Promise<string | undefined> => {
+  const user = await grantRole(tx, email, 'super_admin')
+  if (!user) return undefined
+  const previousRole = highestRole({ roles: user.roles.filter(role => role !== 'super_admin') })
+  await appendToOutbox(tx, [
+    announce.identityEvent(
+      'RoleChanged',
+      { userId: user.id, byUserId: null, previousRole, role: 'super_admin' },
+      traceparent,
+    ),
+  ])
+  return user.id
 }

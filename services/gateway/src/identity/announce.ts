@@ -25,7 +25,12 @@ export type Announce = {
     },
     traceparent: string,
   ) => Promise<OutgoingRecord>
+  /** A mail that tells of something that has happened, and carries no secret. */
+  mail: (mail: { userId: string; template: string }, traceparent: string) => Promise<OutgoingRecord>
 }
+
+/** So long it is worth telling somebody what happened to their account. */
+const NOTICE_MS = 24 * 60 * 60 * 1_000
 
 /** Makes the records that tell others what happened to accounts. */
 export const createAnnounce = async (codec: Pick<Codec, 'encode'>, notifierKey: JWK): Promise<Announce> => {
@@ -34,6 +39,38 @@ export const createAnnounce = async (codec: Pick<Codec, 'encode'>, notifierKey: 
     alg: 'ECDH-ES+A256KW',
     enc: 'A256GCM',
     ...(notifierKey.kid === undefined ? {} : { kid: notifierKey.kid }),
+  }
+
+  const mailWithSecret: Announce['mailWithSecret'] = async (
+    { userId, template, secret, expiresAt },
+    traceparent,
+  ) => {
+    const commandId = randomUUID()
+    const requestedAt = Date.now()
+    const type = 'pennywire.notifier.MailRequested'
+    const sealed = await new CompactEncrypt(Buffer.from(JSON.stringify(secret)))
+      .setProtectedHeader(protectedHeader)
+      .encrypt(recipient)
+    return {
+      topic: 'notifier.commands',
+      key: userId,
+      value: codec.encode(type, {
+        commandId,
+        userId,
+        template,
+        secret: sealed,
+        expiresAt: expiresAt.getTime(),
+        requestedAt,
+      }),
+      headers: envelope({
+        id: commandId,
+        type,
+        source: 'gateway',
+        time: requestedAt,
+        subject: userId,
+        traceparent,
+      }),
+    }
   }
 
   return {
@@ -57,33 +94,8 @@ export const createAnnounce = async (codec: Pick<Codec, 'encode'>, notifierKey: 
         }),
       }
     },
-    mailWithSecret: async ({ userId, template, secret, expiresAt }, traceparent) => {
-      const commandId = randomUUID()
-      const requestedAt = Date.now()
-      const type = 'pennywire.notifier.MailRequested'
-      const sealed = await new CompactEncrypt(Buffer.from(JSON.stringify(secret)))
-        .setProtectedHeader(protectedHeader)
-        .encrypt(recipient)
-      return {
-        topic: 'notifier.commands',
-        key: userId,
-        value: codec.encode(type, {
-          commandId,
-          userId,
-          template,
-          secret: sealed,
-          expiresAt: expiresAt.getTime(),
-          requestedAt,
-        }),
-        headers: envelope({
-          id: commandId,
-          type,
-          source: 'gateway',
-          time: requestedAt,
-          subject: userId,
-          traceparent,
-        }),
-      }
-    },
+    mailWithSecret,
+    mail: (mail, traceparent) =>
+      mailWithSecret({ ...mail, secret: {}, expiresAt: new Date(Date.now() + NOTICE_MS) }, traceparent),
   }
 }

@@ -1,4 +1,5 @@
 import type { Codec } from '@pennywire/kafka/codec.ts'
+import { systemClock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { continueTrace } from '@pennywire/runtime/tracing.ts'
@@ -6,19 +7,23 @@ import type { Redis } from 'ioredis'
 import { type GatewayConfig, rateLimitsOf } from '../config.ts'
 import type { InTransaction } from '../in-transaction.ts'
 import { createRateLimits } from '../rate-limit.ts'
+import { adminUserRoutes } from '../routes/admin-users.ts'
 import { authRoutes } from '../routes/auth.ts'
 import type { Guards, Routes } from '../routes/define-route.ts'
 import { keyRoutes } from '../routes/keys.ts'
 import { pinRoutes } from '../routes/pin.ts'
+import { sessionRoutes } from '../routes/sessions.ts'
 import { userRoutes } from '../routes/users.ts'
-import { grantRole } from '../sql/users.ts'
-import { createAccounts } from './accounts.ts'
+import { bootstrapAdmin, createAccounts } from './accounts.ts'
 import { createAnnounce } from './announce.ts'
 import { createGuards } from './guards.ts'
+import { createLoginHistory } from './login-history.ts'
+import { createManageUsers } from './manage-users.ts'
 import { createNames, type Names } from './names.ts'
 import { createPasswords } from './passwords.ts'
 import { createAddressHash, createPersonKeys, type PersonKeys } from './person-keys.ts'
 import { createPins, type Pins } from './pin.ts'
+import { startPurging } from './purge-expired.ts'
 import { createRevocations } from './revocations.ts'
 import { createSessions } from './sessions.ts'
 import { createSlowHash } from './slow-hash.ts'
@@ -43,7 +48,7 @@ export type Identity = {
   routes: Routes[]
   /** Rejects while sessions and limits cannot be checked (Redis). For readiness. */
   check: () => Promise<void>
-  stop: () => void
+  stop: () => Promise<void>
 }
 
 /** Everything about who somebody is, built in one place: what the rest of the gateway needs, and its own routes. */
@@ -79,7 +84,16 @@ export const createIdentity = async (parts: {
   })
   const takeFromLimits = createRateLimits(redis, rateLimitsOf(config))
   const guards = createGuards({ tokens, revocations, takeFromLimits, logger })
-  const sessions = createSessions({ sql, inTransaction, tokens, revocations, announce, personKeys })
+  const logins = createLoginHistory({ sql, inTransaction, announce, personKeys, logger })
+  const sessions = createSessions({
+    sql,
+    inTransaction,
+    tokens,
+    revocations,
+    announce,
+    personKeys,
+    logins,
+  })
   const accounts = createAccounts({
     sql,
     inTransaction,
@@ -87,17 +101,31 @@ export const createIdentity = async (parts: {
     passwords: await createPasswords(slowHash('password', PASSWORDS_AT_ONCE)),
     announce,
     personKeys,
-    verificationUrl: `${config.PUBLIC_URL}/v1/auth/verify-email`,
+    sessions,
+    logins,
+    urls: {
+      verification: `${config.PUBLIC_URL}/v1/auth/verify-email`,
+      newPassword: `${config.PUBLIC_URL}/v1/auth/reset-password`,
+    },
     bootstrapAdminEmail: config.BOOTSTRAP_ADMIN_EMAIL,
   })
   // Where the setting came after the account. A changed role ends the sessions: the next token carries it.
   if (config.BOOTSTRAP_ADMIN_EMAIL !== undefined) {
-    const userId = await grantRole(sql, config.BOOTSTRAP_ADMIN_EMAIL, 'super_admin')
+    const email = config.BOOTSTRAP_ADMIN_EMAIL
+    const traceparent = continueTrace(undefined)
+    const userId = await inTransaction(tx => bootstrapAdmin(tx, announce, email, traceparent))
     if (userId) {
       logger.warn({ userId }, 'BOOTSTRAP_ADMIN_EMAIL: its owner is super_admin now')
-      await sessions.end({ userId, reason: 'role_changed' }, continueTrace(undefined))
+      await sessions.end({ userId, reason: 'role_changed' }, traceparent)
     }
   }
+  const manageUsers = createManageUsers({ inTransaction, announce, personKeys, sessions, accounts })
+  const purging = startPurging({
+    sql,
+    clock: systemClock,
+    logger,
+    everyMs: config.PURGE_SECONDS * 1_000,
+  })
   const pins = createPins({
     sql,
     inTransaction,
@@ -119,13 +147,18 @@ export const createIdentity = async (parts: {
         accounts,
         sessions,
         hashAddress,
-        secureCookies: config.PUBLIC_URL.startsWith('https:'),
+        publicUrl: config.PUBLIC_URL,
       }),
-      userRoutes({ guards, sql, sessions, pins, names }),
+      userRoutes({ guards, sql, accounts, manageUsers, logins, pins, names }),
+      sessionRoutes({ guards, sessions }),
       pinRoutes({ guards, pins, tokens }),
       keyRoutes(tokens),
+      adminUserRoutes({ guards, sql, personKeys, sessions, manageUsers }),
     ],
     check: revocations.check,
-    stop: revocations.stop,
+    stop: async () => {
+      revocations.stop()
+      await purging.stop()
+    },
   }
 }

@@ -6,6 +6,7 @@ import { type Counted, rateHeaders, rateProblem, type TakeFromLimits, type Taken
 import type { GatewayEnv, Guards, SignedInUser } from '../routes/define-route.ts'
 import type { Revocations } from './revocations.ts'
 import { requireRole } from './roles.ts'
+import { ACCOUNT_DISABLED } from './sessions.ts'
 import type { Tokens } from './tokens.ts'
 
 const bearerToken = (authorization: string | undefined): string => {
@@ -13,6 +14,12 @@ const bearerToken = (authorization: string | undefined): string => {
   if (!token) throw new ProblemError('TOKEN_MISSING', 'Authorization: must be "Bearer " and an access token.')
   return token
 }
+
+/** What the tokens of a session that has ended are answered. */
+const endedProblem = (reason: string) =>
+  reason === ACCOUNT_DISABLED
+    ? new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
+    : new ProblemError('TOKEN_REVOKED', 'The session has ended; sign in again.')
 
 const away = () =>
   new ProblemError('SERVICE_UNAVAILABLE', 'Sign-ins and limits cannot be checked now; try again.')
@@ -55,13 +62,13 @@ export const createGuards = (parts: {
         const counted: Counted[] = [{ name: 'DEFAULT', subject: user.userId }]
         if (limit) counted.push({ name: limit, subject: user.userId })
         const [revoked, taken] = await Promise.allSettled([
-          revocations.isRevoked(user.sessionId),
+          revocations.endOf(user.sessionId),
           takeFromLimits(counted),
         ])
         if (guardsMoney && (revoked.status === 'rejected' || taken.status === 'rejected')) throw away()
         const ended =
-          revoked.status === 'fulfilled' ? revoked.value : !(await revocations.isOpen(user.sessionId))
-        if (ended) throw new ProblemError('TOKEN_REVOKED', 'The session has ended; sign in again.')
+          revoked.status === 'fulfilled' ? revoked.value : await revocations.storedEndOf(user.sessionId)
+        if (ended !== null) throw endedProblem(ended)
         context.set('user', user)
         if (taken.status === 'fulfilled') enforce(context, taken.value)
         else logger.warn({ err: taken.reason, requestId: context.var.requestId }, 'limits not checked')
@@ -69,7 +76,7 @@ export const createGuards = (parts: {
         requireRole(user, role)
         await next()
       }
-      return { security: [{ bearer: [] }], middleware: [guard] }
+      return { security: [{ bearer: [] }], 'x-required-role': role, middleware: [guard] }
     },
 
     anybody: ({ limit, guardsLogin = false } = {}) => {

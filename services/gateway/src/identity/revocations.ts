@@ -1,21 +1,22 @@
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Redis } from 'ioredis'
-import { isSessionOpen, readRecentlyEnded } from '../sql/sessions.ts'
+import { type EndedSession, readRecentlyEnded, readSessionEnd } from '../sql/sessions.ts'
 
-const REPUSH_MS = 5_000
+/** Within so long others' gateways honour what a gateway wrote that died before it told Redis. */
+const REPUSH_MS = 1_000
 /** How far back the repeated push looks: many times its interval, so that a missed one is made up for. */
-const REPUSH_SECONDS = 60
+const REPUSH_SECONDS = 15
 /** Beyond an access token's life: it is accepted a little longer, see the clock tolerance of tokens.ts. */
 const SPARE_SECONDS = 10
 
 export type Revocations = {
   /** Tells Redis at once of sessions that have ended. Never rejects: what does not get there is pushed again. */
-  push: (sessionIds: string[]) => Promise<void>
-  /** Whether a session has ended. Rejects where Redis is away, or has not yet been told of what it missed. */
-  isRevoked: (sessionId: string) => Promise<boolean>
+  push: (sessionIds: string[], reason: string) => Promise<void>
+  /** Why a session has ended, or null. Rejects where Redis is away, or has not yet been told of what it missed. */
+  endOf: (sessionId: string) => Promise<string | null>
   /** The same from Postgres: for when Redis is away. */
-  isOpen: (sessionId: string) => Promise<boolean>
+  storedEndOf: (sessionId: string) => Promise<string | null>
   /** Rejects with the reason while Redis cannot be asked. For readiness. */
   check: () => Promise<void>
   stop: () => void
@@ -38,8 +39,8 @@ export const createRevocations = (parts: {
   let connection = 0
 
   const keyOf = (sessionId: string) => `session-ended:${sessionId}`
-  const write = (sessionIds: string[]) =>
-    Promise.all(sessionIds.map(id => redis.set(keyOf(id), '1', 'EX', lifeSeconds)))
+  const write = (ended: EndedSession[]) =>
+    Promise.all(ended.map(({ id, reason }) => redis.set(keyOf(id), reason, 'EX', lifeSeconds)))
 
   const pushRecent = async () => {
     const mine = connection
@@ -67,19 +68,19 @@ export const createRevocations = (parts: {
   void pushRecent()
 
   return {
-    push: async sessionIds => {
+    push: async (sessionIds, reason) => {
       try {
-        await write(sessionIds)
+        await write(sessionIds.map(id => ({ id, reason })))
       } catch (error) {
         caughtUp = false
         logger.warn({ err: error }, 'revocations not pushed; trying again')
       }
     },
-    isRevoked: async sessionId => {
+    endOf: async sessionId => {
       assertCaughtUp()
-      return (await redis.exists(keyOf(sessionId))) === 1
+      return redis.get(keyOf(sessionId))
     },
-    isOpen: sessionId => isSessionOpen(sql, sessionId),
+    storedEndOf: sessionId => readSessionEnd(sql, sessionId),
     check: async () => {
       await redis.ping()
       assertCaughtUp()

@@ -1,13 +1,28 @@
 import { ProblemError } from '../problems.ts'
 
 /** What a user may do, least first: each may do what those before it may. Kept in `users.roles`, carried in the token. */
-const ROLES = ['user', 'moderator', 'admin', 'super_admin'] as const
+export const ROLES = ['user', 'moderator', 'admin', 'super_admin'] as const
 export type Role = (typeof ROLES)[number]
 
 const rankOf = (role: string): number => (ROLES as readonly string[]).indexOf(role)
 
 const hasRole = ({ roles }: { roles: readonly string[] }, minimum: Role): boolean =>
   roles.some(role => rankOf(role) >= rankOf(minimum))
+
+/** The highest of somebody's roles; `user` where there is none that this version knows. */
+export const highestRole = ({ roles }: { roles: readonly string[] }): Role =>
+  ROLES.findLast(role => roles.includes(role)) ?? 'user'
+
+/**
+ * Throws INSUFFICIENT_PERMISSIONS unless staff may manage somebody whose highest role is `role`, or make them that: an
+ * admin those up to moderator, a super_admin anybody. Who is above an admin is no admin's to judge.
+ */
+export const requireAbove = (staff: { roles: readonly string[] }, role: Role): void => {
+  if (hasRole(staff, 'super_admin') || rankOf(role) < rankOf(highestRole(staff))) return
+  throw new ProblemError('INSUFFICIENT_PERMISSIONS', `role: only a super_admin manages ${role}.`, {
+    requiredRole: 'super_admin',
+  })
+}
 
 /** Throws INSUFFICIENT_PERMISSIONS, naming what is needed, unless one of the user's roles is this one or above it. */
 export const requireRole = (user: { roles: readonly string[] }, minimum: Role): void => {

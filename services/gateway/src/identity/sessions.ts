@@ -4,6 +4,7 @@ import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError } from '../problems.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
 import {
+  changeEndReason,
   endSessions,
   insertRefreshToken,
   insertSession,
@@ -13,8 +14,9 @@ import {
   spendRefreshToken,
   touchSession,
 } from '../sql/sessions.ts'
-import { findUser, type User } from '../sql/users.ts'
+import { findUser, shareUser, type User } from '../sql/users.ts'
 import type { Announce } from './announce.ts'
+import type { LoginHistory, LoginMethod } from './login-history.ts'
 import type { PersonKeys } from './person-keys.ts'
 import type { Revocations } from './revocations.ts'
 import type { Tokens } from './tokens.ts'
@@ -30,22 +32,40 @@ export type Grant = {
   user: User
 }
 
-/** Who calls, as far as it is known. */
-export type Caller = { addressHash: string; userAgent: string | undefined; traceparent: string }
+/** The end reason of the sessions of an account that was disabled: their tokens are answered ACCOUNT_DISABLED. */
+export const ACCOUNT_DISABLED = 'account_disabled'
+
+/** Who calls, as far as it is known. The address itself is kept only under the person's key. */
+export type Caller = {
+  address: string
+  addressHash: string
+  userAgent: string | undefined
+  traceparent: string
+}
+
+/** Which sessions end: one, all, or all but one of a user's. */
+type Ending = { userId: string; sessionId?: string; exceptSessionId?: string; reason: string }
 
 export type Sessions = {
-  /** Starts a session for a user who has proven who they are. */
-  start: (user: User, caller: Caller) => Promise<Grant>
+  /**
+   * Starts a session for a user who has proven who they are. Throws ACCOUNT_DISABLED, or INVALID_CREDENTIALS, where
+   * the account was disabled or its password changed since `user` was read.
+   */
+  start: (user: User, caller: Caller, method?: LoginMethod) => Promise<Grant>
   /**
    * Exchanges a refresh token for new tokens. Throws REFRESH_TOKEN_INVALID (unknown, expired, session ended) or
    * REFRESH_TOKEN_REUSED, which also ends the session: somebody else may have the token.
    */
   refresh: (refreshToken: string, traceparent: string) => Promise<Grant>
-  /** Ends one session of the user, or all; returns the ids of those that were open. */
-  end: (
-    session: { userId: string; sessionId?: string; reason: string },
-    traceparent: string,
-  ) => Promise<string[]>
+  /** Ends sessions of the user; returns the ids of those that were open. */
+  end: (ending: Ending, traceparent: string) => Promise<string[]>
+  /**
+   * The same within a transaction of somebody else's, to whom it returns what is to be called after the commit: it
+   * tells all gateways.
+   */
+  endIn: (tx: Tx, ending: Ending, traceparent: string) => Promise<() => Promise<void>>
+  /** Tokens of the sessions that ended with the account are from now on those of any session that has ended. */
+  forgetDisabled: (tx: Tx, userId: string) => Promise<() => Promise<void>>
   list: (page: {
     userId: string
     before: string | undefined
@@ -72,8 +92,9 @@ export const createSessions = (parts: {
   revocations: Revocations
   announce: Announce
   personKeys: PersonKeys
+  logins: LoginHistory
 }): Sessions => {
-  const { sql, inTransaction, tokens, revocations, announce, personKeys } = parts
+  const { sql, inTransaction, tokens, revocations, announce, personKeys, logins } = parts
 
   const grantFor = async (user: User, sessionId: string, refreshToken: string): Promise<Grant> => ({
     ...(await tokens.signAccess({ userId: user.id, sessionId, roles: user.roles })),
@@ -81,11 +102,7 @@ export const createSessions = (parts: {
     user,
   })
 
-  const endIn = async (
-    tx: Tx,
-    session: { userId: string; sessionId?: string; reason: string },
-    traceparent: string,
-  ) => {
+  const endIn = async (tx: Tx, session: Ending, traceparent: string) => {
     const ended = await endSessions(tx, session)
     const { userId, reason } = session
     await appendToOutbox(
@@ -126,30 +143,45 @@ export const createSessions = (parts: {
   }
 
   return {
-    start: async (user, caller) => {
+    start: async (user, caller, method = 'password') => {
+      const { id: userId } = user
       const sessionId = randomUUIDv7()
       const refreshToken = randomBytes(SECRET_BYTES).toString('base64url')
       const device = caller.userAgent
-        ? await personKeys.encryptFor(user.id, caller.userAgent.slice(0, DEVICE_LENGTH_MAX), DEVICE_PURPOSE)
+        ? await personKeys.encryptFor(userId, caller.userAgent.slice(0, DEVICE_LENGTH_MAX), DEVICE_PURPOSE)
         : null
-      await inTransaction(async tx => {
-        await insertSession(tx, { id: sessionId, userId: user.id, device })
+      const sealed = await logins.seal(userId, caller)
+      const refused = (code: 'ACCOUNT_DISABLED' | 'INVALID_CREDENTIALS', detail: string) => {
+        logins.failed(userId, { method, reason: code.toLowerCase() }, caller)
+        return new ProblemError(code, detail)
+      }
+      const current = await inTransaction(async tx => {
+        // Under a lock: whoever disables the account or changes the password comes before, or ends this session too.
+        const known = await shareUser(tx, userId)
+        if (!known || known.disabled || known.passwordHash !== user.passwordHash) return known
+        await insertSession(tx, { id: sessionId, userId, device })
         await insertRefreshToken(tx, { hash: sha256(refreshToken), sessionId })
+        await logins.succeeded(tx, { userId, sessionId, method, sealed })
         await appendToOutbox(tx, [
           announce.identityEvent(
             'SessionStarted',
-            { userId: user.id, sessionId, addressHash: caller.addressHash },
+            { userId, sessionId, addressHash: caller.addressHash },
             caller.traceparent,
           ),
         ])
+        return known
       })
-      return grantFor(user, sessionId, refreshToken)
+      if (!current || current.disabled) throw refused('ACCOUNT_DISABLED', 'The account is disabled.')
+      if (current.passwordHash !== user.passwordHash) {
+        throw refused('INVALID_CREDENTIALS', 'email or password: is wrong.')
+      }
+      return grantFor(current, sessionId, refreshToken)
     },
 
     refresh: async (refreshToken, traceparent) => {
       const result = await inTransaction(tx => rotate(tx, refreshToken, traceparent))
       if (result.outcome === 'reused') {
-        await revocations.push(result.ended)
+        await revocations.push(result.ended, 'refresh_reuse')
         throw new ProblemError(
           'REFRESH_TOKEN_REUSED',
           'refreshToken: was used before; its session has ended for safety, sign in again.',
@@ -165,10 +197,21 @@ export const createSessions = (parts: {
       return grantFor(user, result.sessionId, result.successor)
     },
 
-    end: async (session, traceparent) => {
-      const ended = await inTransaction(tx => endIn(tx, session, traceparent))
-      await revocations.push(ended)
+    end: async (ending, traceparent) => {
+      const ended = await inTransaction(tx => endIn(tx, ending, traceparent))
+      await revocations.push(ended, ending.reason)
       return ended
+    },
+
+    endIn: async (tx, ending, traceparent) => {
+      const ended = await endIn(tx, ending, traceparent)
+      return () => revocations.push(ended, ending.reason)
+    },
+
+    forgetDisabled: async (tx, userId) => {
+      const to = 'account_was_disabled'
+      const changed = await changeEndReason(tx, { userId, from: ACCOUNT_DISABLED, to })
+      return () => revocations.push(changed, to)
     },
 
     list: async page => {

@@ -6,6 +6,7 @@ import type { Caller, Grant, Sessions } from '../identity/sessions.ts'
 import { ProblemError } from '../problems.ts'
 import { ABSOLUTE_DAYS } from '../sql/sessions.ts'
 import type { User } from '../sql/users.ts'
+import { refuseCrossSite } from './cross-site.ts'
 import {
   BODY_PROBLEMS,
   type GatewayEnv,
@@ -18,6 +19,7 @@ import {
   SIGNED_IN_PROBLEMS,
   timestamp,
 } from './define-route.ts'
+import { newPasswordPages } from './new-password-page.ts'
 import { verificationPages } from './verification-page.ts'
 
 export type AuthParts = {
@@ -25,8 +27,8 @@ export type AuthParts = {
   accounts: Accounts
   sessions: Sessions
   hashAddress: (address: string) => string
-  /** Whether clients come by HTTPS: the refresh cookie is then never sent without it. */
-  secureCookies: boolean
+  /** Where clients reach the gateway; HTTPS here keeps the refresh cookie from anything else. */
+  publicUrl: string
 }
 
 const EMAIL_LENGTH_MAX = 254
@@ -39,7 +41,8 @@ const email = z
   .max(EMAIL_LENGTH_MAX)
   .toLowerCase()
   .openapi({ example: 'alice@example.com' })
-const password = z
+/** A password as it is typed in; the rules for new ones are in passwords.ts. */
+export const password = z
   .string()
   .max(PASSWORD_INPUT_MAX)
   .openapi({ example: 'Correct-Horse-7', format: 'password' })
@@ -131,6 +134,57 @@ const resendRoute = ({ anybody }: Guards) =>
     },
   })
 
+const forgotRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/forgot-password',
+    tags: ['Accounts'],
+    summary: 'Mails a link to set a new password, if there is an account for it',
+    description: 'Answers the same, and as fast, whether there is such an account or not.',
+    ...anybody({ limit: 'MAIL', guardsLogin: true }),
+    request: { body: jsonBody(z.strictObject({ email })) },
+    responses: {
+      200: jsonAnswer('Taken note of', acknowledged),
+      ...problemResponses(...BODY_PROBLEMS, 'RATE_LIMIT_EXCEEDED', 'SERVICE_UNAVAILABLE'),
+    },
+  })
+
+const resetRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/reset-password',
+    tags: ['Accounts'],
+    summary: 'Sets a new password with the mailed token (1 hour, once)',
+    description: 'Ends all sessions. A password that is refused does not spend the token.',
+    ...anybody({ limit: 'LOGIN', guardsLogin: true }),
+    request: { body: jsonBody(z.strictObject({ token: opaqueToken, password })) },
+    responses: {
+      200: jsonAnswer('The password is set', acknowledged),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'INVALID_RESET_TOKEN',
+        'SAME_PASSWORD',
+        'RATE_LIMIT_EXCEEDED',
+        'SERVICE_UNAVAILABLE',
+      ),
+    },
+  })
+
+const changePasswordRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/change-password',
+    tags: ['Accounts'],
+    summary: 'Changes the password',
+    description: 'Ends all other sessions; this one stays.',
+    ...signedIn({ limit: 'LOGIN', guardsMoney: true }),
+    request: { body: jsonBody(z.strictObject({ currentPassword: password, newPassword: password })) },
+    responses: {
+      200: jsonAnswer('The password is changed', acknowledged),
+      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, 'PASSWORD_MISMATCH', 'SAME_PASSWORD'),
+    },
+  })
+
 const loginRoute = ({ anybody }: Guards) =>
   createRoute({
     method: 'post',
@@ -147,6 +201,7 @@ const loginRoute = ({ anybody }: Guards) =>
         'INVALID_CREDENTIALS',
         'EMAIL_NOT_VERIFIED',
         'ACCOUNT_DISABLED',
+        'CROSS_SITE_REQUEST',
         'RATE_LIMIT_EXCEEDED',
         'SERVICE_UNAVAILABLE',
       ),
@@ -174,6 +229,7 @@ const refreshRoute = ({ anybody }: Guards) =>
         ...BODY_PROBLEMS,
         'REFRESH_TOKEN_INVALID',
         'REFRESH_TOKEN_REUSED',
+        'CROSS_SITE_REQUEST',
         'RATE_LIMIT_EXCEEDED',
       ),
     },
@@ -198,6 +254,7 @@ const logoutAllRoute = ({ signedIn }: Guards) =>
     path: '/v1/auth/logout-all',
     tags: ['Accounts'],
     summary: 'Ends all sessions of the user, this one too',
+    description: 'Access tokens stop working at once, on every device.',
     ...signedIn(),
     responses: {
       200: jsonAnswer('How many sessions have ended', z.object({ ended: z.int(), at: timestamp })),
@@ -216,6 +273,7 @@ const cookieOptionsFor = (secure: boolean) =>
 export const createCallerOf =
   (hashAddress: (address: string) => string) =>
   (context: Context<GatewayEnv>): Caller => ({
+    address: context.var.address,
     addressHash: hashAddress(context.var.address),
     userAgent: context.req.header('user-agent'),
     traceparent: context.var.traceparent,
@@ -239,8 +297,10 @@ export const createTokensOf =
 
 /** Sign-up, verification, sign-in, refresh and sign-out. */
 export const authRoutes = (parts: AuthParts): Routes => {
-  const { guards, accounts, sessions, hashAddress, secureCookies } = parts
+  const { guards, accounts, sessions, hashAddress, publicUrl } = parts
   const routes = newRoutes()
+  const secureCookies = publicUrl.startsWith('https:')
+  const { origin } = new URL(publicUrl)
   const cookieOptions = cookieOptionsFor(secureCookies)
   const callerOf = createCallerOf(hashAddress)
   const tokensOf = createTokensOf(secureCookies)
@@ -260,8 +320,30 @@ export const authRoutes = (parts: AuthParts): Routes => {
     return context.json({ message: 'If there is an account that needs it, a mail is on its way.' }, 200)
   })
 
+  routes.openapi(forgotRoute(guards), context => {
+    accounts.forgotPassword(context.req.valid('json').email, callerOf(context))
+    return context.json({ message: 'If there is such an account, a mail is on its way.' }, 200)
+  })
+
+  routes.openapi(resetRoute(guards), async context => {
+    const { token, password } = context.req.valid('json')
+    await accounts.resetPassword(token, password, callerOf(context))
+    return context.json({ message: 'The password is set; all sessions have ended.' }, 200)
+  })
+
+  routes.openapi(changePasswordRoute(guards), async context => {
+    const { currentPassword, newPassword } = context.req.valid('json')
+    await accounts.changePassword(
+      context.var.user,
+      { current: currentPassword, next: newPassword },
+      callerOf(context),
+    )
+    return context.json({ message: 'The password is changed; all other sessions have ended.' }, 200)
+  })
+
   routes.openapi(loginRoute(guards), async context => {
     const { email, password, cookie = false } = context.req.valid('json')
+    if (cookie) refuseCrossSite(context, origin)
     const caller = callerOf(context)
     const user = await accounts.checkPassword(email, password, caller)
     return context.json(tokensOf(context, await sessions.start(user, caller), cookie), 200)
@@ -269,6 +351,7 @@ export const authRoutes = (parts: AuthParts): Routes => {
 
   routes.openapi(refreshRoute(guards), async context => {
     const fromBody = context.req.valid('json').refreshToken
+    if (fromBody === undefined) refuseCrossSite(context, origin)
     const refreshToken = fromBody ?? getCookie(context, COOKIE)
     if (!refreshToken)
       throw new ProblemError('REFRESH_TOKEN_INVALID', 'refreshToken: is required, or its cookie.')
@@ -291,5 +374,6 @@ export const authRoutes = (parts: AuthParts): Routes => {
   })
 
   routes.route('/', verificationPages())
+  routes.route('/', newPasswordPages())
   return routes
 }

@@ -95,6 +95,8 @@ export type Guards = {
    */
   signedIn: (options?: { limit?: LimitName; guardsMoney?: boolean; role?: Role }) => {
     security: Array<{ bearer: string[] }>
+    /** Stands in the document, for clients and for the test of every route by every role. */
+    'x-required-role': Role
     middleware: MiddlewareHandler<GatewayEnv>[]
   }
   /**
@@ -170,6 +172,12 @@ export const cursorParam = z
   .optional()
   .openapi({ description: '`nextCursor` of the page before' })
 
+/** The id in a cursor that is one, where there is a cursor. */
+export const readIdCursor = (cursor: string | undefined): string | undefined => {
+  if (cursor === undefined || z.uuid().safeParse(cursor).success) return cursor
+  throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
+}
+
 export const uuidParam = z
   .uuid('must be a UUID')
   .openapi({ format: 'uuid', example: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11' })
@@ -206,6 +214,7 @@ export const SIGNED_IN_PROBLEMS = [
   'TOKEN_INVALID',
   'TOKEN_EXPIRED',
   'TOKEN_REVOKED',
+  'ACCOUNT_DISABLED',
   'RATE_LIMIT_EXCEEDED',
   'SERVICE_UNAVAILABLE',
   'INTERNAL_ERROR',

@@ -1,11 +1,13 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { Database } from '@pennywire/runtime/database.ts'
+import type { Accounts } from '../identity/accounts.ts'
+import type { LoginHistory } from '../identity/login-history.ts'
+import type { ManageUsers } from '../identity/manage-users.ts'
 import type { Names } from '../identity/names.ts'
 import type { Pins } from '../identity/pin.ts'
-import type { Sessions } from '../identity/sessions.ts'
-import { ProblemError, validationProblem } from '../problems.ts'
-import { findUser, renameUser, type User } from '../sql/users.ts'
-import { fullName } from './auth.ts'
+import { ProblemError } from '../problems.ts'
+import { findUser, type User } from '../sql/users.ts'
+import { fullName, password } from './auth.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
@@ -17,12 +19,20 @@ import {
   pageOf,
   problemResponses,
   type Routes,
+  readIdCursor,
   SIGNED_IN_PROBLEMS,
   timestamp,
-  uuidParam,
 } from './define-route.ts'
 
-export type UserParts = { guards: Guards; sql: Database; sessions: Sessions; pins: Pins; names: Names }
+export type UserParts = {
+  guards: Guards
+  sql: Database
+  accounts: Accounts
+  manageUsers: ManageUsers
+  logins: LoginHistory
+  pins: Pins
+  names: Names
+}
 
 const profile = z
   .object({
@@ -34,18 +44,44 @@ const profile = z
     roles: z.array(z.string()),
     createdAt: timestamp,
   })
-  .openapi('Profile')
+  .openapi('Profile', {
+    example: {
+      id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
+      email: 'alice@example.com',
+      fullName: 'Alice Smith',
+      emailVerified: true,
+      pinSet: true,
+      roles: ['user'],
+      createdAt: '2026-01-31T09:30:00.000Z',
+    },
+  })
 
-const session = z
+const login = z
   .object({
     id: z.uuid(),
-    current: z.boolean().openapi({ description: 'Whether this request belongs to it' }),
-    device: z.string().nullable().openapi({ example: 'Mozilla/5.0 (iPhone; …)' }),
-    startedAt: timestamp,
-    lastUsedAt: timestamp,
-    expiresAt: timestamp,
+    at: timestamp,
+    method: z.string().openapi({ description: 'password, second_factor, external' }),
+    outcome: z.enum(['signed_in', 'failed']),
+    failure: z
+      .string()
+      .nullable()
+      .openapi({ description: 'wrong_password, email_not_verified, account_disabled, …' }),
+    sessionId: z.uuid().nullable(),
+    address: z.string().nullable().openapi({ description: 'The network address it came from' }),
+    device: z.string().nullable(),
   })
-  .openapi('Session')
+  .openapi('Login', {
+    example: {
+      id: '0197f3a2-5b1c-7e44-9a7e-3f0c2b6d1e90',
+      at: '2026-01-31T09:30:00.000Z',
+      method: 'password',
+      outcome: 'failed',
+      failure: 'wrong_password',
+      sessionId: null,
+      address: '192.0.2.1',
+      device: 'Mozilla/5.0 (iPhone; …)',
+    },
+  })
 
 const meRoute = ({ signedIn }: Guards) =>
   createRoute({
@@ -71,36 +107,46 @@ const renameRoute = ({ signedIn }: Guards) =>
     },
   })
 
-const sessionsRoute = ({ signedIn }: Guards) =>
+const loginsRoute = ({ signedIn }: Guards) =>
   createRoute({
     method: 'get',
-    path: '/v1/sessions',
+    path: '/v1/users/me/logins',
     tags: ['Accounts'],
-    summary: 'The open sessions, newest first',
+    summary: 'The history of sign-ins, newest first',
+    description: 'Those that failed as well. Kept for 180 days.',
     ...signedIn(),
     request: { query: z.strictObject({ limit: limitParam, cursor: cursorParam }) },
     responses: {
-      200: jsonAnswer('A page of sessions', pageOf(session)),
+      200: jsonAnswer('A page of sign-ins', pageOf(login)),
       ...problemResponses('VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
     },
   })
 
-const endSessionRoute = ({ signedIn }: Guards) =>
+const deactivateRoute = ({ signedIn }: Guards) =>
   createRoute({
-    method: 'delete',
-    path: '/v1/sessions/{id}',
+    method: 'post',
+    path: '/v1/users/me/deactivate',
     tags: ['Accounts'],
-    summary: 'Ends one of the own sessions: its tokens stop working at once',
-    ...signedIn(),
-    request: { params: z.object({ id: uuidParam }) },
+    summary: 'Deactivates the own account',
+    description:
+      'At once: all sessions end, this one too, and live tokens are answered `ACCOUNT_DISABLED`. Wallets stay as they ' +
+      'are. Only staff can activate the account again.',
+    ...signedIn({ limit: 'LOGIN', guardsMoney: true }),
+    request: { body: jsonBody(z.strictObject({ password })) },
     responses: {
-      200: jsonAnswer('The session has ended', z.object({ id: z.uuid(), endedAt: timestamp })),
-      ...problemResponses('SESSION_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      200: jsonAnswer('The account is deactivated', z.object({ disabled: z.literal(true), at: timestamp })),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        'PASSWORD_MISMATCH',
+        'INSUFFICIENT_PERMISSIONS',
+      ),
     },
   })
 
-/** The signed-in user and their sessions. */
-export const userRoutes = ({ guards, sql, sessions, pins, names }: UserParts): Routes => {
+/** The signed-in user. */
+export const userRoutes = (parts: UserParts): Routes => {
+  const { guards, sql, accounts, manageUsers, logins, pins, names } = parts
   const routes = newRoutes()
 
   const profileOf = async (user: User | undefined) => {
@@ -116,39 +162,32 @@ export const userRoutes = ({ guards, sql, sessions, pins, names }: UserParts): R
 
   routes.openapi(renameRoute(guards), async context => {
     const { userId } = context.var.user
-    const user = await renameUser(sql, userId, context.req.valid('json').fullName)
+    const user = await accounts.rename(userId, context.req.valid('json').fullName, context.var.traceparent)
     names.forget(userId)
     return context.json(await profileOf(user), 200)
   })
 
-  routes.openapi(sessionsRoute(guards), async context => {
-    const { userId, sessionId } = context.var.user
+  routes.openapi(loginsRoute(guards), async context => {
+    const { userId } = context.var.user
     const { limit, cursor } = context.req.valid('query')
-    if (cursor && !z.uuid().safeParse(cursor).success) {
-      throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
-    }
-    const found = await sessions.list({ userId, before: cursor, limit: limit + 1 })
-    const items = found.slice(0, limit).map(({ id, device, startedAt, lastUsedAt, expiresAt }) => ({
+    const found = await logins.list({ userId, before: readIdCursor(cursor), limit: limit + 1 })
+    const items = found.slice(0, limit).map(({ id, occurredAt, method, failure, ...rest }) => ({
       id,
-      current: id === sessionId,
-      device,
-      startedAt: startedAt.toISOString(),
-      lastUsedAt: lastUsedAt.toISOString(),
-      expiresAt: expiresAt.toISOString(),
+      at: occurredAt.toISOString(),
+      method,
+      outcome: failure === null ? ('signed_in' as const) : ('failed' as const),
+      failure,
+      sessionId: rest.sessionId,
+      address: rest.address,
+      device: rest.device,
     }))
     return context.json({ items, nextCursor: found.length > limit ? items.at(-1)!.id : null }, 200)
   })
 
-  routes.openapi(endSessionRoute(guards), async context => {
+  routes.openapi(deactivateRoute(guards), async context => {
     const { userId } = context.var.user
-    const { id } = context.req.valid('param')
-    const [ended] = await sessions.end(
-      { userId, sessionId: id, reason: 'ended_by_user' },
-      context.var.traceparent,
-    )
-    // Another user's session is answered as one that does not exist.
-    if (!ended) throw new ProblemError('SESSION_NOT_FOUND', 'id: there is no such open session of yours.')
-    return context.json({ id: ended, endedAt: new Date().toISOString() }, 200)
+    await manageUsers.deactivateOwn(userId, context.req.valid('json').password, context.var.traceparent)
+    return context.json({ disabled: true as const, at: new Date().toISOString() }, 200)
   })
 
   return routes

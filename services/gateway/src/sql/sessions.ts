@@ -65,31 +65,47 @@ export const touchSession = async (tx: Tx, sessionId: string): Promise<void> => 
   await tx`update gateway.sessions set last_used_at = now() where id = ${sessionId}`
 }
 
-/** Ends the given session of the user, or all of theirs; returns the ids of those that were open. */
+/** Ends the given session of the user, or all of theirs but one; returns the ids of those that were open. */
 export const endSessions = async (
   tx: Tx,
-  session: { userId: string; sessionId?: string; reason: string },
+  session: { userId: string; sessionId?: string; exceptSessionId?: string; reason: string },
 ): Promise<string[]> => {
   const only = session.sessionId === undefined ? tx`` : tx`and id = ${session.sessionId}`
+  const except = session.exceptSessionId === undefined ? tx`` : tx`and id <> ${session.exceptSessionId}`
   const ended = await tx<Array<{ id: string }>>`
     update gateway.sessions set ended_at = now(), end_reason = ${session.reason}
-    where user_id = ${session.userId} and ended_at is null ${only}
+    where user_id = ${session.userId} and ended_at is null ${only} ${except}
     returning id`
   return ended.map(({ id }) => id)
 }
 
-export const isSessionOpen = async (sql: Database, sessionId: string): Promise<boolean> => {
-  const rows = await sql`
-    select 1 from gateway.sessions where id = ${sessionId} and ended_at is null and expires_at > now()`
-  return rows.length === 1
+/** Sessions that ended for one reason end for another, from a moment that is told anew; returns their ids. */
+export const changeEndReason = async (
+  tx: Tx,
+  sessions: { userId: string; from: string; to: string },
+): Promise<string[]> => {
+  const changed = await tx<Array<{ id: string }>>`
+    update gateway.sessions set end_reason = ${sessions.to}
+    where user_id = ${sessions.userId} and end_reason = ${sessions.from}
+    returning id`
+  return changed.map(({ id }) => id)
 }
 
-/** Sessions that ended within the last so many seconds. */
-export const readRecentlyEnded = async (sql: Database, seconds: number): Promise<string[]> => {
-  const rows = await sql<Array<{ id: string }>>`
-    select id from gateway.sessions where ended_at > now() - make_interval(secs => ${seconds})`
-  return rows.map(({ id }) => id)
+/** Why a session is over, or null where it is open. */
+export const readSessionEnd = async (sql: Database, sessionId: string): Promise<string | null> => {
+  const [session] = await sql<Array<{ reason: string | null }>>`
+    select case when ended_at is null and expires_at <= now() then 'expired' else end_reason end as reason
+    from gateway.sessions where id = ${sessionId}`
+  return session ? session.reason : 'unknown'
 }
+
+export type EndedSession = { id: string; reason: string }
+
+/** Sessions that ended within the last so many seconds. */
+export const readRecentlyEnded = (sql: Database, seconds: number): Promise<EndedSession[]> =>
+  sql<EndedSession[]>`
+    select id, end_reason as reason from gateway.sessions
+    where ended_at > now() - make_interval(secs => ${seconds})`
 
 export type OpenSession = {
   id: string

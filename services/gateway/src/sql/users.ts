@@ -37,11 +37,82 @@ export const insertUser = async (
   return count === 1
 }
 
-export const renameUser = async (sql: Database, id: string, fullName: string): Promise<User | undefined> => {
-  const [user] = await sql<User[]>`
-    update gateway.users set full_name = ${fullName} where id = ${id} returning ${userColumns(sql)}`
+export const renameUser = async (tx: Tx, id: string, fullName: string): Promise<User | undefined> => {
+  const [user] = await tx<User[]>`
+    update gateway.users set full_name = ${fullName} where id = ${id} returning ${userColumns(tx)}`
   return user
 }
+
+/** The user as they are, kept from any change until the transaction ends. */
+export const shareUser = async (tx: Tx, id: string): Promise<User | undefined> => {
+  const [user] = await tx<User[]>`
+    select ${userColumns(tx)} from gateway.users where id = ${id} for share`
+  return user
+}
+
+/** The users as they are, in the order of their ids, for a change that hangs on what they are. */
+export const lockUsers = (tx: Tx, ids: string[]): Promise<User[]> => tx<User[]>`
+  select ${userColumns(tx)} from gateway.users where id = any(${ids}::uuid[]) order by id for update`
+
+export const setPasswordHash = async (tx: Tx, id: string, passwordHash: string): Promise<void> => {
+  await tx`update gateway.users set password_hash = ${passwordHash} where id = ${id}`
+}
+
+export const setRoles = async (tx: Tx, id: string, roles: string[]): Promise<void> => {
+  await tx`update gateway.users set roles = ${roles} where id = ${id}`
+}
+
+export const disableUser = async (
+  tx: Tx,
+  user: { id: string; source: 'self' | 'staff'; reason: Buffer | null },
+): Promise<void> => {
+  await tx`
+    update gateway.users
+    set disabled_at = now(), disabled_source = ${user.source}, disabled_reason = ${user.reason}
+    where id = ${user.id}`
+}
+
+export const enableUser = async (tx: Tx, id: string): Promise<void> => {
+  await tx`
+    update gateway.users set disabled_at = null, disabled_source = null, disabled_reason = null where id = ${id}`
+}
+
+export type UserForStaff = User & {
+  disabledAt: Date | null
+  disabledSource: string | null
+  disabledReason: Buffer | null
+}
+
+const staffColumns = (sql: Database) => sql`
+  ${userColumns(sql)}, disabled_at as "disabledAt", disabled_source as "disabledSource",
+  disabled_reason as "disabledReason"`
+
+export const findUserForStaff = async (sql: Database, id: string): Promise<UserForStaff | undefined> => {
+  const [user] = await sql<UserForStaff[]>`select ${staffColumns(sql)} from gateway.users where id = ${id}`
+  return user
+}
+
+/** Users by the beginning of their address, in its order, behind the one of the cursor. */
+export const listUsers = (
+  sql: Database,
+  page: {
+    emailPrefix: string
+    role: string | undefined
+    disabled: boolean | undefined
+    afterId: string | undefined
+    limit: number
+  },
+): Promise<UserForStaff[]> => sql<UserForStaff[]>`
+  select ${staffColumns(sql)} from gateway.users
+  where email collate "C" like ${`${page.emailPrefix.replace(/[\\%_]/g, '\\$&')}%`}
+    ${page.role === undefined ? sql`` : sql`and ${page.role} = any(roles)`}
+    ${page.disabled === undefined ? sql`` : sql`and (disabled_at is not null) = ${page.disabled}`}
+    ${
+      page.afterId === undefined
+        ? sql``
+        : sql`and email collate "C" > (select u.email collate "C" from gateway.users u where u.id = ${page.afterId})`
+    }
+  order by email collate "C" limit ${page.limit}`
 
 /** Marks the address as verified; false where it was before. */
 export const markEmailVerified = async (tx: Tx, id: string): Promise<boolean> => {
@@ -51,41 +122,75 @@ export const markEmailVerified = async (tx: Tx, id: string): Promise<boolean> =>
 }
 
 /**
- * Gives the user with this address a role, where the address is verified and they do not have it; returns their id
- * where that changed anything.
+ * Gives the user with this address a role, where the address is verified and they do not have it; returns them as
+ * they are then, where that changed anything.
  */
-export const grantRole = async (
-  sql: Database | Tx,
-  email: string,
-  role: string,
-): Promise<string | undefined> => {
-  const [granted] = await sql<Array<{ id: string }>>`
+export const grantRole = async (tx: Tx, email: string, role: string): Promise<User | undefined> => {
+  const [granted] = await tx<User[]>`
     update gateway.users set roles = array_append(roles, ${role})
     where email = ${email} and email_verified_at is not null and not ${role} = any(roles)
-    returning id`
-  return granted?.id
+    returning ${userColumns(tx)}`
+  return granted
 }
+
+type MailedTokenPurpose = 'verify_email' | 'reset_password'
 
 export const insertMailedToken = async (
   tx: Tx,
-  token: { hash: Buffer; userId: string; purpose: 'verify_email'; expiresAt: Date },
+  token: { hash: Buffer; userId: string; purpose: MailedTokenPurpose; expiresAt: Date },
 ): Promise<void> => {
   await tx`
     insert into gateway.mailed_tokens (hash, user_id, purpose, expires_at)
     values (${token.hash}, ${token.userId}, ${token.purpose}, ${token.expiresAt})`
 }
 
+/** How many tokens were mailed to a user for this within the last so many seconds. */
+export const countMailedTokens = async (
+  sql: Database,
+  userId: string,
+  purpose: MailedTokenPurpose,
+  seconds: number,
+): Promise<number> => {
+  const [row] = await sql<[{ count: number }]>`
+    select count(*)::int as count from gateway.mailed_tokens
+    where user_id = ${userId} and purpose = ${purpose} and issued_at > now() - make_interval(secs => ${seconds})`
+  return row.count
+}
+
+/** Whose token it is, where it could be spent now. */
+export const readMailedToken = async (
+  sql: Database,
+  hash: Buffer,
+  purpose: MailedTokenPurpose,
+): Promise<string | undefined> => {
+  const [token] = await sql<Array<{ userId: string }>>`
+    select user_id as "userId" from gateway.mailed_tokens
+    where hash = ${hash} and purpose = ${purpose} and used_at is null and expires_at > now()`
+  return token?.userId
+}
+
 /** Spends a mailed token, in one statement, so that of two requests with it only one gets its user. */
 export const spendMailedToken = async (
   tx: Tx,
   hash: Buffer,
-  purpose: 'verify_email',
+  purpose: MailedTokenPurpose,
 ): Promise<string | undefined> => {
   const [spent] = await tx<Array<{ userId: string }>>`
     update gateway.mailed_tokens set used_at = now()
     where hash = ${hash} and purpose = ${purpose} and used_at is null and expires_at > now()
     returning user_id as "userId"`
   return spent?.userId
+}
+
+/** Spends all that were mailed to a user for this, too: what they were for is done. */
+export const spendMailedTokensOf = async (
+  tx: Tx,
+  userId: string,
+  purpose: MailedTokenPurpose,
+): Promise<void> => {
+  await tx`
+    update gateway.mailed_tokens set used_at = now()
+    where user_id = ${userId} and purpose = ${purpose} and used_at is null`
 }
 
 export const readNames = (sql: Database, ids: string[]): Promise<Array<{ id: string; fullName: string }>> =>

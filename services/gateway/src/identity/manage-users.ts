@@ -1,0 +1,146 @@
+import type { Tx } from '@pennywire/runtime/database.ts'
+import type { InTransaction } from '../in-transaction.ts'
+import { ProblemError } from '../problems.ts'
+import { appendToOutbox } from '../sql/outbox.ts'
+import { disableUser, enableUser, lockUsers, setRoles, type User } from '../sql/users.ts'
+import type { Accounts } from './accounts.ts'
+import type { Announce } from './announce.ts'
+import type { PersonKeys } from './person-keys.ts'
+import { highestRole, type Role, refuseOwn, requireAbove, requireRole } from './roles.ts'
+import { ACCOUNT_DISABLED, type Sessions } from './sessions.ts'
+
+/** Under which purpose the reason of a deactivation is sealed for the user whom it concerns. */
+export const DISABLED_REASON_PURPOSE = 'account-disabled-reason'
+
+/** What staff do to somebody: who does it, to whom. */
+type Staff = { byUserId: string; userId: string }
+
+export type ManageUsers = {
+  /**
+   * Gives somebody a role, which ends their sessions. An admin may choose up to moderator, and for somebody who is no
+   * more than that; a super_admin anything. Throws INSUFFICIENT_PERMISSIONS, USER_NOT_FOUND.
+   */
+  setRole: (asked: Staff & { role: Role }, traceparent: string) => Promise<void>
+  /** Nobody signs in to the account any more, and its live tokens end at once. Throws as `setRole`, ACCOUNT_ALREADY_DISABLED. */
+  deactivate: (asked: Staff & { reason: string }, traceparent: string) => Promise<void>
+  /** Takes that back, whoever did it. Throws as `setRole`, ACCOUNT_NOT_DISABLED. */
+  reactivate: (asked: Staff & { reason: string | null }, traceparent: string) => Promise<void>
+  /** The user's own end of it, with their password. Throws PASSWORD_MISMATCH, INSUFFICIENT_PERMISSIONS. */
+  deactivateOwn: (userId: string, password: string, traceparent: string) => Promise<void>
+  /** Ends all of somebody's sessions; returns how many. Throws as `setRole`. */
+  endSessions: (asked: Staff, traceparent: string) => Promise<number>
+}
+
+/** What staff do to accounts, and what somebody does to their own that only staff can take back. */
+export const createManageUsers = (parts: {
+  inTransaction: InTransaction
+  announce: Announce
+  personKeys: PersonKeys
+  sessions: Sessions
+  accounts: Pick<Accounts, 'confirmPassword'>
+}): ManageUsers => {
+  const { inTransaction, announce, personKeys, sessions, accounts } = parts
+
+  /**
+   * Both sides under a lock, and the roles as they are now: of two super_admins who demote each other at once the
+   * second finds that it is none, and the last one stays.
+   */
+  const lockBoth = async (tx: Tx, { byUserId, userId }: Staff): Promise<{ staff: User; user: User }> => {
+    refuseOwn(byUserId, [userId], 'an account')
+    const users = await lockUsers(tx, [byUserId, userId])
+    const staff = users.find(({ id }) => id === byUserId)
+    const user = users.find(({ id }) => id === userId)
+    if (!staff || staff.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
+    requireRole(staff, 'admin')
+    if (!user) throw new ProblemError('USER_NOT_FOUND', 'id: there is no such user.')
+    requireAbove(staff, highestRole(user))
+    return { staff, user }
+  }
+
+  const disable = async (
+    tx: Tx,
+    ending: { userId: string; byUserId: string; source: 'self' | 'staff'; reason: Buffer | null },
+    traceparent: string,
+  ) => {
+    const { userId, byUserId, source, reason } = ending
+    await disableUser(tx, { id: userId, source, reason })
+    const told = await sessions.endIn(tx, { userId, reason: ACCOUNT_DISABLED }, traceparent)
+    await appendToOutbox(tx, [
+      announce.identityEvent('AccountDeactivated', { userId, source, byUserId, reason }, traceparent),
+      await announce.mail({ userId, template: 'account_deactivated' }, traceparent),
+    ])
+    return told
+  }
+
+  return {
+    setRole: async ({ role, ...asked }, traceparent) => {
+      const told = await inTransaction(async tx => {
+        const { staff, user } = await lockBoth(tx, asked)
+        requireAbove(staff, role)
+        const previousRole = highestRole(user)
+        if (previousRole === role) return undefined
+        const { userId, byUserId } = asked
+        await setRoles(tx, userId, role === 'user' ? ['user'] : ['user', role])
+        const ended = await sessions.endIn(tx, { userId, reason: 'role_changed' }, traceparent)
+        await appendToOutbox(tx, [
+          announce.identityEvent('RoleChanged', { userId, byUserId, previousRole, role }, traceparent),
+          await announce.mail({ userId, template: 'role_changed' }, traceparent),
+        ])
+        return ended
+      })
+      await told?.()
+    },
+
+    deactivate: async ({ reason, ...asked }, traceparent) => {
+      const told = await inTransaction(async tx => {
+        const { user } = await lockBoth(tx, asked)
+        if (user.disabled) {
+          throw new ProblemError('ACCOUNT_ALREADY_DISABLED', 'id: the account is disabled already.')
+        }
+        const sealed = await personKeys.encryptFor(asked.userId, reason, DISABLED_REASON_PURPOSE)
+        return disable(tx, { ...asked, source: 'staff', reason: sealed }, traceparent)
+      })
+      await told()
+    },
+
+    reactivate: async ({ reason, ...asked }, traceparent) => {
+      const told = await inTransaction(async tx => {
+        const { user } = await lockBoth(tx, asked)
+        if (!user.disabled) throw new ProblemError('ACCOUNT_NOT_DISABLED', 'id: the account is not disabled.')
+        const { userId, byUserId } = asked
+        await enableUser(tx, userId)
+        const forgotten = await sessions.forgetDisabled(tx, userId)
+        const sealed =
+          reason === null ? null : await personKeys.encryptFor(userId, reason, DISABLED_REASON_PURPOSE)
+        await appendToOutbox(tx, [
+          announce.identityEvent('AccountReactivated', { userId, byUserId, reason: sealed }, traceparent),
+          await announce.mail({ userId, template: 'account_reactivated' }, traceparent),
+        ])
+        return forgotten
+      })
+      await told()
+    },
+
+    deactivateOwn: async (userId, password, traceparent) => {
+      await accounts.confirmPassword(userId, password)
+      const told = await inTransaction(async tx => {
+        const [user] = await lockUsers(tx, [userId])
+        // Only staff can activate it again, and there may be nobody above.
+        if (user && highestRole(user) === 'super_admin') {
+          throw new ProblemError(
+            'INSUFFICIENT_PERMISSIONS',
+            'A super_admin is made something less by another one first.',
+          )
+        }
+        if (!user || user.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
+        return disable(tx, { userId, byUserId: userId, source: 'self', reason: null }, traceparent)
+      })
+      await told()
+    },
+
+    endSessions: async (asked, traceparent) => {
+      await inTransaction(tx => lockBoth(tx, asked))
+      return (await sessions.end({ userId: asked.userId, reason: 'ended_by_staff' }, traceparent)).length
+    },
+  }
+}

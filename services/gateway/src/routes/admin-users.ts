@@ -1,0 +1,287 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import type { Database } from '@pennywire/runtime/database.ts'
+import { DISABLED_REASON_PURPOSE, type ManageUsers } from '../identity/manage-users.ts'
+import type { PersonKeys } from '../identity/person-keys.ts'
+import { highestRole, ROLES } from '../identity/roles.ts'
+import type { Sessions } from '../identity/sessions.ts'
+import { ProblemError } from '../problems.ts'
+import { findUserForStaff, listUsers, type UserForStaff } from '../sql/users.ts'
+import {
+  BODY_PROBLEMS,
+  cursorParam,
+  type Guards,
+  jsonAnswer,
+  jsonBody,
+  limitParam,
+  newRoutes,
+  optionalJsonBody,
+  pageOf,
+  problemResponses,
+  type Routes,
+  readIdCursor,
+  refuseOtherBodies,
+  STAFF_PROBLEMS,
+  timestamp,
+  uuidParam,
+} from './define-route.ts'
+import { sessionPage, viewSessions } from './sessions.ts'
+import { reasonField } from './wallets.ts'
+
+export type AdminUserParts = {
+  guards: Guards
+  sql: Database
+  personKeys: PersonKeys
+  sessions: Sessions
+  manageUsers: ManageUsers
+}
+
+const role = z.enum(ROLES)
+
+const staffUser = z
+  .object({
+    id: z.uuid(),
+    email: z.string(),
+    fullName: z.string(),
+    emailVerified: z.boolean(),
+    role,
+    disabled: z
+      .object({ at: timestamp, source: z.enum(['self', 'staff']), reason: z.string().nullable() })
+      .nullable(),
+    createdAt: timestamp,
+  })
+  .openapi('StaffUser', {
+    example: {
+      id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
+      email: 'alice@example.com',
+      fullName: 'Alice Smith',
+      emailVerified: true,
+      role: 'user',
+      disabled: { at: '2026-01-31T09:30:00.000Z', source: 'staff', reason: 'Reported as stolen, case 4711' },
+      createdAt: '2025-11-02T12:00:00.000Z',
+    },
+  })
+
+const userParams = z.object({ id: uuidParam })
+const NOT_ONES_OWN = 'Never an account of your own.'
+
+const listRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/admin/users',
+    tags: ['Staff'],
+    summary: 'Lists users',
+    description: 'In the order of their addresses. Needs moderator.',
+    ...signedIn({ role: 'moderator' }),
+    request: {
+      query: z.strictObject({
+        limit: limitParam,
+        cursor: cursorParam,
+        email: z
+          .string()
+          .max(254)
+          .toLowerCase()
+          .optional()
+          .openapi({ example: 'ali', description: 'The beginning of the address' }),
+        role: role.optional(),
+        disabled: z.enum(['true', 'false']).optional(),
+      }),
+    },
+    responses: {
+      200: jsonAnswer('A page of users', pageOf(staffUser)),
+      ...problemResponses('VALIDATION_ERROR', ...STAFF_PROBLEMS),
+    },
+  })
+
+const getRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/admin/users/{id}',
+    tags: ['Staff'],
+    summary: 'Shows a user',
+    description: 'Needs moderator.',
+    ...signedIn({ role: 'moderator' }),
+    request: { params: userParams },
+    responses: {
+      200: jsonAnswer('The user', staffUser),
+      ...problemResponses('USER_NOT_FOUND', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
+    },
+  })
+
+const roleRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'patch',
+    path: '/v1/admin/users/{id}/role',
+    tags: ['Staff'],
+    summary: 'Gives a user a role',
+    description:
+      'Their sessions end; the next sign-in carries the role. An admin chooses up to moderator, and for nobody who is ' +
+      `more; a super_admin chooses any. ${NOT_ONES_OWN}`,
+    ...signedIn({ guardsMoney: true, role: 'admin' }),
+    request: { params: userParams, body: jsonBody(z.strictObject({ role })) },
+    responses: {
+      200: jsonAnswer('The user', staffUser),
+      ...problemResponses('USER_NOT_FOUND', ...STAFF_PROBLEMS, ...BODY_PROBLEMS),
+    },
+  })
+
+const deactivateRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/admin/users/{id}/deactivate',
+    tags: ['Staff'],
+    summary: 'Deactivates an account',
+    description: `At once: live tokens are answered \`ACCOUNT_DISABLED\`. Needs admin. ${NOT_ONES_OWN}`,
+    ...signedIn({ guardsMoney: true, role: 'admin' }),
+    request: {
+      params: userParams,
+      body: jsonBody(
+        z.strictObject({ reason: reasonField.openapi({ example: 'Reported as stolen, case 4711' }) }),
+      ),
+    },
+    responses: {
+      200: jsonAnswer('The user', staffUser),
+      ...problemResponses('USER_NOT_FOUND', 'ACCOUNT_ALREADY_DISABLED', ...STAFF_PROBLEMS, ...BODY_PROBLEMS),
+    },
+  })
+
+const reactivateRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/admin/users/{id}/reactivate',
+    tags: ['Staff'],
+    summary: 'Activates an account again',
+    description: `Whoever deactivated it. Sessions stay ended. Needs admin. ${NOT_ONES_OWN}`,
+    ...signedIn({ guardsMoney: true, role: 'admin' }),
+    request: {
+      params: userParams,
+      body: optionalJsonBody(
+        z.strictObject({ reason: reasonField.optional().openapi({ example: 'Case 4711 is settled' }) }),
+      ),
+    },
+    responses: {
+      200: jsonAnswer('The user', staffUser),
+      ...problemResponses('USER_NOT_FOUND', 'ACCOUNT_NOT_DISABLED', ...STAFF_PROBLEMS, ...BODY_PROBLEMS),
+    },
+  })
+
+const sessionsRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/admin/users/{id}/sessions',
+    tags: ['Staff'],
+    summary: "Lists a user's open sessions",
+    description: 'Needs admin.',
+    ...signedIn({ role: 'admin' }),
+    request: { params: userParams, query: z.strictObject({ limit: limitParam, cursor: cursorParam }) },
+    responses: {
+      200: jsonAnswer('A page of sessions', sessionPage),
+      ...problemResponses('USER_NOT_FOUND', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
+    },
+  })
+
+const endSessionsRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'delete',
+    path: '/v1/admin/users/{id}/sessions',
+    tags: ['Staff'],
+    summary: "Ends all of a user's sessions",
+    description: `Their tokens stop working at once. Needs admin. ${NOT_ONES_OWN}`,
+    ...signedIn({ guardsMoney: true, role: 'admin' }),
+    request: { params: userParams },
+    responses: {
+      200: jsonAnswer('How many sessions have ended', z.object({ ended: z.int(), at: timestamp })),
+      ...problemResponses('USER_NOT_FOUND', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
+    },
+  })
+
+/** Everybody's accounts, for staff. */
+export const adminUserRoutes = (parts: AdminUserParts): Routes => {
+  const { guards, sql, personKeys, sessions, manageUsers } = parts
+  const routes = newRoutes()
+
+  const viewForStaff = async (user: UserForStaff): Promise<z.infer<typeof staffUser>> => ({
+    id: user.id,
+    email: user.email,
+    fullName: user.fullName,
+    emailVerified: user.emailVerified,
+    role: highestRole(user),
+    disabled:
+      user.disabledAt === null
+        ? null
+        : {
+            at: user.disabledAt.toISOString(),
+            source: user.disabledSource === 'self' ? ('self' as const) : ('staff' as const),
+            reason:
+              user.disabledReason === null
+                ? null
+                : await personKeys.decryptFor(user.id, user.disabledReason, DISABLED_REASON_PURPOSE),
+          },
+    createdAt: user.createdAt.toISOString(),
+  })
+  const find = async (id: string): Promise<UserForStaff> => {
+    const user = await findUserForStaff(sql, id)
+    if (!user) throw new ProblemError('USER_NOT_FOUND', 'id: there is no such user.')
+    return user
+  }
+  const show = async (id: string) => viewForStaff(await find(id))
+
+  routes.openapi(listRoute(guards), async context => {
+    const { limit, cursor, email = '', role, disabled } = context.req.valid('query')
+    const found = await listUsers(sql, {
+      emailPrefix: email,
+      role,
+      disabled: disabled === undefined ? undefined : disabled === 'true',
+      afterId: readIdCursor(cursor),
+      limit: limit + 1,
+    })
+    const items = await Promise.all(found.slice(0, limit).map(viewForStaff))
+    return context.json({ items, nextCursor: found.length > limit ? items.at(-1)!.id : null }, 200)
+  })
+
+  routes.openapi(getRoute(guards), async context =>
+    context.json(await show(context.req.valid('param').id), 200),
+  )
+
+  routes.openapi(roleRoute(guards), async context => {
+    const { id } = context.req.valid('param')
+    const { role } = context.req.valid('json')
+    const byUserId = context.var.user.userId
+    await manageUsers.setRole({ byUserId, userId: id, role }, context.var.traceparent)
+    return context.json(await show(id), 200)
+  })
+
+  routes.openapi(deactivateRoute(guards), async context => {
+    const { id } = context.req.valid('param')
+    const { reason } = context.req.valid('json')
+    const byUserId = context.var.user.userId
+    await manageUsers.deactivate({ byUserId, userId: id, reason }, context.var.traceparent)
+    return context.json(await show(id), 200)
+  })
+
+  routes.openapi(reactivateRoute(guards), async context => {
+    refuseOtherBodies(context)
+    const { id } = context.req.valid('param')
+    const { reason = null } = context.req.valid('json')
+    const byUserId = context.var.user.userId
+    await manageUsers.reactivate({ byUserId, userId: id, reason }, context.var.traceparent)
+    return context.json(await show(id), 200)
+  })
+
+  routes.openapi(sessionsRoute(guards), async context => {
+    const { id } = context.req.valid('param')
+    const { limit, cursor } = context.req.valid('query')
+    await find(id)
+    const found = await sessions.list({ userId: id, before: readIdCursor(cursor), limit: limit + 1 })
+    const items = viewSessions(found.slice(0, limit), context.var.user.sessionId)
+    return context.json({ items, nextCursor: found.length > limit ? items.at(-1)!.id : null }, 200)
+  })
+
+  routes.openapi(endSessionsRoute(guards), async context => {
+    const { id } = context.req.valid('param')
+    const byUserId = context.var.user.userId
+    const ended = await manageUsers.endSessions({ byUserId, userId: id }, context.var.traceparent)
+    return context.json({ ended, at: new Date().toISOString() }, 200)
+  })
+
+  return routes
+}

@@ -1,0 +1,29 @@
+import type { Database } from '@pennywire/runtime/database.ts'
+
+/** What nobody can use any more stays a day, for whoever looks into yesterday. */
+const SPARE_DAYS = 1
+const LOGIN_DAYS = 180
+/** One statement deletes so many rows: none holds locks for long. */
+const ROWS = 5_000
+
+/** Deletes some of what has expired: mailed tokens, refresh tokens of sessions that are over, old sign-ins. */
+export const purgeExpired = async (sql: Database): Promise<{ deleted: number; more: boolean }> => {
+  const counts = [
+    await sql`
+      delete from gateway.mailed_tokens where hash in (
+        select hash from gateway.mailed_tokens
+        where expires_at < now() - make_interval(days => ${SPARE_DAYS}) limit ${ROWS})`,
+    await sql`
+      delete from gateway.refresh_tokens where hash in (
+        select t.hash from gateway.refresh_tokens t join gateway.sessions s on s.id = t.session_id
+        where least(s.ended_at, s.expires_at) < now() - make_interval(days => ${SPARE_DAYS}) limit ${ROWS})`,
+    await sql`
+      delete from gateway.logins where id in (
+        select id from gateway.logins
+        where occurred_at < now() - make_interval(days => ${LOGIN_DAYS}) limit ${ROWS})`,
+  ].map(({ count }) => count)
+  return {
+    deleted: counts.reduce((sum, count) => sum + count, 0),
+    more: counts.some(count => count === ROWS),
+  }
+}
