@@ -12,6 +12,7 @@ import { authRoutes } from '../routes/auth.ts'
 import type { Guards, Routes } from '../routes/define-route.ts'
 import { keyRoutes } from '../routes/keys.ts'
 import { pinRoutes } from '../routes/pin.ts'
+import { secondFactorRoutes } from '../routes/second-factor.ts'
 import { sessionRoutes } from '../routes/sessions.ts'
 import { userRoutes } from '../routes/users.ts'
 import { bootstrapAdmin, createAccounts } from './accounts.ts'
@@ -25,6 +26,7 @@ import { createAddressHash, createPersonKeys, type PersonKeys } from './person-k
 import { createPins, type Pins } from './pin.ts'
 import { startPurging } from './purge-expired.ts'
 import { createRevocations } from './revocations.ts'
+import { createSecondFactor } from './second-factor.ts'
 import { createSessions } from './sessions.ts'
 import { createSlowHash } from './slow-hash.ts'
 import { createTokens, type Tokens } from './tokens.ts'
@@ -94,11 +96,23 @@ export const createIdentity = async (parts: {
     personKeys,
     logins,
   })
+  const passwords = await createPasswords(slowHash('password', PASSWORDS_AT_ONCE))
+  const secondFactor = createSecondFactor({
+    sql,
+    inTransaction,
+    announce,
+    passwords,
+    logins,
+    keys: config.SECOND_FACTOR_KEY_FILE,
+    pepper: config.PIN_PEPPER_FILE,
+    issuer: config.ISSUER,
+    now: systemClock.now,
+  })
   const accounts = createAccounts({
     sql,
     inTransaction,
     logger,
-    passwords: await createPasswords(slowHash('password', PASSWORDS_AT_ONCE)),
+    passwords,
     announce,
     personKeys,
     sessions,
@@ -145,12 +159,14 @@ export const createIdentity = async (parts: {
       authRoutes({
         guards,
         accounts,
+        secondFactor,
         sessions,
         hashAddress,
         publicUrl: config.PUBLIC_URL,
       }),
       userRoutes({ guards, sql, accounts, manageUsers, logins, pins, names }),
       sessionRoutes({ guards, sessions }),
+      secondFactorRoutes({ guards, secondFactor, sessions, hashAddress, publicUrl: config.PUBLIC_URL }),
       pinRoutes({ guards, pins, tokens }),
       keyRoutes(tokens),
       adminUserRoutes({ guards, sql, personKeys, sessions, manageUsers }),

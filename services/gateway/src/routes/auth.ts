@@ -2,6 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
 import type { Accounts } from '../identity/accounts.ts'
+import { CHALLENGE_SECONDS, type SecondFactor } from '../identity/second-factor.ts'
 import type { Caller, Grant, Sessions } from '../identity/sessions.ts'
 import { ProblemError } from '../problems.ts'
 import { ABSOLUTE_DAYS } from '../sql/sessions.ts'
@@ -25,6 +26,7 @@ import { verificationPages } from './verification-page.ts'
 export type AuthParts = {
   guards: Guards
   accounts: Accounts
+  secondFactor: Pick<SecondFactor, 'challengeFor'>
   sessions: Sessions
   hashAddress: (address: string) => string
   /** Where clients reach the gateway; HTTPS here keeps the refresh cookie from anything else. */
@@ -191,11 +193,13 @@ const loginRoute = ({ anybody }: Guards) =>
     path: '/v1/auth/login',
     tags: ['Accounts'],
     summary: 'Signs in',
-    description: '`"cookie": true` puts the refresh token into an HttpOnly cookie instead of the answer.',
+    description:
+      '`"cookie": true` puts the refresh token into an HttpOnly cookie instead of the answer. Where the second factor ' +
+      'is on, a challenge is answered instead of tokens, for `POST /v1/auth/2fa/verify`.',
     ...anybody({ limit: 'LOGIN', guardsLogin: true }),
     request: { body: jsonBody(z.strictObject({ email, password, cookie: z.boolean().optional() })) },
     responses: {
-      200: jsonAnswer('Tokens of a new session', tokens),
+      200: jsonAnswer('Tokens of a new session, or a challenge', z.union([tokens, secondFactorRequired])),
       ...problemResponses(
         ...BODY_PROBLEMS,
         'INVALID_CREDENTIALS',
@@ -262,6 +266,21 @@ const logoutAllRoute = ({ signedIn }: Guards) =>
     },
   })
 
+const secondFactorRequired = z
+  .object({
+    secondFactorRequired: z.literal(true),
+    challengeToken: z.string().openapi({ description: 'For `POST /v1/auth/2fa/verify`, once' }),
+    expiresIn: z.int().openapi({ description: 'Seconds', example: CHALLENGE_SECONDS }),
+  })
+  .openapi('SecondFactorRequired')
+
+/** The answer to a sign-in whose first step was right, where the second factor is on. */
+const secondFactorAnswer = (challengeToken: string) => ({
+  secondFactorRequired: true as const,
+  challengeToken,
+  expiresIn: CHALLENGE_SECONDS,
+})
+
 const COOKIE = 'pennywire_refresh'
 const COOKIE_SECONDS = ABSOLUTE_DAYS * 24 * 60 * 60
 
@@ -297,7 +316,7 @@ export const createTokensOf =
 
 /** Sign-up, verification, sign-in, refresh and sign-out. */
 export const authRoutes = (parts: AuthParts): Routes => {
-  const { guards, accounts, sessions, hashAddress, publicUrl } = parts
+  const { guards, accounts, secondFactor, sessions, hashAddress, publicUrl } = parts
   const routes = newRoutes()
   const secureCookies = publicUrl.startsWith('https:')
   const { origin } = new URL(publicUrl)
@@ -346,6 +365,8 @@ export const authRoutes = (parts: AuthParts): Routes => {
     if (cookie) refuseCrossSite(context, origin)
     const caller = callerOf(context)
     const user = await accounts.checkPassword(email, password, caller)
+    const challengeToken = await secondFactor.challengeFor(user)
+    if (challengeToken) return context.json(secondFactorAnswer(challengeToken), 200)
     return context.json(tokensOf(context, await sessions.start(user, caller), cookie), 200)
   })
 

@@ -59,7 +59,98 @@ const verifyRoute = ({ signedIn }: Guards) =>
     },
   })
 
-/** Setting and proving the PIN. */
+const readRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/pin',
+    tags: ['PIN'],
+    summary: 'Whether a PIN is set and how many tries are left',
+    description: 'A lock that has run out is none: nothing needs to be done to lift it.',
+    ...signedIn(),
+    responses: {
+      200: jsonAnswer(
+        'What stands of the PIN',
+        z
+          .object({
+            pinSet: z.boolean(),
+            attemptsRemaining: z.int().openapi({ example: 3 }),
+            lockedUntil: timestamp.nullable(),
+          })
+          .openapi('PinState', { example: { pinSet: true, attemptsRemaining: 3, lockedUntil: null } }),
+      ),
+      ...problemResponses(...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const pinChanged = jsonAnswer('The new PIN is set', z.object({ pinChanged: z.literal(true) }))
+
+const changeRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/pin/change',
+    tags: ['PIN'],
+    summary: 'Sets another PIN, with the one that is set',
+    description: 'A wrong `currentPin` counts as a try, like any other.',
+    ...signedIn({ limit: 'PIN', guardsMoney: true }),
+    request: {
+      body: jsonBody(
+        z
+          .strictObject({ currentPin: pinField, newPin: pinField })
+          .openapi({ example: { currentPin: '482915', newPin: '730164' } }),
+      ),
+    },
+    responses: {
+      200: pinChanged,
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        'INVALID_PIN',
+        'PIN_LOCKED',
+        'PIN_NOT_SET',
+      ),
+    },
+  })
+
+const resetRequestRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/pin/reset-request',
+    tags: ['PIN'],
+    summary: 'Mails a code with which a forgotten PIN is replaced',
+    description:
+      'Six digits, good for 15 minutes, once, for at most 5 tries; a new one makes the one before worthless. At most ' +
+      '5 within 24 hours.',
+    ...signedIn({ limit: 'MAIL', guardsMoney: true }),
+    responses: {
+      202: jsonAnswer('The mail is on its way', z.object({ expiresAt: timestamp })),
+      ...problemResponses(...SIGNED_IN_PROBLEMS, 'PIN_NOT_SET'),
+    },
+  })
+
+const resetRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/pin/reset',
+    tags: ['PIN'],
+    summary: 'Sets another PIN, with the mailed code',
+    description:
+      'Ends a lock of the PIN, and within moments lifts freezes that came from wrong PINs; freezes by the owner or by ' +
+      'staff stay.',
+    ...signedIn({ limit: 'PIN', guardsMoney: true }),
+    request: {
+      body: jsonBody(
+        z
+          .strictObject({ otp: z.string().regex(/^[0-9]{6}$/, 'must be 6 digits'), newPin: pinField })
+          .openapi({ example: { otp: '048213', newPin: '730164' } }),
+      ),
+    },
+    responses: {
+      200: pinChanged,
+      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, 'INVALID_OTP'),
+    },
+  })
+
+/** Setting, proving and replacing the PIN. All of it needs a session: nobody can lock somebody else's PIN. */
 export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   const routes = newRoutes()
 
@@ -73,6 +164,29 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
     await pins.verifyPin(user.userId, context.req.valid('json').pin, traceparent)
     const { stepUpToken, expiresAt } = await tokens.signStepUp(user, Date.now())
     return context.json({ stepUpToken, expiresAt: expiresAt.toISOString() }, 200)
+  })
+
+  routes.openapi(readRoute(guards), async context => {
+    const { set, attemptsRemaining, lockedUntil } = await pins.readPin(context.var.user.userId)
+    return context.json(
+      { pinSet: set, attemptsRemaining, lockedUntil: lockedUntil?.toISOString() ?? null },
+      200,
+    )
+  })
+
+  routes.openapi(changeRoute(guards), async context => {
+    await pins.changePin(context.var.user.userId, context.req.valid('json'), context.var.traceparent)
+    return context.json({ pinChanged: true as const }, 200)
+  })
+
+  routes.openapi(resetRequestRoute(guards), async context => {
+    const { expiresAt } = await pins.requestReset(context.var.user.userId, context.var.traceparent)
+    return context.json({ expiresAt: expiresAt.toISOString() }, 202)
+  })
+
+  routes.openapi(resetRoute(guards), async context => {
+    await pins.resetPin(context.var.user.userId, context.req.valid('json'), context.var.traceparent)
+    return context.json({ pinChanged: true as const }, 200)
   })
 
   return routes

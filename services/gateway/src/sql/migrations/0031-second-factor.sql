@@ -30,6 +30,8 @@ create table gateway.recovery_codes (
 create table gateway.login_challenges (
   hash       bytea primary key check (length(hash) = 32),
   user_id    uuid not null references gateway.users,
+  -- What the first step proved (a digest of the password's hash): worthless once that has changed.
+  proven     bytea not null,
   expires_at timestamptz not null,
   used_at    timestamptz
 );
