@@ -1,7 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, linkSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { calculateJwkThumbprint, exportJWK, type GenerateKeyPairOptions, generateKeyPair } from 'jose'
+import {
+  calculateJwkThumbprint,
+  exportJWK,
+  type GenerateKeyPairOptions,
+  generateKeyPair,
+  type JWK,
+} from 'jose'
 
 /** Folder of the secrets of this data folder (mode 0700; every file in it 0600). */
 export const keysFolder = (dataDir: string) => join(dataDir, 'keys')
@@ -30,6 +36,63 @@ const makeJwkPair = async (alg: string, use: 'sig' | 'enc', options: GenerateKey
   }
 }
 
+const makeJwtKey = () => makeJwkPair('RS256', 'sig', { modulusLength: 2048 })
+
+/** Longer than gateways take to read the file again, and others to ask for the published keys again. */
+const LEAD_MS = 90_000
+/** Longer than anything lives that a gateway signs (a step-up token: an hour at most). */
+const OVERLAP_MS = 2 * 60 * 60 * 1_000
+
+type JwtKey = JWK & { signsFrom?: string; until?: string }
+
+/**
+ * Writes a new signing key into the file of JWT_KEY_FILE, in front of those that are still needed: the one that signs
+ * until then, and public halves of earlier ones whose tokens may still be good. The file is replaced whole, so that
+ * no gateway reads half of it.
+ */
+export const rotateJwtKey = async (
+  file: string,
+  how: { atOnce: boolean; dropOld: boolean },
+): Promise<{
+  kid: string
+  signsFrom: string
+  kept: Array<{ kid: string; until: string }>
+  dropped: string[]
+}> => {
+  const content = JSON.parse(readFileSync(file, 'utf8')) as JwtKey | { keys: JwtKey[] }
+  const before = 'keys' in content ? (content.keys as JwtKey[]) : [content]
+  const now = Date.now()
+  const signsAt = how.atOnce || how.dropOld ? now : now + LEAD_MS
+  const startOf = ({ signsFrom }: JwtKey) => (signsFrom === undefined ? 0 : Date.parse(signsFrom))
+  const signing = before
+    .filter(key => key.d !== undefined && startOf(key) <= now)
+    .reduce<JwtKey | undefined>(
+      (best, key) => (best && startOf(best) >= startOf(key) ? best : key),
+      undefined,
+    )
+
+  const kept = before
+    .filter(({ until }) => !how.dropOld && (until === undefined || Date.parse(until) > now))
+    .map(key => {
+      const { kty, n, e, kid, alg, use } = key
+      const until = key.until ?? new Date(signsAt + OVERLAP_MS).toISOString()
+      // The one that signs goes on until the new one does, and only that one needs its private half.
+      const needed = key === signing && signsAt > now ? key : ({ kty, n, e, kid, alg, use } as JwtKey)
+      return { ...needed, until }
+    })
+  const { privateJwk } = await makeJwtKey()
+  const signsFrom = new Date(signsAt).toISOString()
+  const draft = `${file}.${process.pid}`
+  writeFileSync(draft, json({ keys: [{ ...privateJwk, signsFrom }, ...kept] }), { mode: 0o600 })
+  renameSync(draft, file)
+  return {
+    kid: privateJwk.kid,
+    signsFrom,
+    kept: kept.map(({ kid, until }) => ({ kid: kid!, until })),
+    dropped: before.map(({ kid }) => kid!).filter(kid => !kept.some(key => key.kid === kid)),
+  }
+}
+
 /**
  * Makes the keys of the local stack that are not there yet and leaves the others alone. Anywhere else keys
  * come by settings, and nothing starts without them.
@@ -39,7 +102,7 @@ export const makeKeys = async (dataDir: string): Promise<void> => {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   // RS256: verified three times as fast as ES256, and tokens are verified far more often than signed.
   if (!existsSync(join(folder, 'jwt.json'))) {
-    const { privateJwk } = await makeJwkPair('RS256', 'sig', { modulusLength: 2048 })
+    const { privateJwk } = await makeJwtKey()
     writeOnce(folder, 'jwt.json', json(privateJwk))
   }
   if (!existsSync(join(folder, 'notifier-private.json'))) {

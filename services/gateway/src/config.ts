@@ -60,7 +60,65 @@ const rsaPublic = z.looseObject({
   n: z.string(),
   e: z.string(),
 })
-const rsaPrivate = rsaPublic.extend({ d: z.string() })
+/** A key that may sign, and one that only verifies what it signed; when, says tokens.ts. */
+const jwtKey = rsaPublic.extend({
+  d: z.string().optional(),
+  signsFrom: z.iso.datetime().optional(),
+  until: z.iso.datetime().optional(),
+})
+const jwtKeys = z
+  .union([
+    jwtKey.transform(key => [key]),
+    z.object({ keys: z.array(jwtKey).min(1) }).transform(({ keys }) => keys),
+  ])
+  .refine(keys => new Set(keys.map(({ kid }) => kid)).size === keys.length, 'two keys have one kid')
+  .refine(
+    keys =>
+      keys.some(({ d, signsFrom }) => d !== undefined && Date.parse(signsFrom ?? '1970-01-01') <= Date.now()),
+    'no private key whose time to sign has come',
+  )
+
+/** A JSON file that is read again while the gateway runs; `read` throws where it cannot be used any more. */
+const rereadFile = <Schema extends z.ZodType>(schema: Schema) =>
+  z.string().transform((path, context): { value: z.output<Schema>; read: () => z.output<Schema> } => {
+    const parsed = jsonFile(schema).safeParse(path)
+    if (parsed.success) return { value: parsed.data, read: () => jsonFile(schema).parse(path) }
+    for (const { message } of parsed.error.issues)
+      context.issues.push({ code: 'custom', input: path, message })
+    return z.NEVER
+  })
+
+const isLoopback = (host: string) => ['localhost', '127.0.0.1', '[::1]'].includes(host)
+const trustedIssuer = z.strictObject({
+  issuer: z.string().min(1).max(256),
+  jwksUrl: z.url().refine(url => {
+    const { protocol, hostname } = new URL(url)
+    return protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname))
+  }, 'must be https'),
+  audience: z.string().min(1).max(256),
+})
+export type TrustedIssuer = z.output<typeof trustedIssuer>
+
+const trustedIssuers = z
+  .string()
+  .default('[]')
+  .transform((text, context) => {
+    try {
+      return z
+        .array(trustedIssuer)
+        .refine(
+          issuers => new Set(issuers.map(({ issuer }) => issuer)).size === issuers.length,
+          'two of one issuer',
+        )
+        .parse(JSON.parse(text))
+    } catch (error) {
+      const message = 'must be [{"issuer": "…", "jwksUrl": "https://…", "audience": "…"}]'
+      const why =
+        error instanceof z.ZodError ? `; ${error.issues.map(issue => issue.message).join('; ')}` : ''
+      context.issues.push({ code: 'custom', input: text, message: `${message}${why}` })
+      return z.NEVER
+    }
+  })
 const ecPublic = z.looseObject({
   kty: z.literal('EC'),
   crv: z.literal('P-256'),
@@ -103,8 +161,12 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       PROVIDER_URL: z.url(),
       CALLBACK_URL: z.url(),
       PROVIDER_SECRET_FILE: jsonFile(z.object({ secret: z.string().min(32) })),
-      /** Signs the tokens: a private RSA JWK with its kid. */
-      JWT_KEY_FILE: jsonFile(rsaPrivate),
+      /**
+       * Signs the tokens: a private RSA JWK with its kid, or several keys ({keys: [...]}), see tokens.ts. Read again
+       * every so many seconds, so that a rotation needs no restart.
+       */
+      JWT_KEY_FILE: rereadFile(jwtKeys),
+      JWT_KEY_RELOAD_SECONDS: z.coerce.number().min(0.1).max(60).default(5),
       /** Public JWKs of keys that signed before or will sign next ({keys: [...]}): published and accepted. */
       JWT_OTHER_KEYS_FILE: jsonFile(z.object({ keys: z.array(rsaPublic) })).optional(),
       /** Without it a stolen hash is no PIN; recovery codes and mailed codes are hashed with it as well. */
@@ -120,6 +182,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
         .transform(email => email.toLowerCase())
         .optional(),
       ISSUER: z.string().min(1).default('pennywire'),
+      /** Issuers whose tokens sign in whoever has linked their identity there: [{issuer, jwksUrl, audience}]. */
+      TRUSTED_ISSUERS: trustedIssuers,
       AUDIENCE: z.string().min(1).default('pennywire-api'),
       ACCESS_TOKEN_SECONDS: z.coerce.number().int().min(10).max(900).default(900),
       STEP_UP_SECONDS: z.coerce.number().int().min(10).max(3_600).default(300),

@@ -10,6 +10,7 @@ import { createRateLimits } from '../rate-limit.ts'
 import { adminUserRoutes } from '../routes/admin-users.ts'
 import { authRoutes } from '../routes/auth.ts'
 import type { Guards, Routes } from '../routes/define-route.ts'
+import { externalIdentityRoutes } from '../routes/external-identities.ts'
 import { keyRoutes } from '../routes/keys.ts'
 import { pinRoutes } from '../routes/pin.ts'
 import { secondFactorRoutes } from '../routes/second-factor.ts'
@@ -17,6 +18,8 @@ import { sessionRoutes } from '../routes/sessions.ts'
 import { userRoutes } from '../routes/users.ts'
 import { bootstrapAdmin, createAccounts } from './accounts.ts'
 import { createAnnounce } from './announce.ts'
+import { createExternalIdentities } from './external-identities.ts'
+import { createExternalTokens } from './external-tokens.ts'
 import { createGuards } from './guards.ts'
 import { createLoginHistory } from './login-history.ts'
 import { createManageUsers } from './manage-users.ts'
@@ -25,6 +28,7 @@ import { createPasswords } from './passwords.ts'
 import { createAddressHash, createPersonKeys, type PersonKeys } from './person-keys.ts'
 import { createPins, type Pins } from './pin.ts'
 import { startPurging } from './purge-expired.ts'
+import { startReloadingKeys } from './reload-keys.ts'
 import { createRevocations } from './revocations.ts'
 import { createSecondFactor } from './second-factor.ts'
 import { createSessions } from './sessions.ts'
@@ -70,13 +74,20 @@ export const createIdentity = async (parts: {
   const announce = await createAnnounce(codec, config.NOTIFIER_PUBLIC_KEY_FILE)
   const personKeys = createPersonKeys(sql, config.PERSON_KEK_FILE)
   const names = createNames(sql)
+  const otherKeys = config.JWT_OTHER_KEYS_FILE?.keys ?? []
   const tokens = await createTokens({
-    signingKey: config.JWT_KEY_FILE,
-    otherKeys: config.JWT_OTHER_KEYS_FILE?.keys ?? [],
+    keys: [...config.JWT_KEY_FILE.value, ...otherKeys],
     issuer: config.ISSUER,
     audience: config.AUDIENCE,
     accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
     stepUpSeconds: config.STEP_UP_SECONDS,
+  })
+  const reloading = startReloadingKeys({
+    read: () => [...config.JWT_KEY_FILE.read(), ...otherKeys],
+    use: tokens.useKeys,
+    everyMs: config.JWT_KEY_RELOAD_SECONDS * 1_000,
+    clock: systemClock,
+    logger,
   })
   const revocations = createRevocations({
     sql,
@@ -133,6 +144,14 @@ export const createIdentity = async (parts: {
       await sessions.end({ userId, reason: 'role_changed' }, traceparent)
     }
   }
+  const externalIdentities = createExternalIdentities({
+    sql,
+    inTransaction,
+    announce,
+    accounts,
+    tokens: createExternalTokens(config.TRUSTED_ISSUERS),
+    logins,
+  })
   const manageUsers = createManageUsers({ inTransaction, announce, personKeys, sessions, accounts })
   const purging = startPurging({
     sql,
@@ -159,6 +178,7 @@ export const createIdentity = async (parts: {
       authRoutes({
         guards,
         accounts,
+        externalIdentities,
         secondFactor,
         sessions,
         hashAddress,
@@ -166,6 +186,7 @@ export const createIdentity = async (parts: {
       }),
       userRoutes({ guards, sql, accounts, manageUsers, logins, pins, names }),
       sessionRoutes({ guards, sessions }),
+      externalIdentityRoutes({ guards, externalIdentities }),
       secondFactorRoutes({ guards, secondFactor, sessions, hashAddress, publicUrl: config.PUBLIC_URL }),
       pinRoutes({ guards, pins, tokens }),
       keyRoutes(tokens),
@@ -174,6 +195,7 @@ export const createIdentity = async (parts: {
     check: revocations.check,
     stop: async () => {
       revocations.stop()
+      await reloading.stop()
       await purging.stop()
     },
   }

@@ -14,7 +14,13 @@ let tokens: Tokens
 beforeAll(async () => {
   const pair = await generateKeyPair('RS256', { extractable: true })
   signingKey = { ...(await exportJWK(pair.privateKey)), kid: 'k-1' }
-  tokens = await createTokens({ signingKey, issuer, audience, accessTokenSeconds: 900, stepUpSeconds: 300 })
+  tokens = await createTokens({
+    keys: [signingKey],
+    issuer,
+    audience,
+    accessTokenSeconds: 900,
+    stepUpSeconds: 300,
+  })
 })
 
 const now = () => Math.floor(Date.now() / 1_000)
@@ -30,6 +36,7 @@ const good = () => ({
   exp: now() + 900,
 })
 const goodHeader = { alg: 'RS256', kid: 'k-1', typ: 'at+jwt' }
+const publicOf = ({ kty, n, e, kid }: JWK): JWK => ({ kty, n, e, kid }) as JWK
 const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
 const signed = (header: object, payload: object) =>
   new SignJWT(payload as never).setProtectedHeader(header as never).sign(signingKey)
@@ -56,6 +63,50 @@ describe('RFC 8725: refused as TOKEN_INVALID', () => {
         return `${text}.${createHmac('sha256', pem).update(text).digest('base64url')}`
       },
     ],
+    [
+      'HS256 with the published key as its secret',
+      () => {
+        const text = `${encode({ ...goodHeader, alg: 'HS256' })}.${encode(good())}`
+        const secret = Buffer.from(signingKey.n!, 'base64url')
+        return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`
+      },
+    ],
+    ['another algorithm of the same key', () => signed({ ...goodHeader, alg: 'PS256' }, good())],
+    ['another hash of the same key', () => signed({ ...goodHeader, alg: 'RS512' }, good())],
+    [
+      'None, in other letters',
+      async () => {
+        const [, payload] = (await signed(goodHeader, good())).split('.')
+        return `${encode({ ...goodHeader, alg: 'nOnE' })}.${payload}.`
+      },
+    ],
+    ['no signature (cut off)', async () => `${(await signed(goodHeader, good())).split('.', 2).join('.')}.`],
+    [
+      'the signature changed',
+      async () => {
+        const [head, payload, signature] = (await signed(goodHeader, good())).split('.')
+        return `${head}.${payload}.${signature!.startsWith('A') ? 'B' : 'A'}${signature!.slice(1)}`
+      },
+    ],
+    [
+      'the header changed',
+      async () => {
+        const [, payload, signature] = (await signed(goodHeader, good())).split('.')
+        return `${encode({ ...goodHeader, x: 1 })}.${payload}.${signature}`
+      },
+    ],
+    [
+      'an extension that must be understood',
+      async () => {
+        const [, payload] = (await signed(goodHeader, good())).split('.')
+        return `${encode({ ...goodHeader, crit: ['x'], x: 1 })}.${payload}.AAAA`
+      },
+    ],
+    ['a key id that leads elsewhere', () => signed({ ...goodHeader, kid: '../../k-1' }, good())],
+    ['no subject', () => signed(goodHeader, { ...good(), sub: undefined })],
+    ['no issuer', () => signed(goodHeader, { ...good(), iss: undefined })],
+    ['no audience', () => signed(goodHeader, { ...good(), aud: undefined })],
+    ['no roles', () => signed(goodHeader, { ...good(), roles: undefined })],
     ['another issuer', () => signed(goodHeader, { ...good(), iss: 'else' })],
     ['another audience', () => signed(goodHeader, { ...good(), aud: 'else' })],
     ['another type', () => signed({ ...goodHeader, typ: 'JWT' }, good())],
@@ -112,16 +163,46 @@ test('rotation: a key that is published beside the signing one is accepted; no p
   const next = await generateKeyPair('RS256', { extractable: true })
   const nextKey: JWK = { ...(await exportJWK(next.privateKey)), kid: 'k-2' }
   const rotated = await createTokens({
-    signingKey: nextKey,
-    otherKeys: [signingKey],
+    keys: [nextKey, publicOf(signingKey)],
     issuer,
     audience,
     accessTokenSeconds: 900,
     stepUpSeconds: 300,
   })
   expect(await rotated.verifyAccess((await tokens.signAccess(user)).accessToken)).toEqual(user)
-  expect(rotated.jwks.keys.map(key => Object.keys(key).sort())).toEqual([
+  expect(rotated.jwks().keys.map(key => Object.keys(key).sort())).toEqual([
     ['alg', 'e', 'kid', 'kty', 'n', 'use'],
     ['alg', 'e', 'kid', 'kty', 'n', 'use'],
   ])
+})
+
+test('rotation without a gap: the next key is published before it signs, the last one verifies until its time', async () => {
+  const pair = await generateKeyPair('RS256', { extractable: true })
+  const nextKey: JWK = { ...(await exportJWK(pair.privateKey)), kid: 'k-2' }
+  const at = (ms: number) => new Date(Date.now() + ms).toISOString()
+  const settings = { issuer, audience, accessTokenSeconds: 900, stepUpSeconds: 300 }
+  const kidOf = async (by: Tokens) =>
+    JSON.parse(Buffer.from((await by.signAccess(user)).accessToken.split('.')[0]!, 'base64url').toString())
+      .kid
+  const kidsOf = (by: Tokens) => by.jwks().keys.map(({ kid }) => kid)
+
+  const rotating = await createTokens({ ...settings, keys: [signingKey] })
+  const before = (await rotating.signAccess(user)).accessToken
+  await rotating.useKeys([
+    { ...nextKey, signsFrom: at(60_000) },
+    { ...signingKey, until: at(600_000) },
+  ])
+  expect([await kidOf(rotating), kidsOf(rotating)]).toEqual(['k-1', ['k-2', 'k-1']])
+  await rotating.useKeys([
+    { ...nextKey, signsFrom: at(-1) },
+    { ...signingKey, until: at(600_000) },
+  ])
+  expect([await kidOf(rotating), await rotating.verifyAccess(before)]).toEqual(['k-2', user])
+  // What was verified with a key that is gone is not taken from memory either.
+  await rotating.useKeys([
+    { ...nextKey, signsFrom: at(-1) },
+    { ...signingKey, until: at(-1) },
+  ])
+  expect(kidsOf(rotating)).toEqual(['k-2'])
+  await expect(rotating.verifyAccess(before)).rejects.toMatchObject({ code: 'TOKEN_INVALID' })
 })

@@ -30,9 +30,18 @@ export type Tokens = {
   signStepUp: (session: SignedInUser, at: number) => Promise<{ stepUpToken: string; expiresAt: Date }>
   /** When the PIN was given. Throws STEP_UP_INVALID for a bad or expired token, or another session's. */
   verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
-  /** The public keys, for `/.well-known/jwks.json`. */
-  jwks: JSONWebKeySet
+  /** The public keys of now, for `/.well-known/jwks.json`. */
+  jwks: () => JSONWebKeySet
+  /** Takes other keys from now on. What was verified with a key that is gone is forgotten. */
+  useKeys: (keys: JwtKey[]) => Promise<void>
 }
+
+/**
+ * A key of the file that JWT_KEY_FILE names: private where it may sign, public where it only verifies. `signsFrom` and
+ * `until` are moments (RFC 3339): known and published, but not signed with before the first, and worth nothing after the
+ * second. So all gateways know a key before one of them signs with it, and the old one until its tokens have expired.
+ */
+export type JwtKey = JWK & { signsFrom?: string | undefined; until?: string | undefined }
 
 const publicPart = ({ kty, n, e, kid }: JWK): JWK => ({ kty, n, e, kid, alg: ALGORITHM, use: 'sig' }) as JWK
 
@@ -42,9 +51,7 @@ const publicPart = ({ kty, n, e, kid }: JWK): JWK => ({ kty, n, e, kid, alg: ALG
  * token's hash: a signature costs 80 µs of a core, and clients send the same token with every request.
  */
 export const createTokens = async (options: {
-  signingKey: JWK
-  /** Public keys that signed before or will sign next. */
-  otherKeys?: JWK[]
+  keys: JwtKey[]
   issuer: string
   audience: string
   accessTokenSeconds: number
@@ -52,19 +59,38 @@ export const createTokens = async (options: {
 }): Promise<Tokens> => {
   const { issuer, audience, accessTokenSeconds, stepUpSeconds } = options
   const stepUpAudience = `${audience}/step-up`
-  const kid = options.signingKey.kid!
-  const signingKey = await importJWK(options.signingKey, ALGORITHM)
-  const published = [options.signingKey, ...(options.otherKeys ?? [])].map(publicPart)
-  const publicKeys = new Map(
-    await Promise.all(published.map(async jwk => [jwk.kid, await importJWK(jwk, ALGORITHM)] as const)),
-  )
+  const importKeys = async (keys: JwtKey[]) =>
+    Promise.all(
+      keys.map(async jwk => ({
+        kid: jwk.kid!,
+        from: jwk.signsFrom === undefined ? 0 : Date.parse(jwk.signsFrom),
+        until: jwk.until === undefined ? Number.POSITIVE_INFINITY : Date.parse(jwk.until),
+        published: publicPart(jwk),
+        verifies: await importJWK(publicPart(jwk), ALGORITHM),
+        signs: jwk.d === undefined ? undefined : await importJWK(jwk, ALGORITHM),
+      })),
+    )
+  let keys = await importKeys(options.keys)
 
   const keyOf: JWTVerifyGetKey = header => {
-    const key = publicKeys.get(header.kid)
+    const key = keys.find(({ kid, until }) => kid === header.kid && until > Date.now())
     if (!key) throw new errors.JWKSNoMatchingKey()
-    return key
+    return key.verifies
   }
 
+  /** Of those whose time has come the newest. */
+  const signingKey = () => {
+    const now = Date.now()
+    const able = keys.filter(({ signs, from, until }) => signs !== undefined && from <= now && until > now)
+    const newest = able.reduce<(typeof keys)[number] | undefined>(
+      (best, key) => (best === undefined || key.from > best.from ? key : best),
+      undefined,
+    )
+    if (!newest) throw new Error('JWT_KEY_FILE holds no key that may sign now')
+    return { kid: newest.kid, key: newest.signs! }
+  }
+
+  const caches: Array<{ clear: () => void }> = []
   const verifier = <Claims extends object>(rule: {
     typ: string
     audience: string
@@ -72,7 +98,9 @@ export const createTokens = async (options: {
     read: (payload: JWTPayload) => Claims
   }) => {
     const verified = new LRUCache<string, Claims>({ max: CACHED_TOKENS })
+    caches.push(verified)
     return async (token: string): Promise<Claims> => {
+      const knownKeys = keys
       const digest = hash('sha256', token, 'base64')
       const known = verified.get(digest)
       if (known) return known
@@ -86,7 +114,7 @@ export const createTokens = async (options: {
       })
       const claims = rule.read(payload)
       const ttl = payload.exp! * 1_000 - Date.now()
-      if (ttl > 0) verified.set(digest, claims, { ttl })
+      if (ttl > 0 && knownKeys === keys) verified.set(digest, claims, { ttl })
       return claims
     }
   }
@@ -116,8 +144,9 @@ export const createTokens = async (options: {
     user: SignedInUser,
     claims: JWTPayload,
     token: { typ: string; audience: string; expires: number },
-  ) =>
-    new SignJWT({ ...claims, sid: user.sessionId })
+  ) => {
+    const { kid, key } = signingKey()
+    return new SignJWT({ ...claims, sid: user.sessionId })
       .setProtectedHeader({ alg: ALGORITHM, kid, typ: token.typ })
       .setIssuer(issuer)
       .setAudience(token.audience)
@@ -126,7 +155,8 @@ export const createTokens = async (options: {
       .setIssuedAt()
       .setNotBefore('0s')
       .setExpirationTime(token.expires)
-      .sign(signingKey)
+      .sign(key)
+  }
 
   const inSeconds = (seconds: number) => Math.floor(Date.now() / 1_000) + seconds
 
@@ -174,6 +204,14 @@ export const createTokens = async (options: {
         throw error
       }
     },
-    jwks: { keys: published as JSONWebKeySet['keys'] },
+    jwks: () => ({
+      keys: keys
+        .filter(({ until }) => until > Date.now())
+        .map(({ published }) => published) as JSONWebKeySet['keys'],
+    }),
+    useKeys: async next => {
+      keys = await importKeys(next)
+      for (const cache of caches) cache.clear()
+    },
   }
 }

@@ -2,6 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
 import type { Accounts } from '../identity/accounts.ts'
+import type { ExternalIdentities } from '../identity/external-identities.ts'
 import { CHALLENGE_SECONDS, type SecondFactor } from '../identity/second-factor.ts'
 import type { Caller, Grant, Sessions } from '../identity/sessions.ts'
 import { ProblemError } from '../problems.ts'
@@ -26,6 +27,7 @@ import { verificationPages } from './verification-page.ts'
 export type AuthParts = {
   guards: Guards
   accounts: Accounts
+  externalIdentities: Pick<ExternalIdentities, 'signIn'>
   secondFactor: Pick<SecondFactor, 'challengeFor'>
   sessions: Sessions
   hashAddress: (address: string) => string
@@ -37,6 +39,7 @@ const EMAIL_LENGTH_MAX = 254
 /** bcrypt never sees more than a digest, but digesting must stay cheap: the rules allow 128 characters. */
 const PASSWORD_INPUT_MAX = 1_024
 const TOKEN_LENGTH_MAX = 256
+const EXTERNAL_TOKEN_LENGTH_MAX = 8_192
 
 const email = z
   .email('must be an e-mail address')
@@ -49,6 +52,15 @@ export const password = z
   .max(PASSWORD_INPUT_MAX)
   .openapi({ example: 'Correct-Horse-7', format: 'password' })
 const opaqueToken = z.string().min(1).max(TOKEN_LENGTH_MAX)
+
+/** A JWT of an issuer that is trusted here. */
+export const externalToken = z
+  .string()
+  .min(1)
+  .max(EXTERNAL_TOKEN_LENGTH_MAX)
+  .openapi({
+    example: 'eyJhbGciOiJSUzI1NiIsImtpZCI6InNzby0xIn0.eyJpc3MiOiJodHRwczovL3Nzby5leGFtcGxlIn0.c2ln',
+  })
 
 /** A person's name: 2 to 100 characters, no control characters (they have no place in mails and logs). */
 export const fullName = z
@@ -212,6 +224,34 @@ const loginRoute = ({ anybody }: Guards) =>
     },
   })
 
+const externalRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/external',
+    tags: ['Accounts'],
+    summary: "Signs in with a trusted issuer's token",
+    description:
+      "Such as a company's single sign-on; the setting TRUSTED_ISSUERS names the issuers. The token is taken here and " +
+      'nowhere else: what comes back are tokens of a session of ours, which ends like any other. The identity must be ' +
+      'linked first, with `POST /v1/users/me/external-identities`. The second factor is asked for all the same.',
+    ...anybody({ limit: 'LOGIN', guardsLogin: true }),
+    request: {
+      body: jsonBody(z.strictObject({ token: externalToken, cookie: z.boolean().optional() })),
+    },
+    responses: {
+      200: jsonAnswer('Tokens of a new session, or a challenge', z.union([tokens, secondFactorRequired])),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'EXTERNAL_TOKEN_INVALID',
+        'EXTERNAL_IDENTITY_UNKNOWN',
+        'ACCOUNT_DISABLED',
+        'CROSS_SITE_REQUEST',
+        'RATE_LIMIT_EXCEEDED',
+        'SERVICE_UNAVAILABLE',
+      ),
+    },
+  })
+
 const refreshRoute = ({ anybody }: Guards) =>
   createRoute({
     method: 'post',
@@ -316,7 +356,7 @@ export const createTokensOf =
 
 /** Sign-up, verification, sign-in, refresh and sign-out. */
 export const authRoutes = (parts: AuthParts): Routes => {
-  const { guards, accounts, secondFactor, sessions, hashAddress, publicUrl } = parts
+  const { guards, accounts, externalIdentities, secondFactor, sessions, hashAddress, publicUrl } = parts
   const routes = newRoutes()
   const secureCookies = publicUrl.startsWith('https:')
   const { origin } = new URL(publicUrl)
@@ -368,6 +408,17 @@ export const authRoutes = (parts: AuthParts): Routes => {
     const challengeToken = await secondFactor.challengeFor(user)
     if (challengeToken) return context.json(secondFactorAnswer(challengeToken), 200)
     return context.json(tokensOf(context, await sessions.start(user, caller), cookie), 200)
+  })
+
+  routes.openapi(externalRoute(guards), async context => {
+    const { token, cookie = false } = context.req.valid('json')
+    if (cookie) refuseCrossSite(context, origin)
+    const caller = callerOf(context)
+    const user = await externalIdentities.signIn(token, caller)
+    const challengeToken = await secondFactor.challengeFor(user)
+    if (challengeToken) return context.json(secondFactorAnswer(challengeToken), 200)
+    const grant = await sessions.start(user, caller, 'external')
+    return context.json(tokensOf(context, grant, cookie), 200)
   })
 
   routes.openapi(refreshRoute(guards), async context => {

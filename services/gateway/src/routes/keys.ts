@@ -2,7 +2,8 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Tokens } from '../identity/tokens.ts'
 import { jsonAnswer, newRoutes, type Routes } from './define-route.ts'
 
-const CACHE_SECONDS = 300
+/** Less than the lead of a new key: whoever keeps to it knows each key before it signs. */
+const CACHE_SECONDS = 60
 
 const jwksRoute = createRoute({
   method: 'get',
@@ -19,7 +20,7 @@ export const keyRoutes = (tokens: Tokens): Routes => {
   const routes = newRoutes()
   routes.openapi(jwksRoute, context => {
     context.header('cache-control', `public, max-age=${CACHE_SECONDS}`)
-    return context.json({ keys: tokens.jwks.keys as Array<{ kid: string }> }, 200)
+    return context.json({ keys: tokens.jwks().keys as Array<{ kid: string }> }, 200)
   })
   return routes
 }

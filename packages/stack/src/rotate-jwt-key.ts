@@ -1,0 +1,25 @@
+// `npm run keys:rotate-jwt`: a new key signs access tokens from a while from now on; the old one verifies until the last
+// token it signed has expired. The gateways read the file again by themselves. `-- --now` lets the new key sign at once
+// and, for a key that was stolen, `-- --drop-old` makes everything that an old one signed worthless.
+
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { keysFolder, rotateJwtKey } from './keys.ts'
+import { readSettings } from './read-settings.ts'
+
+const { values } = parseArgs({
+  options: { now: { type: 'boolean', default: false }, 'drop-old': { type: 'boolean', default: false } },
+})
+try {
+  const file = process.env.JWT_KEY_FILE ?? join(keysFolder(readSettings(process.env).dataDir), 'jwt.json')
+  const { kid, signsFrom, kept, dropped } = await rotateJwtKey(file, {
+    atOnce: values.now,
+    dropOld: values['drop-old'],
+  })
+  console.log(`${file}: the key ${kid} signs from ${signsFrom} on.`)
+  for (const old of kept) console.log(`Kept until ${old.until}: ${old.kid}`)
+  for (const old of dropped) console.log(`Dropped: ${old}`)
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error)
+  process.exitCode = 1
+}

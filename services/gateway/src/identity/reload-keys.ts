@@ -1,0 +1,46 @@
+import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { JwtKey } from './tokens.ts'
+
+/**
+ * Reads the signing keys again, now and then, so that all gateways on one file follow a rotation without a restart. A
+ * file that cannot be used changes nothing: the keys of before stay.
+ */
+export const startReloadingKeys = (parts: {
+  read: () => JwtKey[]
+  use: (keys: JwtKey[]) => Promise<void>
+  everyMs: number
+  clock: Clock
+  logger: Logger
+}): { stop: () => Promise<void> } => {
+  const { read, use, everyMs, clock, logger } = parts
+  const stopped = new AbortController()
+  let known = JSON.stringify(read())
+
+  const reload = async () => {
+    const keys = read()
+    const text = JSON.stringify(keys)
+    if (text === known) return
+    await use(keys)
+    known = text
+    logger.warn({ kids: keys.map(({ kid }) => kid) }, 'JWT_KEY_FILE: the keys have changed')
+  }
+
+  const working = (async () => {
+    while (!stopped.signal.aborted) {
+      await sleep(clock, everyMs, stopped.signal)
+      if (stopped.signal.aborted) return
+      // The error of a file names its rule and never what it holds.
+      await reload().catch(error =>
+        logger.error({ reason: (error as Error).message }, 'JWT_KEY_FILE cannot be used; the keys stay'),
+      )
+    }
+  })()
+
+  return {
+    stop: async () => {
+      stopped.abort()
+      await working
+    },
+  }
+}

@@ -1,0 +1,40 @@
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
+
+export type LinkedIdentity = { id: string; issuer: string; subject: string; linkedAt: Date }
+
+/** Links an identity; false where it is linked already, to anybody. */
+export const insertExternalIdentity = async (
+  tx: Tx,
+  link: { id: string; userId: string; issuer: string; subject: string },
+): Promise<boolean> => {
+  const { count } = await tx`
+    insert into gateway.external_identities (id, user_id, issuer, subject)
+    values (${link.id}, ${link.userId}, ${link.issuer}, ${link.subject})
+    on conflict (issuer, subject) do nothing`
+  return count === 1
+}
+
+export const findLinkedUser = async (
+  sql: Database,
+  identity: { issuer: string; subject: string },
+): Promise<string | undefined> => {
+  const [link] = await sql<Array<{ userId: string }>>`
+    select user_id as "userId" from gateway.external_identities
+    where issuer = ${identity.issuer} and subject = ${identity.subject}`
+  return link?.userId
+}
+
+export const listExternalIdentities = (sql: Database, userId: string): Promise<LinkedIdentity[]> =>
+  sql<LinkedIdentity[]>`
+    select id, issuer, subject, linked_at as "linkedAt" from gateway.external_identities
+    where user_id = ${userId} order by id`
+
+/** Ends a link of the user; its issuer, or nothing where there is no such link of theirs. */
+export const deleteExternalIdentity = async (
+  tx: Tx,
+  link: { id: string; userId: string },
+): Promise<string | undefined> => {
+  const [deleted] = await tx<Array<{ issuer: string }>>`
+    delete from gateway.external_identities where id = ${link.id} and user_id = ${link.userId} returning issuer`
+  return deleted?.issuer
+}
