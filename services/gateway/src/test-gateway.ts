@@ -1,5 +1,5 @@
 import { randomBytes, randomInt } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
@@ -49,6 +49,9 @@ export const createTestKeys = async () => {
       }),
       PROVIDER_SECRET_FILE: file('provider.json', { secret: randomBytes(32).toString('base64url') }),
     },
+    /** A further file beside the keys, or what one of them holds. */
+    file,
+    read: (name: string) => readFileSync(join(folder, name), 'utf8'),
     remove: () => rmSync(folder, { recursive: true }),
   }
 }
@@ -149,16 +152,17 @@ export const createTestGateway = async (parts: {
     }
   }
 
-  /** The token of the newest mail to a user, as the notifier reads it. */
-  const mailedToken = async (userId: string): Promise<string> => {
+  /** What the newest mail to a user holds, as the notifier reads it. */
+  const mailedSecret = async (userId: string): Promise<Record<string, string>> => {
     const mails = (await decodeOutbox(parts.sql, codec)).filter(
       record => record.type === 'pennywire.notifier.MailRequested' && record.key === userId,
     )
     const mail = mails.at(-1)!
     if (mail.type !== 'pennywire.notifier.MailRequested') throw new Error('no mail')
     const { plaintext } = await compactDecrypt(mail.value.secret, parts.keys.notifierKey)
-    return (JSON.parse(Buffer.from(plaintext).toString()) as { token: string }).token
+    return JSON.parse(Buffer.from(plaintext).toString())
   }
+  const mailedToken = async (userId: string): Promise<string> => (await mailedSecret(userId)).token!
 
   const signUp = async (person: { email?: string; password?: string; fullName?: string } = {}) => {
     const credentials = {
@@ -186,6 +190,7 @@ export const createTestGateway = async (parts: {
     redis,
     logLines,
     ask,
+    mailedSecret,
     mailedToken,
     signUp,
     logIn,

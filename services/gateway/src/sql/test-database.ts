@@ -53,6 +53,19 @@ export const setClocks = {
   endIdleTime: (sql: Database) =>
     sql`update gateway.refresh_tokens set issued_at = now() - interval '8 days'`,
   expireMailedTokens: (sql: Database) => sql`update gateway.mailed_tokens set expires_at = now()`,
+  /** The next code may be one of the same 30 seconds. */
+  forgetCodeStep: (sql: Database, userId: string) =>
+    sql`update gateway.second_factors set last_step = 0 where user_id = ${userId}`,
+  endCodeLock: (sql: Database, userId: string) =>
+    sql`update gateway.second_factors set locked_until = now() - interval '1 second' where user_id = ${userId}`,
+  expireSecondFactorOffer: (sql: Database, userId: string) =>
+    sql`update gateway.second_factors set made_at = now() - interval '11 minutes' where user_id = ${userId}`,
+  expireChallenges: (sql: Database, userId: string) =>
+    sql`update gateway.login_challenges set expires_at = now() where user_id = ${userId}`,
+  expirePinReset: (sql: Database, userId: string) =>
+    sql`update gateway.pin_resets set expires_at = now() where user_id = ${userId}`,
+  endPinResetDay: (sql: Database, userId: string) =>
+    sql`update gateway.pin_resets set asked_since = now() - interval '1 day' where user_id = ${userId}`,
   disableUser: (sql: Database, userId: string) =>
     sql`update gateway.users set disabled_at = now() where id = ${userId}`,
 }
@@ -62,6 +75,14 @@ export const readPinLocks = async (sql: Database, userId: string): Promise<boole
   const rows = await sql<Array<{ freezeDue: boolean }>>`
     select freeze_due as "freezeDue" from gateway.pin_locks where user_id = ${userId} order by locked_at`
   return rows.map(({ freezeDue }) => freezeDue)
+}
+
+/** For tests: under which keys a user's secrets are kept. */
+export const readKeyIds = async (sql: Database, userId: string) => {
+  const [row] = await sql<Array<{ pin: string | null; secondFactor: string | null }>>`
+    select (select pepper_id from gateway.pins where user_id = ${userId}) as pin,
+      (select key_id from gateway.second_factors where user_id = ${userId}) as "secondFactor"`
+  return row!
 }
 
 /** For tests: a person is erased by the loss of their key. */

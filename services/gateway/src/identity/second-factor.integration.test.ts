@@ -1,0 +1,367 @@
+import { randomBytes } from 'node:crypto'
+import type { Database } from '@pennywire/runtime/database.ts'
+import { Secret, TOTP } from 'otpauth'
+import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
+import {
+  createGatewayDatabase,
+  decodeOutbox,
+  dumpTables,
+  readKeyIds,
+  setClocks,
+} from '../sql/test-database.ts'
+import { createTestGateway, createTestKeys, type TestGateway, type TestKeys } from '../test-gateway.ts'
+
+const { superuserUrl, redisUrl } = inject('stack')
+
+let database: Awaited<ReturnType<typeof createGatewayDatabase>>
+let sql: Database
+let keys: TestKeys
+let gateway: TestGateway
+
+const openGateway = async (env: Record<string, string> = {}) => {
+  const opened = await createTestGateway({ sql, databaseUrl: database.url, redisUrl, keys, env })
+  await vi.waitFor(() => opened.identity.check())
+  return opened
+}
+
+beforeAll(async () => {
+  database = await createGatewayDatabase(superuserUrl)
+  sql = database.open()
+  keys = await createTestKeys()
+  gateway = await openGateway()
+})
+
+afterAll(async () => {
+  gateway.stop()
+  keys.remove()
+  await sql.end()
+  await database.drop()
+})
+
+type User = Awaited<ReturnType<TestGateway['signedInUser']>> & { secret: string; recoveryCodes: string[] }
+
+/** The code of a moment, as an authenticator makes it. */
+const codeOf = (secret: string, steps = 0) =>
+  new TOTP({ secret: Secret.fromBase32(secret) }).generate({ timestamp: Date.now() + steps * 30_000 })
+/** Never one of the three that are good now. */
+const wrongCode = (secret: string) =>
+  ['000000', '111111', '222222', '333333'].find(
+    code => ![-1, 0, 1].some(steps => codeOf(secret, steps) === code),
+  )!
+
+const post = (path: string, body: unknown, token?: string, through = gateway) =>
+  through.ask('POST', `/v1/auth/2fa/${path}`, { body, ...(token === undefined ? {} : { token }) })
+const logIn = (user: { email: string; password: string }, through = gateway) =>
+  through.ask('POST', '/v1/auth/login', { body: { email: user.email, password: user.password } })
+const challengeOf = async (user: { email: string; password: string }): Promise<string> =>
+  (await logIn(user)).body.challengeToken
+
+const userWithSecondFactor = async (): Promise<User> => {
+  const user = await gateway.signedInUser()
+  const { body: offer } = await post('enable', { password: user.password }, user.accessToken)
+  const confirmed = await post('confirm', { code: codeOf(offer.secret) }, user.accessToken)
+  expect([confirmed.status, confirmed.body.enabled]).toEqual([200, true])
+  // The 30 seconds of the first code are over.
+  await setClocks.forgetCodeStep(sql, user.id)
+  return { ...user, secret: offer.secret, recoveryCodes: confirmed.body.recoveryCodes }
+}
+
+const eventsOf = async (userId: string) =>
+  (await decodeOutbox(sql, gateway.codec))
+    .filter(({ key, topic }) => key === userId && topic === 'identity.events')
+    .map(({ type }) => type.split('.').at(-1)!)
+const countOf = async (userId: string, name: string) =>
+  (await eventsOf(userId)).filter(event => event === name).length
+
+describe('turning it on', () => {
+  test('the whole way: offered, confirmed, asked for at sign-in, turned off', async () => {
+    const user = await gateway.signedInUser()
+    const state = () => gateway.ask('GET', '/v1/auth/2fa', { token: user.accessToken })
+    const off = { enabled: false, enabledAt: null, recoveryCodesLeft: 0, lockedUntil: null }
+    expect((await state()).body).toEqual(off)
+
+    const offer = await post('enable', { password: user.password }, user.accessToken)
+    expect(offer.status).toBe(200)
+    expect(offer.body.otpauthUrl).toContain(`secret=${offer.body.secret}`)
+    expect(Date.parse(offer.body.expiresAt)).toBeGreaterThan(Date.now() + 590_000)
+    // Not active yet.
+    expect((await state()).body).toEqual(off)
+    expect((await logIn(user)).body.accessToken).toBeTypeOf('string')
+
+    const { secret } = offer.body
+    const wrong = await post('confirm', { code: wrongCode(secret) }, user.accessToken)
+    expect([wrong.status, wrong.body.code]).toEqual([403, '2FA_INVALID'])
+    const code = codeOf(secret)
+    const confirmed = await post(
+      'confirm',
+      { code: `${code.slice(0, 3)} ${code.slice(3)}` },
+      user.accessToken,
+    )
+    expect([confirmed.status, confirmed.body.recoveryCodes.length]).toEqual([200, 10])
+    expect((await state()).body).toMatchObject({ enabled: true, recoveryCodesLeft: 10, lockedUntil: null })
+
+    const first = await logIn(user)
+    expect([first.status, first.body]).toEqual([
+      200,
+      { secondFactorRequired: true, challengeToken: expect.any(String), expiresIn: 300 },
+    ])
+    // The code that turned it on is spent as well.
+    const { challengeToken } = first.body
+    expect((await post('verify', { challengeToken, code })).body.code).toBe('2FA_INVALID')
+    const second = await post('verify', { challengeToken, code: codeOf(secret, 1) })
+    expect([second.status, second.body.user.id]).toEqual([200, user.id])
+    const me = await gateway.ask('GET', '/v1/users/me', { token: second.body.accessToken })
+    expect(me.status).toBe(200)
+
+    await setClocks.forgetCodeStep(sql, user.id)
+    const body = { password: user.password, code: codeOf(secret) }
+    expect((await post('disable', { ...body, password: 'Wrong-Horse-7' }, user.accessToken)).body.code).toBe(
+      'PASSWORD_MISMATCH',
+    )
+    expect((await post('disable', body, user.accessToken)).body).toEqual({ enabled: false })
+    expect((await state()).body).toEqual(off)
+    expect((await logIn(user)).body.accessToken).toBeTypeOf('string')
+    expect((await post('disable', body, user.accessToken)).body.code).toBe('2FA_NOT_ENABLED')
+    const names = (await eventsOf(user.id)).filter(name => name.startsWith('SecondFactor'))
+    expect(names).toEqual(['SecondFactorEnabled', 'SecondFactorFailed', 'SecondFactorDisabled'])
+  })
+
+  test('an open session alone turns nothing on or off: the password is asked for', async () => {
+    const user = await gateway.signedInUser()
+    const wrong = await post('enable', { password: 'Wrong-Horse-7' }, user.accessToken)
+    expect([wrong.status, wrong.body.code]).toEqual([400, 'PASSWORD_MISMATCH'])
+    expect((await post('enable', {}, user.accessToken)).status).toBe(422)
+    expect((await post('enable', { password: user.password })).status).toBe(401)
+  })
+
+  test('an offer is good for 10 minutes and until the next; what is on is not offered again', async () => {
+    const user = await gateway.signedInUser()
+    const confirm = (secret: string) => post('confirm', { code: codeOf(secret) }, user.accessToken)
+    const offer = async () => (await post('enable', { password: user.password }, user.accessToken)).body
+    expect((await post('confirm', { code: '123456' }, user.accessToken)).body.code).toBe('2FA_NOT_ENABLED')
+    const first = await offer()
+    await setClocks.expireSecondFactorOffer(sql, user.id)
+    expect((await confirm(first.secret)).body.code).toBe('2FA_NOT_ENABLED')
+    const second = await offer()
+    expect((await confirm(first.secret)).body.code).toBe('2FA_INVALID')
+    const answers = await Promise.all([1, 2, 3].map(() => confirm(second.secret)))
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 400, 400])
+    expect(await offer()).toMatchObject({ code: '2FA_ALREADY_ENABLED', status: 400 })
+    expect((await confirm(second.secret)).body.code).toBe('2FA_ALREADY_ENABLED')
+    expect(await countOf(user.id, 'SecondFactorEnabled')).toBe(1)
+  })
+})
+
+describe('the second step of a sign-in', () => {
+  test('a code is good once, whoever comes with it and however many at once', async () => {
+    const user = await userWithSecondFactor()
+    const code = codeOf(user.secret)
+    const challenges = await Promise.all([1, 2, 3, 4].map(() => challengeOf(user)))
+    const answers = await Promise.all(
+      challenges.map(challengeToken => post('verify', { challengeToken, code })),
+    )
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 403, 403, 403])
+    // An earlier one is not taken after it.
+    const earlier = await post('verify', {
+      challengeToken: await challengeOf(user),
+      code: codeOf(user.secret, -1),
+    })
+    expect(earlier.body.code).toBe('2FA_INVALID')
+  })
+
+  test('a challenge is good once, for five minutes, and not after the password changed', async () => {
+    const user = await userWithSecondFactor()
+    const verify = (challengeToken: string, steps = 0) =>
+      post('verify', { challengeToken, code: codeOf(user.secret, steps) })
+    const refused = (answer: { status: number; body: { code: string } }) => [answer.status, answer.body.code]
+    const invalid = [401, 'CHALLENGE_INVALID']
+    expect(refused(await verify('not-one'))).toEqual(invalid)
+    const expired = await challengeOf(user)
+    await setClocks.expireChallenges(sql, user.id)
+    expect(refused(await verify(expired))).toEqual(invalid)
+    const one = await challengeOf(user)
+    const used = await challengeOf(user)
+    expect((await verify(used)).status).toBe(200)
+    expect(refused(await verify(used, 1))).toEqual(invalid)
+    const changed = await gateway.ask('POST', '/v1/auth/change-password', {
+      token: user.accessToken,
+      body: { currentPassword: user.password, newPassword: 'Another-Horse-8' },
+    })
+    expect(changed.status).toBe(200)
+    expect(refused(await verify(one, 1))).toEqual(invalid)
+  })
+
+  test('a disabled account stays out, with the right code as well', async () => {
+    const user = await userWithSecondFactor()
+    const challengeToken = await challengeOf(user)
+    await setClocks.disableUser(sql, user.id)
+    const answer = await post('verify', { challengeToken, code: codeOf(user.secret) })
+    expect([answer.status, answer.body.code]).toEqual([403, 'ACCOUNT_DISABLED'])
+  })
+
+  test('the refresh token goes into the cookie where that is asked for', async () => {
+    const user = await userWithSecondFactor()
+    const body = { challengeToken: await challengeOf(user), code: codeOf(user.secret), cookie: true }
+    const { status, body: answer, headers } = await post('verify', body)
+    expect([status, answer.refreshToken]).toEqual([200, undefined])
+    expect(headers.get('set-cookie')).toContain('HttpOnly')
+  })
+
+  test('a challenge is no token, and no token is a challenge', async () => {
+    const user = await userWithSecondFactor()
+    const challengeToken = await challengeOf(user)
+    const me = await gateway.ask('GET', '/v1/users/me', { token: challengeToken })
+    expect([me.status, me.body.code]).toEqual([401, 'TOKEN_INVALID'])
+    for (const token of [user.refreshToken]) {
+      const answer = await post('verify', { challengeToken: token, code: codeOf(user.secret) })
+      expect(answer.body.code).toBe('CHALLENGE_INVALID')
+    }
+    for (const proof of [{}, { code: '123456', recoveryCode: 'x' }, { code: '12345' }, { code: 123456 }]) {
+      expect((await post('verify', { challengeToken, ...proof })).status).toBe(422)
+    }
+  })
+})
+
+describe('guessing', () => {
+  test('five wrong ones lock codes at once, longer each time; a recovery code still signs in', async () => {
+    const user = await userWithSecondFactor()
+    const challengeToken = await challengeOf(user)
+    const wrong = wrongCode(user.secret)
+    const guess = () => post('verify', { challengeToken, code: wrong })
+    for (const attemptsRemaining of [4, 3, 2, 1]) {
+      expect((await guess()).body).toMatchObject({ code: '2FA_INVALID', status: 403, attemptsRemaining })
+    }
+    const minutesOf = (answer: { body: { lockedUntil: string } }) =>
+      Math.round((Date.parse(answer.body.lockedUntil) - Date.now()) / 60_000)
+    const locked = await guess()
+    expect([locked.status, locked.body.code, minutesOf(locked)]).toEqual([423, '2FA_LOCKED', 15])
+    const right = await post('verify', { challengeToken, code: codeOf(user.secret) })
+    expect(right.body.code).toBe('2FA_LOCKED')
+    // It is not the owner who is locked out by somebody who knows the password.
+    const [recoveryCode] = user.recoveryCodes
+    expect((await post('verify', { challengeToken, recoveryCode })).status).toBe(200)
+
+    await setClocks.endCodeLock(sql, user.id)
+    const again = await challengeOf(user)
+    for (let i = 0; i < 4; i++) await post('verify', { challengeToken: again, code: wrong })
+    expect(minutesOf(await post('verify', { challengeToken: again, code: wrong }))).toBe(30)
+    await setClocks.endCodeLock(sql, user.id)
+    expect((await post('verify', { challengeToken: again, code: codeOf(user.secret) })).status).toBe(200)
+    expect(await countOf(user.id, 'SecondFactorLocked')).toBe(2)
+    // What was tried on an account its owner reads in the history of sign-ins.
+    await vi.waitFor(async () => expect(await countOf(user.id, 'LoginFailed')).toBe(11))
+  })
+
+  test('a hundred at once are five tries', async () => {
+    const user = await userWithSecondFactor()
+    const challengeToken = await challengeOf(user)
+    const wrong = wrongCode(user.secret)
+    const answers = await Promise.all(
+      Array.from({ length: 100 }, () => post('verify', { challengeToken, code: wrong })),
+    )
+    const codes = answers.map(({ body }) => body.code)
+    expect(codes.filter(code => code === '2FA_INVALID').length).toBeLessThanOrEqual(4)
+    expect(codes.filter(code => code === '2FA_LOCKED').length).toBeGreaterThanOrEqual(96)
+    expect(await countOf(user.id, 'SecondFactorFailed')).toBe(5)
+    expect(await countOf(user.id, 'SecondFactorLocked')).toBe(1)
+  })
+
+  test('a right one resets the count', async () => {
+    const user = await userWithSecondFactor()
+    for (let round = 0; round < 2; round++) {
+      const challengeToken = await challengeOf(user)
+      const wrong = await post('verify', { challengeToken, code: wrongCode(user.secret) })
+      expect(wrong.body.attemptsRemaining).toBe(4)
+      expect((await post('verify', { challengeToken, code: codeOf(user.secret, round) })).status).toBe(200)
+    }
+  })
+})
+
+describe('recovery codes', () => {
+  test('each is good once, however it is typed, and for nobody else', async () => {
+    const user = await userWithSecondFactor()
+    const other = await userWithSecondFactor()
+    const [first, second] = user.recoveryCodes as [string, string]
+    const verify = async (recoveryCode: string, who = user) =>
+      post('verify', { challengeToken: await challengeOf(who), recoveryCode })
+    expect((await verify(first, other)).body.code).toBe('2FA_INVALID')
+    const challenges = await Promise.all([1, 2, 3].map(() => challengeOf(user)))
+    const answers = await Promise.all(
+      challenges.map(challengeToken => post('verify', { challengeToken, recoveryCode: first })),
+    )
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 403, 403])
+    expect((await verify(second.toLowerCase().replaceAll('-', ' '))).status).toBe(200)
+    const { body } = await gateway.ask('GET', '/v1/auth/2fa', { token: user.accessToken })
+    expect(body.recoveryCodesLeft).toBe(8)
+    expect(await countOf(user.id, 'RecoveryCodeUsed')).toBe(2)
+  })
+
+  test('new ones make the old ones worthless; the last way in is not lost by a failure', async () => {
+    const user = await userWithSecondFactor()
+    const [first, second] = user.recoveryCodes as [string, string]
+    const body = { password: user.password, recoveryCode: first }
+    const replaced = await post('recovery-codes', body, user.accessToken)
+    expect([replaced.status, replaced.body.recoveryCodes.length]).toEqual([200, 10])
+    const challengeToken = await challengeOf(user)
+    expect((await post('verify', { challengeToken, recoveryCode: second })).body.code).toBe('2FA_INVALID')
+    const [fresh] = replaced.body.recoveryCodes
+    // A challenge that is spent takes nothing with it.
+    expect((await post('verify', { challengeToken: 'spent', recoveryCode: fresh })).body.code).toBe(
+      'CHALLENGE_INVALID',
+    )
+    expect((await post('verify', { challengeToken, recoveryCode: fresh })).status).toBe(200)
+    const off = { password: user.password, recoveryCode: replaced.body.recoveryCodes[1] }
+    expect((await post('disable', off, user.accessToken)).status).toBe(200)
+  })
+})
+
+test('another key: what the earlier one made is read, and made anew with the next right code', async () => {
+  const user = await userWithSecondFactor()
+  const earlier = (name: string) => JSON.parse(keys.read(name))
+  const later = { kid: 'later', key: randomBytes(32).toString('base64url') }
+  const other = await openGateway({
+    SECOND_FACTOR_KEY_FILE: keys.file('second-factor-2.json', {
+      keys: [later, earlier('second-factor.json')],
+    }),
+    PIN_PEPPER_FILE: keys.file('pepper-2.json', { keys: [later, earlier('pepper.json')] }),
+  })
+  const [recoveryCode] = user.recoveryCodes
+  const byCode = { challengeToken: await challengeOf(user), code: codeOf(user.secret) }
+  const byRecoveryCode = { challengeToken: await challengeOf(user), recoveryCode }
+  expect((await readKeyIds(sql, user.id)).secondFactor).toBe('second-factor-1')
+  expect((await post('verify', byCode, undefined, other)).status).toBe(200)
+  expect((await post('verify', byRecoveryCode, undefined, other)).status).toBe(200)
+  expect((await readKeyIds(sql, user.id)).secondFactor).toBe('later')
+  // One that does not have the key says nothing of it.
+  const answer = await post('verify', {
+    challengeToken: await challengeOf(user),
+    code: codeOf(user.secret, 1),
+  })
+  expect([answer.status, answer.body.code]).toEqual([500, 'INTERNAL_ERROR'])
+  other.stop()
+})
+
+test('secrets are in no log line, table, record or error', async () => {
+  const user = await userWithSecondFactor()
+  const code = codeOf(user.secret)
+  const challengeToken = await challengeOf(user)
+  const [recoveryCode, unused] = user.recoveryCodes as [string, string]
+  const errors = [
+    await post('verify', { challengeToken, code: wrongCode(user.secret) }),
+    await post('verify', { challengeToken, code, colour: user.secret }),
+    await post('verify', { challengeToken: `${challengeToken}x`, recoveryCode }),
+    await post('disable', { password: `${user.password}x`, code }, user.accessToken),
+  ]
+  expect((await post('verify', { challengeToken, recoveryCode })).status).toBe(200)
+  const raw = Buffer.from(Secret.fromBase32(user.secret).bytes)
+  const haystack = [
+    ...gateway.logLines,
+    await dumpTables(sql),
+    ...(await decodeOutbox(sql, gateway.codec)).map(record => JSON.stringify(record)),
+    ...errors.map(({ text }) => text),
+  ].join('\n')
+  const plain = [recoveryCode, unused].flatMap(text => [text, text.replaceAll('-', '')])
+  const secrets = [user.secret, raw.toString('hex'), raw.toString('base64'), challengeToken, ...plain]
+  for (const secret of secrets) expect(haystack.includes(secret), secret).toBe(false)
+  expect(new RegExp(`(?<![0-9A-Za-z])${code}(?![0-9A-Za-z])`).test(haystack)).toBe(false)
+})
