@@ -66,6 +66,15 @@ export const setClocks = {
     sql`update gateway.pin_resets set expires_at = now() where user_id = ${userId}`,
   endPinResetDay: (sql: Database, userId: string) =>
     sql`update gateway.pin_resets set asked_since = now() - interval '1 day' where user_id = ${userId}`,
+  /** Half a year later. */
+  ageAccounts: (sql: Database) =>
+    sql.begin(async tx => {
+      await tx`update gateway.mailed_tokens set expires_at = expires_at - interval '181 days'`
+      await tx`
+        update gateway.sessions
+        set ended_at = ended_at - interval '181 days', expires_at = expires_at - interval '181 days'`
+      await tx`update gateway.logins set occurred_at = occurred_at - interval '181 days'`
+    }),
   disableUser: (sql: Database, userId: string) =>
     sql`update gateway.users set disabled_at = now() where id = ${userId}`,
 }
@@ -85,6 +94,21 @@ export const readKeyIds = async (sql: Database, userId: string) => {
   return row!
 }
 
+/** For tests: so many more users, whose PINs are the given user's hash: as dear to check, and matched by none. */
+export const insertCrowd = async (sql: Database, many: number, pinsOf: string): Promise<string[]> => {
+  const rows = await sql<Array<{ id: string }>>`
+    with crowd as (
+      insert into gateway.users (id, email, full_name, password_hash, email_verified_at)
+      select gen_random_uuid(), gen_random_uuid() || '@example.com', 'Somebody Else', 'none', now()
+      from generate_series(1, ${many})
+      returning id
+    )
+    insert into gateway.pins (user_id, pepper_id, hash)
+    select crowd.id, p.pepper_id, p.hash from crowd, gateway.pins p where p.user_id = ${pinsOf}
+    returning user_id as id`
+  return rows.map(({ id }) => id)
+}
+
 /** For tests: a person is erased by the loss of their key. */
 export const destroyPersonKey = (sql: Database, userId: string) =>
   sql`delete from gateway.person_keys where user_id = ${userId}`
@@ -96,4 +120,36 @@ export const readApiUsers = (sql: Database) => sql`select * from gateway_api.use
 export const countOutbox = async (sql: Database): Promise<number> => {
   const [row] = await sql<Array<{ count: number }>>`select count(*)::int as count from gateway.outbox`
   return row!.count
+}
+
+/** For tests: how many tokens and sign-ins are kept of a user. */
+export const countKept = async (sql: Database, userId: string) => {
+  const [row] = await sql<Array<{ mailed: number; refresh: number; logins: number }>>`
+    select (select count(*)::int from gateway.mailed_tokens where user_id = ${userId}) as mailed,
+      (select count(*)::int from gateway.refresh_tokens t join gateway.sessions s on s.id = t.session_id
+        where s.user_id = ${userId}) as refresh,
+      (select count(*)::int from gateway.logins where user_id = ${userId}) as logins`
+  return row!
+}
+
+/** For tests: nobody reads or writes users until the returned function is called. */
+export const lockUsersTable = async (sql: Database): Promise<() => Promise<void>> => {
+  let release = () => {}
+  const released = new Promise<void>(resolve => {
+    release = resolve
+  })
+  let locked = () => {}
+  const isLocked = new Promise<void>(resolve => {
+    locked = resolve
+  })
+  const done = sql.begin(async tx => {
+    await tx`lock table gateway.users in access exclusive mode`
+    locked()
+    await released
+  })
+  await isLocked
+  return async () => {
+    release()
+    await done
+  }
 }
