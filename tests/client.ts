@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { createHmac, randomUUID } from 'node:crypto'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { expect, inject, vi } from 'vitest'
 import { TEST_SETTINGS } from './system-context.ts'
@@ -40,8 +40,8 @@ export const control = async (name: string, action: string): Promise<void> => {
 const PIN = '482915'
 const PASSWORD = 'Correct-horse-9'
 
-/** The token that the newest mail to this address carries, as soon as it has come. */
-export const mailedToken = async (email: string): Promise<string> => {
+/** What the newest mail to this address that matches carries, as soon as it has come. */
+const mailed = async (email: string, pattern: RegExp): Promise<string> => {
   const { mail } = inject('stack')
   return vi.waitFor(
     async () => {
@@ -49,13 +49,36 @@ export const mailedToken = async (email: string): Promise<string> => {
         to: unknown
         text: string
       }>
-      const mine = messages.find(({ to }) => JSON.stringify(to).includes(email))
-      const token = /\?token=([\w-]+)/.exec(mine?.text ?? '')?.[1]
-      if (!token) throw new Error(`no mail to ${email} yet`)
-      return token
+      const mine = messages.find(({ to, text }) => JSON.stringify(to).includes(email) && pattern.test(text))
+      if (!mine) throw new Error(`no mail to ${email} yet`)
+      return pattern.exec(mine.text)![1]!
     },
     { timeout: 15_000, interval: 50 },
   )
+}
+
+/** The token of a mailed link. */
+export const mailedToken = (email: string): Promise<string> => mailed(email, /\?token=([\w-]+)/)
+
+/** The code of a mail that has it alone on a line. */
+export const mailedCode = (email: string): Promise<string> => mailed(email, /^([0-9]{6})$/m)
+
+/** The code that an authenticator shows (RFC 6238), so many steps of 30 seconds from now. */
+export const totpCode = (base32: string, steps = 0): string => {
+  const bits = [...base32].map(letter =>
+    'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(letter).toString(2).padStart(5, '0'),
+  )
+  const secret = Buffer.from(
+    bits
+      .join('')
+      .match(/.{8}/g)!
+      .map(byte => Number.parseInt(byte, 2)),
+  )
+  const counter = Buffer.alloc(8)
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + steps))
+  const mac = createHmac('sha1', secret).update(counter).digest()
+  const binary = mac.readUInt32BE(mac.at(-1)! & 0xf) & 0x7fff_ffff
+  return String(binary % 1_000_000).padStart(6, '0')
 }
 
 export type Person = {

@@ -8,7 +8,7 @@ import { readTopic } from '@pennywire/kafka/read-topic.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { expect, inject, test, vi } from 'vitest'
-import { ask, mailedToken, makePerson, openWallet, type Person } from './client.ts'
+import { ask, mailedCode, mailedToken, makePerson, openWallet, type Person, totpCode } from './client.ts'
 
 const silent = createLogger('test', { level: 'silent', instance: 'test' })
 
@@ -66,7 +66,7 @@ const dumpLogs = (): string => {
     .join('\n')
 }
 
-test('a known PIN, password, token, note and source are in no log, record, row or error', async () => {
+test('a known PIN, password, token, code, secret, note and source are in no log, record, row or error', async () => {
   // Values that occur nowhere else: six digits alone would.
   const password = `Canary-${randomUUID()}`
   const note = `note-${randomUUID()}`
@@ -108,6 +108,35 @@ test('a known PIN, password, token, note and source are in no log, record, row o
     await as('POST', '/v1/transfers', { ...transfer, amount: 'x', pin }, { 'idempotency-key': 'v' }),
     await ask('POST', '/v1/auth/refresh', { body: { refreshToken: `${login.refreshToken}x` } }),
   )
+  // A new PIN by a mailed code, and the second factor, with everything that can go wrong on the way.
+  const newPin = '951724'
+  expect((await as('POST', '/v1/pin/reset-request', undefined)).status).toBe(202)
+  const otp = await mailedCode(email)
+  failures.push(
+    await as('POST', '/v1/pin/reset', { otp, newPin: '1234' }),
+    await as('POST', '/v1/pin/change', { currentPin: wrongPin, newPin }),
+    await as('POST', '/v1/auth/2fa/enable', { password: `${password}x` }),
+  )
+  expect((await as('POST', '/v1/pin/reset', { otp, newPin })).status).toBe(200)
+  failures.push(await as('POST', '/v1/pin/reset', { otp, newPin: pin }))
+  const offer = (await as('POST', '/v1/auth/2fa/enable', { password })).body
+  const code = totpCode(offer.secret, -1)
+  const confirmed = await as('POST', '/v1/auth/2fa/confirm', { code })
+  expect(confirmed.status).toBe(200)
+  const [recoveryCode, unusedCode] = confirmed.body.recoveryCodes
+  const second = (await ask('POST', '/v1/auth/login', { body: { email, password } })).body
+  const { challengeToken } = second
+  expect(second.secondFactorRequired).toBe(true)
+  const verify = (proof: object) => ask('POST', '/v1/auth/2fa/verify', { body: { challengeToken, ...proof } })
+  failures.push(
+    await verify({ code }),
+    await verify({ code: offer.secret }),
+    await verify({ code, recoveryCode }),
+    await as('POST', '/v1/auth/2fa/disable', { password: `${password}x`, code }),
+  )
+  const verified = await verify({ recoveryCode })
+  expect(verified.status).toBe(200)
+  failures.push(await verify({ recoveryCode }))
   // Everything has settled once the audit trail has the last transfer's event.
   const sinks = {
     errors: JSON.stringify(failures.map(({ body }) => body)),
@@ -136,14 +165,22 @@ test('a known PIN, password, token, note and source are in no log, record, row o
     refresh: login.refreshToken,
     access: payload,
     stepUp: stepUp.split('.')[1],
+    totpSecret: offer.secret,
+    recoveryCode,
+    unusedCode,
+    challengeToken,
+    secondRefresh: verified.body.refreshToken,
   }
   for (const [sink, text] of Object.entries(sinks)) {
     for (const [what, secret] of Object.entries(canaries)) {
       expect(text.includes(secret), `${what} in ${sink}`).toBe(false)
     }
     // The PIN as a word of its own: its digits may stand by chance within ids, hashes and numbers.
-    for (const digits of [pin, wrongPin]) {
-      expect(new RegExp(`(?<![0-9A-Za-z])${digits}(?![0-9A-Za-z])`).test(text), `PIN in ${sink}`).toBe(false)
+    for (const digits of [pin, wrongPin, newPin, otp, code]) {
+      expect(
+        new RegExp(`(?<![0-9A-Za-z])${digits}(?![0-9A-Za-z])`).test(text),
+        `PIN or code in ${sink}`,
+      ).toBe(false)
     }
   }
 })

@@ -134,8 +134,7 @@ const resetRoute = ({ signedIn }: Guards) =>
     tags: ['PIN'],
     summary: 'Sets another PIN, with the mailed code',
     description:
-      'Ends a lock of the PIN, and within moments lifts freezes that came from wrong PINs; freezes by the owner or by ' +
-      'staff stay.',
+      'Ends a lock of the PIN, and within moments lifts the freezes that came from wrong PINs, and no others.',
     ...signedIn({ limit: 'PIN', guardsMoney: true }),
     request: {
       body: jsonBody(
