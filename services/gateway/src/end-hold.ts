@@ -5,7 +5,7 @@ import type { Outcome } from './await-outcome.ts'
 import { fingerprintOfCommand } from './fingerprint.ts'
 import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
-import { refuseOwn } from './identity/roles.ts'
+import { isAllowed, refuseOwn } from './identity/roles.ts'
 import { ProblemError } from './problems.ts'
 import { keyReused } from './request-transfer.ts'
 import type { TransferFacts } from './sql/ledger-reads.ts'
@@ -71,8 +71,8 @@ export const createEndHold = (parts: EndHoldParts): EndHold => {
   /** The hold, for its recipient; whoever is no party is not told that there is one. */
   const readForRecipient = async ({ userId, holdId }: AskedEnd): Promise<HeldFacts> => {
     const facts = await readHold(holdId)
-    if (facts.to.userId === userId) return facts
-    if (facts.from.userId !== userId) throw notFound()
+    if (isAllowed(userId, 'owner', [facts.to.userId])) return facts
+    if (!isAllowed(userId, 'owner', [facts.from.userId])) throw notFound()
     throw new ProblemError(
       'INSUFFICIENT_PERMISSIONS',
       'id: only the recipient captures the hold or lets it go; it ends by itself in time.',

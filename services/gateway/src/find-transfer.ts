@@ -1,6 +1,7 @@
 import { idsOfReference, transferIdOf } from '@pennywire/contracts/ids.ts'
 import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
+import { isAllowed } from './identity/roles.ts'
 import { ProblemError } from './problems.ts'
 import { subjectOfPayment } from './request-deposit.ts'
 import type { TransferFacts, WalletFacts } from './sql/ledger-reads.ts'
@@ -34,7 +35,7 @@ export type FindTransfer = {
 }
 
 const isParty = (caller: string, facts: TransferFacts) =>
-  [facts.userId, facts.from?.userId, facts.to?.userId].includes(caller)
+  isAllowed(caller, 'owner', [facts.userId, facts.from?.userId, facts.to?.userId])
 
 /**
  * Finds one transfer for one of its parties: what the ledger decided first, else what waits for its decision.
@@ -45,12 +46,16 @@ export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
     const decided = (await parts.readDecidedBetween(first, last)).filter(facts => isParty(caller, facts))
     if (decided.length > 0) return (await openDecided(parts.personKeys, decided))[0]
 
-    const payment = (await parts.readPaymentsBetween(first, last)).find(({ userId }) => userId === caller)
+    const payment = (await parts.readPaymentsBetween(first, last)).find(({ userId }) =>
+      isAllowed(caller, 'owner', [userId]),
+    )
     if (payment) {
       const [wallet] = await parts.readWallets([payment.walletId])
       return subjectOfPayment(payment, wallet!)
     }
-    const pending = (await parts.readPendingBetween(first, last)).find(({ userId }) => userId === caller)
+    const pending = (await parts.readPendingBetween(first, last)).find(({ userId }) =>
+      isAllowed(caller, 'owner', [userId]),
+    )
     if (!pending) return undefined
     const wallets = await parts.readWallets([pending.fromWallet, pending.toWallet].filter(id => id !== null))
     const party = (id: string | null) => {

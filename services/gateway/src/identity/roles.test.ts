@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type Role, refuseOwn, requireRole } from './roles.ts'
+import { highestRole, isAllowed, type Role, refuseOwn, requireAbove, requireRole } from './roles.ts'
 
 const ranks: Role[] = ['user', 'moderator', 'admin', 'super_admin']
 
@@ -22,4 +22,37 @@ test('no role, and one that this version does not know, is none', () => {
 test('nobody acts as staff on their own', () => {
   refuseOwn('me', ['you', null, undefined], 'a wallet')
   expect(() => refuseOwn('me', ['you', 'me'], 'a wallet')).toThrow('INSUFFICIENT_PERMISSIONS')
+})
+
+test('as an owner only one’s own, as staff only what is not', () => {
+  const table = [
+    ['owner', ['me'], true],
+    ['owner', ['you', 'me'], true],
+    ['owner', ['you'], false],
+    ['owner', [null, undefined], false],
+    ['owner', [], false],
+    ['staff', ['me'], false],
+    ['staff', ['you', 'me'], false],
+    ['staff', ['you'], true],
+    ['staff', [null], true],
+  ] as const
+  for (const [as, concerned, allowed] of table) {
+    expect([as, concerned, isAllowed('me', as, [...concerned])]).toEqual([as, concerned, allowed])
+  }
+})
+
+test('an admin manages whom they are above of; a super_admin everybody', () => {
+  const managed = (staff: Role) =>
+    ranks.filter(role => {
+      try {
+        requireAbove({ roles: ['user', staff] }, role)
+        return true
+      } catch {
+        return false
+      }
+    })
+  expect(managed('admin')).toEqual(['user', 'moderator'])
+  expect(managed('super_admin')).toEqual(ranks)
+  expect(highestRole({ roles: ['user', 'admin', 'owner', 'moderator'] })).toBe('admin')
+  expect(highestRole({ roles: ['owner'] })).toBe('user')
 })

@@ -33,6 +33,16 @@ export const requireRole = (user: { roles: readonly string[] }, minimum: Role): 
 }
 
 /**
+ * The one rule of ownership, for whatever concerns some users: as an owner one sees and moves only what is one's own,
+ * as staff one acts only on what is not. SQL that asks for "the wallet of this user" is the first half of it.
+ */
+export const isAllowed = (
+  userId: string,
+  as: 'owner' | 'staff',
+  concerned: Array<string | null | undefined>,
+): boolean => concerned.includes(userId) === (as === 'owner')
+
+/**
  * Throws INSUFFICIENT_PERMISSIONS where staff would act on what is their own: `concerned` are the users whom it
  * concerns, `what` names it. Whatever their role, somebody else has to.
  */
@@ -41,6 +51,6 @@ export const refuseOwn = (
   concerned: Array<string | null | undefined>,
   what: string,
 ): void => {
-  if (!concerned.includes(userId)) return
+  if (isAllowed(userId, 'staff', concerned)) return
   throw new ProblemError('INSUFFICIENT_PERMISSIONS', `id: nobody acts as staff on ${what} of their own.`)
 }

@@ -1,0 +1,266 @@
+// Every route of the API document, by everybody who may be signed in, on what is theirs and on what is not. What is
+// expected follows from the document (the role) and from one rule of ownership; a route that this table does not know
+// how to ask fails the test.
+import { randomUUID } from 'node:crypto'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { beforeAll, expect, inject, test } from 'vitest'
+import {
+  type Answer,
+  ask,
+  makeAdmin,
+  makePerson,
+  makeStaff,
+  openWallet,
+  type Person,
+  send,
+  type Wallet,
+} from './client.ts'
+
+const ROLES = ['user', 'moderator', 'admin', 'super_admin'] as const
+type Role = (typeof ROLES)[number]
+
+/** What somebody owns, as paths and bodies name it. */
+type Objects = {
+  user: string
+  wallet: string
+  walletCode: string
+  transfer: string
+  reference: string
+  key: string
+  /** Held for them, as only a recipient captures a hold. */
+  hold: string
+  session: string
+  notification: string
+  identity: string
+}
+
+/** Which object a path's parameter names. */
+const PARAMETERS: Array<[path: RegExp, kind: keyof Objects | 'action' | 'recipient']> = [
+  [/^\/v1\/admin\/users\/\{id\}/, 'user'],
+  [/^\/v1\/(admin\/)?wallets\/\{id\}/, 'wallet'],
+  [/^\/v1\/(admin\/)?transfers\/\{id\}/, 'transfer'],
+  [/^\/v1\/(admin\/)?holds\/\{id\}/, 'hold'],
+  [/^\/v1\/transfers\/by-reference\/\{reference\}/, 'reference'],
+  [/^\/v1\/transfers\/by-idempotency-key\/\{key\}/, 'key'],
+  [/^\/v1\/sessions\/\{id\}/, 'session'],
+  [/^\/v1\/notifications\/\{id\}/, 'notification'],
+  [/^\/v1\/users\/me\/external-identities\/\{id\}/, 'identity'],
+  [/^\/v1\/limits\/\{action\}/, 'action'],
+  [/^\/v1\/recipients\/\{walletCode\}/, 'recipient'],
+]
+
+const money = (to: string) => ({ toWalletId: to, amount: '0.01', currency: 'USD' })
+/** Bodies that pass the form, where an empty one does not lead to the object. `others` is a stranger's wallet. */
+const BODIES: Record<string, (objects: Objects, others: string) => object> = {
+  'POST /v1/transfers': ({ wallet }, others) => ({ fromWalletId: wallet, ...money(others) }),
+  'POST /v1/transfers/preview': ({ wallet }, others) => ({ fromWalletId: wallet, ...money(others) }),
+  'POST /v1/holds': ({ wallet }, others) => ({ fromWalletId: wallet, ...money(others) }),
+  'POST /v1/deposits': ({ wallet }) => ({ walletId: wallet, amount: '0.01', currency: 'USD' }),
+  'POST /v1/withdrawals': ({ wallet }) => ({
+    ...{ walletId: wallet, amount: '0.01', currency: 'USD', destination: 'DE02 1203' },
+  }),
+  'PUT /v1/limits/{action}': ({ wallet }) => ({ walletId: wallet, daily: '100' }),
+  'PUT /v1/admin/wallets/{id}/limits/{action}': () => ({ daily: '100' }),
+  'POST /v1/admin/wallets/{id}/freeze': () => ({ reason: 'a test' }),
+  'POST /v1/admin/transfers/{id}/reversals': () => ({ amount: '0.01', currency: 'USD', reason: 'a test' }),
+  'POST /v1/admin/users/{id}/deactivate': () => ({ reason: 'a test' }),
+  'PATCH /v1/admin/users/{id}/role': () => ({ role: 'user' }),
+}
+/** Queries that name an object, or that the form asks for. */
+const QUERIES: Record<string, (objects: Objects) => string> = {
+  'GET /v1/limits': ({ wallet }) => `walletId=${wallet}`,
+  'DELETE /v1/limits/{action}': ({ wallet }) => `walletId=${wallet}`,
+  'GET /v1/wallets/{id}/statement': () => 'from=2026-01-01&to=2026-01-02',
+}
+/** Routes whose object only body or query names. */
+const NAMED_OTHERWISE = new Set([
+  ...['POST /v1/transfers', 'POST /v1/transfers/preview', 'POST /v1/holds', 'POST /v1/deposits'],
+  ...['POST /v1/withdrawals', 'GET /v1/limits', 'PUT /v1/limits/{action}', 'DELETE /v1/limits/{action}'],
+])
+/** They end the caller's session, so each asks with one of its own. */
+const ENDS_SESSION = new Set(['POST /v1/auth/logout', 'POST /v1/auth/logout-all'])
+/** In this order at the end: what was frozen, closed or taken back before would hide who may. */
+const LATE = [/freeze$/, /^DELETE /, /deactivate$/]
+
+type Route = { name: string; method: string; path: string; secured: boolean; role: Role | undefined }
+type Caller = { person: Person; own: Objects }
+
+let routes: Route[]
+let victim: { person: Person; objects: Objects; spare: Wallet }
+const callers = {} as Record<Role, Caller>
+
+const linkIdentity = async (userId: string): Promise<string> => {
+  const sql = openDatabase(inject('system').databaseUrls.superuser, { applicationName: 'test' })
+  const id = randomUUID()
+  await sql`
+    insert into gateway.external_identities (id, user_id, issuer, subject)
+    values (${id}, ${userId}, 'https://sso.example', ${id})`
+  await sql.end()
+  return id
+}
+
+/** Everything that a person can own; `payer` holds money for them. */
+const makeObjects = async (person: Person, partner: Wallet, payer: Person): Promise<Objects> => {
+  const wallet = await openWallet(person, 'USD', '50')
+  const key = randomUUID()
+  const sent = await send(person, partner, '1', key)
+  expect(sent.status).toBe(201)
+  const held = await payer.ask(
+    'POST',
+    '/v1/holds',
+    { toWalletId: wallet.id, amount: '0.10', currency: 'USD' },
+    { 'idempotency-key': randomUUID(), 'step-up-token': payer.stepUp },
+  )
+  expect(held.status).toBe(201)
+  await ask('POST', '/v1/auth/login', { body: { email: person.email, password: person.password } })
+  const { items: sessions } = (await person.ask('GET', '/v1/sessions')).body
+  const { items: notifications } = (await person.ask('GET', '/v1/notifications')).body
+  return {
+    user: person.id,
+    wallet: wallet.id,
+    walletCode: wallet.code,
+    transfer: sent.body.id,
+    reference: sent.body.reference,
+    key,
+    hold: held.body.id,
+    session: sessions.find(({ current }: { current: boolean }) => !current).id,
+    notification: notifications[0]?.id ?? randomUUID(),
+    identity: await linkIdentity(person.id),
+  }
+}
+
+beforeAll(async () => {
+  const document = (await ask('GET', '/openapi.json')).body
+  routes = Object.entries(
+    document.paths as Record<string, Record<string, { security?: unknown[]; 'x-required-role'?: Role }>>,
+  ).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({
+      name: `${method.toUpperCase()} ${path}`,
+      method: method.toUpperCase(),
+      path,
+      secured: (operation.security ?? []).length > 0,
+      role: operation['x-required-role'],
+    })),
+  )
+  const lateness = ({ name }: Route) => LATE.findIndex(pattern => pattern.test(name))
+  routes.sort((one, other) => lateness(one) - lateness(other))
+
+  const partner = await makePerson('Paula Partner')
+  const spare = await openWallet(partner, 'USD', '50')
+  const person = await makePerson('Vic Tim')
+  victim = { person, objects: await makeObjects(person, spare, partner), spare }
+  const people: Record<Role, Person> = {
+    user: await makePerson('Ulla User'),
+    moderator: await makeStaff('moderator'),
+    admin: await makeStaff('admin'),
+    super_admin: await makeAdmin(),
+  }
+  for (const role of ROLES) {
+    callers[role] = { person: people[role], own: await makeObjects(people[role], spare, partner) }
+  }
+}, 60_000)
+
+const kindOf = ({ path }: Route) => {
+  if (!path.includes('{')) return undefined
+  const found = PARAMETERS.find(([pattern]) => pattern.test(path))
+  if (!found) throw new Error(`${path}: this test does not know whose object its parameter names`)
+  return found[1]
+}
+
+/** Whether a route is about an object that somebody owns. */
+const isAboutObject = (route: Route) => {
+  const kind = kindOf(route)
+  return NAMED_OTHERWISE.has(route.name) || (kind !== undefined && kind !== 'action' && kind !== 'recipient')
+}
+
+const askOn = async (route: Route, objects: Objects, caller: Caller | undefined): Promise<Answer> => {
+  const kind = kindOf(route)
+  const value =
+    kind === undefined || kind === 'action' ? 'send' : objects[kind === 'recipient' ? 'walletCode' : kind]
+  const path = route.path.replace('{action}', 'send').replace(/\{[^}]+\}/, value)
+  const query = QUERIES[route.name]?.(objects)
+  const hasBody = route.method !== 'GET' && route.method !== 'DELETE'
+  const body = hasBody ? (BODIES[route.name]?.(objects, victim.spare.id) ?? {}) : undefined
+  let token = caller?.person.token
+  if (caller && ENDS_SESSION.has(route.name)) {
+    const throwaway = await makePerson('Gone Soon')
+    token = throwaway.token
+  }
+  const response = await fetch(`${inject('system').gatewayUrl}${path}${query ? `?${query}` : ''}`, {
+    method: route.method,
+    headers: {
+      'idempotency-key': randomUUID(),
+      ...(caller ? { 'step-up-token': caller.person.stepUp } : {}),
+      ...(token ? { authorization: `Bearer ${token}` } : {}),
+      ...(hasBody ? { 'content-type': 'application/json' } : {}),
+    },
+    ...(hasBody ? { body: JSON.stringify(body) } : {}),
+  })
+  const text = await response.text()
+  const isJson = response.headers.get('content-type')?.includes('json')
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: isJson && text ? JSON.parse(text) : null,
+  }
+}
+
+/** What an answer says about who may: everything but a refusal for who somebody is, or whose it is, is "passed". */
+const verdictOf = ({ status, body }: Answer): string => {
+  const code: string | undefined = status >= 400 ? body?.code : undefined
+  if (status >= 500) return `failed with ${status} ${code}`
+  if (code === undefined) return 'passed'
+  if (code === 'INSUFFICIENT_PERMISSIONS') return body.requiredRole ? `needs ${body.requiredRole}` : 'refused'
+  if (code.startsWith('TOKEN_') || code === 'ACCOUNT_DISABLED') return code
+  return status === 404 ? 'not found' : 'passed'
+}
+
+const expected = (route: Route, role: Role, whose: 'own' | 'foreign'): string => {
+  if (ROLES.indexOf(role) < ROLES.indexOf(route.role!)) return `needs ${route.role}`
+  if (!isAboutObject(route)) return 'passed'
+  const staff = route.path.startsWith('/v1/admin/')
+  if (!staff) return whose === 'own' ? 'passed' : 'not found'
+  return whose === 'own' && route.method !== 'GET' ? 'refused' : 'passed'
+}
+
+test('the document says of each route who may, and this table knows each', () => {
+  expect(routes.length).toBeGreaterThan(70)
+  for (const route of routes) {
+    kindOf(route)
+    expect([route.name, route.secured]).toEqual([route.name, route.role !== undefined])
+    if (route.path.startsWith('/v1/admin/')) expect(ROLES.indexOf(route.role!), route.name).toBeGreaterThan(0)
+  }
+  for (const name of [...Object.keys(BODIES), ...Object.keys(QUERIES), ...NAMED_OTHERWISE]) {
+    expect(routes.map(route => route.name)).toContain(name)
+  }
+})
+
+test('nobody: what is open asks for no token, and what is not says so', async () => {
+  for (const route of routes) {
+    const verdict = verdictOf(await askOn(route, victim.objects, undefined))
+    if (route.secured) expect([route.name, verdict]).toEqual([route.name, 'TOKEN_MISSING'])
+    else expect([route.name, verdict]).toEqual([route.name, expect.stringMatching(/^(passed|not found)$/)])
+  }
+})
+
+test.each(ROLES)(
+  '%s: every route, on what is foreign and on what is their own',
+  { timeout: 60_000 },
+  async role => {
+    const caller = callers[role]
+    const table: string[] = []
+    const wanted: string[] = []
+    for (const route of routes.filter(({ secured }) => secured)) {
+      const cases = isAboutObject(route) ? (['foreign', 'own'] as const) : (['own'] as const)
+      for (const whose of cases) {
+        const answer = await askOn(route, whose === 'own' ? caller.own : victim.objects, caller)
+        table.push(`${route.name}, ${whose}: ${verdictOf(answer)}`)
+        wanted.push(`${route.name}, ${whose}: ${expected(route, role, whose)}`)
+      }
+    }
+    expect(table).toEqual(wanted)
+    // Nothing that they were refused has happened to what they tried it on.
+    const wallet = (await victim.person.ask('GET', `/v1/wallets/${victim.objects.wallet}`)).body
+    if (role === 'user') expect(wallet).toMatchObject({ status: 'active', balance: '49.00' })
+  },
+)
