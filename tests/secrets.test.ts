@@ -137,6 +137,26 @@ test('a known PIN, password, token, code, secret, note and source are in no log,
   const verified = await verify({ recoveryCode })
   expect(verified.status).toBe(200)
   failures.push(await verify({ recoveryCode }))
+  // A new password, by mail and by hand, and what was wrong on the way.
+  const nextPassword = `Canary-${randomUUID()}`
+  await ask('POST', '/v1/auth/forgot-password', { body: { email } })
+  const resetToken = await vi.waitFor(async () => {
+    const mailed = await mailedToken(email)
+    expect(mailed).not.toBe(token)
+    return mailed
+  }, 10_000)
+  failures.push(
+    await ask('POST', '/v1/auth/reset-password', { body: { token: resetToken, password } }),
+    await ask('POST', '/v1/auth/reset-password', {
+      body: { token: `${resetToken}x`, password: nextPassword },
+    }),
+    await as('POST', '/v1/auth/change-password', { currentPassword: nextPassword, newPassword: password }),
+    await as('POST', '/v1/users/me/deactivate', { password: nextPassword }),
+    await ask('POST', '/v1/auth/external', { body: { token: login.accessToken } }),
+  )
+  expect(failures.every(({ status }) => status >= 400)).toBe(true)
+  const changed = { currentPassword: password, newPassword: nextPassword }
+  expect((await as('POST', '/v1/auth/change-password', changed)).status).toBe(200)
   // Everything has settled once the audit trail has the last transfer's event.
   const sinks = {
     errors: JSON.stringify(failures.map(({ body }) => body)),
@@ -159,6 +179,8 @@ test('a known PIN, password, token, code, secret, note and source are in no log,
   const [, payload] = login.accessToken.split('.')
   const canaries = {
     password,
+    nextPassword,
+    resetToken,
     note,
     source,
     token,
