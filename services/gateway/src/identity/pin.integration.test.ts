@@ -303,6 +303,7 @@ describe('a reset by a mailed code', () => {
     expect((await reset(user, code)).body).toMatchObject({ code: 'INVALID_OTP', attemptsRemaining: 0 })
     expect(await pinHashes()).toBe(before)
     expect((await verify(user, PIN)).status).toBe(200)
+    expect((await eventsOf(user.id)).filter(name => name === 'PinResetFailed').length).toBe(5)
   })
 
   test('a code is worth nothing after 15 minutes, after the next, or for another user', async () => {

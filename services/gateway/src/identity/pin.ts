@@ -282,7 +282,15 @@ export const createPins = (parts: {
         const begun = await beginResetAttempt(sql, userId, RESET_RULE)
         if (!begun) throw invalidOtp(0)
         const given = mailedCodeHash(pepperOf(begun.pepperId), userId, begun.id, otp)
-        if (!timingSafeEqual(given, begun.hash)) throw invalidOtp(RESET_RULE.maxAttempts - begun.attempt)
+        if (!timingSafeEqual(given, begun.hash)) {
+          const failed = announce.identityEvent(
+            'PinResetFailed',
+            { userId, attempt: begun.attempt },
+            traceparent,
+          )
+          await inTransaction(tx => appendToOutbox(tx, [failed]))
+          throw invalidOtp(RESET_RULE.maxAttempts - begun.attempt)
+        }
         const hash = await hashOf(userId, newPin).catch(async error => {
           await forgiveResetAttempt(sql, userId, begun.id)
           throw error

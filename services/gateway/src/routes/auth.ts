@@ -54,13 +54,9 @@ export const password = z
 const opaqueToken = z.string().min(1).max(TOKEN_LENGTH_MAX)
 
 /** A JWT of an issuer that is trusted here. */
-export const externalToken = z
-  .string()
-  .min(1)
-  .max(EXTERNAL_TOKEN_LENGTH_MAX)
-  .openapi({
-    example: 'eyJhbGciOiJSUzI1NiIsImtpZCI6InNzby0xIn0.eyJpc3MiOiJodHRwczovL3Nzby5leGFtcGxlIn0.c2ln',
-  })
+export const externalToken = z.string().min(1).max(EXTERNAL_TOKEN_LENGTH_MAX).openapi({
+  example: 'eyJhbGciOiJSUzI1NiIsImtpZCI6InNzby0xIn0.eyJpc3MiOiJodHRwczovL3Nzby5leGFtcGxlIn0.c2ln',
+})
 
 /** A person's name: 2 to 100 characters, no control characters (they have no place in mails and logs). */
 export const fullName = z
@@ -96,7 +92,7 @@ export const tokens = z
   })
   .openapi('Tokens')
 
-const acknowledged = z.object({ message: z.string() })
+const acknowledged = z.object({ message: z.string() }).openapi({ example: { message: 'Done.' } })
 
 const accountOf = ({ id, email, fullName, emailVerified }: User) => ({ id, email, fullName, emailVerified })
 
@@ -321,7 +317,8 @@ const secondFactorAnswer = (challengeToken: string) => ({
   expiresIn: CHALLENGE_SECONDS,
 })
 
-const COOKIE = 'pennywire_refresh'
+/** A browser lets nobody but an HTTPS page of ours set a cookie with this prefix, nor read it as another's. */
+const cookieName = (secure: boolean) => `${secure ? '__Secure-' : ''}pennywire_refresh`
 const COOKIE_SECONDS = ABSOLUTE_DAYS * 24 * 60 * 60
 
 /** Only the routes that need it get the cookie, and no other site can make a browser send it. */
@@ -343,7 +340,10 @@ export const createTokensOf =
   (secureCookies: boolean) => (context: Context<GatewayEnv>, grant: Grant, byCookie: boolean) => {
     const { accessToken, expiresIn, refreshToken, user } = grant
     if (byCookie) {
-      setCookie(context, COOKIE, refreshToken, { ...cookieOptionsFor(secureCookies), maxAge: COOKIE_SECONDS })
+      setCookie(context, cookieName(secureCookies), refreshToken, {
+        ...cookieOptionsFor(secureCookies),
+        maxAge: COOKIE_SECONDS,
+      })
     }
     return {
       accessToken,
@@ -424,7 +424,7 @@ export const authRoutes = (parts: AuthParts): Routes => {
   routes.openapi(refreshRoute(guards), async context => {
     const fromBody = context.req.valid('json').refreshToken
     if (fromBody === undefined) refuseCrossSite(context, origin)
-    const refreshToken = fromBody ?? getCookie(context, COOKIE)
+    const refreshToken = fromBody ?? getCookie(context, cookieName(secureCookies))
     if (!refreshToken)
       throw new ProblemError('REFRESH_TOKEN_INVALID', 'refreshToken: is required, or its cookie.')
     const grant = await sessions.refresh(refreshToken, context.var.traceparent)
@@ -434,14 +434,14 @@ export const authRoutes = (parts: AuthParts): Routes => {
   routes.openapi(logoutRoute(guards), async context => {
     const { userId, sessionId } = context.var.user
     await sessions.end({ userId, sessionId, reason: 'logout' }, context.var.traceparent)
-    deleteCookie(context, COOKIE, cookieOptions)
+    deleteCookie(context, cookieName(secureCookies), cookieOptions)
     return context.json({ message: 'The session has ended.' }, 200)
   })
 
   routes.openapi(logoutAllRoute(guards), async context => {
     const { userId } = context.var.user
     const ended = await sessions.end({ userId, reason: 'logout_all' }, context.var.traceparent)
-    deleteCookie(context, COOKIE, cookieOptions)
+    deleteCookie(context, cookieName(secureCookies), cookieOptions)
     return context.json({ ended: ended.length, at: new Date().toISOString() }, 200)
   })
 
