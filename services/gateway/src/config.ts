@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { BackPressureLimits } from './back-pressure.ts'
 import { parseNetworks } from './client-address.ts'
 import { createKeyRing } from './identity/secret-box.ts'
+import type { JwtKey } from './identity/tokens.ts'
 import type { LimitName } from './routes/define-route.ts'
 
 /** How many requests a subject may make within how many seconds. */
@@ -77,6 +78,7 @@ const jwtKeys = z
       keys.some(({ d, signsFrom }) => d !== undefined && Date.parse(signsFrom ?? '1970-01-01') <= Date.now()),
     'no private key whose time to sign has come',
   )
+  .transform(keys => keys as JwtKey[])
 
 /** A JSON file that is read again while the gateway runs; `read` throws where it cannot be used any more. */
 const rereadFile = <Schema extends z.ZodType>(schema: Schema) =>
@@ -167,8 +169,6 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
        */
       JWT_KEY_FILE: rereadFile(jwtKeys),
       JWT_KEY_RELOAD_SECONDS: z.coerce.number().min(0.1).max(60).default(5),
-      /** Public JWKs of keys that signed before or will sign next ({keys: [...]}): published and accepted. */
-      JWT_OTHER_KEYS_FILE: jsonFile(z.object({ keys: z.array(rsaPublic) })).optional(),
       /** Without it a stolen hash is no PIN; recovery codes and mailed codes are hashed with it as well. */
       PIN_PEPPER_FILE: jsonFile(keyRing(secretKey)),
       /** Encrypts what makes the codes of the second factor. */

@@ -549,6 +549,23 @@ describe('the cookie', () => {
     }
   })
 
+  test('over HTTPS it is bound to HTTPS, name and all', async () => {
+    const secure = await openGateway({ PUBLIC_URL: 'https://pennywire.test' })
+    await vi.waitFor(() => secure.identity.check())
+    const { email, password } = await gateway.signedInUser()
+    const login = await secure.ask('POST', '/v1/auth/login', { body: { email, password, cookie: true } })
+    const set = login.headers.get('set-cookie')!
+    expect(set).toMatch(
+      /^__Secure-pennywire_refresh=[\w-]{43}; .*Path=\/v1\/auth; HttpOnly; Secure; SameSite=Strict$/,
+    )
+    const cookie = set.split(';')[0]!
+    expect((await secure.ask('POST', '/v1/auth/refresh', { headers: { cookie } })).status).toBe(200)
+    // One without the prefix could have been set by anybody on the way.
+    const planted = { cookie: cookie.replace('__Secure-', '') }
+    expect((await secure.ask('POST', '/v1/auth/refresh', { headers: planted })).status).toBe(401)
+    secure.stop()
+  })
+
   test('a token in the body needs no such thing: nothing is sent by itself', async () => {
     const { refreshToken } = await gateway.signedInUser()
     const { status } = await gateway.ask('POST', '/v1/auth/refresh', {
@@ -570,4 +587,14 @@ test('expired tokens and old sign-ins are purged; what is still good stays', asy
   )
   expect(await countKept(sql, fresh.id)).toEqual({ mailed: 1, refresh: 1, logins: 1 })
   expect((await post('/v1/auth/refresh', { refreshToken: fresh.refreshToken })).status).toBe(200)
+})
+
+test('what a gateway ended that died before it told anybody, the others find out within a moment', async () => {
+  const user = await gateway.signedInUser()
+  expect((await me(user.accessToken, other)).status).toBe(200)
+  await setClocks.endSessions(sql, user.id)
+  await vi.waitFor(
+    async () => expect(codeOf(await me(user.accessToken, other))).toEqual([401, 'TOKEN_REVOKED']),
+    { timeout: 2_000, interval: 20 },
+  )
 })

@@ -74,16 +74,15 @@ export const createIdentity = async (parts: {
   const announce = await createAnnounce(codec, config.NOTIFIER_PUBLIC_KEY_FILE)
   const personKeys = createPersonKeys(sql, config.PERSON_KEK_FILE)
   const names = createNames(sql)
-  const otherKeys = config.JWT_OTHER_KEYS_FILE?.keys ?? []
   const tokens = await createTokens({
-    keys: [...config.JWT_KEY_FILE.value, ...otherKeys],
+    keys: config.JWT_KEY_FILE.value,
     issuer: config.ISSUER,
     audience: config.AUDIENCE,
     accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
     stepUpSeconds: config.STEP_UP_SECONDS,
   })
   const reloading = startReloadingKeys({
-    read: () => [...config.JWT_KEY_FILE.read(), ...otherKeys],
+    read: config.JWT_KEY_FILE.read,
     use: tokens.useKeys,
     everyMs: config.JWT_KEY_RELOAD_SECONDS * 1_000,
     clock: systemClock,

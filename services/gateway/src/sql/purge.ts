@@ -6,12 +6,18 @@ const LOGIN_DAYS = 180
 /** One statement deletes so many rows: none holds locks for long. */
 const ROWS = 5_000
 
-/** Deletes some of what has expired: mailed tokens, refresh tokens of sessions that are over, old sign-ins. */
+/**
+ * Deletes some of what has expired: mailed tokens, challenges, refresh tokens of sessions that are over, old sign-ins.
+ */
 export const purgeExpired = async (sql: Database): Promise<{ deleted: number; more: boolean }> => {
   const counts = [
     await sql`
       delete from gateway.mailed_tokens where hash in (
         select hash from gateway.mailed_tokens
+        where expires_at < now() - make_interval(days => ${SPARE_DAYS}) limit ${ROWS})`,
+    await sql`
+      delete from gateway.login_challenges where hash in (
+        select hash from gateway.login_challenges
         where expires_at < now() - make_interval(days => ${SPARE_DAYS}) limit ${ROWS})`,
     await sql`
       delete from gateway.refresh_tokens where hash in (

@@ -75,6 +75,9 @@ export const setClocks = {
         set ended_at = ended_at - interval '181 days', expires_at = expires_at - interval '181 days'`
       await tx`update gateway.logins set occurred_at = occurred_at - interval '181 days'`
     }),
+  /** What a gateway has written that died before it told anybody. */
+  endSessions: (sql: Database, userId: string) =>
+    sql`update gateway.sessions set ended_at = now(), end_reason = 'logout' where user_id = ${userId}`,
   disableUser: (sql: Database, userId: string) =>
     sql`update gateway.users set disabled_at = now() where id = ${userId}`,
 }
