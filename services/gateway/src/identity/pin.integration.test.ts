@@ -179,6 +179,7 @@ test.each([
   expect(answers.filter(({ body }) => body.code === 'INVALID_PIN').length).toBeLessThanOrEqual(2)
   expect(answers.filter(({ body }) => body.code === 'PIN_LOCKED').length).toBeGreaterThanOrEqual(98)
   expect((await pinHashes()) - before).toBe(3)
+  expect((await eventsOf(user.id)).filter(name => name === 'PinLocked')).toEqual(['PinLocked'])
 })
 
 test('a lock ends by itself, and is read as ended', async () => {

@@ -187,9 +187,9 @@ export const createPins = (parts: {
     const { attempts, lockedUntil } = await inTransaction(async tx => {
       const state = await settleWrongPin(tx, userId)
       const events = [announce.identityEvent('PinFailed', { userId, attempt }, traceparent)]
-      if (state.lockedUntil) {
-        await rememberPinLock(tx, { userId, lockedUntil: state.lockedUntil }, FREEZE_RULE)
-        const until = state.lockedUntil.getTime()
+      const lock = state.lockedUntil && { userId, lockedUntil: state.lockedUntil }
+      if (lock && (await rememberPinLock(tx, lock, FREEZE_RULE))) {
+        const until = lock.lockedUntil.getTime()
         events.push(announce.identityEvent('PinLocked', { userId, lockedUntil: until }, traceparent))
       }
       await appendToOutbox(tx, events)

@@ -89,20 +89,22 @@ export const readPinState = async (sql: Database, userId: string): Promise<PinSt
 }
 
 /**
- * Remembers a lock; the one that is the `many`-th of its user within so many days asks for the wallets to be frozen.
- * Under the lock of the user's PIN, see `settleWrongPin`, so that they are counted one after the other.
+ * Remembers a lock, and says whether it is news: several tries may have seen it. The one that is the `many`-th of its
+ * user within so many days asks for the wallets to be frozen. Under the lock of the user's PIN, see `settleWrongPin`, so
+ * that they are counted one after the other.
  */
 export const rememberPinLock = async (
   tx: Tx,
   lock: { userId: string; lockedUntil: Date },
   rule: { many: number; days: number },
-): Promise<void> => {
-  await tx`
+): Promise<boolean> => {
+  const { count } = await tx`
     insert into gateway.pin_locks (user_id, locked_until, freeze_due)
     select ${lock.userId}, ${lock.lockedUntil}, 1 + count(*) >= ${rule.many}
     from gateway.pin_locks
     where user_id = ${lock.userId} and locked_at > now() - make_interval(days => ${rule.days})
     on conflict do nothing`
+  return count === 1
 }
 
 export type DuePinFreeze = { userId: string; lockedUntil: Date }
