@@ -1,5 +1,4 @@
 import { createHmac, randomUUID } from 'node:crypto'
-import { openDatabase } from '@pennywire/runtime/database.ts'
 import { expect, inject, vi } from 'vitest'
 import { TEST_SETTINGS } from './system-context.ts'
 
@@ -114,12 +113,11 @@ export const makeAdmin = async (): Promise<Person> => {
   return signIn(email)
 }
 
-/** A person with a role, which no route gives yet. */
+/** A person with a role, given by the super_admin. */
 export const makeStaff = async (role: 'moderator' | 'admin', fullName = 'Stella Staff'): Promise<Person> => {
   const { id, email } = await makePerson(fullName)
-  const sql = openDatabase(inject('system').databaseUrls.superuser, { applicationName: 'test' })
-  await sql`update gateway.users set roles = array['user', ${role}] where id = ${id}`
-  await sql.end()
+  const root = await makeAdmin()
+  expect((await root.ask('PATCH', `/v1/admin/users/${id}/role`, { role })).status).toBe(200)
   return signIn(email)
 }
 
