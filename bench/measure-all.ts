@@ -65,6 +65,7 @@ export const measureAll = async (
     seconds: plan.httpSeconds,
     warmUpSeconds: plan.httpWarmUpSeconds,
   }
+  const hashesBefore = await readPinHashes(system)
   const http: Figures['http'] = []
   for (const clients of plan.clients) {
     http.push({ clients, ...(await runLoad({ ...load, kind: 'closed', clients })) })
@@ -75,6 +76,10 @@ export const measureAll = async (
   const open = { ...load, kind: 'open', perSecond: offeredPerSecond, connections: 64 } as const
   const atATenth = { offeredPerSecond, ...(await runLoad(open)) }
   say(`  evenly paced, ${offeredPerSecond}/s: ${describe(atATenth)}`)
+  const pinHashes = (await readPinHashes(system)) - hashesBefore
+  if (pinHashes !== 0)
+    throw new Error(`${pinHashes} PINs were hashed though every transfer had a step-up token`)
+  say('  no PIN was hashed meanwhile: every transfer had a step-up token')
   await verifyBooks(system)
 
   say('Ledger from a backlog:')
@@ -109,6 +114,12 @@ const describe = ({ perSecond, p50Ms, p99Ms, others }: LoadResult) => {
 const readServiceMemory = async (system: System, service: Service): Promise<number> => {
   const metrics = await (await fetch(`${system.serviceUrl(service)}/metrics`)).text()
   return Number(/^process_resident_memory_bytes (\S+)/m.exec(metrics)?.[1]) / 2 ** 20
+}
+
+/** How many PINs the gateway has hashed. None may be on the path of a transfer with a step-up token. */
+const readPinHashes = async (system: System): Promise<number> => {
+  const metrics = await (await fetch(`${system.gatewayUrl}/metrics`)).text()
+  return Number(/^pennywire_gateway_slow_hashes_total\{of="pin"\} (\d+)$/m.exec(metrics)![1])
 }
 
 const readMemory = async (system: System): Promise<Record<Service, number>> =>

@@ -38,7 +38,7 @@ const code = z
   .max(32)
   .transform(text => text.replaceAll(' ', ''))
   .refine(text => /^[0-9]{6}$/.test(text), 'must be 6 digits')
-  .openapi({ type: 'string', example: '048213' })
+  .openapi({ type: 'string', pattern: '^ *([0-9] *){6}$', example: '048213' })
 
 const recoveryCode = z.string().min(1).max(64).openapi({ example: '7K2M-0QXD-93TF-ZB5A' })
 
