@@ -7,7 +7,6 @@ import { beforeAll, expect, inject, test } from 'vitest'
 import {
   type Answer,
   ask,
-  makeAdmin,
   makePerson,
   makeStaff,
   openWallet,
@@ -153,7 +152,7 @@ beforeAll(async () => {
     user: await makePerson('Ulla User'),
     moderator: await makeStaff('moderator'),
     admin: await makeStaff('admin'),
-    super_admin: await makeAdmin(),
+    super_admin: await makeStaff('super_admin'),
   }
   for (const role of ROLES) {
     callers[role] = { person: people[role], own: await makeObjects(people[role], spare, partner) }

@@ -114,7 +114,10 @@ export const makeAdmin = async (): Promise<Person> => {
 }
 
 /** A person with a role, given by the super_admin. */
-export const makeStaff = async (role: 'moderator' | 'admin', fullName = 'Stella Staff'): Promise<Person> => {
+export const makeStaff = async (
+  role: 'moderator' | 'admin' | 'super_admin',
+  fullName = 'Stella Staff',
+): Promise<Person> => {
   const { id, email } = await makePerson(fullName)
   const root = await makeAdmin()
   expect((await root.ask('PATCH', `/v1/admin/users/${id}/role`, { role })).status).toBe(200)
