@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
-import { ask, control, makeAdmin, makePerson, makeStaff, type Person } from './client.ts'
+import { ask, control, mailedToken, makeAdmin, makePerson, makeStaff, type Person } from './client.ts'
 
 const root = join(import.meta.dirname, '..')
 /** What the design promises of a revocation. */
@@ -131,6 +131,47 @@ describe('refresh tokens on two gateways', () => {
     }
     expect((await refresh(next.body.refreshToken)).body.code).toBe('REFRESH_TOKEN_INVALID')
   })
+})
+
+test('what happens to an account is mailed to its owner; the page behind the link sets a new password', async () => {
+  const person = await makePerson('Nora Notice')
+  const subjects = async (): Promise<string[]> => {
+    const messages = (await (await fetch(`${inject('stack').mail.httpUrl}/messages`)).json()) as Array<{
+      to: unknown
+      subject: string
+    }>
+    return messages
+      .filter(({ to }) => JSON.stringify(to).includes(person.email))
+      .map(({ subject }) => subject)
+  }
+  const mailed = (subject: string) =>
+    vi.waitFor(async () => expect(await subjects()).toContain(subject), { timeout: 15_000, interval: 50 })
+  const verification = await mailedToken(person.email)
+  await ask('POST', '/v1/auth/forgot-password', { body: { email: person.email } })
+  await mailed('Set a new password')
+  const token = await mailedToken(person.email)
+  expect(token).not.toBe(verification)
+  for (const path of [`/v1/auth/reset-password?token=${token}`, '/v1/auth/reset-password/page.js']) {
+    const page = await fetch(`${second.url}${path}`)
+    expect(page.status).toBe(200)
+    expect(page.headers.get('referrer-policy')).toBe('no-referrer')
+    expect(page.headers.get('content-security-policy')).toContain("default-src 'none'")
+  }
+  const password = 'Battery-Staple-8'
+  const reset = await ask('POST', '/v1/auth/reset-password', {
+    body: { token, password },
+    gatewayUrl: second.url,
+  })
+  expect(reset.status).toBe(200)
+  await mailed('Your password was changed')
+  await admin.ask('PATCH', `/v1/admin/users/${person.id}/role`, { role: 'moderator' })
+  await mailed('Your role has changed')
+  await admin.ask('POST', `/v1/admin/users/${person.id}/deactivate`, { reason: 'a test' })
+  await mailed('Your account is deactivated')
+  await admin.ask('POST', `/v1/admin/users/${person.id}/reactivate`)
+  await mailed('Your account is active again')
+  const again = await logIn({ ...person, password })
+  expect((await me(again.accessToken)).body.roles).toEqual(['user', 'moderator'])
 })
 
 test('npm run keys:rotate-jwt: a new key signs, the old tokens hold, and no gateway was restarted', async () => {
