@@ -598,3 +598,12 @@ test('what a gateway ended that died before it told anybody, the others find out
     { timeout: 2_000, interval: 20 },
   )
 })
+
+test('no access token outlives its session', async () => {
+  const user = await gateway.signedInUser()
+  await setClocks.shortenSessions(sql, user.id)
+  const { status, body } = await post('/v1/auth/refresh', { refreshToken: user.refreshToken })
+  expect([status, body.expiresIn <= 60]).toEqual([200, true])
+  const { exp } = JSON.parse(Buffer.from(body.accessToken.split('.')[1], 'base64url').toString())
+  expect(exp).toBeLessThanOrEqual(Date.now() / 1_000 + 61)
+})

@@ -96,8 +96,14 @@ export const createSessions = (parts: {
 }): Sessions => {
   const { sql, inTransaction, tokens, revocations, announce, personKeys, logins } = parts
 
-  const grantFor = async (user: User, sessionId: string, refreshToken: string): Promise<Grant> => ({
-    ...(await tokens.signAccess({ userId: user.id, sessionId, roles: user.roles })),
+  /** No access token outlives its session. */
+  const grantFor = async (
+    user: User,
+    sessionId: string,
+    refreshToken: string,
+    secondsLeft = Number.POSITIVE_INFINITY,
+  ): Promise<Grant> => ({
+    ...(await tokens.signAccess({ userId: user.id, sessionId, roles: user.roles }, secondsLeft)),
     refreshToken,
     user,
   })
@@ -120,7 +126,7 @@ export const createSessions = (parts: {
     const session = await lockSessionOfToken(tx, hash)
     if (!session?.open) return { outcome: 'invalid' as const }
     const token = await readRefreshToken(tx, hash)
-    const { sessionId, userId } = session
+    const { sessionId, userId, secondsLeft } = session
 
     if (!token.used) {
       if (token.idle) return { outcome: 'invalid' as const }
@@ -129,13 +135,13 @@ export const createSessions = (parts: {
       await spendRefreshToken(tx, hash, salt)
       await insertRefreshToken(tx, { hash: sha256(successor), sessionId })
       await touchSession(tx, sessionId)
-      return { outcome: 'rotated' as const, successor, sessionId, userId }
+      return { outcome: 'rotated' as const, successor, sessionId, userId, secondsLeft }
     }
     if (token.inGrace) {
       const successor = successorOf(refreshToken, token.successorSalt!)
       // Whoever uses the successor has had the answer, so it was not lost and this is somebody else.
       if (!(await readRefreshToken(tx, sha256(successor))).used) {
-        return { outcome: 'rotated' as const, successor, sessionId, userId }
+        return { outcome: 'rotated' as const, successor, sessionId, userId, secondsLeft }
       }
     }
     const ended = await endIn(tx, { userId, sessionId, reason: 'refresh_reuse' }, traceparent)
@@ -194,7 +200,7 @@ export const createSessions = (parts: {
           'refreshToken: is unknown, expired, or its session has ended.',
         )
       }
-      return grantFor(user, result.sessionId, result.successor)
+      return grantFor(user, result.sessionId, result.successor, result.secondsLeft)
     },
 
     end: async (ending, traceparent) => {

@@ -22,8 +22,11 @@ const CLOCK_TOLERANCE_SECONDS = 5
 const CACHED_TOKENS = 20_000
 
 export type Tokens = {
-  /** A new access token for a session. */
-  signAccess: (user: SignedInUser) => Promise<{ accessToken: string; expiresIn: number }>
+  /** A new access token for a session, for no longer than `secondsLeft`. */
+  signAccess: (
+    user: SignedInUser,
+    secondsLeft?: number,
+  ) => Promise<{ accessToken: string; expiresIn: number }>
   /** Whose token it is. Throws TOKEN_EXPIRED or TOKEN_INVALID; says nothing about the session, see revocations. */
   verifyAccess: (token: string) => Promise<SignedInUser>
   /** A token that says: this session's user gave the right PIN at `at` (milliseconds since 1970). */
@@ -161,14 +164,15 @@ export const createTokens = async (options: {
   const inSeconds = (seconds: number) => Math.floor(Date.now() / 1_000) + seconds
 
   return {
-    signAccess: async user => ({
-      accessToken: await sign(
+    signAccess: async (user, secondsLeft = accessTokenSeconds) => {
+      const expiresIn = Math.max(1, Math.min(accessTokenSeconds, Math.floor(secondsLeft)))
+      const accessToken = await sign(
         user,
         { roles: user.roles },
-        { typ: ACCESS_TYPE, audience, expires: inSeconds(accessTokenSeconds) },
-      ),
-      expiresIn: accessTokenSeconds,
-    }),
+        { typ: ACCESS_TYPE, audience, expires: inSeconds(expiresIn) },
+      )
+      return { accessToken, expiresIn }
+    },
     verifyAccess: async token => {
       try {
         return await readAccess(token)

@@ -24,13 +24,13 @@ export const insertRefreshToken = async (
     insert into gateway.refresh_tokens (hash, session_id) values (${token.hash}, ${token.sessionId})`
 }
 
+type LockedSession = { sessionId: string; userId: string; open: boolean; secondsLeft: number }
+
 /** Locks the session a refresh token belongs to, so that its family is changed by one request at a time. */
-export const lockSessionOfToken = async (
-  tx: Tx,
-  hash: Buffer,
-): Promise<{ sessionId: string; userId: string; open: boolean } | undefined> => {
-  const [session] = await tx<Array<{ sessionId: string; userId: string; open: boolean }>>`
-    select s.id as "sessionId", s.user_id as "userId", s.ended_at is null and s.expires_at > now() as open
+export const lockSessionOfToken = async (tx: Tx, hash: Buffer): Promise<LockedSession | undefined> => {
+  const [session] = await tx<LockedSession[]>`
+    select s.id as "sessionId", s.user_id as "userId", s.ended_at is null and s.expires_at > now() as open,
+      extract(epoch from s.expires_at - now())::float8 as "secondsLeft"
     from gateway.sessions s
     where s.id = (select session_id from gateway.refresh_tokens where hash = ${hash})
     for update of s`

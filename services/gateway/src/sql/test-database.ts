@@ -78,6 +78,9 @@ export const setClocks = {
   /** What a gateway has written that died before it told anybody. */
   endSessions: (sql: Database, userId: string) =>
     sql`update gateway.sessions set ended_at = now(), end_reason = 'logout' where user_id = ${userId}`,
+  /** The absolute end of a user's sessions is near. */
+  shortenSessions: (sql: Database, userId: string) =>
+    sql`update gateway.sessions set expires_at = now() + interval '60 seconds' where user_id = ${userId}`,
   disableUser: (sql: Database, userId: string) =>
     sql`update gateway.users set disabled_at = now() where id = ${userId}`,
 }
