@@ -989,6 +989,68 @@ describe('D1, X2: a command that cannot be decided is set aside and answered', (
   })
 })
 
+test('D1, X2: whatever is written to the topic, no batch fails, and each command has one event', async () => {
+  const [alice, bob, carol] = (await funded(1_000n, 1_000n, 1_000n)) as [User, User, User]
+  const people = [alice, bob, carol, user(3), { ...alice, wallet: externalWalletId('USD', 0) }]
+  const ids = Array.from({ length: 12 }, () => randomUUID())
+  const rival = ledger.rival()
+  let seed = 20_260_515
+  const below = (most: number) => {
+    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor((seed / 2 ** 32) * most)
+  }
+  const one = <Item>(items: readonly Item[]): Item => items[below(items.length)]!
+  const draw = (): IncomingRecord => {
+    const [from, to, id, partition] = [one(people), one(people), one(ids), below(4)]
+    const amount = BigInt(1 + below(300))
+    const to_ = below(4) === 0 ? null : to
+    const source = one(['self', 'pin', 'staff', 'provider', 'timer', 'user', 'kyc'])
+    const currency = one(['USD', 'USD', 'USD', 'JPY'])
+    const wallets = { fromWalletId: one([from.wallet, null]), toWalletId: one([to.wallet, null]) }
+    const over = {
+      partition,
+      currency,
+      ...(below(4) === 0 ? wallets : {}),
+      transferId: one([id, randomUUID()]),
+    }
+    return one<() => IncomingRecord>([
+      () => ledger.transfer(from, to, amount, over),
+      () => ledger.deposit(to, amount, over),
+      () => ledger.hold(from, to, amount, { ...over, holdUntil: one([null, 1]) }),
+      () => ledger.withdrawal(from, amount, over),
+      () =>
+        ledger.capture(id, from, to_, {
+          partition,
+          currency,
+          ...(below(3) ? {} : { source, amountMinor: amount }),
+        }),
+      () => ledger.letGo(id, from, to_, { partition, ...(below(3) ? {} : { source }) }),
+      () => ledger.reversal(id, one([from, null]), to, amount, { partition, currency }),
+      () => ledger.reversal(id, from, null, amount, { partition, currency }),
+      () =>
+        ledger.open(from, {
+          partition,
+          commandId: one([id, randomUUID()]),
+          walletId: one([to.wallet, id]),
+          currency,
+        }),
+      () => ledger.freeze(from, source, { partition, commandId: one([id, randomUUID()]) }),
+      () => ledger.unfreeze(from, 'staff'),
+      () => ledger.closeWallet(from),
+      () => ledger.limit(from, { partition, source, dailyMinor: amount, tier: one([null, 'verified', 'x']) }),
+    ])()
+  }
+  for (let round = 0; round < 12; round++) {
+    const records = Array.from({ length: 80 }, draw)
+    const halves = [0, 1].map(half => records.filter(({ partition }) => partition % 2 === half))
+    const results = await Promise.all([ledger.apply(halves[0]!), ledger.apply(halves[1]!, rival)])
+    const answers = results.reduce((sum, { events, counts }) => sum + events.length + counts.repeated, 0)
+    expect(answers).toBe(records.length)
+    expect(results.map(({ counts }) => counts.poison)).toEqual([0, 0])
+    expect(await findBroken(ledger.sql)).toBeUndefined()
+  }
+})
+
 test('X1: the topic read again from offset 0, in other batches, changes nothing', async () => {
   const [alice, bob] = [user(0), user(1)]
   const [one, two, three] = [randomUUID(), randomUUID(), randomUUID()]
