@@ -209,8 +209,8 @@ describe('a transfer', () => {
     const key = randomUUID()
     // On a busy machine the ledger may be quicker than the answer.
     await control('ledger', 'SIGSTOP')
-    const accepted = await send(alice, to, '0.10', key, { headers: { prefer: 'respond-async' } }).finally(() =>
-      control('ledger', 'SIGCONT'),
+    const accepted = await send(alice, to, '0.10', key, { headers: { prefer: 'respond-async' } }).finally(
+      () => control('ledger', 'SIGCONT'),
     )
     expect(accepted.status).toBe(202)
     expect(accepted.body).toMatchObject({ status: 'pending', final: false, amount: '0.10' })

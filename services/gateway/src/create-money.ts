@@ -240,7 +240,7 @@ export const createMoney = async (parts: {
     readPendingBetween: (first, last) => readPending(sql, first, last),
     readPaymentsBetween: (first, last) => readPaymentsBetween(sql, first, last),
     readHoldEndedBy: id => readHoldEndedBy(ledgerRead, id),
-          readWallets: ids => ledger.readWallets(ledgerRead, ids),
+    readWallets: ids => ledger.readWallets(ledgerRead, ids),
   })
   const holdTimer =
     config.HOLD_EXPIRY_SECONDS === 0
