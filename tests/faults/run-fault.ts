@@ -4,7 +4,7 @@ import { checkSystem } from './check-system.ts'
 import type { Fault } from './faults.ts'
 import { type Follower, followEvents } from './follow-events.ts'
 import { type Load, type Request, startLoad } from './load.ts'
-import { makePerson, type Person, signIn } from './people.ts'
+import { makeAdmin, makePerson, type Person, signIn, thaw } from './people.ts'
 import { forEach, until, untilHealthy, type World } from './world.ts'
 
 const FUNDS = '1000.00'
@@ -16,7 +16,7 @@ export type FaultReport = {
   fault: string
   times: number
   requests: number
-  /** Attempts by what they were answered. */
+  /** Attempts by what they were answered; completed is 201, or 200 where no money moves. */
   answers: {
     completed: number
     refused: number
@@ -47,7 +47,7 @@ const countAnswers = (requests: Request[]): FaultReport['answers'] => {
   const counts = { completed: 0, refused: 0, reused: 0, pending: 0, unavailable: 0, error: 0, lost: 0 }
   for (const { answer } of requests.flatMap(({ attempts }) => attempts)) {
     if (answer === 'lost') counts.lost++
-    else if (answer.status === 201) counts.completed++
+    else if (answer.status === 201 || answer.status === 200) counts.completed++
     else if (answer.status === 202) counts.pending++
     else if (answer.status === 503) counts.unavailable++
     else if (answer.status >= 500) counts.error++
@@ -98,6 +98,9 @@ export const openSuite = async (
     people.push(await makePerson(world, FUNDS))
   })
   const balances = people.map(() => FUNDS_MINOR)
+  // The last one: who gives back what others have paid.
+  people.push(await makeAdmin(world))
+  balances.push(0n)
   const follower = await followEvents(world)
 
   return {
@@ -105,7 +108,10 @@ export const openSuite = async (
     stop: follower.stop,
     run: async fault => {
       const begun = performance.now()
-      await forEach(people, 8, person => signIn(world, person))
+      await forEach(people, 8, async person => {
+        await signIn(world, person)
+        await thaw(world, person)
+      })
       const load = startLoad(world, people, options.clients)
       const { stuck, ...took } = await inject(world, fault, load)
       await load.stop()

@@ -4,7 +4,7 @@ const COLUMNS = [
   'fault',
   'times',
   'requests',
-  '201',
+  'done',
   'refused',
   'key reused',
   '202',
