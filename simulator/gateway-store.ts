@@ -125,6 +125,14 @@ export const readStandings = (tables: Tables, ids: string[]): Map<string, Standi
     }),
   )
 
+/** readHoldEndedBy */
+export const readHoldEndedBy = (tables: Tables, commandId: string): string | undefined => {
+  for (const hold of tables.holds.values()) {
+    if (hold.endCommand === commandId) return hold.id
+  }
+  return undefined
+}
+
 const byDue = (a: { until: Date; id: string }, b: { until: Date; id: string }) =>
   a.until.getTime() - b.until.getTime() || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
 

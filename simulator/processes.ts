@@ -28,6 +28,7 @@ import {
   openWalletOf,
   readDueHolds,
   readGroundwork,
+  readHoldEndedBy,
   readOutcome,
   readPending,
   readStandings,
@@ -194,6 +195,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
       const facts = await readDecided(first)
       return facts ? [facts] : []
     },
+    readHoldEndedBy: commandId =>
+      read('gateway reads what a command ended', tables => readHoldEndedBy(tables, commandId)),
     readPendingBetween: first =>
       read('gateway reads pending', () => readPending(gatewayTables, first, world.wall())),
     // A payment under the same key is a matter of its own; the clients here ask for transfers.

@@ -70,7 +70,7 @@ const drawWeather = (random: Random) => {
   return {
     partitions: 2 + random.int(4),
     people: 3 + random.int(6),
-    clients: 5 + random.int(8),
+    clients: 8 + random.int(16),
     log,
     statementLost: some(0.004),
     commitAnswerLost: some(0.06),
