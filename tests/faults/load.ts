@@ -171,7 +171,7 @@ const newRequest = (people: Person[], from: number, earlier: Request[]): Request
   if (die === 17) return requestOf('freeze', from, self)
   if (die === 18)
     return requestOf('limit', from, { to: from, minor: oneOf(50_000n, 90_000n, null, MAXIMUM + 1n) })
-  if (die === 19) {
+  if (die === 19 || die === 20) {
     const person = people[from]!
     if (chance(20)) return requestOf('close', from, { ...self, walletId: person.filledWalletId })
     if (person.sideWalletId === undefined) return requestOf('open', from, self)

@@ -3,7 +3,7 @@ import { checkAnswers } from './check-answers.ts'
 import { checkSystem } from './check-system.ts'
 import type { Fault } from './faults.ts'
 import { type Follower, followEvents } from './follow-events.ts'
-import { type Load, type Request, startLoad } from './load.ts'
+import { type Kind, type Load, type Request, startLoad } from './load.ts'
 import { makeAdmin, makePerson, type Person, signIn, thaw } from './people.ts'
 import { forEach, until, untilHealthy, type World } from './world.ts'
 
@@ -26,6 +26,8 @@ export type FaultReport = {
     error: number
     lost: number
   }
+  /** Requests of each kind that were done, and that were refused. */
+  kinds: Map<Kind, { done: number; refused: number }>
   longestOutage: number
   /** From the end of the fault until each client was served again. */
   recovered: number
@@ -55,6 +57,18 @@ const countAnswers = (requests: Request[]): FaultReport['answers'] => {
     else counts.refused++
   }
   return counts
+}
+
+const countKinds = (requests: Request[]): FaultReport['kinds'] => {
+  const kinds: FaultReport['kinds'] = new Map()
+  for (const { kind, attempts } of requests) {
+    const counts = kinds.get(kind) ?? { done: 0, refused: 0 }
+    kinds.set(kind, counts)
+    const statuses = attempts.map(({ answer }) => (answer === 'lost' ? 0 : answer.status))
+    if (statuses.some(status => status === 200 || status === 201)) counts.done++
+    else if (statuses.some(status => status >= 400 && status < 500)) counts.refused++
+  }
+  return kinds
 }
 
 /** Breaks the system, and counts from the moment at which nothing stands in its way any more. */
@@ -128,6 +142,7 @@ export const openSuite = async (
         ...took,
         requests: requests.length,
         answers,
+        kinds: countKinds(requests),
         longestOutage: load.longestOutage(),
         stuck: stuck !== undefined,
         seconds: (performance.now() - begun) / 1_000,
