@@ -7,6 +7,7 @@ import { ProblemError } from '../problems.ts'
 import { ABSOLUTE_DAYS } from '../sql/sessions.ts'
 import type { User } from '../sql/users.ts'
 import {
+  ANYBODY_PROBLEMS,
   BODY_PROBLEMS,
   type GatewayEnv,
   type Guards,
@@ -43,7 +44,11 @@ const password = z
   .string()
   .max(PASSWORD_INPUT_MAX)
   .openapi({ example: 'Correct-Horse-7', format: 'password' })
-const opaqueToken = z.string().min(1).max(TOKEN_LENGTH_MAX)
+const opaqueToken = z
+  .string()
+  .min(1)
+  .max(TOKEN_LENGTH_MAX)
+  .openapi({ example: 'q1Zb0H6rX2mD9c4vK8sT5wYfJ3nLpA7eGuRiOoVxBzM' })
 
 /** A person's name: 2 to 100 characters, no control characters (they have no place in mails and logs). */
 export const fullName = z
@@ -52,7 +57,8 @@ export const fullName = z
   .min(2, 'must have at least 2 characters')
   .max(100, 'must have at most 100 characters')
   .regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, 'must not have control characters')
-  .openapi({ example: 'Alice Smith' })
+  // Written out, because a pattern in a document has no flags.
+  .openapi({ example: 'Alice Smith', pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$' })
 
 const account = z
   .object({ id: z.uuid(), email: z.string(), fullName: z.string(), emailVerified: z.boolean() })
@@ -67,18 +73,31 @@ const account = z
 
 const tokens = z
   .object({
-    accessToken: z.string().openapi({ description: 'For `Authorization: Bearer`; a JWT' }),
+    accessToken: z.string().openapi({
+      description: 'For `Authorization: Bearer`; a JWT',
+      example: 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiI1YjBlN2Y2YyJ9.c2lnbmF0dXJl',
+    }),
     tokenType: z.literal('Bearer'),
     expiresIn: z.int().openapi({ description: 'Seconds', example: 900 }),
-    refreshToken: z
-      .string()
-      .optional()
-      .openapi({ description: 'For one refresh; absent where it went into the cookie' }),
-    user: account.extend({ roles: z.array(z.string()) }),
+    refreshToken: z.string().optional().openapi({
+      description: 'For one refresh; absent where it went into the cookie',
+      example: 'q1Zb0H6rX2mD9c4vK8sT5wYfJ3nLpA7eGuRiOoVxBzM',
+    }),
+    user: account
+      .extend({ roles: z.array(z.string()).openapi({ example: ['user'] }) })
+      .openapi('SignedInAccount', {
+        example: {
+          id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
+          email: 'alice@example.com',
+          fullName: 'Alice Smith',
+          emailVerified: true,
+          roles: ['user'],
+        },
+      }),
   })
   .openapi('Tokens')
 
-const acknowledged = z.object({ message: z.string() })
+const acknowledged = z.object({ message: z.string().openapi({ example: 'The session has ended.' }) })
 
 const accountOf = ({ id, email, fullName, emailVerified }: User) => ({ id, email, fullName, emailVerified })
 
@@ -92,12 +111,7 @@ const signupRoute = ({ anybody }: Guards) =>
     request: { body: jsonBody(z.strictObject({ email, password, fullName })) },
     responses: {
       201: jsonAnswer('The account; sign-in works once the address is verified', account),
-      ...problemResponses(
-        ...BODY_PROBLEMS,
-        'EMAIL_ALREADY_REGISTERED',
-        'RATE_LIMIT_EXCEEDED',
-        'SERVICE_UNAVAILABLE',
-      ),
+      ...problemResponses(...BODY_PROBLEMS, 'EMAIL_ALREADY_REGISTERED', ...ANYBODY_PROBLEMS),
     },
   })
 
@@ -111,7 +125,7 @@ const verifyEmailRoute = ({ anybody }: Guards) =>
     request: { body: jsonBody(z.strictObject({ token: opaqueToken })) },
     responses: {
       200: jsonAnswer('The account, verified', account),
-      ...problemResponses(...BODY_PROBLEMS, 'INVALID_VERIFICATION_TOKEN', 'RATE_LIMIT_EXCEEDED'),
+      ...problemResponses(...BODY_PROBLEMS, 'INVALID_VERIFICATION_TOKEN', ...ANYBODY_PROBLEMS),
     },
   })
 
@@ -126,7 +140,7 @@ const resendRoute = ({ anybody }: Guards) =>
     request: { body: jsonBody(z.strictObject({ email })) },
     responses: {
       200: jsonAnswer('Taken note of', acknowledged),
-      ...problemResponses(...BODY_PROBLEMS, 'RATE_LIMIT_EXCEEDED', 'SERVICE_UNAVAILABLE'),
+      ...problemResponses(...BODY_PROBLEMS, ...ANYBODY_PROBLEMS),
     },
   })
 
@@ -138,7 +152,11 @@ const loginRoute = ({ anybody }: Guards) =>
     summary: 'Signs in',
     description: '`"cookie": true` puts the refresh token into an HttpOnly cookie instead of the answer.',
     ...anybody({ limit: 'LOGIN', guardsLogin: true }),
-    request: { body: jsonBody(z.strictObject({ email, password, cookie: z.boolean().optional() })) },
+    request: {
+      body: jsonBody(
+        z.strictObject({ email, password, cookie: z.boolean().optional().openapi({ example: false }) }),
+      ),
+    },
     responses: {
       200: jsonAnswer('Tokens of a new session', tokens),
       ...problemResponses(
@@ -146,8 +164,7 @@ const loginRoute = ({ anybody }: Guards) =>
         'INVALID_CREDENTIALS',
         'EMAIL_NOT_VERIFIED',
         'ACCOUNT_DISABLED',
-        'RATE_LIMIT_EXCEEDED',
-        'SERVICE_UNAVAILABLE',
+        ...ANYBODY_PROBLEMS,
       ),
     },
   })
@@ -173,7 +190,7 @@ const refreshRoute = ({ anybody }: Guards) =>
         ...BODY_PROBLEMS,
         'REFRESH_TOKEN_INVALID',
         'REFRESH_TOKEN_REUSED',
-        'RATE_LIMIT_EXCEEDED',
+        ...ANYBODY_PROBLEMS,
       ),
     },
   })
@@ -187,7 +204,7 @@ const logoutRoute = ({ signedIn }: Guards) =>
     ...signedIn(),
     responses: {
       200: jsonAnswer('The session has ended', acknowledged),
-      ...problemResponses(...SIGNED_IN_PROBLEMS),
+      ...problemResponses('PAYLOAD_TOO_LARGE', ...SIGNED_IN_PROBLEMS),
     },
   })
 
@@ -199,8 +216,11 @@ const logoutAllRoute = ({ signedIn }: Guards) =>
     summary: 'Ends all sessions of the user, this one too',
     ...signedIn(),
     responses: {
-      200: jsonAnswer('How many sessions have ended', z.object({ ended: z.int(), at: timestamp })),
-      ...problemResponses(...SIGNED_IN_PROBLEMS),
+      200: jsonAnswer(
+        'How many sessions have ended',
+        z.object({ ended: z.int().openapi({ example: 2 }), at: timestamp }),
+      ),
+      ...problemResponses('PAYLOAD_TOO_LARGE', ...SIGNED_IN_PROBLEMS),
     },
   })
 

@@ -200,15 +200,20 @@ export const BODY_PROBLEMS = [
   'VALIDATION_ERROR',
 ] as const satisfies ProblemCode[]
 
+/** What any route that anybody may call may answer. */
+export const ANYBODY_PROBLEMS = [
+  'RATE_LIMIT_EXCEEDED',
+  'SERVICE_UNAVAILABLE',
+  'INTERNAL_ERROR',
+] as const satisfies ProblemCode[]
+
 /** What any route for signed-in users may answer. */
 export const SIGNED_IN_PROBLEMS = [
   'TOKEN_MISSING',
   'TOKEN_INVALID',
   'TOKEN_EXPIRED',
   'TOKEN_REVOKED',
-  'RATE_LIMIT_EXCEEDED',
-  'SERVICE_UNAVAILABLE',
-  'INTERNAL_ERROR',
+  ...ANYBODY_PROBLEMS,
 ] as const satisfies ProblemCode[]
 
 /** What any route for staff may answer. */

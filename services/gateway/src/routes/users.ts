@@ -27,11 +27,11 @@ export type UserParts = { guards: Guards; sql: Database; sessions: Sessions; pin
 const profile = z
   .object({
     id: z.uuid(),
-    email: z.string(),
-    fullName: z.string(),
+    email: z.string().openapi({ example: 'alice@example.com' }),
+    fullName: z.string().openapi({ example: 'Alice Smith' }),
     emailVerified: z.boolean(),
     pinSet: z.boolean(),
-    roles: z.array(z.string()),
+    roles: z.array(z.string()).openapi({ example: ['user'] }),
     createdAt: timestamp,
   })
   .openapi('Profile')
@@ -95,7 +95,12 @@ const endSessionRoute = ({ signedIn }: Guards) =>
     request: { params: z.object({ id: uuidParam }) },
     responses: {
       200: jsonAnswer('The session has ended', z.object({ id: z.uuid(), endedAt: timestamp })),
-      ...problemResponses('SESSION_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses(
+        'SESSION_NOT_FOUND',
+        'VALIDATION_ERROR',
+        'PAYLOAD_TOO_LARGE',
+        ...SIGNED_IN_PROBLEMS,
+      ),
     },
   })
 
