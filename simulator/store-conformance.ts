@@ -406,6 +406,44 @@ const TRANSACTIONS: StoreScript[] = [
     expected: [true, [4n, 1]],
   },
   {
+    name: 'X1: statements are taken in the order in which they are asked for: who waits for the fence has no wallet yet',
+    run: async site => {
+      const { store } = site
+      await store.readPositions([0])
+      await twoWallets(store)
+      const [first, second] = [await begin(store), await begin(store)]
+      await first.tx.lockPartitions([0])
+      // As applyBatch asks.
+      const asked = Promise.all([
+        second.tx.lockPartitions([0]),
+        second.tx.lockWallets([ALICE]),
+        second.tx.findEarlier([id(1_001)]),
+        second.tx.readLimits([ALICE]),
+        second.tx.readHolds([id(1_501)]),
+        second.tx.readOriginals([id(1_001)]),
+        second.tx.findWalletsOf([id(3)]),
+      ])
+      const waits = await isWaiting(site, asked)
+      const isFree = !(await isWaiting(
+        site,
+        store.transact(tx => tx.lockWallets([ALICE])),
+      ))
+      await first.tx.writeBatch(
+        writesOf({
+          transfers: [transfer(1)],
+          opened: [opened(id(3), 'C')],
+          holds: [holdRow(1)],
+          limits: [limit(ALICE)],
+        }),
+      )
+      await first.commit()
+      const [, , ...seen] = await asked
+      await second.commit()
+      return [waits, isFree, seen.map(({ length }) => length)]
+    },
+    expected: [true, true, [1, 1, 1, 1, 1]],
+  },
+  {
     name: 'a locked wallet makes the next ones wait in line, and each sees what those before it left',
     run: async site => {
       const { store } = site
@@ -1711,6 +1749,8 @@ const pendingRequest = (over: Partial<PendingRequest> = {}): PendingRequest => (
   ...over,
 })
 
+const WORDS = ['confirmed', 'failed', 'returned'] as const
+
 const GATEWAY: StoreScript[] = [
   {
     name: 'X2: a request written as pending: the first content stands, repeats renew it, in one batch or several',
@@ -1782,9 +1822,10 @@ const GATEWAY: StoreScript[] = [
         failureCode: status === 'failed' ? 'PAYMENT_FAILED' : null,
         failureReason: null,
       })
-      const words = ['confirmed', 'failed', 'returned'] as const
       let number = 4_000
       for (const kind of ['deposit', 'withdrawal'] as const) {
+        // What is paid in does not come back.
+        const words = kind === 'deposit' ? (['confirmed', 'failed'] as const) : WORDS
         for (const first of words) {
           const own = id(number++)
           await gateway.writePayment({ ...payment, kind, id: own })
