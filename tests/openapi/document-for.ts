@@ -104,3 +104,9 @@ export const documentFor = (document: Json, known: Known): Json => {
   }
   return copy
 }
+
+/** "POST /v1/transfers" of each operation. */
+export const operationsOf = (document: Json): string[] =>
+  Object.entries<Json>(document.paths).flatMap(([path, operations]) =>
+    Object.keys(operations).map(method => `${method.toUpperCase()} ${path}`),
+  )
