@@ -232,8 +232,18 @@ export const createClients = (parts: {
 
   // --- commands ---
 
+  /** Whoever writes to the topic may choose another partition: then two ledgers decide of one wallet at once. */
+  const elsewhere = () => (random.chance(0.15) ? walletOf(random.pick(people), 'USD') : undefined)
+  /** Mostly one of the last, so that several meet. */
+  const pickHold = () => {
+    const holds = watch.activeHolds()
+    if (holds.length > 0) return random.pick(random.chance(0.7) ? holds.slice(-4) : holds)
+    return undefined
+  }
+
   const command = async (client: Process, asked: Command) => {
-    const { name, key, value } = asked
+    const { name, value } = asked
+    const key = elsewhere() ?? asked.key
     const gateway = random.pick(parts.gateways())
     const what = `${name.slice(17)} ${short(value.commandId)}`
     await call(client, gateway, what, async () => {
@@ -266,17 +276,17 @@ export const createClients = (parts: {
     database.tables.wallets.get(walletId ?? '')?.userId ?? STAFF
 
   const capture = async (client: Process) => {
-    const holds = watch.activeHolds()
-    if (holds.length === 0) return
-    const [holdId, held] = random.pick(holds)
+    const picked = pickHold()
+    if (!picked) return
+    const [holdId, held] = picked
     const draw = random.float()
     const amount =
       draw < 0.4
         ? null
-        : draw < 0.5
+        : draw < 0.58
           ? held.amount + 1n + BigInt(random.int(500))
           : 1n + BigInt(random.int(Number(held.amount)))
-    const isOdd = random.chance(0.05)
+    const isOdd = random.chance(0.1)
     const asked = (amountMinor: bigint | null): Command => ({
       name: 'pennywire.ledger.HoldCaptureRequested',
       key: held.walletId,
@@ -301,8 +311,7 @@ export const createClients = (parts: {
   }
 
   const letGo = async (client: Process, one?: ReturnType<Watch['activeHolds']>[number]) => {
-    const holds = watch.activeHolds()
-    const chosen = one ?? (holds.length > 0 ? random.pick(holds) : undefined)
+    const chosen = one ?? pickHold()
     if (!chosen) return
     const [holdId, held] = chosen
     const [source, userId] = random.pick([
@@ -429,7 +438,9 @@ export const createClients = (parts: {
       for (let tries = 1 + random.int(3); tries > 0; tries--) {
         const gateway = random.pick(parts.gateways())
         const what = `gives ${part} of ${short(original.id)} back as ${short(request.transferId)}`
-        const facts = await call(client, gateway, what, () => gateway.reverse(request)).catch(() => undefined)
+        const facts = await call(client, gateway, what, () => gateway.reverse(request, elsewhere())).catch(
+          () => undefined,
+        )
         if (!facts) continue
         const row = transfers.get(request.transferId)
         if (row?.status !== facts.status || row.rejectionCode !== facts.rejectionCode)

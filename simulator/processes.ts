@@ -131,7 +131,7 @@ const TRACE = '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01'
 /** A gateway's clock may be off by this much and still be ready. */
 const MAX_SKEW_MS = 4_000
 
-const HOLDS_LOOKED_AT_EVERY_MS = 1_000
+const HOLDS_LOOKED_AT_EVERY_MS = 3_000
 const PAYMENTS_LOOKED_AT_EVERY_MS = 1_000
 const FIRST_LOOK_MS = 2_000
 const LAST_LOOK_MS = 20_000
@@ -330,9 +330,9 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
       else await publishWithdrawal(paymentParts, payment, TRACE)
     },
     /** As request-reversal.ts does it: by what the ledger decided, or undefined where that is not known in time. */
-    reverse: async (request: ReversalRequested) => {
+    reverse: async (request: ReversalRequested, elsewhere: string | undefined) => {
       const { transferId, fromWalletId, toWalletId, requestedAt } = request
-      const key = fromWalletId ?? toWalletId ?? request.originalId
+      const key = elsewhere ?? fromWalletId ?? toWalletId ?? request.originalId
       const waiter = outcomes.wait(transferId, 8_000, request.fingerprint)
       try {
         const decided = await readDecided(transferId)
