@@ -161,7 +161,7 @@ export const createClients = (parts: {
       currency,
       note: random.chance(0.2) ? `note ${random.int(3)}` : null,
       metadata: null,
-      expiresInSeconds: type === 'hold' ? random.pick([1, 3, 10, 60, 3_600, 200_000]) : null,
+      expiresInSeconds: type === 'hold' ? random.pick([1, 4, 20, 60, 3_600, 200_000]) : null,
       pin: '2580',
       stepUpToken: null,
       waitMs: random.pick([0, 300, 1_000, 10_000, 10_000]),
@@ -234,9 +234,10 @@ export const createClients = (parts: {
 
   /** Whoever writes to the topic may choose another partition: then two ledgers decide of one wallet at once. */
   const elsewhere = () => (random.chance(0.15) ? walletOf(random.pick(people), 'USD') : undefined)
-  /** Mostly one of the last, so that several meet. */
+  /** Mostly one of the last, so that several meet; seldom a withdrawal, which is nobody's but the provider's. */
   const pickHold = () => {
-    const holds = watch.activeHolds()
+    const type = random.chance(0.1) ? 'withdrawal' : 'hold'
+    const holds = watch.activeHolds().filter(([, held]) => held.type === type)
     if (holds.length > 0) return random.pick(random.chance(0.7) ? holds.slice(-4) : holds)
     return undefined
   }
@@ -295,7 +296,7 @@ export const createClients = (parts: {
         holdId,
         walletId: held.walletId,
         toWalletId: held.toWalletId,
-        // By the recipient; now and then by the payer. A withdrawal is nobody's but the provider's.
+        // By the recipient; now and then by the payer.
         userId: ownerOf(isOdd ? held.walletId : held.toWalletId),
         source: 'user',
         amountMinor,
