@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { beforeAll, expect, inject, test } from 'vitest'
 import { z } from 'zod'
 
@@ -98,6 +100,11 @@ test('every refusal stands there with its code and an example of it', () => {
       }
     }
   }
+})
+
+test('docs/api.md names every route', () => {
+  const text = readFileSync(join(import.meta.dirname, '..', '..', '..', '..', 'docs', 'api.md'), 'utf8')
+  expect(those(({ path }) => !text.includes(path))).toEqual([])
 })
 
 test('what moves money needs a key, and says so', () => {
