@@ -1,3 +1,4 @@
+import type { DueHold } from '../services/gateway/src/sql/hold-reads.ts'
 import type {
   HoldFacts,
   PartyFacts,
@@ -7,7 +8,6 @@ import type {
   WalletBrief,
   WalletFacts,
 } from '../services/gateway/src/sql/ledger-reads.ts'
-import type { DueHold } from '../services/gateway/src/sql/hold-reads.ts'
 import type { Standing } from '../services/gateway/src/sql/payment-reads.ts'
 import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
 import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'

@@ -20,6 +20,7 @@ import type { PendingRequest } from '../services/gateway/src/sql/pending-request
 import { viewHold, viewTransfer } from '../services/gateway/src/transfer-view.ts'
 import { createCommandHandler } from '../services/ledger/src/consume-commands.ts'
 import { startRelay } from '../services/ledger/src/relay-outbox.ts'
+import { BrokenPromise, decodeNow } from './broken-promise.ts'
 import type { Group } from './consumer-group.ts'
 import {
   type GatewayTables,
@@ -39,7 +40,6 @@ import {
 } from './gateway-store.ts'
 import type { Log } from './log.ts'
 import type { MemoryDatabase, Tables } from './memory-store.ts'
-import { BrokenPromise, decodeNow } from './broken-promise.ts'
 import type { SimulatedProvider } from './provider.ts'
 import type { Process, World } from './world.ts'
 

@@ -438,11 +438,11 @@ export const createWatch = (parts: {
           () => `${who} answered that ${id} is another request's; it is not`,
         )
       }
+      hold(row, 'X2', () => `${who} answered ${type} to ${id}, the books have nothing there`)
       hold(
-        row && row.fingerprint.equals(fingerprint),
+        row.fingerprint.equals(fingerprint),
         'X3',
-        () =>
-          `${who} answered ${type} to ${id}; the books have ${row ? "another's request" : 'nothing'} there`,
+        () => `${who} answered ${type} to ${id}, which is another's request in the books`,
       )
       const event = decodeNow(tables().journal.get(row.partition)?.[Number(row.seq) - 1]?.bytes ?? null)
       const text = (value: unknown) =>

@@ -14,6 +14,7 @@ import * as payments from '../services/gateway/src/sql/payments.ts'
 import * as pendingRequests from '../services/gateway/src/sql/pending-requests.ts'
 import { postgresStore } from '../services/ledger/src/sql/store.ts'
 import { setWalletStatus } from '../services/ledger/src/sql/test-database.ts'
+import { decodeNow } from '../simulator/broken-promise.ts'
 import {
   type GatewayTables,
   markPaymentDone,
@@ -30,7 +31,6 @@ import {
 } from '../simulator/gateway-store.ts'
 import { createMemoryDatabase, type Tables } from '../simulator/memory-store.ts'
 import { createSimulatedCodec } from '../simulator/processes.ts'
-import { decodeNow } from '../simulator/broken-promise.ts'
 import { createRandom } from '../simulator/random.ts'
 import {
   type GatewaySite,
