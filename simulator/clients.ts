@@ -233,7 +233,8 @@ export const createClients = (parts: {
   // --- commands ---
 
   /** Whoever writes to the topic may choose another partition: then two ledgers decide of one wallet at once. */
-  const elsewhere = () => (random.chance(0.15) ? walletOf(random.pick(people), 'USD') : undefined)
+  const elsewhere = (probability = 0.15) =>
+    random.chance(probability) ? walletOf(random.pick(people), 'USD') : undefined
   /** Mostly one of the last, so that several meet; seldom a withdrawal, which is nobody's but the provider's. */
   const pickHold = () => {
     const type = random.chance(0.1) ? 'withdrawal' : 'hold'
@@ -417,7 +418,7 @@ export const createClients = (parts: {
   /** Gives a transfer back, by several at once, each a part or the whole. */
   const reverse = async (client: Process) => {
     const { transfers } = database.tables
-    const last = [...transfers.values()].slice(-40).filter(({ type }) => type !== 'reversal')
+    const last = [...transfers.values()].slice(-12).filter(({ type }) => type !== 'reversal')
     if (last.length === 0) return
     const original = random.pick(last)
     const some = async () => {
@@ -439,7 +440,7 @@ export const createClients = (parts: {
       for (let tries = 1 + random.int(3); tries > 0; tries--) {
         const gateway = random.pick(parts.gateways())
         const what = `gives ${part} of ${short(original.id)} back as ${short(request.transferId)}`
-        const facts = await call(client, gateway, what, () => gateway.reverse(request, elsewhere())).catch(
+        const facts = await call(client, gateway, what, () => gateway.reverse(request, elsewhere(0.6))).catch(
           () => undefined,
         )
         if (!facts) continue
@@ -451,7 +452,7 @@ export const createClients = (parts: {
           )
       }
     }
-    await Promise.all(Array.from({ length: random.pick([1, 1, 2, 3]) }, some))
+    await Promise.all(Array.from({ length: random.pick([1, 2, 3, 4]) }, some))
   }
   let reversals = 0
 

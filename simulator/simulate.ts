@@ -95,7 +95,7 @@ const drawWeather = (random: Random) => {
 
 /** From so tight that most is refused to so wide that nothing is. */
 const drawLimits = (random: Random): LimitDefaults => {
-  const daily = random.pick([8_000, 40_000, 200_000, 1_000_000_000])
+  const daily = random.pick([2_000, 8_000, 40_000, 1_000_000_000])
   const limits = (factor: number): Limits => ({
     perTransaction: BigInt(Math.ceil(factor * daily * random.pick([0.5, 1]))),
     daily: BigInt(factor * daily),
