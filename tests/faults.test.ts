@@ -45,7 +45,7 @@ test.each<{ promises: string; fault: Fault }>([
     expect(report.violations).toEqual([])
     expect(report.answers.completed).toBeGreaterThan(0)
   },
-  120_000,
+  240_000,
 )
 
 test('whatever money can do was done meanwhile', () => {
