@@ -13,6 +13,10 @@ export type Known = {
   key: string
   /** One that the person may capture. */
   holdId: string
+  /** Of two others, for staff. */
+  strangersTransferId: string
+  strangersHoldId: string
+  strangersSpareId: string
 }
 
 /** Routes after which the session, or the PIN, is of no use. */
@@ -25,15 +29,25 @@ export const ENDS_SESSIONS = [
 ]
 
 /** A spare wallet, a transfer to somebody else and a hold by them: made by the routes themselves. */
-export const makeKnown = async (system: System, person: Person, other: Person): Promise<Known> => {
+export const makeKnown = async (
+  system: System,
+  person: Person,
+  other: Person,
+  third: Person,
+): Promise<Known> => {
   const key = `known-${person.userId}`
   const sum = { amount: '12.50', currency: 'USD', pin: '482915' }
-  const spare = await post(system, person.token, 'wallets', { currency: 'EUR' })
   const transfer = await post(system, person.token, 'transfers', { toWalletId: other.walletId, ...sum }, key)
   const hold = await post(system, other.token, 'holds', { toWalletId: person.walletId, ...sum })
+  const theirs = { toWalletId: other.walletId, ...sum }
+  const strangersTransfer = await post(system, third.token, 'transfers', theirs)
+  const strangersHold = await post(system, third.token, 'holds', theirs)
   return {
+    strangersTransferId: strangersTransfer.id,
+    strangersHoldId: strangersHold.id,
+    strangersSpareId: third.spareWalletId,
     walletId: person.walletId,
-    spareWalletId: spare.id,
+    spareWalletId: person.spareWalletId,
     otherWalletId: other.walletId,
     otherWalletCode: transfer.to.walletCode,
     transferId: transfer.id,
@@ -50,9 +64,12 @@ type Json = any
 const PATH_EXAMPLES: Array<[path: RegExp, param: string, known: keyof Known]> = [
   [/^\/v1\/wallets\/\{id\}(\/freeze|\/unfreeze)$/, 'id', 'spareWalletId'],
   [/^\/v1\/wallets\//, 'id', 'walletId'],
+  [/^\/v1\/admin\/wallets\/\{id\}(\/freeze|\/unfreeze)$/, 'id', 'strangersSpareId'],
   [/^\/v1\/admin\/wallets\//, 'id', 'otherWalletId'],
-  [/^\/v1\/(admin\/)?transfers\/\{id\}/, 'id', 'transferId'],
-  [/^\/v1\/(admin\/)?holds\//, 'id', 'holdId'],
+  [/^\/v1\/admin\/transfers\//, 'id', 'strangersTransferId'],
+  [/^\/v1\/admin\/holds\//, 'id', 'strangersHoldId'],
+  [/^\/v1\/transfers\/\{id\}/, 'id', 'transferId'],
+  [/^\/v1\/holds\//, 'id', 'holdId'],
   [/by-reference/, 'reference', 'reference'],
   [/by-idempotency-key/, 'key', 'key'],
   [/^\/v1\/recipients\//, 'walletCode', 'otherWalletCode'],
@@ -72,15 +89,34 @@ const putKnown = (schema: Json, known: Known): void => {
   }
 }
 
+/** Amounts and currencies that the wallets have, and parties that are there; the recipient by one of its two names. */
+const narrowBody = (schema: Json): void => {
+  const { properties = {} } = schema
+  for (const [name, field] of Object.entries<Json>(properties)) {
+    if (name in FIELD_EXAMPLES) properties[name] = { type: 'string', enum: [field.example] }
+    if (name === 'amount') properties[name] = { type: 'string', pattern: '^[0-4][.][0-9]{2}$' }
+    if (name === 'currency') properties[name] = { type: 'string', enum: ['USD'] }
+  }
+  if (!properties.toWalletCode) return
+  delete properties.toWalletId
+  schema.required = [...(schema.required ?? []), 'toWalletCode']
+}
+
 /**
  * The document with examples that are really there, so that what is asked gets past the first look-up; without the
  * field `pin`, which the step-up token stands for: three wrong guesses would lock it.
+ * `narrow` leaves little else to ask: what is drawn is then mostly done, where otherwise it is mostly refused.
  */
-export const documentFor = (document: Json, known: Known): Json => {
+export const documentFor = (document: Json, known: Known, narrow: boolean): Json => {
   const copy = structuredClone(document)
   for (const [path, operations] of Object.entries<Json>(copy.paths)) {
     for (const operation of Object.values<Json>(operations)) {
       for (const parameter of operation.parameters ?? []) {
+        if (parameter.name === 'idempotency-key') {
+          parameter.example = `${known.key}-${operation.summary.replaceAll(/\W/g, '')}`
+          parameter.schema.example = parameter.example
+          if (narrow) parameter.schema = { type: 'string', pattern: '^[a-z0-9]{12}$' }
+        }
         const [, , value] =
           PATH_EXAMPLES.find(([pattern, param]) => param === parameter.name && pattern.test(path)) ?? []
         const inQuery = parameter.in === 'query' ? FIELD_EXAMPLES[parameter.name] : undefined
@@ -88,10 +124,12 @@ export const documentFor = (document: Json, known: Known): Json => {
         if (!found) continue
         parameter.example = known[found]
         if (parameter.schema) parameter.schema.example = known[found]
+        if (narrow) parameter.schema = { type: 'string', enum: [known[found]] }
       }
       const media = operation.requestBody?.content?.['application/json']
       if (!media) continue
       putKnown(media.schema, known)
+      if (narrow) narrowBody(media.schema)
       if (!path.startsWith('/v1/pin')) delete media.schema.properties?.pin
       for (const example of [media.example, media.schema.example]) {
         if (!example) continue

@@ -6,6 +6,8 @@ export type Person = {
   userId: string
   email: string
   walletId: string
+  /** An empty one, in EUR. */
+  spareWalletId: string
   token: string
   stepUp: string
 }
@@ -63,5 +65,6 @@ export const makePerson = async (system: System, amount: string): Promise<Person
   await post(system, token, 'pin', { pin: PIN })
   const { id: walletId } = await post(system, token, 'wallets', { currency: 'USD' })
   await post(system, token, 'deposits', { walletId, amount, currency: 'USD' })
-  return { userId: id, email, walletId, token, stepUp: '' }
+  const { id: spareWalletId } = await post(system, token, 'wallets', { currency: 'EUR' })
+  return { userId: id, email, walletId, spareWalletId, token, stepUp: '' }
 }
