@@ -176,14 +176,21 @@ export const createClients = (parts: {
 
   const openWallet = async (client: Process, person: Person, currency = random.pick(CURRENCIES)) => {
     const gateway = random.pick(parts.gateways())
+    // Now and then under an id that nobody would choose: whether there is one open, the ledger says.
+    const ahead = random.chance(0.15) ? 1_000 + random.int(1_000) : 0
+    const open = openWalletOf(database.tables, person.userId, currency)
     await call(client, gateway, `opens ${currency} for ${short(person.userId)}`, () =>
-      gateway.openWallet(person.userId, currency, 2_000),
+      gateway.openWallet(person.userId, currency, 2_000, open ? ahead : 0),
     ).catch(() => {})
   }
 
   /** Pays in or out: the provider says what becomes of it, and the gateways' workers see to the rest. */
-  const pay = async (client: Process, person: Person, kind: Payment['kind']) => {
-    const currency = random.chance(0.8) ? 'USD' : 'EUR'
+  const pay = async (
+    client: Process,
+    person: Person,
+    kind: Payment['kind'],
+    currency = random.chance(0.8) ? 'USD' : 'EUR',
+  ) => {
     // Now and then under a key that belongs to a transfer as well.
     const taken = random.chance(0.25) && person.asked.length > 0
     const key = taken ? random.pick(person.asked).idempotencyKey : `k${person.keys++}`
@@ -249,7 +256,13 @@ export const createClients = (parts: {
     const gateway = random.pick(parts.gateways())
     const what = `${name.slice(17)} ${short(value.commandId)}`
     await call(client, gateway, what, async () => {
-      const outcome = await gateway.ask(name as 'pennywire.ledger.WalletFreezeRequested', key, value as never)
+      const outcome = await gateway
+        .ask(name as 'pennywire.ledger.WalletFreezeRequested', key, value as never)
+        .catch(error => {
+          if (problemOf(error)?.code === 'IDEMPOTENCY_KEY_REUSED')
+            watch.answeredReused(value.commandId, value.fingerprint, gateway.process.name)
+          throw error
+        })
       const code = 'code' in outcome.value ? outcome.value.code : ''
       world.note(`${gateway.process.name} answers ${what}: ${outcome.type} ${code}`)
       watch.answeredCommand(value.commandId, value.fingerprint, outcome, gateway.process.name)
@@ -260,14 +273,38 @@ export const createClients = (parts: {
 
   const begin = async (client: Process, asked: Command) => {
     commands.push(asked)
-    // Now and then twice at once, at two gateways.
-    await Promise.all(Array.from({ length: random.chance(0.1) ? 2 : 1 }, () => command(client, asked)))
+    // Now and then twice at once, at two gateways, or with something else under its id.
+    const draw = random.float()
+    const beside = draw < 0.1 ? [asked] : draw < 0.2 ? [otherUnder(asked.value.commandId, asked)] : []
+    await Promise.all([asked, ...beside].map(each => command(client, each)))
   }
 
   const commandOnceMore = async (client: Process) => {
-    if (commands.length > 0)
-      await command(client, commands.at(-1 - random.int(Math.min(20, commands.length)))!)
+    if (commands.length === 0) return
+    const before = commands.at(-1 - random.int(Math.min(20, commands.length)))!
+    await command(client, random.chance(0.5) ? before : otherUnder(before.value.commandId, before))
   }
+
+  /** Another content under the same commandId. */
+  const otherUnder = (commandId: string, { key, value }: Command): Command => {
+    const walletId = 'walletId' in value && value.walletId !== null ? value.walletId : key
+    const other = others++ % 4
+    const fingerprint = fingerprintOfCommand('command', { other: String(other) })
+    const same = { commandId, fingerprint, walletId, userId: ownerOf(walletId), requestedAt: now() }
+    const none = { action: '', perTransactionMinor: null, dailyMinor: null, monthlyMinor: null }
+    return other < 2
+      ? {
+          name: 'pennywire.ledger.WalletUnfreezeRequested',
+          key,
+          value: { ...same, source: 'self', reason: null },
+        }
+      : {
+          name: 'pennywire.ledger.LimitChangeRequested',
+          key,
+          value: { ...same, ...none, source: 'kyc', tier: 'verified' },
+        }
+  }
+  let others = 0
 
   const headOf = (content: Record<string, string | null>) => ({
     commandId: transferIdOf(STAFF, `c${commands.length}`),
@@ -337,17 +374,46 @@ export const createClients = (parts: {
     })
   }
 
+  /** Some payments from one wallet at once, with whatever changes it. */
+  const payMeanwhile = (client: Process, person: Person, currency: string) =>
+    Promise.all(
+      Array.from({ length: 1 + random.int(3) }, async () => {
+        if (random.chance(0.3)) return pay(client, person, 'withdrawal', currency)
+        const key = `k${person.keys++}`
+        const asked = {
+          ...newAsked(person, key, random.pick(['transfer', 'transfer', 'hold'])),
+          currency,
+          fromWalletId: walletOf(person, currency),
+          toWalletId: walletOf(random.pick(people), currency),
+          toWalletCode: null,
+        }
+        remember(person, asked)
+        await ask(client, random.pick(parts.gateways()), asked)
+      }),
+    )
+
   const freeze = async (client: Process, person: Person) => {
-    const walletId = walletOf(person, random.pick(CURRENCIES))
-    const source = random.pick(['self', 'pin', 'staff', 'staff'])
-    const userId = source === 'staff' ? STAFF : random.chance(0.95) ? person.userId : STAFF
-    const change = { walletId, userId, source, reason: null }
-    await begin(client, {
-      name: 'pennywire.ledger.WalletFreezeRequested',
-      key: walletId,
-      value: { ...headOf({ walletId, source, is: 'freeze' }), ...change },
-    })
+    const currency = random.pick(CURRENCIES)
+    const walletId = walletOf(person, currency)
+    const freezeAs = (source: string) => {
+      const userId = source === 'staff' ? STAFF : random.chance(0.95) ? person.userId : STAFF
+      return begin(client, {
+        name: 'pennywire.ledger.WalletFreezeRequested',
+        key: walletId,
+        value: {
+          ...headOf({ walletId, source, is: 'freeze' }),
+          ...{ walletId, userId, source, reason: null },
+        },
+      })
+    }
+    const change = { walletId, reason: null }
+    await Promise.all([
+      freezeAs(random.pick(['self', 'pin', 'staff', 'staff'])),
+      ...(random.chance(0.5) ? [payMeanwhile(client, person, currency)] : []),
+    ])
     await world.sleep(random.float() * 1_500, client, 'thinks of the frozen wallet')
+    if (random.chance(0.3)) await pay(client, person, 'withdrawal', currency)
+    if (random.chance(0.4)) await freezeAs(random.pick(['self', 'pin', 'staff']))
     // Mostly by somebody who may, so that not all are frozen in the end.
     for (const by of [random.pick(['self', 'pin', 'staff']), 'staff']) {
       await begin(client, {
@@ -392,7 +458,9 @@ export const createClients = (parts: {
   }
 
   const changeLimits = async (client: Process, person: Person) => {
-    const walletId = walletOf(person, random.pick(CURRENCIES))
+    const currency = random.pick(CURRENCIES)
+    const walletId = walletOf(person, currency)
+    const meanwhile = random.chance(0.5) ? payMeanwhile(client, person, currency) : undefined
     const source = random.pick(['self', 'self', 'staff', 'kyc'])
     const some = (most: number) => (random.chance(0.5) ? null : BigInt(500 + random.int(most)))
     const limits =
@@ -413,6 +481,7 @@ export const createClients = (parts: {
         tier,
       },
     })
+    await meanwhile
   }
 
   /** Gives a transfer back, by several at once, each a part or the whole. */
@@ -530,7 +599,7 @@ export const createClients = (parts: {
     if (draw < 0.66) return reverse(client)
     if (draw < 0.69) return freeze(client, person)
     if (draw < 0.72) return closeAndReopen(client, person)
-    if (draw < 0.745) return changeLimits(client, person)
+    if (draw < 0.75) return changeLimits(client, person)
     if (draw < 0.78) return commandOnceMore(client)
     return transfer(client, person)
   }

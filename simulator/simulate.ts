@@ -476,6 +476,15 @@ export const simulate = async (options: {
     calm()
     await untilDone(isQuiet, whatIsStuck)
     weather.commitAnswerLost = 0
+    // An order may reach the provider after its deposit was given up. Of a provider that never calls only the
+    // reconciliation learns it.
+    provider.sayAgain(({ id, kind, status }) => {
+      const { failureCode } = gatewayTables.payments.get(id)!
+      const late = kind === 'deposit' && status === 'succeeded' && failureCode === 'REQUEST_EXPIRED'
+      if (late) count('deposit ordered after it was given up')
+      return late
+    })
+    await untilDone(isQuiet, whatIsStuck)
     const halted = haltedOf()
     if (halted.length > 0) throw new BrokenPromise('P1', `halted without a reason: ${halted[0]}`)
     // Whoever died last is thrown out of the group by then, and its partitions are somebody's.
