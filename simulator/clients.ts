@@ -1,6 +1,6 @@
 import { transferIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { Records } from '@pennywire/contracts/schemas.ts'
-import { LIMITED_ACTIONS } from '../packages/rules/src/limits.ts'
+import { LIMITED_ACTIONS, type Limits, NO_LIMITS } from '../packages/rules/src/limits.ts'
 import { fingerprintOf, fingerprintOfCommand } from '../services/gateway/src/fingerprint.ts'
 import type { AskedTransfer } from '../services/gateway/src/request-transfer.ts'
 import type { Payment } from '../services/gateway/src/sql/payments.ts'
@@ -250,9 +250,9 @@ export const createClients = (parts: {
     return undefined
   }
 
-  const command = async (client: Process, asked: Command) => {
+  const command = async (client: Process, asked: Command, away?: number) => {
     const { name, value } = asked
-    const key = elsewhere() ?? asked.key
+    const key = elsewhere(away) ?? asked.key
     const gateway = random.pick(parts.gateways())
     const what = `${name.slice(17)} ${short(value.commandId)}`
     await call(client, gateway, what, async () => {
@@ -271,12 +271,12 @@ export const createClients = (parts: {
     })
   }
 
-  const begin = async (client: Process, asked: Command) => {
+  const begin = async (client: Process, asked: Command, away?: number) => {
     commands.push(asked)
     // Now and then twice at once, at two gateways, or with something else under its id.
     const draw = random.float()
     const beside = draw < 0.1 ? [asked] : draw < 0.2 ? [otherUnder(asked.value.commandId, asked)] : []
-    await Promise.all([asked, ...beside].map(each => command(client, each)))
+    await Promise.all([asked, ...beside].map(each => command(client, each, away)))
   }
 
   const commandOnceMore = async (client: Process) => {
@@ -457,31 +457,57 @@ export const createClients = (parts: {
     if (random.chance(0.8)) await openWallet(client, person, currency)
   }
 
+  const setLimits = (
+    client: Process,
+    person: Person,
+    walletId: string,
+    change: { source: string; action: string; tier?: string | null } & Limits,
+    away?: number,
+  ) => {
+    const { source, action, tier = null, perTransaction, daily, monthly } = change
+    const limits = { perTransactionMinor: perTransaction, dailyMinor: daily, monthlyMinor: monthly }
+    const userId = source === 'self' ? person.userId : STAFF
+    const content = { walletId, source, action, tier, ...mapText(limits) }
+    return begin(
+      client,
+      {
+        name: 'pennywire.ledger.LimitChangeRequested',
+        key: walletId,
+        value: { ...headOf(content), walletId, userId, source, action, ...limits, tier },
+      },
+      away,
+    )
+  }
+
   const changeLimits = async (client: Process, person: Person) => {
     const currency = random.pick(CURRENCIES)
     const walletId = walletOf(person, currency)
-    const meanwhile = random.chance(0.5) ? payMeanwhile(client, person, currency) : undefined
+    if (random.chance(0.4)) return tightenAndLoosen(client, person, currency)
     const source = random.pick(['self', 'self', 'staff', 'kyc'])
     const some = (most: number) => (random.chance(0.5) ? null : BigInt(500 + random.int(most)))
-    const limits =
-      source === 'kyc'
-        ? { perTransactionMinor: null, dailyMinor: null, monthlyMinor: null }
-        : { perTransactionMinor: some(20_000), dailyMinor: some(60_000), monthlyMinor: some(200_000) }
-    const tier = source === 'kyc' ? random.pick(['unverified', 'verified']) : null
-    await begin(client, {
-      name: 'pennywire.ledger.LimitChangeRequested',
-      key: walletId,
-      value: {
-        ...headOf({ walletId, source, tier, ...mapText(limits) }),
-        walletId,
-        userId: source === 'self' ? person.userId : STAFF,
-        source,
-        action: random.pick(LIMITED_ACTIONS),
-        ...limits,
-        tier,
-      },
+    await setLimits(client, person, walletId, {
+      source,
+      action: random.pick(LIMITED_ACTIONS),
+      tier: source === 'kyc' ? random.pick(['unverified', 'verified']) : null,
+      ...(source === 'kyc'
+        ? NO_LIMITS
+        : { perTransaction: some(20_000), daily: some(60_000), monthly: some(200_000) }),
     })
-    await meanwhile
+  }
+
+  /** Next to nothing is allowed, and all again, while payments of the same wallet are decided by other ledgers. */
+  const tightenAndLoosen = async (client: Process, person: Person, currency: string) => {
+    const walletId = walletOf(person, currency)
+    for (const perTransaction of [10n, null, 10n, null]) {
+      const change = { ...NO_LIMITS, source: 'staff', action: 'send', perTransaction }
+      await Promise.all([
+        setLimits(client, person, walletId, change, 0.8),
+        payMeanwhile(client, person, currency),
+        world
+          .sleep(random.float() * 20, client, 'pays a little later')
+          .then(() => payMeanwhile(client, person, currency)),
+      ])
+    }
   }
 
   /** Gives a transfer back, by several at once, each a part or the whole. */

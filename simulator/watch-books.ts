@@ -64,6 +64,8 @@ export const createBooksWatch = (parts: {
   const reversed = new Map<string, bigint>()
   /** What was moved of what is limited, by user, currency, action and UTC day or month. */
   const used = new Map<string, bigint>()
+  /** The last UTC day (days since 1970) on which anything was counted for a user in a currency. */
+  const countedOn = new Map<string, number>()
   const ownLimits = new Map<string, Limits>()
   const tiers = new Map<string, 'unverified' | 'verified'>()
 
@@ -76,6 +78,10 @@ export const createBooksWatch = (parts: {
   ]
   const count = (of: State, action: LimitedAction, amount: bigint, ms: number) => {
     for (const period of periods(of, action, ms)) used.set(period, (used.get(period) ?? 0n) + amount)
+  }
+  const countNow = (of: State, action: LimitedAction, amount: bigint, nowMs: number) => {
+    countedOn.set(purse(of), Math.max(countedOn.get(purse(of)) ?? 0, Math.floor(nowMs / DAY_MS)))
+    count(of, action, amount, nowMs)
   }
   const limitOf = (of: State, action: LimitedAction, kind: keyof Limits, source?: 'staff') => {
     const own = (by: string) => ownLimits.get(`${purse(of)} ${action} ${by}`)?.[kind] ?? null
@@ -97,6 +103,12 @@ export const createBooksWatch = (parts: {
 
   /** What a wallet says that is used of its limits is what was moved. */
   const checkUsage = (id: string, of: State, usage: Usage) => {
+    const last = countedOn.get(purse(of)) ?? 0
+    hold(
+      usage.day >= last,
+      'M4',
+      () => `wallet ${id} counts what was used of day ${usage.day}, it moved on day ${last}`,
+    )
     for (const action of LIMITED_ACTIONS) {
       const counted = periods(of, action, usage.day * DAY_MS).map(period => used.get(period) ?? 0n)
       const { day, month } = usage.used[action]
@@ -289,7 +301,7 @@ export const createBooksWatch = (parts: {
           () =>
             `${id} over ${amount} passes a limit of ${breach?.limit}, of which ${breach?.used} are used (${breach?.code})`,
         )
-        count(state, action, amount, nowMs)
+        countNow(state, action, amount, nowMs)
       }
 
       const replay = (row: JournalRow, event: AnyRecord | undefined) => {
@@ -341,7 +353,7 @@ export const createBooksWatch = (parts: {
               'M4',
               () => `transfer ${id} goes to a wallet that is ${to.status}`,
             )
-            if (type === 'deposit' && to.userId !== null) count(to, 'deposit', amount, completedAt)
+            if (type === 'deposit' && to.userId !== null) countNow(to, 'deposit', amount, completedAt)
             move(transfer, entries)
             standsAboveZero(fromWallet!, `transfer ${id}`)
             return
