@@ -146,7 +146,9 @@ export const createClients = (parts: {
 
   const newAsked = (person: Person, key: string, type: AskedTransfer['type'] = 'transfer'): AskedTransfer => {
     const currency = random.chance(0.8) ? 'USD' : 'EUR'
-    const to = random.pick(people)
+    // Seldom to oneself, which is refused.
+    const others = people.filter(other => other !== person)
+    const to = random.pick(random.chance(0.95) ? others : people)
     const recipient = walletOf(to, random.chance(0.95) ? currency : random.pick(CURRENCIES))
     const code = random.chance(0.2) ? database.tables.wallets.get(recipient)?.code : undefined
     const odd = random.float()
@@ -554,7 +556,8 @@ export const createClients = (parts: {
   const transfer = async (client: Process, person: Person, type: AskedTransfer['type'] = 'transfer') => {
     const asked = newAsked(person, `k${person.keys++}`, type)
     remember(person, asked)
-    await ask(client, random.pick(parts.gateways()), asked)
+    const answer = await ask(client, random.pick(parts.gateways()), asked)
+    if (type === 'hold' && answer.is === 'completed' && random.chance(0.5)) await capture(client)
   }
 
   const askOnceMore = async (client: Process, person: Person, other: boolean) => {
@@ -663,7 +666,12 @@ export const createClients = (parts: {
         // The first thing everybody does is to open a wallet, some of them at two gateways at once.
         void (async () => {
           busy++
-          await openWallet(client, people[index % people.length]!)
+          const person = people[index % people.length]!
+          await openWallet(client, person)
+          for (const currency of CURRENCIES) {
+            if (random.chance(0.8)) await openWallet(client, person, currency)
+            if (random.chance(0.6)) await pay(client, person, 'deposit', currency)
+          }
           busy--
           await live(client)
         })().catch(world.fail)
