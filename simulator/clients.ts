@@ -1,6 +1,6 @@
 import { transferIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { Records } from '@pennywire/contracts/schemas.ts'
-import { LIMITED_ACTIONS } from '../packages/rules/src/limits.ts'
+import { LIMITED_ACTIONS, type Limits, NO_LIMITS } from '../packages/rules/src/limits.ts'
 import { fingerprintOf, fingerprintOfCommand } from '../services/gateway/src/fingerprint.ts'
 import type { AskedTransfer } from '../services/gateway/src/request-transfer.ts'
 import type { Payment } from '../services/gateway/src/sql/payments.ts'
@@ -146,7 +146,9 @@ export const createClients = (parts: {
 
   const newAsked = (person: Person, key: string, type: AskedTransfer['type'] = 'transfer'): AskedTransfer => {
     const currency = random.chance(0.8) ? 'USD' : 'EUR'
-    const to = random.pick(people)
+    // Seldom to oneself, which is refused.
+    const others = people.filter(other => other !== person)
+    const to = random.pick(random.chance(0.95) ? others : people)
     const recipient = walletOf(to, random.chance(0.95) ? currency : random.pick(CURRENCIES))
     const code = random.chance(0.2) ? database.tables.wallets.get(recipient)?.code : undefined
     const odd = random.float()
@@ -161,7 +163,7 @@ export const createClients = (parts: {
       currency,
       note: random.chance(0.2) ? `note ${random.int(3)}` : null,
       metadata: null,
-      expiresInSeconds: type === 'hold' ? random.pick([1, 3, 10, 60, 3_600, 200_000]) : null,
+      expiresInSeconds: type === 'hold' ? random.pick([1, 4, 20, 60, 3_600, 200_000]) : null,
       pin: '2580',
       stepUpToken: null,
       waitMs: random.pick([0, 300, 1_000, 10_000, 10_000]),
@@ -176,14 +178,21 @@ export const createClients = (parts: {
 
   const openWallet = async (client: Process, person: Person, currency = random.pick(CURRENCIES)) => {
     const gateway = random.pick(parts.gateways())
+    // Now and then under an id that nobody would choose: whether there is one open, the ledger says.
+    const ahead = random.chance(0.15) ? 1_000 + random.int(1_000) : 0
+    const open = openWalletOf(database.tables, person.userId, currency)
     await call(client, gateway, `opens ${currency} for ${short(person.userId)}`, () =>
-      gateway.openWallet(person.userId, currency, 2_000),
+      gateway.openWallet(person.userId, currency, 2_000, open ? ahead : 0),
     ).catch(() => {})
   }
 
   /** Pays in or out: the provider says what becomes of it, and the gateways' workers see to the rest. */
-  const pay = async (client: Process, person: Person, kind: Payment['kind']) => {
-    const currency = random.chance(0.8) ? 'USD' : 'EUR'
+  const pay = async (
+    client: Process,
+    person: Person,
+    kind: Payment['kind'],
+    currency = random.chance(0.8) ? 'USD' : 'EUR',
+  ) => {
     // Now and then under a key that belongs to a transfer as well.
     const taken = random.chance(0.25) && person.asked.length > 0
     const key = taken ? random.pick(person.asked).idempotencyKey : `k${person.keys++}`
@@ -232,12 +241,30 @@ export const createClients = (parts: {
 
   // --- commands ---
 
-  const command = async (client: Process, asked: Command) => {
-    const { name, key, value } = asked
+  /** Whoever writes to the topic may choose another partition: then two ledgers decide of one wallet at once. */
+  const elsewhere = (probability = 0.15) =>
+    random.chance(probability) ? walletOf(random.pick(people), 'USD') : undefined
+  /** Mostly one of the last, so that several meet; seldom a withdrawal, which is nobody's but the provider's. */
+  const pickHold = () => {
+    const type = random.chance(0.1) ? 'withdrawal' : 'hold'
+    const holds = watch.activeHolds().filter(([, held]) => held.type === type)
+    if (holds.length > 0) return random.pick(random.chance(0.7) ? holds.slice(-4) : holds)
+    return undefined
+  }
+
+  const command = async (client: Process, asked: Command, away?: number) => {
+    const { name, value } = asked
+    const key = elsewhere(away) ?? asked.key
     const gateway = random.pick(parts.gateways())
     const what = `${name.slice(17)} ${short(value.commandId)}`
     await call(client, gateway, what, async () => {
-      const outcome = await gateway.ask(name as 'pennywire.ledger.WalletFreezeRequested', key, value as never)
+      const outcome = await gateway
+        .ask(name as 'pennywire.ledger.WalletFreezeRequested', key, value as never)
+        .catch(error => {
+          if (problemOf(error)?.code === 'IDEMPOTENCY_KEY_REUSED')
+            watch.answeredReused(value.commandId, value.fingerprint, gateway.process.name)
+          throw error
+        })
       const code = 'code' in outcome.value ? outcome.value.code : ''
       world.note(`${gateway.process.name} answers ${what}: ${outcome.type} ${code}`)
       watch.answeredCommand(value.commandId, value.fingerprint, outcome, gateway.process.name)
@@ -246,16 +273,40 @@ export const createClients = (parts: {
     })
   }
 
-  const begin = async (client: Process, asked: Command) => {
+  const begin = async (client: Process, asked: Command, away?: number) => {
     commands.push(asked)
-    // Now and then twice at once, at two gateways.
-    await Promise.all(Array.from({ length: random.chance(0.1) ? 2 : 1 }, () => command(client, asked)))
+    // Now and then twice at once, at two gateways, or with something else under its id.
+    const draw = random.float()
+    const beside = draw < 0.1 ? [asked] : draw < 0.2 ? [otherUnder(asked.value.commandId, asked)] : []
+    await Promise.all([asked, ...beside].map(each => command(client, each, away)))
   }
 
   const commandOnceMore = async (client: Process) => {
-    if (commands.length > 0)
-      await command(client, commands.at(-1 - random.int(Math.min(20, commands.length)))!)
+    if (commands.length === 0) return
+    const before = commands.at(-1 - random.int(Math.min(20, commands.length)))!
+    await command(client, random.chance(0.5) ? before : otherUnder(before.value.commandId, before))
   }
+
+  /** Another content under the same commandId. */
+  const otherUnder = (commandId: string, { key, value }: Command): Command => {
+    const walletId = 'walletId' in value && value.walletId !== null ? value.walletId : key
+    const other = others++ % 4
+    const fingerprint = fingerprintOfCommand('command', { other: String(other) })
+    const same = { commandId, fingerprint, walletId, userId: ownerOf(walletId), requestedAt: now() }
+    const none = { action: '', perTransactionMinor: null, dailyMinor: null, monthlyMinor: null }
+    return other < 2
+      ? {
+          name: 'pennywire.ledger.WalletUnfreezeRequested',
+          key,
+          value: { ...same, source: 'self', reason: null },
+        }
+      : {
+          name: 'pennywire.ledger.LimitChangeRequested',
+          key,
+          value: { ...same, ...none, source: 'kyc', tier: 'verified' },
+        }
+  }
+  let others = 0
 
   const headOf = (content: Record<string, string | null>) => ({
     commandId: transferIdOf(STAFF, `c${commands.length}`),
@@ -266,17 +317,17 @@ export const createClients = (parts: {
     database.tables.wallets.get(walletId ?? '')?.userId ?? STAFF
 
   const capture = async (client: Process) => {
-    const holds = watch.activeHolds()
-    if (holds.length === 0) return
-    const [holdId, held] = random.pick(holds)
+    const picked = pickHold()
+    if (!picked) return
+    const [holdId, held] = picked
     const draw = random.float()
     const amount =
       draw < 0.4
         ? null
-        : draw < 0.5
+        : draw < 0.58
           ? held.amount + 1n + BigInt(random.int(500))
           : 1n + BigInt(random.int(Number(held.amount)))
-    const isOdd = random.chance(0.05)
+    const isOdd = random.chance(0.1)
     const asked = (amountMinor: bigint | null): Command => ({
       name: 'pennywire.ledger.HoldCaptureRequested',
       key: held.walletId,
@@ -285,7 +336,7 @@ export const createClients = (parts: {
         holdId,
         walletId: held.walletId,
         toWalletId: held.toWalletId,
-        // By the recipient; now and then by the payer. A withdrawal is nobody's but the provider's.
+        // By the recipient; now and then by the payer.
         userId: ownerOf(isOdd ? held.walletId : held.toWalletId),
         source: 'user',
         amountMinor,
@@ -301,8 +352,7 @@ export const createClients = (parts: {
   }
 
   const letGo = async (client: Process, one?: ReturnType<Watch['activeHolds']>[number]) => {
-    const holds = watch.activeHolds()
-    const chosen = one ?? (holds.length > 0 ? random.pick(holds) : undefined)
+    const chosen = one ?? pickHold()
     if (!chosen) return
     const [holdId, held] = chosen
     const [source, userId] = random.pick([
@@ -326,17 +376,46 @@ export const createClients = (parts: {
     })
   }
 
+  /** Some payments from one wallet at once, with whatever changes it. */
+  const payMeanwhile = (client: Process, person: Person, currency: string) =>
+    Promise.all(
+      Array.from({ length: 1 + random.int(3) }, async () => {
+        if (random.chance(0.3)) return pay(client, person, 'withdrawal', currency)
+        const key = `k${person.keys++}`
+        const asked = {
+          ...newAsked(person, key, random.pick(['transfer', 'transfer', 'hold'])),
+          currency,
+          fromWalletId: walletOf(person, currency),
+          toWalletId: walletOf(random.pick(people), currency),
+          toWalletCode: null,
+        }
+        remember(person, asked)
+        await ask(client, random.pick(parts.gateways()), asked)
+      }),
+    )
+
   const freeze = async (client: Process, person: Person) => {
-    const walletId = walletOf(person, random.pick(CURRENCIES))
-    const source = random.pick(['self', 'pin', 'staff', 'staff'])
-    const userId = source === 'staff' ? STAFF : random.chance(0.95) ? person.userId : STAFF
-    const change = { walletId, userId, source, reason: null }
-    await begin(client, {
-      name: 'pennywire.ledger.WalletFreezeRequested',
-      key: walletId,
-      value: { ...headOf({ walletId, source, is: 'freeze' }), ...change },
-    })
+    const currency = random.pick(CURRENCIES)
+    const walletId = walletOf(person, currency)
+    const freezeAs = (source: string) => {
+      const userId = source === 'staff' ? STAFF : random.chance(0.95) ? person.userId : STAFF
+      return begin(client, {
+        name: 'pennywire.ledger.WalletFreezeRequested',
+        key: walletId,
+        value: {
+          ...headOf({ walletId, source, is: 'freeze' }),
+          ...{ walletId, userId, source, reason: null },
+        },
+      })
+    }
+    const change = { walletId, reason: null }
+    await Promise.all([
+      freezeAs(random.pick(['self', 'pin', 'staff', 'staff'])),
+      ...(random.chance(0.5) ? [payMeanwhile(client, person, currency)] : []),
+    ])
     await world.sleep(random.float() * 1_500, client, 'thinks of the frozen wallet')
+    if (random.chance(0.3)) await pay(client, person, 'withdrawal', currency)
+    if (random.chance(0.4)) await freezeAs(random.pick(['self', 'pin', 'staff']))
     // Mostly by somebody who may, so that not all are frozen in the end.
     for (const by of [random.pick(['self', 'pin', 'staff']), 'staff']) {
       await begin(client, {
@@ -380,34 +459,63 @@ export const createClients = (parts: {
     if (random.chance(0.8)) await openWallet(client, person, currency)
   }
 
+  const setLimits = (
+    client: Process,
+    person: Person,
+    walletId: string,
+    change: { source: string; action: string; tier?: string | null } & Limits,
+    away?: number,
+  ) => {
+    const { source, action, tier = null, perTransaction, daily, monthly } = change
+    const limits = { perTransactionMinor: perTransaction, dailyMinor: daily, monthlyMinor: monthly }
+    const userId = source === 'self' ? person.userId : STAFF
+    const content = { walletId, source, action, tier, ...mapText(limits) }
+    return begin(
+      client,
+      {
+        name: 'pennywire.ledger.LimitChangeRequested',
+        key: walletId,
+        value: { ...headOf(content), walletId, userId, source, action, ...limits, tier },
+      },
+      away,
+    )
+  }
+
   const changeLimits = async (client: Process, person: Person) => {
-    const walletId = walletOf(person, random.pick(CURRENCIES))
+    const currency = random.pick(CURRENCIES)
+    const walletId = walletOf(person, currency)
+    if (random.chance(0.4)) return tightenAndLoosen(client, person, currency)
     const source = random.pick(['self', 'self', 'staff', 'kyc'])
     const some = (most: number) => (random.chance(0.5) ? null : BigInt(500 + random.int(most)))
-    const limits =
-      source === 'kyc'
-        ? { perTransactionMinor: null, dailyMinor: null, monthlyMinor: null }
-        : { perTransactionMinor: some(20_000), dailyMinor: some(60_000), monthlyMinor: some(200_000) }
-    const tier = source === 'kyc' ? random.pick(['unverified', 'verified']) : null
-    await begin(client, {
-      name: 'pennywire.ledger.LimitChangeRequested',
-      key: walletId,
-      value: {
-        ...headOf({ walletId, source, tier, ...mapText(limits) }),
-        walletId,
-        userId: source === 'self' ? person.userId : STAFF,
-        source,
-        action: random.pick(LIMITED_ACTIONS),
-        ...limits,
-        tier,
-      },
+    await setLimits(client, person, walletId, {
+      source,
+      action: random.pick(LIMITED_ACTIONS),
+      tier: source === 'kyc' ? random.pick(['unverified', 'verified']) : null,
+      ...(source === 'kyc'
+        ? NO_LIMITS
+        : { perTransaction: some(20_000), daily: some(60_000), monthly: some(200_000) }),
     })
+  }
+
+  /** Next to nothing is allowed, and all again, while payments of the same wallet are decided by other ledgers. */
+  const tightenAndLoosen = async (client: Process, person: Person, currency: string) => {
+    const walletId = walletOf(person, currency)
+    for (const perTransaction of [10n, null, 10n, null]) {
+      const change = { ...NO_LIMITS, source: 'staff', action: 'send', perTransaction }
+      await Promise.all([
+        setLimits(client, person, walletId, change, 0.8),
+        payMeanwhile(client, person, currency),
+        world
+          .sleep(random.float() * 20, client, 'pays a little later')
+          .then(() => payMeanwhile(client, person, currency)),
+      ])
+    }
   }
 
   /** Gives a transfer back, by several at once, each a part or the whole. */
   const reverse = async (client: Process) => {
     const { transfers } = database.tables
-    const last = [...transfers.values()].slice(-40).filter(({ type }) => type !== 'reversal')
+    const last = [...transfers.values()].slice(-12).filter(({ type }) => type !== 'reversal')
     if (last.length === 0) return
     const original = random.pick(last)
     const some = async () => {
@@ -429,7 +537,9 @@ export const createClients = (parts: {
       for (let tries = 1 + random.int(3); tries > 0; tries--) {
         const gateway = random.pick(parts.gateways())
         const what = `gives ${part} of ${short(original.id)} back as ${short(request.transferId)}`
-        const facts = await call(client, gateway, what, () => gateway.reverse(request)).catch(() => undefined)
+        const facts = await call(client, gateway, what, () => gateway.reverse(request, elsewhere(0.6))).catch(
+          () => undefined,
+        )
         if (!facts) continue
         const row = transfers.get(request.transferId)
         if (row?.status !== facts.status || row.rejectionCode !== facts.rejectionCode)
@@ -439,14 +549,15 @@ export const createClients = (parts: {
           )
       }
     }
-    await Promise.all(Array.from({ length: random.pick([1, 1, 2, 3]) }, some))
+    await Promise.all(Array.from({ length: random.pick([1, 2, 3, 4]) }, some))
   }
   let reversals = 0
 
   const transfer = async (client: Process, person: Person, type: AskedTransfer['type'] = 'transfer') => {
     const asked = newAsked(person, `k${person.keys++}`, type)
     remember(person, asked)
-    await ask(client, random.pick(parts.gateways()), asked)
+    const answer = await ask(client, random.pick(parts.gateways()), asked)
+    if (type === 'hold' && answer.is === 'completed' && random.chance(0.5)) await capture(client)
   }
 
   const askOnceMore = async (client: Process, person: Person, other: boolean) => {
@@ -517,7 +628,7 @@ export const createClients = (parts: {
     if (draw < 0.66) return reverse(client)
     if (draw < 0.69) return freeze(client, person)
     if (draw < 0.72) return closeAndReopen(client, person)
-    if (draw < 0.745) return changeLimits(client, person)
+    if (draw < 0.75) return changeLimits(client, person)
     if (draw < 0.78) return commandOnceMore(client)
     return transfer(client, person)
   }
@@ -555,7 +666,12 @@ export const createClients = (parts: {
         // The first thing everybody does is to open a wallet, some of them at two gateways at once.
         void (async () => {
           busy++
-          await openWallet(client, people[index % people.length]!)
+          const person = people[index % people.length]!
+          await openWallet(client, person)
+          for (const currency of CURRENCIES) {
+            if (random.chance(0.8)) await openWallet(client, person, currency)
+            if (random.chance(0.6)) await pay(client, person, 'deposit', currency)
+          }
           busy--
           await live(client)
         })().catch(world.fail)

@@ -1,3 +1,4 @@
+import type { DueHold } from '../services/gateway/src/sql/hold-reads.ts'
 import type {
   HoldFacts,
   PartyFacts,
@@ -7,7 +8,6 @@ import type {
   WalletBrief,
   WalletFacts,
 } from '../services/gateway/src/sql/ledger-reads.ts'
-import type { DueHold } from '../services/gateway/src/sql/hold-reads.ts'
 import type { Standing } from '../services/gateway/src/sql/payment-reads.ts'
 import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
 import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
@@ -124,6 +124,14 @@ export const readStandings = (tables: Tables, ids: string[]): Map<string, Standi
       return [[id, standing]]
     }),
   )
+
+/** readHoldEndedBy */
+export const readHoldEndedBy = (tables: Tables, commandId: string): string | undefined => {
+  for (const hold of tables.holds.values()) {
+    if (hold.endCommand === commandId) return hold.id
+  }
+  return undefined
+}
 
 const byDue = (a: { until: Date; id: string }, b: { until: Date; id: string }) =>
   a.until.getTime() - b.until.getTime() || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)

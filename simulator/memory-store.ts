@@ -590,6 +590,19 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     }
   }
 
+  /** Of what stands beside the status nothing changes. */
+  function* setStatus(
+    session: Session,
+    id: string,
+    status: WalletRow['status'],
+    freezeSource: WalletRow['freezeSource'],
+  ): Work<void> {
+    yield* lockRow(session, `wallet ${id}`)
+    const row = walletSeenBy(session, id)
+    const { freezeReason: reason = null, closedAt = null } = row ?? {}
+    yield* updateStatuses(session, [{ id, status, freezeSource, reason, closedAt }])
+  }
+
   function* updateBalances(session: Session, balances: (Balance & { id: string })[]): Work<number> {
     let updated = 0
     for (const { id, balance, held, sequence, usage } of balances) {
@@ -981,9 +994,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     run,
     setStatus: (client, id, status, freezeSource) =>
       transact(client, session =>
-        send(session, 'set status', () =>
-          updateStatuses(session, [{ id, status, freezeSource, reason: null, closedAt: null }]),
-        ),
+        send(session, 'set status', () => setStatus(session, id, status, freezeSource)),
       ),
     disconnect: client => {
       for (const session of sessions) {

@@ -25,14 +25,28 @@ checkPlantedBugs()
 
 /** A process for each bug, so that what is planted is loaded once and gone with it. It ends at the first seed that finds it. */
 const run = async (bug: string): Promise<Found> => {
+  const found = await simulate(bug, '--seeds', values.seeds, '--bug', bug)
+  if (found.seed !== undefined) await checkClean(found.seed)
+  return found
+}
+
+/** What breaks without the bug proves nothing of it. */
+const clean = new Map<number, Promise<Found>>()
+const checkClean = async (seed: number): Promise<void> => {
+  if (!clean.has(seed)) clean.set(seed, simulate(`seed ${seed}`, '--seed', String(seed)))
+  const { promise, message } = await clean.get(seed)!
+  if (promise !== undefined) throw new Error(`seed ${seed} breaks without any bug: ${message}`)
+}
+
+const simulate = async (what: string, ...options: string[]): Promise<Found> => {
   const script = join(import.meta.dirname, 'run.ts')
-  const args = [script, '--json', '--seeds', values.seeds, '--steps', values.steps, '--bug', bug]
+  const args = [script, '--json', '--steps', values.steps, ...options]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])
   try {
     return JSON.parse(stdout.trim().split('\n').at(-1)!) as Found
   } catch {
-    throw new Error(`${bug}: the simulation did not answer:\n${stdout}${stderr}`)
+    throw new Error(`${what}: the simulation did not answer:\n${stdout}${stderr}`)
   }
 }
 

@@ -20,6 +20,7 @@ const limits = 'packages/rules/src/limits.ts'
 const walletRules = 'packages/rules/src/wallet-rules.ts'
 const requestTransfer = 'services/gateway/src/request-transfer.ts'
 const awaitOutcome = 'services/gateway/src/await-outcome.ts'
+const askLedger = 'services/gateway/src/ask-ledger.ts'
 const payOut = 'services/gateway/src/pay-out.ts'
 /** Where the bug would be in SQL, it is planted in what stands for it. */
 const store = 'simulator/memory-store.ts'
@@ -435,6 +436,12 @@ export const PLANTED_BUGS: PlantedBug[] = [
         'if (!outcome.value) {',
       ],
     ],
+  },
+  {
+    name: 'command-answered-by-another',
+    what: "another command's outcome under the same id is taken for this one's (found by this simulator)",
+    file: askLedger,
+    replace: [['if (!decided?.fingerprint.equals(fingerprint)) throw keyReused()', 'void decided']],
   },
   {
     name: 'replay-for-another',

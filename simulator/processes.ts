@@ -20,6 +20,7 @@ import type { PendingRequest } from '../services/gateway/src/sql/pending-request
 import { viewHold, viewTransfer } from '../services/gateway/src/transfer-view.ts'
 import { createCommandHandler } from '../services/ledger/src/consume-commands.ts'
 import { startRelay } from '../services/ledger/src/relay-outbox.ts'
+import { BrokenPromise, decodeNow } from './broken-promise.ts'
 import type { Group } from './consumer-group.ts'
 import {
   type GatewayTables,
@@ -28,6 +29,7 @@ import {
   openWalletOf,
   readDueHolds,
   readGroundwork,
+  readHoldEndedBy,
   readOutcome,
   readPending,
   readStandings,
@@ -38,7 +40,6 @@ import {
 } from './gateway-store.ts'
 import type { Log } from './log.ts'
 import type { MemoryDatabase, Tables } from './memory-store.ts'
-import { BrokenPromise, decodeNow } from './broken-promise.ts'
 import type { SimulatedProvider } from './provider.ts'
 import type { Process, World } from './world.ts'
 
@@ -130,7 +131,7 @@ const TRACE = '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01'
 /** A gateway's clock may be off by this much and still be ready. */
 const MAX_SKEW_MS = 4_000
 
-const HOLDS_LOOKED_AT_EVERY_MS = 1_000
+const HOLDS_LOOKED_AT_EVERY_MS = 3_000
 const PAYMENTS_LOOKED_AT_EVERY_MS = 1_000
 const FIRST_LOOK_MS = 2_000
 const LAST_LOOK_MS = 20_000
@@ -194,6 +195,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
       const facts = await readDecided(first)
       return facts ? [facts] : []
     },
+    readHoldEndedBy: commandId =>
+      read('gateway reads what a command ended', tables => readHoldEndedBy(tables, commandId)),
     readPendingBetween: first =>
       read('gateway reads pending', () => readPending(gatewayTables, first, world.wall())),
     // A payment under the same key is a matter of its own; the clients here ask for transfers.
@@ -327,9 +330,9 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
       else await publishWithdrawal(paymentParts, payment, TRACE)
     },
     /** As request-reversal.ts does it: by what the ledger decided, or undefined where that is not known in time. */
-    reverse: async (request: ReversalRequested) => {
+    reverse: async (request: ReversalRequested, elsewhere: string | undefined) => {
       const { transferId, fromWalletId, toWalletId, requestedAt } = request
-      const key = fromWalletId ?? toWalletId ?? request.originalId
+      const key = elsewhere ?? fromWalletId ?? toWalletId ?? request.originalId
       const waiter = outcomes.wait(transferId, 8_000, request.fingerprint)
       try {
         const decided = await readDecided(transferId)
@@ -346,6 +349,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
       userId: string,
       currency: string,
       waitMs: number,
+      /** Counts on by so many, as if the books were read wrongly; then it asks though one is open. */
+      ahead = 0,
     ): Promise<'open' | 'exists' | 'later'> => {
       const { isOpen, closed } = await read('gateway counts wallets', tables => {
         const own = [...tables.wallets.values()].filter(
@@ -356,8 +361,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
           closed: own.filter(({ status }) => status === 'closed').length,
         }
       })
-      if (isOpen) return 'exists'
-      const walletId = walletIdOf(userId, currency, closed)
+      if (isOpen && ahead === 0) return 'exists'
+      const walletId = walletIdOf(userId, currency, closed + ahead)
       const waiter = outcomes.wait(walletId, waitMs)
       try {
         const requestedAt = clock.now()

@@ -225,6 +225,15 @@ export const createWatch = (parts: {
 
   // --- answers ---
 
+  const answeredReused = (id: string, fingerprint: Buffer, who: string) => {
+    const row = outcomeOf(id)
+    hold(
+      row && !row.fingerprint.equals(fingerprint),
+      'X3',
+      () => `${who} answered that ${id} is another request's; it is not`,
+    )
+  }
+
   const contentOf = (attempt: Attempt) => `${attempt.transferId} ${attempt.fingerprint.toString('hex')}`
 
   const checkView = (
@@ -427,22 +436,20 @@ export const createWatch = (parts: {
       }
     },
 
+    /** X3: whoever is told that an id is another request's has asked for something else than was decided. */
+    answeredReused,
     /** X2, X3: what a command is answered with is the one event that answers it, at whatever gateway. */
     answeredCommand: (id: string, fingerprint: Buffer, outcome: Outcome, who: string) => {
       const row = outcomeOf(id)
       const { type, value } = outcome
       if (type === 'pennywire.ledger.CommandRefused' && value.code === 'IDEMPOTENCY_KEY_REUSED') {
-        return hold(
-          row && !row.fingerprint.equals(fingerprint),
-          'X3',
-          () => `${who} answered that ${id} is another request's; it is not`,
-        )
+        return answeredReused(id, fingerprint, who)
       }
+      hold(row, 'X2', () => `${who} answered ${type} to ${id}, the books have nothing there`)
       hold(
-        row && row.fingerprint.equals(fingerprint),
+        row.fingerprint.equals(fingerprint),
         'X3',
-        () =>
-          `${who} answered ${type} to ${id}; the books have ${row ? "another's request" : 'nothing'} there`,
+        () => `${who} answered ${type} to ${id}, which is another's request in the books`,
       )
       const event = decodeNow(tables().journal.get(row.partition)?.[Number(row.seq) - 1]?.bytes ?? null)
       const text = (value: unknown) =>

@@ -15,6 +15,8 @@ export type SimulatedProvider = {
   portOf: (process: Process) => Pick<PaymentProvider, 'order' | 'ask' | 'list' | 'readCallback'>
   /** What has become of every payment that was ordered. */
   states: () => PaymentState[]
+  /** Says these once more, as an operator has it done who finds them by `npm run reconcile`. */
+  sayAgain: (which: (state: PaymentState) => boolean) => void
   /** Whether it still has something to say unasked. */
   busy: () => number
 }
@@ -121,6 +123,9 @@ export const createProvider = (
       readCallback: (_, body) => JSON.parse(body),
     }),
     states: () => [...ordered.values()].map(({ state }) => state),
+    sayAgain: which => {
+      for (const { state } of ordered.values()) if (which(state)) callBack({ ...state }).catch(world.fail)
+    },
     busy: () => busy,
   }
 }

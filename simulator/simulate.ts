@@ -70,7 +70,7 @@ const drawWeather = (random: Random) => {
   return {
     partitions: 2 + random.int(4),
     people: 3 + random.int(6),
-    clients: 5 + random.int(8),
+    clients: 8 + random.int(16),
     log,
     statementLost: some(0.004),
     commitAnswerLost: some(0.06),
@@ -95,7 +95,7 @@ const drawWeather = (random: Random) => {
 
 /** From so tight that most is refused to so wide that nothing is. */
 const drawLimits = (random: Random): LimitDefaults => {
-  const daily = random.pick([8_000, 40_000, 200_000, 1_000_000_000])
+  const daily = random.pick([2_000, 8_000, 40_000, 1_000_000_000])
   const limits = (factor: number): Limits => ({
     perTransaction: BigInt(Math.ceil(factor * daily * random.pick([0.5, 1]))),
     daily: BigInt(factor * daily),
@@ -476,6 +476,15 @@ export const simulate = async (options: {
     calm()
     await untilDone(isQuiet, whatIsStuck)
     weather.commitAnswerLost = 0
+    // An order may reach the provider after its deposit was given up. Of a provider that never calls only the
+    // reconciliation learns it.
+    provider.sayAgain(({ id, kind, status }) => {
+      const { failureCode } = gatewayTables.payments.get(id)!
+      const late = kind === 'deposit' && status === 'succeeded' && failureCode === 'REQUEST_EXPIRED'
+      if (late) count('deposit ordered after it was given up')
+      return late
+    })
+    await untilDone(isQuiet, whatIsStuck)
     const halted = haltedOf()
     if (halted.length > 0) throw new BrokenPromise('P1', `halted without a reason: ${halted[0]}`)
     // Whoever died last is thrown out of the group by then, and its partitions are somebody's.

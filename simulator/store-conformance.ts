@@ -1,25 +1,37 @@
 // What the ledger's store promises, as scripts that run against any store: against the simulator's (memory-store.ts)
 // and against Postgres (tests/store-conformance.test.ts), so that the replacement is known to behave alike.
 import { createHash } from 'node:crypto'
-import { displacedDepositIdOf, externalWalletId, walletIdOf } from '@pennywire/contracts/ids.ts'
+import {
+  displacedDepositIdOf,
+  externalWalletId,
+  payoutReturnIdOf,
+  walletIdOf,
+} from '@pennywire/contracts/ids.ts'
 import type { RecordName, Records, TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
+import type { Wallet } from '../packages/rules/src/decide.ts'
+import { type LimitDefaults, NOTHING_USED, type Usage } from '../packages/rules/src/limits.ts'
+import type { DueHold } from '../services/gateway/src/sql/hold-reads.ts'
 import type {
   TransferFacts,
   TransferGroundwork,
   TransferQuestion,
   WalletFacts,
 } from '../services/gateway/src/sql/ledger-reads.ts'
-import type { Payment } from '../services/gateway/src/sql/payments.ts'
+import type { Standing } from '../services/gateway/src/sql/payment-reads.ts'
+import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
 import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
 import { applyBatch } from '../services/ledger/src/apply-batch.ts'
-import type { Wallet } from '../services/ledger/src/decide.ts'
 import type {
   EntryRow,
+  HoldEnd,
+  HoldRow,
   JournalRow,
   LedgerStore,
   LedgerTx,
+  LimitRow,
+  StatusRow,
   TransferRow,
   Writes,
 } from '../services/ledger/src/store.ts'
@@ -39,7 +51,12 @@ export type GatewaySite = {
   /** Written as the provider's order leaves it. */
   writePayment: (payment: Payment) => Promise<unknown>
   readPayment: (id: string) => Promise<Payment | undefined>
-  settle: (id: string, status: 'confirmed' | 'failed', reference: string) => Promise<boolean>
+  markPending: (id: string, reference: string) => Promise<unknown>
+  settle: (id: string, settlement: Settlement) => Promise<boolean>
+  markDone: (id: string, status: Payment['status']) => Promise<boolean>
+  readStandings: (ids: string[]) => Promise<Map<string, Standing>>
+  readOutcome: (id: string) => Promise<{ fingerprint: Buffer; bytes: Buffer } | undefined>
+  readDueHolds: (after: { until: Date; id: string }, limit: number) => Promise<DueHold[]>
 }
 
 /** One store, and what a script needs beside it. */
@@ -50,7 +67,7 @@ export type StoreSite = {
   now: () => number
   codec: Codec
   pass: (ms: number) => Promise<void>
-  /** Freezes or closes a wallet, for which there is no command yet. */
+  /** Freezes or closes a wallet past all rules. */
   setStatus: (
     id: string,
     status: Wallet['status'],
@@ -82,6 +99,12 @@ const writesOf = (some: Partial<Writes>): Writes => ({
   transfers: [],
   entries: [],
   opened: [],
+  statuses: [],
+  tiers: [],
+  limits: [],
+  holds: [],
+  holdEnds: [],
+  reversals: [],
   commands: [],
   journal: [],
   ...some,
@@ -91,6 +114,8 @@ const opened = (wallet: string, code: string, user = wallet, currency = 'USD') =
   userId: user,
   code,
   currency,
+  tier: 'unverified' as const,
+  usage: NOTHING_USED,
   openedAt: NOW,
 })
 const transfer = (number: number, over: Partial<TransferRow> = {}): TransferRow => ({
@@ -111,6 +136,9 @@ const transfer = (number: number, over: Partial<TransferRow> = {}): TransferRow 
   decidedAt: NOW,
   rejectionCode: null,
   rejectionDetail: null,
+  rejectionLimit: null,
+  rejectionUsed: null,
+  originalId: null,
   partition: 0,
   seq: BigInt(number),
   ...over,
@@ -129,7 +157,55 @@ const event = (partition: number, seq: bigint): JournalRow => ({
   headers: `{"seq":"${seq}","odd":"\\\\ \\" {}"}`,
   bytes: Buffer.from([0, 255, Number(seq)]),
 })
-const balance = (wallet: string, amount: bigint, sequence: number): Wallet => ({
+const holdRow = (number: number, over: Partial<HoldRow> = {}): HoldRow => ({
+  id: id(1_500 + number),
+  type: 'hold',
+  status: 'active',
+  userId: ALICE,
+  walletId: ALICE,
+  toWalletId: BOB,
+  amount: 50n,
+  currency: 'USD',
+  placedMs: NOW.getTime(),
+  untilMs: NOW.getTime() + 60_000,
+  fingerprint: bytes(`hold ${number}`),
+  note: null,
+  metadata: null,
+  requestedAt: NOW,
+  ...over,
+})
+const holdEnd = (number: number, over: Partial<HoldEnd> = {}): HoldEnd => ({
+  id: id(1_500 + number),
+  status: 'captured',
+  captured: 20n,
+  commandId: id(1_700 + number),
+  endedAt: NOW,
+  ...over,
+})
+const status = (wallet: string, over: Partial<StatusRow> = {}): StatusRow => ({
+  id: wallet,
+  status: 'frozen',
+  freezeSource: 'self',
+  reason: bytes('why'),
+  closedAt: null,
+  ...over,
+})
+const closed = (wallet: string) =>
+  status(wallet, { status: 'closed', freezeSource: null, reason: null, closedAt: NOW })
+const limit = (wallet: string, over: Partial<LimitRow> = {}): LimitRow => ({
+  walletId: wallet,
+  action: 'send',
+  source: 'self',
+  perTransaction: 1n,
+  daily: null,
+  monthly: 0n,
+  ...over,
+})
+const USED: Usage = {
+  day: 20_833,
+  used: { send: { day: 1n, month: 2n }, deposit: { day: 3n, month: 4n }, withdrawal: { day: 5n, month: 6n } },
+}
+const balance = (wallet: string, amount: bigint, sequence: number, over: Partial<Wallet> = {}): Wallet => ({
   id: wallet,
   userId: wallet,
   currency: 'USD',
@@ -138,6 +214,10 @@ const balance = (wallet: string, amount: bigint, sequence: number): Wallet => ({
   balance: amount,
   held: 0n,
   sequence,
+  tier: 'unverified',
+  usage: NOTHING_USED,
+  ownLimits: [],
+  ...over,
 })
 
 // --- transactions that are led by hand ---
@@ -216,7 +296,7 @@ const TRANSACTIONS: StoreScript[] = [
         earlier: (await tx.findEarlier([id(1_001), id(1_002), id(500), id(501)])).toSorted((a, b) =>
           a.id < b.id ? -1 : 1,
         ),
-        open: (await tx.findOpenWallets([ALICE])).length,
+        own: (await tx.findWalletsOf([ALICE])).length,
         journal: await tx.readJournalAt([{ partition: 0, seq: 2n }]),
       }))
       const after = await store.readJournalAfter(0, 0n, 10)
@@ -257,7 +337,7 @@ const TRANSACTIONS: StoreScript[] = [
       const look = async (tx: LedgerTx) => [
         (await tx.findEarlier([id(1_001), id(500)])).length,
         (await tx.readJournalAt([{ partition: 0, seq: 1n }])).length,
-        (await tx.findOpenWallets([id(3)])).length,
+        (await tx.findWalletsOf([id(3)])).length,
         (await store.readJournalAfter(0, 0n, 9)).length,
         (await store.readProgress([0]))[0]!.writtenThrough,
       ]
@@ -324,6 +404,44 @@ const TRANSACTIONS: StoreScript[] = [
       return [waits, seen]
     },
     expected: [true, [4n, 1]],
+  },
+  {
+    name: 'X1: statements are taken in the order in which they are asked for: who waits for the fence has no wallet yet',
+    run: async site => {
+      const { store } = site
+      await store.readPositions([0])
+      await twoWallets(store)
+      const [first, second] = [await begin(store), await begin(store)]
+      await first.tx.lockPartitions([0])
+      // As applyBatch asks.
+      const asked = Promise.all([
+        second.tx.lockPartitions([0]),
+        second.tx.lockWallets([ALICE]),
+        second.tx.findEarlier([id(1_001)]),
+        second.tx.readLimits([ALICE]),
+        second.tx.readHolds([id(1_501)]),
+        second.tx.readOriginals([id(1_001)]),
+        second.tx.findWalletsOf([id(3)]),
+      ])
+      const waits = await isWaiting(site, asked)
+      const isFree = !(await isWaiting(
+        site,
+        store.transact(tx => tx.lockWallets([ALICE])),
+      ))
+      await first.tx.writeBatch(
+        writesOf({
+          transfers: [transfer(1)],
+          opened: [opened(id(3), 'C')],
+          holds: [holdRow(1)],
+          limits: [limit(ALICE)],
+        }),
+      )
+      await first.commit()
+      const [, , ...seen] = await asked
+      await second.commit()
+      return [waits, isFree, seen.map(({ length }) => length)]
+    },
+    expected: [true, true, [1, 1, 1, 1, 1]],
   },
   {
     name: 'a locked wallet makes the next ones wait in line, and each sees what those before it left',
@@ -610,25 +728,302 @@ const TRANSACTIONS: StoreScript[] = [
     ],
   },
   {
-    name: 'open wallets are those that are not closed, frozen ones too, of users only',
+    name: 'the wallets of users are all that they have or had, oldest first, of users only',
     run: async ({ store, setStatus }) => {
       await twoWallets(store)
-      await write(store, { opened: [opened(id(3), 'C', ALICE, 'EUR'), opened(id(4), 'D', id(4))] })
+      const later = new Date(NOW.getTime() + 1_000)
+      await write(store, {
+        opened: [{ ...opened(id(3), 'C', ALICE, 'EUR'), openedAt: later, tier: 'verified', usage: USED }],
+      })
       await store.transact(tx => tx.openSystemWallets([OUTSIDE], NOW))
       await setStatus(ALICE, 'frozen', 'staff')
       await setStatus(BOB, 'closed', null)
-      const open = await store.transact(tx => tx.findOpenWallets([ALICE, BOB, id(9)]))
+      const own = await store.transact(tx => tx.findWalletsOf([ALICE, BOB, id(9)]))
       // A closed wallet leaves its place to another.
-      await write(store, { opened: [opened(id(5), 'E', BOB)] })
-      const again = await store.transact(tx => tx.findOpenWallets([BOB]))
+      await write(store, { opened: [{ ...opened(id(5), 'E', BOB), openedAt: later }] })
+      const again = await store.transact(tx => tx.findWalletsOf([BOB]))
       const [frozen] = await store.transact(tx => tx.lockWallets([ALICE]))
-      return [open.map(({ currency }) => currency).toSorted(), again, frozen]
+      const back = await endOf(setStatus(BOB, 'active', null))
+      return [
+        own.filter(({ userId }) => userId === ALICE),
+        own.length,
+        again.map(wallet => [wallet.id, wallet.status]),
+        frozen,
+        back,
+      ]
     },
     expected: [
-      ['EUR', 'USD'],
-      [{ userId: BOB, currency: 'USD' }],
+      [
+        {
+          id: ALICE,
+          userId: ALICE,
+          currency: 'USD',
+          status: 'frozen',
+          tier: 'unverified',
+          usage: NOTHING_USED,
+        },
+        { id: id(3), userId: ALICE, currency: 'EUR', status: 'active', tier: 'verified', usage: USED },
+      ],
+      3,
+      [
+        [BOB, 'closed'],
+        [id(5), 'active'],
+      ],
       { ...balance(ALICE, 100n, 0), status: 'frozen', freezeSource: 'staff' },
+      '23505',
     ],
+  },
+]
+
+const byWallet = (a: LimitRow, b: LimitRow) =>
+  `${a.walletId} ${a.action} ${a.source}` < `${b.walletId} ${b.action} ${b.source}` ? -1 : 1
+
+/** What was decided of one wallet and what is held of it. */
+const aliceHolds = async (store: LedgerStore) => {
+  await twoWallets(store)
+  await write(store, {
+    balances: [balance(ALICE, 100n, 0, { held: 50n, usage: USED })],
+    holds: [holdRow(1)],
+    commands: [{ id: id(1_501), fingerprint: bytes('hold 1'), partition: 0, seq: 1n }],
+  })
+}
+
+const OPERATIONS: StoreScript[] = [
+  {
+    name: 'holds, ends, reversals, limits, tiers and statuses are read back by every read',
+    run: async ({ store, dump }) => {
+      await store.readPositions([0])
+      await aliceHolds(store)
+      await write(store, {
+        statuses: [status(BOB, { freezeSource: 'pin' })],
+        opened: [opened(id(3), 'C'), opened(id(4), 'D')],
+        balances: [balance(id(4), 5n, 1, { usage: USED })],
+        tiers: [{ id: ALICE, tier: 'verified' }],
+        limits: [limit(ALICE), limit(ALICE, { source: 'staff' }), limit(BOB, { action: 'deposit' })],
+        holds: [
+          holdRow(2, { type: 'withdrawal', toWalletId: null, untilMs: null, note: bytes('n') }),
+          holdRow(3, { metadata: bytes('m') }),
+        ],
+        holdEnds: [holdEnd(1), holdEnd(3, { status: 'voided', captured: 0n })],
+        transfers: [
+          transfer(1, { id: id(1_501), amount: 20n }),
+          transfer(2, { type: 'reversal', originalId: id(1_501) }),
+          transfer(3, { type: 'reversal', originalId: id(1_501) }),
+        ],
+        reversals: [
+          { originalId: id(1_501), transferId: id(1_002), amount: 5n },
+          { originalId: id(1_501), transferId: id(1_003), amount: 7n },
+        ],
+      })
+      await write(store, {
+        // Opened and closed in one batch, and set anew.
+        opened: [opened(id(5), 'E')],
+        statuses: [closed(id(5)), status(id(3), { freezeSource: 'staff', reason: null })],
+        limits: [limit(ALICE, { perTransaction: null, daily: 9n })],
+      })
+      const read = await store.transact(async tx => [
+        await tx.lockWallets([ALICE, BOB, id(3), id(4), id(5)]),
+        (await tx.readHolds([id(1_501), id(1_502), id(1_503), id(1_502), id(1)])).toSorted((a, b) =>
+          a.id < b.id ? -1 : 1,
+        ),
+        await tx.readOriginals([id(1_501), id(1_501), id(1)]),
+        (await tx.readLimits([ALICE, BOB, BOB, id(3)])).toSorted(byWallet),
+        // A hold that became a transfer is found by what placed it.
+        await tx.findEarlier([id(1_501)]),
+      ])
+      return [read, await dump()]
+    },
+  },
+  {
+    name: 'operations that are not committed are seen by their own transaction only',
+    run: async ({ store }) => {
+      await aliceHolds(store)
+      await write(store, { transfers: [transfer(1)] })
+      const look = async (tx: LedgerTx) => [
+        (await tx.readHolds([id(1_501), id(1_502)])).map(({ status }) => status).toSorted(),
+        (await tx.readOriginals([id(1_001)])).map(({ reversed }) => reversed),
+        (await tx.readLimits([ALICE])).length,
+        (await tx.findWalletsOf([BOB])).map(({ status, tier }) => `${status} ${tier}`),
+      ]
+      const writer = await begin(store)
+      const reader = await begin(store)
+      await writer.tx.writeBatch(
+        writesOf({
+          holds: [holdRow(2)],
+          holdEnds: [holdEnd(1)],
+          reversals: [{ originalId: id(1_001), transferId: id(1_002), amount: 2n }],
+          limits: [limit(ALICE)],
+          statuses: [status(BOB)],
+          tiers: [{ id: BOB, tier: 'verified' }],
+        }),
+      )
+      const seen = [await look(writer.tx), await look(reader.tx)]
+      await writer.commit()
+      seen.push(await look(reader.tx))
+      await reader.commit()
+      return seen
+    },
+    expected: [
+      [['active', 'captured'], [2n], 1, ['frozen verified']],
+      [['active'], [0n], 0, ['active unverified']],
+      [['active', 'captured'], [2n], 1, ['frozen verified']],
+    ],
+  },
+  {
+    name: 'whoever waits for a wallet then reads its holds, limits and reversals as they are after the wait',
+    run: async site => {
+      const { store } = site
+      await aliceHolds(store)
+      await write(store, { transfers: [transfer(1)] })
+      const [first, second] = [await begin(store), await begin(store)]
+      await first.tx.lockWallets([ALICE])
+      const locked = second.tx.lockWallets([ALICE])
+      const reads = [
+        second.tx.readHolds([id(1_501)]).then(([hold]) => hold!.status),
+        second.tx.readOriginals([id(1_001)]).then(([original]) => original!.reversed),
+        second.tx.readLimits([ALICE]).then(({ length }) => length),
+      ]
+      const waits = await isWaiting(site, Promise.race(reads))
+      await first.tx.writeBatch(
+        writesOf({
+          balances: [balance(ALICE, 80n, 1)],
+          holdEnds: [holdEnd(1)],
+          reversals: [{ originalId: id(1_001), transferId: id(1_002), amount: 2n }],
+          limits: [limit(ALICE)],
+        }),
+      )
+      await first.commit()
+      const [wallet] = await locked
+      const seen = [wallet!.held, ...(await Promise.all(reads))]
+      await second.commit()
+      return [waits, seen]
+    },
+    expected: [true, [0n, 'captured', 2n, 1]],
+  },
+  {
+    name: 'M3: what the schema forbids of holds, limits and statuses is refused',
+    run: async ({ store, dump }) => {
+      await aliceHolds(store)
+      const tries: Record<string, Partial<Writes>> = {
+        'held below zero': { balances: [balance(ALICE, 100n, 0, { held: -1n })] },
+        'held above the balance': { balances: [balance(ALICE, 100n, 0, { held: 101n })] },
+        'a hold over nothing': { holds: [holdRow(2, { amount: 0n })] },
+        'a hold for nobody': { holds: [holdRow(2, { toWalletId: null })] },
+        'a withdrawal to a wallet': { holds: [holdRow(2, { type: 'withdrawal' })] },
+        'captured above the hold': { holdEnds: [holdEnd(1, { captured: 51n })] },
+        'captured nothing': { holdEnds: [holdEnd(1, { captured: 0n })] },
+        'voided and captured': { holdEnds: [holdEnd(1, { status: 'voided' })] },
+        'a reversal over nothing': {
+          reversals: [{ originalId: id(1_001), transferId: id(1_002), amount: 0n }],
+        },
+        'a limit below zero': { limits: [limit(ALICE, { daily: -1n })] },
+        'a tier that is none': { tiers: [{ id: ALICE, tier: 'golden' as 'verified' }] },
+        'frozen by nobody': { statuses: [status(ALICE, { freezeSource: null })] },
+        'active and frozen': { statuses: [status(ALICE, { status: 'active' })] },
+      }
+      const before = JSON.stringify(await dump())
+      const ends: unknown[] = []
+      for (const [what, some] of Object.entries(tries)) {
+        const error = await write(store, some).catch(error => error)
+        if (error?.code !== '23514' || store.isRivalry(error)) ends.push([what, error?.code])
+      }
+      return [ends, JSON.stringify(await dump()) === before]
+    },
+    expected: [[], true],
+  },
+  {
+    name: 'X1: a hold, its end and a reversal are written once',
+    run: async ({ store, dump }) => {
+      await aliceHolds(store)
+      await write(store, {
+        holds: [holdRow(2)],
+        holdEnds: [holdEnd(1)],
+        reversals: [{ originalId: id(1_001), transferId: id(1_002), amount: 1n }],
+      })
+      const before = JSON.stringify(await dump())
+      const ends: string[] = []
+      for (const some of [
+        { holds: [holdRow(3), holdRow(1)] },
+        { holdEnds: [holdEnd(2, { commandId: id(1_701) })] },
+        { reversals: [{ originalId: id(1_001), transferId: id(1_002), amount: 2n }] },
+        { reversals: [{ originalId: id(1_009), transferId: id(1_002), amount: 2n }] },
+        { holdEnds: [holdEnd(1, { commandId: id(1_799) })] },
+        { holdEnds: [holdEnd(2), holdEnd(9)] },
+      ]) {
+        ends.push(await endOf(write(store, some)))
+      }
+      return [ends, JSON.stringify(await dump()) === before]
+    },
+    expected: [
+      ['23505', '23505', '23505', '23505', '1 holds to end, 0 ended (X1)', '2 holds to end, 1 ended (X1)'],
+      true,
+    ],
+  },
+  {
+    name: 'X1: of two that end a hold at once the second waits, and ends it only if the first did not',
+    run: async site => {
+      const { store } = site
+      await aliceHolds(store)
+      await write(store, { holds: [holdRow(2)] })
+      const race = async (number: number, how: 'commit' | 'rollback') => {
+        const [first, second] = [await begin(store), await begin(store)]
+        await first.tx.writeBatch(writesOf({ holdEnds: [holdEnd(number)] }))
+        const other = holdEnd(number, { status: 'expired', captured: 0n, commandId: id(1_800) })
+        const rival = endOf(second.tx.writeBatch(writesOf({ holdEnds: [other] })))
+        const waits = await isWaiting(site, rival)
+        await first[how]()
+        const end = await rival
+        await second.rollback().catch(() => {})
+        return [waits, end]
+      }
+      return [await race(1, 'commit'), await race(2, 'rollback')]
+    },
+    expected: [
+      [true, '1 holds to end, 0 ended (X1)'],
+      [true, 'done'],
+    ],
+  },
+  {
+    name: 'a wallet closed leaves its place: at once in its own transaction, to others once it is committed',
+    run: async site => {
+      const { store, dump } = site
+      await twoWallets(store)
+      await write(store, { statuses: [closed(BOB)], opened: [opened(id(3), 'C', BOB)] })
+      const race = async (wallet: string, user: string, next: number, how: 'commit' | 'rollback') => {
+        const [first, second] = [await begin(store), await begin(store)]
+        await first.tx.writeBatch(writesOf({ statuses: [closed(wallet)] }))
+        const rival = endOf(second.tx.writeBatch(writesOf({ opened: [opened(id(next), `N${next}`, user)] })))
+        const waits = await isWaiting(site, rival)
+        await first[how]()
+        return [waits, await rival, await endOf(second.commit())]
+      }
+      const races = [await race(ALICE, ALICE, 5, 'commit'), await race(id(3), BOB, 6, 'rollback')]
+      return [races, (await dump()).length]
+    },
+    expected: [
+      [
+        [true, 'done', 'done'],
+        [true, '23505', '23505'],
+      ],
+      4,
+    ],
+  },
+  {
+    name: 'a limit set anew takes the place of the one before; whoever sets it too waits',
+    run: async site => {
+      const { store } = site
+      await twoWallets(store)
+      const [first, second] = [await begin(store), await begin(store)]
+      await first.tx.writeBatch(writesOf({ limits: [limit(ALICE), limit(ALICE, { action: 'deposit' })] }))
+      const rival = endOf(second.tx.writeBatch(writesOf({ limits: [limit(ALICE, { daily: 7n })] })))
+      const waits = await isWaiting(site, rival)
+      await first.commit()
+      const end = await rival
+      await second.commit()
+      const read = await store.transact(tx => tx.readLimits([ALICE]))
+      return [waits, end, read.toSorted(byWallet)]
+    },
+    expected: [true, 'done', [limit(ALICE, { action: 'deposit' }), limit(ALICE, { daily: 7n })]],
   },
 ]
 
@@ -738,15 +1133,26 @@ const POSITIONS: StoreScript[] = [
 
 const PARTITIONS = [0, 1, 2]
 
-/** A topic in memory, and a ledger that applies what it is given of it. Time stands still; codes are not told. */
+const LIMITS: LimitDefaults = {
+  unverified: () => ({ perTransaction: 80n, daily: 200n, monthly: 400n }),
+  verified: () => ({ perTransaction: 800n, daily: 2_000n, monthly: 4_000n }),
+}
+type AnyCommand = {
+  [Name in RecordName]: Records[Name] extends { commandId: string; requestedAt: number; fingerprint: Buffer }
+    ? Name
+    : never
+}[RecordName]
+
+/** A topic in memory, and a ledger that applies what it is given of it, a second later each time. Codes are not told. */
 const createLedger = (site: StoreSite) => {
+  let nowMs = NOW.getTime()
   const log = PARTITIONS.map((): IncomingRecord[] => [])
   const setAside: string[] = []
   const store: LedgerStore = {
     ...site.store,
     transact: work =>
       site.store.transact(tx => {
-        const readClock = () => tx.readClock().then(() => NOW)
+        const readClock = () => tx.readClock().then(() => new Date(nowMs))
         return work({ ...tx, readClock })
       }),
   }
@@ -787,7 +1193,36 @@ const createLedger = (site: StoreSite) => {
         userId: user,
         currency: over.currency ?? 'USD',
         requestedAt: 1_000,
+        tier: 'unverified',
       }),
+    /** Any other command, under an id with this number; what it says is told apart by its fingerprint. */
+    command: <Name extends AnyCommand>(
+      { partition, wallet }: Person,
+      name: Name,
+      number: number,
+      said: Omit<Records[Name], 'commandId' | 'requestedAt' | 'fingerprint'>,
+    ) =>
+      command(partition, wallet, name, {
+        ...said,
+        commandId: id(number),
+        requestedAt: 1_000,
+        fingerprint: createHash('md5')
+          .update(JSON.stringify(said, (_, value) => (typeof value === 'bigint' ? String(value) : value)))
+          .digest(),
+      } as unknown as Records[Name]),
+    reverse: (
+      person: Person,
+      said: Omit<Records['pennywire.ledger.ReversalRequested'], 'requestedAt' | 'fingerprint' | 'note'>,
+    ) =>
+      command(person.partition, person.wallet, 'pennywire.ledger.ReversalRequested', {
+        ...said,
+        requestedAt: 1_000,
+        fingerprint: createHash('md5').update(`${said.originalId} ${said.amountMinor}`).digest(),
+        note: bytes('why'),
+      }),
+    pass: (ms: number) => {
+      nowMs += ms
+    },
     ask: (person: Person, over: Partial<TransferRequested> & { transferId: string }) => {
       const said = { amountMinor: 10n, currency: 'USD', fromWalletId: null, toWalletId: null, ...over }
       const { fromWalletId, toWalletId, amountMinor, currency } = said
@@ -803,14 +1238,17 @@ const createLedger = (site: StoreSite) => {
         authenticatedAt: 1_000,
         note: null,
         metadata: null,
+        holdUntil: null,
         ...said,
       })
     },
     apply: async (records: IncomingRecord[]) => {
+      nowMs += 1_000
       const result = await applyBatch(
         {
           store,
           codec: site.codec,
+          limitDefaults: LIMITS,
           setAside: async ({ partition, offset }, reason) =>
             void setAside.push(`${partition}/${offset}: ${reason}`),
         },
@@ -992,6 +1430,306 @@ const MONEY_PATH: StoreScript[] = [
   },
 ]
 
+const HOUR_MS = 3_600_000
+const capture = (
+  holdId: string,
+  payer: Person,
+  to: Person | null,
+  amountMinor: bigint | null,
+  source = 'user',
+) => ({
+  holdId,
+  walletId: payer.wallet,
+  toWalletId: to?.wallet ?? null,
+  userId: to?.user ?? payer.user,
+  source,
+  amountMinor,
+  currency: 'USD',
+})
+const letGo = (
+  holdId: string,
+  payer: Person,
+  to: Person | null,
+  source: string,
+  userId = to?.user ?? payer.user,
+) => ({
+  holdId,
+  walletId: payer.wallet,
+  toWalletId: to?.wallet ?? null,
+  userId,
+  source,
+})
+const STAFF = id(99)
+const CAPTURE = 'pennywire.ledger.HoldCaptureRequested'
+const VOID = 'pennywire.ledger.HoldVoidRequested'
+const FREEZE = 'pennywire.ledger.WalletFreezeRequested'
+const UNFREEZE = 'pennywire.ledger.WalletUnfreezeRequested'
+const CLOSE = 'pennywire.ledger.WalletCloseRequested'
+const LIMIT = 'pennywire.ledger.LimitChangeRequested'
+const limitChange = (
+  person: Person,
+  source: string,
+  daily: bigint | null,
+  over: Partial<Records[typeof LIMIT]> = {},
+) => ({
+  walletId: person.wallet,
+  userId: source === 'self' ? person.user : STAFF,
+  source,
+  action: 'send',
+  perTransactionMinor: null,
+  dailyMinor: daily,
+  monthlyMinor: null,
+  tier: null,
+  ...over,
+})
+const freezeBy = (person: Person, source: string) => ({
+  walletId: person.wallet,
+  userId: source === 'staff' ? STAFF : person.user,
+  source,
+  reason: bytes('reason'),
+})
+
+const EVERY_COMMAND: StoreScript[] = [
+  {
+    name: 'holds: placed, captured whole and in part, let go, expired, each once, in one batch and in several',
+    run: async site => {
+      const { alice, bob, ask, command, apply, pass } = await begunLedger(site)
+      const held = (n: number, amount: bigint) =>
+        ask(alice, {
+          transferId: id(n),
+          ...to(amount, alice, bob),
+          type: 'hold',
+          holdUntil: NOW.getTime() + HOUR_MS,
+        })
+      const results = [
+        await apply([
+          held(2_001, 30n),
+          held(2_002, 20n),
+          held(2_003, 10n),
+          held(2_004, 60n),
+          command(alice, CAPTURE, 2_101, capture(id(2_001), alice, bob, 12n)),
+          command(alice, CAPTURE, 2_102, capture(id(2_001), alice, bob, 1n)),
+        ]),
+        await apply([
+          command(alice, CAPTURE, 2_101, capture(id(2_001), alice, bob, 12n)),
+          command(alice, CAPTURE, 2_103, capture(id(2_002), alice, bob, 21n)),
+          command(alice, VOID, 2_104, letGo(id(2_002), alice, bob, 'user', alice.user)),
+          command(alice, VOID, 2_105, letGo(id(2_002), alice, bob, 'timer')),
+          command(alice, VOID, 2_106, letGo(id(2_002), alice, bob, 'user')),
+          held(2_001, 30n),
+          held(2_001, 31n),
+        ]),
+      ]
+      pass(HOUR_MS)
+      results.push(
+        await apply([
+          command(alice, CAPTURE, 2_107, capture(id(2_003), alice, bob, null)),
+          command(alice, VOID, 2_108, letGo(id(2_003), alice, bob, 'timer')),
+          command(alice, VOID, 2_108, letGo(id(2_003), alice, bob, 'timer')),
+        ]),
+      )
+      return [results, await site.dump()]
+    },
+  },
+  {
+    name: 'withdrawals: paid out, failed, returned, the provider alone says so',
+    run: async site => {
+      const { alice, ask, command, reverse, apply } = await begunLedger(site)
+      const out = (n: number, amountMinor: bigint) =>
+        ask(alice, { transferId: id(n), type: 'withdrawal', fromWalletId: alice.wallet, amountMinor })
+      const back = {
+        transferId: payoutReturnIdOf(id(2_001)),
+        originalId: id(2_001),
+        userId: alice.user,
+        source: 'provider',
+        fromWalletId: null,
+        toWalletId: alice.wallet,
+        amountMinor: 40n,
+        currency: 'USD',
+      }
+      const results = [
+        await apply([out(2_001, 40n), out(2_002, 30n), out(2_003, 50n), out(2_004, 81n)]),
+        await apply([
+          command(alice, CAPTURE, 2_101, capture(id(2_001), alice, null, null)),
+          command(alice, CAPTURE, 2_102, capture(id(2_001), alice, null, null, 'provider')),
+          command(alice, VOID, 2_103, letGo(id(2_002), alice, null, 'provider')),
+          reverse(alice, back),
+        ]),
+        await apply([
+          reverse(alice, back),
+          command(alice, VOID, 2_104, letGo(id(2_001), alice, null, 'provider')),
+        ]),
+      ]
+      return [results, await site.dump()]
+    },
+  },
+  {
+    name: 'reversals: in parts, never more than the original, never below zero, in one batch and in several',
+    run: async site => {
+      const { alice, bob, ask, reverse, apply } = await begunLedger(site)
+      const back = (n: number, originalId: string, amountMinor: bigint, from: Person, to: Person | null) =>
+        reverse(from, {
+          transferId: id(n),
+          originalId,
+          userId: STAFF,
+          source: 'staff',
+          fromWalletId: from.wallet,
+          toWalletId: to?.wallet ?? null,
+          amountMinor,
+          currency: 'USD',
+        })
+      const results = [
+        await apply([
+          ask(alice, { transferId: id(2_001), ...to(40n, alice, bob) }),
+          back(2_101, id(2_001), 10n, bob, alice),
+        ]),
+        await apply([
+          back(2_102, id(2_001), 20n, bob, alice),
+          back(2_103, id(2_001), 11n, bob, alice),
+          back(2_104, id(2_001), 10n, bob, alice),
+          back(2_104, id(2_001), 10n, bob, alice),
+        ]),
+        await apply([
+          back(2_105, id(2_000), 70n, alice, null),
+          ask(alice, { transferId: id(2_002), ...to(25n, alice, bob) }),
+          back(2_106, id(2_000), 10n, alice, null),
+          back(2_107, id(2_002), 5n, alice, bob),
+        ]),
+      ]
+      return [results, await site.dump()]
+    },
+  },
+  {
+    name: 'freezes: by every source, lifted by its own or staff, seen by the rest of the batch',
+    run: async site => {
+      const { alice, bob, ask, command, apply } = await begunLedger(site)
+      const results = [
+        await apply([
+          command(alice, FREEZE, 2_101, freezeBy(alice, 'self')),
+          command(alice, FREEZE, 2_102, freezeBy(alice, 'self')),
+          command(alice, FREEZE, 2_103, freezeBy(alice, 'pin')),
+          ask(alice, { transferId: id(2_001), ...to(1n, alice, bob) }),
+          command(alice, UNFREEZE, 2_104, freezeBy(alice, 'self')),
+        ]),
+        await apply([
+          command(alice, FREEZE, 2_105, freezeBy(alice, 'staff')),
+          command(alice, UNFREEZE, 2_106, freezeBy(alice, 'pin')),
+          ask(alice, { transferId: id(2_002), ...into(5n, alice) }),
+          command(alice, UNFREEZE, 2_107, freezeBy(alice, 'staff')),
+          command(alice, UNFREEZE, 2_107, freezeBy(alice, 'staff')),
+          ask(alice, { transferId: id(2_003), ...to(1n, alice, bob) }),
+        ]),
+      ]
+      return [results, await site.dump()]
+    },
+  },
+  {
+    name: 'a wallet closed and opened anew, in one batch and in two, goes on with its limits and what is used of them',
+    run: async site => {
+      const { alice, bob, ask, open, command, apply } = await begunLedger(site)
+      const close = (n: number, wallet = alice.wallet) =>
+        command(alice, CLOSE, n, { walletId: wallet, userId: alice.user })
+      const second = { ...alice, wallet: walletIdOf(alice.user, 'USD', 1) }
+      const third = { ...alice, wallet: walletIdOf(alice.user, 'USD', 2) }
+      const results = [
+        await apply([
+          command(alice, LIMIT, 2_101, limitChange(alice, 'staff', 120n)),
+          command(alice, LIMIT, 2_102, limitChange(alice, 'kyc', null, { tier: 'verified', action: '' })),
+          close(2_103),
+          ask(alice, { transferId: id(2_001), ...to(70n, alice, bob) }),
+          ask(alice, { transferId: id(2_002), ...to(30n, alice, bob) }),
+          close(2_104),
+          open(second),
+          ask(second, { transferId: id(2_003), ...into(50n, second) }),
+          ask(second, { transferId: id(2_004), ...to(21n, second, bob) }),
+          ask(second, { transferId: id(2_005), ...to(20n, second, bob) }),
+          ask(second, { transferId: id(2_006), ...to(30n, second, bob) }),
+          command(second, LIMIT, 2_105, limitChange(second, 'self', 100n)),
+        ]),
+        await apply([ask(bob, { transferId: id(2_007), ...to(1n, bob, second) }), open(third)]),
+        await apply([
+          command(second, LIMIT, 2_106, limitChange(second, 'staff', null)),
+          ask(second, { transferId: id(2_008), ...to(31n, second, bob) }),
+          close(2_107, second.wallet),
+        ]),
+        await apply([open(third)]),
+      ]
+      return [results, await site.dump()]
+    },
+  },
+  {
+    name: 'limits: per transaction, day and month, set, tightened, passed, over midnight and the end of the month',
+    run: async site => {
+      const { alice, bob, ask, command, apply, pass } = await begunLedger(site)
+      let next = 2_001
+      const pay = (amount: bigint) => ask(alice, { transferId: id(next++), ...to(amount, alice, bob) })
+      const fill = () => ask(alice, { transferId: id(next++), ...into(200n, alice) })
+      const results = [
+        await apply([
+          fill(),
+          fill(),
+          pay(81n),
+          command(alice, LIMIT, 2_901, limitChange(alice, 'self', 201n)),
+          command(alice, LIMIT, 2_902, limitChange(alice, 'self', 100n, { monthlyMinor: 180n })),
+          pay(80n),
+          pay(21n),
+          pay(20n),
+          pay(1n),
+        ]),
+      ]
+      pass(24 * HOUR_MS)
+      results.push(
+        await apply([pay(80n), pay(1n), command(alice, LIMIT, 2_903, limitChange(alice, 'self', null))]),
+      )
+      results.push(await apply([pay(80n), pay(41n)]))
+      pass(31 * 24 * HOUR_MS)
+      results.push(await apply([pay(80n)]))
+      return [results, await site.dump()]
+    },
+  },
+  {
+    name: 'X1: two ledgers end one hold at once, and give one transfer back: once each',
+    run: async site => {
+      const { alice, bob, ask, command, reverse, apply } = await begunLedger(site)
+      const counts: number[][] = []
+      const elsewhere = { ...alice, partition: 2 }
+      for (let round = 0; round < 4; round++) {
+        const [held, paid] = [id(2_200 + round), id(2_300 + round)]
+        await apply([
+          ask(alice, { transferId: held, ...to(5n, alice, bob), type: 'hold', holdUntil: 4e12 }),
+          ask(alice, { transferId: paid, ...to(5n, alice, bob) }),
+        ])
+        const back = (person: Person, n: number) =>
+          reverse(person, {
+            transferId: id(n),
+            originalId: paid,
+            userId: STAFF,
+            source: 'staff',
+            fromWalletId: bob.wallet,
+            toWalletId: alice.wallet,
+            amountMinor: 3n,
+            currency: 'USD',
+          })
+        const both = await Promise.all([
+          apply([
+            command(alice, CAPTURE, 2_400 + round, capture(held, alice, bob, 2n)),
+            back(alice, 2_600 + round),
+          ]),
+          apply([
+            command(elsewhere, VOID, 2_500 + round, letGo(held, alice, bob, 'user')),
+            back(elsewhere, 2_700 + round),
+          ]),
+        ])
+        const sum = (...what: ('completed' | 'released' | 'refused' | 'rejected')[]) =>
+          both.reduce((total, { counts }) => total + what.reduce((all, each) => all + counts[each], 0), 0)
+        counts.push([sum('completed', 'released'), sum('refused'), sum('rejected')])
+      }
+      return counts
+    },
+    expected: Array.from({ length: 4 }, () => [2, 1, 1]),
+  },
+]
+
 // --- the gateway's side ---
 
 const pendingRequest = (over: Partial<PendingRequest> = {}): PendingRequest => ({
@@ -1010,6 +1748,8 @@ const pendingRequest = (over: Partial<PendingRequest> = {}): PendingRequest => (
   acknowledged: false,
   ...over,
 })
+
+const WORDS = ['confirmed', 'failed', 'returned'] as const
 
 const GATEWAY: StoreScript[] = [
   {
@@ -1065,23 +1805,42 @@ const GATEWAY: StoreScript[] = [
         currency: 'USD',
         method: bytes('card'),
         fingerprint: bytes('f'),
-        status: 'pending',
-        providerReference: 'ref',
+        status: 'created',
+        providerReference: null,
+        failureCode: null,
         failureReason: null,
+        authenticatedBy: null,
+        authenticatedAt: null,
         requestedAt: NOW,
+        expiresAt: NOW,
+        done: false,
       }
-      await gateway.writePayment(payment)
-      await gateway.writePayment({ ...payment, id: id(4_001) })
+      const told: unknown[] = []
+      const word = (status: Settlement['status']): Settlement => ({
+        status,
+        providerReference: status === 'failed' ? null : 'other',
+        failureCode: status === 'failed' ? 'PAYMENT_FAILED' : null,
+        failureReason: null,
+      })
+      let number = 4_000
+      for (const kind of ['deposit', 'withdrawal'] as const) {
+        // What is paid in does not come back.
+        const words = kind === 'deposit' ? (['confirmed', 'failed'] as const) : WORDS
+        for (const first of words) {
+          const own = id(number++)
+          await gateway.writePayment({ ...payment, kind, id: own })
+          await gateway.markPending(own, 'ref')
+          await gateway.settle(own, word(first))
+          await gateway.markPending(own, 'late')
+          told.push(await gateway.markDone(own, 'pending'), await gateway.markDone(own, first))
+          for (const next of words) told.push(await gateway.settle(own, word(next)))
+          told.push(await gateway.readPayment(own), await gateway.markDone(own, 'confirmed'))
+        }
+      }
       return [
-        await gateway.readPayment(id(4_000)),
-        await gateway.settle(id(4_000), 'confirmed', 'ref'),
-        await gateway.settle(id(4_000), 'failed', 'ref'),
-        await gateway.settle(id(4_001), 'failed', 'ref'),
-        await gateway.settle(id(4_001), 'confirmed', 'ref'),
-        await gateway.settle(id(4_002), 'confirmed', 'ref'),
-        (await gateway.readPayment(id(4_000)))?.status,
-        (await gateway.readPayment(id(4_001)))?.status,
-        await gateway.readPayment(id(4_002)),
+        told,
+        await gateway.settle(id(number), word('confirmed')),
+        await gateway.readPayment(id(number)),
       ]
     },
   },
@@ -1109,7 +1868,16 @@ const readByGateway = async ({ gateway }: StoreSite, random: Random): Promise<un
     }
   })
   const groundwork = await gateway.readGroundwork(questions)
+  const ids = Array.from({ length: 100 }, (_, n) => id(3_000 + n))
+  const standings = await gateway.readStandings(ids)
+  const outcomes = await Promise.all(ids.map(gateway.readOutcome))
+  const first = { until: new Date(0), id: id(0) }
+  const due = await gateway.readDueHolds(first, 4)
+  const rest = await gateway.readDueHolds(due.at(-1) ?? first, 100)
   return [
+    ids.map(id => standings.get(id)),
+    outcomes.map(outcome => outcome && [outcome.fingerprint, decodeNow(outcome.bytes)?.type]),
+    [...due, ...rest].map(({ now, ...hold }) => [hold, now > hold.until]),
     known.map(blank).toSorted(byId),
     transfers
       .map(({ from, to, ...facts }) => ({ ...facts, from: blank(from), to: blank(to) }))
@@ -1128,20 +1896,50 @@ const STATUSES = [
 ] as const
 
 /** Appends a few commands, of every kind. */
-const appendSome = (random: Random, { ask, open, append, log }: ReturnType<typeof createLedger>) => {
+const appendSome = (random: Random, ledger: ReturnType<typeof createLedger>) => {
+  const { ask, open, append, command, reverse, log } = ledger
   const someone = () => person(random.int(5))
   for (let count = random.int(9); count > 0; count--) {
     const [one, other] = [someone(), someone()]
     // Few ids, so that they meet.
-    const transferId = id(3_000 + random.int(60))
-    const amount = BigInt(1 + random.int(80))
+    const number = 3_000 + random.int(60)
+    const transferId = id(number)
+    const target = id(3_000 + random.int(60))
+    const amount = BigInt(1 + random.int(90))
+    const source = random.pick(['self', 'pin', 'staff'])
     const draw = random.float()
-    if (draw < 0.2) open(one)
-    else if (draw < 0.25) open(one, { id: walletIdOf(one.user, 'USD', 1 + random.int(2)) })
-    else if (draw < 0.5) ask(one, { transferId, ...into(amount, one) })
-    else if (draw < 0.85) ask(one, { transferId, ...to(amount, one, other) })
-    else if (draw < 0.9) ask(one, { transferId, ...to(amount, one, other), type: 'withdrawal' })
-    else if (draw < 0.95) append(one.partition, one.wallet, bytes('no record'))
+    if (draw < 0.15) open(one)
+    else if (draw < 0.2) open(one, { id: walletIdOf(one.user, 'USD', 1 + random.int(2)) })
+    else if (draw < 0.37) ask(one, { transferId, ...into(amount, one) })
+    else if (draw < 0.48) ask(one, { transferId, ...to(amount, one, other) })
+    else if (draw < 0.6) {
+      const holdUntil = random.pick([null, NOW.getTime() + random.int(20_000)])
+      ask(one, { transferId, ...to(amount, one, other), type: 'hold', holdUntil })
+    } else if (draw < 0.65)
+      ask(one, { transferId, fromWalletId: one.wallet, amountMinor: amount, type: 'withdrawal' })
+    else if (draw < 0.71) {
+      const part = random.pick([null, amount])
+      const by = random.pick(['user', 'user', 'provider'])
+      command(one, CAPTURE, number, capture(target, one, by === 'user' ? other : null, part, by))
+    } else if (draw < 0.76) {
+      const by = random.pick(['user', 'staff', 'timer', 'provider'])
+      command(one, VOID, number, letGo(target, one, by === 'provider' ? null : other, by))
+    } else if (draw < 0.82) {
+      const parties = random.pick([
+        { source: 'staff', fromWalletId: one.wallet, toWalletId: other.wallet },
+        { source: 'staff', fromWalletId: one.wallet, toWalletId: null },
+        { source: 'provider', fromWalletId: null, toWalletId: one.wallet },
+      ])
+      const said = { userId: STAFF, amountMinor: amount, currency: 'USD', ...parties }
+      reverse(one, { transferId, originalId: target, ...said })
+    } else if (draw < 0.85) command(one, FREEZE, number, freezeBy(one, source))
+    else if (draw < 0.88) command(one, UNFREEZE, number, freezeBy(one, source))
+    else if (draw < 0.9) command(one, CLOSE, number, { walletId: one.wallet, userId: one.user })
+    else if (draw < 0.93)
+      command(one, LIMIT, number, limitChange(one, random.pick(['self', 'staff']), 2n * amount))
+    else if (draw < 0.94)
+      command(one, LIMIT, number, limitChange(one, 'kyc', null, { tier: 'verified', action: '' }))
+    else if (draw < 0.97) append(one.partition, one.wallet, bytes('no record'))
     else {
       const { key, value } = random.pick(log.flat().length > 0 ? log.flat() : [open(one)])
       append(random.int(PARTITIONS.length), String(key), value!)
@@ -1185,7 +1983,9 @@ const liveBySeed = (seed: number): StoreScript => ({
 export const STORE_SCRIPTS: StoreScript[] = [
   ...TRANSACTIONS,
   ...POSITIONS,
+  ...OPERATIONS,
   ...MONEY_PATH,
+  ...EVERY_COMMAND,
   ...GATEWAY,
   ...Array.from({ length: 20 }, (_, index) => liveBySeed(index + 1)),
 ]

@@ -1,8 +1,14 @@
 // The books as they must be, kept a second time from the events alone: what every decision may do, and whether each
 // refusal is true. Knows the rules as they are told to users, and nothing of how the ledger keeps them.
 import type { AnyRecord, Records } from '@pennywire/contracts/schemas.ts'
-import type { LimitDefaults, LimitedAction, Limits } from '../packages/rules/src/limits.ts'
-import type { Earlier, JournalRow, TransferRow } from '../services/ledger/src/store.ts'
+import {
+  LIMITED_ACTIONS,
+  type LimitDefaults,
+  type LimitedAction,
+  type Limits,
+  type Usage,
+} from '../packages/rules/src/limits.ts'
+import type { Earlier, JournalRow, LimitRow, TransferRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise, decodeNow, hold } from './broken-promise.ts'
 import type { Changes, Tables } from './memory-store.ts'
 
@@ -44,6 +50,7 @@ const EXPECTED_REVERSED_BY: Record<string, string> = {
 }
 const dayOf = (ms: number) => new Date(ms).toISOString().slice(0, 10)
 const monthOf = (ms: number) => new Date(ms).toISOString().slice(0, 7)
+const DAY_MS = 86_400_000
 
 export const createBooksWatch = (parts: {
   tables: () => Tables
@@ -57,6 +64,8 @@ export const createBooksWatch = (parts: {
   const reversed = new Map<string, bigint>()
   /** What was moved of what is limited, by user, currency, action and UTC day or month. */
   const used = new Map<string, bigint>()
+  /** The last UTC day (days since 1970) on which anything was counted for a user in a currency. */
+  const countedOn = new Map<string, number>()
   const ownLimits = new Map<string, Limits>()
   const tiers = new Map<string, 'unverified' | 'verified'>()
 
@@ -69,6 +78,10 @@ export const createBooksWatch = (parts: {
   ]
   const count = (of: State, action: LimitedAction, amount: bigint, ms: number) => {
     for (const period of periods(of, action, ms)) used.set(period, (used.get(period) ?? 0n) + amount)
+  }
+  const countNow = (of: State, action: LimitedAction, amount: bigint, nowMs: number) => {
+    countedOn.set(purse(of), Math.max(countedOn.get(purse(of)) ?? 0, Math.floor(nowMs / DAY_MS)))
+    count(of, action, amount, nowMs)
   }
   const limitOf = (of: State, action: LimitedAction, kind: keyof Limits, source?: 'staff') => {
     const own = (by: string) => ownLimits.get(`${purse(of)} ${action} ${by}`)?.[kind] ?? null
@@ -86,6 +99,41 @@ export const createBooksWatch = (parts: {
         return { code: CODES[kind], limit, used: usedOf[kind] }
     }
     return undefined
+  }
+
+  /** What a wallet says that is used of its limits is what was moved. */
+  const checkUsage = (id: string, of: State, usage: Usage) => {
+    const last = countedOn.get(purse(of)) ?? 0
+    hold(
+      usage.day >= last,
+      'M4',
+      () => `wallet ${id} counts what was used of day ${usage.day}, it moved on day ${last}`,
+    )
+    for (const action of LIMITED_ACTIONS) {
+      const counted = periods(of, action, usage.day * DAY_MS).map(period => used.get(period) ?? 0n)
+      const { day, month } = usage.used[action]
+      hold(
+        day === counted[0] && month === counted[1],
+        'M4',
+        () =>
+          `wallet ${id} has used ${day} of a day and ${month} of a month (${action}), it moved ${counted.join(' and ')}`,
+      )
+    }
+  }
+
+  /** A wallet keeps the limits that were set, and those of the one that it follows. */
+  const checkLimits = (id: string, of: State, kept: LimitRow[]) => {
+    for (const action of LIMITED_ACTIONS) {
+      for (const source of ['self', 'staff']) {
+        const told = ownLimits.get(`${purse(of)} ${action} ${source}`)
+        const row = kept.find(limits => limits.action === action && limits.source === source)
+        hold(
+          KINDS.every(kind => (row?.[kind] ?? null) === (told?.[kind] ?? null)),
+          'M4',
+          () => `wallet ${id} has not the limits of ${action} that ${source} set`,
+        )
+      }
+    }
   }
 
   // --- one commit ---
@@ -253,7 +301,7 @@ export const createBooksWatch = (parts: {
           () =>
             `${id} over ${amount} passes a limit of ${breach?.limit}, of which ${breach?.used} are used (${breach?.code})`,
         )
-        count(state, action, amount, nowMs)
+        countNow(state, action, amount, nowMs)
       }
 
       const replay = (row: JournalRow, event: AnyRecord | undefined) => {
@@ -305,7 +353,7 @@ export const createBooksWatch = (parts: {
               'M4',
               () => `transfer ${id} goes to a wallet that is ${to.status}`,
             )
-            if (type === 'deposit' && to.userId !== null) count(to, 'deposit', amount, completedAt)
+            if (type === 'deposit' && to.userId !== null) countNow(to, 'deposit', amount, completedAt)
             move(transfer, entries)
             standsAboveZero(fromWallet!, `transfer ${id}`)
             return
@@ -469,7 +517,7 @@ export const createBooksWatch = (parts: {
               'O1',
               () => `event ${place(row)} says that wallet ${walletId} was opened, the books say otherwise`,
             )
-            running.set(walletId, {
+            const state: State = {
               userId,
               currency,
               status: 'active',
@@ -477,7 +525,10 @@ export const createBooksWatch = (parts: {
               balance: 0n,
               held: 0n,
               sequence: 0,
-            })
+            }
+            running.set(walletId, state)
+            // Whoever opens a wallet anew goes on with what was used of the last one.
+            checkUsage(walletId, state, opened.usage)
             return
           }
           case 'pennywire.ledger.WalletFrozen': {
@@ -633,6 +684,12 @@ export const createBooksWatch = (parts: {
         }
       }
 
+      const hasWallet = ({ userId, currency }: { userId: string; currency: string }) =>
+        [...tables().wallets.keys(), ...running.keys()].some(id => {
+          const state = running.get(id) ?? tables().wallets.get(id)!
+          return state.userId === userId && state.currency === currency
+        })
+
       const checkRefusal = (id: string, fingerprint: Buffer, code: string, nowMs: number) => {
         const command = parts.askedWith(id, fingerprint)
         hold(command, 'X1', () => `${id} is refused, and nobody asked for it`)
@@ -664,6 +721,17 @@ export const createBooksWatch = (parts: {
               return state?.status === 'closed'
             case 'WALLET_HAS_BALANCE':
               return state && state.balance !== 0n
+            case 'WALLET_ALREADY_EXISTS':
+              // The one that was open may be closed by another ledger meanwhile: an opening locks no wallet.
+              return hasWallet(command.value as Records['pennywire.ledger.WalletOpenRequested'])
+            case 'LIMIT_ABOVE_MAXIMUM':
+              return (
+                state &&
+                KINDS.some(kind => {
+                  const ceiling = limitOf(state, value.action as LimitedAction, kind, 'staff')
+                  return ceiling !== null && (value[`${kind}Minor`] ?? 0n) > ceiling
+                })
+              )
             default:
               return true
           }
@@ -683,8 +751,9 @@ export const createBooksWatch = (parts: {
       )
       for (const id of [...placed.keys(), ...ends.keys(), ...reversals.keys()])
         throw new BrokenPromise('O1', `hold, end or reversal ${id} is written and not told`)
-      for (const [id, { balance, held, sequence }] of changes.balances) {
+      for (const [id, { balance, held, sequence, usage }] of changes.balances) {
         const state = at(id)
+        if (state.userId !== null) checkUsage(id, state, usage)
         hold(
           state.balance === balance && state.sequence === sequence,
           'M2',
@@ -719,7 +788,7 @@ export const createBooksWatch = (parts: {
 
     /** All holds, reversals and limits that are stored. */
     checkAll: () => {
-      const { wallets, holds: rows, reversals, transfers, commands } = tables()
+      const { wallets, holds: rows, reversals, transfers, commands, limits } = tables()
       const sums = new Map<string, bigint>()
       for (const { id, status, amount, captured, walletId, endCommand } of rows.values()) {
         hold(
@@ -739,7 +808,12 @@ export const createBooksWatch = (parts: {
         )
       }
       hold(rows.size === holds.size, 'X1', () => `${rows.size} holds, ${holds.size} were told`)
-      for (const { id, held, balance, status, userId } of wallets.values()) {
+      for (const wallet of wallets.values()) {
+        const { id, held, balance, status, userId } = wallet
+        if (userId !== null && status !== 'closed') {
+          checkUsage(id, wallet, wallet.usage)
+          checkLimits(id, wallet, limits.get(id) ?? [])
+        }
         hold(
           held === (sums.get(id) ?? 0n),
           'M3',

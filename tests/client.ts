@@ -1,5 +1,6 @@
 import { createHmac, randomUUID } from 'node:crypto'
 import { expect, inject, vi } from 'vitest'
+import { expectInDocument } from './openapi/hold-document.ts'
 import { TEST_SETTINGS } from './system-context.ts'
 
 /** An answer of the API: any JSON body. */
@@ -13,9 +14,10 @@ export type Ask = {
   gatewayUrl?: string
 }
 
-/** Asks the gateway as any HTTP client would. */
+/** Asks the gateway as any HTTP client would; fails where the answer is not in its OpenAPI document. */
 export const ask = async (method: string, path: string, options: Ask = {}): Promise<Answer> => {
-  const response = await fetch(`${options.gatewayUrl ?? inject('system').gatewayUrl}${path}`, {
+  const gatewayUrl = options.gatewayUrl ?? inject('system').gatewayUrl
+  const response = await fetch(`${gatewayUrl}${path}`, {
     method,
     headers: {
       ...(options.token ? { authorization: `Bearer ${options.token}` } : {}),
@@ -27,7 +29,13 @@ export const ask = async (method: string, path: string, options: Ask = {}): Prom
       : { body: typeof options.body === 'string' ? options.body : JSON.stringify(options.body) }),
   })
   const text = await response.text()
-  return { status: response.status, headers: response.headers, body: text === '' ? null : JSON.parse(text) }
+  const answer = {
+    status: response.status,
+    headers: response.headers,
+    body: text === '' ? null : JSON.parse(text),
+  }
+  await expectInDocument(gatewayUrl, method, path, answer)
+  return answer
 }
 
 /** Does something to one of the system's processes: a signal, or "restart". */

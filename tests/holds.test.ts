@@ -209,6 +209,10 @@ describe('how it ends', () => {
     const list = await bob.ask('GET', '/v1/transfers?type=transfer&limit=1')
     expect(list.body.items).toEqual([captured.body])
 
+    // What became of the capture is found by its key.
+    const byKey = await bob.ask('GET', `/v1/transfers/by-idempotency-key/${key}`)
+    expect([byKey.status, byKey.body]).toEqual([200, captured.body])
+
     // The repeat of a capture, and everything else that comes too late.
     const again = await capture(bob, id, '15.50', key)
     expect([again.status, again.headers.get('idempotency-replayed')]).toEqual([201, 'true'])

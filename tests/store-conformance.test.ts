@@ -6,15 +6,24 @@ import { OWNER } from '@pennywire/stack/database-passwords.ts'
 import { createTestDatabase, type TestDatabase } from '@pennywire/stack/test-database.ts'
 import type postgres from 'postgres'
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest'
+import { NOTHING_USED, type Usage } from '../packages/rules/src/limits.ts'
+import { readDueHolds as readDueHoldsOnPostgres } from '../services/gateway/src/sql/hold-reads.ts'
 import * as ledgerReads from '../services/gateway/src/sql/ledger-reads.ts'
+import { readStandings as readStandingsOnPostgres } from '../services/gateway/src/sql/payment-reads.ts'
 import * as payments from '../services/gateway/src/sql/payments.ts'
 import * as pendingRequests from '../services/gateway/src/sql/pending-requests.ts'
 import { postgresStore } from '../services/ledger/src/sql/store.ts'
 import { setWalletStatus } from '../services/ledger/src/sql/test-database.ts'
+import { decodeNow } from '../simulator/broken-promise.ts'
 import {
   type GatewayTables,
+  markPaymentDone,
+  markPaymentPending,
+  readDueHolds,
   readGroundwork,
+  readOutcome,
   readPending,
+  readStandings,
   readTransfer,
   readWallets,
   settlePayment,
@@ -22,7 +31,6 @@ import {
 } from '../simulator/gateway-store.ts'
 import { createMemoryDatabase, type Tables } from '../simulator/memory-store.ts'
 import { createSimulatedCodec } from '../simulator/processes.ts'
-import { decodeNow } from '../simulator/broken-promise.ts'
 import { createRandom } from '../simulator/random.ts'
 import {
   type GatewaySite,
@@ -66,7 +74,7 @@ afterAll(async () => {
 beforeEach(
   () => pools.superuser`
     truncate ledger.wallets, ledger.transfers, ledger.entries, ledger.commands, ledger.journal, ledger.partitions,
-      ledger.published, gateway.pending_requests, gateway.payments`,
+      ledger.published, ledger.holds, ledger.reversals, ledger.limits, gateway.pending_requests, gateway.payments`,
 )
 
 // --- rows as text, in one form for both ---
@@ -92,6 +100,7 @@ const rowText = (table: string, row: Row) => {
     .toSorted()
     .map(column => {
       if (table === 'wallets' && column === 'code') return `code ${row.code !== null}`
+      if (column === 'usage') return `usage ${row.usage}`
       if (column === 'bytes') return `bytes ${readEvent(row.bytes as Buffer)}`
       return `${column} ${textOf(row[column])}`
     })
@@ -102,8 +111,20 @@ const dumpText = (tables: Record<string, Row[]>) =>
     .flatMap(([table, rows]) => rows.map(row => rowText(table, row)))
     .toSorted()
 
+/** A wallet's usage as the table has it; of one that has never been written there is nothing. */
+const usageText = ({ day, used: { send, deposit, withdrawal } }: Usage): string =>
+  [day, ...[send, deposit, withdrawal].flatMap(({ day, month }) => [day, month])].join(' ')
+
 const tablesInMemory = (tables: Tables): Record<string, Row[]> => ({
-  wallets: [...tables.wallets.values()],
+  wallets: [...tables.wallets.values()].map(({ usage, ...row }) => ({ ...row, usage: usageText(usage) })),
+  holds: [...tables.holds.values()].map(({ toWalletId: toWallet, placedMs, untilMs, ...row }) => ({
+    ...row,
+    toWallet,
+    placedAt: new Date(placedMs),
+    holdUntil: untilMs === null ? null : new Date(untilMs),
+  })),
+  reversals: [...tables.reversals.values()].flat(),
+  limits: [...tables.limits.values()].flat(),
   transfers: [...tables.transfers.values()],
   entries: [...tables.entries.values()].flat(),
   commands: [...tables.commands.values()],
@@ -114,10 +135,22 @@ const tablesInMemory = (tables: Tables): Record<string, Row[]> => ({
 const camelCase = (column: string) => column.replace(/_./g, found => found[1]!.toUpperCase())
 const tablesInPostgres = async (superuser: Database): Promise<Record<string, Row[]>> => {
   const tables: Record<string, Row[]> = {}
-  for (const table of ['wallets', 'transfers', 'entries', 'commands', 'journal', 'partitions', 'published']) {
+  for (const table of [
+    ...['wallets', 'transfers', 'entries', 'commands', 'journal', 'partitions', 'published'],
+    ...['holds', 'reversals', 'limits'],
+  ]) {
     const rows = await superuser<Row[]>`select * from ${superuser(`ledger.${table}`)}`
-    tables[table] = rows.map(({ closed_at: _, ...row }) =>
-      Object.fromEntries(Object.entries(row).map(([column, value]) => [camelCase(column), value])),
+    tables[table] = rows.map(row =>
+      Object.fromEntries(
+        Object.entries(row).map(([column, value]) =>
+          column === 'usage'
+            ? [
+                'usage',
+                (value as unknown[]).length > 0 ? (value as unknown[]).join(' ') : usageText(NOTHING_USED),
+              ]
+            : [camelCase(column), value],
+        ),
+      ),
     )
   }
   return tables
@@ -135,7 +168,12 @@ const gatewayInMemory = (tables: Tables, now: () => number): GatewaySite => {
     readPending: async id => readPending(own, id, now()),
     writePayment: async payment => own.payments.set(payment.id, { ...payment }),
     readPayment: async id => own.payments.get(id) && { ...own.payments.get(id)! },
-    settle: async (id, status, reference) => settlePayment(own, id, status, reference, null),
+    markPending: async (id, reference) => markPaymentPending(own, id, reference),
+    settle: async (id, settlement) => settlePayment(own, id, settlement),
+    markDone: async (id, status) => markPaymentDone(own, id, status),
+    readStandings: async ids => readStandings(tables, ids),
+    readOutcome: async id => readOutcome(tables, id),
+    readDueHolds: async (after, limit) => readDueHolds(tables, now(), after, limit),
   }
 }
 const gatewayOnPostgres = (sql: Database, reader: Database): GatewaySite => ({
@@ -144,12 +182,17 @@ const gatewayOnPostgres = (sql: Database, reader: Database): GatewaySite => ({
   readWallets: ids => ledgerReads.readWallets(reader, ids),
   writePending: requests => pendingRequests.writePending(sql, requests),
   readPending: id => pendingRequests.readPending(sql, id, id),
-  writePayment: async payment => {
-    await payments.writePayment(sql, payment)
-    await payments.markPaymentPending(sql, payment.id, payment.providerReference!)
-  },
+  writePayment: payment => payments.writePayment(sql, payment, 0),
   readPayment: id => payments.readPayment(sql, id),
-  settle: (id, status, reference) => payments.settlePayment(sql, id, status, reference, null),
+  markPending: (id, reference) => payments.markPaymentPending(sql, id, reference),
+  settle: (id, settlement) => payments.settlePayment(sql, id, settlement),
+  markDone: (id, status) => payments.markPaymentDone(sql, id, status),
+  readStandings: ids => readStandingsOnPostgres(reader, ids),
+  readOutcome: async id => {
+    const [outcome] = await ledgerReads.readOutcomes(reader, [id])
+    return outcome && { fingerprint: outcome.fingerprint, bytes: outcome.bytes }
+  },
+  readDueHolds: (after, limit) => readDueHoldsOnPostgres(reader, after, limit),
 })
 
 const runInMemory = async (script: StoreScript): Promise<unknown> => {

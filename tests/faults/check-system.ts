@@ -1,7 +1,8 @@
 // What must hold of the whole system once a fault is over.
-import { transferIdOf } from '@pennywire/contracts/ids.ts'
+import { payoutReturnIdOf } from '@pennywire/contracts/ids.ts'
 import { TOPICS } from '@pennywire/contracts/topics.ts'
 import { UUID } from '@pennywire/runtime/database.ts'
+import { idOf } from './judge-answers.ts'
 import type { Request } from './load.ts'
 import type { Person } from './people.ts'
 import { runScript, topicEnds, until, type World } from './world.ts'
@@ -49,22 +50,38 @@ const verifyAudit = async (world: World): Promise<string[]> => {
   return code === 0 ? [] : [`audit verify: ${output.split('\n').slice(-4).join(' ')}`]
 }
 
-/** Everybody concerned is told of each outcome, once. */
+/**
+ * Everybody concerned is told of each outcome, once: both parties that money is held, and how that ended; whoever asked
+ * of a refusal; each user whose wallet paid or received.
+ */
 const checkNotifications = async (world: World, people: Person[], requests: Request[]): Promise<string[]> => {
-  const ids = requests.map(({ from, key }) => transferIdOf(people[from]!.userId, key))
+  const ids = requests.flatMap(request => {
+    const id = idOf(people, request)
+    return request.kind === 'withdrawal' ? [id, payoutReturnIdOf(id)] : [id]
+  })
   const uuids = world.sql.array(ids, UUID)
-  const wrong = () => world.sql<{ id: string; told: number }[]>`
-    select t.id::text, coalesce(n.told, 0) as told
-    from ledger.transfers t left join (
+  const wrong = () => world.sql<{ id: string; told: number; should: number }[]>`
+    select q.id::text, coalesce(n.told, 0) as told, q.should from (
+      select coalesce(h.id, t.id) as id,
+        case
+          when h.id is not null then
+            (case h.type when 'hold' then 2 else 1 end) * (case h.status when 'active' then 1 else 2 end)
+          when t.status = 'rejected' then 1
+          else (select count(*) from ledger.wallets w
+            where w.id in (t.from_wallet, t.to_wallet) and w.user_id is not null)
+        end::int as should
+      from unnest(${uuids}) as asked (id)
+      left join ledger.holds h on h.id = asked.id left join ledger.transfers t on t.id = asked.id
+      where h.id is not null or t.id is not null
+    ) q left join (
       select transfer_id, count(*)::int as told from notifier.notifications
-      where transfer_id = any(${uuids}) group by transfer_id) n on n.transfer_id = t.id
-    where t.id = any(${uuids})
-      and coalesce(n.told, 0) <> case when t.status = 'completed' and t.type = 'transfer' then 2 else 1 end
-    order by t.id limit 1`
+      where transfer_id = any(${uuids}) group by transfer_id) n on n.transfer_id = q.id
+    where coalesce(n.told, 0) <> q.should
+    order by q.id limit 1`
   await until('everybody is told', CAUGHT_UP_WITHIN_SECONDS, async () => (await wrong()).length === 0).catch(
     () => {},
   )
-  return (await wrong()).map(({ id, told }) => `${told} notifications of transfer ${id}`)
+  return (await wrong()).map(({ id, told, should }) => `${told} notifications of ${id}, not ${should}`)
 }
 
 export const checkSystem = async (world: World, people: Person[], requests: Request[]): Promise<string[]> => {

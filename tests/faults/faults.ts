@@ -11,7 +11,7 @@ import { createCommandHandler } from '../../services/ledger/src/consume-commands
 import { startRelay } from '../../services/ledger/src/relay-outbox.ts'
 import { postgresStore } from '../../services/ledger/src/sql/store.ts'
 import { startCommitCutter } from './commit-cutter.ts'
-import type { Load } from './load.ts'
+import { type Load, MAXIMUM } from './load.ts'
 import { mailedToken, signUp } from './people.ts'
 import { type Instance, readiness, runScript, topicEnds, until, type World } from './world.ts'
 
@@ -275,7 +275,12 @@ export const secondLedgerFromZero = (seconds: number): Fault => ({
     const publisher = await createPublisher(kafka)
     const relay = startRelay({ store, publisher, logger, clock: systemClock })
     const reached = new Map<number, bigint>()
-    const { handle, onAssigned } = createCommandHandler({ logger, store, codec, publisher, relay })
+    // As the other has them: two ledgers with other settings would be another fault.
+    const most = () => ({ perTransaction: MAXIMUM, daily: MAXIMUM, monthly: MAXIMUM })
+    const limitDefaults = { unverified: most, verified: most }
+    const { handle, onAssigned } = createCommandHandler({
+      ...{ logger, store, codec, publisher, relay, limitDefaults },
+    })
     const consumer = await startConsumer({
       client: kafka,
       logger,

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
-import { createEventJudge, type Wallet } from './judge-events.ts'
+import { createEventJudge, type Facts, type HoldNow, type Wallet } from './judge-events.ts'
 import { topicEnds, until, type World } from './world.ts'
 
 const AT_END_WITHIN_SECONDS = 90
@@ -19,9 +19,20 @@ export const followEvents = async (world: World): Promise<Follower> => {
   const judge = createEventJudge()
   const next = new Map<number, bigint>()
 
-  const entriesOf = async (record: IncomingRecord) => {
+  const factsOf = async (record: IncomingRecord): Promise<Facts> => {
     const { type, value } = await world.codec.decode(record.value)
-    return type === 'pennywire.ledger.TransferCompleted' ? value.entries : []
+    switch (type) {
+      case 'pennywire.ledger.TransferCompleted':
+        return { entries: value.entries, ...(value.holdMinor === null ? {} : { ends: value.transferId }) }
+      case 'pennywire.ledger.TransferReversed':
+        return { entries: value.entries }
+      case 'pennywire.ledger.HoldPlaced':
+        return { entries: [], places: value.transferId }
+      case 'pennywire.ledger.HoldEnded':
+        return { entries: [], ends: value.holdId }
+      default:
+        return { entries: [] }
+    }
   }
 
   const handleOne = async (record: IncomingRecord) => {
@@ -32,7 +43,7 @@ export const followEvents = async (world: World): Promise<Follower> => {
       key: record.key?.toString() ?? '',
       seq: BigInt(headerOf(record, 'seq') ?? '0'),
       value: record.value ?? Buffer.alloc(0),
-      entries: () => entriesOf(record),
+      facts: () => factsOf(record),
     })
   }
 
@@ -60,7 +71,8 @@ export const followEvents = async (world: World): Promise<Follower> => {
       })
       const wallets = await world.sql<Wallet[]>`
         select id::text, balance, sequence from ledger.wallets where sequence > 0`
-      return judge.judge(wallets)
+      const holds = await world.sql<HoldNow[]>`select id::text, status = 'active' as active from ledger.holds`
+      return judge.judge(wallets, holds)
     },
   }
 }

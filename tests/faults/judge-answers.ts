@@ -1,47 +1,126 @@
 // Whether answers lie: what clients were told, held against what the ledger decided. Nothing here asks anybody, so that
 // a test can plant lies.
 import { isDeepStrictEqual } from 'node:util'
-import { transferIdOf } from '@pennywire/contracts/ids.ts'
+import { commandIdOf, transferIdOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
-import type { Attempt, Content, Request } from './load.ts'
+import type { Attempt, Content, Kind, Request } from './load.ts'
 import type { Answer, Person } from './people.ts'
 
-/** What the ledger decided under an id. */
+/** What was decided under an id: by the ledger, or by the provider where a payment has failed. */
 export type Decided = {
   id: string
   type: string
   status: 'completed' | 'rejected'
   from: string | null
   to: string | null
-  amount: bigint
+  /** What moves, is held, or is the limit from now on; null where nothing is told of it. */
+  amount: bigint | null
   code: string | null
+  /** The hold that it ends, or the transfer that it gives back. */
+  of?: string | null
+  /** How much of it was given back since. */
+  reversed?: bigint
+  /** What has become of a hold. */
+  hold?: 'active' | 'captured' | 'voided' | 'expired' | null
 }
 
 type Owner = Pick<Person, 'userId' | 'walletId'>
 
-/** The refusals that this load can bring about; any other is a fault of the system. */
-const REJECTIONS = ['INSUFFICIENT_BALANCE', 'REQUEST_EXPIRED']
+/** Those whose id is of the transfers', one key space for each user. The others are commands, but `open`. */
+const MONEY: readonly Kind[] = ['transfer', 'deposit', 'withdrawal', 'hold', 'reversal', 'capture']
+/** Of a refused command the ledger tells only that it was refused. */
+const COMMANDS: readonly Kind[] = ['capture', 'void', 'freeze', 'unfreeze', 'limit', 'close']
 
-export const idOf = (people: Owner[], { from, key }: Request) => transferIdOf(people[from]!.userId, key)
+/** The refusals that this load can bring about; any other is a fault of the system. */
+const REFUSALS: Record<Kind, readonly string[]> = {
+  transfer: ['INSUFFICIENT_BALANCE', 'REQUEST_EXPIRED', 'WALLET_FROZEN', 'PER_TRANSACTION_LIMIT_EXCEEDED'],
+  deposit: ['PAYMENT_FAILED', 'REQUEST_EXPIRED'],
+  withdrawal: ['INSUFFICIENT_BALANCE', 'REQUEST_EXPIRED', 'WALLET_FROZEN', 'PAYMENT_FAILED'],
+  hold: ['INSUFFICIENT_BALANCE', 'REQUEST_EXPIRED', 'WALLET_FROZEN'],
+  capture: ['HOLD_ENDED', 'HOLD_EXPIRED', 'HOLD_AMOUNT_EXCEEDED'],
+  void: ['HOLD_ENDED'],
+  reversal: ['INSUFFICIENT_BALANCE', 'REVERSAL_EXCEEDS_ORIGINAL'],
+  freeze: ['WALLET_ALREADY_FROZEN'],
+  unfreeze: ['WALLET_NOT_FROZEN'],
+  limit: ['LIMIT_ABOVE_MAXIMUM'],
+  open: ['WALLET_ALREADY_EXISTS'],
+  close: ['WALLET_HAS_BALANCE', 'WALLET_ALREADY_CLOSED'],
+}
+
+/** The id under which it is decided. A wallet that is opened has an id of its own, whatever the key. */
+export const idOf = (people: Owner[], { kind, from, key }: Request) =>
+  (MONEY.includes(kind) ? transferIdOf : commandIdOf)(people[from]!.userId, key)
 
 const isReuse = (answer: Answer) => answer.status === 422 && answer.body?.code === 'IDEMPOTENCY_KEY_REUSED'
 
 /** Told that it is done, refused for good, or taken: from then on it must have an outcome. */
 export const isAccepted = ({ answer }: Attempt) => answer !== 'lost' && answer.status < 500
 
-const isContent = (people: Owner[], request: Request, content: Content, decided: Decided) =>
-  decided.type === request.kind &&
-  decided.amount === content.minor &&
-  decided.to === people[content.to]!.walletId &&
-  (request.kind === 'deposit' || decided.from === people[request.from]!.walletId)
+const isContent = (people: Owner[], request: Request, content: Content, decided: Decided): boolean => {
+  const { kind } = request
+  if (decided.type !== kind) return false
+  if (COMMANDS.includes(kind) && decided.status === 'rejected') return true
+  const own = people[request.from]!.walletId
+  const amount = decided.amount === content.minor
+  switch (kind) {
+    case 'transfer':
+    case 'hold':
+      return amount && decided.to === people[content.to]!.walletId && decided.from === own
+    case 'deposit':
+      return amount && decided.to === own
+    case 'withdrawal':
+      return amount && decided.from === own
+    case 'capture':
+      return decided.of === content.of && decided.to === own && (amount || content.minor === null)
+    case 'reversal':
+      return decided.of === content.of && (amount || content.minor === null)
+    case 'void':
+      return decided.of === content.of
+    case 'limit':
+      return amount && decided.to === own
+    case 'close':
+      return decided.to === content.walletId
+    default:
+      return decided.to === own
+  }
+}
+
+const DONE: Partial<Record<Kind, number>> = { void: 200, freeze: 200, unfreeze: 200, limit: 200, close: 200 }
+
+/** Whether the body of an answer that it is done says what was done. */
+const isBodyOf = (kind: Kind, { content, answer }: Attempt, decided: Decided): boolean => {
+  const { body } = answer as Answer
+  const isAmount = decided.amount !== null && body.amount === formatAmount(decided.amount, 'USD')
+  // A repeat tells how it is by then.
+  const isMoved =
+    isAmount &&
+    body.final === true &&
+    (body.status === 'completed' || (body.status === 'reversed' && decided.reversed === decided.amount))
+  switch (kind) {
+    case 'hold':
+      return body.id === decided.id && isAmount && ['active', decided.hold].includes(body.status)
+    case 'capture':
+      return body.id === decided.of && isMoved
+    case 'reversal':
+      return body.id === decided.id && body.originalId === decided.of && isMoved
+    case 'void':
+      return body.id === content.of && body.status === 'voided'
+    case 'limit':
+      return body.walletId === decided.to
+    case 'freeze':
+    case 'unfreeze':
+      return body.id === decided.to
+    case 'close':
+      return body.id === decided.to && body.status === 'closed'
+    default:
+      return body.id === decided.id && isMoved
+  }
+}
 
 /** What is wrong with one answer, given what was decided; undefined where it is true. */
-const lieOf = (
-  people: Owner[],
-  request: Request,
-  { content, answer }: Attempt,
-  decided: Decided,
-): string | undefined => {
+const lieOf = (people: Owner[], request: Request, asked: Attempt, decided: Decided): string | undefined => {
+  const { content, answer } = asked
+  const { kind } = request
   if (answer === 'lost' || answer.status >= 500) return undefined
   const { status, body } = answer
   const same = isContent(people, request, content, decided)
@@ -50,22 +129,42 @@ const lieOf = (
   if (status === 202)
     return body.id === decided.id && body.status === 'pending' ? undefined : `${told} of another transfer`
   if (!same) return `${told}, but the key holds other content`
-  if (status === 201) {
+  if (status === (DONE[kind] ?? 201)) {
     if (decided.status !== 'completed') return `${told}, but it was ${decided.status}`
-    const amount = formatAmount(content.minor, 'USD')
-    const fits =
-      body.id === decided.id && body.amount === amount && body.status === 'completed' && body.final === true
-    return fits ? undefined : `${told} with another content: ${JSON.stringify(body)}`
+    return isBodyOf(kind, asked, decided)
+      ? undefined
+      : `${told} with another content: ${JSON.stringify(body)}`
   }
-  if (!REJECTIONS.includes(body?.code)) return `answered ${told}, which nothing here should bring about`
+  if (!REFUSALS[kind].includes(body?.code)) return `answered ${told}, which nothing here should bring about`
   if (decided.status !== 'rejected' || decided.code !== body.code)
     return `${told}, but it was ${decided.status} ${decided.code ?? ''}`
-  return body.final === true ? undefined : `${told}, but not as final`
+  // A limit's refusal changes with what staff set: it is not told as final.
+  return body.final === true || kind === 'limit' ? undefined : `${told}, but not as final`
 }
+
+/** A wallet that a client was told of is there, and the client's: `wallets` are `user/wallet`. */
+const lieOfOpening = (
+  people: Owner[],
+  { from }: Request,
+  { answer }: Attempt,
+  wallets: ReadonlySet<string>,
+): string | undefined => {
+  if (answer === 'lost' || answer.status >= 500) return undefined
+  const { status, body } = answer
+  if (status !== 201 && !REFUSALS.open.includes(body?.code))
+    return `answered ${status} ${body?.code}, which nothing here should bring about`
+  const id = status === 201 ? body.id : body.walletId
+  return wallets.has(`${people[from]!.userId}/${id}`)
+    ? undefined
+    : `${status} of wallet ${id}, which is not there`
+}
+
+/** What time changes of what was told: how much was given back. */
+const withoutReversals = ({ status: _, reversedAmount: __, ...body }: Answer['body']) => body
 
 /** What is wrong with what a request's key tells, given what was decided (undefined: nothing yet). */
 export const lieOfKey = (
-  { attempts }: Request,
+  { kind, attempts }: Request,
   { status, body }: Answer,
   decided: Decided | undefined,
 ): string | undefined => {
@@ -73,13 +172,27 @@ export const lieOfKey = (
     const unknown = status === 404 || (status === 200 && body.final === false)
     return unknown ? undefined : `undecided, but by its key ${status} ${body?.status}`
   }
-  if (status !== 200 || body.status !== decided.status)
+  const expected: string[] =
+    kind === 'hold' && decided.status === 'completed'
+      ? [decided.hold === 'captured' ? 'completed' : decided.hold === 'active' ? 'pending' : 'rejected']
+      : [decided.status]
+  // Given back whole, since or before.
+  if (expected[0] === 'completed' && (decided.reversed ?? 0n) > 0n) expected.push('reversed')
+  if (status !== 200 || !expected.includes(body.status))
     return `by its key ${status} ${body?.status}, but it was ${decided.status}`
+  if (kind === 'hold' || kind === 'reversal') return undefined
   for (const { answer } of attempts)
-    if (answer !== 'lost' && answer.status === 201 && !isDeepStrictEqual(answer.body, body))
+    if (
+      answer !== 'lost' &&
+      answer.status === 201 &&
+      !isDeepStrictEqual(withoutReversals(answer.body), withoutReversals(body))
+    )
       return `answered 201 with ${JSON.stringify(answer.body)}, by its key ${JSON.stringify(body)}`
   return undefined
 }
+
+const indexOf = (people: Owner[], walletId: string | null) =>
+  people.findIndex(each => each.walletId === walletId && walletId !== null)
 
 /** Every answer against what was decided. Adds what moved to `balances`, by person. */
 export const judgeAnswers = (
@@ -87,38 +200,52 @@ export const judgeAnswers = (
   requests: Request[],
   decided: ReadonlyMap<string, Decided>,
   balances: bigint[],
+  wallets: ReadonlySet<string> = new Set(),
 ): string[] => {
   const violations: string[] = []
+  const book = (walletId: string | null, amount: bigint) => {
+    const index = indexOf(people, walletId)
+    if (index >= 0) balances[index]! += amount
+  }
   for (const request of requests) {
     const id = idOf(people, request)
-    const outcome = decided.get(id)
-    if (!outcome) {
-      violations.push(`${id} (${request.kind}): no outcome at the end`)
-      continue
-    }
-    for (const each of request.attempts) {
-      const lie = lieOf(people, request, each, outcome)
+    const tell = (lie: string | undefined) => {
       if (lie) violations.push(`${id} (${request.kind}): ${lie}`)
     }
-    if (!request.attempts.some(({ content }) => isContent(people, request, content, outcome)))
-      violations.push(`${id} (${request.kind}): decided with a content that nobody asked for`)
-    if (outcome.status === 'completed') {
-      const to = people.findIndex(({ walletId }) => walletId === outcome.to)
-      if (to >= 0) balances[to]! += outcome.amount
-      if (request.kind === 'transfer') balances[request.from]! -= outcome.amount
+    if (request.kind === 'open') {
+      for (const each of request.attempts) tell(lieOfOpening(people, request, each, wallets))
+      continue
     }
+    const outcome = decided.get(id)
+    if (!outcome) {
+      tell('no outcome at the end')
+      continue
+    }
+    for (const each of request.attempts) tell(lieOf(people, request, each, outcome))
+    if (!request.attempts.some(({ content }) => isContent(people, request, content, outcome)))
+      tell('decided with a content that nobody asked for')
+    const { status, from, to, amount, reversed } = outcome
+    if (status !== 'completed' || !MONEY.includes(request.kind) || request.kind === 'hold') continue
+    book(from, -amount!)
+    book(to, amount!)
+    // A payout that came back. What staff give back is a request of its own.
+    if (request.kind === 'withdrawal') book(from, reversed ?? 0n)
   }
   return violations
 }
 
-/** A balance that the API tells is what the outcomes add up to. */
+/** A balance that the API tells is what the outcomes add up to; what is not available of it is promised to holds. */
 export const lieOfBalance = (
   walletId: string,
   { status, body }: Answer,
   minor: bigint,
+  promised = 0n,
 ): string | undefined => {
   const expected = formatAmount(minor, 'USD')
-  return body?.balance === expected
+  if (body?.balance !== expected)
+    return `wallet ${walletId} holds ${body?.balance} (${status}), by the outcomes ${expected}`
+  const available = formatAmount(minor - promised, 'USD')
+  return body.available === available
     ? undefined
-    : `wallet ${walletId} holds ${body?.balance} (${status}), by the outcomes ${expected}`
+    : `of wallet ${walletId} ${body.available} is available, by its holds ${available}`
 }

@@ -1,13 +1,16 @@
 // The fault suite's reader of events is lied to: each lie must be found, and the truth must pass.
 import { expect, test } from 'vitest'
-import { createEventJudge, type SeenEvent, type Wallet } from './judge-events.ts'
+import { createEventJudge, type HoldNow, type SeenEvent, type Wallet } from './judge-events.ts'
 
 type Entry = [walletId: string, sequence: number, balance: bigint]
 
 const event = (id: string, key: string, seq: number, ...entries: Entry[]): SeenEvent => ({
   ...{ id, key, seq: BigInt(seq), value: Buffer.from(`${id} ${entries.join(' ')}`) },
-  entries: () =>
-    entries.map(([walletId, sequence, balanceAfterMinor]) => ({ walletId, sequence, balanceAfterMinor })),
+  facts: () => ({
+    entries: entries.map(([walletId, sequence, balanceAfterMinor]) => ({
+      ...{ walletId, sequence, balanceAfterMinor },
+    })),
+  }),
 })
 const first = event('e1', 'a', 1, ['a', 1, 90n], ['b', 1, 10n])
 const second = event('e2', 'a', 2, ['a', 2, 80n], ['c', 1, 10n])
@@ -17,10 +20,10 @@ const wallet = (id: string, sequence: number, balance: bigint): Wallet => ({
 })
 const books = [wallet('a', 3, 85n), wallet('b', 2, 5n), wallet('c', 1, 10n)]
 
-const judge = async (events: SeenEvent[], wallets = books) => {
+const judge = async (events: SeenEvent[], wallets = books, holds: HoldNow[] = []) => {
   const judging = createEventJudge()
   for (const each of events) await judging.take(each)
-  return judging.judge(wallets)
+  return judging.judge(wallets, holds)
 }
 
 test.each<[what: string, events: SeenEvent[]]>([
@@ -65,12 +68,51 @@ test.each<[what: string, events: SeenEvent[], told: RegExp]>([
   expect((await judge(events)).join('\n')).toMatch(told)
 })
 
+const placing = (id: string, seq: number): SeenEvent => ({
+  ...event(`p${seq}`, 'a', seq),
+  facts: () => ({ entries: [], places: id }),
+})
+const ending = (id: string, seq: number): SeenEvent => ({
+  ...event(`e${seq}`, 'a', seq),
+  facts: () => ({ entries: [], ends: id }),
+})
+const active = (id: string): HoldNow => ({ id, active: true })
+const over = (id: string): HoldNow => ({ id, active: false })
+
+test.each<[what: string, events: SeenEvent[], holds: HoldNow[]]>([
+  ['one that stands', [placing('h', 1)], [active('h')]],
+  ['one that has ended', [placing('h', 1), ending('h', 2)], [over('h')]],
+  ['an end that is told twice', [placing('h', 1), ending('h', 2), ending('h', 2)], [over('h')]],
+])('true of holds: %s', async (_what, events, holds) => {
+  expect(await judge(events, [], holds)).toEqual([])
+})
+
+test.each<[what: string, events: SeenEvent[], holds: HoldNow[], told: RegExp]>([
+  ['placed by no event', [], [active('h')], /hold h: no event placed it/],
+  ['placed twice', [placing('h', 1), placing('h', 2)], [active('h')], /hold h placed by two events/],
+  ['its end is missing', [placing('h', 1)], [over('h')], /hold h: ended, but by no event/],
+  [
+    'ended twice',
+    [placing('h', 1), ending('h', 2), ending('h', 3)],
+    [over('h')],
+    /hold h ended by two events/,
+  ],
+  [
+    'ended, but it stands',
+    [placing('h', 1), ending('h', 2)],
+    [active('h')],
+    /hold h: active, but an event ended it/,
+  ],
+])('a lie of a hold is found: %s', async (_what, events, holds, told) => {
+  expect((await judge(events, [], holds)).join('\n')).toMatch(told)
+})
+
 test('what was told once is not told again, but a hole is for as long as it is there', async () => {
   const judging = createEventJudge()
   for (const each of [second, first]) await judging.take(each)
-  expect(await judging.judge(books)).toHaveLength(3)
-  expect(await judging.judge(books)).toHaveLength(2)
+  expect(await judging.judge(books, [])).toHaveLength(3)
+  expect(await judging.judge(books, [])).toHaveLength(2)
   await judging.take(third)
-  expect(await judging.judge(books)).toEqual([])
+  expect(await judging.judge(books, [])).toEqual([])
   expect([judging.events(), judging.repeats()]).toEqual([3, 0])
 })

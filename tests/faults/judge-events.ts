@@ -5,23 +5,29 @@ import { createHash } from 'node:crypto'
 
 type Entry = { walletId: string; sequence: number; balanceAfterMinor: bigint }
 
+/** What an event says of money: its entries where it moved, and the hold that it places or ends. */
+export type Facts = { entries: Entry[]; places?: string; ends?: string }
+
 export type SeenEvent = {
   id: string
   key: string
   /** Its number in the ledger's journal. */
   seq: bigint
   value: Buffer
-  /** Of the entries of a completed transfer; asked only of what is new. */
-  entries: () => Promise<Entry[]> | Entry[]
+  /** Asked only of what is new. */
+  facts: () => Promise<Facts> | Facts
 }
 
 /** A wallet as the ledger's own tables have it. */
 export type Wallet = { id: string; balance: bigint; sequence: bigint }
 
+/** A hold as the ledger's own tables have it. */
+export type HoldNow = { id: string; active: boolean }
+
 export type EventJudge = {
   take: (event: SeenEvent) => Promise<void>
-  /** All that contradicts the promises since the last time, and the wallets that its entries do not add up to. */
-  judge: (wallets: Wallet[]) => string[]
+  /** All that contradicts the promises since the last time, and the wallets and holds that it does not add up to. */
+  judge: (wallets: Wallet[], holds: HoldNow[]) => string[]
   events: () => number
   repeats: () => number
 }
@@ -34,6 +40,8 @@ export const createEventJudge = (): EventJudge => {
   const seen = new Map<string, string>()
   /** By key: the journal number of the last event that was new. */
   const lastOfKey = new Map<string, bigint>()
+  const placed = new Set<string>()
+  const ended = new Set<string>()
   let repeats = 0
   let broken: string[] = []
 
@@ -58,10 +66,22 @@ export const createEventJudge = (): EventJudge => {
     return undefined
   }
 
+  const noteOnce = (holds: Set<string>, id: string | undefined, what: string) => {
+    if (id === undefined) return
+    if (holds.has(id)) broken.push(`hold ${id} ${what} by two events`)
+    holds.add(id)
+  }
+
+  const lieOfHold = ({ id, active }: HoldNow): string | undefined => {
+    if (!placed.has(id)) return `hold ${id}: no event placed it`
+    if (ended.has(id) === !active) return undefined
+    return active ? `hold ${id}: active, but an event ended it` : `hold ${id}: ended, but by no event`
+  }
+
   return {
     events: () => seen.size,
     repeats: () => repeats,
-    take: async ({ id, key, seq, value, entries }) => {
+    take: async ({ id, key, seq, value, facts }) => {
       const said = createHash('sha256').update(`${key}\0${seq}\0`).update(value).digest('base64')
       const earlier = seen.get(id)
       if (earlier !== undefined) {
@@ -72,15 +92,15 @@ export const createEventJudge = (): EventJudge => {
       seen.set(id, said)
       if (seq <= (lastOfKey.get(key) ?? 0n)) broken.push(`event ${id} of key ${key} comes after a later one`)
       lastOfKey.set(key, seq)
-      for (const entry of await entries()) keepEntry(entry)
+      const { entries, places, ends } = await facts()
+      for (const entry of entries) keepEntry(entry)
+      noteOnce(placed, places, 'placed')
+      noteOnce(ended, ends, 'ended')
     },
-    judge: rows => {
+    judge: (rows, holds) => {
       const violations = broken
       broken = []
-      for (const row of rows) {
-        const lie = lieOfWallet(row)
-        if (lie) violations.push(lie)
-      }
+      for (const lie of [...rows.map(lieOfWallet), ...holds.map(lieOfHold)]) if (lie) violations.push(lie)
       return violations
     },
   }

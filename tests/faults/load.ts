@@ -1,17 +1,45 @@
-// Many clients that move money while the system is being broken, and remember every answer they got.
+// Many clients that do whatever money can do while the system is being broken, and remember every answer they got.
 import { randomInt, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatAmount } from '@pennywire/contracts/money.ts'
-import { type Answer, ask, type Person } from './people.ts'
+import { type Answer, ask, type Person, SIDE_CURRENCY } from './people.ts'
 import type { World } from './world.ts'
 
-/** What a request asks for: money for somebody; a deposit is for oneself. */
-export type Content = { to: number; minor: bigint }
+/** Of `void`, `freeze`, `unfreeze`, `limit`, `open` and `close` no money moves. */
+export type Kind =
+  | 'transfer'
+  | 'deposit'
+  | 'withdrawal'
+  | 'hold'
+  | 'capture'
+  | 'void'
+  | 'reversal'
+  | 'freeze'
+  | 'unfreeze'
+  | 'limit'
+  | 'open'
+  | 'close'
+
+/** What a request asks for. */
+export type Content = {
+  /** Whom the money is for: oneself, but for transfers and holds. */
+  to: number
+  /** Null: all that is held, or all that is left to give back; of a limit: none. */
+  minor: bigint | null
+  /** Of deposits and withdrawals: what the sandbox provider makes of it. */
+  method?: string
+  /** Of a hold: until it expires. */
+  seconds?: number
+  /** The hold that is to end, or the transfer that is to be given back. */
+  of?: string
+  /** The wallet to close. */
+  walletId?: string
+}
 export type Attempt = { content: Content; answer: Answer | 'lost' }
 
 /** One idempotency key with everything that was asked under it. */
 export type Request = {
-  kind: 'transfer' | 'deposit'
+  kind: Kind
   from: number
   key: string
   content: Content
@@ -36,8 +64,46 @@ export type Load = {
 const WAIT_SECONDS = 2
 /** A client that has no answer by then takes it for lost. */
 const PATIENCE_MS = 5_000
+/** The limits that hold for everybody, in cents: LIMITS_UNVERIFIED of the tests' settings. */
+export const MAXIMUM = 90_000_000_000_000n
 
 export const isLostOr5xx = (answer: Answer | 'lost'): boolean => answer === 'lost' || answer.status >= 500
+
+/** What each kind of request says to the API. */
+const saidBy = (
+  people: Person[],
+  { kind, from }: Request,
+  { to, minor, method, seconds, of, walletId }: Content,
+): [method: string, path: string, body?: object] => {
+  const own = people[from]!.walletId
+  const amount = minor === null ? {} : { amount: formatAmount(minor, 'USD') }
+  const money = { ...amount, currency: 'USD' }
+  switch (kind) {
+    case 'deposit':
+      return ['POST', 'deposits', { walletId: own, ...money, source: method }]
+    case 'withdrawal':
+      return ['POST', 'withdrawals', { walletId: own, ...money, destination: method }]
+    case 'transfer':
+      return ['POST', 'transfers', { toWalletId: people[to]!.walletId, ...money }]
+    case 'hold':
+      return ['POST', 'holds', { toWalletId: people[to]!.walletId, ...money, expiresInSeconds: seconds }]
+    case 'capture':
+      return ['POST', `holds/${of}/capture`, amount]
+    case 'void':
+      return ['POST', `holds/${of}/void`]
+    case 'reversal':
+      return ['POST', `admin/transfers/${of}/reversals`, { ...amount, reason: 'Case 4711' }]
+    case 'freeze':
+    case 'unfreeze':
+      return ['POST', `wallets/${own}/${kind}`]
+    case 'limit':
+      return ['PUT', 'limits/send', { walletId: own, perTransaction: amount.amount ?? null }]
+    case 'open':
+      return ['POST', 'wallets', { currency: SIDE_CURRENCY }]
+    case 'close':
+      return ['DELETE', `wallets/${walletId}`]
+  }
+}
 
 /** Sends one request to one gateway and remembers what came. */
 export const attempt = async (
@@ -46,21 +112,16 @@ export const attempt = async (
   request: Request,
   content: Content,
 ): Promise<Attempt> => {
-  const person = people[request.from]!
-  const amount = formatAmount(content.minor, 'USD')
-  const money = { amount, currency: 'USD' }
+  const { token, stepUp } = people[request.from]!
   const done: Attempt = { content, answer: 'lost' }
   request.attempts.push(done)
-  const body =
-    request.kind === 'deposit'
-      ? { walletId: person.walletId, ...money }
-      : { toWalletId: people[content.to]!.walletId, ...money }
-  done.answer = await ask(`${gateway}/v1/${request.kind}s`, 'POST', {
-    token: person.token,
-    body,
+  const [method, path, body] = saidBy(people, request, content)
+  done.answer = await ask(`${gateway}/v1/${path}`, method, {
+    token,
+    ...(body ? { body } : {}),
     headers: {
       'idempotency-key': request.key,
-      'step-up-token': person.stepUp,
+      'step-up-token': stepUp,
       prefer: `wait=${WAIT_SECONDS}`,
     },
     timeoutMs: PATIENCE_MS,
@@ -69,17 +130,87 @@ export const attempt = async (
 }
 
 const chance = (percent: number) => randomInt(100) < percent
+const oneOf = <Item>(...items: Item[]): Item => items[randomInt(items.length)]!
 
-const newRequest = (people: Person[], from: number): Request => {
-  const key = randomUUID()
-  if (chance(4)) {
-    const content = { to: from, minor: BigInt(randomInt(100, 2_000)) }
-    return { kind: 'deposit', from, key, content, attempts: [] }
+const requestOf = (kind: Kind, from: number, content: Content): Request => ({
+  ...{ kind, from, content },
+  key: randomUUID(),
+  attempts: [],
+})
+
+/** What a client does by itself; what follows from it (ending a hold, lifting a freeze) is in the client's loop. */
+const newRequest = (people: Person[], from: number, earlier: Request[]): Request => {
+  const self = { to: from, minor: 0n }
+  const small = () => BigInt(randomInt(1, 500))
+  // The last one is the admin, whom nobody pays.
+  const to = (from + randomInt(1, people.length - 1)) % (people.length - 1)
+  const die = randomInt(100)
+  if (die < 4) {
+    const method = oneOf('card', 'card', 'card', 'sandbox:fail', 'sandbox:delay')
+    return requestOf('deposit', from, { to: from, minor: BigInt(randomInt(100, 2_000)), method })
   }
-  const to = (from + randomInt(1, people.length)) % people.length
+  if (die < 8) {
+    const method = oneOf(
+      'bank',
+      'bank',
+      'bank',
+      'sandbox:fail',
+      'sandbox:delay',
+      'sandbox:return',
+      'sandbox:lost',
+    )
+    return requestOf('withdrawal', from, { to: from, minor: small(), method })
+  }
+  if (die < 14)
+    return requestOf('hold', from, { to, minor: small(), seconds: chance(10) ? 86_400 : randomInt(1, 5) })
+  if (die < 17) {
+    const moved = earlier.filter(isGivenBack)
+    // Somebody else's is as good: it is the admin who asks.
+    if (moved.length > 0) return reversalOf(people.length - 1, moved[randomInt(moved.length)]!)
+  }
+  if (die === 17) return requestOf('freeze', from, self)
+  if (die === 18)
+    return requestOf('limit', from, { to: from, minor: oneOf(50_000n, 90_000n, null, MAXIMUM + 1n) })
+  if (die === 19 || die === 20) {
+    const person = people[from]!
+    if (chance(20)) return requestOf('close', from, { ...self, walletId: person.filledWalletId })
+    if (person.sideWalletId === undefined) return requestOf('open', from, self)
+    return requestOf('close', from, { ...self, walletId: person.sideWalletId })
+  }
   // Some ask for more than they have: a refusal must stand like any answer.
-  const minor = BigInt(chance(3) ? 99_900 : randomInt(1, 500))
-  return { kind: 'transfer', from, key, content: { to, minor }, attempts: [] }
+  return requestOf('transfer', from, { to, minor: chance(3) ? 99_900n : small() })
+}
+
+const isGivenBack = ({ kind, attempts }: Request) =>
+  ['transfer', 'deposit', 'capture'].includes(kind) &&
+  attempts.some(({ answer }) => answer !== 'lost' && answer.status === 201)
+
+const idIn = ({ attempts }: Request): string =>
+  attempts
+    .map(({ answer }) => (answer !== 'lost' && answer.status === 201 ? answer.body.id : ''))
+    .find(Boolean)
+
+/** All that is left, a part, or more than there ever was. */
+const reversalOf = (admin: number, original: Request): Request => {
+  const of = idIn(original)
+  const whole = original.content.minor
+  const minor = whole === null ? null : oneOf(null, (whole + 1n) / 2n, (whole + 1n) / 2n, whole + 1n)
+  return requestOf('reversal', admin, { to: original.from, minor, of })
+}
+
+/** How the recipient ends a hold: some twice at once, which only one of the two does. */
+const endsOf = ({ content }: Request, of: string): Request[] => {
+  const { to, minor } = content
+  const capture = () =>
+    requestOf('capture', to, {
+      to,
+      minor: oneOf(null, (minor! + 1n) / 2n, chance(10) ? minor! + 1n : minor!),
+      of,
+    })
+  const letGo = () => requestOf('void', to, { to, minor: 0n, of })
+  if (chance(25)) return []
+  if (chance(20)) return [capture(), chance(50) ? capture() : letGo()]
+  return [chance(70) ? capture() : letGo()]
 }
 
 export const startLoad = (world: World, people: Person[], clients: number): Load => {
@@ -94,10 +225,12 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
   const paused = () => gate !== undefined
 
   const runClient = async (client: number) => {
-    const from = client % people.length
+    const from = client % (people.length - 1)
     /** A part of the clients repeats whatever they have no answer to; the others leave it, and the checks ask. */
     const persistent = client % 2 === 0
     let gateway = client
+    /** A freeze that stands, or may: until it is lifted nothing else of this client's matters. */
+    let owed: Request | undefined
 
     const note = (sentAt: number, { answer }: Attempt) => {
       if (answer === 'lost' || answer.status !== 201) return
@@ -114,6 +247,38 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
       if (isLostOr5xx(result.answer)) gateway++
       return result
     }
+    /** Sends it, and where there is no answer again with the same key, as long as it matters. */
+    const insist = async (request: Request, sending = send(request)) => {
+      let result = await sending
+      for (let pauseMs = 100; persistent && isLostOr5xx(result.answer) && running && !paused(); ) {
+        await sleep(pauseMs)
+        pauseMs = Math.min(2 * pauseMs, 1_000)
+        result = await send(request)
+      }
+      return result
+    }
+
+    /** What has to follow upon an answer. */
+    const follow = async (request: Request, { answer }: Attempt) => {
+      if (request.kind === 'freeze' || request.kind === 'unfreeze') {
+        if (isLostOr5xx(answer)) owed = request
+        else if (request.kind === 'freeze' && answer !== 'lost' && answer.status === 200) {
+          owed = requestOf('unfreeze', from, request.content)
+          requests.push(owed)
+        } else owed = undefined
+        return
+      }
+      if (answer === 'lost') return
+      const { status, body } = answer
+      const person = people[from]!
+      if (request.kind === 'open') person.sideWalletId = status === 201 ? body.id : body.walletId
+      if (request.kind === 'close' && status === 200) person.sideWalletId = undefined
+      if (request.kind === 'close' && body?.code === 'WALLET_ALREADY_CLOSED') person.sideWalletId = undefined
+      if (request.kind !== 'hold' || status !== 201) return
+      const ends = endsOf(request, body.id)
+      requests.push(...ends)
+      await Promise.all(ends.map(end => insist(end)))
+    }
 
     while (running) {
       if (gate) {
@@ -121,23 +286,21 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
         continue
       }
       busy++
-      const request = newRequest(people, from)
-      requests.push(request)
+      const known = owed
+      const request = known ?? newRequest(people, from, requests)
+      if (!known) requests.push(request)
       const sending = send(request)
       // Twice at once, on two gateways: one effect, and both are told of it.
       if (chance(4)) {
         gateway++
         await send(request)
       }
-      let result = await sending
-      for (let pauseMs = 100; persistent && isLostOr5xx(result.answer) && running && !paused(); ) {
-        await sleep(pauseMs)
-        pauseMs = Math.min(2 * pauseMs, 1_000)
-        result = await send(request)
-      }
-      if (request.kind === 'transfer' && chance(4))
-        await send(request, { ...request.content, minor: request.content.minor + 1n })
-      if (chance(6)) await send(request)
+      const result = await insist(request, sending)
+      await follow(request, result)
+      const { kind, content } = request
+      if ((kind === 'transfer' || kind === 'hold') && chance(4))
+        await send(request, { ...content, minor: content.minor! + 1n })
+      if (chance(6) && kind !== 'open') await send(request)
       busy--
       // Whoever met an outage comes back later than others.
       await sleep(isLostOr5xx(result.answer) ? randomInt(500, 1_500) : randomInt(100, 400))

@@ -1,10 +1,24 @@
 import { randomUUID } from 'node:crypto'
+import { TEST_SETTINGS } from '../system-context.ts'
 import { until, type World } from './world.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: answers of every shape
 export type Answer = { status: number; body: any }
 
-export type Person = { userId: string; email: string; walletId: string; token: string; stepUp: string }
+export type Person = {
+  userId: string
+  email: string
+  /** In USD: the one that all the load is about. The admin has none. */
+  walletId: string
+  /** In another currency, with money that nobody touches: it cannot be closed. */
+  filledWalletId: string
+  /** An empty one that is opened, closed, and opened anew; undefined where it is closed, as far as is known. */
+  sideWalletId: string | undefined
+  token: string
+  stepUp: string
+}
+
+export const SIDE_CURRENCY = 'EUR'
 
 const PIN = '482915'
 const PASSWORD = 'Correct-horse-9'
@@ -64,24 +78,60 @@ export const signIn = async (world: World, person: Person): Promise<void> => {
   person.stepUp = (await expectOk(ask(`${at}/pin/verify`, 'POST', proof))).stepUpToken
 }
 
-/** A person with a wallet that holds `amount` USD. */
-export const makePerson = async (world: World, amount: string): Promise<Person> => {
+/** Signs up, verifies the address, and sets the PIN: all but wallets. */
+const introduce = async (world: World, email: string): Promise<Person> => {
   const at = `${world.system.gatewayUrl}/v1`
-  const email = `${randomUUID()}@example.com`
   const userId = await signUp(world, email)
   const token = await mailedToken(world, email)
   await expectOk(ask(`${at}/auth/verify-email`, 'POST', { body: { token } }))
+  return open(world, userId, email)
+}
+
+const open = async (world: World, userId: string, email: string): Promise<Person> => {
+  const at = `${world.system.gatewayUrl}/v1`
   const body = { email, password: PASSWORD }
   const session = (await expectOk(ask(`${at}/auth/login`, 'POST', { body }))).accessToken
-  await expectOk(ask(`${at}/pin`, 'POST', { token: session, body: { pin: PIN } }))
-  const wallet = await expectOk(ask(`${at}/wallets`, 'POST', { token: session, body: { currency: 'USD' } }))
+  const pin = await ask(`${at}/pin`, 'POST', { token: session, body: { pin: PIN } })
+  if (pin.status !== 201 && pin.status !== 409) throw new Error(`a PIN is answered ${pin.status}`)
+  const wallets = { walletId: '', filledWalletId: '', sideWalletId: undefined }
+  return { userId, email, ...wallets, token: session, stepUp: '' }
+}
+
+const openWallet = async (world: World, token: string, currency: string, amount: string): Promise<string> => {
+  const at = `${world.system.gatewayUrl}/v1`
+  const wallet = await expectOk(ask(`${at}/wallets`, 'POST', { token, body: { currency } }))
   const deposit = await expectOk(
     ask(`${at}/deposits`, 'POST', {
-      token: session,
-      body: { walletId: wallet.id, amount, currency: 'USD' },
+      token,
+      body: { walletId: wallet.id, amount, currency },
       headers: { 'idempotency-key': randomUUID() },
     }),
   )
   if (deposit.status !== 'completed') throw new Error(`a deposit is ${deposit.status}`)
-  return { userId, email, walletId: wallet.id, token: session, stepUp: '' }
+  return wallet.id
+}
+
+/** A person with a wallet that holds `amount` USD. */
+export const makePerson = async (world: World, amount: string): Promise<Person> => {
+  const person = await introduce(world, `${randomUUID()}@example.com`)
+  person.walletId = await openWallet(world, person.token, 'USD', amount)
+  person.filledWalletId = await openWallet(world, person.token, 'GBP', '1.00')
+  return person
+}
+
+/** Whoever BOOTSTRAP_ADMIN_EMAIL names; there already where other tests have needed one. */
+export const makeAdmin = async (world: World): Promise<Person> => {
+  const email = TEST_SETTINGS.BOOTSTRAP_ADMIN_EMAIL
+  const login = await ask(`${world.system.gatewayUrl}/v1/auth/login`, 'POST', {
+    body: { email, password: PASSWORD },
+  })
+  return login.status === 200 ? open(world, login.body.user.id, email) : introduce(world, email)
+}
+
+/** Lifts what a fault has left frozen, so that the next one begins as the first. */
+export const thaw = async (world: World, { walletId, token }: Person): Promise<void> => {
+  if (walletId === '') return
+  const url = `${world.system.gatewayUrl}/v1/wallets/${walletId}`
+  const { status } = await expectOk(ask(url, 'GET', { token }))
+  if (status === 'frozen') await expectOk(ask(`${url}/unfreeze`, 'POST', { token }))
 }

@@ -3,8 +3,8 @@ import { checkAnswers } from './check-answers.ts'
 import { checkSystem } from './check-system.ts'
 import type { Fault } from './faults.ts'
 import { type Follower, followEvents } from './follow-events.ts'
-import { type Load, type Request, startLoad } from './load.ts'
-import { makePerson, type Person, signIn } from './people.ts'
+import { type Kind, type Load, type Request, startLoad } from './load.ts'
+import { makeAdmin, makePerson, type Person, signIn, thaw } from './people.ts'
 import { forEach, until, untilHealthy, type World } from './world.ts'
 
 const FUNDS = '1000.00'
@@ -16,7 +16,7 @@ export type FaultReport = {
   fault: string
   times: number
   requests: number
-  /** Attempts by what they were answered. */
+  /** Attempts by what they were answered; completed is 201, or 200 where no money moves. */
   answers: {
     completed: number
     refused: number
@@ -26,6 +26,8 @@ export type FaultReport = {
     error: number
     lost: number
   }
+  /** Requests of each kind that were done, and that were refused. */
+  kinds: Map<Kind, { done: number; refused: number }>
   longestOutage: number
   /** From the end of the fault until each client was served again. */
   recovered: number
@@ -47,7 +49,7 @@ const countAnswers = (requests: Request[]): FaultReport['answers'] => {
   const counts = { completed: 0, refused: 0, reused: 0, pending: 0, unavailable: 0, error: 0, lost: 0 }
   for (const { answer } of requests.flatMap(({ attempts }) => attempts)) {
     if (answer === 'lost') counts.lost++
-    else if (answer.status === 201) counts.completed++
+    else if (answer.status === 201 || answer.status === 200) counts.completed++
     else if (answer.status === 202) counts.pending++
     else if (answer.status === 503) counts.unavailable++
     else if (answer.status >= 500) counts.error++
@@ -55,6 +57,18 @@ const countAnswers = (requests: Request[]): FaultReport['answers'] => {
     else counts.refused++
   }
   return counts
+}
+
+const countKinds = (requests: Request[]): FaultReport['kinds'] => {
+  const kinds: FaultReport['kinds'] = new Map()
+  for (const { kind, attempts } of requests) {
+    const counts = kinds.get(kind) ?? { done: 0, refused: 0 }
+    kinds.set(kind, counts)
+    const statuses = attempts.map(({ answer }) => (answer === 'lost' ? 0 : answer.status))
+    if (statuses.some(status => status === 200 || status === 201)) counts.done++
+    else if (statuses.some(status => status >= 400 && status < 500)) counts.refused++
+  }
+  return kinds
 }
 
 /** Breaks the system, and counts from the moment at which nothing stands in its way any more. */
@@ -98,6 +112,9 @@ export const openSuite = async (
     people.push(await makePerson(world, FUNDS))
   })
   const balances = people.map(() => FUNDS_MINOR)
+  // The last one: who gives back what others have paid.
+  people.push(await makeAdmin(world))
+  balances.push(0n)
   const follower = await followEvents(world)
 
   return {
@@ -105,12 +122,16 @@ export const openSuite = async (
     stop: follower.stop,
     run: async fault => {
       const begun = performance.now()
-      await forEach(people, 8, person => signIn(world, person))
+      await forEach(people, 8, async person => {
+        await signIn(world, person)
+        await thaw(world, person)
+      })
       const load = startLoad(world, people, options.clients)
       const { stuck, ...took } = await inject(world, fault, load)
       await load.stop()
       const violations = stuck === undefined ? [] : [stuck]
-      const { requests } = load
+      // What a client still meant to send when it was stopped was never asked.
+      const requests = load.requests.filter(({ attempts }) => attempts.length > 0)
       const answers = countAnswers(requests)
       const check = (checking: Promise<string[]>) =>
         checking.catch((error: Error) => [error.stack ?? error.message])
@@ -122,6 +143,7 @@ export const openSuite = async (
         ...took,
         requests: requests.length,
         answers,
+        kinds: countKinds(requests),
         longestOutage: load.longestOutage(),
         stuck: stuck !== undefined,
         seconds: (performance.now() - begun) / 1_000,

@@ -102,6 +102,7 @@ const notRun = ({ name }: Fault, error: Error): FaultReport => ({
   fault: name,
   ...{ times: 0, requests: 0, longestOutage: 0, recovered: 0, healthy: 0, seconds: 0, stuck: true },
   answers: { completed: 0, refused: 0, reused: 0, pending: 0, unavailable: 0, error: 0, lost: 0 },
+  kinds: new Map(),
   violations: [error.stack ?? error.message],
 })
 

@@ -4,7 +4,7 @@ const COLUMNS = [
   'fault',
   'times',
   'requests',
-  '201',
+  'done',
   'refused',
   'key reused',
   '202',
@@ -36,6 +36,16 @@ const rowOf = ({ fault, times, requests, answers, violations, ...took }: FaultRe
   violations.length,
 ]
 
+/** Requests of each kind over all faults. */
+export const sumOfKinds = (reports: FaultReport[]): FaultReport['kinds'] => {
+  const sums: FaultReport['kinds'] = new Map()
+  for (const [kind, { done, refused }] of reports.flatMap(({ kinds }) => [...kinds])) {
+    const sum = sums.get(kind) ?? { done: 0, refused: 0 }
+    sums.set(kind, { done: sum.done + done, refused: sum.refused + refused })
+  }
+  return sums
+}
+
 const sumOf = (reports: FaultReport[]): FaultReport => {
   const answers = { completed: 0, refused: 0, reused: 0, pending: 0, unavailable: 0, error: 0, lost: 0 }
   for (const report of reports)
@@ -48,6 +58,7 @@ const sumOf = (reports: FaultReport[]): FaultReport => {
     times: sum(report => report.times),
     requests: sum(report => report.requests),
     answers,
+    kinds: sumOfKinds(reports),
     longestOutage: Math.max(...reports.map(report => report.longestOutage)),
     recovered: Math.max(...reports.map(report => report.recovered)),
     healthy: Math.max(...reports.map(report => report.healthy)),
@@ -57,15 +68,23 @@ const sumOf = (reports: FaultReport[]): FaultReport => {
   }
 }
 
-/** What was done and what came of it, one line a fault. */
+/** How often each kind of request was done, and refused. */
+const kindsIn = (reports: FaultReport[]): string =>
+  [...sumOfKinds(reports)]
+    .toSorted(([, a], [, b]) => b.done - a.done)
+    .map(([kind, { done, refused }]) => `${kind} ${done} (${refused} refused)`)
+    .join(', ')
+
+/** What was done and what came of it, one line a fault, and the kinds of requests in all. */
 export const tableOf = (reports: FaultReport[]): string => {
   const rows = [COLUMNS, ...reports.map(rowOf), rowOf(sumOf(reports))].map(row => row.map(String))
   const widths = COLUMNS.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
-  return rows
+  const lines = rows
     .map(row =>
       row
         .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
         .join('  '),
     )
     .join('\n')
+  return `${lines}\n${kindsIn(reports)}`
 }

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DESCRIBED, describe as describeContracts } from '@pennywire/contracts/describe-contracts.ts'
+import { PROBLEMS } from '@pennywire/contracts/problems.ts'
 import { describe, expect, test } from 'vitest'
 
 const root = join(import.meta.dirname, '..', '..')
@@ -83,6 +84,45 @@ test.each(DESCRIBED)('%s has the tables of the code: npm run docs', file => {
 test('docs/events.md shows the example consumer as it runs', () => {
   const example = read('packages/kafka/src/example-consumer.ts').trim()
   expect(read('docs/events.md')).toContain(`\`\`\`ts\n${example}\n\`\`\``)
+})
+
+describe('docs/operations.md: when two operations meet', () => {
+  const operations = ['transfer', 'deposit', 'withdrawal', 'hold', 'reversal', 'freeze', 'close', 'limit']
+  const section = read('docs/operations.md').split('## When two operations meet')[1]!.split('\n## ')[0]!
+  const rows = section
+    .split('\n')
+    .filter(line => line.startsWith('| ') && !line.startsWith('| --'))
+    .slice(1)
+    .map(
+      line => line.split(' | ').map(cell => cell.replace(/^\| |\|$/g, '').trim()) as [string, string, string],
+    )
+
+  test('every pair of them has one row', () => {
+    const pairs = operations.flatMap((first, index) =>
+      operations.slice(index).map(second => `${first}, ${second}`),
+    )
+    expect(rows.map(([pair]) => pair)).toEqual(pairs)
+  })
+
+  test.each(rows)('%s: each test that it names is there', (_pair, _what, tests) => {
+    const named = tests.split('<br>').map(each => /^`([\w-]+\.test\.ts)` › (.+)$/.exec(each))
+    expect(named.length).toBeGreaterThan(0)
+    for (const match of named) {
+      const [, file, name] = match ?? []
+      const source = read(`tests/${file}`)
+      const titles = ["'", '"', '`'].map(quote => `(${quote}${name}${quote}, `)
+      expect(
+        titles.some(title => source.includes(title)),
+        `${file} › ${name}`,
+      ).toBe(true)
+    }
+  })
+
+  test('every code that it names is a problem of the API', () => {
+    const codes = [...section.matchAll(/`([A-Z][A-Z_]+[A-Z])`/g)].map(([, code]) => code!)
+    expect(codes.length).toBeGreaterThan(0)
+    for (const code of codes) expect(PROBLEMS).toHaveProperty(code)
+  })
 })
 
 describe('README', () => {

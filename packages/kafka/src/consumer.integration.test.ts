@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Topic } from '@pennywire/contracts/topics.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
+import kafkajs from 'kafkajs'
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import { createKafkaClient } from './client.ts'
 import { type Consumer, type ConsumerOptions, startConsumer } from './consumer.ts'
@@ -129,6 +130,37 @@ test('X1: a batch that fails comes again as it was until it is handled, and noth
   expect(attempts[2]).toEqual(attempts[1])
   expect(attempts[3]).toEqual(attempts[1])
   consumer.check()
+})
+
+test('a consumer that kafkajs has given up is started again', async () => {
+  const topic = await makeTopic()
+  await fill(topic, 0, 0, 10)
+  // Whoever shares no way of assigning with a member is refused by the group, for good as kafkajs sees it.
+  const { MemberAssignment, MemberMetadata } = kafkajs.AssignerProtocol
+  const other: kafkajs.PartitionAssigner = () => ({
+    ...{ name: 'Other', version: 1 },
+    assign: async ({ members }) =>
+      members.map(({ memberId }) => ({
+        memberId,
+        memberAssignment: MemberAssignment.encode({ version: 1, assignment: {}, userData: Buffer.alloc(0) }),
+      })),
+    protocol: ({ topics }) => ({
+      name: 'Other',
+      metadata: MemberMetadata.encode({ version: 1, topics, userData: Buffer.alloc(0) }),
+    }),
+  })
+  const stranger = client.consumer({ groupId: `group-${topic}`, partitionAssigners: [other] })
+  const joined = new Promise(resolve => stranger.on(stranger.events.GROUP_JOIN, resolve))
+  await stranger.connect()
+  await stranger.subscribe({ topics: [topic] })
+  await stranger.run({ eachMessage: async () => {} })
+  await joined
+
+  const seen: IncomingRecord[] = []
+  const consumer = await start(topic, { handle: async records => void seen.push(...records) })
+  expect(() => consumer.check()).toThrow('not positioned')
+  await stranger.disconnect()
+  await until(() => expect(offsetsOf(seen)).toEqual(numbers(10)))
 })
 
 test('X1: a seek reads again from there, whatever had come already', async () => {

@@ -306,10 +306,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
 
   const pause = (ms: number) => sleep(ms, undefined, { signal: stopped.signal }).catch(() => {})
 
-  await admin.connect()
-  await kafka.connect()
-  await kafka.subscribe({ topics, fromBeginning: true })
-  await kafka.run({
+  const runConfig: Parameters<typeof kafka.run>[0] = {
     autoCommit: false,
     // As many as there can be: no topic has more partitions, and a handler only puts records into a queue.
     partitionsConsumedConcurrently: topics.length * LEDGER_PARTITIONS,
@@ -338,7 +335,20 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
       pauseOrResume(queue)
       wake()
     },
+  }
+  // kafkajs starts again by itself only after errors that it takes for passing. A coordinator that is not found while
+  // Kafka starts is none of them, and passes nonetheless.
+  kafka.on(kafka.events.CRASH, async ({ payload: { error, restart } }) => {
+    if (restart || stopped.signal.aborted) return
+    logger.error({ err: error, groupId }, 'the consumer gave up; it is started again')
+    await pause(LAST_RETRY_MS)
+    if (!stopped.signal.aborted) await kafka.run(runConfig)
   })
+
+  await admin.connect()
+  await kafka.connect()
+  await kafka.subscribe({ topics, fromBeginning: true })
+  await kafka.run(runConfig)
   const working = work()
   let asking = false
   const askEnds = async () => {

@@ -143,17 +143,19 @@ const segmentPattern = (segment: string) => (segment.startsWith(':') ? '[^/]+' :
 
 /** 405 with the methods that the path knows, or 404. Runs only where no route matched, so it may take its time. */
 const answerUnknown = (app: OpenAPIHono<GatewayEnv>) => {
-  let known: Array<{ method: string; path: RegExp }> | undefined
+  let known: Array<{ method: string; spelled: string; path: RegExp }> | undefined
   return (context: Context<GatewayEnv>): Response => {
     known ??= app.routes
       .filter(route => route.method !== 'ALL')
       .map(({ method, path }) => ({
         method,
+        spelled: path,
         path: new RegExp(`^${path.split('/').map(segmentPattern).join('/')}$`),
       }))
-    const allowed = new Set(
-      known.filter(({ path }) => path.test(context.req.path)).map(({ method }) => method),
-    )
+    const matching = known.filter(({ path }) => path.test(context.req.path))
+    // A path that is spelled out is none that merely fits: "/v1/transfers/preview" is no transfer's.
+    const exact = matching.filter(({ spelled }) => spelled === context.req.path)
+    const allowed = new Set((exact.length > 0 ? exact : matching).map(({ method }) => method))
     if (allowed.size === 0)
       return problemResponse(context, 'ROUTE_NOT_FOUND', 'There is no route at this path.')
     if (allowed.has('GET')) allowed.add('HEAD')

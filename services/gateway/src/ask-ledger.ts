@@ -89,7 +89,14 @@ export const createAskLedger =
         }),
       })
       const outcome = await Promise.race([waiter.outcome, asking])
-      if (outcome) return outcome
+      if (outcome) {
+        // A refusal says whose it is. Anything else may answer an earlier request that has this id and other content.
+        if (outcome.type !== 'pennywire.ledger.CommandRefused') {
+          const decided = await parts.readOutcome(commandId)
+          if (!decided?.fingerprint.equals(fingerprint)) throw keyReused()
+        }
+        return outcome
+      }
       throw new ProblemError(
         'SERVICE_UNAVAILABLE',
         'The request is not decided yet. Asking again is safe: it is applied once.',

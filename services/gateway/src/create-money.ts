@@ -42,7 +42,7 @@ import { walletRoutes } from './routes/wallets.ts'
 import { withdrawalRoutes } from './routes/withdrawals.ts'
 import { startPaymentWorker } from './settle-payments.ts'
 import { checkDatabase } from './sql/check-database.ts'
-import { countDueHolds, readDueHolds, readHoldPlaces } from './sql/hold-reads.ts'
+import { countDueHolds, readDueHolds, readHoldEndedBy, readHoldPlaces } from './sql/hold-reads.ts'
 import * as ledger from './sql/ledger-reads.ts'
 import { readLimitedWallets } from './sql/limit-reads.ts'
 import { countUnread, readNotifications } from './sql/notifications.ts'
@@ -239,6 +239,7 @@ export const createMoney = async (parts: {
     readDecidedBetween: (first, last) => ledger.readTransfersBetween(ledgerRead, first, last),
     readPendingBetween: (first, last) => readPending(sql, first, last),
     readPaymentsBetween: (first, last) => readPaymentsBetween(sql, first, last),
+    readHoldEndedBy: id => readHoldEndedBy(ledgerRead, id),
     readWallets: ids => ledger.readWallets(ledgerRead, ids),
   })
   const holdTimer =

@@ -23,6 +23,7 @@ export type FindTransferParts = {
   readDecidedBetween: (first: string, last: string) => Promise<TransferFacts[]>
   readPendingBetween: (first: string, last: string) => Promise<PendingRequest[]>
   readPaymentsBetween: (first: string, last: string) => Promise<Payment[]>
+  readHoldEndedBy: (commandId: string) => Promise<string | undefined>
   readWallets: (ids: string[]) => Promise<WalletFacts[]>
 }
 
@@ -94,7 +95,11 @@ export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
       if (!ids) throw new ProblemError('TRANSFER_NOT_FOUND', 'There is no such transfer of yours.')
       return transfer(caller, ids.first, ids.last)
     },
-    byIdempotencyKey: (caller, key) => transfer(caller, transferIdOf(caller, key)),
+    byIdempotencyKey: async (caller, key) => {
+      const id = transferIdOf(caller, key)
+      // The key of a capture finds the transfer that the hold became.
+      return transfer(caller, (await parts.readHoldEndedBy(id)) ?? id)
+    },
     hold: async (caller, id) => {
       const found = await find(caller, id, id)
       if (!found || (found.type !== 'hold' && !found.hold)) {

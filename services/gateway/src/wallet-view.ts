@@ -7,6 +7,18 @@ import type { WalletFacts } from './sql/ledger-reads.ts'
 /** What a freeze's reason is sealed for: always under the key of the wallet's owner, whoever wrote it. */
 export const FREEZE_REASON = 'freeze-reason'
 
+export const WALLET_EXAMPLE = {
+  id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
+  code: 'PW-4Q8T1ZKC',
+  currency: 'USD',
+  status: 'active' as const,
+  freeze: null,
+  balance: '87.50',
+  available: '75.00',
+  createdAt: '2026-01-02T08:15:00.000Z',
+  closedAt: null,
+}
+
 export const walletSchema = z
   .object({
     id: z.uuid(),
@@ -25,7 +37,7 @@ export const walletSchema = z
     createdAt: timestamp,
     closedAt: timestamp.nullable(),
   })
-  .openapi('Wallet')
+  .openapi('Wallet', { example: WALLET_EXAMPLE })
 
 export type WalletView = z.infer<typeof walletSchema>
 

@@ -989,6 +989,79 @@ describe('D1, X2: a command that cannot be decided is set aside and answered', (
   })
 })
 
+test('D1, X2: whatever is written to the topic, no batch fails, and each command has one event', async () => {
+  const [alice, bob, carol] = (await funded(1_000n, 1_000n, 1_000n)) as [User, User, User]
+  const people = [alice, bob, carol, user(3), { ...alice, wallet: externalWalletId('USD', 0) }]
+  const ids = Array.from({ length: 12 }, () => randomUUID())
+  const rival = ledger.rival()
+  let seed = 20_260_515
+  const below = (most: number) => {
+    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor((seed / 2 ** 32) * most)
+  }
+  const one = <Item>(items: readonly Item[]): Item => items[below(items.length)]!
+  /** What may be ended or given back; now and then by the wrong people. */
+  const earlier: Array<{ id: string; from: User; to: User | null }> = []
+  const draw = (): IncomingRecord => {
+    const [from, to, known, partition] = [one(people), one(people), one(ids), below(4)]
+    const amount = BigInt(1 + below(300))
+    const source = one(['self', 'pin', 'staff', 'provider', 'timer', 'user', 'kyc'])
+    const currency = one(['USD', 'USD', 'USD', 'USD', 'JPY'])
+    const lies = { fromWalletId: one([from.wallet, null]), toWalletId: one([to.wallet, null]) }
+    const transferId = below(5) === 0 ? known : randomUUID()
+    const over = { partition, currency, transferId, ...(below(8) === 0 ? lies : {}) }
+    const commandId = one([known, randomUUID(), randomUUID()])
+    const asked = (payee: User | null, record: IncomingRecord) => {
+      earlier.push({ id: transferId, from, to: payee })
+      return record
+    }
+    const of = earlier.length > 0 && below(5) > 0 ? one(earlier) : { id: known, from, to: one([to, null]) }
+    const end = { partition, commandId, currency, ...(below(4) === 0 ? { source, amountMinor: amount } : {}) }
+    return one<() => IncomingRecord>([
+      () => asked(to, ledger.transfer(from, to, amount, over)),
+      () => ledger.deposit(to, amount * 3n, over),
+      () => asked(to, ledger.hold(from, to, amount, { ...over, holdUntil: one([null, null, 1]) })),
+      () => asked(null, ledger.withdrawal(from, amount, over)),
+      () => ledger.capture(of.id, of.from, of.to, end),
+      () => ledger.capture(of.id, of.from, of.to, end),
+      () => ledger.letGo(of.id, of.from, of.to, { partition, commandId, ...(below(3) ? {} : { source }) }),
+      () => ledger.reversal(of.id, of.from, of.to, amount, { partition, currency }),
+      () => ledger.reversal(of.id, of.from, of.to, 1n, { partition }),
+      () => ledger.open(from, { partition, commandId, walletId: one([to.wallet, known]), currency }),
+      () =>
+        below(3) ? ledger.unfreeze(from, 'staff') : ledger.freeze(from, source, { partition, commandId }),
+      () => ledger.closeWallet(from),
+      () =>
+        ledger.limit(from, {
+          partition,
+          source,
+          dailyMinor: amount * 9n,
+          tier: one([null, 'verified', 'x']),
+        }),
+    ])()
+  }
+  const seen = new Set<unknown>()
+  for (let round = 0; round < 12; round++) {
+    const records = Array.from({ length: 80 }, draw)
+    const halves = [0, 1].map(half => records.filter(({ partition }) => partition % 2 === half))
+    const results = await Promise.all([ledger.apply(halves[0]!), ledger.apply(halves[1]!, rival)])
+    const answers = results.reduce((sum, { events, counts }) => sum + events.length + counts.repeated, 0)
+    expect(answers).toBe(records.length)
+    expect(results.map(({ counts }) => counts.poison)).toEqual([0, 0])
+    for (const { events } of results) for (const code of short(await ledger.decode(events))) seen.add(code)
+    expect(await findBroken(ledger.sql)).toBeUndefined()
+  }
+  const done = [
+    'TransferCompleted',
+    'HoldPlaced',
+    'HoldEnded',
+    'TransferReversed',
+    'WalletFrozen',
+    'LimitChanged',
+  ]
+  expect([...seen]).toEqual(expect.arrayContaining(done))
+})
+
 test('X1: the topic read again from offset 0, in other batches, changes nothing', async () => {
   const [alice, bob] = [user(0), user(1)]
   const [one, two, three] = [randomUUID(), randomUUID(), randomUUID()]

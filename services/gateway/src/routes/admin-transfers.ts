@@ -25,6 +25,7 @@ import {
   readAmount,
   readIdempotencyKey,
   readWaitMs,
+  TRANSFER_EXAMPLE,
   transferSchema,
 } from './money-headers.ts'
 import { reasonField } from './wallets.ts'
@@ -50,6 +51,8 @@ const staffParty = z
   .nullable()
   .openapi({ description: 'null is the world outside' })
 
+const { from, to, balanceAfter: _callers, ...REST_OF_EXAMPLE } = TRANSFER_EXAMPLE
+
 const staffTransferSchema = transferSchema
   .omit({ balanceAfter: true })
   .extend({
@@ -57,7 +60,14 @@ const staffTransferSchema = transferSchema
     to: staffParty,
     requestedBy: z.uuid().openapi({ description: 'The user, or staff member, who asked for it' }),
   })
-  .openapi('StaffTransfer')
+  .openapi('StaffTransfer', {
+    example: {
+      ...REST_OF_EXAMPLE,
+      from: { ...from, userId: '8f14e45f-ceea-467f-a1d2-6b1c7a3e9d04', balanceAfter: '87.50' },
+      to: { ...to, name: 'Bob Brown', userId: '3c59dc04-8e88-4f2b-b6d1-9a0f5c7e2b13', balanceAfter: '12.50' },
+      requestedBy: '8f14e45f-ceea-467f-a1d2-6b1c7a3e9d04',
+    },
+  })
 
 const transferParams = z.object({ id: uuidParam })
 

@@ -6,7 +6,7 @@ import type { PersonKeys } from '../identity/person-keys.ts'
 import { refuseOwn } from '../identity/roles.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
 import type { WalletFacts } from '../sql/ledger-reads.ts'
-import { viewWallets, walletSchema } from '../wallet-view.ts'
+import { viewWallets, WALLET_EXAMPLE, walletSchema } from '../wallet-view.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
@@ -24,7 +24,8 @@ import {
   STAFF_PROBLEMS,
   uuidParam,
 } from './define-route.ts'
-import { optionalKeyHeader, readOptionalKey, reasonField } from './wallets.ts'
+import { readOptionalKey } from './money-headers.ts'
+import { optionalKeyHeader, reasonField } from './wallets.ts'
 
 export type AdminWalletParts = {
   guards: Guards
@@ -41,7 +42,12 @@ export type AdminWalletParts = {
 
 const staffWalletSchema = walletSchema
   .extend({ owner: z.object({ userId: z.uuid(), name: z.string().openapi({ example: 'Alice Smith' }) }) })
-  .openapi('StaffWallet')
+  .openapi('StaffWallet', {
+    example: {
+      ...WALLET_EXAMPLE,
+      owner: { userId: '8f14e45f-ceea-467f-a1d2-6b1c7a3e9d04', name: 'Alice Smith' },
+    },
+  })
 
 const walletParams = z.object({ id: uuidParam })
 

@@ -10,6 +10,7 @@ import { ABSOLUTE_DAYS } from '../sql/sessions.ts'
 import type { User } from '../sql/users.ts'
 import { refuseCrossSite } from './cross-site.ts'
 import {
+  ANYBODY_PROBLEMS,
   BODY_PROBLEMS,
   type GatewayEnv,
   type Guards,
@@ -51,7 +52,11 @@ export const password = z
   .string()
   .max(PASSWORD_INPUT_MAX)
   .openapi({ example: 'Correct-Horse-7', format: 'password' })
-const opaqueToken = z.string().min(1).max(TOKEN_LENGTH_MAX)
+const opaqueToken = z
+  .string()
+  .min(1)
+  .max(TOKEN_LENGTH_MAX)
+  .openapi({ example: 'q1Zb0H6rX2mD9c4vK8sT5wYfJ3nLpA7eGuRiOoVxBzM' })
 
 /** A JWT of an issuer that is trusted here. */
 export const externalToken = z.string().min(1).max(EXTERNAL_TOKEN_LENGTH_MAX).openapi({
@@ -65,7 +70,8 @@ export const fullName = z
   .min(2, 'must have at least 2 characters')
   .max(100, 'must have at most 100 characters')
   .regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, 'must not have control characters')
-  .openapi({ example: 'Alice Smith' })
+  // Written out, because a pattern in a document has no flags.
+  .openapi({ example: 'Alice Smith', pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$' })
 
 const account = z
   .object({ id: z.uuid(), email: z.string(), fullName: z.string(), emailVerified: z.boolean() })
@@ -81,18 +87,31 @@ const account = z
 /** What a sign-in or refresh answers. */
 export const tokens = z
   .object({
-    accessToken: z.string().openapi({ description: 'For `Authorization: Bearer`; a JWT' }),
+    accessToken: z.string().openapi({
+      description: 'For `Authorization: Bearer`; a JWT',
+      example: 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiI1YjBlN2Y2YyJ9.c2lnbmF0dXJl',
+    }),
     tokenType: z.literal('Bearer'),
     expiresIn: z.int().openapi({ description: 'Seconds', example: 900 }),
-    refreshToken: z
-      .string()
-      .optional()
-      .openapi({ description: 'For one refresh; absent where it went into the cookie' }),
-    user: account.extend({ roles: z.array(z.string()) }),
+    refreshToken: z.string().optional().openapi({
+      description: 'For one refresh; absent where it went into the cookie',
+      example: 'q1Zb0H6rX2mD9c4vK8sT5wYfJ3nLpA7eGuRiOoVxBzM',
+    }),
+    user: account
+      .extend({ roles: z.array(z.string()).openapi({ example: ['user'] }) })
+      .openapi('SignedInAccount', {
+        example: {
+          id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
+          email: 'alice@example.com',
+          fullName: 'Alice Smith',
+          emailVerified: true,
+          roles: ['user'],
+        },
+      }),
   })
   .openapi('Tokens')
 
-const acknowledged = z.object({ message: z.string() }).openapi({ example: { message: 'Done.' } })
+const acknowledged = z.object({ message: z.string().openapi({ example: 'Done.' }) })
 
 const accountOf = ({ id, email, fullName, emailVerified }: User) => ({ id, email, fullName, emailVerified })
 
@@ -106,12 +125,7 @@ const signupRoute = ({ anybody }: Guards) =>
     request: { body: jsonBody(z.strictObject({ email, password, fullName })) },
     responses: {
       201: jsonAnswer('The account; sign-in works once the address is verified', account),
-      ...problemResponses(
-        ...BODY_PROBLEMS,
-        'EMAIL_ALREADY_REGISTERED',
-        'RATE_LIMIT_EXCEEDED',
-        'SERVICE_UNAVAILABLE',
-      ),
+      ...problemResponses(...BODY_PROBLEMS, 'EMAIL_ALREADY_REGISTERED', ...ANYBODY_PROBLEMS),
     },
   })
 
@@ -125,7 +139,7 @@ const verifyEmailRoute = ({ anybody }: Guards) =>
     request: { body: jsonBody(z.strictObject({ token: opaqueToken })) },
     responses: {
       200: jsonAnswer('The account, verified', account),
-      ...problemResponses(...BODY_PROBLEMS, 'INVALID_VERIFICATION_TOKEN', 'RATE_LIMIT_EXCEEDED'),
+      ...problemResponses(...BODY_PROBLEMS, 'INVALID_VERIFICATION_TOKEN', ...ANYBODY_PROBLEMS),
     },
   })
 
@@ -140,7 +154,7 @@ const resendRoute = ({ anybody }: Guards) =>
     request: { body: jsonBody(z.strictObject({ email })) },
     responses: {
       200: jsonAnswer('Taken note of', acknowledged),
-      ...problemResponses(...BODY_PROBLEMS, 'RATE_LIMIT_EXCEEDED', 'SERVICE_UNAVAILABLE'),
+      ...problemResponses(...BODY_PROBLEMS, ...ANYBODY_PROBLEMS),
     },
   })
 
@@ -205,7 +219,11 @@ const loginRoute = ({ anybody }: Guards) =>
       '`"cookie": true` puts the refresh token into an HttpOnly cookie instead of the answer. Where the second factor ' +
       'is on, a challenge is answered instead of tokens, for `POST /v1/auth/2fa/verify`.',
     ...anybody({ limit: 'LOGIN', guardsLogin: true }),
-    request: { body: jsonBody(z.strictObject({ email, password, cookie: z.boolean().optional() })) },
+    request: {
+      body: jsonBody(
+        z.strictObject({ email, password, cookie: z.boolean().optional().openapi({ example: false }) }),
+      ),
+    },
     responses: {
       200: jsonAnswer('Tokens of a new session, or a challenge', z.union([tokens, secondFactorRequired])),
       ...problemResponses(
@@ -214,8 +232,7 @@ const loginRoute = ({ anybody }: Guards) =>
         'EMAIL_NOT_VERIFIED',
         'ACCOUNT_DISABLED',
         'CROSS_SITE_REQUEST',
-        'RATE_LIMIT_EXCEEDED',
-        'SERVICE_UNAVAILABLE',
+        ...ANYBODY_PROBLEMS,
       ),
     },
   })
@@ -242,8 +259,7 @@ const externalRoute = ({ anybody }: Guards) =>
         'EXTERNAL_IDENTITY_UNKNOWN',
         'ACCOUNT_DISABLED',
         'CROSS_SITE_REQUEST',
-        'RATE_LIMIT_EXCEEDED',
-        'SERVICE_UNAVAILABLE',
+        ...ANYBODY_PROBLEMS,
       ),
     },
   })
@@ -270,7 +286,7 @@ const refreshRoute = ({ anybody }: Guards) =>
         'REFRESH_TOKEN_INVALID',
         'REFRESH_TOKEN_REUSED',
         'CROSS_SITE_REQUEST',
-        'RATE_LIMIT_EXCEEDED',
+        ...ANYBODY_PROBLEMS,
       ),
     },
   })
@@ -284,7 +300,7 @@ const logoutRoute = ({ signedIn }: Guards) =>
     ...signedIn(),
     responses: {
       200: jsonAnswer('The session has ended', acknowledged),
-      ...problemResponses(...SIGNED_IN_PROBLEMS),
+      ...problemResponses('PAYLOAD_TOO_LARGE', ...SIGNED_IN_PROBLEMS),
     },
   })
 
@@ -297,8 +313,11 @@ const logoutAllRoute = ({ signedIn }: Guards) =>
     description: 'Access tokens stop working at once, on every device.',
     ...signedIn(),
     responses: {
-      200: jsonAnswer('How many sessions have ended', z.object({ ended: z.int(), at: timestamp })),
-      ...problemResponses(...SIGNED_IN_PROBLEMS),
+      200: jsonAnswer(
+        'How many sessions have ended',
+        z.object({ ended: z.int().openapi({ example: 2 }), at: timestamp }),
+      ),
+      ...problemResponses('PAYLOAD_TOO_LARGE', ...SIGNED_IN_PROBLEMS),
     },
   })
 

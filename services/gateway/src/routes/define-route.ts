@@ -208,6 +208,13 @@ export const BODY_PROBLEMS = [
   'VALIDATION_ERROR',
 ] as const satisfies ProblemCode[]
 
+/** What any route that anybody may call may answer. */
+export const ANYBODY_PROBLEMS = [
+  'RATE_LIMIT_EXCEEDED',
+  'SERVICE_UNAVAILABLE',
+  'INTERNAL_ERROR',
+] as const satisfies ProblemCode[]
+
 /** What any route for signed-in users may answer. */
 export const SIGNED_IN_PROBLEMS = [
   'TOKEN_MISSING',
@@ -215,9 +222,7 @@ export const SIGNED_IN_PROBLEMS = [
   'TOKEN_EXPIRED',
   'TOKEN_REVOKED',
   'ACCOUNT_DISABLED',
-  'RATE_LIMIT_EXCEEDED',
-  'SERVICE_UNAVAILABLE',
-  'INTERNAL_ERROR',
+  ...ANYBODY_PROBLEMS,
 ] as const satisfies ProblemCode[]
 
 /** What any route for staff may answer. */

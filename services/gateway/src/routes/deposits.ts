@@ -83,7 +83,9 @@ const callbackRoute = () =>
         'SIGNATURE_INVALID',
         'PAYMENT_NOT_FOUND',
         'VALIDATION_ERROR',
+        'PAYLOAD_TOO_LARGE',
         'SERVICE_UNAVAILABLE',
+        'INTERNAL_ERROR',
       ),
     },
   })

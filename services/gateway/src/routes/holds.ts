@@ -27,10 +27,12 @@ import {
   party,
   readAmount,
   readIdempotencyKey,
+  readOptionalKey,
   rejectionSchema,
+  TRANSFER_EXAMPLE,
   transferSchema,
 } from './money-headers.ts'
-import { readSending, SENDING_PROBLEMS, sendingFields, sendingHeaders } from './transfers.ts'
+import { readSending, SENDING_EXAMPLE, SENDING_PROBLEMS, sendingFields, sendingHeaders } from './transfers.ts'
 
 export type HoldParts = {
   guards: Guards
@@ -71,7 +73,23 @@ const holdSchema = z
     endedAt: timestamp.nullable(),
     rejection: rejectionSchema,
   })
-  .openapi('Hold')
+  .openapi('Hold', {
+    example: {
+      id: TRANSFER_EXAMPLE.id,
+      status: 'active',
+      from: TRANSFER_EXAMPLE.from,
+      to: TRANSFER_EXAMPLE.to,
+      amount: '12.50',
+      captured: '0.00',
+      currency: 'USD',
+      note: 'Lunch',
+      metadata: null,
+      createdAt: '2026-01-31T09:30:00.000Z',
+      expiresAt: '2026-02-03T09:30:00.000Z',
+      endedAt: null,
+      rejection: null,
+    },
+  })
 
 const placeRoute = ({ signedIn }: Guards, minSeconds: number) =>
   createRoute({
@@ -87,15 +105,17 @@ const placeRoute = ({ signedIn }: Guards, minSeconds: number) =>
     request: {
       headers: sendingHeaders,
       body: jsonBody(
-        z.strictObject({
-          ...sendingFields,
-          expiresInSeconds: z
-            .int()
-            .min(minSeconds)
-            .max(MAX_SECONDS)
-            .default(DEFAULT_SECONDS)
-            .openapi({ example: 3 * DAY_SECONDS }),
-        }),
+        z
+          .strictObject({
+            ...sendingFields,
+            expiresInSeconds: z
+              .int()
+              .min(minSeconds)
+              .max(MAX_SECONDS)
+              .default(DEFAULT_SECONDS)
+              .openapi({ example: 3 * DAY_SECONDS }),
+          })
+          .openapi({ example: { ...SENDING_EXAMPLE, expiresInSeconds: 3 * DAY_SECONDS } }),
       ),
     },
     responses: {
@@ -189,6 +209,7 @@ const voidAnswers = {
   200: jsonAnswer('The hold, which has ended', holdSchema),
   ...problemResponses(
     'VALIDATION_ERROR',
+    'PAYLOAD_TOO_LARGE',
     ...STAFF_PROBLEMS,
     'IDEMPOTENCY_KEY_REUSED',
     'HOLD_NOT_FOUND',
@@ -268,11 +289,10 @@ export const holdRoutes = (parts: HoldParts): Routes => {
   ] as const
   for (const { route, source } of endRoutes) {
     routes.openapi(route, async context => {
-      const key = context.req.header('idempotency-key')
       const { hold, replayed } = await parts.endHold.void({
         userId: context.var.user.userId,
         holdId: context.req.valid('param').id.toLowerCase(),
-        idempotencyKey: key === undefined ? null : readIdempotencyKey(key),
+        idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
         source,
         traceparent: context.var.traceparent,
       })

@@ -11,7 +11,23 @@ const jwksRoute = createRoute({
   tags: ['Accounts'],
   summary: 'The public keys that verify access tokens (RFC 7517)',
   responses: {
-    200: jsonAnswer('The key set', z.object({ keys: z.array(z.looseObject({ kid: z.string() })) })),
+    200: jsonAnswer(
+      'The key set',
+      z.object({
+        keys: z.array(
+          z.looseObject({ kid: z.string() }).openapi({
+            example: {
+              kid: 'key-1',
+              kty: 'RSA',
+              alg: 'RS256',
+              use: 'sig',
+              e: 'AQAB',
+              n: 'sXchDaQebHnPiGvyDOAT4saGEUetSyo9MKLOoWFsueri',
+            },
+          }),
+        ),
+      }),
+    ),
   },
 })
 

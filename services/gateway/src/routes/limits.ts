@@ -26,7 +26,7 @@ import {
   STAFF_PROBLEMS,
   uuidParam,
 } from './define-route.ts'
-import { readIdempotencyKey } from './money-headers.ts'
+import { readOptionalKey } from './money-headers.ts'
 
 export type LimitParts = {
   guards: Guards
@@ -158,6 +158,7 @@ const removeRoute = ({ signedIn }: Guards) =>
       200: jsonAnswer('What holds from now on', limitsSchema),
       ...problemResponses(
         'VALIDATION_ERROR',
+        'PAYLOAD_TOO_LARGE',
         'WALLET_NOT_FOUND',
         'WALLET_ALREADY_CLOSED',
         'IDEMPOTENCY_KEY_REUSED',
@@ -241,7 +242,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
   }
 
   const change = async (
-    asker: { userId: string; key: string | undefined; traceparent: string },
+    asker: { userId: string; key: string | null; traceparent: string },
     source: 'self' | 'staff',
     walletId: string,
     action: LimitedAction,
@@ -253,7 +254,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
       'pennywire.ledger.LimitChangeRequested',
       walletId,
       {
-        commandId: key === undefined ? randomUUID() : commandIdOf(userId, readIdempotencyKey(key)),
+        commandId: key === null ? randomUUID() : commandIdOf(userId, key),
         walletId,
         userId,
         source,
@@ -297,7 +298,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
   })
 
   const changeOwn = async (
-    asker: { userId: string; key: string | undefined; traceparent: string },
+    asker: { userId: string; key: string | null; traceparent: string },
     walletId: string,
     action: LimitedAction,
     asked: Wanted,
@@ -311,7 +312,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
     const { walletId, ...asked } = context.req.valid('json')
     const asker = {
       userId: context.var.user.userId,
-      key: context.req.header('idempotency-key'),
+      key: readOptionalKey(context.req.header('idempotency-key')),
       traceparent: context.var.traceparent,
     }
     return context.json(await changeOwn(asker, walletId, context.req.valid('param').action, asked), 200)
@@ -320,7 +321,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
   routes.openapi(removeRoute(guards), async context => {
     const asker = {
       userId: context.var.user.userId,
-      key: context.req.header('idempotency-key'),
+      key: readOptionalKey(context.req.header('idempotency-key')),
       traceparent: context.var.traceparent,
     }
     const { walletId } = context.req.valid('query')
@@ -342,7 +343,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
     refuseOwn(userId, [wallet.userId], 'a wallet')
     const asker = {
       userId,
-      key: context.req.header('idempotency-key'),
+      key: readOptionalKey(context.req.header('idempotency-key')),
       traceparent: context.var.traceparent,
     }
     await change(asker, 'staff', wallet.id, action, readWanted(context.req.valid('json'), wallet.currency))

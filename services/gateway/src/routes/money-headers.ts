@@ -9,11 +9,14 @@ const LONGEST_WAIT_SECONDS = 60
 
 /** Documents the headers of routes that move money; what they mean is read below, so that errors are problems. */
 export const moneyHeaders = z.object({
-  'idempotency-key': z.string().optional().openapi({
-    description:
-      'Required. 1 to 255 visible ASCII characters; a repeat with the same key and body is applied once.',
-    example: 'order-4711-payment-1',
-  }),
+  'idempotency-key': z
+    .string()
+    .optional()
+    .openapi({
+      param: { required: true },
+      description: '1 to 255 visible ASCII characters; a repeat with the same key and body is applied once.',
+      example: 'order-4711-payment-1',
+    }),
   prefer: z.string().optional().openapi({
     description: '`wait=N` (0 to 60 seconds, default 10) or `respond-async` (RFC 7240)',
     example: 'wait=10',
@@ -25,10 +28,16 @@ export const readIdempotencyKey = (header: string | undefined): string => {
   if (header === undefined || header === '') {
     throw new ProblemError('IDEMPOTENCY_KEY_REQUIRED', 'Idempotency-Key: is required where money moves')
   }
-  if (!/^[\x21-\x7e]{1,255}$/.test(header)) {
-    throw validationProblem([{ field: 'Idempotency-Key', rule: 'must be 1 to 255 visible ASCII characters' }])
-  }
-  return header
+  return checkKey(header)
+}
+
+/** The same where it may be left out; one that is empty is no key. */
+export const readOptionalKey = (header: string | undefined): string | null =>
+  header === undefined ? null : checkKey(header)
+
+const checkKey = (header: string): string => {
+  if (/^[\x21-\x7e]{1,255}$/.test(header)) return header
+  throw validationProblem([{ field: 'Idempotency-Key', rule: 'must be 1 to 255 visible ASCII characters' }])
 }
 
 /** How long the client waits for the outcome (RFC 7240), in milliseconds. What it does not understand is ignored. */
@@ -67,7 +76,7 @@ export const rejectionSchema = z
     requested: z.string().optional(),
   })
   .nullable()
-  .openapi({ description: 'With `limit`, `used` and `requested` where a limit is the reason' })
+  .openapi({ example: null, description: 'With `limit`, `used` and `requested` where a limit is the reason' })
 
 export const party = z
   .object({
@@ -79,6 +88,26 @@ export const party = z
   })
   .nullable()
   .openapi({ description: 'null is the world outside' })
+
+export const TRANSFER_EXAMPLE = {
+  id: '2ebecfd1-5839-8d4b-b140-f6840d8ed5ac',
+  reference: 'TXN-6J3V0G8Q2KXA',
+  type: 'transfer',
+  status: 'completed' as const,
+  from: { walletId: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11', walletCode: 'PW-4Q8T1ZKC', name: 'Alice Smith' },
+  to: { walletId: 'c1d7a0a4-7f0e-4a53-9f7b-0d5b3a5e2b90', walletCode: 'PW-7K2M9QXA', name: 'Bob B.' },
+  amount: '12.50',
+  currency: 'USD',
+  note: 'Lunch',
+  metadata: null,
+  requestedAt: '2026-01-31T09:30:00.000Z',
+  completedAt: '2026-01-31T09:30:00.021Z',
+  rejection: null,
+  final: true,
+  reversedAmount: '0.00',
+  originalId: null,
+  balanceAfter: '87.50',
+}
 
 /** A transfer as every route shows it. */
 export const transferSchema = z
@@ -109,4 +138,4 @@ export const transferSchema = z
       .nullable()
       .openapi({ description: "The caller's balance after it, where it moved" }),
   })
-  .openapi('Transfer')
+  .openapi('Transfer', { example: TRANSFER_EXAMPLE })

@@ -31,8 +31,8 @@ const notificationSchema = z
   .object({
     id: z.uuid(),
     type: z.string().openapi({ example: 'transfer_received' }),
-    title: z.string(),
-    body: z.string(),
+    title: z.string().openapi({ example: 'Money received' }),
+    body: z.string().openapi({ example: 'You received 12.50 USD from Bob B.' }),
     transferId: z.uuid().nullable(),
     readAt: timestamp.nullable(),
     createdAt: timestamp,
@@ -67,7 +67,7 @@ const unreadRoute = ({ signedIn }: Guards) =>
     summary: 'Counts your unread notifications',
     ...signedIn(),
     responses: {
-      200: jsonAnswer('The count', z.object({ unreadCount: z.int() })),
+      200: jsonAnswer('The count', z.object({ unreadCount: z.int().openapi({ example: 3 }) })),
       ...problemResponses(...SIGNED_IN_PROBLEMS),
     },
   })

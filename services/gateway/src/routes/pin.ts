@@ -47,7 +47,14 @@ const verifyRoute = ({ signedIn }: Guards) =>
     responses: {
       200: jsonAnswer(
         'The step-up token',
-        z.object({ stepUpToken: z.string(), expiresAt: timestamp }).openapi('StepUp'),
+        z
+          .object({
+            stepUpToken: z
+              .string()
+              .openapi({ example: 'eyJhbGciOiJSUzI1NiJ9.eyJzaWQiOiI1YjBlN2Y2YyJ9.c2lnbmF0dXJl' }),
+            expiresAt: timestamp,
+          })
+          .openapi('StepUp'),
       ),
       ...problemResponses(
         ...BODY_PROBLEMS,

@@ -33,7 +33,12 @@ const lookUpRoute = ({ signedIn }: Guards) =>
       200: jsonAnswer(
         'The recipient',
         z
-          .object({ walletId: z.uuid(), walletCode: z.string(), currency: z.string(), name: z.string() })
+          .object({
+            walletId: z.uuid(),
+            walletCode: z.string().openapi({ example: 'PW-7K2M9QXA' }),
+            currency: z.string().openapi({ example: 'USD' }),
+            name: z.string().openapi({ example: 'Bob B.' }),
+          })
           .openapi('Recipient'),
       ),
       ...problemResponses('RECIPIENT_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { PROBLEMS } from '@pennywire/contracts/problems.ts'
 import { Hono } from 'hono'
+import { addExamples } from './compose-examples.ts'
 import type { GatewayEnv } from './define-route.ts'
 
 /** Pages take scripts and styles from the gateway alone: no CDN, nothing inline. */
@@ -85,19 +86,21 @@ export const referenceRoutes = (app: OpenAPIHono<GatewayEnv>): Hono<GatewayEnv> 
   // Made at the first request: by then every route is mounted. The routes never change afterwards.
   let document: object | undefined
   const openApiDocument = () => {
-    document ??= app.getOpenAPI31Document({
-      openapi: '3.1.0',
-      info: {
-        title: 'Pennywire',
-        version: '1',
-        description:
-          'Event-driven wallet payments. Amounts are decimal strings; every route that moves money takes an ' +
-          '`Idempotency-Key`; every refusal is a problem of [one closed table](/docs/problems).',
-        license: { name: 'Apache-2.0' },
-      },
-      // Relative, because the page may call its own origin only, by whatever name it was reached.
-      servers: [{ url: '/' }],
-    })
+    document ??= addExamples(
+      app.getOpenAPI31Document({
+        openapi: '3.1.0',
+        info: {
+          title: 'Pennywire',
+          version: '1',
+          description:
+            'Event-driven wallet payments. Amounts are decimal strings; every route that moves money takes an ' +
+            '`Idempotency-Key`; every refusal is a problem of [one closed table](/docs/problems).',
+          license: { name: 'Apache-2.0' },
+        },
+        // Relative, because the page may call its own origin only, by whatever name it was reached.
+        servers: [{ url: '/' }],
+      }),
+    )
     return document
   }
 

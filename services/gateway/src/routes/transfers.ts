@@ -70,7 +70,11 @@ const previewFields = {
   fromWalletId: uuidParam
     .optional()
     .openapi({ description: 'Your open wallet in the currency where it is missing' }),
-  toWalletCode: z.string().max(40).optional().openapi({ example: 'PW-7K2M9QXA' }),
+  toWalletCode: z
+    .string()
+    .max(40)
+    .optional()
+    .openapi({ example: 'PW-7K2M9QXA', description: 'This or `toWalletId`' }),
   toWalletId: uuidParam.optional(),
   amount: moneyString,
   currency: currencyCode,
@@ -80,6 +84,10 @@ const previewFields = {
 
 /** What a request says that sends money, at once or as a hold. */
 export const sendingFields = { ...previewFields, pin: pinField.optional() }
+
+/** The recipient is named in one way, though the schema cannot say so. */
+const PREVIEW_EXAMPLE = { toWalletCode: 'PW-7K2M9QXA', amount: '12.50', currency: 'USD', note: 'Lunch' }
+export const SENDING_EXAMPLE = { ...PREVIEW_EXAMPLE, pin: '482915' }
 
 /** Why the ledger may refuse to send money. */
 const SENDING_REFUSALS = [
@@ -123,7 +131,10 @@ const requestRoute = ({ signedIn }: Guards) =>
       'After a 5xx or no answer at all send it again with the same `Idempotency-Key`: it is applied once. A refusal ' +
       'by a limit has the members `limit`, `used` and `requested`.',
     ...signedIn({ limit: 'TRANSFER', guardsMoney: true }),
-    request: { headers: sendingHeaders, body: jsonBody(z.strictObject(sendingFields)) },
+    request: {
+      headers: sendingHeaders,
+      body: jsonBody(z.strictObject(sendingFields).openapi({ example: SENDING_EXAMPLE })),
+    },
     responses: {
       201: jsonAnswer('The money has moved', transferSchema),
       202: jsonAnswer('Not decided yet: ask by the Location', transferSchema),
@@ -134,9 +145,9 @@ const requestRoute = ({ signedIn }: Guards) =>
 const limitOut = z.string().nullable().openapi({ example: '2000.00' })
 const periodOut = z.object({
   limit: limitOut,
-  own: limitOut,
+  own: limitOut.openapi({ example: null }),
   maximum: limitOut,
-  used: moneyOut,
+  used: moneyOut.openapi({ example: '0.00' }),
   left: limitOut,
 })
 
@@ -177,7 +188,7 @@ const previewRoute = ({ signedIn }: Guards) =>
       `${SENDING_REFUSALS.map(code => `\`${code}\``).join(', ')}; \`limit\`, \`used\` and \`requested\` are there ` +
       'where a limit refuses it.',
     ...signedIn(),
-    request: { body: jsonBody(z.strictObject(previewFields)) },
+    request: { body: jsonBody(z.strictObject(previewFields).openapi({ example: PREVIEW_EXAMPLE })) },
     responses: {
       200: jsonAnswer('What would become of it', previewSchema),
       ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, 'WALLET_NOT_FOUND', 'RECIPIENT_NOT_FOUND'),
@@ -318,6 +329,9 @@ export const transferRoutes = ({
     const { userId } = context.var.user
     return context.json(await previewTransfer({ userId, ...readParties(context.req.valid('json')) }), 200)
   })
+
+  // Not a transfer with the id "preview".
+  routes.all('/v1/transfers/preview', context => context.notFound())
 
   routes.openapi(listRoute(guards), async context => {
     const { limit, cursor, type = null, status = null, direction = null } = context.req.valid('query')

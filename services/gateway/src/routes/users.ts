@@ -37,11 +37,11 @@ export type UserParts = {
 const profile = z
   .object({
     id: z.uuid(),
-    email: z.string(),
-    fullName: z.string(),
+    email: z.string().openapi({ example: 'alice@example.com' }),
+    fullName: z.string().openapi({ example: 'Alice Smith' }),
     emailVerified: z.boolean(),
     pinSet: z.boolean(),
-    roles: z.array(z.string()),
+    roles: z.array(z.string()).openapi({ example: ['user'] }),
     createdAt: timestamp,
   })
   .openapi('Profile', {

@@ -1,5 +1,5 @@
-import { Hono } from 'hono'
-import type { GatewayEnv } from './define-route.ts'
+import { createRoute, z } from '@hono/zod-openapi'
+import { newRoutes, type Routes } from './define-route.ts'
 import { PAGE_POLICY } from './reference.ts'
 
 const PAGE = `<!doctype html>
@@ -40,18 +40,31 @@ button.addEventListener('click', async () => {
 })
 `
 
+const pageRoute = createRoute({
+  method: 'get',
+  path: '/v1/auth/verify-email',
+  tags: ['Accounts'],
+  summary: 'The page that a mailed link leads to',
+  description: 'Looking at it spends nothing; its button sends the token.',
+  responses: {
+    200: { description: 'The page', content: { 'text/html': { schema: z.string(), example: PAGE } } },
+  },
+})
+
 /**
  * Where a mailed link leads. Looking at it spends nothing: mail scanners and previews follow links, so only the
  * button sends the token.
  */
-export const verificationPages = (): Hono<GatewayEnv> =>
-  new Hono<GatewayEnv>()
-    .get('/v1/auth/verify-email', context =>
-      context.body(PAGE, 200, {
-        'content-type': 'text/html; charset=utf-8',
-        'content-security-policy': PAGE_POLICY,
-      }),
-    )
-    .get('/v1/auth/verify-email/page.js', context =>
-      context.body(SCRIPT, 200, { 'content-type': 'text/javascript; charset=utf-8' }),
-    )
+export const verificationPages = (): Routes => {
+  const routes = newRoutes()
+  routes.openapi(pageRoute, context =>
+    context.body(PAGE, 200, {
+      'content-type': 'text/html; charset=utf-8',
+      'content-security-policy': PAGE_POLICY,
+    }),
+  )
+  routes.get('/v1/auth/verify-email/page.js', context =>
+    context.body(SCRIPT, 200, { 'content-type': 'text/javascript; charset=utf-8' }),
+  )
+  return routes
+}

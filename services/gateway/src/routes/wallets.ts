@@ -30,7 +30,7 @@ import {
   timestamp,
   uuidParam,
 } from './define-route.ts'
-import { maskedName, money, moneyOut, readIdempotencyKey } from './money-headers.ts'
+import { maskedName, money, moneyOut, readOptionalKey } from './money-headers.ts'
 
 export type WalletParts = {
   guards: Guards
@@ -54,12 +54,20 @@ const LAST_SEQUENCE = 2n ** 62n
 
 const entrySchema = z
   .object({
-    sequence: z.int().openapi({ description: "Counts the wallet's entries from 1 without a gap" }),
+    sequence: z
+      .int()
+      .openapi({ example: 12, description: "Counts the wallet's entries from 1 without a gap" }),
     transferId: z.uuid(),
-    type: z.string(),
+    type: z.string().openapi({ example: 'transfer' }),
     amount: moneyOut.openapi({ description: 'Signed: negative where money left', example: '-12.50' }),
-    balanceAfter: moneyOut,
-    counterparty: z.object({ walletId: z.uuid(), walletCode: z.string(), name: z.string() }).nullable(),
+    balanceAfter: moneyOut.openapi({ example: '87.50' }),
+    counterparty: z
+      .object({
+        walletId: z.uuid(),
+        walletCode: z.string().openapi({ example: 'PW-7K2M9QXA' }),
+        name: z.string().openapi({ example: 'Bob B.' }),
+      })
+      .nullable(),
     createdAt: timestamp,
   })
   .openapi('Entry')
@@ -130,10 +138,6 @@ export const optionalKeyHeader = z.object({
     example: 'freeze-2026-01-31',
   }),
 })
-
-/** The Idempotency-Key header where one was sent. */
-export const readOptionalKey = (header: string | undefined): string | null =>
-  header === undefined ? null : readIdempotencyKey(header)
 
 export const reasonField = z.string().trim().min(1).max(255)
 
@@ -215,6 +219,7 @@ const closeRoute = ({ signedIn }: Guards) =>
         'WALLET_ALREADY_CLOSED',
         'IDEMPOTENCY_KEY_REUSED',
         'VALIDATION_ERROR',
+        'PAYLOAD_TOO_LARGE',
         ...SIGNED_IN_PROBLEMS,
       ),
     },

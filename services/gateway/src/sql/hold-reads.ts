@@ -31,6 +31,12 @@ export const readHoldPlaces = (
     order by own.placed_at desc, own.id desc limit ${limit}`
 }
 
+/** The hold that a command ended, if any. */
+export const readHoldEndedBy = async (sql: Database, commandId: string): Promise<string | undefined> => {
+  const [row] = await sql<{ id: string }[]>`select id from ledger_api.holds where end_command = ${commandId}`
+  return row?.id
+}
+
 /** A hold whose time is over. */
 export type DueHold = {
   id: string

@@ -23,9 +23,12 @@ import type {
   Writes,
 } from '../store.ts'
 
+// Statements of one transaction are sent in the order in which they are asked for only if each function here is async
+// and awaits its query: one that is returned bare is sent when somebody waits for it, behind all others.
+
 /** Locks the partitions' rows, in order: the fence. Whoever holds it is alone in deciding their commands. */
-export const lockPartitions = (tx: Tx, partitions: number[]): Promise<PartitionRow[]> =>
-  tx<PartitionRow[]>`
+export const lockPartitions = async (tx: Tx, partitions: number[]): Promise<PartitionRow[]> =>
+  await tx<PartitionRow[]>`
     select partition, next_offset as "nextOffset", last_digest as "lastDigest", next_seq as "nextSeq"
     from ledger.partitions where partition = any(${arrayOf(tx, partitions, INT2)})
     order by partition for update`
@@ -112,8 +115,8 @@ export const findWalletsOf = async (tx: Tx, userIds: string[]): Promise<UsersWal
 }
 
 /** What users and staff have set for these wallets. */
-export const readLimits = (tx: Tx, walletIds: string[]): Promise<LimitRow[]> =>
-  tx<LimitRow[]>`
+export const readLimits = async (tx: Tx, walletIds: string[]): Promise<LimitRow[]> =>
+  await tx<LimitRow[]>`
     select wallet_id as "walletId", action, source, per_transaction as "perTransaction", daily, monthly
     from ledger.limits where wallet_id = any(${arrayOf(tx, walletIds, UUID)})`
 
@@ -131,18 +134,18 @@ export const readHolds = async (tx: Tx, ids: string[]): Promise<HoldRow[]> => {
 }
 
 /** Transfers that are to be given back, with what of them is given back already. */
-export const readOriginals = (tx: Tx, ids: string[]): Promise<Original[]> =>
-  tx<Original[]>`
+export const readOriginals = async (tx: Tx, ids: string[]): Promise<Original[]> =>
+  await tx<Original[]>`
     select id, type, status, from_wallet as "fromWalletId", to_wallet as "toWalletId", amount, currency,
       (select coalesce(sum(amount), 0)::bigint from ledger.reversals where original_id = t.id) as reversed
     from ledger.transfers t where id = any(${arrayOf(tx, ids, UUID)})`
 
 /** The journal's rows at these places, whatever their order. */
-export const readJournalAt = (
+export const readJournalAt = async (
   tx: Tx,
   places: Array<{ partition: number; seq: bigint }>,
 ): Promise<JournalRow[]> =>
-  tx<JournalRow[]>`
+  await tx<JournalRow[]>`
     select partition, seq, key, headers, bytes from ledger.journal
     where (partition, seq) in (select * from unnest(
       ${arrayOf(

@@ -15,7 +15,7 @@ alter table gateway.payments
   add column expires_at timestamptz,
   -- The ledger has booked what the provider said, or there is nothing to book: nobody needs to look at it any more.
   add column done_at timestamptz,
-  -- Whose clock it is: the worker's, which looks at what a request or a callback has left.
+  -- When the worker looks at it next, which finishes what a request or a callback has left; and how often it has.
   add column next_look_at timestamptz not null default now(),
   add column looks integer not null default 0;
 

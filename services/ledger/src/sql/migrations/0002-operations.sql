@@ -93,7 +93,7 @@ create or replace view ledger_api.transfers as
 
 create view ledger_api.holds as
   select id, type, status, user_id, wallet_id, to_wallet, amount, currency, fingerprint, note, metadata, requested_at,
-         placed_at, hold_until, captured, ended_at
+         placed_at, hold_until, captured, ended_at, end_command
   from ledger.holds;
 
 create view ledger_api.reversals as

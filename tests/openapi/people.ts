@@ -1,0 +1,70 @@
+import { randomUUID } from 'node:crypto'
+import type { System } from '@pennywire/stack/system.ts'
+import { waitUntil } from '@pennywire/stack/wait-until.ts'
+
+export type Person = {
+  userId: string
+  email: string
+  walletId: string
+  /** An empty one, in EUR. */
+  spareWalletId: string
+  token: string
+  stepUp: string
+}
+
+const PASSWORD = 'Correct-horse-9'
+/** As in the examples of the document. */
+const PIN = '482915'
+const PATIENCE = { deadlineMs: 30_000 }
+
+// biome-ignore lint/suspicious/noExplicitAny: answers of every shape
+type Body = any
+
+/** Posts as this person, with a key of its own; throws where it is refused. */
+export const post = async (
+  system: System,
+  token: string,
+  path: string,
+  body: object,
+  key: string = randomUUID(),
+): Promise<Body> => {
+  const response = await fetch(`${system.gatewayUrl}/v1/${path}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${token}`, 'idempotency-key': key },
+    body: JSON.stringify(body),
+  })
+  const text = await response.text()
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`)
+  return JSON.parse(text)
+}
+
+const mailedToken = (system: System, email: string): Promise<string> =>
+  waitUntil(
+    `the mail to ${email}`,
+    async () => {
+      const messages = (await (await fetch(`${system.stack.mail.httpUrl}/messages`)).json()) as Body[]
+      const mine = messages.find(({ to }) => JSON.stringify(to).includes(email))
+      return /\?token=([\w-]+)/.exec(mine?.text ?? '')?.[1]
+    },
+    PATIENCE,
+  )
+
+/** A new session and a step-up token: both are good for a quarter of an hour. */
+export const signIn = async (system: System, person: Person): Promise<void> => {
+  const login = { email: person.email, password: PASSWORD }
+  person.token = (await post(system, '', 'auth/login', login)).accessToken
+  person.stepUp = (await post(system, person.token, 'pin/verify', { pin: PIN })).stepUpToken
+}
+
+/** A person with a PIN and a wallet in USD that holds `amount`. */
+export const makePerson = async (system: System, amount: string): Promise<Person> => {
+  const email = `${randomUUID()}@example.com`
+  const { id } = await post(system, '', 'auth/signup', { email, password: PASSWORD, fullName: 'Olive Open' })
+  await post(system, '', 'auth/verify-email', { token: await mailedToken(system, email) })
+  const { accessToken: token } = await post(system, '', 'auth/login', { email, password: PASSWORD })
+  await post(system, token, 'pin', { pin: PIN })
+  const { id: walletId } = await post(system, token, 'wallets', { currency: 'USD' })
+  await post(system, token, 'deposits', { walletId, amount, currency: 'USD' })
+  const { id: spareWalletId } = await post(system, token, 'wallets', { currency: 'EUR' })
+  return { userId: id, email, walletId, spareWalletId, token, stepUp: '' }
+}
