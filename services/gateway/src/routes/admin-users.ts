@@ -189,7 +189,10 @@ const endSessionsRoute = ({ signedIn }: Guards) =>
     ...signedIn({ guardsMoney: true, role: 'admin' }),
     request: { params: userParams },
     responses: {
-      200: jsonAnswer('How many sessions have ended', z.object({ ended: z.int(), at: timestamp })),
+      200: jsonAnswer(
+        'How many sessions have ended',
+        z.object({ ended: z.int().openapi({ example: 2 }), at: timestamp }),
+      ),
       ...problemResponses('USER_NOT_FOUND', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
     },
   })

@@ -31,9 +31,13 @@ test('every operation is for signed-in users, or one of the few that are not', (
   expect(those(({ of }) => of.security === undefined).sort()).toEqual([
     'get /.well-known/jwks.json',
     'get /v1/auth/verify-email',
+    'post /v1/auth/2fa/verify',
+    'post /v1/auth/external',
+    'post /v1/auth/forgot-password',
     'post /v1/auth/login',
     'post /v1/auth/refresh',
     'post /v1/auth/resend-verification',
+    'post /v1/auth/reset-password',
     'post /v1/auth/signup',
     'post /v1/auth/verify-email',
     'post /v1/provider/callbacks',
