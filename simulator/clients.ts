@@ -186,18 +186,6 @@ export const createClients = (parts: {
     ).catch(() => {})
   }
 
-  /**
-   * Whether a key is used for another kind at once, before the ledger has decided what it was first used for. Off
-   * until the ledger claims an id in one place: a transfer's stands in ledger.transfers, a hold's in ledger.commands,
-   * and two ledgers that decide both at once both commit (found by this simulator).
-   */
-  const KINDS_RACE_FOR_A_KEY: boolean = false
-  const mayChangeKind = ({ user, idempotencyKey }: AskedTransfer): boolean => {
-    const id = transferIdOf(user.userId, idempotencyKey)
-    const { transfers, commands } = database.tables
-    return KINDS_RACE_FOR_A_KEY || transfers.has(id) || commands.has(id)
-  }
-
   /** Pays in or out: the provider says what becomes of it, and the gateways' workers see to the rest. */
   const pay = async (
     client: Process,
@@ -207,8 +195,7 @@ export const createClients = (parts: {
   ) => {
     // Now and then under a key that belongs to a transfer as well.
     const taken = random.chance(0.25) && person.asked.length > 0 ? random.pick(person.asked) : undefined
-    const mayTake = taken && (kind === 'deposit' && taken.type === 'transfer' ? true : mayChangeKind(taken))
-    const key = mayTake ? taken.idempotencyKey : `k${person.keys++}`
+    const key = taken?.idempotencyKey ?? `k${person.keys++}`
     const walletId = walletOf(person, currency)
     const most = kind === 'deposit' ? 20_000 : random.pick([900, 900, 20_000])
     const amount = BigInt(100 + random.int(most))
@@ -577,11 +564,7 @@ export const createClients = (parts: {
     if (person.asked.length === 0) return transfer(client, person)
     const before = random.pick(person.asked)
     const asked = other
-      ? newAsked(
-          person,
-          before.idempotencyKey,
-          mayChangeKind(before) ? random.pick(['transfer', 'hold']) : before.type,
-        )
+      ? newAsked(person, before.idempotencyKey, random.pick(['transfer', 'hold']))
       : { ...before, waitMs: random.pick([0, 500, 10_000]) }
     if (other) remember(person, asked)
     await ask(client, random.pick(parts.gateways()), asked)
