@@ -194,8 +194,8 @@ export const createClients = (parts: {
     currency = random.chance(0.8) ? 'USD' : 'EUR',
   ) => {
     // Now and then under a key that belongs to a transfer as well.
-    const taken = random.chance(0.25) && person.asked.length > 0
-    const key = taken ? random.pick(person.asked).idempotencyKey : `k${person.keys++}`
+    const taken = random.chance(0.25) && person.asked.length > 0 ? random.pick(person.asked) : undefined
+    const key = taken?.idempotencyKey ?? `k${person.keys++}`
     const walletId = walletOf(person, currency)
     const most = kind === 'deposit' ? 20_000 : random.pick([900, 900, 20_000])
     const amount = BigInt(100 + random.int(most))

@@ -1070,20 +1070,16 @@ const endOf = ({ status, captured, commandId: endCommand, endedAt }: HoldEnd) =>
 const isSameLimit = (row: LimitRow) => (other: LimitRow) =>
   row.walletId === other.walletId && row.action === other.action && row.source === other.source
 
-type Decided = { transfers: Map<string, Earlier>; commands: Map<string, Earlier> }
+type Decided = { commands: Map<string, Earlier> }
 
 /** What a transaction has decided itself and not yet committed. */
 const ownOf = ({ changes }: Session): Decided => ({
-  transfers: new Map(changes.transfers.map(row => [row.id, row])),
   commands: new Map(changes.commands.map(row => [row.id, row])),
 })
 
-/** Of a hold that was captured, which is there twice, the command that placed it. */
 const findEarlier = (decided: Decided[], ids: string[]): Earlier[] =>
   [...new Set(ids)].flatMap(id => {
-    const row =
-      decided.map(({ commands }) => commands.get(id)).find(row => row) ??
-      decided.map(({ transfers }) => transfers.get(id)).find(row => row)
+    const row = decided.map(({ commands }) => commands.get(id)).find(row => row)
     return row ? [{ id, fingerprint: row.fingerprint, partition: row.partition, seq: row.seq }] : []
   })
 

@@ -238,12 +238,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [
       [
         `  complete(books, record, request, decision)
-  books.earlier.set(transferId, {
-    id: transferId,
-    fingerprint,
-    partition: record.partition,
-    seq: books.writes.journal.at(-1)!.seq,
-  })`,
+  settle(books, record, { id: transferId, fingerprint }, books.writes.journal.at(-1)!)`,
         '  complete(books, record, request, decision)',
       ],
     ],

@@ -507,7 +507,14 @@ export const createWatch = (parts: {
       const places = new Set<string>()
       const { holds } = tables()
       const own = [...transfers.values()].filter(({ id }) => !holds.has(id))
-      for (const { id, partition, seq } of [...own, ...commands.values()]) {
+      const claimed = own.filter(({ id, partition, seq }) => {
+        const command = commands.get(id)
+        const same = command?.partition === partition && command.seq === seq
+        hold(!command || same, 'X1', () => `${id} is decided twice, as a transfer and as a command`)
+        return same
+      })
+      const twice = new Set(claimed)
+      for (const { id, partition, seq } of [...own.filter(row => !twice.has(row)), ...commands.values()]) {
         const place = `${partition} ${seq}`
         hold(!places.has(place), 'O1', () => `two decisions share event ${place}`)
         places.add(place)

@@ -24,6 +24,7 @@ import type { Payment, Settlement } from '../services/gateway/src/sql/payments.t
 import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
 import { applyBatch } from '../services/ledger/src/apply-batch.ts'
 import type {
+  Earlier,
   EntryRow,
   HoldEnd,
   HoldRow,
@@ -143,6 +144,11 @@ const transfer = (number: number, over: Partial<TransferRow> = {}): TransferRow 
   seq: BigInt(number),
   ...over,
 })
+/** What was decided under a transfer's id, as it stands beside it. */
+const claim = (number: number): Earlier => {
+  const { id, fingerprint, partition, seq } = transfer(number)
+  return { id, fingerprint, partition, seq }
+}
 const entry = (walletId: string, sequence: number, amount = 5n): EntryRow => ({
   walletId,
   sequence,
@@ -347,7 +353,7 @@ const TRANSACTIONS: StoreScript[] = [
         writesOf({
           partitions: [{ partition: 0, nextOffset: 1n, lastDigest: null, nextSeq: 2n }],
           transfers: [transfer(1)],
-          commands: [{ id: id(500), fingerprint: bytes(''), partition: 0, seq: 1n }],
+          commands: [claim(1), { id: id(500), fingerprint: bytes(''), partition: 0, seq: 1n }],
           opened: [opened(id(3), 'C')],
           journal: [event(0, 1n)],
         }),
@@ -395,6 +401,7 @@ const TRANSACTIONS: StoreScript[] = [
         writesOf({
           partitions: [{ partition: 0, nextOffset: 4n, lastDigest: bytes('d'), nextSeq: 2n }],
           transfers: [transfer(1)],
+          commands: [claim(1)],
           journal: [event(0, 1n)],
         }),
       )
@@ -431,6 +438,7 @@ const TRANSACTIONS: StoreScript[] = [
       await first.tx.writeBatch(
         writesOf({
           transfers: [transfer(1)],
+          commands: [claim(1)],
           opened: [opened(id(3), 'C')],
           holds: [holdRow(1)],
           limits: [limit(ALICE)],

@@ -272,6 +272,8 @@ export const createBooksWatch = (parts: {
       const takeTransfer = (row: JournalRow, id: string, status: TransferRow['status']): TransferRow => {
         const transfer = transfers.get(place(row))
         transfers.delete(place(row))
+        // Its id may be claimed among the commands as well.
+        if (commands.get(place(row))?.id === id) commands.delete(place(row))
         hold(
           transfer && transfer.status === status && transfer.id === id,
           'O1',

@@ -191,12 +191,15 @@ const refuse = (
   )
 }
 
-/** Notes a command's one outcome under its id: a repeat is answered with this event. */
+/**
+ * Notes a command's one outcome under its id, whatever its kind: a repeat is answered with this event, and a rival with
+ * the same id, in another partition at the same moment, breaks the unique key (X1).
+ */
 const settle = (
   books: Books,
   record: IncomingRecord,
   command: Pick<CommandHead, 'id' | 'fingerprint'>,
-  { seq }: JournalRow,
+  { seq }: Pick<JournalRow, 'seq'>,
 ) => {
   const row = { id: command.id, fingerprint: command.fingerprint, partition: record.partition, seq }
   books.writes.commands.push(row)
@@ -249,12 +252,7 @@ const reject = (
     rejectionUsed: breach?.used ?? null,
     originalId,
   })
-  books.earlier.set(said.transferId, {
-    id: said.transferId,
-    fingerprint: said.fingerprint,
-    partition: record.partition,
-    seq,
-  })
+  settle(books, record, { id: said.transferId, fingerprint: said.fingerprint }, { seq })
   noteOriginal(books, { ...said, status: 'rejected' })
   books.counts.rejected++
 }
@@ -276,12 +274,7 @@ const applyTransfer = (books: Books, record: IncomingRecord, asked: TransferRequ
   if (decision.outcome === 'rejected') return reject(books, record, request, decision)
   if (decision.postings.length === 0) return placeHold(books, record, request, decision)
   complete(books, record, request, decision)
-  books.earlier.set(transferId, {
-    id: transferId,
-    fingerprint,
-    partition: record.partition,
-    seq: books.writes.journal.at(-1)!.seq,
-  })
+  settle(books, record, { id: transferId, fingerprint }, books.writes.journal.at(-1)!)
 }
 
 const decideMovement = (books: Books, record: IncomingRecord, request: TransferRequested): Decision => {
@@ -579,7 +572,7 @@ const applyReversal = (books: Books, record: IncomingRecord, request: ReversalRe
   book(books, record, said, decision, event.seq, originalId)
   original!.reversed = reversed
   books.writes.reversals.push({ originalId, transferId, amount: request.amountMinor })
-  books.earlier.set(transferId, { id: transferId, fingerprint, partition: record.partition, seq: event.seq })
+  settle(books, record, { id: transferId, fingerprint }, event)
 }
 
 // ---- wallets

@@ -730,6 +730,21 @@ describe('wallets', () => {
   })
 })
 
+test('X1: a transfer and a capture with one id, in two partitions by two ledgers at once: one outcome', async () => {
+  const [alice, bob, carol, dave] = (await funded(1_000n, 0n, 1_000n, 0n)) as [User, User, User, User]
+  const rival = ledger.rival()
+  for (let round = 0; round < 20; round++) {
+    const holdId = await placed(alice, bob, 10n)
+    const id = randomUUID()
+    const results = await Promise.all([
+      ledger.apply([ledger.capture(holdId, alice, bob, { commandId: id, partition: 0 })]),
+      ledger.apply([ledger.transfer(carol, dave, 1n, { transferId: id, partition: 1 })], rival),
+    ])
+    const codes = short(await ledger.decode(results.flatMap(({ events }) => events)))
+    expect(codes.toSorted()).toEqual(['IDEMPOTENCY_KEY_REUSED', 'TransferCompleted'])
+  }
+})
+
 describe('limits', () => {
   const noon = new Date('2026-05-15T12:00:00Z')
 

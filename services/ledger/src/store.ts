@@ -120,7 +120,7 @@ export type LedgerTx = {
   lockPartitions: (partitions: number[]) => Promise<PartitionRow[]>
   /** Locks wallets in ascending id: batches of several ledgers that cross queue up instead of deadlocking (P1). */
   lockWallets: (ids: string[]) => Promise<Wallet[]>
-  /** Of a hold that became a transfer, which has its id, the hold's row: that is what its request is answered with. */
+  /** What was decided under these ids, of whatever kind. */
   findEarlier: (ids: string[]) => Promise<Earlier[]>
   /** All wallets that these users have or had, oldest first. */
   findWalletsOf: (userIds: string[]) => Promise<UsersWallet[]>

@@ -197,7 +197,7 @@ export const readGroundwork = async (
   questions: TransferQuestion[],
 ): Promise<TransferGroundwork[]> => {
   const rows = await sql<GroundworkRow[]>`
-    select t.id is not null or c.id is not null as decided,
+    select c.id is not null as decided,
       sender.id as "senderId", sender.user_id as "senderUser", sender.code as "senderCode",
       sender.currency as "senderCurrency",
       recipient.id as "recipientId", recipient.user_id as "recipientUser", recipient.code as "recipientCode",
@@ -218,7 +218,6 @@ export const readGroundwork = async (
       ${sql.array(questions.map(q => q.toWalletId) as string[], UUID)},
       ${sql.array(questions.map(q => q.toWalletCode) as string[], TEXT)})
       with ordinality as q (transfer_id, user_id, from_wallet, currency, to_wallet, to_code, at)
-    left join ledger_api.transfers t on t.id = q.transfer_id
     left join ledger_api.commands c on c.id = q.transfer_id
     left join lateral (
       select w.id, w.user_id, w.code, w.currency from ledger_api.wallets w
@@ -391,8 +390,6 @@ export const readRejected = async (
 /** Which of these ids the ledger has decided something under: a transfer, or any other command. */
 export const readDecidedIds = async (sql: Database, ids: string[]): Promise<string[]> => {
   const rows = await sql<{ id: string }[]>`
-    select id from ledger_api.transfers where id = any(${sql.array(ids, UUID)})
-    union
     select id from ledger_api.commands where id = any(${sql.array(ids, UUID)})`
   return rows.map(({ id }) => id)
 }
@@ -411,7 +408,7 @@ export const readWalletCounts = async (
   }
 }
 
-/** The events, as they are in the journal, that answer these commands (holds too, but no transfer): by their ids. */
+/** The events, as they are in the journal, that answer these commands, of whatever kind: by their ids. */
 export const readOutcomes = (
   sql: Database,
   commandIds: string[],

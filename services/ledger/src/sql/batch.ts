@@ -93,18 +93,9 @@ export const readClock = async (tx: Tx): Promise<Date> => {
   return row.now
 }
 
-export const findEarlier = async (tx: Tx, ids: string[]): Promise<Earlier[]> => {
-  const rows = await tx<(Earlier & { moved: boolean })[]>`
-    select id, fingerprint, partition, seq, true as moved
-    from ledger.transfers where id = any(${arrayOf(tx, ids, UUID)})
-    union all
-    select id, fingerprint, partition, seq, false
-    from ledger.commands where id = any(${arrayOf(tx, ids, UUID)})`
-  // A hold that was captured is there twice: as the command that placed it, and as the transfer that it became.
-  const found = new Map<string, Earlier>()
-  for (const { moved, ...row } of rows) if (!moved || !found.has(row.id)) found.set(row.id, row)
-  return [...found.values()]
-}
+export const findEarlier = async (tx: Tx, ids: string[]): Promise<Earlier[]> =>
+  await tx<Earlier[]>`
+    select id, fingerprint, partition, seq from ledger.commands where id = any(${arrayOf(tx, ids, UUID)})`
 
 /** All wallets that these users have or had, oldest first. */
 export const findWalletsOf = async (tx: Tx, userIds: string[]): Promise<UsersWallet[]> => {

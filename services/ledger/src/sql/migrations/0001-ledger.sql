@@ -62,7 +62,7 @@ create table ledger.entries (
   primary key (wallet_id, sequence)
 );
 
--- Commands that move no money, by id: one id, one outcome.
+-- What was decided under an id that is no transfer (0002: under any id): one id, one outcome.
 create table ledger.commands (
   id          uuid primary key,
   fingerprint bytea not null,

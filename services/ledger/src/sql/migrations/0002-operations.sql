@@ -75,6 +75,12 @@ create table ledger.limit_defaults (
   primary key (tier, currency)
 );
 
+-- Every decided id stands here once, whatever its kind: a transfer and the capture of a hold may come with one id in two
+-- partitions at one moment, and only one unique key can let one of them wait for the other.
+insert into ledger.commands (id, fingerprint, partition, seq)
+select id, fingerprint, partition, seq from ledger.transfers;
+comment on table ledger.commands is 'What was decided, by id: one id, one outcome';
+
 grant select, insert on ledger.holds, ledger.reversals, ledger.limits, ledger.limit_defaults to ledger;
 grant update on ledger.limits, ledger.limit_defaults to ledger;
 -- Of a hold only how it ends: what was promised stays as it was.
