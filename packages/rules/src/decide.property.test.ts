@@ -294,7 +294,8 @@ describe('transfers', () => {
           seen.add(first)
         }
       }),
-      { numRuns: 1_000 },
+      // The same requests each time: what was seen is asserted below.
+      { numRuns: 1_000, seed: 7 },
     )
     expect([...seen].sort()).toEqual(['completed', ...RULES.map(([code]) => code)].sort())
   })

@@ -307,7 +307,8 @@ test('M1–M4: sums, balances, holds, reversals and limits hold after each step'
         }
       }
     }),
-    { numRuns: 300 },
+    // The same steps each time: what was seen is asserted below.
+    { numRuns: 300, seed: 7 },
   )
   // What it would all be worth nothing without; rarer refusals have their tables.
   for (const outcome of [
