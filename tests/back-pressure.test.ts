@@ -1,6 +1,7 @@
 // More than the system can take, or a part of it standing still: refusals come early, memory stays flat, what was
 // promised is kept, and all goes on by itself.
 import { randomUUID } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
 import {
   type Answer,
@@ -15,6 +16,7 @@ import {
 } from './client.ts'
 
 const CLIENTS = 150
+const REFUSED_PAUSE_MS = 100
 /** What one more flood may add to a gateway that has stood one already: the garbage of the moment, not requests. */
 const MAX_GROWTH_BYTES = 96 * 1024 * 1024
 
@@ -78,7 +80,8 @@ const flood = async (gatewayUrl: string, prefer: string, ms: number): Promise<Se
     while (performance.now() - began < ms) {
       const one = await sendBy(gatewayUrl, prefer)
       sent.push({ ...one, beganMs: one.beganMs - began })
-      if (one.answer.status === 503) await new Promise(resolve => setTimeout(resolve, 100))
+      // The load's pace, not a wait for anything: refusals come within moments, and this client shares their processor.
+      if (one.answer.status === 503) await pause(REFUSED_PAUSE_MS)
     }
   }
   await Promise.all(Array.from({ length: CLIENTS }, client))

@@ -1,8 +1,7 @@
 // Connections that die at the worst moments: the driver is patched (patches/postgres@3.4.9.patch), and these hold it.
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, inject, test, vi } from 'vitest'
 import { type Database, openDatabase, type Tx } from './database.ts'
 
 const { superuserUrl } = inject('stack')
@@ -32,6 +31,12 @@ const terminate = async (pid: number) => {
   await admin`select pg_terminate_backend(${pid}, 5000)`
 }
 
+/** Whether a back end is in the middle of a statement. */
+const isRunning = async (pid: number): Promise<boolean> => {
+  const [row] = await admin<{ state: string }[]>`select state from pg_stat_activity where pid = ${pid}`
+  return row?.state === 'active'
+}
+
 const writers = async () => (await admin.unsafe(`select who from ${table} order by who`)).map(row => row.who)
 
 /** One connection, so that whatever comes next is told to the very one that died. */
@@ -49,16 +54,16 @@ test('X1: what a dead transaction still wants to do is never done, neither on it
     await tx.unsafe(`insert into ${table} values ('the dead')`).catch(error => late.push(error.code))
   })
   dead.catch(() => {})
-  while (pid === 0) await sleep(5)
+  await vi.waitFor(() => expect(pid).toBeGreaterThan(0), { interval: 5 })
   await terminate(pid)
   await expect(dead).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
   // The same connection, opened again for somebody else.
   await sql.begin(async tx => {
     await tx.unsafe(`insert into ${table} values ('the living')`)
     resume.resolve()
-    await sleep(100)
+    // Told no while the other is still in its transaction.
+    await vi.waitFor(() => expect(late).toHaveLength(2))
   })
-  await sleep(50)
   expect(late).toEqual(['CONNECTION_CLOSED', 'CONNECTION_CLOSED'])
   expect(await writers()).toEqual(['the living'])
   await sql.end()
@@ -70,7 +75,7 @@ test('a connection that dies under a statement fails it, and the next one knows 
     const pid = await backendOf(sql)
     const running = sql`select pg_sleep(30)`
     running.catch(() => {})
-    await sleep(20)
+    await vi.waitFor(async () => expect(await isRunning(pid)).toBe(true), { interval: 5 })
     await terminate(pid)
     await expect(running).rejects.toThrow()
     expect(await sql`select 1 as one`).toEqual([{ one: 1 }])
@@ -89,7 +94,7 @@ test('a connection that dies inside a transaction, its statement running, leaves
       await Promise.all(Array.from({ length: 200 }, () => tx`select pg_sleep(0.5)`))
     })
     dead.catch(() => {})
-    while (pid === 0) await sleep(5)
+    await vi.waitFor(() => expect(pid).toBeGreaterThan(0), { interval: 5 })
     await terminate(pid)
     await expect(dead).rejects.toThrow()
     expect(await sql`select 1 as one`).toEqual([{ one: 1 }])
@@ -137,7 +142,8 @@ test('connections that are reset, at any moment, while many work: every statemen
     }
   })
   for (let round = 0; round < 60; round++) {
-    await sleep(25)
+    const before = answered
+    await vi.waitFor(() => expect(answered).toBeGreaterThan(before), { timeout: 10_000, interval: 5 })
     for (const socket of sockets) socket.resetAndDestroy()
   }
   busy = false
