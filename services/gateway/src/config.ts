@@ -4,6 +4,7 @@ import type { BackPressureLimits } from './back-pressure.ts'
 import { parseNetworks } from './client-address.ts'
 import { createKeyRing } from './identity/secret-box.ts'
 import type { JwtKey } from './identity/tokens.ts'
+import { providerSecrets } from './payment-provider.ts'
 import type { LimitName } from './routes/define-route.ts'
 
 /** How many requests a subject may make within how many seconds. */
@@ -162,7 +163,7 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       PUBLIC_URL: z.url().transform(url => url.replace(/\/$/, '')),
       PROVIDER_URL: z.url(),
       CALLBACK_URL: z.url(),
-      PROVIDER_SECRET_FILE: jsonFile(z.object({ secret: z.string().min(32) })),
+      PROVIDER_SECRET_FILE: jsonFile(providerSecrets),
       /**
        * Signs the tokens: a private RSA JWK with its kid, or several keys ({keys: [...]}), see tokens.ts. Read again
        * every so many seconds, so that a rotation needs no restart.
@@ -173,7 +174,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       PIN_PEPPER_FILE: jsonFile(keyRing(secretKey)),
       /** Encrypts what makes the codes of the second factor. */
       SECOND_FACTOR_KEY_FILE: jsonFile(keyRing(encryptionKey)),
-      PERSON_KEK_FILE: jsonFile(encryptionKey),
+      /** Wraps the keys of persons; what an earlier one wrapped is wrapped anew at the start. */
+      PERSON_KEK_FILE: jsonFile(keyRing(encryptionKey)),
       ADDRESS_HMAC_FILE: jsonFile(secretKey),
       NOTIFIER_PUBLIC_KEY_FILE: jsonFile(ecPublic),
       /** Who becomes the first super_admin, once this address is verified. */

@@ -206,7 +206,7 @@ export const createMoney = async (parts: {
     personKeys,
     provider: connectPaymentProvider({
       url: config.PROVIDER_URL,
-      secret: config.PROVIDER_SECRET_FILE.secret,
+      secrets: config.PROVIDER_SECRET_FILE,
       callbackUrl: config.CALLBACK_URL,
       now,
     }),

@@ -58,18 +58,25 @@ const listSchema = z.object({ items: z.array(stateSchema) })
 const TOLERANCE_SECONDS = 300
 const REQUEST_TIMEOUT_MS = 5_000
 
+const secretText = z.string().min(32)
+
+/** The shared secret; while it is being changed also the one before, by which the provider may still sign. */
+export const providerSecrets = z.strictObject({ secret: secretText, previous: secretText.optional() })
+type ProviderSecrets = z.output<typeof providerSecrets>
+
 /**
  * The provider over HTTP. Both directions are signed with the shared secret: `Provider-Signature: t=SECONDS,v1=HEX`,
  * HMAC-SHA-256 over `t.body`, at most five minutes old.
  */
 export const connectPaymentProvider = (options: {
   url: string
-  secret: string
+  secrets: ProviderSecrets
   callbackUrl: string
   now: () => number
 }): PaymentProvider => {
-  const sign = (seconds: number, body: string) =>
-    createHmac('sha256', options.secret).update(`${seconds}.${body}`).digest()
+  const { secret, previous } = options.secrets
+  const sign = (seconds: number, body: string, by = secret) =>
+    createHmac('sha256', by).update(`${seconds}.${body}`).digest()
 
   const request = async (method: 'GET' | 'POST', path: string, body: string): Promise<Response> => {
     const seconds = Math.floor(options.now() / 1_000)
@@ -91,7 +98,11 @@ export const connectPaymentProvider = (options: {
 
   const prove = (signature: string | undefined, body: string) => {
     const match = /^t=(\d{1,12}),v1=([0-9a-f]{64})$/.exec(signature ?? '')
-    const genuine = match && timingSafeEqual(sign(Number(match[1]), body), Buffer.from(match[2]!, 'hex'))
+    const genuine =
+      match &&
+      [secret, ...(previous === undefined ? [] : [previous])].some(by =>
+        timingSafeEqual(sign(Number(match[1]), body, by), Buffer.from(match[2]!, 'hex')),
+      )
     if (!genuine) throw new ProblemError('SIGNATURE_INVALID', 'Provider-Signature: it does not fit the body')
     if (Math.abs(options.now() / 1_000 - Number(match[1])) > TOLERANCE_SECONDS) {
       throw new ProblemError('SIGNATURE_INVALID', 'Provider-Signature: it is more than five minutes off')

@@ -5,7 +5,7 @@ import { jsonFile, loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { z } from 'zod'
 import { comparePayments } from './compare-payments.ts'
-import { connectPaymentProvider } from './payment-provider.ts'
+import { connectPaymentProvider, providerSecrets } from './payment-provider.ts'
 import {
   readHeldWithdrawals,
   readOutsideTransfers,
@@ -21,7 +21,7 @@ const config = loadConfig(
     DATABASE_URL: z.url(),
     LEDGER_READ_URL: z.url(),
     PROVIDER_URL: z.url(),
-    PROVIDER_SECRET_FILE: jsonFile(z.object({ secret: z.string().min(32) })),
+    PROVIDER_SECRET_FILE: jsonFile(providerSecrets),
     PAYMENT_STUCK_SECONDS: z.coerce.number().int().min(1).default(3_600),
     /** How long what seems to differ has to arrive. */
     RECONCILE_PAUSE_SECONDS: z.coerce.number().min(0).max(600).default(5),
@@ -32,7 +32,7 @@ const sql = openDatabase(config.DATABASE_URL, { applicationName: 'reconcile', ma
 const ledgerRead = openDatabase(config.LEDGER_READ_URL, { applicationName: 'reconcile', maxConnections: 2 })
 const provider = connectPaymentProvider({
   url: config.PROVIDER_URL,
-  secret: config.PROVIDER_SECRET_FILE.secret,
+  secrets: config.PROVIDER_SECRET_FILE,
   callbackUrl: '',
   now: () => Date.now(),
 })

@@ -14,7 +14,7 @@ import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { z } from 'zod'
 import { connectMail } from './channels/mail.ts'
 import { createNotifying } from './notify.ts'
-import { createSecretOpener, privateJwk } from './open-secret.ts'
+import { createSecretOpener, privateJwks } from './open-secret.ts'
 import { startSendingMails } from './send-mails.ts'
 import { ping } from './sql/ping.ts'
 import { createSequenceWatch } from './watch-sequences.ts'
@@ -23,7 +23,7 @@ const config = loadConfig(
   {
     ...serviceSettings,
     GATEWAY_READ_URL: z.url(),
-    NOTIFIER_PRIVATE_KEY_FILE: jsonFile(privateJwk),
+    NOTIFIER_PRIVATE_KEY_FILE: jsonFile(privateJwks),
     SMTP_URL: z.url({ protocol: /^smtps?$/ }),
     MAIL_FROM: z.string().min(3),
   },

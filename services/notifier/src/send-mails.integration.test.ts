@@ -5,7 +5,7 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { CompactEncrypt, exportJWK, generateKeyPair } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, test, vi } from 'vitest'
 import { connectMail } from './channels/mail.ts'
-import { createSecretOpener, type OpenSecret, privateJwk } from './open-secret.ts'
+import { createSecretOpener, type OpenSecret, privateJwks } from './open-secret.ts'
 import { startSendingMails } from './send-mails.ts'
 import { insertDeliveries } from './sql/deliveries.ts'
 import { createNotifierDatabase } from './sql/test-database.ts'
@@ -35,7 +35,7 @@ beforeAll(async () => {
   superuser = openDatabase(database.url(), { applicationName: 'test' })
   sql = openDatabase(database.url('notifier'), { applicationName: 'test' })
   gatewayRead = openDatabase(database.url('gateway_reader'), { applicationName: 'test' })
-  openSecret = await createSecretOpener(privateJwk.parse({ ...(await exportJWK(privateKey)), kid: 'test' }))
+  openSecret = await createSecretOpener(privateJwks.parse({ ...(await exportJWK(privateKey)), kid: 'test' }))
 })
 beforeEach(() => superuser`truncate notifier.deliveries, gateway_api.users`)
 afterEach(async () => {

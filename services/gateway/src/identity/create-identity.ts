@@ -73,6 +73,10 @@ export const createIdentity = async (parts: {
   const hashAddress = createAddressHash(config.ADDRESS_HMAC_FILE)
   const announce = await createAnnounce(codec, config.NOTIFIER_PUBLIC_KEY_FILE)
   const personKeys = createPersonKeys(sql, config.PERSON_KEK_FILE)
+  personKeys.rewrapAll().then(
+    many => many > 0 && logger.info({ many }, 'keys of persons are wrapped by another key now'),
+    error => logger.error({ err: error }, 'keys of persons were not wrapped anew'),
+  )
   const names = createNames(sql)
   const tokens = await createTokens({
     keys: config.JWT_KEY_FILE.value,

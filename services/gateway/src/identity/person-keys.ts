@@ -1,12 +1,19 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import { LRUCache } from 'lru-cache'
-import { insertPersonKey, readPersonKeys } from '../sql/person-keys.ts'
-import { seal, unseal } from './secret-box.ts'
+import {
+  insertPersonKey,
+  readPersonKeys,
+  readWrappedByOthers,
+  rewrapPersonKeys,
+  type WrappedKey,
+} from '../sql/person-keys.ts'
+import { type KeyRing, seal, unseal } from './secret-box.ts'
 
 const CACHED_KEYS = 10_000
 /** How long a destroyed key may still be used by a gateway that had it in memory. */
 const CACHE_MS = 60_000
+const REWRAPPED_AT_ONCE = 500
 
 type SealedText = { userId: string; cipher: Buffer; purpose: string }
 
@@ -24,14 +31,33 @@ export type PersonKeys = {
   decryptAll: (sealed: SealedText[]) => Promise<Array<string | null>>
 }
 
+type Rewrapping = {
+  /**
+   * Wraps by the current key-encryption key whatever an earlier one wrapped; resolves with how many there were. Any
+   * number of gateways may at once. Rejects where a key is wrapped by one that is not here.
+   */
+  rewrapAll: () => Promise<number>
+}
+
 /**
  * One 256-bit key per person, wrapped by the key-encryption key. Whatever is written about a person into topics and
  * histories that are never changed is under it, so that destroying the key erases the person from all of them.
  */
-export const createPersonKeys = (sql: Database, kek: { kid: string; key: Buffer }): PersonKeys => {
+export const createPersonKeys = (sql: Database, keks: KeyRing): PersonKeys & Rewrapping => {
   const cache = new LRUCache<string, Buffer>({ max: CACHED_KEYS, ttl: CACHE_MS })
   const wrapBinding = (userId: string) => `pennywire:person-key:${userId}`
   const textBinding = (userId: string, purpose: string) => `pennywire:${purpose}:${userId}`
+
+  const unwrap = ({ userId, wrappedKey, kekId }: WrappedKey): Buffer => {
+    const kek = keks.get(kekId)
+    if (!kek) throw new Error(`a person's key is wrapped by ${kekId}, which this gateway does not have`)
+    return unseal(kek, wrappedKey, wrapBinding(userId))
+  }
+  const wrap = (userId: string, key: Buffer): WrappedKey => ({
+    userId,
+    wrappedKey: seal(keks.current.key, key, wrapBinding(userId)),
+    kekId: keks.current.kid,
+  })
 
   const keysOf = async (userIds: string[]): Promise<Map<string, Buffer>> => {
     const keys = new Map<string, Buffer>()
@@ -43,9 +69,7 @@ export const createPersonKeys = (sql: Database, kek: { kid: string; key: Buffer 
     }
     if (missing.size > 0) {
       for (const { userId, wrappedKey, kekId } of await readPersonKeys(sql, [...missing])) {
-        if (kekId !== kek.kid)
-          throw new Error(`a person's key is wrapped by ${kekId}, which this gateway does not have`)
-        const key = unseal(kek.key, wrappedKey, wrapBinding(userId))
+        const key = unwrap({ userId, wrappedKey, kekId })
         cache.set(userId, key)
         keys.set(userId, key)
       }
@@ -63,8 +87,7 @@ export const createPersonKeys = (sql: Database, kek: { kid: string; key: Buffer 
 
   return {
     create: async (tx, userId) => {
-      const wrappedKey = seal(kek.key, randomBytes(32), wrapBinding(userId))
-      await insertPersonKey(tx, { userId, wrappedKey, kekId: kek.kid })
+      await insertPersonKey(tx, wrap(userId, randomBytes(32)))
     },
     encryptFor: async (userId, plainText, purpose) => {
       const key = (await keysOf([userId])).get(userId)
@@ -73,6 +96,22 @@ export const createPersonKeys = (sql: Database, kek: { kid: string; key: Buffer 
     },
     decryptFor: async (userId, cipher, purpose) => (await decryptAll([{ userId, cipher, purpose }]))[0]!,
     decryptAll,
+    rewrapAll: async () => {
+      let rewrapped = 0
+      for (let after: string | undefined; ; ) {
+        const old = await readWrappedByOthers(sql, {
+          kekId: keks.current.kid,
+          after,
+          limit: REWRAPPED_AT_ONCE,
+        })
+        if (old.length === 0) return rewrapped
+        rewrapped += await rewrapPersonKeys(
+          sql,
+          old.map(key => wrap(key.userId, unwrap(key))),
+        )
+        after = old.at(-1)!.userId
+      }
+    },
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import { BYTEA, type Database, TEXT, type Tx, UUID } from '@pennywire/runtime/database.ts'
 
 export type WrappedKey = { userId: string; wrappedKey: Buffer; kekId: string }
 
@@ -13,3 +13,33 @@ export const readPersonKeys = (sql: Database, userIds: string[]): Promise<Wrappe
   sql<WrappedKey[]>`
     select user_id as "userId", wrapped_key as "wrappedKey", kek_id as "kekId"
     from gateway.person_keys where user_id = any(${userIds}::uuid[])`
+
+/** Keys that another key-encryption key has wrapped, by user. */
+export const readWrappedByOthers = (
+  sql: Database,
+  { kekId, after, limit }: { kekId: string; after: string | undefined; limit: number },
+): Promise<WrappedKey[]> =>
+  sql<WrappedKey[]>`
+    select user_id as "userId", wrapped_key as "wrappedKey", kek_id as "kekId"
+    from gateway.person_keys
+    where kek_id <> ${kekId} and user_id > coalesce(${after ?? null}::uuid, '00000000-0000-0000-0000-000000000000')
+    order by user_id limit ${limit}`
+
+/** Writes the same keys under another wrapping; one that was destroyed meanwhile stays so. Returns how many it wrote. */
+export const rewrapPersonKeys = async (sql: Database, keys: WrappedKey[]): Promise<number> => {
+  const { count } = await sql`
+    update gateway.person_keys p set wrapped_key = n.wrapped_key, kek_id = n.kek_id
+    from unnest(
+      ${sql.array(
+        keys.map(({ userId }) => userId),
+        UUID,
+      )},
+      ${sql.array(keys.map(({ wrappedKey }) => wrappedKey) as never[], BYTEA)},
+      ${sql.array(
+        keys.map(({ kekId }) => kekId),
+        TEXT,
+      )}
+    ) as n (user_id, wrapped_key, kek_id)
+    where p.user_id = n.user_id`
+  return count
+}

@@ -100,20 +100,26 @@ export const readKeyIds = async (sql: Database, userId: string) => {
   return row!
 }
 
-/** For tests: so many more users, whose PINs are the given user's hash: as dear to check, and matched by none. */
-export const insertCrowd = async (sql: Database, many: number, pinsOf: string): Promise<string[]> => {
+/** For tests: so many more users; with `pinsOf` their PINs are that user's hash: as dear to check, and matched by none. */
+export const insertCrowd = async (sql: Database, many: number, pinsOf?: string): Promise<string[]> => {
   const rows = await sql<Array<{ id: string }>>`
     with crowd as (
       insert into gateway.users (id, email, full_name, password_hash, email_verified_at)
       select gen_random_uuid(), gen_random_uuid() || '@example.com', 'Somebody Else', 'none', now()
       from generate_series(1, ${many})
       returning id
+    ), pins as (
+      insert into gateway.pins (user_id, pepper_id, hash)
+      select crowd.id, p.pepper_id, p.hash from crowd, gateway.pins p where p.user_id = ${pinsOf ?? null}
     )
-    insert into gateway.pins (user_id, pepper_id, hash)
-    select crowd.id, p.pepper_id, p.hash from crowd, gateway.pins p where p.user_id = ${pinsOf}
-    returning user_id as id`
+    select id from crowd`
   return rows.map(({ id }) => id)
 }
+
+/** For tests: how many keys of persons each key-encryption key has wrapped. */
+export const readKekIds = (sql: Database) =>
+  sql<Array<{ kekId: string; count: number }>>`
+    select kek_id as "kekId", count(*)::int as count from gateway.person_keys group by kek_id`
 
 /** For tests: a person is erased by the loss of their key. */
 export const destroyPersonKey = (sql: Database, userId: string) =>
