@@ -53,7 +53,7 @@ describe.each(documents)('%s', document => {
 
   test('every command is in package.json', () => {
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
-    for (const [, name = ''] of text.matchAll(/npm run (\w[\w:-]*)/g))
+    for (const [, name = ''] of text.matchAll(/npm run (\w[\w-]*(?::[\w-]+)*)/g))
       expect(Object.keys(scripts)).toContain(name)
   })
 
@@ -84,6 +84,18 @@ test.each(DESCRIBED)('%s has the tables of the code: npm run docs', file => {
 test('docs/events.md shows the example consumer as it runs', () => {
   const example = read('packages/kafka/src/example-consumer.ts').trim()
   expect(read('docs/events.md')).toContain(`\`\`\`ts\n${example}\n\`\`\``)
+})
+
+describe('docs/security.md: what holds each point', () => {
+  const named = [...read('docs/security.md').matchAll(/`([\w.-]+\.test\.ts)` › (.+?)(?=<br>| *\||$)/gm)]
+
+  test('there are points', () => expect(named.length).toBeGreaterThan(50))
+
+  test.each(named.map(([, file, name]) => [file!, name!]))('%s › %s', (file, name) => {
+    const titles = ["'", '"', '`'].map(quote => `(${quote}${name}${quote}, `)
+    const files = sources.filter(path => path.endsWith(`/${file}`)).map(read)
+    expect(files.some(source => titles.some(title => source.includes(title)))).toBe(true)
+  })
 })
 
 describe('docs/operations.md: when two operations meet', () => {

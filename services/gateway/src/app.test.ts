@@ -210,6 +210,23 @@ test('a refusal carries its own members; 503 says when to come again', async () 
   expect([away.status, away.headers.get('retry-after')]).toEqual([503, '1'])
 })
 
+test('a refusal is counted by its code, and the log names it', async () => {
+  const counted = async () =>
+    Number(
+      /^pennywire_gateway_problems_total\{code="MALFORMED_JSON"\} (\d+)$/m.exec(
+        await (await app.request('/metrics')).text(),
+      )?.[1] ?? 0,
+    )
+  const before = await counted()
+  await post('{')
+  expect(await counted()).toBe(before + 1)
+  const lines = logLines.map(line => JSON.parse(line))
+  expect(lines.find(({ status }) => status === 400)).toMatchObject({
+    msg: 'request',
+    problem: 'MALFORMED_JSON',
+  })
+})
+
 test('a request id is kept if it is one, and the log has it, without query or body', async () => {
   const kept = await post('{"amount":"1","secret":"canary-body"}', `/v1/things/${ID}?cursor=canary-query`, {
     ...JSON_TYPE,

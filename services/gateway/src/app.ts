@@ -84,6 +84,7 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppParts): Middlewa
         method,
         route,
         status,
+        problem: context.var.problem,
         ms: Math.round(ms * 10) / 10,
         requestId,
         traceId: traceIdOf(traceparent),

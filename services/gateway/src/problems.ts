@@ -1,7 +1,11 @@
 import { PROBLEMS, type ProblemCode } from '@pennywire/contracts/problems.ts'
+import { counter } from '@pennywire/runtime/metrics.ts'
 import type { Context } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { GatewayEnv } from './routes/define-route.ts'
+
+/** What a wave of guessing or of forged tokens shows in first. */
+const problems = counter('gateway_problems_total', 'Requests answered with a problem, by its code', ['code'])
 
 /** A field of the request and the rule it breaks, as text. */
 export type BrokenRule = { field: string; rule: string }
@@ -77,6 +81,8 @@ export const problemResponse = (
   headers: Record<string, string> = {},
 ): Response => {
   const body = problemBody(code, detail, context.var.requestId, members)
+  problems.inc({ code })
+  context.set('problem', code)
   const status = body.status as ContentfulStatusCode
   return context.body(JSON.stringify(body), status, {
     'content-type': 'application/problem+json',

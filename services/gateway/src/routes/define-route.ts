@@ -18,6 +18,8 @@ export type GatewayEnv = {
     /** The client's network address; see client-address.ts. Never logged or stored as it is. */
     address: string
     user: SignedInUser
+    /** The code of the answer, where it is a problem. For the log. */
+    problem: ProblemCode | undefined
   }
 }
 
