@@ -92,7 +92,7 @@ describe('docs/security.md: what holds each point', () => {
   test('there are points', () => expect(named.length).toBeGreaterThan(50))
 
   test.each(named.map(([, file, name]) => [file!, name!]))('%s › %s', (file, name) => {
-    const titles = ["'", '"', '`'].map(quote => `(${quote}${name}${quote}, `)
+    const titles = ["'", '"', '`'].map(quote => `${quote}${name}${quote},`)
     const files = sources.filter(path => path.endsWith(`/${file}`)).map(read)
     expect(files.some(source => titles.some(title => source.includes(title)))).toBe(true)
   })

@@ -107,8 +107,12 @@ export const createAccounts = (parts: {
   const isFlooded = async (userId: string, purpose: 'verify_email' | 'reset_password') =>
     (await countMailedTokens(sql, userId, purpose, MAILS.seconds)) >= MAILS.many
 
-  const assertGood = (field: string, password: string) => {
-    const faults = passwordFaults(password)
+  const assertGood = (
+    field: string,
+    password: string,
+    { fullName, email }: Pick<User, 'fullName' | 'email'>,
+  ) => {
+    const faults = passwordFaults(password, [fullName, email])
     if (faults.length > 0) throw validationProblem(faults.map(rule => ({ field, rule })))
   }
 
@@ -151,7 +155,7 @@ export const createAccounts = (parts: {
 
   return {
     signUp: async ({ email, password, fullName }, traceparent) => {
-      assertGood('password', password)
+      assertGood('password', password, { fullName, email })
       const taken = () =>
         new ProblemError('EMAIL_ALREADY_REGISTERED', 'email: has an account already; sign in instead.')
       if (await findUserByEmail(sql, email)) throw taken()
@@ -251,7 +255,7 @@ export const createAccounts = (parts: {
       const found = await readMailedToken(sql, sha256(token), 'reset_password')
       const user = found === undefined ? undefined : await findUser(sql, found)
       if (!user || user.disabled) throw invalid()
-      assertGood('password', password)
+      assertGood('password', password, user)
       const hash = await hashOfNew(password, user)
       const told = await inTransaction(async tx => {
         const userId = await spendMailedToken(tx, sha256(token), 'reset_password')
@@ -265,8 +269,8 @@ export const createAccounts = (parts: {
     },
 
     changePassword: async ({ userId, sessionId }, { current, next }, caller) => {
-      assertGood('newPassword', next)
       const user = await confirmPassword(userId, current)
+      assertGood('newPassword', next, user)
       const hash = await hashOfNew(next, user)
       const told = await inTransaction(async tx => {
         const [known] = await lockUsers(tx, [userId])

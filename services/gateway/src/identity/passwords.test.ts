@@ -13,6 +13,18 @@ test('all broken rules are named at once', () => {
   expect(passwordFaults(`Aa1!${'x'.repeat(125)}`)).toEqual(['must have at most 128 characters'])
 })
 
+test.each(['Password1!', 'P@ssw0rd', 'Qwerty123!', '1Qaz2wsx!', 'Pennywire1!', 'Alice.Smith1', 'Welcome1!'])(
+  '%s keeps the rules and is guessed first',
+  password =>
+    expect(passwordFaults(password, ['Alice Smith', 'alice.smith@example.com'])).toEqual([
+      expect.stringMatching(/guessed first/),
+    ]),
+)
+test.each(['Correct-Horse-7', 'Zx9#kLm2', `Canary-${'x'.repeat(20)}7`, 'Smith-Wesson-Alibi-3'])(
+  '%s is good',
+  password => expect(passwordFaults(password, ['Alice Smith', 'alice.smith@example.com'])).toEqual([]),
+)
+
 test('every character counts, also beyond the 72 bytes where bcrypt stops', async () => {
   const passwords = await createPasswords(
     createSlowHash({ of: 'password', cost: 4, atOnce: 2, maxWaiting: 10 }),

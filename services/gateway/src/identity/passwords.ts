@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto'
+import { ZxcvbnFactory } from '@zxcvbn-ts/core'
+import { dictionary } from '@zxcvbn-ts/language-common'
 import type { SlowHash } from './slow-hash.ts'
 
 const MIN_LENGTH = 8
@@ -13,9 +15,23 @@ const RULES: Array<[rule: string, holds: (password: string) => boolean]> = [
   ['must have a special character', password => /[^\p{L}\p{Nd}\s]/u.test(password)],
 ]
 
-/** Every rule that a new password breaks, so that a person is told all at once. Empty where it is good. */
-export const passwordFaults = (password: string): string[] =>
-  RULES.filter(([, holds]) => !holds(password)).map(([rule]) => rule)
+/** What a guesser tries within the first million (ASVS 5.0, 6.2.4 and 6.2.11): "Password1!" keeps all rules above. */
+const GUESSES_MIN = 1e6
+const guesser = new ZxcvbnFactory({ dictionary: { passwords: dictionary['passwords-common'] } })
+
+/**
+ * Every rule that a new password breaks, so that a person is told all at once. Empty where it is good. `about` are
+ * texts that whoever guesses knows as well, such as the person's name and address.
+ */
+export const passwordFaults = (password: string, about: string[] = []): string[] => {
+  const broken = RULES.filter(([, holds]) => !holds(password)).map(([rule]) => rule)
+  if (broken.length > 0) return broken
+  const parts = about.flatMap(text => [...text.split('@'), ...text.split(/[^\p{L}\p{Nd}]+/u)])
+  const known = ['pennywire', ...parts].filter(word => word.length > 2)
+  return guesser.check(password, known).guesses < GUESSES_MIN
+    ? ['must not be one of those that are guessed first, such as a common password or your own name']
+    : []
+}
 
 /**
  * What bcrypt gets: 44 characters that depend on the whole password. bcrypt itself stops reading at 72 bytes, so a
