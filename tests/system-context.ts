@@ -15,6 +15,7 @@ export const TEST_SETTINGS = {
     [
       'SIGNUP',
       'LOGIN',
+      'LOGIN_ACCOUNT',
       'PIN',
       'TRANSFER',
       'DEPOSIT',

@@ -229,6 +229,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       TRUSTED_PROXIES: networks,
       RATE_LIMIT_SIGNUP: rateLimit('5/60'),
       RATE_LIMIT_LOGIN: rateLimit('5/60'),
+      /** Wrong passwords for one account, by everybody together who never signed in to it from where they are. */
+      RATE_LIMIT_LOGIN_ACCOUNT: rateLimit('20/900'),
       RATE_LIMIT_PIN: rateLimit('10/60'),
       RATE_LIMIT_TRANSFER: rateLimit('20/60'),
       RATE_LIMIT_DEPOSIT: rateLimit('10/60'),
@@ -256,6 +258,7 @@ export const backPressureLimitsOf = (config: GatewayConfig): BackPressureLimits 
 export const rateLimitsOf = (config: GatewayConfig): Record<LimitName, RateLimit> => ({
   SIGNUP: config.RATE_LIMIT_SIGNUP,
   LOGIN: config.RATE_LIMIT_LOGIN,
+  LOGIN_ACCOUNT: config.RATE_LIMIT_LOGIN_ACCOUNT,
   PIN: config.RATE_LIMIT_PIN,
   TRANSFER: config.RATE_LIMIT_TRANSFER,
   DEPOSIT: config.RATE_LIMIT_DEPOSIT,

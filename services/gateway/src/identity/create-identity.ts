@@ -21,6 +21,7 @@ import { createAnnounce } from './announce.ts'
 import { createExternalIdentities } from './external-identities.ts'
 import { createExternalTokens } from './external-tokens.ts'
 import { createGuards } from './guards.ts'
+import { createLoginAttempts } from './login-attempts.ts'
 import { createLoginHistory } from './login-history.ts'
 import { createManageUsers } from './manage-users.ts'
 import { createNames, type Names } from './names.ts'
@@ -100,6 +101,7 @@ export const createIdentity = async (parts: {
   })
   const takeFromLimits = createRateLimits(redis, rateLimitsOf(config))
   const guards = createGuards({ tokens, revocations, takeFromLimits, logger })
+  const loginAttempts = createLoginAttempts({ sql, takeFromLimits, hash: hashAddress })
   const logins = createLoginHistory({ sql, inTransaction, announce, personKeys, logger })
   const sessions = createSessions({
     sql,
@@ -109,6 +111,7 @@ export const createIdentity = async (parts: {
     announce,
     personKeys,
     logins,
+    loginAttempts,
   })
   const passwords = await createPasswords(slowHash('password', PASSWORDS_AT_ONCE))
   const secondFactor = createSecondFactor({
@@ -184,6 +187,8 @@ export const createIdentity = async (parts: {
         externalIdentities,
         secondFactor,
         sessions,
+        loginAttempts,
+        sql,
         hashAddress,
         publicUrl: config.PUBLIC_URL,
       }),

@@ -2,7 +2,7 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Context, MiddlewareHandler } from 'hono'
 import { addressSubject } from '../client-address.ts'
 import { ProblemError } from '../problems.ts'
-import { type Counted, rateHeaders, rateProblem, type TakeFromLimits, type Taken } from '../rate-limit.ts'
+import { type Counted, enforceLimits, type TakeFromLimits } from '../rate-limit.ts'
 import type { GatewayEnv, Guards, SignedInUser } from '../routes/define-route.ts'
 import type { Revocations } from './revocations.ts'
 import { requireRole } from './roles.ts'
@@ -37,20 +37,19 @@ export const createGuards = (parts: {
 }): Guards => {
   const { tokens, revocations, takeFromLimits, logger } = parts
 
-  const enforce = (context: Context<GatewayEnv>, { refused, answers }: Taken) => {
-    if (refused) throw rateProblem(refused, answers)
-    for (const [name, value] of Object.entries(rateHeaders(answers))) context.header(name, value)
+  /** What is asked with a token that is worth nothing is counted by address: trying many is limited like all else. */
+  const countByAddress = async (context: Context<GatewayEnv>): Promise<void> => {
+    const subject = addressSubject(context.var.address)
+    const taken = await takeFromLimits([{ name: 'DEFAULT', subject }]).catch(() => undefined)
+    if (taken) enforceLimits(context, taken)
   }
 
-  /** A token that does not verify is counted by address, so that trying many is limited like everything else. */
   const verify = async (context: Context<GatewayEnv>): Promise<SignedInUser> => {
     try {
       return await tokens.verifyAccess(bearerToken(context.req.header('authorization')))
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error
-      const subject = addressSubject(context.var.address)
-      const taken = await takeFromLimits([{ name: 'DEFAULT', subject }]).catch(() => undefined)
-      if (taken?.refused) throw rateProblem(taken.refused, taken.answers)
+      await countByAddress(context)
       throw error
     }
   }
@@ -68,15 +67,25 @@ export const createGuards = (parts: {
         if (guardsMoney && (revoked.status === 'rejected' || taken.status === 'rejected')) throw away()
         const ended =
           revoked.status === 'fulfilled' ? revoked.value : await revocations.storedEndOf(user.sessionId)
-        if (ended !== null) throw endedProblem(ended)
+        if (ended !== null) {
+          // Whoever kept a token of a session that has ended must not use up what its owner may do.
+          if (taken.status === 'fulfilled') await taken.value.giveBack()
+          await countByAddress(context)
+          throw endedProblem(ended)
+        }
         context.set('user', user)
-        if (taken.status === 'fulfilled') enforce(context, taken.value)
+        if (taken.status === 'fulfilled') enforceLimits(context, taken.value)
         else logger.warn({ err: taken.reason, requestId: context.var.requestId }, 'limits not checked')
         // After the limits: trying many routes is counted like everything else.
         requireRole(user, role)
         await next()
       }
-      return { security: [{ bearer: [] }], 'x-required-role': role, middleware: [guard] }
+      return {
+        security: [{ bearer: [] }],
+        'x-required-role': role,
+        'x-fails-closed': guardsMoney,
+        middleware: [guard],
+      }
     },
 
     anybody: ({ limit, guardsLogin = false } = {}) => {
@@ -89,10 +98,10 @@ export const createGuards = (parts: {
           logger.warn({ err: error, requestId: context.var.requestId }, 'limits not checked')
           return undefined
         })
-        if (taken) enforce(context, taken)
+        if (taken) enforceLimits(context, taken)
         await next()
       }
-      return { middleware: [guard] }
+      return { 'x-fails-closed': guardsLogin, middleware: [guard] }
     },
   }
 }

@@ -79,6 +79,7 @@ export const newRoutes = (): Routes =>
 export type LimitName =
   | 'SIGNUP'
   | 'LOGIN'
+  | 'LOGIN_ACCOUNT'
   | 'PIN'
   | 'TRANSFER'
   | 'DEPOSIT'
@@ -99,6 +100,7 @@ export type Guards = {
     security: Array<{ bearer: string[] }>
     /** Stands in the document, for clients and for the test of every route by every role. */
     'x-required-role': Role
+    'x-fails-closed': boolean
     middleware: MiddlewareHandler<GatewayEnv>[]
   }
   /**
@@ -106,6 +108,8 @@ export type Guards = {
    * 503 where Redis cannot be asked.
    */
   anybody: (options?: { limit?: LimitName; guardsLogin?: boolean }) => {
+    /** Stands in the document: whether the route refuses (503) while sessions and limits cannot be checked. */
+    'x-fails-closed': boolean
     middleware: MiddlewareHandler<GatewayEnv>[]
   }
 }

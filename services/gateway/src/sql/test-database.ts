@@ -74,6 +74,7 @@ export const setClocks = {
         update gateway.sessions
         set ended_at = ended_at - interval '181 days', expires_at = expires_at - interval '181 days'`
       await tx`update gateway.logins set occurred_at = occurred_at - interval '181 days'`
+      await tx`update gateway.familiar_addresses set last_used_at = last_used_at - interval '181 days'`
     }),
   /** What a gateway has written that died before it told anybody. */
   endSessions: (sql: Database, userId: string) =>
@@ -136,11 +137,12 @@ export const countOutbox = async (sql: Database): Promise<number> => {
 
 /** For tests: how many tokens and sign-ins are kept of a user. */
 export const countKept = async (sql: Database, userId: string) => {
-  const [row] = await sql<Array<{ mailed: number; refresh: number; logins: number }>>`
+  const [row] = await sql<Array<{ mailed: number; refresh: number; logins: number; familiar: number }>>`
     select (select count(*)::int from gateway.mailed_tokens where user_id = ${userId}) as mailed,
       (select count(*)::int from gateway.refresh_tokens t join gateway.sessions s on s.id = t.session_id
         where s.user_id = ${userId}) as refresh,
-      (select count(*)::int from gateway.logins where user_id = ${userId}) as logins`
+      (select count(*)::int from gateway.logins where user_id = ${userId}) as logins,
+      (select count(*)::int from gateway.familiar_addresses where user_id = ${userId}) as familiar`
   return row!
 }
 
