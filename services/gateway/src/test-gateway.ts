@@ -149,7 +149,7 @@ export const createTestGateway = async (parts: {
     const isJson = response.headers.get('content-type')?.includes('json') ?? false
     return {
       status: response.status,
-      body: isJson ? JSON.parse(text) : undefined,
+      body: isJson && text !== '' ? JSON.parse(text) : undefined,
       text,
       headers: response.headers,
     }

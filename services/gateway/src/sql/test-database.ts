@@ -86,6 +86,14 @@ export const setClocks = {
     sql`update gateway.users set disabled_at = now() where id = ${userId}`,
 }
 
+/** For tests: a user's sessions ended longer ago than what gateways tell Redis again and again. */
+export const ageEndedSessions = async (ownerUrl: string, userId: string): Promise<void> => {
+  const sql = openDatabase(ownerUrl, { applicationName: 'test', maxConnections: 1 })
+  await sql`
+    update gateway.sessions set ended_at = ended_at - interval '1 minute' where user_id = ${userId} and ended_at is not null`
+  await sql.end()
+}
+
 /** For tests: of each lock of a user's PIN, oldest first, whether their wallets are to be frozen for it. */
 export const readPinLocks = async (sql: Database, userId: string): Promise<boolean[]> => {
   const rows = await sql<Array<{ freezeDue: boolean }>>`
