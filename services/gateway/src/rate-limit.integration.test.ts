@@ -7,7 +7,7 @@ import type { RateLimit } from './config.ts'
 import { createRateLimits, type TakeFromLimits } from './rate-limit.ts'
 import { openRedis } from './redis.ts'
 import type { LimitName } from './routes/define-route.ts'
-import { ageEndedSessions, createGatewayDatabase } from './sql/test-database.ts'
+import { ageEndedSessions, createGatewayDatabase, decodeOutbox } from './sql/test-database.ts'
 import {
   createTestGateway,
   createTestKeys,
@@ -239,6 +239,28 @@ describe('over HTTP', () => {
       expect((await logIn('/v1/auth/login', `${network}::9`, method)).status).toBe(405)
     }
     expect((await logIn('/v1/auth/login', '2001:db8:4:5::1')).status).toBe(401)
+  })
+
+  test('an address that a client makes up stands in no event, neither does it where no proxy is trusted', async () => {
+    const gateway = await openGateway({})
+    const behind = await openGateway({ TRUSTED_PROXIES: '10.0.0.0/8' })
+    const user = await gateway.signedInUser()
+    const body = { email: user.email, password: 'Wrong-Horse-7' }
+    const headers = {
+      'x-forwarded-for': '6.6.6.6, 198.51.100.7',
+      forwarded: 'for=6.6.6.6',
+      'x-real-ip': '6.6.6.6',
+    }
+    await gateway.ask('POST', '/v1/auth/login', { body, headers, address: '10.1.1.1' })
+    await behind.ask('POST', '/v1/auth/login', { body, headers, address: '10.1.1.1' })
+    await vi.waitFor(async () => {
+      const hashes = (await decodeOutbox(sql, gateway.codec)).flatMap(record =>
+        record.key === user.id && record.type === 'pennywire.identity.LoginFailed'
+          ? record.value.addressHash
+          : [],
+      )
+      expect(hashes.sort()).toEqual(['10.1.1.1', '198.51.100.7'].map(gateway.identity.hashAddress).sort())
+    })
   })
 
   test('the token of a session that has ended uses up nothing of its owner', async () => {

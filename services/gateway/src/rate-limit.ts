@@ -1,3 +1,4 @@
+import { counter } from '@pennywire/runtime/metrics.ts'
 import type { Context } from 'hono'
 import type { Redis } from 'ioredis'
 import type { RateLimit } from './config.ts'
@@ -95,6 +96,12 @@ export const rateHeaders = (answers: RateAnswer[]): Record<string, string> => ({
     .join(', '),
 })
 
+const refusals = counter(
+  'gateway_rate_limit_refusals_total',
+  'Requests refused by a rate limit, by its name',
+  ['limit'],
+)
+
 /**
  * Shows in the answer's headers, whatever it will be, what was counted. Throws RATE_LIMIT_EXCEEDED where one of the
  * limits is used up. Called twice for a request, the answer has both.
@@ -103,7 +110,9 @@ export const enforceLimits = (context: Context<GatewayEnv>, { refused, answers }
   for (const [name, value] of Object.entries(rateHeaders(answers))) {
     context.header(name, value, { append: true })
   }
-  if (refused) throw rateProblem(refused)
+  if (!refused) return
+  refusals.inc({ limit: refused.name.toLowerCase() })
+  throw rateProblem(refused)
 }
 
 /** The refusal of a limit that is used up. */
