@@ -2,7 +2,7 @@ import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import { addressSubject } from '../client-address.ts'
 import { ProblemError } from '../problems.ts'
 import type { TakeFromLimits, Taken } from '../rate-limit.ts'
-import { isFamiliar, rememberAddress } from '../sql/familiar-addresses.ts'
+import { readFamiliarSince, rememberAddress } from '../sql/familiar-addresses.ts'
 
 export type LoginAttempts = {
   /**
@@ -10,8 +10,14 @@ export type LoginAttempts = {
    * that were no guess. Throws SERVICE_UNAVAILABLE where it cannot be counted.
    */
   begin: (email: string, address: string) => Promise<{ taken: Taken; giveBack: () => Promise<void> }>
-  /** From now on the user is known at this address: they have just shown there who they are. */
-  remember: (sql: Database | Tx, userId: string, address: string) => Promise<void>
+  /**
+   * From now on the user is known at this address: they have just shown there who they are. Where that was by a mail,
+   * wrong tries from there count no more: else somebody in the same network would have locked the owner out.
+   */
+  remember: (
+    sql: Database | Tx,
+    shown: { userId: string; address: string; by: 'sign_in' | 'mail' },
+  ) => Promise<void>
 }
 
 /**
@@ -35,8 +41,8 @@ export const createLoginAttempts = (parts: {
     begin: async (email, address) => {
       const addressHash = hashOf(address)
       const account = hash(`account\0${email}`)
-      const familiar = await isFamiliar(sql, { email, addressHash })
-      const subject = familiar ? `${account}:${addressHash}` : account
+      const since = await readFamiliarSince(sql, { email, addressHash })
+      const subject = since ? `${account}:${addressHash}:${since.getTime()}` : account
       try {
         const { giveBack, ...taken } = await takeFromLimits([{ name: 'LOGIN_ACCOUNT', subject }])
         return { taken, giveBack }
@@ -44,6 +50,7 @@ export const createLoginAttempts = (parts: {
         throw new ProblemError('SERVICE_UNAVAILABLE', 'Sign-ins cannot be counted now; try again.')
       }
     },
-    remember: (tx, userId, address) => rememberAddress(tx, { userId, addressHash: hashOf(address) }),
+    remember: (tx, { userId, address, by }) =>
+      rememberAddress(tx, { userId, addressHash: hashOf(address), anew: by === 'mail' }),
   }
 }

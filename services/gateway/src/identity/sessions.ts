@@ -170,7 +170,7 @@ export const createSessions = (parts: {
         await insertSession(tx, { id: sessionId, userId, device })
         await insertRefreshToken(tx, { hash: sha256(refreshToken), sessionId })
         await logins.succeeded(tx, { userId, sessionId, method, sealed })
-        await loginAttempts.remember(tx, userId, caller.address)
+        await loginAttempts.remember(tx, { userId, address: caller.address, by: 'sign_in' })
         await appendToOutbox(tx, [
           announce.identityEvent(
             'SessionStarted',

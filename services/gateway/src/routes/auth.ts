@@ -408,6 +408,9 @@ export const authRoutes = (parts: AuthParts): Routes => {
     }
   }
 
+  const rememberByMail = (context: Context<GatewayEnv>, userId: string) =>
+    loginAttempts.remember(sql, { userId, address: context.var.address, by: 'mail' })
+
   routes.openapi(signupRoute(guards), async context => {
     const user = await accounts.signUp(context.req.valid('json'), context.var.traceparent)
     return context.json(accountOf(user), 201)
@@ -416,7 +419,7 @@ export const authRoutes = (parts: AuthParts): Routes => {
   routes.openapi(verifyEmailRoute(guards), async context => {
     const { token } = context.req.valid('json')
     const user = await accounts.verifyEmail(token, context.var.traceparent)
-    await loginAttempts.remember(sql, user.id, context.var.address)
+    await rememberByMail(context, user.id)
     return context.json(accountOf(user), 200)
   })
 
@@ -433,7 +436,7 @@ export const authRoutes = (parts: AuthParts): Routes => {
   routes.openapi(resetRoute(guards), async context => {
     const { token, password } = context.req.valid('json')
     const { userId } = await accounts.resetPassword(token, password, callerOf(context))
-    await loginAttempts.remember(sql, userId, context.var.address)
+    await rememberByMail(context, userId)
     return context.json({ message: 'The password is set; all sessions have ended.' }, 200)
   })
 

@@ -4,6 +4,8 @@ create table gateway.familiar_addresses (
   user_id      uuid not null references gateway.users,
   -- A keyed hash: it tells the same address again, and nothing else.
   address_hash text not null,
+  -- Since the user showed there that they have the mailbox, or signed in there first: earlier tries count no more.
+  known_since  timestamptz not null default now(),
   last_used_at timestamptz not null default now(),
   primary key (user_id, address_hash)
 );
