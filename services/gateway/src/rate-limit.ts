@@ -51,8 +51,11 @@ table.insert(answers, 1, full)
 return answers
 `
 
-/** What is counted: a limit, and by whom (a user id or an address). */
-export type Counted = { name: LimitName; subject: string }
+/**
+ * What is counted: a limit, and by whom (a user id, an API key's id or an address). `limit` stands in place of the setting
+ * where the subject has one of its own.
+ */
+export type Counted = { name: LimitName; subject: string; limit?: RateLimit }
 
 export type RateAnswer = { name: LimitName; limit: RateLimit; remaining: number; resetSeconds: number }
 export type Taken = { refused: RateAnswer | undefined; answers: RateAnswer[] }
@@ -64,9 +67,9 @@ export const readTaken = (
   numbers: number[],
 ): Taken => {
   const [full = 0, ...rest] = numbers
-  const answers = counted.map(({ name }, index) => ({
+  const answers = counted.map(({ name, limit = limits[name] }, index) => ({
     name,
-    limit: limits[name],
+    limit,
     remaining: Math.max(0, rest[2 * index]!),
     resetSeconds: Math.max(1, Math.ceil(rest[2 * index + 1]! / 1_000)),
   }))
@@ -111,7 +114,7 @@ export const createRateLimits = (redis: Redis, limits: Record<LimitName, RateLim
   return async counted => {
     // The subject in braces: all keys of one subject live on one node of a cluster.
     const keys = counted.map(({ name, subject }) => `rate:{${subject}}:${name}`)
-    const settings = counted.flatMap(({ name }) => [limits[name].requests, limits[name].seconds])
+    const settings = counted.flatMap(({ name, limit = limits[name] }) => [limit.requests, limit.seconds])
     const run = (hash: string) => redis.evalsha(hash, keys.length, ...keys, ...settings) as Promise<number[]>
     const numbers = await run(await (sha ?? load())).catch(async error => {
       // Redis forgets scripts when it restarts.

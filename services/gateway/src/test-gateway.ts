@@ -92,7 +92,10 @@ export const createTestGateway = async (parts: {
     ALLOW_CHEAP_HASHES: 'true',
     BCRYPT_COST: '4',
     ...Object.fromEntries(
-      ['SIGNUP', 'LOGIN', 'PIN', 'MAIL', 'DEFAULT'].map(name => [`RATE_LIMIT_${name}`, '10000/60']),
+      ['SIGNUP', 'LOGIN', 'PIN', 'MAIL', 'DEFAULT', 'API_KEY'].map(name => [
+        `RATE_LIMIT_${name}`,
+        '10000/60',
+      ]),
     ),
     ...parts.keys.env,
     ...parts.env,
