@@ -66,7 +66,7 @@ const dumpLogs = (): string => {
     .join('\n')
 }
 
-test('a known PIN, password, token, key, code, secret, note and source are in no log, record, row or error', async () => {
+test('a known PIN, password, token, code, secret, note and source are in no log, record, row or error', async () => {
   // Values that occur nowhere else: six digits alone would.
   const password = `Canary-${randomUUID()}`
   const note = `note-${randomUUID()}`
