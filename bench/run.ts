@@ -43,6 +43,7 @@ const SETTINGS = {
       'RECIPIENT',
       'DEFAULT',
       'MAIL',
+      'API_KEY',
     ].map(limit => [`RATE_LIMIT_${limit}`, '10000000/60']),
   ),
 }

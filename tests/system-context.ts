@@ -24,6 +24,7 @@ export const TEST_SETTINGS = {
       'STATEMENT',
       'DEFAULT',
       'MAIL',
+      'API_KEY',
     ].map(limit => [`RATE_LIMIT_${limit}`, MANY]),
   ),
   // Wallets that tests fill by the thousand; tests of the limits set their own.

@@ -239,6 +239,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       RATE_LIMIT_STATEMENT: rateLimit('20/60'),
       RATE_LIMIT_DEFAULT: rateLimit('600/60'),
       RATE_LIMIT_MAIL: rateLimit('3/300'),
+      /** By API key, in place of RATE_LIMIT_DEFAULT. */
+      RATE_LIMIT_API_KEY: rateLimit('1200/60'),
     },
     env,
   )
@@ -267,4 +269,5 @@ export const rateLimitsOf = (config: GatewayConfig): Record<LimitName, RateLimit
   STATEMENT: config.RATE_LIMIT_STATEMENT,
   DEFAULT: config.RATE_LIMIT_DEFAULT,
   MAIL: config.RATE_LIMIT_MAIL,
+  API_KEY: config.RATE_LIMIT_API_KEY,
 })

@@ -62,8 +62,11 @@ for i, key in ipairs(KEYS) do
 end
 `
 
-/** What is counted: a limit, and by whom (a user id or an address). */
-export type Counted = { name: LimitName; subject: string }
+/**
+ * What is counted: a limit, and by whom (a user id, an API key's id or an address). `limit` stands in place of the setting
+ * where the subject has one of its own.
+ */
+export type Counted = { name: LimitName; subject: string; limit?: RateLimit }
 
 export type RateAnswer = { name: LimitName; limit: RateLimit; remaining: number; resetSeconds: number }
 export type Taken = { refused: RateAnswer | undefined; answers: RateAnswer[] }
@@ -77,9 +80,9 @@ export const readTaken = (
   numbers: number[],
 ): Taken => {
   const [full = 0, ...rest] = numbers
-  const answers: RateAnswer[] = counted.map(({ name }, index) => ({
+  const answers: RateAnswer[] = counted.map(({ name, limit = limits[name] }, index) => ({
     name,
-    limit: limits[name],
+    limit,
     remaining: Math.max(0, rest[2 * index]!),
     resetSeconds: Math.max(1, Math.ceil(rest[2 * index + 1]! / 1_000)),
   }))
@@ -143,8 +146,11 @@ export const createRateLimits = (redis: Redis, limits: Record<LimitName, RateLim
   return async counted => {
     // The subject in braces: all keys of one subject live on one node of a cluster. With the seconds, because slices of
     // another width have other numbers: a setting that is changed must not read them as its own.
-    const keys = counted.map(({ name, subject }) => `rate:{${subject}}:${name}:${limits[name].seconds}`)
-    const settings = counted.flatMap(({ name }) => [limits[name].requests, limits[name].seconds])
+    const rules = counted.map(({ name, limit = limits[name] }) => limit)
+    const keys = counted.map(
+      ({ name, subject }, index) => `rate:{${subject}}:${name}:${rules[index]!.seconds}`,
+    )
+    const settings = rules.flatMap(({ requests, seconds }) => [requests, seconds])
     const run = (hash: string) => redis.evalsha(hash, keys.length, ...keys, ...settings) as Promise<number[]>
     const numbers = await run(await (sha ?? load())).catch(async error => {
       // Redis forgets scripts when it restarts.

@@ -21,6 +21,7 @@ import {
   type User,
 } from '../sql/users.ts'
 import type { Announce } from './announce.ts'
+import { endApiKeys } from './api-keys.ts'
 import type { LoginHistory } from './login-history.ts'
 import { type Passwords, passwordFaults } from './passwords.ts'
 import type { PersonKeys } from './person-keys.ts'
@@ -53,7 +54,8 @@ export type Accounts = {
   /** Mails a link to set a new password where that makes sense; says nothing about it, and takes no time to decide. */
   forgotPassword: (email: string, caller: Caller) => void
   /**
-   * Sets a new password and ends all sessions; the token is spent with it, in one transaction. Says whose. Throws
+   * Sets a new password, ends all sessions and revokes all API keys; the token is spent with it, in one transaction. Says
+   * whose. Throws
    * INVALID_RESET_TOKEN, VALIDATION_ERROR, SAME_PASSWORD: with the latter two the token stays good.
    */
   resetPassword: (token: string, password: string, caller: Caller) => Promise<{ userId: string }>
@@ -144,6 +146,8 @@ export const createAccounts = (parts: {
     const { userId, hash, how, exceptSessionId } = change
     await setPasswordHash(tx, userId, hash)
     await spendMailedTokensOf(tx, userId, 'reset_password')
+    // Who forgot it may not have been alone with it; who changes it knows what their back ends do.
+    if (how === 'reset') await endApiKeys(tx, announce, { userId, reason: 'password_reset' }, traceparent)
     const told = await sessions.endIn(
       tx,
       { userId, reason: `password_${how}`, ...(exceptSessionId === undefined ? {} : { exceptSessionId }) },

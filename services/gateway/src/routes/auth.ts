@@ -23,6 +23,7 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
+  sessionOf,
   timestamp,
 } from './define-route.ts'
 import { newPasswordPages } from './new-password-page.ts'
@@ -443,7 +444,7 @@ export const authRoutes = (parts: AuthParts): Routes => {
   routes.openapi(changePasswordRoute(guards), async context => {
     const { currentPassword, newPassword } = context.req.valid('json')
     await accounts.changePassword(
-      context.var.user,
+      sessionOf(context),
       { current: currentPassword, next: newPassword },
       callerOf(context),
     )
@@ -482,7 +483,7 @@ export const authRoutes = (parts: AuthParts): Routes => {
   })
 
   routes.openapi(logoutRoute(guards), async context => {
-    const { userId, sessionId } = context.var.user
+    const { userId, sessionId } = sessionOf(context)
     await sessions.end({ userId, sessionId, reason: 'logout' }, context.var.traceparent)
     deleteCookie(context, cookieName(secureCookies), cookieOptions)
     return context.json({ message: 'The session has ended.' }, 200)

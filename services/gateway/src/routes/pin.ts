@@ -10,6 +10,7 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
+  sessionOf,
   timestamp,
 } from './define-route.ts'
 
@@ -166,9 +167,9 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   })
 
   routes.openapi(verifyRoute(guards), async context => {
-    const { user, traceparent } = context.var
-    await pins.verifyPin(user.userId, context.req.valid('json').pin, traceparent)
-    const { stepUpToken, expiresAt } = await tokens.signStepUp(user, Date.now())
+    const session = sessionOf(context)
+    await pins.verifyPin(session.userId, context.req.valid('json').pin, context.var.traceparent)
+    const { stepUpToken, expiresAt } = await tokens.signStepUp(session, Date.now())
     return context.json({ stepUpToken, expiresAt: expiresAt.toISOString() }, 200)
   })
 

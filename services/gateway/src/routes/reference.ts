@@ -83,6 +83,14 @@ export const referenceRoutes = (app: OpenAPIHono<GatewayEnv>): Hono<GatewayEnv> 
     bearerFormat: 'JWT',
     description: 'The `accessToken` of a sign-in.',
   })
+  app.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', {
+    type: 'http',
+    scheme: 'bearer',
+    bearerFormat: 'pwk_…',
+    description:
+      'An API key of `POST /v1/api-keys`, for back ends. It must have the scope that stands at the route as ' +
+      '`x-required-scope`.',
+  })
   // Made at the first request: by then every route is mounted. The routes never change afterwards.
   // As text: writing it out each time would make it the dearest answer that nobody has to sign in for.
   let document: string | undefined

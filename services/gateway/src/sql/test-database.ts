@@ -82,6 +82,15 @@ export const setClocks = {
   /** The absolute end of a user's sessions is near. */
   shortenSessions: (sql: Database, userId: string) =>
     sql`update gateway.sessions set expires_at = now() + interval '60 seconds' where user_id = ${userId}`,
+  /** A key whose whole life is over. */
+  expireApiKey: (sql: Database, id: string) =>
+    sql`update gateway.api_keys set created_at = created_at - interval '1 year', expires_at = now() where id = ${id}`,
+  /** A key with so many seconds of its life left. */
+  shortenApiKey: (sql: Database, id: string, seconds: number) =>
+    sql`update gateway.api_keys set expires_at = now() + make_interval(secs => ${seconds}) where id = ${id}`,
+  /** The time is over that a rotation left a key. */
+  endApiKeyOverlap: (sql: Database, id: string) =>
+    sql`update gateway.api_keys set ended_at = now() where id = ${id} and ended_at > now()`,
   disableUser: (sql: Database, userId: string) =>
     sql`update gateway.users set disabled_at = now() where id = ${userId}`,
 }
@@ -99,6 +108,29 @@ export const readPinLocks = async (sql: Database, userId: string): Promise<boole
   const rows = await sql<Array<{ freezeDue: boolean }>>`
     select freeze_due as "freezeDue" from gateway.pin_locks where user_id = ${userId} order by locked_at`
   return rows.map(({ freezeDue }) => freezeDue)
+}
+
+/** For tests: nobody else changes an API key's row until the returned function is called. */
+export const lockApiKey = async (sql: Database, id: string): Promise<() => Promise<void>> => {
+  const released = Promise.withResolvers<void>()
+  const locked = Promise.withResolvers<void>()
+  const done = sql.begin(async tx => {
+    await tx`select from gateway.api_keys where id = ${id} for update`
+    locked.resolve()
+    await released.promise
+  })
+  await locked.promise
+  return async () => {
+    released.resolve()
+    await done
+  }
+}
+
+/** For tests: what is kept of an API key to know it again. */
+export const readApiKeyHash = async (sql: Database, id: string): Promise<Buffer> => {
+  const [row] = await sql<Array<{ hash: Buffer }>>`
+    select secret_hash as hash from gateway.api_keys where id = ${id}`
+  return row!.hash
 }
 
 /** For tests: under which keys a user's secrets are kept. */
