@@ -306,6 +306,8 @@ describe('Redis is away', () => {
   /** What changes something and goes on all the same, and why. Whatever else changes something must refuse. */
   const GOES_ON: Record<string, string> = {
     'DELETE /v1/sessions/{id}': 'ending sessions must always work',
+    'DELETE /v1/api-keys/{id}': 'revoking keys must always work',
+    'DELETE /v1/admin/users/{id}/api-keys/{keyId}': 'revoking keys must always work',
     'POST /v1/auth/logout': 'ending sessions must always work',
     'POST /v1/auth/logout-all': 'ending sessions must always work',
     'POST /v1/auth/refresh':
