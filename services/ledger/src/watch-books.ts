@@ -9,6 +9,7 @@ import {
   checkEventsOf,
   checkOverdraftOf,
   type RecentEvent,
+  readByKeys,
   readEvents,
   readWritten,
 } from './sql/check-recent.ts'
@@ -75,6 +76,7 @@ export const watchBooks = (parts: {
   /** Checks a partition's events after `after`, and tells how far it came. */
   const checkEvents = (partition: number, after: bigint, through: bigint): Promise<bigint> =>
     sql.begin('isolation level repeatable read read only', async tx => {
+      await readByKeys(tx)
       const events = await readEvents(tx, partition, after, through)
       const hole = events.findIndex(({ seq }, index) => seq !== after + 1n + BigInt(index))
       if (hole !== -1 || BigInt(events.length) !== through - after)

@@ -27,6 +27,15 @@ export const readEvents = (
 
 // All by primary keys of the given transfers and of their wallets: their cost does not grow with the books.
 
+/**
+ * Holds the transaction's plans to the keys, in the order of the joins as they are written. A connection keeps its plans,
+ * and those made while the tables were empty read whole tables and all entries of a wallet: the check of a new ledger
+ * would cost as much as the payments that it checks.
+ */
+export const readByKeys = async (tx: Tx): Promise<void> => {
+  await tx`select set_config('enable_seqscan', 'off', true), set_config('join_collapse_limit', '1', true)`
+}
+
 /** O1: each event tells of the transfer that stands at its place, decided as it says. */
 export const checkEventsOf = async (
   tx: Tx,
