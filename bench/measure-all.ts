@@ -9,12 +9,15 @@ import type { LoadResult } from './load-generator.ts'
 import { makePeople } from './people.ts'
 import { measurePerTransfer } from './per-transfer.ts'
 import { findPgbench, measurePgbench } from './pgbench.ts'
+import { measureSignIns, readSlowHashes, type SignInFigures } from './sign-in.ts'
 
 export type Plan = {
   baselineSeconds: number
   httpSeconds: number
   httpWarmUpSeconds: number
   clients: number[]
+  /** Of each rate of signing in, and of each load of transfers beside it. */
+  signInSeconds: number
   backlog: number
 }
 
@@ -27,6 +30,7 @@ export type Figures = {
   atATenth: { offeredPerSecond: number } & LoadResult
   /** Resident memory at the end of the load over HTTP. */
   memoryMiB: Record<Service, number>
+  signIns: SignInFigures
   backlogs: Drained[]
   ledgerMemoryAfterBacklogsMiB: number
 }
@@ -65,7 +69,7 @@ export const measureAll = async (
     seconds: plan.httpSeconds,
     warmUpSeconds: plan.httpWarmUpSeconds,
   }
-  const hashesBefore = await readPinHashes(system)
+  const hashesBefore = await readSlowHashes(system.gatewayUrl)
   const http: Figures['http'] = []
   for (const clients of plan.clients) {
     http.push({ clients, ...(await runLoad({ ...load, kind: 'closed', clients })) })
@@ -76,10 +80,14 @@ export const measureAll = async (
   const open = { ...load, kind: 'open', perSecond: offeredPerSecond, connections: 64 } as const
   const atATenth = { offeredPerSecond, ...(await runLoad(open)) }
   say(`  evenly paced, ${offeredPerSecond}/s: ${describe(atATenth)}`)
-  const pinHashes = (await readPinHashes(system)) - hashesBefore
-  if (pinHashes !== 0)
-    throw new Error(`${pinHashes} PINs were hashed though every transfer had a step-up token`)
-  say('  no PIN was hashed meanwhile: every transfer had a step-up token')
+  const { pin, password } = await readSlowHashes(system.gatewayUrl)
+  const hashes = pin - hashesBefore.pin + (password - hashesBefore.password)
+  if (hashes !== 0) throw new Error(`${hashes} hashes were made though every transfer had a step-up token`)
+  say('  nothing was hashed meanwhile: every transfer had a step-up token')
+  await verifyBooks(system)
+
+  say('Signing in, with hashes of the real cost:')
+  const signIns = await measureSignIns(system, people, plan.signInSeconds, say)
   await verifyBooks(system)
 
   say('Ledger from a backlog:')
@@ -101,7 +109,16 @@ export const measureAll = async (
 
   say('Baselines, after:')
   await measureBaselines()
-  return { perTransfer, pgbench, http, atATenth, memoryMiB, backlogs, ledgerMemoryAfterBacklogsMiB }
+  return {
+    perTransfer,
+    pgbench,
+    http,
+    atATenth,
+    memoryMiB,
+    signIns,
+    backlogs,
+    ledgerMemoryAfterBacklogsMiB,
+  }
 }
 
 const rate = (perSecond: number) => `${Math.round(perSecond)}/s`
@@ -114,12 +131,6 @@ const describe = ({ perSecond, p50Ms, p99Ms, others }: LoadResult) => {
 const readServiceMemory = async (system: System, service: Service): Promise<number> => {
   const metrics = await (await fetch(`${system.serviceUrl(service)}/metrics`)).text()
   return Number(/^process_resident_memory_bytes (\S+)/m.exec(metrics)?.[1]) / 2 ** 20
-}
-
-/** How many PINs the gateway has hashed. None may be on the path of a transfer with a step-up token. */
-const readPinHashes = async (system: System): Promise<number> => {
-  const metrics = await (await fetch(`${system.gatewayUrl}/metrics`)).text()
-  return Number(/^pennywire_gateway_slow_hashes_total\{of="pin"\} (\d+)$/m.exec(metrics)![1])
 }
 
 const readMemory = async (system: System): Promise<Record<Service, number>> =>

@@ -4,14 +4,18 @@ import type { System } from '@pennywire/stack/system.ts'
 /** A signed-in user with a step-up token and a funded wallet, made over HTTP as any client would. */
 export type Person = { accessToken: string; stepUpToken: string; walletId: string }
 
-const PIN = '482915'
-const PASSWORD = 'Correct-horse-9'
+/** A signed-in user without a PIN. */
+export type Account = { email: string; accessToken: string; refreshToken: string }
+
+export const PIN = '482915'
+export const PASSWORD = 'Correct-horse-9'
 const AT_ONCE = 16
 
 // biome-ignore lint/suspicious/noExplicitAny: answers of every shape
 type Body = any
 
-const ask = async (url: string, body: object, headers: Record<string, string> = {}): Promise<Body> => {
+/** Posts JSON and reads the answer; throws where it is no success. */
+export const ask = async (url: string, body: object, headers: Record<string, string> = {}): Promise<Body> => {
   const response = await fetch(url, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headers },
@@ -39,16 +43,28 @@ const forEach = async <Item, Result>(
   return results
 }
 
-export const makePeople = async (system: System, count: number): Promise<Person[]> => {
-  const at = (path: string) => `${system.gatewayUrl}/v1/${path}`
+export const makeAccounts = async (
+  gatewayUrl: string,
+  mailUrl: string,
+  count: number,
+): Promise<Account[]> => {
+  const at = (path: string) => `${gatewayUrl}/v1/${path}`
   const emails = Array.from({ length: count }, () => `${randomUUID()}@example.com`)
   await forEach(emails, email =>
     ask(at('auth/signup'), { email, password: PASSWORD, fullName: 'Bench Person' }),
   )
-  const tokens = await mailedTokens(system, emails)
+  const tokens = await mailedTokens(mailUrl, emails)
   return forEach(emails, async email => {
     await ask(at('auth/verify-email'), { token: tokens.get(email) })
-    const { accessToken } = await ask(at('auth/login'), { email, password: PASSWORD })
+    const { accessToken, refreshToken } = await ask(at('auth/login'), { email, password: PASSWORD })
+    return { email, accessToken, refreshToken }
+  })
+}
+
+export const makePeople = async (system: System, count: number): Promise<Person[]> => {
+  const at = (path: string) => `${system.gatewayUrl}/v1/${path}`
+  const accounts = await makeAccounts(system.gatewayUrl, system.stack.mail.httpUrl, count)
+  return forEach(accounts, async ({ accessToken }) => {
     const signedIn = { authorization: `Bearer ${accessToken}` }
     await ask(at('pin'), { pin: PIN }, signedIn)
     const { stepUpToken } = await ask(at('pin/verify'), { pin: PIN }, signedIn)
@@ -63,10 +79,10 @@ export const makePeople = async (system: System, count: number): Promise<Person[
 const MAIL_WAIT_MS = 60_000
 
 /** The verification token mailed to each address, once all have come. */
-const mailedTokens = async (system: System, emails: string[]): Promise<Map<string, string>> => {
+const mailedTokens = async (mailUrl: string, emails: string[]): Promise<Map<string, string>> => {
   const end = Date.now() + MAIL_WAIT_MS
   for (;;) {
-    const messages = (await (await fetch(`${system.stack.mail.httpUrl}/messages`)).json()) as Array<{
+    const messages = (await (await fetch(`${mailUrl}/messages`)).json()) as Array<{
       to: string
       text: string
     }>

@@ -15,6 +15,7 @@ const FULL: Plan = {
   httpSeconds: 8,
   httpWarmUpSeconds: 3,
   clients: [1, 64, 256],
+  signInSeconds: 4,
   backlog: 50_000,
 }
 const QUICK: Plan = {
@@ -22,10 +23,11 @@ const QUICK: Plan = {
   httpSeconds: 3,
   httpWarmUpSeconds: 2,
   clients: [1, 64, 256],
+  signInSeconds: 2,
   backlog: 15_000,
 }
 
-/** Limits that a load never meets, and hashes that cost nothing: neither is what is measured. */
+/** Limits that a load never meets, and hashes that cost nothing; sign-in.ts, which measures them, sets their cost. */
 const SETTINGS = {
   LOG_LEVEL: 'warn',
   ALLOW_CHEAP_HASHES: 'true',
