@@ -353,7 +353,8 @@ const book = (
   const [fromWalletId, toWalletId] = [from!.wallet.id, to!.wallet.id]
   noteOriginal(books, { ...said, status: 'completed', fromWalletId, toWalletId })
   books.counts.completed++
-  if (toWalletId === suspenseWalletId(said.currency, record.partition)) books.counts.suspense++
+  const toSystem = to!.wallet.userId === null
+  if (toSystem && toWalletId === suspenseWalletId(said.currency, record.partition)) books.counts.suspense++
 }
 
 /** Applies a movement to the wallets in memory and notes which changed. */
