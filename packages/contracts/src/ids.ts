@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 /**
  * Ids are derived, not drawn, wherever a repeat must meet its first try: the same inputs give the same id on any
@@ -6,9 +6,9 @@ import { createHash } from 'node:crypto'
  * that no two lists of parts share a preimage.
  */
 const deriveId = (purpose: string, ...parts: string[]): string => {
-  const hash = createHash('sha256').update(`pennywire:${purpose}`)
-  for (const part of parts) hash.update(`\0${Buffer.byteLength(part)}\0${part}`)
-  const bytes = hash.digest().subarray(0, 16)
+  let preimage = `pennywire:${purpose}`
+  for (const part of parts) preimage += `\0${Buffer.byteLength(part)}\0${part}`
+  const bytes = hash('sha256', preimage, 'buffer').subarray(0, 16)
   bytes[6] = (bytes[6]! & 0x0f) | 0x80
   bytes[8] = (bytes[8]! & 0x3f) | 0x80
   const hex = bytes.toString('hex')
