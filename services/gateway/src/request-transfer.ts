@@ -106,7 +106,7 @@ export const createRequestTransfer =
     // Is it the user, and the user's money?
     if (!sender) throw ownWalletMissing(asked)
     const authenticated = await authenticate(parts, asked)
-    if (!recipient) throw recipientMissing(asked)
+    if (!recipient || !fingerprint) throw recipientMissing(asked)
 
     // Ask the ledger, by a record that stays for ever. Whoever waits listens before it is sent.
     const requestedAt = parts.clock.now()
@@ -118,7 +118,7 @@ export const createRequestTransfer =
       toWalletId: recipient.id,
       amountMinor: asked.amount,
       currency: asked.currency,
-      fingerprint: fingerprintOfTransfer(asked, sender, recipient),
+      fingerprint,
       requestedAt,
       expiresAt: requestedAt + parts.expiresAfterMs,
       authenticatedBy: authenticated.by,
