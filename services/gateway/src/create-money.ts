@@ -91,8 +91,11 @@ export const createMoney = async (parts: {
   const { config, logger, sql, kafka, codec, publisher, identity, inTransaction } = parts
   const { guards, names, personKeys, pins, tokens } = identity
   // Other services' published views, each over an URL of its own: never in one statement with our own tables.
+  // All that is asked is found by keys. A connection keeps its plans, and those made while the tables were empty would
+  // read whole tables just when many wait for their outcome.
   const ledgerRead = openDatabase(config.LEDGER_READ_URL, {
     applicationName: `${config.INSTANCE_ID}-reads-ledger`,
+    connection: { enable_seqscan: 'off' },
   })
   const notifierRead = openDatabase(config.NOTIFIER_READ_URL, {
     applicationName: `${config.INSTANCE_ID}-reads-notifier`,
