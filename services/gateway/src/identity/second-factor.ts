@@ -24,7 +24,7 @@ import {
 import { findUser, type User } from '../sql/users.ts'
 import type { Announce } from './announce.ts'
 import type { LoginHistory } from './login-history.ts'
-import type { Passwords } from './passwords.ts'
+import { noPassword, type Passwords } from './passwords.ts'
 import { newRecoveryCodes, recoveryCodeHash } from './recovery-codes.ts'
 import { type KeyRing, seal, unseal } from './secret-box.ts'
 import { type Caller, sha256 } from './sessions.ts'
@@ -130,6 +130,7 @@ export const createSecondFactor = (parts: {
   /** Before a session changes how its user signs in: whoever found it open does not know the password. */
   const requirePassword = async (userId: string, password: string): Promise<User> => {
     const user = await findUser(sql, userId)
+    if (user?.passwordHash === null) throw noPassword()
     if (!(await passwords.matches(password, user?.passwordHash)) || !user) {
       throw new ProblemError('PASSWORD_MISMATCH', 'password: is wrong.')
     }

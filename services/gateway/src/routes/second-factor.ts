@@ -120,6 +120,7 @@ const enableRoute = ({ signedIn }: Guards) =>
         ...BODY_PROBLEMS,
         ...SIGNED_IN_PROBLEMS,
         'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
         '2FA_ALREADY_ENABLED',
       ),
     },
@@ -202,7 +203,13 @@ const replaceCodesRoute = ({ signedIn }: Guards) =>
     request: { body: jsonBody(passwordAndProof) },
     responses: {
       200: jsonAnswer('The new ones', z.object({ recoveryCodes })),
-      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, ...PROOF_PROBLEMS, 'PASSWORD_MISMATCH'),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        ...PROOF_PROBLEMS,
+        'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
+      ),
     },
   })
 
@@ -216,7 +223,13 @@ const disableRoute = ({ signedIn }: Guards) =>
     request: { body: jsonBody(passwordAndProof) },
     responses: {
       200: jsonAnswer('It is off', z.object({ enabled: z.literal(false) })),
-      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, ...PROOF_PROBLEMS, 'PASSWORD_MISMATCH'),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        ...PROOF_PROBLEMS,
+        'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
+      ),
     },
   })
 

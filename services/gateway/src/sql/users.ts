@@ -4,7 +4,8 @@ export type User = {
   id: string
   email: string
   fullName: string
-  passwordHash: string
+  /** Null until the owner of an account that came by a provider sets a password. */
+  passwordHash: string | null
   emailVerified: boolean
   disabled: boolean
   roles: string[]
@@ -28,12 +29,30 @@ export const findUser = async (sql: Database | Tx, id: string): Promise<User | u
 /** Inserts a user; false where the address belongs to somebody already. */
 export const insertUser = async (
   tx: Tx,
-  user: { id: string; email: string; fullName: string; passwordHash: string },
+  user: { id: string; email: string; fullName: string; passwordHash: string | null },
 ): Promise<boolean> => {
   const { count } = await tx`
     insert into gateway.users (id, email, full_name, password_hash)
     values (${user.id}, ${user.email}, ${user.fullName}, ${user.passwordHash})
     on conflict (email) do nothing`
+  return count === 1
+}
+
+/**
+ * Gives an account that nobody ever verified to whoever signs up next; false where it was verified, is disabled, was
+ * ever signed in to (which cannot be), or its latest sign-up is younger than so many hours.
+ */
+export const replaceUnverifiedUser = async (
+  tx: Tx,
+  user: { id: string; fullName: string; passwordHash: string | null },
+  olderThanHours: number,
+): Promise<boolean> => {
+  const { count } = await tx`
+    update gateway.users
+    set full_name = ${user.fullName}, password_hash = ${user.passwordHash}, replaced_at = now()
+    where id = ${user.id} and email_verified_at is null and disabled_at is null
+      and coalesce(replaced_at, created_at) <= clock_timestamp() - make_interval(hours => ${olderThanHours})
+      and not exists (select from gateway.sessions where user_id = ${user.id})`
   return count === 1
 }
 
