@@ -47,11 +47,14 @@ const authenticateBy =
     return by(secret)(server, client, body, headers)
   }
 
-/** The text of a provider's error, where it has the form of one. */
-const errorName = (error: unknown): string | undefined =>
-  error instanceof oidc.AuthorizationResponseError || error instanceof oidc.ResponseBodyError
-    ? ERROR_NAME.exec(error.error)?.[0]
-    : undefined
+/** What a provider calls its error, where it has the form of a name. */
+const errorName = (error: unknown): string | undefined => {
+  if (error instanceof oidc.WWWAuthenticateChallengeError) {
+    return ERROR_NAME.exec(error.cause[0]?.parameters.error ?? '')?.[0]
+  }
+  const named = error instanceof oidc.AuthorizationResponseError || error instanceof oidc.ResponseBodyError
+  return named ? ERROR_NAME.exec(error.error)?.[0] : undefined
+}
 
 /** What does not fit the request, as openid-client names it; everything else is the provider's own trouble. */
 const MISFITS = new Set<unknown>([
@@ -64,7 +67,8 @@ const MISFITS = new Set<unknown>([
 /**
  * The OpenID Connect providers of the settings: code flow with PKCE, by openid-client, which checks state, issuer (RFC
  * 9207), audience, nonce, times and signature. Nothing is asked of a provider before somebody wants to sign in with it, so
- * one that is away holds up nothing else. Its errors are logged by name only: they may carry codes and tokens.
+ * one that is away holds up nothing else. Of its errors only the library's own words are logged: what hangs on them may be
+ * codes and tokens.
  */
 export const createOidcProviders = (parts: {
   providers: OidcProvider[]
@@ -102,11 +106,9 @@ export const createOidcProviders = (parts: {
   })
 
   const logTrouble = (provider: string, error: unknown) => {
-    const { name, code } = error as Error & { code?: unknown }
-    logger.warn(
-      { provider, error: name, code, reason: errorName(error) },
-      'an OpenID provider did not do its part',
-    )
+    const { message, cause } = error as Error & { cause?: { code?: unknown } }
+    const why = [message, errorName(error), cause?.code].filter(Boolean).join('; ')
+    logger.warn({ provider, why }, 'an OpenID provider did not do its part')
   }
 
   const configurationOf = async (name: string): Promise<oidc.Configuration> => {
