@@ -47,6 +47,7 @@ const PARAMETERS: Array<[path: RegExp, kind: keyof Objects | 'action' | 'recipie
   [/^\/v1\/users\/me\/external-identities\/\{id\}/, 'identity'],
   [/^\/v1\/api-keys\/\{id\}/, 'apiKey'],
   [/^\/v1\/limits\/\{action\}/, 'action'],
+  [/^\/v1\/auth\/oidc\/\{provider\}/, 'action'],
   [/^\/v1\/recipients\/\{walletCode\}/, 'recipient'],
 ]
 

@@ -96,6 +96,79 @@ const withRole = async (role: string): Promise<SignedIn> => {
   return { ...user, ...(await gateway.logIn(user)) }
 }
 
+describe('a sign-up that nobody has verified', () => {
+  const signUpAs = (email: string, password: string, fullName = 'Olga Owner') =>
+    post('/v1/auth/signup', { email, password, fullName })
+
+  test('keeps its address for 24 hours', async () => {
+    const first = await gateway.signUp()
+    expect(codeOf(await signUpAs(first.email, NEXT))).toEqual([409, 'EMAIL_ALREADY_REGISTERED'])
+    const token = await gateway.mailedToken(first.id)
+    expect((await post('/v1/auth/verify-email', { token })).body.fullName).toBe('Alice Smith')
+    expect((await logIn(first.email, PASSWORD)).status).toBe(200)
+  })
+
+  test('then goes to the next one, and nothing of before is good: nobody is locked out of their address', async () => {
+    const attacker = await gateway.signUp({ fullName: 'Mallory Mean' })
+    const { id, email } = attacker
+    const before = await gateway.mailedToken(id)
+    await setClocks.ageSignup(sql, id)
+    const taken = await signUpAs(email, NEXT)
+    expect([taken.status, taken.body]).toEqual([
+      201,
+      { id, email, fullName: 'Olga Owner', emailVerified: false },
+    ])
+    expect(codeOf(await post('/v1/auth/verify-email', { token: before }))).toEqual([
+      ...[400, 'INVALID_VERIFICATION_TOKEN'],
+    ])
+    expect(codeOf(await logIn(email, PASSWORD))).toEqual([401, 'INVALID_CREDENTIALS'])
+    // A day begins anew.
+    expect(codeOf(await signUpAs(email, PASSWORD))).toEqual([409, 'EMAIL_ALREADY_REGISTERED'])
+
+    const token = await gateway.mailedToken(id)
+    expect((await post('/v1/auth/verify-email', { token })).status).toBe(200)
+    expect(codeOf(await logIn(email, PASSWORD))).toEqual([401, 'INVALID_CREDENTIALS'])
+    expect((await logIn(email, NEXT)).status).toBe(200)
+    expect(await eventOf(id, 'SignupReplaced')).toMatchObject({ userId: id, how: 'signup' })
+    expect(await templatesOf(id)).toEqual(['verify_email', 'verify_email'])
+  })
+
+  test('of two who come at once one gets it', async () => {
+    const { id, email } = await gateway.signUp()
+    await setClocks.ageSignup(sql, id)
+    const answers = await Promise.all([signUpAs(email, NEXT), signUpAs(email, PASSWORD)])
+    expect(answers.map(({ status }) => status).sort()).toEqual([201, 409])
+  })
+
+  test('while it is being verified: either that or the next sign-up, and never a password of one with the link of the other', async () => {
+    for (let round = 0; round < 5; round++) {
+      const { id, email } = await gateway.signUp()
+      const token = await gateway.mailedToken(id)
+      await setClocks.ageSignup(sql, id)
+      const [verified, taken] = await Promise.all([
+        post('/v1/auth/verify-email', { token }),
+        signUpAs(email, NEXT),
+      ])
+      const [first, second] = await Promise.all([logIn(email, PASSWORD), logIn(email, NEXT)])
+      expect([
+        [200, 409, 200, 401],
+        [400, 201, 401, 403],
+      ]).toContainEqual([verified.status, taken.status, first.status, second.status])
+    }
+  })
+
+  test('one that was verified, or disabled, stays with its owner however old it is', async () => {
+    const verified = await gateway.signedInUser()
+    const disabled = await gateway.signUp()
+    await setClocks.disableUser(sql, disabled.id)
+    for (const { id, email } of [verified, disabled]) {
+      await setClocks.ageSignup(sql, id)
+      expect(codeOf(await signUpAs(email, NEXT))).toEqual([409, 'EMAIL_ALREADY_REGISTERED'])
+    }
+    expect((await logIn(verified.email, PASSWORD)).status).toBe(200)
+  })
+})
+
 describe('a new password by mail', () => {
   test('the whole way: asked for, set once, all sessions ended, told by mail and event', async () => {
     const user = await gateway.signedInUser()

@@ -59,10 +59,8 @@ beforeAll(async () => {
   const redirectUris = ['alpha', 'beta', 'stranger'].map(
     name => `${PUBLIC_URL}/v1/auth/oidc/${name}/callback`,
   )
-  ;[alpha, beta] = await Promise.all([
-    startOidcProvider({ ...CLIENT, redirectUris, inIdToken: true }),
-    startOidcProvider({ ...CLIENT, redirectUris, inIdToken: false }),
-  ])
+  alpha = await startOidcProvider({ ...CLIENT, redirectUris, inIdToken: true })
+  beta = await startOidcProvider({ ...CLIENT, redirectUris, inIdToken: false })
   database = await createGatewayDatabase(superuserUrl)
   sql = database.open()
   owner = openDatabase(database.urlAs(), { applicationName: 'test', maxConnections: 2 })
@@ -393,6 +391,32 @@ describe('what does not belong together is refused', () => {
     })
   })
 
+  test('an ID token that somebody changed, signed or not, and a userinfo of somebody else', async () => {
+    const [olga, victim] = [person(), person()]
+    await signIn(victim.sub)
+    const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
+    const forge = (token: unknown, header?: object) => {
+      const [head, payload, signature] = String(token).split('.')
+      const claims = JSON.parse(Buffer.from(payload!, 'base64url').toString())
+      const forged = encode({ ...claims, sub: victim.sub })
+      return header ? `${encode(header)}.${forged}.` : `${head}.${forged}.${signature}`
+    }
+    for (const header of [undefined, { alg: 'none' }]) {
+      const forgeIt = (body: Record<string, unknown>) => {
+        body.id_token = forge(body.id_token, header)
+      }
+      await alpha.tamper('/token', forgeIt, async () => {
+        expect(codeOf(await signIn(olga.sub))).toEqual(invalid)
+      })
+    }
+    const name = (body: Record<string, unknown>) => {
+      body.sub = victim.sub
+    }
+    await beta.tamper('/me', name, async () => {
+      expect(codeOf(await signIn(olga.sub, 'beta'))).toEqual(invalid)
+    })
+  })
+
   test('mix-up: what one provider sent is taken at no other’s callback, and no other’s code at this one', async () => {
     const olga = person()
     const browser = openBrowser()
@@ -681,6 +705,7 @@ describe('an account without a password', () => {
       ['/v1/auth/2fa/recovery-codes', { password: PASSWORD, code: '123456' }],
       ['/v1/users/me/deactivate', { password: PASSWORD }],
       ['/v1/users/me/external-identities', { password: PASSWORD, token: 'abc' }],
+      ['/v1/api-keys', { password: PASSWORD, name: 'Shop', scopes: ['transfers:read'] }],
       ['/v1/users/me/external-identities/oidc', { password: PASSWORD, provider: 'beta' }],
     ]
     for (const [path, body] of asks) {

@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair } from 'jose'
-import { Provider } from 'oidc-provider'
 import { vi } from 'vitest'
 
 /** For tests: what the provider says of somebody. */
@@ -21,14 +20,16 @@ export const startOidcProvider = async (options: {
   const { clientId, clientSecret, redirectUris, inIdToken } = options
   const people = new Map<string, Claims>()
   const exchanges: Array<{ asked: Record<string, unknown>; answered: Record<string, unknown> }> = []
+  let change: { path: string; by: (body: Record<string, unknown>) => void } | undefined
 
   let handle: RequestListener = () => {}
   const server = createServer((request, response) => handle(request, response))
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const { privateKey } = await generateKeyPair('RS256', { extractable: true })
-  // It warns of being a test's.
+  // It warns of being a test's, and of this Node.
   const quiet = [vi.spyOn(console, 'warn'), vi.spyOn(console, 'info')].map(spy => spy.mockReturnValue())
+  const { Provider } = await import('oidc-provider')
   const provider = new Provider(issuer, {
     clients: [{ client_id: clientId, client_secret: clientSecret, redirect_uris: redirectUris }],
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
@@ -45,6 +46,7 @@ export const startOidcProvider = async (options: {
   })
   provider.use(async (context, next) => {
     await next()
+    if (context.path === change?.path) change.by(context.body as Record<string, unknown>)
     if (context.path !== '/token') return
     exchanges.push({ asked: { ...context.oidc.params }, answered: { ...(context.body as object) } })
   })
@@ -55,6 +57,17 @@ export const startOidcProvider = async (options: {
     issuer,
     people,
     exchanges,
+    /** What it answers at a path is changed on the way, while the work goes on. */
+    tamper: async (
+      path: string,
+      by: (body: Record<string, unknown>) => void,
+      work: () => Promise<void>,
+    ): Promise<void> => {
+      change = { path, by }
+      await work().finally(() => {
+        change = undefined
+      })
+    },
     stop: () => {
       server.closeAllConnections()
       server.close()
