@@ -63,6 +63,7 @@ const BODIES: Record<string, (objects: Objects, others: string) => object> = {
   'POST /v1/admin/wallets/{id}/freeze': () => ({ reason: 'a test' }),
   'POST /v1/admin/transfers/{id}/reversals': () => ({ amount: '0.01', currency: 'USD', reason: 'a test' }),
   'POST /v1/admin/users/{id}/deactivate': () => ({ reason: 'a test' }),
+  'DELETE /v1/admin/users/{id}/second-factor': () => ({ reason: 'a test' }),
   'PATCH /v1/admin/users/{id}/role': () => ({ role: 'user' }),
 }
 /** Queries that name an object, or that the form asks for. */
@@ -178,7 +179,7 @@ const askOn = async (route: Route, objects: Objects, caller: Caller | undefined)
     kind === undefined || kind === 'action' ? 'send' : objects[kind === 'recipient' ? 'walletCode' : kind]
   const path = route.path.replace('{action}', 'send').replace(/\{[^}]+\}/, value)
   const query = QUERIES[route.name]?.(objects)
-  const hasBody = route.method !== 'GET' && route.method !== 'DELETE'
+  const hasBody = (route.method !== 'GET' && route.method !== 'DELETE') || route.name in BODIES
   const body = hasBody ? (BODIES[route.name]?.(objects, victim.spare.id) ?? {}) : undefined
   let token = caller?.person.token
   if (caller && ENDS_SESSION.has(route.name)) {
@@ -236,6 +237,7 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
     'POST /v1/admin/wallets/{id}/unfreeze',
   ],
   admin: [
+    'DELETE /v1/admin/users/{id}/second-factor',
     'DELETE /v1/admin/users/{id}/sessions',
     'GET /v1/admin/users/{id}/sessions',
     'PATCH /v1/admin/users/{id}/role',

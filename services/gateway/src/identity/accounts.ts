@@ -8,7 +8,7 @@ import {
   countMailedTokens,
   findUser,
   findUserByEmail,
-  grantRole,
+  grantSuperAdmin,
   insertMailedToken,
   insertUser,
   lockUsers,
@@ -295,14 +295,14 @@ export const createAccounts = (parts: {
   }
 }
 
-/** Makes the owner of an address super_admin, where they are not yet and have verified it; returns their id then. */
+/** Makes the owner of an address super_admin, where they never were and have verified it; returns their id then. */
 export const bootstrapAdmin = async (
   tx: Tx,
   announce: Announce,
   email: string,
   traceparent: string,
 ): Promise<string | undefined> => {
-  const user = await grantRole(tx, email, 'super_admin')
+  const user = await grantSuperAdmin(tx, email)
   if (!user) return undefined
   const previousRole = highestRole({ roles: user.roles.filter(role => role !== 'super_admin') })
   await appendToOutbox(tx, [

@@ -117,6 +117,7 @@ export const createIdentity = async (parts: {
     announce,
     passwords,
     logins,
+    sessions,
     keys: config.SECOND_FACTOR_KEY_FILE,
     pepper: config.PIN_PEPPER_FILE,
     issuer: config.ISSUER,
@@ -168,6 +169,7 @@ export const createIdentity = async (parts: {
     slowHash: slowHash('pin', PINS_AT_ONCE),
     pepper: config.PIN_PEPPER_FILE,
     announce,
+    sessions,
   })
 
   return {

@@ -61,6 +61,9 @@ const userWithPin = async () => {
 const verify = (user: { accessToken: string }, pin: string, through = gateway) =>
   through.ask('POST', '/v1/pin/verify', { token: user.accessToken, body: { pin } })
 
+const me = (user: { accessToken: string }, through = gateway) =>
+  through.ask('GET', '/v1/users/me', { token: user.accessToken })
+
 test('a right PIN gives a step-up token for this session', async () => {
   const user = await userWithPin()
   const { status, body } = await verify(user, PIN)
@@ -243,6 +246,28 @@ describe('changing', () => {
     expect((await change(nobody, PIN, NEW)).body.code).toBe('PIN_NOT_SET')
   })
 
+  test('ends all other sessions, and with them the step-up tokens that somebody has there', async () => {
+    const user = await userWithPin()
+    const other = await gateway.logIn(user)
+    const stepUpOf = async (session: { accessToken: string }) =>
+      (await verify(session, PIN)).body.stepUpToken as string
+    const [mine, theirs] = [await stepUpOf(user), await stepUpOf(other)]
+    expect((await change(other, WRONG, NEW)).body.code).toBe('INVALID_PIN')
+    expect((await me(user)).status).toBe(200)
+    expect((await change(user, PIN, NEW)).status).toBe(200)
+    for (const through of gateways) {
+      const answer = await me(other, through)
+      expect([answer.status, answer.body.code]).toEqual([401, 'TOKEN_REVOKED'])
+    }
+    const { tokens } = gateway.identity
+    const session = await tokens.verifyAccess(user.accessToken)
+    expect((await me(user)).status).toBe(200)
+    await tokens.verifyStepUp(mine, session)
+    // The session in which it could be used has ended, and it is worth nothing in another.
+    await expect(tokens.verifyStepUp(theirs, session)).rejects.toMatchObject({ code: 'STEP_UP_INVALID' })
+    expect(await eventsOf(user.id)).toContain('SessionRevoked')
+  })
+
   test('a wrong old one is a try; what may not be set costs none', async () => {
     const user = await userWithPin()
     for (const newPin of ['1234', PIN, '12']) {
@@ -276,6 +301,7 @@ describe('a reset by a mailed code', () => {
 
   test('ends the lock of the PIN; the code is good once, however many come with it', async () => {
     const user = await userWithPin()
+    const other = await gateway.logIn(user)
     for (const _try of [1, 2, 3]) await verify(user, WRONG)
     const asked = await ask(user)
     expect([asked.status, Object.keys(asked.body)]).toEqual([202, ['expiresAt']])
@@ -285,6 +311,7 @@ describe('a reset by a mailed code', () => {
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 400, 400, 400])
     expect((await verify(user, PIN)).body.code).toBe('INVALID_PIN')
     expect((await verify(user, NEW)).status).toBe(200)
+    expect((await me(other, gateways[1])).body.code).toBe('TOKEN_REVOKED')
     const names = await eventsOf(user.id)
     expect(names.filter(name => name === 'PinReset' || name === 'PinResetRequested')).toEqual([
       'PinResetRequested',

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import type { Database } from '@pennywire/runtime/database.ts'
 import { Secret, TOTP } from 'otpauth'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
@@ -6,6 +6,7 @@ import {
   createGatewayDatabase,
   decodeOutbox,
   dumpTables,
+  holdUser,
   readKeyIds,
   setClocks,
 } from '../sql/test-database.ts'
@@ -17,6 +18,7 @@ let database: Awaited<ReturnType<typeof createGatewayDatabase>>
 let sql: Database
 let keys: TestKeys
 let gateway: TestGateway
+let root: { accessToken: string }
 
 const openGateway = async (env: Record<string, string> = {}) => {
   const opened = await createTestGateway({ sql, databaseUrl: database.url, redisUrl, keys, env })
@@ -28,7 +30,8 @@ beforeAll(async () => {
   database = await createGatewayDatabase(superuserUrl)
   sql = database.open()
   keys = await createTestKeys()
-  gateway = await openGateway()
+  gateway = await openGateway({ BOOTSTRAP_ADMIN_EMAIL: 'root@example.com' })
+  root = await gateway.signedInUser({ email: 'root@example.com' })
 })
 
 afterAll(async () => {
@@ -149,6 +152,154 @@ describe('turning it on', () => {
     expect(await offer()).toMatchObject({ code: '2FA_ALREADY_ENABLED', status: 400 })
     expect((await confirm(second.secret)).body.code).toBe('2FA_ALREADY_ENABLED')
     expect(await countOf(user.id, 'SecondFactorEnabled')).toBe(1)
+  })
+})
+
+describe('other sessions end with every change of it', () => {
+  const me = (token: string) => gateway.ask('GET', '/v1/users/me', { token })
+  const endedFor = async (userId: string) =>
+    (await decodeOutbox(sql, gateway.codec)).flatMap(record =>
+      record.key === userId && record.type === 'pennywire.identity.SessionRevoked'
+        ? [record.value.reason]
+        : [],
+    )
+
+  test('on, other codes, off: whoever sits there was let in by the rule before', async () => {
+    const user = await gateway.signedInUser()
+    let other = await gateway.logIn(user)
+    const expectEnded = async () => {
+      const answer = await me(other.accessToken)
+      expect([answer.status, answer.body.code]).toEqual([401, 'TOKEN_REVOKED'])
+      const { refreshToken } = other
+      const refreshed = await gateway.ask('POST', '/v1/auth/refresh', { body: { refreshToken } })
+      expect(refreshed.body.code).toBe('REFRESH_TOKEN_INVALID')
+      expect((await me(user.accessToken)).status).toBe(200)
+    }
+    const { body: offer } = await post('enable', { password: user.password }, user.accessToken)
+    expect((await me(other.accessToken)).status).toBe(200)
+    const { body: confirmed } = await post('confirm', { code: codeOf(offer.secret) }, user.accessToken)
+    await expectEnded()
+
+    const [first, second, third, fourth] = confirmed.recoveryCodes
+    const signIn = async (recoveryCode: string) =>
+      (await post('verify', { challengeToken: await challengeOf(user), recoveryCode })).body
+    other = await signIn(first)
+    const halfDone = await challengeOf(user)
+    const wrong = { password: user.password, recoveryCode: first }
+    expect((await post('recovery-codes', wrong, user.accessToken)).body.code).toBe('2FA_INVALID')
+    expect((await me(other.accessToken)).status).toBe(200)
+    const replaced = await post('recovery-codes', { ...wrong, recoveryCode: second }, user.accessToken)
+    await expectEnded()
+    const [one, two] = replaced.body.recoveryCodes
+    // A sign-in that was half done began under the codes before.
+    const late = await post('verify', { challengeToken: halfDone, recoveryCode: one })
+    expect([late.status, late.body.code]).toEqual([401, 'CHALLENGE_INVALID'])
+    for (const gone of [third, fourth]) expect((await signIn(gone)).code).toBe('2FA_INVALID')
+
+    other = await signIn(one)
+    const off = { password: user.password, recoveryCode: two }
+    expect((await post('disable', off, user.accessToken)).status).toBe(200)
+    await expectEnded()
+    expect(await endedFor(user.id)).toEqual(Array(3).fill('second_factor_changed'))
+    expect((await me(user.accessToken)).body.secondFactorEnabled).toBe(false)
+  })
+
+  const openSessions = async (token: string) =>
+    (await gateway.ask('GET', '/v1/sessions', { token })).body.items.length
+
+  test('a sign-in by the password alone that began before it was on starts no session after it', async () => {
+    const user = await gateway.signedInUser()
+    const { body: offer } = await post('enable', { password: user.password }, user.accessToken)
+    const { waiting, release } = await holdUser(sql, user.id)
+    const confirmed = post('confirm', { code: codeOf(offer.secret) }, user.accessToken)
+    await vi.waitFor(async () => expect(await waiting()).toBe(1))
+    // No code was asked for when it looked.
+    const signIn = logIn(user)
+    await vi.waitFor(async () => expect(await waiting()).toBe(2))
+    await release()
+    expect((await confirmed).status).toBe(200)
+    expect([(await signIn).status, (await signIn).body.code]).toEqual([503, 'SERVICE_UNAVAILABLE'])
+    expect(await openSessions(user.accessToken)).toBe(1)
+    expect((await logIn(user)).body.secondFactorRequired).toBe(true)
+  })
+
+  test('of a recovery code that is spent while the codes are replaced comes no session', async () => {
+    const user = await userWithSecondFactor()
+    const [mine, stolen] = user.recoveryCodes
+    const challengeToken = await challengeOf(user)
+    const { waiting, release } = await holdUser(sql, user.id)
+    const replaced = post('recovery-codes', { password: user.password, recoveryCode: mine }, user.accessToken)
+    await vi.waitFor(async () => expect(await waiting()).toBe(1))
+    const signIn = post('verify', { challengeToken, recoveryCode: stolen })
+    await vi.waitFor(async () => expect(await waiting()).toBe(2))
+    await release()
+    expect((await replaced).status).toBe(200)
+    expect([(await signIn).status, (await signIn).body.code]).toEqual([401, 'CHALLENGE_INVALID'])
+    expect(await openSessions(user.accessToken)).toBe(1)
+  })
+})
+
+describe('staff remove it for who lost device and recovery codes', () => {
+  const remove = (id: string, token: string, body: unknown = { reason: 'Seen in person, case 4711' }) =>
+    gateway.ask('DELETE', `/v1/admin/users/${id}/second-factor`, { token, body })
+  const staffOf = async (role: string) => {
+    const person = await gateway.signedInUser()
+    const path = `/v1/admin/users/${person.id}/role`
+    expect((await gateway.ask('PATCH', path, { token: root.accessToken, body: { role } })).status).toBe(200)
+    return { ...person, ...(await gateway.logIn(person)) }
+  }
+
+  test('with a reason that only ciphertext tells of; all sessions end, and the password is enough', async () => {
+    const user = await userWithSecondFactor()
+    const admin = await staffOf('admin')
+    const shown = () => gateway.ask('GET', `/v1/admin/users/${user.id}`, { token: admin.accessToken })
+    const halfDone = await challengeOf(user)
+    expect((await shown()).body.secondFactorEnabled).toBe(true)
+    expect((await remove(user.id, admin.accessToken, {})).status).toBe(422)
+    const removed = await remove(user.id, admin.accessToken)
+    expect([removed.status, removed.body.secondFactorEnabled]).toEqual([200, false])
+    const old = await gateway.ask('GET', '/v1/users/me', { token: user.accessToken })
+    expect([old.status, old.body.code]).toEqual([401, 'TOKEN_REVOKED'])
+    const late = await post('verify', { challengeToken: halfDone, recoveryCode: user.recoveryCodes[0] })
+    expect(late.body.code).toBe('CHALLENGE_INVALID')
+    expect((await logIn(user)).body.accessToken).toBeTypeOf('string')
+    expect((await remove(user.id, admin.accessToken)).body.code).toBe('2FA_NOT_ENABLED')
+
+    const records = (await decodeOutbox(sql, gateway.codec)).filter(({ key }) => key === user.id)
+    const event = records.find(({ type }) => type === 'pennywire.identity.SecondFactorDisabled')!
+    if (event.type !== 'pennywire.identity.SecondFactorDisabled') throw new Error('no event')
+    expect(event.value.byUserId).toBe(admin.id)
+    const reason = await gateway.identity.personKeys.decryptFor(
+      user.id,
+      event.value.reason!,
+      'second-factor-removed-reason',
+    )
+    expect(reason).toBe('Seen in person, case 4711')
+    const ended = records.find(({ type }) => type === 'pennywire.identity.SessionRevoked')!
+    expect(ended.value).toMatchObject({ reason: 'second_factor_removed', byUserId: admin.id })
+    const mails = records.flatMap(({ type, value }) =>
+      type === 'pennywire.notifier.MailRequested' ? [(value as { template: string }).template] : [],
+    )
+    expect(mails).toContain('second_factor_removed')
+    expect(await dumpTables(sql)).not.toContain('Seen in person')
+  })
+
+  test('never their own, nor of who is not below them', async () => {
+    const admin = await staffOf('admin')
+    const other = await staffOf('admin')
+    const moderator = await staffOf('moderator')
+    const user = await userWithSecondFactor()
+    for (const [id, by] of [
+      [admin.id, admin],
+      [other.id, admin],
+      [user.id, moderator],
+      [user.id, user],
+    ] as const) {
+      const answer = await remove(id, by.accessToken)
+      expect([answer.status, answer.body.code]).toEqual([403, 'INSUFFICIENT_PERMISSIONS'])
+    }
+    expect((await remove(randomUUID(), admin.accessToken)).body.code).toBe('USER_NOT_FOUND')
+    expect((await logIn(user)).body.secondFactorRequired).toBe(true)
   })
 })
 

@@ -97,7 +97,8 @@ const changeRoute = ({ signedIn }: Guards) =>
     path: '/v1/pin/change',
     tags: ['PIN'],
     summary: 'Sets another PIN, with the one that is set',
-    description: 'A wrong `currentPin` counts as a try, like any other.',
+    description:
+      'A wrong `currentPin` counts as a try, like any other. Ends all other sessions; this one stays.',
     ...signedIn({ limit: 'PIN', guardsMoney: true }),
     request: {
       body: jsonBody(
@@ -141,7 +142,8 @@ const resetRoute = ({ signedIn }: Guards) =>
     tags: ['PIN'],
     summary: 'Sets another PIN, with the mailed code',
     description:
-      'Ends a lock of the PIN, and within moments lifts the freezes that came from wrong PINs, and no others.',
+      'Ends a lock of the PIN and all other sessions, and within moments lifts the freezes that came from wrong PINs, ' +
+      'and no others.',
     ...signedIn({ limit: 'PIN', guardsMoney: true }),
     request: {
       body: jsonBody(
@@ -181,7 +183,7 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   })
 
   routes.openapi(changeRoute(guards), async context => {
-    await pins.changePin(context.var.user.userId, context.req.valid('json'), context.var.traceparent)
+    await pins.changePin(context.var.user, context.req.valid('json'), context.var.traceparent)
     return context.json({ pinChanged: true as const }, 200)
   })
 
@@ -191,7 +193,7 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   })
 
   routes.openapi(resetRoute(guards), async context => {
-    await pins.resetPin(context.var.user.userId, context.req.valid('json'), context.var.traceparent)
+    await pins.resetPin(context.var.user, context.req.valid('json'), context.var.traceparent)
     return context.json({ pinChanged: true as const }, 200)
   })
 

@@ -41,6 +41,7 @@ const profile = z
     fullName: z.string().openapi({ example: 'Alice Smith' }),
     emailVerified: z.boolean(),
     pinSet: z.boolean(),
+    secondFactorEnabled: z.boolean(),
     roles: z.array(z.string()).openapi({ example: ['user'] }),
     createdAt: timestamp,
   })
@@ -51,6 +52,7 @@ const profile = z
       fullName: 'Alice Smith',
       emailVerified: true,
       pinSet: true,
+      secondFactorEnabled: false,
       roles: ['user'],
       createdAt: '2026-01-31T09:30:00.000Z',
     },
@@ -151,9 +153,10 @@ export const userRoutes = (parts: UserParts): Routes => {
 
   const profileOf = async (user: User | undefined) => {
     if (!user) throw new ProblemError('TOKEN_INVALID', 'The user of this token does not exist.')
-    const { id, email, fullName, emailVerified, roles, createdAt } = user
+    const { id, email, fullName, emailVerified, secondFactorEnabled, roles, createdAt } = user
     const pinSet = await pins.hasPin(id)
-    return { id, email, fullName, emailVerified, pinSet, roles, createdAt: createdAt.toISOString() }
+    const known = { id, email, fullName, emailVerified, pinSet, secondFactorEnabled, roles }
+    return { ...known, createdAt: createdAt.toISOString() }
   }
 
   routes.openapi(meRoute(guards), async context =>
