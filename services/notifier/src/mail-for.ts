@@ -64,6 +64,14 @@ const TEMPLATES: Record<string, Template> = {
     'the PIN of your account was changed just now, and other devices were signed out.',
     NOT_YOU,
   ]),
+  pin_locked: template(nothing, 'Your PIN is locked', () => [
+    'a wrong PIN was given three times in a row. For 24 hours nothing is paid by PIN; money still comes in.',
+    'If this was not you, somebody is signed in as you: set a new password now, and a new PIN.',
+  ]),
+  second_factor_locked: template(nothing, 'Wrong codes at sign-in', () => [
+    'a wrong code was given several times in a row, so no codes are taken for a while. A recovery code is.',
+    'If this was not you, somebody knows your password: set a new one now.',
+  ]),
   second_factor_enabled: template(nothing, 'Sign-in asks for a code now', () => [
     'the second factor of your account was turned on just now: sign-in asks for a code from now on. Other devices were ' +
       'signed out.',

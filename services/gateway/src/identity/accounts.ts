@@ -258,11 +258,11 @@ export const createAccounts = (parts: {
       assertGood('password', password, user)
       const hash = await hashOfNew(password, user)
       const told = await inTransaction(async tx => {
-        const userId = await spendMailedToken(tx, sha256(token), 'reset_password')
-        if (!userId) return undefined
-        const [current] = await lockUsers(tx, [userId])
-        if (!current || current.disabled) throw invalid()
-        return settlePassword(tx, { userId, hash, how: 'reset' }, caller)
+        // The user first, as everybody who changes a password: else two who spend two links wait for each other.
+        const [current] = await lockUsers(tx, [user.id])
+        if (!current || current.disabled) return undefined
+        if (!(await spendMailedToken(tx, sha256(token), 'reset_password'))) return undefined
+        return settlePassword(tx, { userId: user.id, hash, how: 'reset' }, caller)
       })
       if (!told) throw invalid()
       await told()

@@ -152,6 +152,11 @@ export const createPins = (parts: {
     }
   }
 
+  const news = (userId: string, template: 'pin_changed' | 'pin_locked', traceparent: string | undefined) => {
+    const expiresAt = new Date(Date.now() + NEWS_MS)
+    return announce.mailWithSecret({ userId, template, secret: {}, expiresAt }, traceparent)
+  }
+
   /** What another PIN comes with, whichever way; resolves with what is to be called after the commit. */
   const settleChange = async (
     tx: Tx,
@@ -159,10 +164,9 @@ export const createPins = (parts: {
     how: 'PinChanged' | 'PinReset',
     traceparent: string,
   ) => {
-    const expiresAt = new Date(Date.now() + NEWS_MS)
     await appendToOutbox(tx, [
       announce.identityEvent(how, { userId }, traceparent),
-      await announce.mailWithSecret({ userId, template: 'pin_changed', secret: {}, expiresAt }, traceparent),
+      await news(userId, 'pin_changed', traceparent),
     ])
     const reason = how === 'PinChanged' ? 'pin_changed' : 'pin_reset'
     return sessions.endIn(tx, { userId, exceptSessionId: sessionId, reason }, traceparent)
@@ -208,7 +212,11 @@ export const createPins = (parts: {
       const lock = state.lockedUntil && { userId, lockedUntil: state.lockedUntil }
       if (lock && (await rememberPinLock(tx, lock, FREEZE_RULE))) {
         const until = lock.lockedUntil.getTime()
-        events.push(announce.identityEvent('PinLocked', { userId, lockedUntil: until }, traceparent))
+        // The owner hears of it: whoever tried had their session.
+        events.push(
+          announce.identityEvent('PinLocked', { userId, lockedUntil: until }, traceparent),
+          await news(userId, 'pin_locked', traceparent),
+        )
       }
       await appendToOutbox(tx, events)
       return state

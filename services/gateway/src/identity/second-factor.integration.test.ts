@@ -73,6 +73,12 @@ const eventsOf = async (userId: string) =>
   (await decodeOutbox(sql, gateway.codec))
     .filter(({ key, topic }) => key === userId && topic === 'identity.events')
     .map(({ type }) => type.split('.').at(-1)!)
+const mailsTo = async (userId: string) =>
+  (await decodeOutbox(sql, gateway.codec)).flatMap(record =>
+    record.key === userId && record.type === 'pennywire.notifier.MailRequested'
+      ? [record.value.template]
+      : [],
+  )
 const countOf = async (userId: string, name: string) =>
   (await eventsOf(userId)).filter(event => event === name).length
 
@@ -277,10 +283,7 @@ describe('staff remove it for who lost device and recovery codes', () => {
     expect(reason).toBe('Seen in person, case 4711')
     const ended = records.find(({ type }) => type === 'pennywire.identity.SessionRevoked')!
     expect(ended.value).toMatchObject({ reason: 'second_factor_removed', byUserId: admin.id })
-    const mails = records.flatMap(({ type, value }) =>
-      type === 'pennywire.notifier.MailRequested' ? [(value as { template: string }).template] : [],
-    )
-    expect(mails).toContain('second_factor_removed')
+    expect(await mailsTo(user.id)).toContain('second_factor_removed')
     expect(await dumpTables(sql)).not.toContain('Seen in person')
   })
 
@@ -350,6 +353,42 @@ describe('the second step of a sign-in', () => {
     expect([answer.status, answer.body.code]).toEqual([403, 'ACCOUNT_DISABLED'])
   })
 
+  test('nor does one that is disabled while the code is looked at', async () => {
+    const user = await userWithSecondFactor()
+    const challengeToken = await challengeOf(user)
+    const { waiting, release } = await holdUser(sql, user.id)
+    const disabled = gateway.ask('POST', `/v1/admin/users/${user.id}/deactivate`, {
+      token: root.accessToken,
+      body: { reason: 'a test' },
+    })
+    await vi.waitFor(async () => expect(await waiting()).toBe(1))
+    const late = post('verify', { challengeToken, code: codeOf(user.secret) })
+    await vi.waitFor(async () => expect(await waiting()).toBe(2))
+    await release()
+    expect((await disabled).status).toBe(200)
+    expect([(await late).status, (await late).body.code]).toEqual([401, 'CHALLENGE_INVALID'])
+  })
+
+  test('is in the history of sign-ins and told by an event, as is one that failed', async () => {
+    const user = await userWithSecondFactor()
+    const challengeToken = await challengeOf(user)
+    await post('verify', { challengeToken, code: wrongCode(user.secret) })
+    await vi.waitFor(async () => expect(await countOf(user.id, 'LoginFailed')).toBe(1))
+    const { body } = await post('verify', { challengeToken, code: codeOf(user.secret) })
+    const history = await gateway.ask('GET', '/v1/users/me/logins', { token: body.accessToken })
+    const told = history.body.items.map((login: Record<string, unknown>) => [login.method, login.failure])
+    expect(told).toEqual([
+      ['second_factor', null],
+      ['second_factor', 'wrong_second_factor'],
+      ['password', null],
+    ])
+    const started = (await decodeOutbox(sql, gateway.codec)).flatMap(record =>
+      record.key === user.id && record.type === 'pennywire.identity.SessionStarted' ? [record.value] : [],
+    )
+    expect(started.map(({ method }) => method)).toEqual(['password', 'second_factor'])
+    expect(started[1]!.sessionId).toBe(history.body.items[0].sessionId)
+  })
+
   test('the refresh token goes into the cookie where that is asked for', async () => {
     const user = await userWithSecondFactor()
     const body = { challengeToken: await challengeOf(user), code: codeOf(user.secret), cookie: true }
@@ -363,10 +402,19 @@ describe('the second step of a sign-in', () => {
     const challengeToken = await challengeOf(user)
     const me = await gateway.ask('GET', '/v1/users/me', { token: challengeToken })
     expect([me.status, me.body.code]).toEqual([401, 'TOKEN_INVALID'])
-    for (const token of [user.refreshToken]) {
+    const tokens: Array<[string, string]> = [
+      [user.refreshToken, 'CHALLENGE_INVALID'],
+      [user.accessToken.slice(-200), 'CHALLENGE_INVALID'],
+      [user.accessToken, 'VALIDATION_ERROR'],
+    ]
+    for (const [token, code] of tokens) {
       const answer = await post('verify', { challengeToken: token, code: codeOf(user.secret) })
-      expect(answer.body.code).toBe('CHALLENGE_INVALID')
+      expect(answer.body.code).toBe(code)
     }
+    const refreshed = await gateway.ask('POST', '/v1/auth/refresh', {
+      body: { refreshToken: challengeToken },
+    })
+    expect(refreshed.body.code).toBe('REFRESH_TOKEN_INVALID')
     for (const proof of [{}, { code: '123456', recoveryCode: 'x' }, { code: '12345' }, { code: 123456 }]) {
       expect((await post('verify', { challengeToken, ...proof })).status).toBe(422)
     }
@@ -399,6 +447,7 @@ describe('guessing', () => {
     await setClocks.endCodeLock(sql, user.id)
     expect((await post('verify', { challengeToken: again, code: codeOf(user.secret) })).status).toBe(200)
     expect(await countOf(user.id, 'SecondFactorLocked')).toBe(2)
+    expect((await mailsTo(user.id)).filter(name => name === 'second_factor_locked')).toHaveLength(2)
     // What was tried on an account its owner reads in the history of sign-ins.
     await vi.waitFor(async () => expect(await countOf(user.id, 'LoginFailed')).toBe(11))
   })

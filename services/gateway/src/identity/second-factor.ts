@@ -162,7 +162,11 @@ export const createSecondFactor = (parts: {
       // Told once: by the try that locked.
       if (until && attempt >= RULE.maxAttempts) {
         const lock = { userId, lockedUntil: until.getTime() }
-        events.push(announce.identityEvent('SecondFactorLocked', lock, traceparent))
+        // The owner hears of it: whoever tried has the password.
+        events.push(
+          announce.identityEvent('SecondFactorLocked', lock, traceparent),
+          await mail(userId, 'second_factor_locked', traceparent),
+        )
       }
       await appendToOutbox(tx, events)
       return until

@@ -181,7 +181,7 @@ export const createSessions = (parts: {
         await appendToOutbox(tx, [
           announce.identityEvent(
             'SessionStarted',
-            { userId, sessionId, addressHash: caller.addressHash },
+            { userId, sessionId, method, addressHash: caller.addressHash },
             caller.traceparent,
           ),
         ])

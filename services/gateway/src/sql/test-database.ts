@@ -188,7 +188,8 @@ export const holdUser = async (sql: Database, userId: string) => {
   return {
     waiting: async (): Promise<number> => {
       const [row] = await sql<Array<{ count: number }>>`
-        select count(distinct pid)::int as count from pg_locks where not granted`
+        select count(distinct pid)::int as count from pg_locks join pg_stat_activity using (pid)
+        where not granted and datname = current_database()`
       return row!.count
     },
     release: async () => {
