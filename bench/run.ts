@@ -32,9 +32,19 @@ const SETTINGS = {
   BCRYPT_COST: '4',
   LIMITS_UNVERIFIED: '*=900000000000/900000000000/900000000000',
   ...Object.fromEntries(
-    ['SIGNUP', 'LOGIN', 'PIN', 'TRANSFER', 'DEPOSIT', 'WITHDRAWAL', 'RECIPIENT', 'DEFAULT', 'MAIL'].map(
-      limit => [`RATE_LIMIT_${limit}`, '10000000/60'],
-    ),
+    [
+      'SIGNUP',
+      'LOGIN',
+      'LOGIN_ACCOUNT',
+      'PIN',
+      'TRANSFER',
+      'DEPOSIT',
+      'WITHDRAWAL',
+      'RECIPIENT',
+      'DEFAULT',
+      'MAIL',
+      'API_KEY',
+    ].map(limit => [`RATE_LIMIT_${limit}`, '10000000/60']),
   ),
 }
 

@@ -31,6 +31,7 @@ type Objects = {
   session: string
   notification: string
   identity: string
+  apiKey: string
 }
 
 /** Which object a path's parameter names. */
@@ -44,6 +45,7 @@ const PARAMETERS: Array<[path: RegExp, kind: keyof Objects | 'action' | 'recipie
   [/^\/v1\/sessions\/\{id\}/, 'session'],
   [/^\/v1\/notifications\/\{id\}/, 'notification'],
   [/^\/v1\/users\/me\/external-identities\/\{id\}/, 'identity'],
+  [/^\/v1\/api-keys\/\{id\}/, 'apiKey'],
   [/^\/v1\/limits\/\{action\}/, 'action'],
   [/^\/v1\/recipients\/\{walletCode\}/, 'recipient'],
 ]
@@ -65,6 +67,8 @@ const BODIES: Record<string, (objects: Objects, others: string) => object> = {
   'POST /v1/admin/users/{id}/deactivate': () => ({ reason: 'a test' }),
   'DELETE /v1/admin/users/{id}/second-factor': () => ({ reason: 'a test' }),
   'PATCH /v1/admin/users/{id}/role': () => ({ role: 'user' }),
+  // All people of the tests have one password.
+  'POST /v1/api-keys/{id}/rotate': () => ({ password: victim.person.password }),
 }
 /** Queries that name an object, or that the form asks for. */
 const QUERIES: Record<string, (objects: Objects) => string> = {
@@ -82,8 +86,22 @@ const ENDS_SESSION = new Set(['POST /v1/auth/logout', 'POST /v1/auth/logout-all'
 /** In this order at the end: what was frozen, closed or taken back before would hide who may. */
 const LATE = [/freeze$/, /^DELETE /, /deactivate$/]
 
-type Route = { name: string; method: string; path: string; secured: boolean; role: Role | undefined }
-type Caller = { person: Person; own: Objects }
+type Route = {
+  name: string
+  method: string
+  path: string
+  secured: boolean
+  role: Role | undefined
+  scope: string | undefined
+}
+/** Somebody signed in, or an API key of theirs. */
+type Caller = { person: Person; own: Objects; apiKey?: string }
+
+const PIN = '482915'
+const SCOPES = [
+  ...['wallets:read', 'transfers:read', 'transfers:write', 'holds:capture'],
+  ...['deposits:write', 'withdrawals:write'],
+]
 
 let routes: Route[]
 let victim: { person: Person; objects: Objects; spare: Wallet }
@@ -97,6 +115,13 @@ const linkIdentity = async (userId: string): Promise<string> => {
     values (${id}, ${userId}, 'https://sso.example', ${id})`
   await sql.end()
   return id
+}
+
+const makeApiKey = async (person: Person, scopes: string[]): Promise<{ id: string; secret: string }> => {
+  const body = { name: 'Back end', scopes, password: person.password, pin: PIN }
+  const made = await person.ask('POST', '/v1/api-keys', body)
+  expect(made.status).toBe(201)
+  return made.body
 }
 
 /** Everything that a person can own; `payer` holds money for them. */
@@ -126,13 +151,17 @@ const makeObjects = async (person: Person, partner: Wallet, payer: Person): Prom
     session: sessions.find(({ current }: { current: boolean }) => !current).id,
     notification: notifications[0]?.id ?? randomUUID(),
     identity: await linkIdentity(person.id),
+    apiKey: (await makeApiKey(person, ['wallets:read'])).id,
   }
 }
 
 beforeAll(async () => {
   const document = (await ask('GET', '/openapi.json')).body
   routes = Object.entries(
-    document.paths as Record<string, Record<string, { security?: unknown[]; 'x-required-role'?: Role }>>,
+    document.paths as Record<
+      string,
+      Record<string, { security?: unknown[]; 'x-required-role'?: Role; 'x-required-scope'?: string }>
+    >,
   ).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({
       name: `${method.toUpperCase()} ${path}`,
@@ -140,6 +169,7 @@ beforeAll(async () => {
       path,
       secured: (operation.security ?? []).length > 0,
       role: operation['x-required-role'],
+      scope: operation['x-required-scope'],
     })),
   )
   const lateness = ({ name }: Route) => LATE.findIndex(pattern => pattern.test(name))
@@ -177,12 +207,15 @@ const askOn = async (route: Route, objects: Objects, caller: Caller | undefined)
   const kind = kindOf(route)
   const value =
     kind === undefined || kind === 'action' ? 'send' : objects[kind === 'recipient' ? 'walletCode' : kind]
-  const path = route.path.replace('{action}', 'send').replace(/\{[^}]+\}/, value)
+  const path = route.path
+    .replace('{action}', 'send')
+    .replace('{keyId}', objects.apiKey)
+    .replace(/\{[^}]+\}/, value)
   const query = QUERIES[route.name]?.(objects)
   const hasBody = (route.method !== 'GET' && route.method !== 'DELETE') || route.name in BODIES
   const body = hasBody ? (BODIES[route.name]?.(objects, victim.spare.id) ?? {}) : undefined
-  let token = caller?.person.token
-  if (caller && ENDS_SESSION.has(route.name)) {
+  let token = caller?.apiKey ?? caller?.person.token
+  if (caller && !caller.apiKey && ENDS_SESSION.has(route.name)) {
     const throwaway = await makePerson('Gone Soon')
     token = throwaway.token
   }
@@ -190,7 +223,7 @@ const askOn = async (route: Route, objects: Objects, caller: Caller | undefined)
     method: route.method,
     headers: {
       'idempotency-key': randomUUID(),
-      ...(caller ? { 'step-up-token': caller.person.stepUp } : {}),
+      ...(caller && !caller.apiKey ? { 'step-up-token': caller.person.stepUp } : {}),
       ...(token ? { authorization: `Bearer ${token}` } : {}),
       ...(hasBody ? { 'content-type': 'application/json' } : {}),
     },
@@ -211,6 +244,8 @@ const verdictOf = ({ status, body }: Answer): string => {
   if (status >= 500) return `failed with ${status} ${code}`
   if (code === undefined) return 'passed'
   if (code === 'INSUFFICIENT_PERMISSIONS') return body.requiredRole ? `needs ${body.requiredRole}` : 'refused'
+  if (code === 'API_KEY_NOT_ALLOWED') return 'takes no key'
+  if (code === 'INSUFFICIENT_SCOPE') return `needs ${body.requiredScope}`
   if (code.startsWith('TOKEN_') || code === 'ACCOUNT_DISABLED') return code
   return status === 404 ? 'not found' : 'passed'
 }
@@ -237,8 +272,10 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
     'POST /v1/admin/wallets/{id}/unfreeze',
   ],
   admin: [
+    'DELETE /v1/admin/users/{id}/api-keys/{keyId}',
     'DELETE /v1/admin/users/{id}/second-factor',
     'DELETE /v1/admin/users/{id}/sessions',
+    'GET /v1/admin/users/{id}/api-keys',
     'GET /v1/admin/users/{id}/sessions',
     'PATCH /v1/admin/users/{id}/role',
     'POST /v1/admin/transfers/{id}/reversals',
@@ -247,6 +284,31 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
     'PUT /v1/admin/wallets/{id}/limits/{action}',
   ],
   super_admin: [],
+}
+
+/** The same of scopes: what is not here takes no API key. */
+const SCOPED_ROUTES: Record<string, string[]> = {
+  'wallets:read': [
+    'GET /v1/limits',
+    'GET /v1/recipients/{walletCode}',
+    'GET /v1/wallets',
+    'GET /v1/wallets/{id}',
+    'GET /v1/wallets/{id}/balance',
+    'GET /v1/wallets/{id}/entries',
+    'GET /v1/wallets/{id}/statement',
+  ],
+  'transfers:read': [
+    'GET /v1/holds',
+    'GET /v1/holds/{id}',
+    'GET /v1/transfers',
+    'GET /v1/transfers/by-idempotency-key/{key}',
+    'GET /v1/transfers/by-reference/{reference}',
+    'GET /v1/transfers/{id}',
+  ],
+  'transfers:write': ['POST /v1/holds', 'POST /v1/transfers', 'POST /v1/transfers/preview'],
+  'holds:capture': ['POST /v1/holds/{id}/capture', 'POST /v1/holds/{id}/void'],
+  'deposits:write': ['POST /v1/deposits'],
+  'withdrawals:write': ['POST /v1/withdrawals'],
 }
 
 test('the document says of each route who may, and this table knows each', () => {
@@ -260,6 +322,13 @@ test('the document says of each route who may, and this table knows each', () =>
     const ofRole = routes.filter(route => route.role === role).map(({ name }) => name)
     expect([role, ofRole.sort()]).toEqual([role, names])
   }
+  for (const scope of SCOPES) {
+    const ofScope = routes.filter(route => route.scope === scope).map(({ name }) => name)
+    expect([scope, ofScope.sort()]).toEqual([scope, SCOPED_ROUTES[scope]])
+  }
+  const scoped = routes.filter(({ scope }) => scope !== undefined)
+  expect(scoped.length).toBe(Object.values(SCOPED_ROUTES).flat().length)
+  for (const { role } of scoped) expect(role).toBe('user')
   for (const name of [...Object.keys(BODIES), ...Object.keys(QUERIES), ...NAMED_OTHERWISE]) {
     expect(routes.map(route => route.name)).toContain(name)
   }
@@ -273,24 +342,59 @@ test('nobody: what is open asks for no token, and what is not says so', async ()
   }
 })
 
+/** Asks every route for signed-in users, on what is foreign and on what is the caller's own. */
+const expectTable = async (
+  caller: Caller,
+  wantedOf: (route: Route, whose: 'own' | 'foreign') => string,
+): Promise<void> => {
+  const table: string[] = []
+  const wanted: string[] = []
+  for (const route of routes.filter(({ secured }) => secured)) {
+    const cases = isAboutObject(route) ? (['foreign', 'own'] as const) : (['own'] as const)
+    for (const whose of cases) {
+      const answer = await askOn(route, whose === 'own' ? caller.own : victim.objects, caller)
+      table.push(`${route.name}, ${whose}: ${verdictOf(answer)}`)
+      wanted.push(`${route.name}, ${whose}: ${wantedOf(route, whose)}`)
+    }
+  }
+  expect(table).toEqual(wanted)
+}
+
 test.each(ROLES)(
   '%s: every route, on what is foreign and on what is their own',
   { timeout: 60_000 },
   async role => {
     const caller = callers[role]
-    const table: string[] = []
-    const wanted: string[] = []
-    for (const route of routes.filter(({ secured }) => secured)) {
-      const cases = isAboutObject(route) ? (['foreign', 'own'] as const) : (['own'] as const)
-      for (const whose of cases) {
-        const answer = await askOn(route, whose === 'own' ? caller.own : victim.objects, caller)
-        table.push(`${route.name}, ${whose}: ${verdictOf(answer)}`)
-        wanted.push(`${route.name}, ${whose}: ${expected(route, role, whose)}`)
-      }
-    }
-    expect(table).toEqual(wanted)
+    await expectTable(caller, (route, whose) => expected(route, role, whose))
     // Nothing that they were refused has happened to what they tried it on.
     const wallet = (await victim.person.ask('GET', `/v1/wallets/${victim.objects.wallet}`)).body
     if (role === 'user') expect(wallet).toMatchObject({ status: 'active', balance: '49.00' })
   },
 )
+
+test.each(['user', 'super_admin'] as const)(
+  'an API key of a %s with every scope: as a user where the route has one, else nowhere',
+  { timeout: 60_000 },
+  async role => {
+    const partner = await makePerson('Paula Partner')
+    const spare = await openWallet(partner, 'USD', '50')
+    const person = role === 'user' ? await makePerson('Kay Key') : await makeStaff(role)
+    const own = await makeObjects(person, spare, partner)
+    const caller = { person, own, apiKey: (await makeApiKey(person, SCOPES)).secret }
+    await expectTable(caller, (route, whose) =>
+      route.scope === undefined ? 'takes no key' : expected(route, 'user', whose),
+    )
+    // Whoever has the key has not got the account: it is as it was.
+    expect((await person.ask('GET', '/v1/users/me')).status).toBe(200)
+  },
+)
+
+test.each(SCOPES)('an API key with %s alone: on no route of another scope', async scope => {
+  const person = await makePerson('Kay Key')
+  const caller = { person, own: victim.objects, apiKey: (await makeApiKey(person, [scope])).secret }
+  const others = routes.filter(route => route.scope !== undefined && route.scope !== scope)
+  for (const route of others) {
+    const verdict = verdictOf(await askOn(route, victim.objects, caller))
+    expect([route.name, verdict]).toEqual([route.name, `needs ${route.scope}`])
+  }
+})

@@ -154,6 +154,25 @@ test('a known PIN, password, token, code, secret, note and source are in no log,
     await as('POST', '/v1/users/me/deactivate', { password: nextPassword }),
     await ask('POST', '/v1/auth/external', { body: { token: login.accessToken } }),
   )
+  // A key for a back end: made, used, replaced, and refused.
+  const wanted = { name: 'Back end', scopes: ['transfers:write'], password, pin: newPin }
+  const madeKey = (await as('POST', '/v1/api-keys', wanted)).body
+  const byKey = (secret: string, headers = {}) =>
+    ask('POST', '/v1/transfers', {
+      token: secret,
+      body: { toWalletId: to.id, amount: '1', currency: 'USD' },
+      headers: { 'idempotency-key': 'k', ...headers },
+    })
+  expect((await byKey(madeKey.secret)).status).toBe(201)
+  const proof = { password, pin: newPin, overlapSeconds: 0 }
+  const nextKey = (await as('POST', `/v1/api-keys/${madeKey.id}/rotate`, proof)).body
+  failures.push(
+    await byKey(`${nextKey.secret}x`),
+    await byKey(nextKey.secret, { 'idempotency-key': 'l', 'step-up-token': stepUp }),
+    await ask('GET', '/v1/users/me', { token: nextKey.secret }),
+    await as('POST', '/v1/api-keys', { ...wanted, scopes: [nextKey.secret] }),
+    await as('POST', '/v1/api-keys', { ...wanted, pin: wrongPin }),
+  )
   expect(failures.every(({ status }) => status >= 400)).toBe(true)
   const changed = { currentPassword: password, newPassword: nextPassword }
   expect((await as('POST', '/v1/auth/change-password', changed)).status).toBe(200)
@@ -192,6 +211,8 @@ test('a known PIN, password, token, code, secret, note and source are in no log,
     unusedCode,
     challengeToken,
     secondRefresh: verified.body.refreshToken,
+    apiKey: madeKey.secret.slice(madeKey.prefix.length + 1),
+    nextApiKey: nextKey.secret.slice(nextKey.prefix.length + 1),
   }
   for (const [sink, text] of Object.entries(sinks)) {
     for (const [what, secret] of Object.entries(canaries)) {

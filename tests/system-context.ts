@@ -15,6 +15,7 @@ export const TEST_SETTINGS = {
     [
       'SIGNUP',
       'LOGIN',
+      'LOGIN_ACCOUNT',
       'PIN',
       'TRANSFER',
       'DEPOSIT',
@@ -23,6 +24,7 @@ export const TEST_SETTINGS = {
       'STATEMENT',
       'DEFAULT',
       'MAIL',
+      'API_KEY',
     ].map(limit => [`RATE_LIMIT_${limit}`, MANY]),
   ),
   // Wallets that tests fill by the thousand; tests of the limits set their own.

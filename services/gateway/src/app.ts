@@ -89,6 +89,7 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppParts): Middlewa
         requestId,
         traceId: traceIdOf(traceparent),
         userId: context.var.user?.userId,
+        apiKeyId: context.var.user?.apiKey?.id,
       },
       'request',
     )

@@ -1,16 +1,23 @@
-import { BlockList, isIP } from 'node:net'
+import { BlockList, isIP, SocketAddress } from 'node:net'
 
 /** An IPv4 address in IPv6 form ("::ffff:192.0.2.1", as dual-stack sockets give it) is that IPv4 address. */
-const plain = (address: string) => address.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '')
+const plain = (address: string) => {
+  // "::ffff:c000:201" is another way to write it, which no socket has and a proxy may.
+  const short = isIP(address) === 6 ? new SocketAddress({ address, family: 'ipv6' }).address : address
+  return short.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '')
+}
 
-/** Reads "10.0.0.0/8,192.0.2.7". Throws on what is neither an address nor a network. */
+/**
+ * Reads "10.0.0.0/8,192.0.2.7". Throws on what is neither an address nor a network, and on "/0": who trusts everybody
+ * believes any address that a client makes up.
+ */
 export const parseNetworks = (list: string): BlockList => {
   const networks = new BlockList()
   for (const entry of list.split(',').filter(Boolean)) {
-    const [address = '', prefix] = entry.trim().split('/')
+    const [, address = '', prefix] = /^([^/]+)(?:\/([1-9][0-9]{0,2}))?$/.exec(entry.trim()) ?? []
     const family = isIP(address)
+    if (family === 0) throw new Error(`${entry} is no address or network`)
     const bits = prefix === undefined ? (family === 6 ? 128 : 32) : Number(prefix)
-    if (family === 0 || !Number.isInteger(bits)) throw new Error(`${entry} is no address or network`)
     networks.addSubnet(address, bits, family === 6 ? 'ipv6' : 'ipv4')
   }
   return networks

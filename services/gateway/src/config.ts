@@ -229,6 +229,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       TRUSTED_PROXIES: networks,
       RATE_LIMIT_SIGNUP: rateLimit('5/60'),
       RATE_LIMIT_LOGIN: rateLimit('5/60'),
+      /** Wrong passwords for one account, by everybody together who never signed in to it from where they are. */
+      RATE_LIMIT_LOGIN_ACCOUNT: rateLimit('20/900'),
       RATE_LIMIT_PIN: rateLimit('10/60'),
       RATE_LIMIT_TRANSFER: rateLimit('20/60'),
       RATE_LIMIT_DEPOSIT: rateLimit('10/60'),
@@ -237,6 +239,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       RATE_LIMIT_STATEMENT: rateLimit('20/60'),
       RATE_LIMIT_DEFAULT: rateLimit('600/60'),
       RATE_LIMIT_MAIL: rateLimit('3/300'),
+      /** By API key, in place of RATE_LIMIT_DEFAULT. */
+      RATE_LIMIT_API_KEY: rateLimit('1200/60'),
     },
     env,
   )
@@ -256,6 +260,7 @@ export const backPressureLimitsOf = (config: GatewayConfig): BackPressureLimits 
 export const rateLimitsOf = (config: GatewayConfig): Record<LimitName, RateLimit> => ({
   SIGNUP: config.RATE_LIMIT_SIGNUP,
   LOGIN: config.RATE_LIMIT_LOGIN,
+  LOGIN_ACCOUNT: config.RATE_LIMIT_LOGIN_ACCOUNT,
   PIN: config.RATE_LIMIT_PIN,
   TRANSFER: config.RATE_LIMIT_TRANSFER,
   DEPOSIT: config.RATE_LIMIT_DEPOSIT,
@@ -264,4 +269,5 @@ export const rateLimitsOf = (config: GatewayConfig): Record<LimitName, RateLimit
   STATEMENT: config.RATE_LIMIT_STATEMENT,
   DEFAULT: config.RATE_LIMIT_DEFAULT,
   MAIL: config.RATE_LIMIT_MAIL,
+  API_KEY: config.RATE_LIMIT_API_KEY,
 })

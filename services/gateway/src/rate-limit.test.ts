@@ -22,8 +22,14 @@ test('headers name every limit that was counted', () => {
 })
 
 test('a refusal names the limit that is used up and when there is room', () => {
-  const { answers, refused } = readTaken([...counted], limits, [2, 590, 62_001, 0, 31_400])
-  const problem = rateProblem(refused!, answers)
+  const { refused } = readTaken([...counted], limits, [2, 590, 62_001, 0, 31_400])
+  const problem = rateProblem(refused!)
   expect(problem).toMatchObject({ code: 'RATE_LIMIT_EXCEEDED', members: { limit: 10, windowSeconds: 60 } })
   expect(problem.headers['retry-after']).toBe('32')
+})
+
+test('a limit of the subject’s own stands in place of the setting', () => {
+  const own = { name: 'DEFAULT', subject: 'k', limit: { requests: 5, seconds: 60 } } as const
+  const { answers } = readTaken([own], limits, [0, 4, 60_000])
+  expect(rateHeaders(answers)['ratelimit-policy']).toBe('"default";q=5;w=60')
 })

@@ -1,7 +1,9 @@
+import { counter } from '@pennywire/runtime/metrics.ts'
+import type { Context } from 'hono'
 import type { Redis } from 'ioredis'
 import type { RateLimit } from './config.ts'
 import { ProblemError } from './problems.ts'
-import type { LimitName } from './routes/define-route.ts'
+import type { GatewayEnv, LimitName } from './routes/define-route.ts'
 
 /**
  * A sliding window in slices: a request counts until the slice it fell into has wholly left the window. Never more
@@ -13,7 +15,8 @@ const SLICES = 12
 /**
  * KEYS: one hash per limit (slice number to count). ARGV: requests and seconds of each limit in turn. All limits
  * have room or none is charged, so a refused call does not lengthen its own refusal. The clock is Redis's: one for
- * all gateways. Returns for each limit what remains and after how many milliseconds the oldest count leaves.
+ * all gateways. Returns for each limit what remains and after how many milliseconds the oldest count leaves, and then
+ * for each the slice it was charged to.
  */
 const TAKE_SCRIPT = `
 local time = redis.call('TIME')
@@ -48,14 +51,27 @@ if full == 0 then
   end
 end
 table.insert(answers, 1, full)
+for _, slice in ipairs(slices) do table.insert(answers, slice) end
 return answers
 `
 
-/** What is counted: a limit, and by whom (a user id or an address). */
-export type Counted = { name: LimitName; subject: string }
+/** KEYS: the hashes that were charged. ARGV: the slice of each. Never below nothing, whatever Redis forgot meanwhile. */
+const GIVE_BACK_SCRIPT = `
+for i, key in ipairs(KEYS) do
+  if tonumber(redis.call('HGET', key, ARGV[i]) or '0') > 0 then redis.call('HINCRBY', key, ARGV[i], -1) end
+end
+`
+
+/**
+ * What is counted: a limit, and by whom (a user id, an API key's id or an address). `limit` stands in place of the setting
+ * where the subject has one of its own.
+ */
+export type Counted = { name: LimitName; subject: string; limit?: RateLimit }
 
 export type RateAnswer = { name: LimitName; limit: RateLimit; remaining: number; resetSeconds: number }
 export type Taken = { refused: RateAnswer | undefined; answers: RateAnswer[] }
+/** What was taken, and how to give it back: for a request that turns out not to be what the limits are there for. */
+type Given = Taken & { giveBack: () => Promise<void> }
 
 /** Reads the script's answer; pure, so that the rounding is in one tested place. */
 export const readTaken = (
@@ -64,9 +80,9 @@ export const readTaken = (
   numbers: number[],
 ): Taken => {
   const [full = 0, ...rest] = numbers
-  const answers = counted.map(({ name }, index) => ({
+  const answers: RateAnswer[] = counted.map(({ name, limit = limits[name] }, index) => ({
     name,
-    limit: limits[name],
+    limit,
     remaining: Math.max(0, rest[2 * index]!),
     resetSeconds: Math.max(1, Math.ceil(rest[2 * index + 1]! / 1_000)),
   }))
@@ -83,21 +99,40 @@ export const rateHeaders = (answers: RateAnswer[]): Record<string, string> => ({
     .join(', '),
 })
 
+const refusals = counter(
+  'gateway_rate_limit_refusals_total',
+  'Requests refused by a rate limit, by its name',
+  ['limit'],
+)
+
+/**
+ * Shows in the answer's headers, whatever it will be, what was counted. Throws RATE_LIMIT_EXCEEDED where one of the
+ * limits is used up. Called twice for a request, the answer has both.
+ */
+export const enforceLimits = (context: Context<GatewayEnv>, { refused, answers }: Taken): void => {
+  for (const [name, value] of Object.entries(rateHeaders(answers))) {
+    context.header(name, value, { append: true })
+  }
+  if (!refused) return
+  refusals.inc({ limit: refused.name.toLowerCase() })
+  throw rateProblem(refused)
+}
+
 /** The refusal of a limit that is used up. */
-export const rateProblem = (refused: RateAnswer, answers: RateAnswer[]): ProblemError =>
+export const rateProblem = (refused: RateAnswer): ProblemError =>
   new ProblemError(
     'RATE_LIMIT_EXCEEDED',
     `At most ${refused.limit.requests} requests within ${refused.limit.seconds} seconds (${refused.name}); ` +
       `try again in ${refused.resetSeconds} seconds.`,
     { limit: refused.limit.requests, windowSeconds: refused.limit.seconds },
-    { ...rateHeaders(answers), 'retry-after': String(refused.resetSeconds) },
+    { 'retry-after': String(refused.resetSeconds) },
   )
 
-export type TakeFromLimits = (counted: Counted[]) => Promise<Taken>
+export type TakeFromLimits = (counted: Counted[]) => Promise<Given>
 
 /**
  * Counts a request against several limits at once: one atomic script, one command. Rejects where Redis cannot be
- * asked; what that means is the caller's to decide.
+ * asked; what that means is the caller's to decide. `giveBack` never rejects.
  */
 export const createRateLimits = (redis: Redis, limits: Record<LimitName, RateLimit>): TakeFromLimits => {
   let sha: Promise<string> | undefined
@@ -109,15 +144,28 @@ export const createRateLimits = (redis: Redis, limits: Record<LimitName, RateLim
     return sha
   }
   return async counted => {
-    // The subject in braces: all keys of one subject live on one node of a cluster.
-    const keys = counted.map(({ name, subject }) => `rate:{${subject}}:${name}`)
-    const settings = counted.flatMap(({ name }) => [limits[name].requests, limits[name].seconds])
+    // The subject in braces: all keys of one subject live on one node of a cluster. With the seconds, because slices of
+    // another width have other numbers: a setting that is changed must not read them as its own.
+    const rules = counted.map(({ name, limit = limits[name] }) => limit)
+    const keys = counted.map(
+      ({ name, subject }, index) => `rate:{${subject}}:${name}:${rules[index]!.seconds}`,
+    )
+    const settings = rules.flatMap(({ requests, seconds }) => [requests, seconds])
     const run = (hash: string) => redis.evalsha(hash, keys.length, ...keys, ...settings) as Promise<number[]>
     const numbers = await run(await (sha ?? load())).catch(async error => {
       // Redis forgets scripts when it restarts.
       if (!String((error as Error).message).startsWith('NOSCRIPT')) throw error
       return run(await load())
     })
-    return readTaken(counted, limits, numbers)
+    const taken = readTaken(counted, limits, numbers)
+    const slices = numbers.slice(-counted.length)
+    return {
+      ...taken,
+      giveBack: async () => {
+        if (taken.refused) return
+        // What cannot be given back leaves with its window.
+        await redis.eval(GIVE_BACK_SCRIPT, keys.length, ...keys, ...slices).catch(() => undefined)
+      },
+    }
   }
 }

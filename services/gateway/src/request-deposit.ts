@@ -6,14 +6,14 @@ import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
 import { hearProvider, METHOD_PURPOSE, orderPayment, type PaymentParts, refusalOf } from './pay-out.ts'
 import { ProblemError } from './problems.ts'
-import { keyReused, rejectionProblem, type TransferAnswer } from './request-transfer.ts'
-import type { SignedInUser } from './routes/define-route.ts'
+import { keyReused, refuseAboveKey, rejectionProblem, type TransferAnswer } from './request-transfer.ts'
+import type { Requester } from './routes/define-route.ts'
 import type { TransferFacts, WalletFacts } from './sql/ledger-reads.ts'
 import type { NewPayment, Payment } from './sql/payments.ts'
 import { rejectionOf, type TransferSubject, viewDecided, viewTransfer } from './transfer-view.ts'
 
 export type AskedDeposit = {
-  user: SignedInUser
+  user: Requester
   idempotencyKey: string
   walletId: string
   amount: bigint
@@ -84,6 +84,8 @@ export const createRequestDeposit =
         final: false,
       })
     }
+
+    if (user.apiKey) refuseAboveKey(amount, currency, [user.apiKey.maxAmount])
 
     const requestedAt = parts.now()
     const payment = await parts.writeDeposit({

@@ -1,5 +1,5 @@
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
-import { decimalsOf } from '@pennywire/contracts/money.ts'
+import { decimalsOf, formatAmount } from '@pennywire/contracts/money.ts'
 import { isProblemCode } from '@pennywire/contracts/problems.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
@@ -11,8 +11,8 @@ import type { Outcome, Outcomes, Waiter } from './await-outcome.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
-import { ProblemError } from './problems.ts'
-import type { SignedInUser } from './routes/define-route.ts'
+import { ProblemError, validationProblem } from './problems.ts'
+import type { Requester, SignedInUser } from './routes/define-route.ts'
 import type { TransferFacts, TransferGroundwork, TransferQuestion, WalletBrief } from './sql/ledger-reads.ts'
 import type { PendingRequest } from './sql/pending-requests.ts'
 import {
@@ -29,7 +29,7 @@ import {
 export type AskedTransfer = {
   /** Whether the money moves at once, or is promised until the recipient captures it. */
   type: 'transfer' | 'hold'
-  user: SignedInUser
+  user: Requester
   idempotencyKey: string
   fromWalletId: string | null
   toWalletId: string | null
@@ -184,7 +184,28 @@ const minorOf = (majorUnits: string, currency: string): bigint => {
   return BigInt(whole + fraction.slice(0, decimals).padEnd(decimals, '0'))
 }
 
-/** How the user proved to be present: by the PIN, or a step-up token where the amount allows. */
+/**
+ * Throws API_KEY_AMOUNT_EXCEEDED where an API key asks for more than any of these amounts (major units, null: any
+ * amount): a person has to do it then.
+ */
+export const refuseAboveKey = (amount: bigint, currency: string, most: Array<string | null>): void => {
+  const passed = most
+    .flatMap(majorUnits => (majorUnits === null ? [] : [minorOf(majorUnits, currency)]))
+    .filter(limit => amount > limit)
+  const least = passed.find(limit => passed.every(other => limit <= other))
+  if (least === undefined) return
+  const limit = formatAmount(least, currency)
+  throw new ProblemError(
+    'API_KEY_AMOUNT_EXCEEDED',
+    `amount: this API key moves at most ${limit} ${currency} at once`,
+    { limit, requested: formatAmount(amount, currency) },
+  )
+}
+
+/**
+ * How the user proved to be present: by the PIN, or a step-up token where the amount allows. Or that they need not be:
+ * an API key was allowed with the PIN when it was made, for amounts that need no fresh one.
+ */
 export const authenticate = async (
   parts: Pick<RequestTransferParts<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove' | 'clock'>,
   {
@@ -195,7 +216,16 @@ export const authenticate = async (
     currency,
     traceparent,
   }: Pick<AskedTransfer, 'user' | 'pin' | 'stepUpToken' | 'amount' | 'currency' | 'traceparent'>,
-): Promise<{ by: 'pin' | 'step_up'; at: number }> => {
+): Promise<{ by: 'pin' | 'step_up' | 'api_key'; at: number }> => {
+  if (user.apiKey) {
+    // Not even looked at: who has a key, perhaps by a leak, must not be able to try PINs until they are locked.
+    const given = [...(pin === null ? [] : ['pin']), ...(stepUpToken === null ? [] : ['Step-Up-Token'])]
+    if (given.length > 0) {
+      throw validationProblem(given.map(field => ({ field, rule: 'must not come with an API key' })))
+    }
+    refuseAboveKey(amount, currency, [user.apiKey.maxAmount, parts.freshPinAbove(currency)])
+    return { by: 'api_key', at: user.apiKey.authorizedAt }
+  }
   if (pin !== null) {
     await parts.verifyPin(user.userId, pin, traceparent)
     return { by: 'pin', at: parts.clock.now() }

@@ -11,13 +11,13 @@ import {
   type RequestTransferParts,
   type TransferAnswer,
 } from './request-transfer.ts'
-import type { SignedInUser } from './routes/define-route.ts'
+import type { Requester } from './routes/define-route.ts'
 import type { NewPayment, Payment } from './sql/payments.ts'
 import { viewTransfer } from './transfer-view.ts'
 
 /** A withdrawal as a signed-in client asks for it; the form is checked, the amount in minor units. */
 export type AskedWithdrawal = {
-  user: SignedInUser
+  user: Requester
   idempotencyKey: string
   walletId: string
   amount: bigint

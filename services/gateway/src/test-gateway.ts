@@ -13,6 +13,7 @@ import { loadGatewayConfig } from './config.ts'
 import { createIdentity } from './identity/create-identity.ts'
 import { createInTransaction } from './in-transaction.ts'
 import { openRedis } from './redis.ts'
+import type { Guards, Routes } from './routes/define-route.ts'
 import { decodeOutbox } from './sql/test-database.ts'
 
 /** For tests: a codec whose registry is in memory. Bytes and schemas are the real ones. */
@@ -76,6 +77,8 @@ export const createTestGateway = async (parts: {
   redisUrl: string
   keys: TestKeys
   env?: Record<string, string>
+  /** Further routes behind the same guards. */
+  routes?: (guards: Guards) => Routes
 }) => {
   const config = loadGatewayConfig({
     INSTANCE_ID: 'gateway-test',
@@ -92,7 +95,10 @@ export const createTestGateway = async (parts: {
     ALLOW_CHEAP_HASHES: 'true',
     BCRYPT_COST: '4',
     ...Object.fromEntries(
-      ['SIGNUP', 'LOGIN', 'PIN', 'MAIL', 'DEFAULT'].map(name => [`RATE_LIMIT_${name}`, '10000/60']),
+      ['SIGNUP', 'LOGIN', 'LOGIN_ACCOUNT', 'PIN', 'MAIL', 'DEFAULT', 'API_KEY'].map(name => [
+        `RATE_LIMIT_${name}`,
+        '10000/60',
+      ]),
     ),
     ...parts.keys.env,
     ...parts.env,
@@ -123,7 +129,7 @@ export const createTestGateway = async (parts: {
     publicUrl: config.PUBLIC_URL,
     trustedProxies: config.TRUSTED_PROXIES,
     readiness: {},
-    routes: identity.routes,
+    routes: [...identity.routes, ...(parts.routes ? [parts.routes(identity.guards)] : [])],
   })
 
   const ask = async (
@@ -146,7 +152,7 @@ export const createTestGateway = async (parts: {
     const isJson = response.headers.get('content-type')?.includes('json') ?? false
     return {
       status: response.status,
-      body: isJson ? JSON.parse(text) : undefined,
+      body: isJson && text !== '' ? JSON.parse(text) : undefined,
       text,
       headers: response.headers,
     }

@@ -72,6 +72,18 @@ const TEMPLATES: Record<string, Template> = {
     'a wrong code was given several times in a row, so no codes are taken for a while. A recovery code is.',
     'If this was not you, somebody knows your password: set a new one now.',
   ]),
+  api_key_created: template(nothing, 'A new API key', () => [
+    'an API key was made just now that acts in your name. Your account lists it with what it may do.',
+    'If this was not you, revoke it, set a new password and tell us.',
+  ]),
+  api_key_rotated: template(nothing, 'An API key was replaced', () => [
+    'an API key of your account was replaced by a new one just now.',
+    'If this was not you, revoke both, set a new password and tell us.',
+  ]),
+  api_key_revoked: template(nothing, 'An API key was revoked', () => [
+    'we revoked an API key of your account. What used it is refused from now on.',
+    'If you did not expect this, ask us why.',
+  ]),
   second_factor_enabled: template(nothing, 'Sign-in asks for a code now', () => [
     'the second factor of your account was turned on just now: sign-in asks for a code from now on. Other devices were ' +
       'signed out.',

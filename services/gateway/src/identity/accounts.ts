@@ -21,6 +21,7 @@ import {
   type User,
 } from '../sql/users.ts'
 import type { Announce } from './announce.ts'
+import { endApiKeys } from './api-keys.ts'
 import type { LoginHistory } from './login-history.ts'
 import { type Passwords, passwordFaults } from './passwords.ts'
 import type { PersonKeys } from './person-keys.ts'
@@ -53,10 +54,11 @@ export type Accounts = {
   /** Mails a link to set a new password where that makes sense; says nothing about it, and takes no time to decide. */
   forgotPassword: (email: string, caller: Caller) => void
   /**
-   * Sets a new password and ends all sessions; the token is spent with it, in one transaction. Throws
+   * Sets a new password, ends all sessions and revokes all API keys; the token is spent with it, in one transaction. Says
+   * whose. Throws
    * INVALID_RESET_TOKEN, VALIDATION_ERROR, SAME_PASSWORD: with the latter two the token stays good.
    */
-  resetPassword: (token: string, password: string, caller: Caller) => Promise<void>
+  resetPassword: (token: string, password: string, caller: Caller) => Promise<{ userId: string }>
   /** Sets a new password and ends all other sessions. Throws VALIDATION_ERROR, PASSWORD_MISMATCH, SAME_PASSWORD. */
   changePassword: (
     session: { userId: string; sessionId: string },
@@ -104,8 +106,11 @@ export const createAccounts = (parts: {
       traceparent,
     )
 
-  const isFlooded = async (userId: string, purpose: 'verify_email' | 'reset_password') =>
-    (await countMailedTokens(sql, userId, purpose, MAILS.seconds)) >= MAILS.many
+  /** Under the user's lock, so that of many requests at once no more than so many find room. */
+  const isFlooded = async (tx: Tx, userId: string, purpose: 'verify_email' | 'reset_password') => {
+    await lockUsers(tx, [userId])
+    return (await countMailedTokens(tx, userId, purpose, MAILS.seconds)) >= MAILS.many
+  }
 
   const assertGood = (
     field: string,
@@ -141,6 +146,8 @@ export const createAccounts = (parts: {
     const { userId, hash, how, exceptSessionId } = change
     await setPasswordHash(tx, userId, hash)
     await spendMailedTokensOf(tx, userId, 'reset_password')
+    // Who forgot it may not have been alone with it; who changes it knows what their back ends do.
+    if (how === 'reset') await endApiKeys(tx, announce, { userId, reason: 'password_reset' }, traceparent)
     const told = await sessions.endIn(
       tx,
       { userId, reason: `password_${how}`, ...(exceptSessionId === undefined ? {} : { exceptSessionId }) },
@@ -198,10 +205,11 @@ export const createAccounts = (parts: {
     resendVerification: (email, traceparent) => {
       const resend = async () => {
         const user = await findUserByEmail(sql, email)
-        if (!user || user.emailVerified || user.disabled || (await isFlooded(user.id, 'verify_email'))) return
-        await inTransaction(async tx =>
-          appendToOutbox(tx, [await mailVerification(tx, user.id, traceparent)]),
-        )
+        if (!user || user.emailVerified || user.disabled) return
+        await inTransaction(async tx => {
+          if (await isFlooded(tx, user.id, 'verify_email')) return
+          await appendToOutbox(tx, [await mailVerification(tx, user.id, traceparent)])
+        })
       }
       resend().catch(error => logger.error({ err: error }, 'a verification mail was not requested'))
     },
@@ -233,18 +241,19 @@ export const createAccounts = (parts: {
       const mailLink = async () => {
         const user = await findUserByEmail(sql, email)
         // An address that nobody verified is perhaps not the owner's: what is mailed there must open nothing.
-        if (!user?.emailVerified || user.disabled || (await isFlooded(user.id, 'reset_password'))) return
+        if (!user?.emailVerified || user.disabled) return
         const userId = user.id
-        await inTransaction(async tx =>
-          appendToOutbox(tx, [
+        await inTransaction(async tx => {
+          if (await isFlooded(tx, userId, 'reset_password')) return
+          await appendToOutbox(tx, [
             announce.identityEvent('PasswordResetRequested', { userId, addressHash }, traceparent),
             await mailToken(
               tx,
               { userId, purpose: 'reset_password', url: urls.newPassword, lifeMs: RESET_MS },
               traceparent,
             ),
-          ]),
-        )
+          ])
+        })
       }
       mailLink().catch(error => logger.error({ err: error }, 'a mail for a new password was not requested'))
     },
@@ -266,6 +275,7 @@ export const createAccounts = (parts: {
       })
       if (!told) throw invalid()
       await told()
+      return { userId: user.id }
     },
 
     changePassword: async ({ userId, sessionId }, { current, next }, caller) => {

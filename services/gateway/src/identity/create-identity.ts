@@ -8,6 +8,7 @@ import { type GatewayConfig, rateLimitsOf } from '../config.ts'
 import type { InTransaction } from '../in-transaction.ts'
 import { createRateLimits } from '../rate-limit.ts'
 import { adminUserRoutes } from '../routes/admin-users.ts'
+import { apiKeyRoutes } from '../routes/api-keys.ts'
 import { authRoutes } from '../routes/auth.ts'
 import type { Guards, Routes } from '../routes/define-route.ts'
 import { externalIdentityRoutes } from '../routes/external-identities.ts'
@@ -18,9 +19,11 @@ import { sessionRoutes } from '../routes/sessions.ts'
 import { userRoutes } from '../routes/users.ts'
 import { bootstrapAdmin, createAccounts } from './accounts.ts'
 import { createAnnounce } from './announce.ts'
+import { createApiKeys } from './api-keys.ts'
 import { createExternalIdentities } from './external-identities.ts'
 import { createExternalTokens } from './external-tokens.ts'
 import { createGuards } from './guards.ts'
+import { createLoginAttempts } from './login-attempts.ts'
 import { createLoginHistory } from './login-history.ts'
 import { createManageUsers } from './manage-users.ts'
 import { createNames, type Names } from './names.ts'
@@ -99,7 +102,7 @@ export const createIdentity = async (parts: {
     accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
   })
   const takeFromLimits = createRateLimits(redis, rateLimitsOf(config))
-  const guards = createGuards({ tokens, revocations, takeFromLimits, logger })
+  const loginAttempts = createLoginAttempts({ sql, takeFromLimits, hash: hashAddress })
   const logins = createLoginHistory({ sql, inTransaction, announce, personKeys, logger })
   const sessions = createSessions({
     sql,
@@ -109,6 +112,7 @@ export const createIdentity = async (parts: {
     announce,
     personKeys,
     logins,
+    loginAttempts,
   })
   const passwords = await createPasswords(slowHash('password', PASSWORDS_AT_ONCE))
   const secondFactor = createSecondFactor({
@@ -156,7 +160,6 @@ export const createIdentity = async (parts: {
     tokens: createExternalTokens(config.TRUSTED_ISSUERS),
     logins,
   })
-  const manageUsers = createManageUsers({ inTransaction, announce, personKeys, sessions, accounts })
   const purging = startPurging({
     sql,
     clock: systemClock,
@@ -171,6 +174,18 @@ export const createIdentity = async (parts: {
     announce,
     sessions,
   })
+  const apiKeys = createApiKeys({
+    sql,
+    inTransaction,
+    logger,
+    announce,
+    personKeys,
+    accounts,
+    pins,
+    limit: config.RATE_LIMIT_API_KEY,
+  })
+  const manageUsers = createManageUsers({ inTransaction, announce, personKeys, sessions, accounts, apiKeys })
+  const guards = createGuards({ tokens, revocations, apiKeys, takeFromLimits, logger })
 
   return {
     guards,
@@ -186,6 +201,8 @@ export const createIdentity = async (parts: {
         externalIdentities,
         secondFactor,
         sessions,
+        loginAttempts,
+        sql,
         hashAddress,
         publicUrl: config.PUBLIC_URL,
       }),
@@ -194,8 +211,9 @@ export const createIdentity = async (parts: {
       externalIdentityRoutes({ guards, externalIdentities }),
       secondFactorRoutes({ guards, secondFactor, sessions, hashAddress, publicUrl: config.PUBLIC_URL }),
       pinRoutes({ guards, pins, tokens }),
+      apiKeyRoutes({ guards, apiKeys }),
       keyRoutes(tokens),
-      adminUserRoutes({ guards, sql, personKeys, sessions, manageUsers }),
+      adminUserRoutes({ guards, sql, personKeys, sessions, apiKeys, manageUsers }),
     ],
     check: revocations.check,
     stop: async () => {

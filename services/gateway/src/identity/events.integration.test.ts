@@ -122,6 +122,12 @@ const linked = async () => {
   })
   return { ...user, link: body.id as string }
 }
+const withApiKey = async () => {
+  const user = await signedIn()
+  const { body } = await ask('POST', '/v1/api-keys', user.accessToken, newKey(user))
+  return { ...user, keyId: body.id as string }
+}
+const newKey = ({ password }: User) => ({ name: 'a test', scopes: ['wallets:read'], password })
 const asRoot = (method: string, { id }: User, action: string, body?: object) =>
   ask(method, `/v1/admin/users/${id}/${action}`, root.accessToken, body)
 const reason = { reason: 'a test' }
@@ -328,6 +334,20 @@ row(
   ['and unlinked', 'DELETE /v1/users/me/external-identities/{id}', ['ExternalIdentityUnlinked']],
   linked,
   user => ask('DELETE', `/v1/users/me/external-identities/${user.link}`, user.accessToken),
+)
+row(['an API key is made', 'POST /v1/api-keys', ['ApiKeyCreated']], signedIn, user =>
+  ask('POST', '/v1/api-keys', user.accessToken, newKey(user)),
+)
+row(['and replaced', 'POST /v1/api-keys/{id}/rotate', ['ApiKeyRotated']], withApiKey, user =>
+  ask('POST', `/v1/api-keys/${user.keyId}/rotate`, user.accessToken, { password: user.password }),
+)
+row(['and revoked', 'DELETE /v1/api-keys/{id}', ['ApiKeyRevoked']], withApiKey, user =>
+  ask('DELETE', `/v1/api-keys/${user.keyId}`, user.accessToken),
+)
+row(
+  ['staff revoke one', 'DELETE /v1/admin/users/{id}/api-keys/{keyId}', ['ApiKeyRevoked']],
+  withApiKey,
+  user => asRoot('DELETE', user, `api-keys/${user.keyId}`),
 )
 row(
   [

@@ -2,16 +2,22 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Context, MiddlewareHandler } from 'hono'
 import { addressSubject } from '../client-address.ts'
 import { ProblemError } from '../problems.ts'
-import { type Counted, rateHeaders, rateProblem, type TakeFromLimits, type Taken } from '../rate-limit.ts'
-import type { GatewayEnv, Guards, SignedInUser } from '../routes/define-route.ts'
+import { type Counted, enforceLimits, type TakeFromLimits } from '../rate-limit.ts'
+import type { GatewayEnv, Guards, Requester } from '../routes/define-route.ts'
+import { type ApiKeys, isApiKey } from './api-keys.ts'
 import type { Revocations } from './revocations.ts'
 import { requireRole } from './roles.ts'
+import { requireScope } from './scopes.ts'
 import { ACCOUNT_DISABLED } from './sessions.ts'
 import type { Tokens } from './tokens.ts'
 
 const bearerToken = (authorization: string | undefined): string => {
   const [, token] = /^Bearer +([^ ]+) *$/i.exec(authorization ?? '') ?? []
-  if (!token) throw new ProblemError('TOKEN_MISSING', 'Authorization: must be "Bearer " and an access token.')
+  if (!token)
+    throw new ProblemError(
+      'TOKEN_MISSING',
+      'Authorization: must be "Bearer " and an access token or API key.',
+    )
   return token
 }
 
@@ -27,56 +33,78 @@ const away = () =>
 /**
  * The guards before every handler: who it is, whether the session is still open, and how often. The session and all
  * limits are asked in one tick, so in one trip to Redis. Without Redis, what guards money or sign-ins refuses (never
- * fails open), and reads go on with the session asked of Postgres.
+ * fails open), and reads go on with the session asked of Postgres. What an API key is worth only Postgres says; it is
+ * counted by itself, so that neither a person nor another key of theirs uses up what it may ask.
  */
 export const createGuards = (parts: {
   tokens: Tokens
   revocations: Revocations
+  apiKeys: Pick<ApiKeys, 'verify'>
   takeFromLimits: TakeFromLimits
   logger: Logger
 }): Guards => {
-  const { tokens, revocations, takeFromLimits, logger } = parts
+  const { tokens, revocations, apiKeys, takeFromLimits, logger } = parts
 
-  const enforce = (context: Context<GatewayEnv>, { refused, answers }: Taken) => {
-    if (refused) throw rateProblem(refused, answers)
-    for (const [name, value] of Object.entries(rateHeaders(answers))) context.header(name, value)
+  /** What is asked with a token that is worth nothing is counted by address: trying many is limited like all else. */
+  const countByAddress = async (context: Context<GatewayEnv>): Promise<void> => {
+    const subject = addressSubject(context.var.address)
+    const taken = await takeFromLimits([{ name: 'DEFAULT', subject }]).catch(() => undefined)
+    if (taken) enforceLimits(context, taken)
   }
 
-  /** A token that does not verify is counted by address, so that trying many is limited like everything else. */
-  const verify = async (context: Context<GatewayEnv>): Promise<SignedInUser> => {
+  const requesterOf = async (bearer: string): Promise<Requester> =>
+    isApiKey(bearer) ? apiKeys.verify(bearer) : { ...(await tokens.verifyAccess(bearer)), apiKey: null }
+
+  const verify = async (context: Context<GatewayEnv>): Promise<Requester> => {
     try {
-      return await tokens.verifyAccess(bearerToken(context.req.header('authorization')))
+      return await requesterOf(bearerToken(context.req.header('authorization')))
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error
-      const subject = addressSubject(context.var.address)
-      const taken = await takeFromLimits([{ name: 'DEFAULT', subject }]).catch(() => undefined)
-      if (taken?.refused) throw rateProblem(taken.refused, taken.answers)
+      await countByAddress(context)
       throw error
     }
   }
 
   return {
-    signedIn: ({ limit, guardsMoney = false, role = 'user' } = {}) => {
+    signedIn: ({ limit, guardsMoney = false, role = 'user', scope } = {}) => {
       const guard: MiddlewareHandler<GatewayEnv> = async (context, next) => {
         const user = await verify(context)
-        const counted: Counted[] = [{ name: 'DEFAULT', subject: user.userId }]
-        if (limit) counted.push({ name: limit, subject: user.userId })
+        const { apiKey, sessionId } = user
+        const subject = apiKey?.id ?? user.userId
+        const counted: Counted[] = [
+          apiKey ? { name: 'API_KEY', subject, limit: apiKey.limit } : { name: 'DEFAULT', subject },
+        ]
+        if (limit) counted.push({ name: limit, subject })
         const [revoked, taken] = await Promise.allSettled([
-          revocations.endOf(user.sessionId),
+          sessionId === null ? null : revocations.endOf(sessionId),
           takeFromLimits(counted),
         ])
         if (guardsMoney && (revoked.status === 'rejected' || taken.status === 'rejected')) throw away()
-        const ended =
-          revoked.status === 'fulfilled' ? revoked.value : await revocations.storedEndOf(user.sessionId)
-        if (ended !== null) throw endedProblem(ended)
+        if (sessionId !== null) {
+          const ended =
+            revoked.status === 'fulfilled' ? revoked.value : await revocations.storedEndOf(sessionId)
+          if (ended !== null) {
+            // Whoever kept a token of a session that has ended must not use up what its owner may do.
+            if (taken.status === 'fulfilled') await taken.value.giveBack()
+            await countByAddress(context)
+            throw endedProblem(ended)
+          }
+        }
         context.set('user', user)
-        if (taken.status === 'fulfilled') enforce(context, taken.value)
+        if (taken.status === 'fulfilled') enforceLimits(context, taken.value)
         else logger.warn({ err: taken.reason, requestId: context.var.requestId }, 'limits not checked')
         // After the limits: trying many routes is counted like everything else.
+        if (apiKey) requireScope(apiKey.scopes, scope)
         requireRole(user, role)
         await next()
       }
-      return { security: [{ bearer: [] }], 'x-required-role': role, middleware: [guard] }
+      return {
+        security: [{ bearer: [] }, ...(scope ? [{ apiKey: [] }] : [])],
+        'x-required-role': role,
+        ...(scope ? { 'x-required-scope': scope } : {}),
+        'x-fails-closed': guardsMoney,
+        middleware: [guard],
+      }
     },
 
     anybody: ({ limit, guardsLogin = false } = {}) => {
@@ -89,10 +117,10 @@ export const createGuards = (parts: {
           logger.warn({ err: error, requestId: context.var.requestId }, 'limits not checked')
           return undefined
         })
-        if (taken) enforce(context, taken)
+        if (taken) enforceLimits(context, taken)
         await next()
       }
-      return { middleware: [guard] }
+      return { 'x-fails-closed': guardsLogin, middleware: [guard] }
     },
   }
 }

@@ -6,6 +6,7 @@ import { changeSecondFactorVersion, deleteSecondFactor } from '../sql/second-fac
 import { disableUser, enableUser, lockUsers, setRoles, type User } from '../sql/users.ts'
 import type { Accounts } from './accounts.ts'
 import type { Announce } from './announce.ts'
+import { type ApiKeys, endApiKeys } from './api-keys.ts'
 import type { PersonKeys } from './person-keys.ts'
 import { highestRole, type Role, refuseOwn, requireAbove, requireRole } from './roles.ts'
 import { ACCOUNT_DISABLED, type Sessions } from './sessions.ts'
@@ -38,6 +39,8 @@ export type ManageUsers = {
   removeSecondFactor: (asked: Staff & { reason: string }, traceparent: string) => Promise<void>
   /** Ends all of somebody's sessions; returns how many. Throws as `setRole`. */
   endSessions: (asked: Staff, traceparent: string) => Promise<number>
+  /** Revokes one of somebody's API keys. Throws as `setRole`, API_KEY_NOT_FOUND, API_KEY_ENDED. */
+  revokeApiKey: (asked: Staff & { id: string }, traceparent: string) => Promise<void>
 }
 
 /** What staff do to accounts, and what somebody does to their own that only staff can take back. */
@@ -47,8 +50,9 @@ export const createManageUsers = (parts: {
   personKeys: PersonKeys
   sessions: Sessions
   accounts: Pick<Accounts, 'confirmPassword'>
+  apiKeys: Pick<ApiKeys, 'revoke'>
 }): ManageUsers => {
-  const { inTransaction, announce, personKeys, sessions, accounts } = parts
+  const { inTransaction, announce, personKeys, sessions, accounts, apiKeys } = parts
 
   /**
    * Both sides under a lock, and the roles as they are now: of two super_admins who demote each other at once the
@@ -74,6 +78,7 @@ export const createManageUsers = (parts: {
     const { userId, byUserId, source, reason } = ending
     await disableUser(tx, { id: userId, source, reason })
     const told = await sessions.endIn(tx, { userId, byUserId, reason: ACCOUNT_DISABLED }, traceparent)
+    await endApiKeys(tx, announce, { userId, reason: ACCOUNT_DISABLED }, traceparent)
     await appendToOutbox(tx, [
       announce.identityEvent('AccountDeactivated', { userId, source, byUserId, reason }, traceparent),
       await announce.mail({ userId, template: 'account_deactivated' }, traceparent),
@@ -170,6 +175,11 @@ export const createManageUsers = (parts: {
     endSessions: async (asked, traceparent) => {
       await inTransaction(tx => lockBoth(tx, asked))
       return (await sessions.end({ ...asked, reason: 'ended_by_staff' }, traceparent)).length
+    },
+
+    revokeApiKey: async (asked, traceparent) => {
+      await inTransaction(tx => lockBoth(tx, asked))
+      await apiKeys.revoke(asked, traceparent)
     },
   }
 }

@@ -6,7 +6,7 @@ import { purgeExpired } from '../sql/purge.ts'
 
 const purged = counter(
   'gateway_purged_rows_total',
-  'Rows of expired tokens and old sign-ins that were deleted',
+  'Rows of expired tokens, old sign-ins and addresses that were deleted',
 )
 
 /** Deletes what has expired, now and then. Every gateway does; two at once only share the work. */

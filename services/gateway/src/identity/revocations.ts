@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Redis } from 'ioredis'
@@ -7,6 +8,8 @@ import { type EndedSession, readRecentlyEnded, readSessionEnd } from '../sql/ses
 const REPUSH_MS = 1_000
 /** How far back the repeated push looks: many times its interval, so that a missed one is made up for. */
 const REPUSH_SECONDS = 15
+/** For so long a gateway's mark outlives it. */
+const MARK_SECONDS = 60
 /** Beyond an access token's life: it is accepted a little longer, see the clock tolerance of tokens.ts. */
 const SPARE_SECONDS = 10
 
@@ -24,8 +27,9 @@ export type Revocations = {
 
 /**
  * Redis knows the sessions that ended while an access token of theirs may still be good; Postgres stays the truth.
- * After each (re)connection the gateway tells Redis all of them before it believes its answers, so a Redis that
- * lost its data never lets an ended session pass.
+ * After each (re)connection the gateway tells Redis all of them before it believes its answers. A mark of the gateway's,
+ * set before it tells and asked for with every session, shows that Redis has lost nothing since: a Redis that comes back
+ * empty, or is emptied under an open connection, never lets an ended session pass.
  */
 export const createRevocations = (parts: {
   sql: Database
@@ -35,8 +39,10 @@ export const createRevocations = (parts: {
 }): Revocations => {
   const { sql, redis, logger } = parts
   const lifeSeconds = parts.accessTokenSeconds + SPARE_SECONDS
+  const mark = `sessions-told:${randomUUID()}`
   let caughtUp = false
   let connection = 0
+  let pushing = false
 
   const keyOf = (sessionId: string) => `session-ended:${sessionId}`
   const write = (ended: EndedSession[]) =>
@@ -44,14 +50,21 @@ export const createRevocations = (parts: {
 
   const pushRecent = async () => {
     const mine = connection
-    if (redis.status !== 'ready') return
+    // One at a time: the mark of one must not vouch for what another told before Redis lost it.
+    if (redis.status !== 'ready' || pushing) return
+    pushing = true
     try {
+      // Not set again while it should be there: that would hide a loss.
+      if (caughtUp && (await redis.expire(mark, MARK_SECONDS)) === 0) caughtUp = false
+      if (!caughtUp) await redis.set(mark, '1', 'EX', MARK_SECONDS)
       await write(await readRecentlyEnded(sql, caughtUp ? REPUSH_SECONDS : lifeSeconds))
       // Only if it is the same connection still: another one may be to another, empty Redis.
       if (mine === connection && redis.status === 'ready') caughtUp = true
     } catch (error) {
       caughtUp = false
       logger.warn({ err: error }, 'revocations not pushed; trying again')
+    } finally {
+      pushing = false
     }
   }
 
@@ -78,7 +91,13 @@ export const createRevocations = (parts: {
     },
     endOf: async sessionId => {
       assertCaughtUp()
-      return redis.get(keyOf(sessionId))
+      const [reason, marked] = await redis.mget(keyOf(sessionId), mark)
+      if (!marked) {
+        caughtUp = false
+        void pushRecent()
+        assertCaughtUp()
+      }
+      return reason ?? null
     },
     storedEndOf: sessionId => readSessionEnd(sql, sessionId),
     check: async () => {

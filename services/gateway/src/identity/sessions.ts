@@ -17,6 +17,7 @@ import {
 } from '../sql/sessions.ts'
 import { findUser, shareUser, type User } from '../sql/users.ts'
 import type { Announce } from './announce.ts'
+import type { LoginAttempts } from './login-attempts.ts'
 import type { LoginHistory, LoginMethod } from './login-history.ts'
 import type { PersonKeys } from './person-keys.ts'
 import type { Revocations } from './revocations.ts'
@@ -100,8 +101,9 @@ export const createSessions = (parts: {
   announce: Announce
   personKeys: PersonKeys
   logins: LoginHistory
+  loginAttempts: Pick<LoginAttempts, 'remember'>
 }): Sessions => {
-  const { sql, inTransaction, tokens, revocations, announce, personKeys, logins } = parts
+  const { sql, inTransaction, tokens, revocations, announce, personKeys, logins, loginAttempts } = parts
 
   /** No access token outlives its session. */
   const grantFor = async (
@@ -178,6 +180,7 @@ export const createSessions = (parts: {
         await insertSession(tx, { id: sessionId, userId, device })
         await insertRefreshToken(tx, { hash: sha256(refreshToken), sessionId })
         await logins.succeeded(tx, { userId, sessionId, method, sealed })
+        await loginAttempts.remember(tx, { userId, address: caller.address, by: 'sign_in' })
         await appendToOutbox(tx, [
           announce.identityEvent(
             'SessionStarted',

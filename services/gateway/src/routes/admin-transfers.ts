@@ -17,6 +17,7 @@ import {
   problemResponses,
   type Routes,
   STAFF_PROBLEMS,
+  sessionOf,
   uuidParam,
 } from './define-route.ts'
 import {
@@ -163,7 +164,7 @@ export const adminTransferRoutes = (parts: AdminTransferParts): Routes => {
   routes.openapi(reversalRoute(parts.guards), async context => {
     const { amount, currency = null, reason } = context.req.valid('json')
     const { status, reversal, replayed } = await parts.requestReversal({
-      staff: context.var.user,
+      staff: sessionOf(context),
       idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
       originalId: context.req.valid('param').id.toLowerCase(),
       amountIn: ofOriginal => (amount === undefined ? null : readAmount(amount, ofOriginal)),

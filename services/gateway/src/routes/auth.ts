@@ -1,11 +1,14 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import type { Database } from '@pennywire/runtime/database.ts'
 import type { Context } from 'hono'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
 import type { Accounts } from '../identity/accounts.ts'
 import type { ExternalIdentities } from '../identity/external-identities.ts'
+import type { LoginAttempts } from '../identity/login-attempts.ts'
 import { CHALLENGE_SECONDS, type SecondFactor } from '../identity/second-factor.ts'
 import type { Caller, Grant, Sessions } from '../identity/sessions.ts'
 import { ProblemError } from '../problems.ts'
+import { enforceLimits } from '../rate-limit.ts'
 import { ABSOLUTE_DAYS } from '../sql/sessions.ts'
 import type { User } from '../sql/users.ts'
 import { refuseCrossSite } from './cross-site.ts'
@@ -20,6 +23,7 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
+  sessionOf,
   timestamp,
 } from './define-route.ts'
 import { newPasswordPages } from './new-password-page.ts'
@@ -31,6 +35,8 @@ export type AuthParts = {
   externalIdentities: Pick<ExternalIdentities, 'signIn'>
   secondFactor: Pick<SecondFactor, 'challengeFor'>
   sessions: Sessions
+  loginAttempts: LoginAttempts
+  sql: Database
   hashAddress: (address: string) => string
   /** Where clients reach the gateway; HTTPS here keeps the refresh cookie from anything else. */
   publicUrl: string
@@ -375,13 +381,36 @@ export const createTokensOf =
 
 /** Sign-up, verification, sign-in, refresh and sign-out. */
 export const authRoutes = (parts: AuthParts): Routes => {
-  const { guards, accounts, externalIdentities, secondFactor, sessions, hashAddress, publicUrl } = parts
+  const { guards, accounts, externalIdentities, secondFactor, sessions, loginAttempts } = parts
+  const { sql, hashAddress, publicUrl } = parts
   const routes = newRoutes()
   const secureCookies = publicUrl.startsWith('https:')
   const { origin } = new URL(publicUrl)
   const cookieOptions = cookieOptionsFor(secureCookies)
   const callerOf = createCallerOf(hashAddress)
   const tokensOf = createTokensOf(secureCookies)
+
+  /** Only wrong passwords stay counted: right ones are no guesses, and what was not looked at told nothing. */
+  const checkPassword = async (
+    context: Context<GatewayEnv>,
+    { email, password }: { email: string; password: string },
+    caller: Caller,
+  ): Promise<User> => {
+    const { taken, giveBack } = await loginAttempts.begin(email, caller.address)
+    // Who else tries is nobody's business as long as there is room.
+    if (taken.refused) enforceLimits(context, taken)
+    try {
+      const user = await accounts.checkPassword(email, password, caller)
+      await giveBack()
+      return user
+    } catch (error) {
+      if (!(error instanceof ProblemError && error.code === 'INVALID_CREDENTIALS')) await giveBack()
+      throw error
+    }
+  }
+
+  const rememberByMail = (context: Context<GatewayEnv>, userId: string) =>
+    loginAttempts.remember(sql, { userId, address: context.var.address, by: 'mail' })
 
   routes.openapi(signupRoute(guards), async context => {
     const user = await accounts.signUp(context.req.valid('json'), context.var.traceparent)
@@ -390,7 +419,9 @@ export const authRoutes = (parts: AuthParts): Routes => {
 
   routes.openapi(verifyEmailRoute(guards), async context => {
     const { token } = context.req.valid('json')
-    return context.json(accountOf(await accounts.verifyEmail(token, context.var.traceparent)), 200)
+    const user = await accounts.verifyEmail(token, context.var.traceparent)
+    await rememberByMail(context, user.id)
+    return context.json(accountOf(user), 200)
   })
 
   routes.openapi(resendRoute(guards), context => {
@@ -405,14 +436,15 @@ export const authRoutes = (parts: AuthParts): Routes => {
 
   routes.openapi(resetRoute(guards), async context => {
     const { token, password } = context.req.valid('json')
-    await accounts.resetPassword(token, password, callerOf(context))
+    const { userId } = await accounts.resetPassword(token, password, callerOf(context))
+    await rememberByMail(context, userId)
     return context.json({ message: 'The password is set; all sessions have ended.' }, 200)
   })
 
   routes.openapi(changePasswordRoute(guards), async context => {
     const { currentPassword, newPassword } = context.req.valid('json')
     await accounts.changePassword(
-      context.var.user,
+      sessionOf(context),
       { current: currentPassword, next: newPassword },
       callerOf(context),
     )
@@ -423,7 +455,7 @@ export const authRoutes = (parts: AuthParts): Routes => {
     const { email, password, cookie = false } = context.req.valid('json')
     if (cookie) refuseCrossSite(context, origin)
     const caller = callerOf(context)
-    const user = await accounts.checkPassword(email, password, caller)
+    const user = await checkPassword(context, { email, password }, caller)
     const challengeToken = await secondFactor.challengeFor(user)
     if (challengeToken) return context.json(secondFactorAnswer(challengeToken), 200)
     return context.json(tokensOf(context, await sessions.start(user, caller), cookie), 200)
@@ -451,7 +483,7 @@ export const authRoutes = (parts: AuthParts): Routes => {
   })
 
   routes.openapi(logoutRoute(guards), async context => {
-    const { userId, sessionId } = context.var.user
+    const { userId, sessionId } = sessionOf(context)
     await sessions.end({ userId, sessionId, reason: 'logout' }, context.var.traceparent)
     deleteCookie(context, cookieName(secureCookies), cookieOptions)
     return context.json({ message: 'The session has ended.' }, 200)

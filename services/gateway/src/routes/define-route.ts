@@ -3,11 +3,18 @@ import { OpenAPIHono, z } from '@hono/zod-openapi'
 import { isCurrency } from '@pennywire/contracts/money.ts'
 import { PROBLEMS, type ProblemCode } from '@pennywire/contracts/problems.ts'
 import type { Context, MiddlewareHandler } from 'hono'
+import type { UsedApiKey } from '../identity/api-keys.ts'
 import type { Role } from '../identity/roles.ts'
+import type { Scope } from '../identity/scopes.ts'
 import { type BrokenRule, ProblemError, problemBody, validationProblem } from '../problems.ts'
 
-/** Who makes the request, as the access token says and the session confirms. */
+/** Who signed in, as the access token says and the session confirms. */
 export type SignedInUser = { userId: string; sessionId: string; roles: string[] }
+
+/** Who makes the request: a person in a session of theirs, or a back end of theirs with an API key. */
+export type Requester =
+  | (SignedInUser & { apiKey: null })
+  | { userId: string; sessionId: null; roles: string[]; apiKey: UsedApiKey }
 
 /** What every handler finds in `context.var`. `user` is there only on routes that are `signedIn`. */
 export type GatewayEnv = {
@@ -17,10 +24,17 @@ export type GatewayEnv = {
     traceparent: string
     /** The client's network address; see client-address.ts. Never logged or stored as it is. */
     address: string
-    user: SignedInUser
+    user: Requester
     /** The code of the answer, where it is a problem. For the log. */
     problem: ProblemCode | undefined
   }
+}
+
+/** The person's session, on a route that takes no API key. */
+export const sessionOf = (context: Context<GatewayEnv>): SignedInUser => {
+  const { user } = context.var
+  if (user.sessionId === null) throw new Error('a route that takes API keys has no session to go by')
+  return user
 }
 
 export type Routes = OpenAPIHono<GatewayEnv>
@@ -79,6 +93,7 @@ export const newRoutes = (): Routes =>
 export type LimitName =
   | 'SIGNUP'
   | 'LOGIN'
+  | 'LOGIN_ACCOUNT'
   | 'PIN'
   | 'TRANSFER'
   | 'DEPOSIT'
@@ -86,6 +101,7 @@ export type LimitName =
   | 'RECIPIENT'
   | 'STATEMENT'
   | 'MAIL'
+  | 'API_KEY'
   | 'DEFAULT'
 
 export type Guards = {
@@ -93,12 +109,20 @@ export type Guards = {
    * For a route of signed-in users: checks the access token, the session and the rate limits (DEFAULT and the one
    * named) before anything else. `guardsMoney` refuses with 503 where Redis cannot be asked; without it the
    * request goes on then, the session being asked of Postgres. `role` is the least that the caller must have, a
-   * user's where it is missing.
+   * user's where it is missing. With `scope` the route takes API keys that have it, counted by key (API_KEY in place
+   * of DEFAULT); what they may answer is KEY_PROBLEMS then.
    */
-  signedIn: (options?: { limit?: LimitName; guardsMoney?: boolean; role?: Role }) => {
-    security: Array<{ bearer: string[] }>
+  signedIn: (
+    options?: { limit?: LimitName; guardsMoney?: boolean } & (
+      | { role?: Role; scope?: never }
+      | { role?: never; scope: Scope }
+    ),
+  ) => {
+    security: Array<{ bearer: string[] } | { apiKey: string[] }>
     /** Stands in the document, for clients and for the test of every route by every role. */
     'x-required-role': Role
+    'x-fails-closed': boolean
+    'x-required-scope'?: Scope
     middleware: MiddlewareHandler<GatewayEnv>[]
   }
   /**
@@ -106,6 +130,8 @@ export type Guards = {
    * 503 where Redis cannot be asked.
    */
   anybody: (options?: { limit?: LimitName; guardsLogin?: boolean }) => {
+    /** Stands in the document: whether the route refuses (503) while sessions and limits cannot be checked. */
+    'x-fails-closed': boolean
     middleware: MiddlewareHandler<GatewayEnv>[]
   }
 }
@@ -217,8 +243,7 @@ export const ANYBODY_PROBLEMS = [
   'INTERNAL_ERROR',
 ] as const satisfies ProblemCode[]
 
-/** What any route for signed-in users may answer. */
-export const SIGNED_IN_PROBLEMS = [
+const TOKEN_PROBLEMS = [
   'TOKEN_MISSING',
   'TOKEN_INVALID',
   'TOKEN_EXPIRED',
@@ -226,6 +251,12 @@ export const SIGNED_IN_PROBLEMS = [
   'ACCOUNT_DISABLED',
   ...ANYBODY_PROBLEMS,
 ] as const satisfies ProblemCode[]
+
+/** What any route for signed-in users may answer. */
+export const SIGNED_IN_PROBLEMS = [...TOKEN_PROBLEMS, 'API_KEY_NOT_ALLOWED'] as const satisfies ProblemCode[]
+
+/** What any route may answer that takes API keys too. */
+export const KEY_PROBLEMS = [...TOKEN_PROBLEMS, 'INSUFFICIENT_SCOPE'] as const satisfies ProblemCode[]
 
 /** What any route for staff may answer. */
 export const STAFF_PROBLEMS = [

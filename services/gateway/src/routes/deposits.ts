@@ -7,11 +7,11 @@ import {
   type Guards,
   jsonAnswer,
   jsonBody,
+  KEY_PROBLEMS,
   moneyString,
   newRoutes,
   problemResponses,
   type Routes,
-  SIGNED_IN_PROBLEMS,
   uuidParam,
 } from './define-route.ts'
 import { moneyHeaders, readAmount, readIdempotencyKey, readWaitMs, transferSchema } from './money-headers.ts'
@@ -34,7 +34,7 @@ const depositRoute = ({ signedIn }: Guards) =>
       'Booked once the provider confirms. The sandbox provider confirms at once, or does as a magic `source` says: ' +
       '`sandbox:fail`, `sandbox:delay`, `sandbox:silent`, `sandbox:lost`. The limits of deposits are looked at before the ' +
       'provider is asked; what it confirms is booked whatever they are.',
-    ...signedIn({ limit: 'DEPOSIT', guardsMoney: true }),
+    ...signedIn({ scope: 'deposits:write', limit: 'DEPOSIT', guardsMoney: true }),
     request: {
       headers: moneyHeaders,
       body: jsonBody(
@@ -51,13 +51,14 @@ const depositRoute = ({ signedIn }: Guards) =>
       202: jsonAnswer('The provider has not confirmed yet', transferSchema),
       ...problemResponses(
         ...BODY_PROBLEMS,
-        ...SIGNED_IN_PROBLEMS,
+        ...KEY_PROBLEMS,
         'IDEMPOTENCY_KEY_REQUIRED',
         'IDEMPOTENCY_KEY_REUSED',
         'WALLET_NOT_FOUND',
         'WALLET_CLOSED',
         'RECIPIENT_UNAVAILABLE',
         'CURRENCY_MISMATCH',
+        'API_KEY_AMOUNT_EXCEEDED',
         'PER_TRANSACTION_LIMIT_EXCEEDED',
         'DAILY_LIMIT_EXCEEDED',
         'MONTHLY_LIMIT_EXCEEDED',

@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import type { ProblemCode } from '@pennywire/contracts/problems.ts'
 import type { EndHold } from '../end-hold.ts'
 import type { FindTransfer } from '../find-transfer.ts'
 import type { Answer, AskedTransfer } from '../request-transfer.ts'
@@ -10,13 +11,13 @@ import {
   type Guards,
   jsonAnswer,
   jsonBody,
+  KEY_PROBLEMS,
   limitParam,
   moneyString,
   newRoutes,
   pageOf,
   problemResponses,
   type Routes,
-  SIGNED_IN_PROBLEMS,
   STAFF_PROBLEMS,
   timestamp,
   uuidParam,
@@ -101,7 +102,7 @@ const placeRoute = ({ signedIn }: Guards, minSeconds: number) =>
       'As `POST /v1/transfers`, but the money stays in your wallet and is no longer available. The recipient captures ' +
       'it, whole or in part, or lets it go; after `expiresInSeconds` it is yours again. Limits count it as sent until ' +
       'it ends. A repeat is answered with the hold as it is by then.',
-    ...signedIn({ limit: 'TRANSFER', guardsMoney: true }),
+    ...signedIn({ scope: 'transfers:write', limit: 'TRANSFER', guardsMoney: true }),
     request: {
       headers: sendingHeaders,
       body: jsonBody(
@@ -131,7 +132,7 @@ const listRoute = ({ signedIn }: Guards) =>
     path: '/v1/holds',
     tags: ['Holds'],
     summary: 'Lists holds that you placed (out) or may capture (in), newest first',
-    ...signedIn(),
+    ...signedIn({ scope: 'transfers:read' }),
     request: {
       query: z.strictObject({
         limit: limitParam,
@@ -142,7 +143,7 @@ const listRoute = ({ signedIn }: Guards) =>
     },
     responses: {
       200: jsonAnswer('Holds', pageOf(holdSchema)),
-      ...problemResponses('VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses('VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 
@@ -152,11 +153,11 @@ const getRoute = ({ signedIn }: Guards) =>
     path: '/v1/holds/{id}',
     tags: ['Holds'],
     summary: 'Shows a hold to either of its parties',
-    ...signedIn(),
+    ...signedIn({ scope: 'transfers:read' }),
     request: { params: z.object({ id: uuidParam }) },
     responses: {
       200: jsonAnswer('The hold', holdSchema),
-      ...problemResponses('HOLD_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses('HOLD_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 
@@ -169,7 +170,7 @@ const captureRoute = ({ signedIn }: Guards) =>
     description:
       'All of it, or `amount`; the rest is available to the payer again. The transfer has the id of the hold. It ' +
       'receives money, so that no PIN is needed. After a 5xx send it again with the same `Idempotency-Key`.',
-    ...signedIn({ limit: 'TRANSFER', guardsMoney: true }),
+    ...signedIn({ scope: 'holds:capture', limit: 'TRANSFER', guardsMoney: true }),
     request: {
       params: z.object({ id: uuidParam }),
       headers: moneyHeaders.pick({ 'idempotency-key': true }),
@@ -185,7 +186,8 @@ const captureRoute = ({ signedIn }: Guards) =>
       201: jsonAnswer('The money has moved', transferSchema),
       ...problemResponses(
         ...BODY_PROBLEMS,
-        ...STAFF_PROBLEMS,
+        ...KEY_PROBLEMS,
+        'INSUFFICIENT_PERMISSIONS',
         'IDEMPOTENCY_KEY_REQUIRED',
         'IDEMPOTENCY_KEY_REUSED',
         'HOLD_NOT_FOUND',
@@ -205,17 +207,17 @@ const voidHeaders = z.object({
   }),
 })
 
-const voidAnswers = {
+const voidAnswers = (...problems: ProblemCode[]) => ({
   200: jsonAnswer('The hold, which has ended', holdSchema),
   ...problemResponses(
     'VALIDATION_ERROR',
     'PAYLOAD_TOO_LARGE',
-    ...STAFF_PROBLEMS,
+    ...problems,
     'IDEMPOTENCY_KEY_REUSED',
     'HOLD_NOT_FOUND',
     'HOLD_ENDED',
   ),
-}
+})
 
 const voidRoute = ({ signedIn }: Guards) =>
   createRoute({
@@ -224,9 +226,9 @@ const voidRoute = ({ signedIn }: Guards) =>
     tags: ['Holds'],
     summary: 'Lets held money go: by its recipient',
     description: 'The payer cannot: the money is promised, until it is captured or the time is over.',
-    ...signedIn({ limit: 'TRANSFER', guardsMoney: true }),
+    ...signedIn({ scope: 'holds:capture', limit: 'TRANSFER', guardsMoney: true }),
     request: { params: z.object({ id: uuidParam }), headers: voidHeaders },
-    responses: voidAnswers,
+    responses: voidAnswers(...KEY_PROBLEMS, 'INSUFFICIENT_PERMISSIONS'),
   })
 
 const staffVoidRoute = ({ signedIn }: Guards) =>
@@ -237,7 +239,7 @@ const staffVoidRoute = ({ signedIn }: Guards) =>
     summary: 'Lets held money go that is of two others',
     ...signedIn({ guardsMoney: true, role: 'moderator' }),
     request: { params: z.object({ id: uuidParam }), headers: voidHeaders },
-    responses: voidAnswers,
+    responses: voidAnswers(...STAFF_PROBLEMS),
   })
 
 /** Money that is promised before it moves. */

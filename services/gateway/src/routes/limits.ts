@@ -16,6 +16,7 @@ import {
   type Guards,
   jsonAnswer,
   jsonBody,
+  KEY_PROBLEMS,
   limitParam,
   moneyString,
   newRoutes,
@@ -102,13 +103,13 @@ const listRoute = ({ signedIn }: Guards) =>
     summary: 'Shows your limits, what is used of them and what is left',
     description:
       'For each of your open wallets, or the one asked for, and each action. A day is a UTC day, a month a UTC month.',
-    ...signedIn(),
+    ...signedIn({ scope: 'wallets:read' }),
     request: {
       query: z.strictObject({ walletId: uuidParam.optional(), limit: limitParam, cursor: cursorParam }),
     },
     responses: {
       200: jsonAnswer('Limits', pageOf(limitsSchema)),
-      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 

@@ -10,6 +10,7 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
+  sessionOf,
   timestamp,
 } from './define-route.ts'
 
@@ -168,9 +169,9 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   })
 
   routes.openapi(verifyRoute(guards), async context => {
-    const { user, traceparent } = context.var
-    await pins.verifyPin(user.userId, context.req.valid('json').pin, traceparent)
-    const { stepUpToken, expiresAt } = await tokens.signStepUp(user, Date.now())
+    const session = sessionOf(context)
+    await pins.verifyPin(session.userId, context.req.valid('json').pin, context.var.traceparent)
+    const { stepUpToken, expiresAt } = await tokens.signStepUp(session, Date.now())
     return context.json({ stepUpToken, expiresAt: expiresAt.toISOString() }, 200)
   })
 
@@ -183,7 +184,7 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   })
 
   routes.openapi(changeRoute(guards), async context => {
-    await pins.changePin(context.var.user, context.req.valid('json'), context.var.traceparent)
+    await pins.changePin(sessionOf(context), context.req.valid('json'), context.var.traceparent)
     return context.json({ pinChanged: true as const }, 200)
   })
 
@@ -193,7 +194,7 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   })
 
   routes.openapi(resetRoute(guards), async context => {
-    await pins.resetPin(context.var.user, context.req.valid('json'), context.var.traceparent)
+    await pins.resetPin(sessionOf(context), context.req.valid('json'), context.var.traceparent)
     return context.json({ pinChanged: true as const }, 200)
   })
 

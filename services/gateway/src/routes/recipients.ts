@@ -6,10 +6,10 @@ import type { WalletFacts } from '../sql/ledger-reads.ts'
 import {
   type Guards,
   jsonAnswer,
+  KEY_PROBLEMS,
   newRoutes,
   problemResponses,
   type Routes,
-  SIGNED_IN_PROBLEMS,
 } from './define-route.ts'
 import { maskedName } from './money-headers.ts'
 
@@ -27,7 +27,7 @@ const lookUpRoute = ({ signedIn }: Guards) =>
     summary: 'Looks up who a wallet code belongs to',
     description:
       'The name is masked and no balance is told. A code with a typing error is found out before the look-up.',
-    ...signedIn({ limit: 'RECIPIENT' }),
+    ...signedIn({ scope: 'wallets:read', limit: 'RECIPIENT' }),
     request: { params: z.object({ walletCode: z.string().max(40).openapi({ example: 'PW-7K2M9QXA' }) }) },
     responses: {
       200: jsonAnswer(
@@ -41,7 +41,7 @@ const lookUpRoute = ({ signedIn }: Guards) =>
           })
           .openapi('Recipient'),
       ),
-      ...problemResponses('RECIPIENT_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses('RECIPIENT_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 

@@ -12,6 +12,7 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
+  sessionOf,
   timestamp,
 } from './define-route.ts'
 
@@ -250,8 +251,8 @@ export const secondFactorRoutes = (parts: SecondFactorParts): Routes => {
   })
 
   routes.openapi(confirmRoute(guards), async context => {
-    const { user, traceparent } = context.var
-    const codes = await secondFactor.confirm(user, context.req.valid('json').code, traceparent)
+    const { traceparent } = context.var
+    const codes = await secondFactor.confirm(sessionOf(context), context.req.valid('json').code, traceparent)
     return context.json({ enabled: true as const, recoveryCodes: codes }, 200)
   })
 
@@ -264,16 +265,21 @@ export const secondFactorRoutes = (parts: SecondFactorParts): Routes => {
   })
 
   routes.openapi(replaceCodesRoute(guards), async context => {
-    const { user, traceparent } = context.var
+    const { traceparent } = context.var
     const body = context.req.valid('json')
-    const codes = await secondFactor.replaceCodes(user, body.password, proofOf(body), traceparent)
+    const codes = await secondFactor.replaceCodes(
+      sessionOf(context),
+      body.password,
+      proofOf(body),
+      traceparent,
+    )
     return context.json({ recoveryCodes: codes }, 200)
   })
 
   routes.openapi(disableRoute(guards), async context => {
-    const { user, traceparent } = context.var
+    const { traceparent } = context.var
     const body = context.req.valid('json')
-    await secondFactor.disable(user, body.password, proofOf(body), traceparent)
+    await secondFactor.disable(sessionOf(context), body.password, proofOf(body), traceparent)
     return context.json({ enabled: false as const }, 200)
   })
 

@@ -12,6 +12,7 @@ import {
   type Routes,
   readIdCursor,
   SIGNED_IN_PROBLEMS,
+  sessionOf,
   timestamp,
   uuidParam,
 } from './define-route.ts'
@@ -83,7 +84,7 @@ export const sessionRoutes = ({ guards, sessions }: { guards: Guards; sessions: 
   const routes = newRoutes()
 
   routes.openapi(listRoute(guards), async context => {
-    const { userId, sessionId } = context.var.user
+    const { userId, sessionId } = sessionOf(context)
     const { limit, cursor } = context.req.valid('query')
     const found = await sessions.list({ userId, before: readIdCursor(cursor), limit: limit + 1 })
     const items = viewSessions(found.slice(0, limit), sessionId)

@@ -8,10 +8,10 @@ import { PDF_MOST_ENTRIES, statementPdf } from '../statement-pdf.ts'
 import {
   type Guards,
   jsonAnswer,
+  KEY_PROBLEMS,
   newRoutes,
   problemResponses,
   type Routes,
-  SIGNED_IN_PROBLEMS,
   timestamp,
   uuidParam,
 } from './define-route.ts'
@@ -33,7 +33,7 @@ const balanceRoute = ({ signedIn }: Guards) =>
     path: '/v1/wallets/{id}/balance',
     tags: ['Wallets'],
     summary: 'Shows the balance of one of your wallets, now or at a moment',
-    ...signedIn(),
+    ...signedIn({ scope: 'wallets:read' }),
     request: {
       params: walletParams,
       query: z.strictObject({
@@ -66,7 +66,7 @@ const balanceRoute = ({ signedIn }: Guards) =>
           })
           .openapi('Balance'),
       ),
-      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 
@@ -88,7 +88,7 @@ const statementRoute = ({ signedIn }: Guards) =>
       'in each line (`opening_balance`, `entry`, `sum_in`, `sum_out`, `closing_balance`); one without the last record ' +
       "was cut off. Texts that a spreadsheet would run as a formula begin with an apostrophe. Notes are the caller's own. " +
       `A PDF has at most ${PDF_MOST_ENTRIES} entries.`,
-    ...signedIn({ limit: 'STATEMENT' }),
+    ...signedIn({ scope: 'wallets:read', limit: 'STATEMENT' }),
     request: {
       params: walletParams,
       query: z.strictObject({
@@ -112,7 +112,7 @@ const statementRoute = ({ signedIn }: Guards) =>
           'application/pdf': { schema: z.string().openapi({ format: 'binary' }) },
         },
       },
-      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 

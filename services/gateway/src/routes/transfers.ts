@@ -16,13 +16,13 @@ import {
   type Guards,
   jsonAnswer,
   jsonBody,
+  KEY_PROBLEMS,
   limitParam,
   moneyString,
   newRoutes,
   pageOf,
   problemResponses,
   type Routes,
-  SIGNED_IN_PROBLEMS,
   uuidParam,
 } from './define-route.ts'
 import {
@@ -105,7 +105,7 @@ const SENDING_REFUSALS = [
 
 export const SENDING_PROBLEMS = [
   ...BODY_PROBLEMS,
-  ...SIGNED_IN_PROBLEMS,
+  ...KEY_PROBLEMS,
   'IDEMPOTENCY_KEY_REQUIRED',
   'IDEMPOTENCY_KEY_REUSED',
   'WALLET_NOT_FOUND',
@@ -115,6 +115,7 @@ export const SENDING_PROBLEMS = [
   'PIN_LOCKED',
   'INVALID_PIN',
   'STEP_UP_INVALID',
+  'API_KEY_AMOUNT_EXCEEDED',
   ...SENDING_REFUSALS,
   'REQUEST_EXPIRED',
 ] as const satisfies ProblemCode[]
@@ -130,7 +131,7 @@ const requestRoute = ({ signedIn }: Guards) =>
       '201 when the money has moved, a problem with `final: true` when it will not, 202 when it is not decided yet. ' +
       'After a 5xx or no answer at all send it again with the same `Idempotency-Key`: it is applied once. A refusal ' +
       'by a limit has the members `limit`, `used` and `requested`.',
-    ...signedIn({ limit: 'TRANSFER', guardsMoney: true }),
+    ...signedIn({ scope: 'transfers:write', limit: 'TRANSFER', guardsMoney: true }),
     request: {
       headers: sendingHeaders,
       body: jsonBody(z.strictObject(sendingFields).openapi({ example: SENDING_EXAMPLE })),
@@ -187,11 +188,11 @@ const previewRoute = ({ signedIn }: Guards) =>
       'money is really sent, it may be otherwise. `code` is one of ' +
       `${SENDING_REFUSALS.map(code => `\`${code}\``).join(', ')}; \`limit\`, \`used\` and \`requested\` are there ` +
       'where a limit refuses it.',
-    ...signedIn(),
+    ...signedIn({ scope: 'transfers:write' }),
     request: { body: jsonBody(z.strictObject(previewFields).openapi({ example: PREVIEW_EXAMPLE })) },
     responses: {
       200: jsonAnswer('What would become of it', previewSchema),
-      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, 'WALLET_NOT_FOUND', 'RECIPIENT_NOT_FOUND'),
+      ...problemResponses(...BODY_PROBLEMS, ...KEY_PROBLEMS, 'WALLET_NOT_FOUND', 'RECIPIENT_NOT_FOUND'),
     },
   })
 
@@ -202,7 +203,7 @@ const listRoute = ({ signedIn }: Guards) =>
     tags: ['Money'],
     summary: 'Lists your transfers of every type, newest first',
     description: 'What is decided: completed and rejected ones. Those still pending are found by id or key.',
-    ...signedIn(),
+    ...signedIn({ scope: 'transfers:read' }),
     request: {
       query: z.strictObject({
         limit: limitParam,
@@ -217,13 +218,13 @@ const listRoute = ({ signedIn }: Guards) =>
     },
     responses: {
       200: jsonAnswer('Transfers', pageOf(transferSchema)),
-      ...problemResponses('VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses('VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 
 const oneAnswer = {
   200: jsonAnswer('The transfer', transferSchema),
-  ...problemResponses('TRANSFER_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+  ...problemResponses('TRANSFER_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
 }
 
 const byReferenceRoute = ({ signedIn }: Guards) =>
@@ -232,7 +233,7 @@ const byReferenceRoute = ({ signedIn }: Guards) =>
     path: '/v1/transfers/by-reference/{reference}',
     tags: ['Money'],
     summary: 'Finds a transfer by the reference that people see',
-    ...signedIn(),
+    ...signedIn({ scope: 'transfers:read' }),
     request: { params: z.object({ reference: z.string().max(40).openapi({ example: 'TXN-6J3V0G8Q2KXA' }) }) },
     responses: oneAnswer,
   })
@@ -243,7 +244,7 @@ const byKeyRoute = ({ signedIn }: Guards) =>
     path: '/v1/transfers/by-idempotency-key/{key}',
     tags: ['Money'],
     summary: 'Finds what has become of the request with this Idempotency-Key',
-    ...signedIn(),
+    ...signedIn({ scope: 'transfers:read' }),
     request: { params: z.object({ key: z.string().max(255).openapi({ example: 'order-4711-payment-1' }) }) },
     responses: oneAnswer,
   })
@@ -254,7 +255,7 @@ const byIdRoute = ({ signedIn }: Guards) =>
     path: '/v1/transfers/{id}',
     tags: ['Money'],
     summary: 'Shows one of your transfers',
-    ...signedIn(),
+    ...signedIn({ scope: 'transfers:read' }),
     request: { params: z.object({ id: uuidParam }) },
     responses: oneAnswer,
   })

@@ -19,6 +19,7 @@ import {
   type Guards,
   jsonAnswer,
   jsonBody,
+  KEY_PROBLEMS,
   limitParam,
   newRoutes,
   optionalJsonBody,
@@ -95,11 +96,11 @@ const listRoute = ({ signedIn }: Guards) =>
     path: '/v1/wallets',
     tags: ['Wallets'],
     summary: 'Lists your wallets, oldest first',
-    ...signedIn(),
+    ...signedIn({ scope: 'wallets:read' }),
     request: { query: z.strictObject({ limit: limitParam, cursor: cursorParam }) },
     responses: {
       200: jsonAnswer('Your wallets', pageOf(walletSchema)),
-      ...problemResponses('VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses('VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 
@@ -109,11 +110,11 @@ const getRoute = ({ signedIn }: Guards) =>
     path: '/v1/wallets/{id}',
     tags: ['Wallets'],
     summary: 'Shows one of your wallets',
-    ...signedIn(),
+    ...signedIn({ scope: 'wallets:read' }),
     request: { params: walletParams },
     responses: {
       200: jsonAnswer('The wallet', walletSchema),
-      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 
@@ -123,11 +124,11 @@ const entriesRoute = ({ signedIn }: Guards) =>
     path: '/v1/wallets/{id}/entries',
     tags: ['Wallets'],
     summary: "Lists a wallet's entries, newest first",
-    ...signedIn(),
+    ...signedIn({ scope: 'wallets:read' }),
     request: { params: walletParams, query: z.strictObject({ limit: limitParam, cursor: cursorParam }) },
     responses: {
       200: jsonAnswer('Entries', pageOf(entrySchema)),
-      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 

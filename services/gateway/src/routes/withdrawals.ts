@@ -7,11 +7,11 @@ import {
   type Guards,
   jsonAnswer,
   jsonBody,
+  KEY_PROBLEMS,
   moneyString,
   newRoutes,
   problemResponses,
   type Routes,
-  SIGNED_IN_PROBLEMS,
   uuidParam,
 } from './define-route.ts'
 import { moneyHeaders, readAmount, readIdempotencyKey, readWaitMs, transferSchema } from './money-headers.ts'
@@ -33,7 +33,7 @@ const withdrawalRoute = ({ signedIn }: Guards) =>
       'free again. Give a PIN or a `Step-Up-Token`. A payout that comes back later is booked as a reversal. The sandbox ' +
       'provider pays at once, or does as a magic `destination` says: `sandbox:fail`, `sandbox:delay`, `sandbox:silent`, ' +
       '`sandbox:lost`, `sandbox:return`.',
-    ...signedIn({ limit: 'WITHDRAWAL', guardsMoney: true }),
+    ...signedIn({ scope: 'withdrawals:write', limit: 'WITHDRAWAL', guardsMoney: true }),
     request: {
       headers: moneyHeaders.extend({
         'step-up-token': z.string().optional().openapi({ description: 'From POST /v1/pin/verify' }),
@@ -53,7 +53,7 @@ const withdrawalRoute = ({ signedIn }: Guards) =>
       202: jsonAnswer('The provider has not paid yet: ask by the Location', transferSchema),
       ...problemResponses(
         ...BODY_PROBLEMS,
-        ...SIGNED_IN_PROBLEMS,
+        ...KEY_PROBLEMS,
         'IDEMPOTENCY_KEY_REQUIRED',
         'IDEMPOTENCY_KEY_REUSED',
         'WALLET_NOT_FOUND',
@@ -62,6 +62,7 @@ const withdrawalRoute = ({ signedIn }: Guards) =>
         'PIN_LOCKED',
         'INVALID_PIN',
         'STEP_UP_INVALID',
+        'API_KEY_AMOUNT_EXCEEDED',
         'INSUFFICIENT_BALANCE',
         'WALLET_FROZEN',
         'WALLET_CLOSED',

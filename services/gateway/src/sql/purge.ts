@@ -3,11 +3,14 @@ import type { Database } from '@pennywire/runtime/database.ts'
 /** What nobody can use any more stays a day, for whoever looks into yesterday. */
 const SPARE_DAYS = 1
 const LOGIN_DAYS = 180
+/** Who has not signed in from an address for so long is a stranger there again. */
+const FAMILIAR_DAYS = 90
 /** One statement deletes so many rows: none holds locks for long. */
 const ROWS = 5_000
 
 /**
- * Deletes some of what has expired: mailed tokens, challenges, refresh tokens of sessions that are over, old sign-ins.
+ * Deletes some of what has expired: mailed tokens, challenges, refresh tokens of sessions that are over, old sign-ins,
+ * addresses that nobody signed in from for long.
  */
 export const purgeExpired = async (sql: Database): Promise<{ deleted: number; more: boolean }> => {
   const counts = [
@@ -27,6 +30,10 @@ export const purgeExpired = async (sql: Database): Promise<{ deleted: number; mo
       delete from gateway.logins where id in (
         select id from gateway.logins
         where occurred_at < now() - make_interval(days => ${LOGIN_DAYS}) limit ${ROWS})`,
+    await sql`
+      delete from gateway.familiar_addresses where (user_id, address_hash) in (
+        select user_id, address_hash from gateway.familiar_addresses
+        where last_used_at < now() - make_interval(days => ${FAMILIAR_DAYS}) limit ${ROWS})`,
   ].map(({ count }) => count)
   return {
     deleted: counts.reduce((sum, count) => sum + count, 0),

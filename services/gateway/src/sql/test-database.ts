@@ -74,6 +74,7 @@ export const setClocks = {
         update gateway.sessions
         set ended_at = ended_at - interval '181 days', expires_at = expires_at - interval '181 days'`
       await tx`update gateway.logins set occurred_at = occurred_at - interval '181 days'`
+      await tx`update gateway.familiar_addresses set last_used_at = last_used_at - interval '181 days'`
     }),
   /** What a gateway has written that died before it told anybody. */
   endSessions: (sql: Database, userId: string) =>
@@ -81,8 +82,25 @@ export const setClocks = {
   /** The absolute end of a user's sessions is near. */
   shortenSessions: (sql: Database, userId: string) =>
     sql`update gateway.sessions set expires_at = now() + interval '60 seconds' where user_id = ${userId}`,
+  /** A key whose whole life is over. */
+  expireApiKey: (sql: Database, id: string) =>
+    sql`update gateway.api_keys set created_at = created_at - interval '1 year', expires_at = now() where id = ${id}`,
+  /** A key with so many seconds of its life left. */
+  shortenApiKey: (sql: Database, id: string, seconds: number) =>
+    sql`update gateway.api_keys set expires_at = now() + make_interval(secs => ${seconds}) where id = ${id}`,
+  /** The time is over that a rotation left a key. */
+  endApiKeyOverlap: (sql: Database, id: string) =>
+    sql`update gateway.api_keys set ended_at = now() where id = ${id} and ended_at > now()`,
   disableUser: (sql: Database, userId: string) =>
     sql`update gateway.users set disabled_at = now() where id = ${userId}`,
+}
+
+/** For tests: a user's sessions ended longer ago than what gateways tell Redis again and again. */
+export const ageEndedSessions = async (ownerUrl: string, userId: string): Promise<void> => {
+  const sql = openDatabase(ownerUrl, { applicationName: 'test', maxConnections: 1 })
+  await sql`
+    update gateway.sessions set ended_at = ended_at - interval '1 minute' where user_id = ${userId} and ended_at is not null`
+  await sql.end()
 }
 
 /** For tests: of each lock of a user's PIN, oldest first, whether their wallets are to be frozen for it. */
@@ -90,6 +108,29 @@ export const readPinLocks = async (sql: Database, userId: string): Promise<boole
   const rows = await sql<Array<{ freezeDue: boolean }>>`
     select freeze_due as "freezeDue" from gateway.pin_locks where user_id = ${userId} order by locked_at`
   return rows.map(({ freezeDue }) => freezeDue)
+}
+
+/** For tests: nobody else changes an API key's row until the returned function is called. */
+export const lockApiKey = async (sql: Database, id: string): Promise<() => Promise<void>> => {
+  const released = Promise.withResolvers<void>()
+  const locked = Promise.withResolvers<void>()
+  const done = sql.begin(async tx => {
+    await tx`select from gateway.api_keys where id = ${id} for update`
+    locked.resolve()
+    await released.promise
+  })
+  await locked.promise
+  return async () => {
+    released.resolve()
+    await done
+  }
+}
+
+/** For tests: what is kept of an API key to know it again. */
+export const readApiKeyHash = async (sql: Database, id: string): Promise<Buffer> => {
+  const [row] = await sql<Array<{ hash: Buffer }>>`
+    select secret_hash as hash from gateway.api_keys where id = ${id}`
+  return row!.hash
 }
 
 /** For tests: under which keys a user's secrets are kept. */
@@ -136,11 +177,12 @@ export const countOutbox = async (sql: Database): Promise<number> => {
 
 /** For tests: how many tokens and sign-ins are kept of a user. */
 export const countKept = async (sql: Database, userId: string) => {
-  const [row] = await sql<Array<{ mailed: number; refresh: number; logins: number }>>`
+  const [row] = await sql<Array<{ mailed: number; refresh: number; logins: number; familiar: number }>>`
     select (select count(*)::int from gateway.mailed_tokens where user_id = ${userId}) as mailed,
       (select count(*)::int from gateway.refresh_tokens t join gateway.sessions s on s.id = t.session_id
         where s.user_id = ${userId}) as refresh,
-      (select count(*)::int from gateway.logins where user_id = ${userId}) as logins`
+      (select count(*)::int from gateway.logins where user_id = ${userId}) as logins,
+      (select count(*)::int from gateway.familiar_addresses where user_id = ${userId}) as familiar`
   return row!
 }
 

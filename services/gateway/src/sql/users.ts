@@ -157,7 +157,7 @@ export const insertMailedToken = async (
 
 /** How many tokens were mailed to a user for this within the last so many seconds. */
 export const countMailedTokens = async (
-  sql: Database,
+  sql: Database | Tx,
   userId: string,
   purpose: MailedTokenPurpose,
   seconds: number,
