@@ -6,6 +6,7 @@ import {
   createGatewayDatabase,
   decodeOutbox,
   dumpTables,
+  holdUser,
   lockUsersTable,
   setClocks,
 } from '../sql/test-database.ts'
@@ -222,6 +223,24 @@ describe('a new password by mail', () => {
     expect((await logIn(user.email, `${NEXT}${winner}`)).status).toBe(200)
   })
 
+  test('of two that spend two tokens at once, one sets its password, and neither waits for the other', async () => {
+    const user = await gateway.signedInUser()
+    for (const many of [1, 2]) {
+      await post('/v1/auth/forgot-password', { email: user.email })
+      await resetTokens(user.id, many)
+    }
+    const [first, second] = await resetTokens(user.id, 2)
+    const { waiting, release } = await holdUser(sql, user.id)
+    const reset = (token: string, password: string) => post('/v1/auth/reset-password', { token, password })
+    const answers = [reset(first!, NEXT), reset(second!, 'Staple-Battery-9')]
+    await vi.waitFor(async () => expect(await waiting()).toBe(2))
+    await release()
+    expect((await Promise.all(answers)).map(codeOf).map(String).sort()).toEqual([
+      '200,',
+      '400,INVALID_RESET_TOKEN',
+    ])
+  })
+
   test('a token that is not spent dies with the next change of the password, and with its hour', async () => {
     const user = await gateway.signedInUser()
     await post('/v1/auth/forgot-password', { email: user.email })
@@ -385,6 +404,29 @@ describe('the history of sign-ins', () => {
   })
 })
 
+test('equal timing: a sign-in hashes once, whether there is such an account or not', async () => {
+  const hashed = async () => {
+    const { text } = await gateway.ask('GET', '/metrics')
+    return Number(/^pennywire_gateway_slow_hashes_total\{of="password"\} (\d+)$/m.exec(text)![1])
+  }
+  const user = await gateway.signedInUser()
+  const unverified = await gateway.signUp()
+  for (const email of [user.email, unverified.email, 'nobody@example.com', 'no.body@example.com']) {
+    const before = await hashed()
+    expect(codeOf(await logIn(email, 'Wrong-Horse-7'))).toEqual([401, 'INVALID_CREDENTIALS'])
+    expect([email, (await hashed()) - before]).toEqual([email, 1])
+  }
+})
+
+test('a long password counts to its end, and however its letters are written', async () => {
+  const password = `Aa1!${'é'.repeat(100)}`
+  const user = await gateway.signedInUser({ password })
+  expect((await logIn(user.email, password.normalize('NFD'))).status).toBe(200)
+  expect(codeOf(await logIn(user.email, `${password.slice(0, -1)}e`))).toEqual([401, 'INVALID_CREDENTIALS'])
+  // Long before anything is hashed.
+  expect(codeOf(await logIn(user.email, 'x'.repeat(1_025)))).toEqual([422, 'VALIDATION_ERROR'])
+})
+
 describe('deactivation', () => {
   test('one’s own, with the password: live tokens end at once, on every gateway', async () => {
     const user = await gateway.signedInUser()
@@ -520,6 +562,20 @@ describe('roles', () => {
       role: 'user',
     })
     expect(await templatesOf(moderator.id)).toContain('role_changed')
+  })
+
+  test('what was on its way when its admin was demoted is refused', async () => {
+    const [admin, user] = [await withRole('admin'), await gateway.signedInUser()]
+    const { waiting, release } = await holdUser(sql, admin.id)
+    const demoted = setRole(root, admin.id, 'moderator')
+    await vi.waitFor(async () => expect(await waiting()).toBe(1))
+    const path = `/v1/admin/users/${user.id}/deactivate`
+    const late = post(path, { reason: 'out of spite' }, admin.accessToken)
+    await vi.waitFor(async () => expect(await waiting()).toBe(2))
+    await release()
+    expect((await demoted).status).toBe(200)
+    expect(codeOf(await late)).toEqual(refused)
+    expect((await me(user.accessToken)).status).toBe(200)
   })
 
   test('two super_admins who demote each other at once: one stays', async () => {

@@ -8,7 +8,7 @@ import {
   countMailedTokens,
   findUser,
   findUserByEmail,
-  grantRole,
+  grantSuperAdmin,
   insertMailedToken,
   insertUser,
   lockUsers,
@@ -277,11 +277,11 @@ export const createAccounts = (parts: {
       assertGood('password', password, user)
       const hash = await hashOfNew(password, user)
       const told = await inTransaction(async tx => {
-        const userId = await spendMailedToken(tx, sha256(token), 'reset_password')
-        if (!userId) return undefined
-        const [current] = await lockUsers(tx, [userId])
-        if (!current || current.disabled) throw invalid()
-        return settlePassword(tx, { userId, hash, how: 'reset' }, caller)
+        // The user first, as everybody who changes a password: else two who spend two links wait for each other.
+        const [current] = await lockUsers(tx, [user.id])
+        if (!current || current.disabled) return undefined
+        if (!(await spendMailedToken(tx, sha256(token), 'reset_password'))) return undefined
+        return settlePassword(tx, { userId: user.id, hash, how: 'reset' }, caller)
       })
       if (!told) throw invalid()
       await told()
@@ -338,14 +338,14 @@ export const replaceSignup = async (
   return true
 }
 
-/** Makes the owner of an address super_admin, where they are not yet and have verified it; returns their id then. */
+/** Makes the owner of an address super_admin, where they never were and have verified it; returns their id then. */
 export const bootstrapAdmin = async (
   tx: Tx,
   announce: Announce,
   email: string,
   traceparent: string,
 ): Promise<string | undefined> => {
-  const user = await grantRole(tx, email, 'super_admin')
+  const user = await grantSuperAdmin(tx, email)
   if (!user) return undefined
   const previousRole = highestRole({ roles: user.roles.filter(role => role !== 'super_admin') })
   await appendToOutbox(tx, [

@@ -124,6 +124,7 @@ export const createIdentity = async (parts: {
     announce,
     passwords,
     logins,
+    sessions,
     keys: config.SECOND_FACTOR_KEY_FILE,
     pepper: config.PIN_PEPPER_FILE,
     issuer: config.ISSUER,
@@ -189,6 +190,7 @@ export const createIdentity = async (parts: {
     slowHash: slowHash('pin', PINS_AT_ONCE),
     pepper: config.PIN_PEPPER_FILE,
     announce,
+    sessions,
   })
   const apiKeys = createApiKeys({
     sql,

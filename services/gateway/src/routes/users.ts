@@ -44,6 +44,7 @@ const profile = z
     hasPassword: z
       .boolean()
       .openapi({ description: 'False where the account came by a provider and none was set since' }),
+    secondFactorEnabled: z.boolean(),
     roles: z.array(z.string()).openapi({ example: ['user'] }),
     createdAt: timestamp,
   })
@@ -55,6 +56,7 @@ const profile = z
       emailVerified: true,
       pinSet: true,
       hasPassword: true,
+      secondFactorEnabled: false,
       roles: ['user'],
       createdAt: '2026-01-31T09:30:00.000Z',
     },
@@ -156,11 +158,11 @@ export const userRoutes = (parts: UserParts): Routes => {
 
   const profileOf = async (user: User | undefined) => {
     if (!user) throw new ProblemError('TOKEN_INVALID', 'The user of this token does not exist.')
-    const { id, email, fullName, emailVerified, passwordHash, roles } = user
-    const hasPassword = passwordHash !== null
+    const { id, email, fullName, emailVerified, passwordHash, secondFactorEnabled, roles, createdAt } = user
     const pinSet = await pins.hasPin(id)
-    const createdAt = user.createdAt.toISOString()
-    return { id, email, fullName, emailVerified, pinSet, hasPassword, roles, createdAt }
+    const hasPassword = passwordHash !== null
+    const known = { id, email, fullName, emailVerified, pinSet, hasPassword, secondFactorEnabled, roles }
+    return { ...known, createdAt: createdAt.toISOString() }
   }
 
   routes.openapi(meRoute(guards), async context =>

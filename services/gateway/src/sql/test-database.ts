@@ -230,3 +230,36 @@ export const lockUsersTable = async (sql: Database): Promise<() => Promise<void>
     await done
   }
 }
+
+/**
+ * For tests: nobody changes this user, nor starts a session for them, until `release` is called. `waiting` tells how
+ * many do: they are let through in the order in which they came.
+ */
+export const holdUser = async (sql: Database, userId: string) => {
+  let release = () => {}
+  const released = new Promise<void>(resolve => {
+    release = resolve
+  })
+  let held = () => {}
+  const isHeld = new Promise<void>(resolve => {
+    held = resolve
+  })
+  const done = sql.begin(async tx => {
+    await tx`select 1 from gateway.users where id = ${userId} for update`
+    held()
+    await released
+  })
+  await isHeld
+  return {
+    waiting: async (): Promise<number> => {
+      const [row] = await sql<Array<{ count: number }>>`
+        select count(distinct pid)::int as count from pg_locks join pg_stat_activity using (pid)
+        where not granted and datname = current_database()`
+      return row!.count
+    },
+    release: async () => {
+      release()
+      await done
+    },
+  }
+}

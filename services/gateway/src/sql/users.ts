@@ -6,6 +6,9 @@ export type User = {
   fullName: string
   /** Null until the owner of an account that came by a provider sets a password. */
   passwordHash: string | null
+  /** Another one whenever the second factor is turned on or off, or its recovery codes are others. */
+  secondFactorVersion: number
+  secondFactorEnabled: boolean
   emailVerified: boolean
   disabled: boolean
   roles: string[]
@@ -13,7 +16,11 @@ export type User = {
 }
 
 const userColumns = (sql: Database | Tx) => sql`
-  id, email, full_name as "fullName", password_hash as "passwordHash", email_verified_at is not null as "emailVerified",
+  id, email, full_name as "fullName", password_hash as "passwordHash",
+  second_factor_version as "secondFactorVersion",
+  exists (
+    select 1 from gateway.second_factors f where f.user_id = users.id and f.enabled_at is not null
+  ) as "secondFactorEnabled", email_verified_at is not null as "emailVerified",
   disabled_at is not null as disabled, roles, created_at as "createdAt"`
 
 export const findUserByEmail = async (sql: Database | Tx, email: string): Promise<User | undefined> => {
@@ -78,7 +85,11 @@ export const setPasswordHash = async (tx: Tx, id: string, passwordHash: string):
 }
 
 export const setRoles = async (tx: Tx, id: string, roles: string[]): Promise<void> => {
-  await tx`update gateway.users set roles = ${roles} where id = ${id}`
+  await tx`
+    update gateway.users
+    set roles = ${roles},
+      super_admin_since = coalesce(super_admin_since, case when 'super_admin' = any(${roles}) then now() end)
+    where id = ${id}`
 }
 
 export const disableUser = async (
@@ -141,13 +152,13 @@ export const markEmailVerified = async (tx: Tx, id: string): Promise<boolean> =>
 }
 
 /**
- * Gives the user with this address a role, where the address is verified and they do not have it; returns them as
- * they are then, where that changed anything.
+ * Makes the user with this address super_admin, where the address is verified and they never were; returns them as they
+ * are then, where that changed anything. Whom another super_admin made less is not made more again by this.
  */
-export const grantRole = async (tx: Tx, email: string, role: string): Promise<User | undefined> => {
+export const grantSuperAdmin = async (tx: Tx, email: string): Promise<User | undefined> => {
   const [granted] = await tx<User[]>`
-    update gateway.users set roles = array_append(roles, ${role})
-    where email = ${email} and email_verified_at is not null and not ${role} = any(roles)
+    update gateway.users set roles = array_append(roles, 'super_admin'), super_admin_since = now()
+    where email = ${email} and email_verified_at is not null and super_admin_since is null
     returning ${userColumns(tx)}`
   return granted
 }
