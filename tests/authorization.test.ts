@@ -47,6 +47,7 @@ const PARAMETERS: Array<[path: RegExp, kind: keyof Objects | 'action' | 'recipie
   [/^\/v1\/users\/me\/external-identities\/\{id\}/, 'identity'],
   [/^\/v1\/api-keys\/\{id\}/, 'apiKey'],
   [/^\/v1\/limits\/\{action\}/, 'action'],
+  [/^\/v1\/auth\/oidc\/\{provider\}/, 'action'],
   [/^\/v1\/recipients\/\{walletCode\}/, 'recipient'],
 ]
 
@@ -65,6 +66,7 @@ const BODIES: Record<string, (objects: Objects, others: string) => object> = {
   'POST /v1/admin/wallets/{id}/freeze': () => ({ reason: 'a test' }),
   'POST /v1/admin/transfers/{id}/reversals': () => ({ amount: '0.01', currency: 'USD', reason: 'a test' }),
   'POST /v1/admin/users/{id}/deactivate': () => ({ reason: 'a test' }),
+  'DELETE /v1/admin/users/{id}/second-factor': () => ({ reason: 'a test' }),
   'PATCH /v1/admin/users/{id}/role': () => ({ role: 'user' }),
   // All people of the tests have one password.
   'POST /v1/api-keys/{id}/rotate': () => ({ password: victim.person.password }),
@@ -211,7 +213,7 @@ const askOn = async (route: Route, objects: Objects, caller: Caller | undefined)
     .replace('{keyId}', objects.apiKey)
     .replace(/\{[^}]+\}/, value)
   const query = QUERIES[route.name]?.(objects)
-  const hasBody = route.method !== 'GET' && route.method !== 'DELETE'
+  const hasBody = (route.method !== 'GET' && route.method !== 'DELETE') || route.name in BODIES
   const body = hasBody ? (BODIES[route.name]?.(objects, victim.spare.id) ?? {}) : undefined
   let token = caller?.apiKey ?? caller?.person.token
   if (caller && !caller.apiKey && ENDS_SESSION.has(route.name)) {
@@ -272,6 +274,7 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
   ],
   admin: [
     'DELETE /v1/admin/users/{id}/api-keys/{keyId}',
+    'DELETE /v1/admin/users/{id}/second-factor',
     'DELETE /v1/admin/users/{id}/sessions',
     'GET /v1/admin/users/{id}/api-keys',
     'GET /v1/admin/users/{id}/sessions',

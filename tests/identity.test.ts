@@ -2,7 +2,16 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
-import { ask, control, mailedToken, makeAdmin, makePerson, makeStaff, type Person } from './client.ts'
+import {
+  ask,
+  control,
+  mailedToken,
+  makeAdmin,
+  makePerson,
+  makeStaff,
+  type Person,
+  totpCode,
+} from './client.ts'
 
 const root = join(import.meta.dirname, '..')
 /** What the design promises of a revocation. */
@@ -51,6 +60,25 @@ describe('what ends on one gateway has ended on the other within a second', () =
           token: (await logIn(person)).accessToken,
           body: { currentPassword: person.password, newPassword: 'Battery-Staple-8' },
         }),
+      [401, 'TOKEN_REVOKED'],
+    ],
+    [
+      'a changed PIN, from another device',
+      async person =>
+        ask('POST', '/v1/pin/change', {
+          token: (await logIn(person)).accessToken,
+          body: { currentPin: '482915', newPin: '730164' },
+        }),
+      [401, 'TOKEN_REVOKED'],
+    ],
+    [
+      'the second factor turned on, from another device',
+      async person => {
+        const token = (await logIn(person)).accessToken
+        const body = { password: person.password }
+        const { secret } = (await ask('POST', '/v1/auth/2fa/enable', { token, body })).body
+        return ask('POST', '/v1/auth/2fa/confirm', { token, body: { code: totpCode(secret) } })
+      },
       [401, 'TOKEN_REVOKED'],
     ],
     [

@@ -92,12 +92,15 @@ const rereadFile = <Schema extends z.ZodType>(schema: Schema) =>
   })
 
 const isLoopback = (host: string) => ['localhost', '127.0.0.1', '[::1]'].includes(host)
+/** Nobody on the way reads or changes what goes there. */
+const secureUrl = z.url().refine(url => {
+  const { protocol, hostname } = new URL(url)
+  return protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname))
+}, 'must be https')
+
 const trustedIssuer = z.strictObject({
   issuer: z.string().min(1).max(256),
-  jwksUrl: z.url().refine(url => {
-    const { protocol, hostname } = new URL(url)
-    return protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname))
-  }, 'must be https'),
+  jwksUrl: secureUrl,
   audience: z.string().min(1).max(256),
 })
 export type TrustedIssuer = z.output<typeof trustedIssuer>
@@ -122,6 +125,45 @@ const trustedIssuers = z
       return z.NEVER
     }
   })
+
+const oidcProvider = z.strictObject({
+  /** Stands in the provider's path, and in the redirect URL that is registered there. */
+  name: z.string().regex(/^[a-z0-9-]{1,32}$/, 'must be 1 to 32 of a-z 0-9 -'),
+  /** What the button says. */
+  label: z.string().min(1).max(64),
+  /** Exactly as the provider's metadata and tokens say it. */
+  issuer: secureUrl.max(256).refine(url => !/[?#]/.test(url), 'must have no query and no fragment'),
+  clientId: z.string().min(1).max(256),
+  clientSecret: z.string().min(1).max(1_024),
+  scopes: z
+    .string()
+    .max(1_024)
+    .refine(scopes => scopes.split(' ').includes('openid'), 'must have openid')
+    .default('openid email profile'),
+})
+export type OidcProvider = z.output<typeof oidcProvider>
+
+const oidcProviders = z
+  .strictObject({ providers: z.array(oidcProvider) })
+  .refine(
+    ({ providers }) => new Set(providers.map(({ name }) => name)).size === providers.length,
+    'two providers have one name',
+  )
+  .transform(({ providers }) => providers)
+
+/** Complete URLs: a prefix would let whatever else lives there be returned to. */
+const returnUrls = z
+  .string()
+  .default('')
+  .transform((list, context) => {
+    const urls = list.split(',').flatMap(part => part.trim() || [])
+    const wrong = urls.filter(url => url.includes('#') || !secureUrl.safeParse(url).success)
+    if (wrong.length === 0) return urls
+    const message = `must be https URLs without a fragment, between commas: ${wrong.join(' ')}`
+    context.issues.push({ code: 'custom', input: list, message })
+    return z.NEVER
+  })
+
 const ecPublic = z.looseObject({
   kty: z.literal('EC'),
   crv: z.literal('P-256'),
@@ -186,6 +228,10 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       ISSUER: z.string().min(1).default('pennywire'),
       /** Issuers whose tokens sign in whoever has linked their identity there: [{issuer, jwksUrl, audience}]. */
       TRUSTED_ISSUERS: trustedIssuers,
+      /** Providers through which people sign up and in (OpenID Connect): {providers: [...]}, see docs/social-login.md. */
+      OIDC_PROVIDERS_FILE: jsonFile(oidcProviders).optional(),
+      /** Where such a sign-in may lead the browser back to. */
+      OIDC_RETURN_URLS: returnUrls,
       AUDIENCE: z.string().min(1).default('pennywire-api'),
       ACCESS_TOKEN_SECONDS: z.coerce.number().int().min(10).max(900).default(900),
       STEP_UP_SECONDS: z.coerce.number().int().min(10).max(3_600).default(300),

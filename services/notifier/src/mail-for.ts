@@ -61,8 +61,16 @@ const TEMPLATES: Record<string, Template> = {
     'Tell it to nobody. If you did not ask for it, set a new password: somebody is signed in as you.',
   ]),
   pin_changed: template(nothing, 'Your PIN was changed', () => [
-    'the PIN of your account was changed just now.',
+    'the PIN of your account was changed just now, and other devices were signed out.',
     NOT_YOU,
+  ]),
+  pin_locked: template(nothing, 'Your PIN is locked', () => [
+    'a wrong PIN was given three times in a row. For 24 hours nothing is paid by PIN; money still comes in.',
+    'If this was not you, somebody is signed in as you: set a new password now, and a new PIN.',
+  ]),
+  second_factor_locked: template(nothing, 'Wrong codes at sign-in', () => [
+    'a wrong code was given several times in a row, so no codes are taken for a while. A recovery code is.',
+    'If this was not you, somebody knows your password: set a new one now.',
   ]),
   api_key_created: template(nothing, 'A new API key', () => [
     'an API key was made just now that acts in your name. Your account lists it with what it may do.',
@@ -77,11 +85,22 @@ const TEMPLATES: Record<string, Template> = {
     'If you did not expect this, ask us why.',
   ]),
   second_factor_enabled: template(nothing, 'Sign-in asks for a code now', () => [
-    'the second factor of your account was turned on just now: sign-in asks for a code from now on.',
+    'the second factor of your account was turned on just now: sign-in asks for a code from now on. Other devices were ' +
+      'signed out.',
     NOT_YOU,
   ]),
   second_factor_disabled: template(nothing, 'Sign-in asks for no code any more', () => [
-    'the second factor of your account was turned off just now: sign-in asks for the password only.',
+    'the second factor of your account was turned off just now: sign-in asks for the password only. Other devices were ' +
+      'signed out.',
+    NOT_YOU,
+  ]),
+  second_factor_removed: template(nothing, 'Your second factor was removed', () => [
+    'our staff removed the second factor of your account just now, and all devices were signed out: sign-in asks for the ' +
+      'password only. Turn it on again as soon as you can.',
+    'If you did not ask for it, set a new password now and tell us.',
+  ]),
+  recovery_codes_replaced: template(nothing, 'You have new recovery codes', () => [
+    'the recovery codes of your second factor were replaced just now; those you had are worthless.',
     NOT_YOU,
   ]),
   second_factor_recovery: template(nothing, 'A recovery code was used', () => [

@@ -6,6 +6,7 @@ import {
   createGatewayDatabase,
   decodeOutbox,
   dumpTables,
+  holdUser,
   lockUsersTable,
   setClocks,
 } from '../sql/test-database.ts'
@@ -96,6 +97,79 @@ const withRole = async (role: string): Promise<SignedIn> => {
   return { ...user, ...(await gateway.logIn(user)) }
 }
 
+describe('a sign-up that nobody has verified', () => {
+  const signUpAs = (email: string, password: string, fullName = 'Olga Owner') =>
+    post('/v1/auth/signup', { email, password, fullName })
+
+  test('keeps its address for 24 hours', async () => {
+    const first = await gateway.signUp()
+    expect(codeOf(await signUpAs(first.email, NEXT))).toEqual([409, 'EMAIL_ALREADY_REGISTERED'])
+    const token = await gateway.mailedToken(first.id)
+    expect((await post('/v1/auth/verify-email', { token })).body.fullName).toBe('Alice Smith')
+    expect((await logIn(first.email, PASSWORD)).status).toBe(200)
+  })
+
+  test('then goes to the next one, and nothing of before is good: nobody is locked out of their address', async () => {
+    const attacker = await gateway.signUp({ fullName: 'Mallory Mean' })
+    const { id, email } = attacker
+    const before = await gateway.mailedToken(id)
+    await setClocks.ageSignup(sql, id)
+    const taken = await signUpAs(email, NEXT)
+    expect([taken.status, taken.body]).toEqual([
+      201,
+      { id, email, fullName: 'Olga Owner', emailVerified: false },
+    ])
+    expect(codeOf(await post('/v1/auth/verify-email', { token: before }))).toEqual([
+      ...[400, 'INVALID_VERIFICATION_TOKEN'],
+    ])
+    expect(codeOf(await logIn(email, PASSWORD))).toEqual([401, 'INVALID_CREDENTIALS'])
+    // A day begins anew.
+    expect(codeOf(await signUpAs(email, PASSWORD))).toEqual([409, 'EMAIL_ALREADY_REGISTERED'])
+
+    const token = await gateway.mailedToken(id)
+    expect((await post('/v1/auth/verify-email', { token })).status).toBe(200)
+    expect(codeOf(await logIn(email, PASSWORD))).toEqual([401, 'INVALID_CREDENTIALS'])
+    expect((await logIn(email, NEXT)).status).toBe(200)
+    expect(await eventOf(id, 'SignupReplaced')).toMatchObject({ userId: id, how: 'signup' })
+    expect(await templatesOf(id)).toEqual(['verify_email', 'verify_email'])
+  })
+
+  test('of two who come at once one gets it', async () => {
+    const { id, email } = await gateway.signUp()
+    await setClocks.ageSignup(sql, id)
+    const answers = await Promise.all([signUpAs(email, NEXT), signUpAs(email, PASSWORD)])
+    expect(answers.map(({ status }) => status).sort()).toEqual([201, 409])
+  })
+
+  test('while it is being verified: either that or the next sign-up, and never a password of one with the link of the other', async () => {
+    for (let round = 0; round < 5; round++) {
+      const { id, email } = await gateway.signUp()
+      const token = await gateway.mailedToken(id)
+      await setClocks.ageSignup(sql, id)
+      const [verified, taken] = await Promise.all([
+        post('/v1/auth/verify-email', { token }),
+        signUpAs(email, NEXT),
+      ])
+      const [first, second] = await Promise.all([logIn(email, PASSWORD), logIn(email, NEXT)])
+      expect([
+        [200, 409, 200, 401],
+        [400, 201, 401, 403],
+      ]).toContainEqual([verified.status, taken.status, first.status, second.status])
+    }
+  })
+
+  test('one that was verified, or disabled, stays with its owner however old it is', async () => {
+    const verified = await gateway.signedInUser()
+    const disabled = await gateway.signUp()
+    await setClocks.disableUser(sql, disabled.id)
+    for (const { id, email } of [verified, disabled]) {
+      await setClocks.ageSignup(sql, id)
+      expect(codeOf(await signUpAs(email, NEXT))).toEqual([409, 'EMAIL_ALREADY_REGISTERED'])
+    }
+    expect((await logIn(verified.email, PASSWORD)).status).toBe(200)
+  })
+})
+
 describe('a new password by mail', () => {
   test('the whole way: asked for, set once, all sessions ended, told by mail and event', async () => {
     const user = await gateway.signedInUser()
@@ -147,6 +221,24 @@ describe('a new password by mail', () => {
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 400, 400, 400])
     const winner = answers.findIndex(({ status }) => status === 200) + 1
     expect((await logIn(user.email, `${NEXT}${winner}`)).status).toBe(200)
+  })
+
+  test('of two that spend two tokens at once, one sets its password, and neither waits for the other', async () => {
+    const user = await gateway.signedInUser()
+    for (const many of [1, 2]) {
+      await post('/v1/auth/forgot-password', { email: user.email })
+      await resetTokens(user.id, many)
+    }
+    const [first, second] = await resetTokens(user.id, 2)
+    const { waiting, release } = await holdUser(sql, user.id)
+    const reset = (token: string, password: string) => post('/v1/auth/reset-password', { token, password })
+    const answers = [reset(first!, NEXT), reset(second!, 'Staple-Battery-9')]
+    await vi.waitFor(async () => expect(await waiting()).toBe(2))
+    await release()
+    expect((await Promise.all(answers)).map(codeOf).map(String).sort()).toEqual([
+      '200,',
+      '400,INVALID_RESET_TOKEN',
+    ])
   })
 
   test('a token that is not spent dies with the next change of the password, and with its hour', async () => {
@@ -312,6 +404,29 @@ describe('the history of sign-ins', () => {
   })
 })
 
+test('equal timing: a sign-in hashes once, whether there is such an account or not', async () => {
+  const hashed = async () => {
+    const { text } = await gateway.ask('GET', '/metrics')
+    return Number(/^pennywire_gateway_slow_hashes_total\{of="password"\} (\d+)$/m.exec(text)![1])
+  }
+  const user = await gateway.signedInUser()
+  const unverified = await gateway.signUp()
+  for (const email of [user.email, unverified.email, 'nobody@example.com', 'no.body@example.com']) {
+    const before = await hashed()
+    expect(codeOf(await logIn(email, 'Wrong-Horse-7'))).toEqual([401, 'INVALID_CREDENTIALS'])
+    expect([email, (await hashed()) - before]).toEqual([email, 1])
+  }
+})
+
+test('a long password counts to its end, and however its letters are written', async () => {
+  const password = `Aa1!${'é'.repeat(100)}`
+  const user = await gateway.signedInUser({ password })
+  expect((await logIn(user.email, password.normalize('NFD'))).status).toBe(200)
+  expect(codeOf(await logIn(user.email, `${password.slice(0, -1)}e`))).toEqual([401, 'INVALID_CREDENTIALS'])
+  // Long before anything is hashed.
+  expect(codeOf(await logIn(user.email, 'x'.repeat(1_025)))).toEqual([422, 'VALIDATION_ERROR'])
+})
+
 describe('deactivation', () => {
   test('one’s own, with the password: live tokens end at once, on every gateway', async () => {
     const user = await gateway.signedInUser()
@@ -447,6 +562,20 @@ describe('roles', () => {
       role: 'user',
     })
     expect(await templatesOf(moderator.id)).toContain('role_changed')
+  })
+
+  test('what was on its way when its admin was demoted is refused', async () => {
+    const [admin, user] = [await withRole('admin'), await gateway.signedInUser()]
+    const { waiting, release } = await holdUser(sql, admin.id)
+    const demoted = setRole(root, admin.id, 'moderator')
+    await vi.waitFor(async () => expect(await waiting()).toBe(1))
+    const path = `/v1/admin/users/${user.id}/deactivate`
+    const late = post(path, { reason: 'out of spite' }, admin.accessToken)
+    await vi.waitFor(async () => expect(await waiting()).toBe(2))
+    await release()
+    expect((await demoted).status).toBe(200)
+    expect(codeOf(await late)).toEqual(refused)
+    expect((await me(user.accessToken)).status).toBe(200)
   })
 
   test('two super_admins who demote each other at once: one stays', async () => {

@@ -8,13 +8,14 @@ import {
   countMailedTokens,
   findUser,
   findUserByEmail,
-  grantRole,
+  grantSuperAdmin,
   insertMailedToken,
   insertUser,
   lockUsers,
   markEmailVerified,
   readMailedToken,
   renameUser,
+  replaceUnverifiedUser,
   setPasswordHash,
   spendMailedToken,
   spendMailedTokensOf,
@@ -23,7 +24,7 @@ import {
 import type { Announce } from './announce.ts'
 import { endApiKeys } from './api-keys.ts'
 import type { LoginHistory } from './login-history.ts'
-import { type Passwords, passwordFaults } from './passwords.ts'
+import { noPassword, type Passwords, passwordFaults } from './passwords.ts'
 import type { PersonKeys } from './person-keys.ts'
 import { highestRole } from './roles.ts'
 import { type Caller, type Sessions, sha256 } from './sessions.ts'
@@ -31,11 +32,17 @@ import { type Caller, type Sessions, sha256 } from './sessions.ts'
 const TOKEN_BYTES = 32
 const VERIFICATION_MS = 24 * 60 * 60 * 1_000
 const RESET_MS = 60 * 60 * 1_000
+/** As long as the link of a sign-up is good, nobody else signs up with its address. */
+const SIGNUP_HOURS = VERIFICATION_MS / 3_600_000
 /** So many mails of a kind go to an address within so many seconds, wherever they are asked from. */
 const MAILS = { many: 3, seconds: 15 * 60 }
 
 export type Accounts = {
-  /** Makes an account whose address is not verified yet. Throws VALIDATION_ERROR, EMAIL_ALREADY_REGISTERED. */
+  /**
+   * Makes an account whose address is not verified yet. Where there is one whose sign-up is older than 24 hours and
+   * was never verified, it is taken over: whoever signed up with an address that is not theirs does not lock its owner
+   * out. Throws VALIDATION_ERROR, EMAIL_ALREADY_REGISTERED.
+   */
   signUp: (
     person: { email: string; password: string; fullName: string },
     traceparent: string,
@@ -49,17 +56,17 @@ export type Accounts = {
    * password and an unknown address; only then EMAIL_NOT_VERIFIED and ACCOUNT_DISABLED.
    */
   checkPassword: (email: string, password: string, caller: Caller) => Promise<User>
-  /** Throws PASSWORD_MISMATCH unless it is the password of the signed-in user, whom it returns. */
+  /** Throws PASSWORD_MISMATCH or NO_PASSWORD unless it is the password of the signed-in user, whom it returns. */
   confirmPassword: (userId: string, password: string) => Promise<User>
   /** Mails a link to set a new password where that makes sense; says nothing about it, and takes no time to decide. */
   forgotPassword: (email: string, caller: Caller) => void
   /**
    * Sets a new password, ends all sessions and revokes all API keys; the token is spent with it, in one transaction. Says
-   * whose. Throws
-   * INVALID_RESET_TOKEN, VALIDATION_ERROR, SAME_PASSWORD: with the latter two the token stays good.
+   * whose. Throws INVALID_RESET_TOKEN, VALIDATION_ERROR, SAME_PASSWORD: with the latter two the token stays good. An
+   * account that came by a provider gets its first password this way.
    */
   resetPassword: (token: string, password: string, caller: Caller) => Promise<{ userId: string }>
-  /** Sets a new password and ends all other sessions. Throws VALIDATION_ERROR, PASSWORD_MISMATCH, SAME_PASSWORD. */
+  /** Sets a new password and ends all other sessions. Throws as `confirmPassword`, VALIDATION_ERROR, SAME_PASSWORD. */
   changePassword: (
     session: { userId: string; sessionId: string },
     passwords: { current: string; next: string },
@@ -123,6 +130,7 @@ export const createAccounts = (parts: {
 
   const confirmPassword = async (userId: string, password: string): Promise<User> => {
     const user = await findUser(sql, userId)
+    if (user?.passwordHash === null) throw noPassword()
     if (!user || !(await passwords.matches(password, user.passwordHash))) {
       throw new ProblemError('PASSWORD_MISMATCH', 'The current password is wrong.')
     }
@@ -165,19 +173,21 @@ export const createAccounts = (parts: {
       assertGood('password', password, { fullName, email })
       const taken = () =>
         new ProblemError('EMAIL_ALREADY_REGISTERED', 'email: has an account already; sign in instead.')
-      if (await findUserByEmail(sql, email)) throw taken()
-      const id = randomUUID()
+      const known = await findUserByEmail(sql, email)
+      if (known?.emailVerified || known?.disabled) throw taken()
+      const id = known?.id ?? randomUUID()
       const passwordHash = await passwords.hash(password)
-      const inserted = await inTransaction(async tx => {
-        if (!(await insertUser(tx, { id, email, fullName, passwordHash }))) return false
-        await personKeys.create(tx, id)
-        await appendToOutbox(tx, [
-          announce.identityEvent('UserRegistered', { userId: id }, traceparent),
-          await mailVerification(tx, id, traceparent),
-        ])
-        return true
+      await inTransaction(async tx => {
+        if (known) {
+          const signup = { userId: id, fullName, passwordHash, how: 'signup' as const }
+          if (!(await replaceSignup(tx, announce, signup, traceparent))) throw taken()
+        } else {
+          if (!(await insertUser(tx, { id, email, fullName, passwordHash }))) throw taken()
+          await personKeys.create(tx, id)
+          await appendToOutbox(tx, [announce.identityEvent('UserRegistered', { userId: id }, traceparent)])
+        }
+        await appendToOutbox(tx, [await mailVerification(tx, id, traceparent)])
       })
-      if (!inserted) throw taken()
       return (await findUser(sql, id))!
     },
 
@@ -267,11 +277,11 @@ export const createAccounts = (parts: {
       assertGood('password', password, user)
       const hash = await hashOfNew(password, user)
       const told = await inTransaction(async tx => {
-        const userId = await spendMailedToken(tx, sha256(token), 'reset_password')
-        if (!userId) return undefined
-        const [current] = await lockUsers(tx, [userId])
-        if (!current || current.disabled) throw invalid()
-        return settlePassword(tx, { userId, hash, how: 'reset' }, caller)
+        // The user first, as everybody who changes a password: else two who spend two links wait for each other.
+        const [current] = await lockUsers(tx, [user.id])
+        if (!current || current.disabled) return undefined
+        if (!(await spendMailedToken(tx, sha256(token), 'reset_password'))) return undefined
+        return settlePassword(tx, { userId: user.id, hash, how: 'reset' }, caller)
       })
       if (!told) throw invalid()
       await told()
@@ -305,14 +315,37 @@ export const createAccounts = (parts: {
   }
 }
 
-/** Makes the owner of an address super_admin, where they are not yet and have verified it; returns their id then. */
+/**
+ * Gives an account that nobody verified to somebody else: nothing of before is good any more. By a sign-up once the one
+ * before is older than 24 hours, by a provider that has verified the address at once. False where that cannot be; then
+ * the transaction must be rolled back. The links are spent first, as `verifyEmail` does, so that neither waits for the
+ * other.
+ */
+export const replaceSignup = async (
+  tx: Tx,
+  announce: Announce,
+  signup: { userId: string; fullName: string } & (
+    | { how: 'signup'; passwordHash: string }
+    | { how: 'oidc'; passwordHash: null }
+  ),
+  traceparent: string,
+): Promise<boolean> => {
+  const { userId, fullName, passwordHash, how } = signup
+  await spendMailedTokensOf(tx, userId, 'verify_email')
+  const user = { id: userId, fullName, passwordHash }
+  if (!(await replaceUnverifiedUser(tx, user, how === 'signup' ? SIGNUP_HOURS : 0))) return false
+  await appendToOutbox(tx, [announce.identityEvent('SignupReplaced', { userId, how }, traceparent)])
+  return true
+}
+
+/** Makes the owner of an address super_admin, where they never were and have verified it; returns their id then. */
 export const bootstrapAdmin = async (
   tx: Tx,
   announce: Announce,
   email: string,
   traceparent: string,
 ): Promise<string | undefined> => {
-  const user = await grantRole(tx, email, 'super_admin')
+  const user = await grantSuperAdmin(tx, email)
   if (!user) return undefined
   const previousRole = highestRole({ roles: user.roles.filter(role => role !== 'super_admin') })
   await appendToOutbox(tx, [

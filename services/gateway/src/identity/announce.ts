@@ -23,7 +23,7 @@ export type Announce = {
       secret: Record<string, string>
       expiresAt: Date
     },
-    traceparent: string,
+    traceparent: string | undefined,
   ) => Promise<OutgoingRecord>
   /** A mail that tells of something that has happened, and carries no secret. */
   mail: (mail: { userId: string; template: string }, traceparent: string) => Promise<OutgoingRecord>

@@ -13,6 +13,7 @@ import { authRoutes } from '../routes/auth.ts'
 import type { Guards, Routes } from '../routes/define-route.ts'
 import { externalIdentityRoutes } from '../routes/external-identities.ts'
 import { keyRoutes } from '../routes/keys.ts'
+import { oidcRoutes } from '../routes/oidc.ts'
 import { pinRoutes } from '../routes/pin.ts'
 import { secondFactorRoutes } from '../routes/second-factor.ts'
 import { sessionRoutes } from '../routes/sessions.ts'
@@ -27,6 +28,7 @@ import { createLoginAttempts } from './login-attempts.ts'
 import { createLoginHistory } from './login-history.ts'
 import { createManageUsers } from './manage-users.ts'
 import { createNames, type Names } from './names.ts'
+import { createOidcProviders } from './oidc-providers.ts'
 import { createPasswords } from './passwords.ts'
 import { createAddressHash, createPersonKeys, type PersonKeys } from './person-keys.ts'
 import { createPins, type Pins } from './pin.ts'
@@ -36,6 +38,7 @@ import { createRevocations } from './revocations.ts'
 import { createSecondFactor } from './second-factor.ts'
 import { createSessions } from './sessions.ts'
 import { createSlowHash } from './slow-hash.ts'
+import { createSocialLogin } from './social-login.ts'
 import { createTokens, type Tokens } from './tokens.ts'
 
 /**
@@ -121,6 +124,7 @@ export const createIdentity = async (parts: {
     announce,
     passwords,
     logins,
+    sessions,
     keys: config.SECOND_FACTOR_KEY_FILE,
     pepper: config.PIN_PEPPER_FILE,
     issuer: config.ISSUER,
@@ -159,6 +163,21 @@ export const createIdentity = async (parts: {
     tokens: createExternalTokens(config.TRUSTED_ISSUERS),
     logins,
   })
+  const socialLogin = createSocialLogin({
+    sql,
+    inTransaction,
+    announce,
+    personKeys,
+    accounts,
+    externalIdentities,
+    oidcProviders: createOidcProviders({
+      providers: config.OIDC_PROVIDERS_FILE ?? [],
+      publicUrl: config.PUBLIC_URL,
+      logger,
+    }),
+    returnUrls: config.OIDC_RETURN_URLS,
+    bootstrapAdminEmail: config.BOOTSTRAP_ADMIN_EMAIL,
+  })
   const purging = startPurging({
     sql,
     clock: systemClock,
@@ -171,6 +190,7 @@ export const createIdentity = async (parts: {
     slowHash: slowHash('pin', PINS_AT_ONCE),
     pepper: config.PIN_PEPPER_FILE,
     announce,
+    sessions,
   })
   const apiKeys = createApiKeys({
     sql,
@@ -207,6 +227,14 @@ export const createIdentity = async (parts: {
       userRoutes({ guards, sql, accounts, manageUsers, logins, pins, names }),
       sessionRoutes({ guards, sessions }),
       externalIdentityRoutes({ guards, externalIdentities }),
+      oidcRoutes({
+        guards,
+        socialLogin,
+        secondFactor,
+        sessions,
+        hashAddress,
+        publicUrl: config.PUBLIC_URL,
+      }),
       secondFactorRoutes({ guards, secondFactor, sessions, hashAddress, publicUrl: config.PUBLIC_URL }),
       pinRoutes({ guards, pins, tokens }),
       apiKeyRoutes({ guards, apiKeys }),

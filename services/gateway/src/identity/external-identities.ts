@@ -1,8 +1,9 @@
 import { randomUUIDv7 } from 'node:crypto'
-import type { Database } from '@pennywire/runtime/database.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError } from '../problems.ts'
 import {
+  countExternalIdentities,
   deleteExternalIdentity,
   findLinkedUser,
   insertExternalIdentity,
@@ -10,11 +11,11 @@ import {
   listExternalIdentities,
 } from '../sql/external-identities.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
-import { findUser, type User } from '../sql/users.ts'
+import { findUser, lockUsers, type User } from '../sql/users.ts'
 import type { Accounts } from './accounts.ts'
 import type { Announce } from './announce.ts'
-import type { ExternalTokens } from './external-tokens.ts'
-import type { LoginHistory } from './login-history.ts'
+import type { ExternalIdentity, ExternalTokens } from './external-tokens.ts'
+import type { LoginHistory, LoginMethod } from './login-history.ts'
 import type { Caller } from './sessions.ts'
 
 export type ExternalIdentities = {
@@ -23,13 +24,27 @@ export type ExternalIdentities = {
    * EXTERNAL_IDENTITY_UNKNOWN, ACCOUNT_DISABLED.
    */
   signIn: (token: string, caller: Caller) => Promise<User>
-  /** Links the identity of a token to the signed-in user. Throws PASSWORD_MISMATCH, EXTERNAL_IDENTITY_TAKEN. */
+  /** The account that an identity is linked to, if any. Throws ACCOUNT_DISABLED, which the history of sign-ins gets. */
+  findLinked: (identity: ExternalIdentity, method: LoginMethod, caller: Caller) => Promise<User | undefined>
+  /**
+   * Links an identity in a transaction of somebody else's, with its event, and with a mail where the account is not new.
+   * Throws EXTERNAL_IDENTITY_TAKEN.
+   */
+  linkIn: (
+    tx: Tx,
+    link: ExternalIdentity & { userId: string; mail: boolean },
+    traceparent: string,
+  ) => Promise<LinkedIdentity>
+  /**
+   * Links the identity of a token to the signed-in user. Throws PASSWORD_MISMATCH, NO_PASSWORD,
+   * EXTERNAL_TOKEN_INVALID, EXTERNAL_IDENTITY_TAKEN.
+   */
   link: (
     asked: { userId: string; token: string; password: string },
     traceparent: string,
   ) => Promise<LinkedIdentity>
   list: (userId: string) => Promise<LinkedIdentity[]>
-  /** Throws EXTERNAL_IDENTITY_NOT_FOUND where it is not the user's. */
+  /** Throws EXTERNAL_IDENTITY_NOT_FOUND where it is not the user's, LAST_SIGN_IN_METHOD where nothing else is left. */
   unlink: (link: { id: string; userId: string }, traceparent: string) => Promise<void>
 }
 
@@ -48,52 +63,64 @@ export const createExternalIdentities = (parts: {
 }): ExternalIdentities => {
   const { sql, inTransaction, announce, accounts, tokens, logins } = parts
 
+  const findLinked: ExternalIdentities['findLinked'] = async (identity, method, caller) => {
+    const userId = await findLinkedUser(sql, identity)
+    const user = userId === undefined ? undefined : await findUser(sql, userId)
+    if (user?.disabled) {
+      logins.failed(user.id, { method, reason: 'account_disabled' }, caller)
+      throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
+    }
+    return user
+  }
+
+  const linkIn: ExternalIdentities['linkIn'] = async (tx, link, traceparent) => {
+    const { userId, issuer, subject } = link
+    const linked = { id: randomUUIDv7(), issuer, subject }
+    if (!(await insertExternalIdentity(tx, { ...linked, userId }))) {
+      throw new ProblemError('EXTERNAL_IDENTITY_TAKEN', 'The identity is linked to an account already.')
+    }
+    const event = announce.identityEvent('ExternalIdentityLinked', { userId, issuer }, traceparent)
+    const mails = link.mail
+      ? [await announce.mail({ userId, template: 'external_identity_linked' }, traceparent)]
+      : []
+    await appendToOutbox(tx, [event, ...mails])
+    return { ...linked, linkedAt: new Date() }
+  }
+
   return {
     signIn: async (token, caller) => {
-      const userId = await findLinkedUser(sql, await tokens.verify(token))
-      const user = userId === undefined ? undefined : await findUser(sql, userId)
-      if (!user) {
-        throw new ProblemError(
-          'EXTERNAL_IDENTITY_UNKNOWN',
-          'token: its identity is linked to no account; sign in with the password and link it first.',
-        )
-      }
-      if (user.disabled) {
-        logins.failed(user.id, { method: 'external', reason: 'account_disabled' }, caller)
-        throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
-      }
-      return user
+      const user = await findLinked(await tokens.verify(token), 'external', caller)
+      if (user) return user
+      throw new ProblemError(
+        'EXTERNAL_IDENTITY_UNKNOWN',
+        'token: its identity is linked to no account; sign in with the password and link it first.',
+      )
     },
+
+    findLinked,
+    linkIn,
 
     link: async ({ userId, token, password }, traceparent) => {
       await accounts.confirmPassword(userId, password)
       const identity = await tokens.verify(token)
-      const id = randomUUIDv7()
-      const linkedAt = new Date()
-      const linked = await inTransaction(async tx => {
-        if (!(await insertExternalIdentity(tx, { id, userId, ...identity }))) return false
-        await appendToOutbox(tx, [
-          announce.identityEvent('ExternalIdentityLinked', { userId, issuer: identity.issuer }, traceparent),
-          await announce.mail({ userId, template: 'external_identity_linked' }, traceparent),
-        ])
-        return true
-      })
-      if (!linked) {
-        throw new ProblemError(
-          'EXTERNAL_IDENTITY_TAKEN',
-          'token: its identity is linked to an account already.',
-        )
-      }
-      return { id, ...identity, linkedAt }
+      return inTransaction(tx => linkIn(tx, { userId, ...identity, mail: true }, traceparent))
     },
 
     list: userId => listExternalIdentities(sql, userId),
 
     unlink: async (link, traceparent) =>
       inTransaction(async tx => {
+        // Under a lock: two that unlink at once must not each leave the other's.
+        const [user] = await lockUsers(tx, [link.userId])
         const issuer = await deleteExternalIdentity(tx, link)
         if (issuer === undefined) {
           throw new ProblemError('EXTERNAL_IDENTITY_NOT_FOUND', 'id: there is no such identity of yours.')
+        }
+        if (user?.passwordHash === null && (await countExternalIdentities(tx, link.userId)) === 0) {
+          throw new ProblemError(
+            'LAST_SIGN_IN_METHOD',
+            'id: is the only way to sign in; set a password first, with POST /v1/auth/forgot-password.',
+          )
         }
         await appendToOutbox(tx, [
           announce.identityEvent('ExternalIdentityUnlinked', { userId: link.userId, issuer }, traceparent),

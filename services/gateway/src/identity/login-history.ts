@@ -13,7 +13,7 @@ const ADDRESS_PURPOSE = 'login-address'
 const DEVICE_PURPOSE = 'login-device'
 
 /** How somebody proved who they are. */
-export type LoginMethod = 'password' | 'second_factor' | 'external'
+export type LoginMethod = 'password' | 'second_factor' | 'external' | 'oidc'
 
 /** Where from and with what, under the person's key. */
 type SealedCaller = { address: Buffer; device: Buffer | null }

@@ -2,6 +2,7 @@ import type { Tx } from '@pennywire/runtime/database.ts'
 import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError } from '../problems.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
+import { changeSecondFactorVersion, deleteSecondFactor } from '../sql/second-factors.ts'
 import { disableUser, enableUser, lockUsers, setRoles, type User } from '../sql/users.ts'
 import type { Accounts } from './accounts.ts'
 import type { Announce } from './announce.ts'
@@ -12,6 +13,9 @@ import { ACCOUNT_DISABLED, type Sessions } from './sessions.ts'
 
 /** Under which purpose the reason of a deactivation is sealed for the user whom it concerns. */
 export const DISABLED_REASON_PURPOSE = 'account-disabled-reason'
+
+/** Under which purpose the reason for which staff removed a second factor is sealed for the user whom it concerns. */
+const SECOND_FACTOR_REASON_PURPOSE = 'second-factor-removed-reason'
 
 /** What staff do to somebody: who does it, to whom. */
 type Staff = { byUserId: string; userId: string }
@@ -28,6 +32,11 @@ export type ManageUsers = {
   reactivate: (asked: Staff & { reason: string | null }, traceparent: string) => Promise<void>
   /** The user's own end of it, with their password. Throws PASSWORD_MISMATCH, INSUFFICIENT_PERMISSIONS. */
   deactivateOwn: (userId: string, password: string, traceparent: string) => Promise<void>
+  /**
+   * Turns off the second factor of somebody who has lost it and the recovery codes, and ends their sessions: from now on
+   * the password is enough. Throws as `setRole`, 2FA_NOT_ENABLED.
+   */
+  removeSecondFactor: (asked: Staff & { reason: string }, traceparent: string) => Promise<void>
   /** Ends all of somebody's sessions; returns how many. Throws as `setRole`. */
   endSessions: (asked: Staff, traceparent: string) => Promise<number>
   /** Revokes one of somebody's API keys. Throws as `setRole`, API_KEY_NOT_FOUND, API_KEY_ENDED. */
@@ -68,7 +77,7 @@ export const createManageUsers = (parts: {
   ) => {
     const { userId, byUserId, source, reason } = ending
     await disableUser(tx, { id: userId, source, reason })
-    const told = await sessions.endIn(tx, { userId, reason: ACCOUNT_DISABLED }, traceparent)
+    const told = await sessions.endIn(tx, { userId, byUserId, reason: ACCOUNT_DISABLED }, traceparent)
     await endApiKeys(tx, announce, { userId, reason: ACCOUNT_DISABLED }, traceparent)
     await appendToOutbox(tx, [
       announce.identityEvent('AccountDeactivated', { userId, source, byUserId, reason }, traceparent),
@@ -86,7 +95,7 @@ export const createManageUsers = (parts: {
         if (previousRole === role) return undefined
         const { userId, byUserId } = asked
         await setRoles(tx, userId, role === 'user' ? ['user'] : ['user', role])
-        const ended = await sessions.endIn(tx, { userId, reason: 'role_changed' }, traceparent)
+        const ended = await sessions.endIn(tx, { userId, byUserId, reason: 'role_changed' }, traceparent)
         await appendToOutbox(tx, [
           announce.identityEvent('RoleChanged', { userId, byUserId, previousRole, role }, traceparent),
           await announce.mail({ userId, template: 'role_changed' }, traceparent),
@@ -143,9 +152,29 @@ export const createManageUsers = (parts: {
       await told()
     },
 
+    removeSecondFactor: async ({ reason, ...asked }, traceparent) => {
+      const { userId, byUserId } = asked
+      const told = await inTransaction(async tx => {
+        await lockBoth(tx, asked)
+        if (!(await deleteSecondFactor(tx, userId))) {
+          throw new ProblemError('2FA_NOT_ENABLED', 'id: the second factor is not turned on.')
+        }
+        await changeSecondFactorVersion(tx, userId)
+        const ending = { userId, byUserId, reason: 'second_factor_removed' }
+        const ended = await sessions.endIn(tx, ending, traceparent)
+        const sealed = await personKeys.encryptFor(userId, reason, SECOND_FACTOR_REASON_PURPOSE)
+        await appendToOutbox(tx, [
+          announce.identityEvent('SecondFactorDisabled', { userId, byUserId, reason: sealed }, traceparent),
+          await announce.mail({ userId, template: 'second_factor_removed' }, traceparent),
+        ])
+        return ended
+      })
+      await told()
+    },
+
     endSessions: async (asked, traceparent) => {
       await inTransaction(tx => lockBoth(tx, asked))
-      return (await sessions.end({ userId: asked.userId, reason: 'ended_by_staff' }, traceparent)).length
+      return (await sessions.end({ ...asked, reason: 'ended_by_staff' }, traceparent)).length
     },
 
     revokeApiKey: async (asked, traceparent) => {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { ZxcvbnFactory } from '@zxcvbn-ts/core'
 import { dictionary } from '@zxcvbn-ts/language-common'
+import { ProblemError } from '../problems.ts'
 import type { SlowHash } from './slow-hash.ts'
 
 const MIN_LENGTH = 8
@@ -33,6 +34,13 @@ export const passwordFaults = (password: string, about: string[] = []): string[]
     : []
 }
 
+/** What an account that came by a provider is answered where its password is asked for. */
+export const noPassword = () =>
+  new ProblemError(
+    'NO_PASSWORD',
+    'password: the account has none; set one by mail, with POST /v1/auth/forgot-password.',
+  )
+
 /**
  * What bcrypt gets: 44 characters that depend on the whole password. bcrypt itself stops reading at 72 bytes, so a
  * long password would silently count as its beginning. The label keeps plain SHA-256 leaks of other sites from
@@ -43,8 +51,8 @@ const condensed = (password: string) =>
 
 export type Passwords = {
   hash: (password: string) => Promise<string>
-  /** Compares; for an unknown account (no hash) it takes as long and says no. */
-  matches: (password: string, hash: string | undefined) => Promise<boolean>
+  /** Compares; for an unknown account, or one without a password, it takes as long and says no. */
+  matches: (password: string, hash: string | null | undefined) => Promise<boolean>
 }
 
 /** Password hashing. Makes one hash at start, which stands for all accounts that do not exist. */
@@ -53,6 +61,6 @@ export const createPasswords = async (slowHash: SlowHash): Promise<Passwords> =>
   return {
     hash: password => slowHash.hash(condensed(password)),
     matches: async (password, hash) =>
-      (await slowHash.matches(condensed(password), hash ?? nobodysHash)) && hash !== undefined,
+      (await slowHash.matches(condensed(password), hash ?? nobodysHash)) && typeof hash === 'string',
   }
 }

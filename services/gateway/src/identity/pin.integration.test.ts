@@ -61,6 +61,9 @@ const userWithPin = async () => {
 const verify = (user: { accessToken: string }, pin: string, through = gateway) =>
   through.ask('POST', '/v1/pin/verify', { token: user.accessToken, body: { pin } })
 
+const me = (user: { accessToken: string }, through = gateway) =>
+  through.ask('GET', '/v1/users/me', { token: user.accessToken })
+
 test('a right PIN gives a step-up token for this session', async () => {
   const user = await userWithPin()
   const { status, body } = await verify(user, PIN)
@@ -111,6 +114,12 @@ test('three wrong in a row lock at once, for the right one as well, until the lo
   )
   const names = events.map(({ type }) => type.split('.').at(-1)).filter(name => name?.startsWith('Pin'))
   expect(names).toEqual(['PinSet', 'PinFailed', 'PinFailed', 'PinFailed', 'PinLocked', 'PinFailed'])
+  const mails = (await decodeOutbox(sql, gateway.codec)).flatMap(record =>
+    record.key === user.id && record.type === 'pennywire.notifier.MailRequested'
+      ? [record.value.template]
+      : [],
+  )
+  expect(mails.filter(template => template === 'pin_locked')).toHaveLength(1)
 })
 
 test('a right one resets the count', async () => {
@@ -125,14 +134,14 @@ test('a right one resets the count', async () => {
 test.each([
   ['one gateway', 1],
   ['two gateways', 2],
-])('any number of wrong ones at once through %s are three tries, and lock', async (_name, count) => {
+])('a hundred wrong ones at once through %s are three tries, and lock', async (_name, count) => {
   const user = await userWithPin()
   const answers = await Promise.all(
-    Array.from({ length: 9 }, (_, index) => verify(user, WRONG, gateways[index % count]!)),
+    Array.from({ length: 100 }, (_, index) => verify(user, WRONG, gateways[index % count]!)),
   )
   const codes = answers.map(({ body }) => body.code)
   expect(codes.filter(code => code === 'INVALID_PIN').length).toBeLessThanOrEqual(2)
-  expect(codes.filter(code => code === 'PIN_LOCKED').length).toBeGreaterThanOrEqual(7)
+  expect(codes.filter(code => code === 'PIN_LOCKED').length).toBeGreaterThanOrEqual(98)
   expect((await verify(user, PIN)).body.code).toBe('PIN_LOCKED')
   const failures = (await decodeOutbox(sql, gateway.codec)).filter(
     ({ key, type }) => key === user.id && type === 'pennywire.identity.PinFailed',
@@ -243,6 +252,28 @@ describe('changing', () => {
     expect((await change(nobody, PIN, NEW)).body.code).toBe('PIN_NOT_SET')
   })
 
+  test('ends all other sessions, and with them the step-up tokens that somebody has there', async () => {
+    const user = await userWithPin()
+    const other = await gateway.logIn(user)
+    const stepUpOf = async (session: { accessToken: string }) =>
+      (await verify(session, PIN)).body.stepUpToken as string
+    const [mine, theirs] = [await stepUpOf(user), await stepUpOf(other)]
+    expect((await change(other, WRONG, NEW)).body.code).toBe('INVALID_PIN')
+    expect((await me(user)).status).toBe(200)
+    expect((await change(user, PIN, NEW)).status).toBe(200)
+    for (const through of gateways) {
+      const answer = await me(other, through)
+      expect([answer.status, answer.body.code]).toEqual([401, 'TOKEN_REVOKED'])
+    }
+    const { tokens } = gateway.identity
+    const session = await tokens.verifyAccess(user.accessToken)
+    expect((await me(user)).status).toBe(200)
+    await tokens.verifyStepUp(mine, session)
+    // The session in which it could be used has ended, and it is worth nothing in another.
+    await expect(tokens.verifyStepUp(theirs, session)).rejects.toMatchObject({ code: 'STEP_UP_INVALID' })
+    expect(await eventsOf(user.id)).toContain('SessionRevoked')
+  })
+
   test('a wrong old one is a try; what may not be set costs none', async () => {
     const user = await userWithPin()
     for (const newPin of ['1234', PIN, '12']) {
@@ -276,6 +307,7 @@ describe('a reset by a mailed code', () => {
 
   test('ends the lock of the PIN; the code is good once, however many come with it', async () => {
     const user = await userWithPin()
+    const other = await gateway.logIn(user)
     for (const _try of [1, 2, 3]) await verify(user, WRONG)
     const asked = await ask(user)
     expect([asked.status, Object.keys(asked.body)]).toEqual([202, ['expiresAt']])
@@ -285,6 +317,7 @@ describe('a reset by a mailed code', () => {
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 400, 400, 400])
     expect((await verify(user, PIN)).body.code).toBe('INVALID_PIN')
     expect((await verify(user, NEW)).status).toBe(200)
+    expect((await me(other, gateways[1])).body.code).toBe('TOKEN_REVOKED')
     const names = await eventsOf(user.id)
     expect(names.filter(name => name === 'PinReset' || name === 'PinResetRequested')).toEqual([
       'PinResetRequested',

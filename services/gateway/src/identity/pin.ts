@@ -1,5 +1,5 @@
 import { createHmac, randomInt, randomUUID, timingSafeEqual } from 'node:crypto'
-import type { Database } from '@pennywire/runtime/database.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
@@ -24,6 +24,7 @@ import {
 } from '../sql/pins.ts'
 import type { Announce } from './announce.ts'
 import type { KeyRing, SecretKey } from './secret-box.ts'
+import type { Sessions } from './sessions.ts'
 import type { SlowHash } from './slow-hash.ts'
 
 /** What a PIN looks like. Any such PIN may be tried; fewer may be set. */
@@ -50,6 +51,9 @@ export const pinFault = (pin: string): string | undefined => {
   return undefined
 }
 
+/** Whose session asks. */
+type Session = { userId: string; sessionId: string }
+
 export type Pins = {
   /** Sets a user's first PIN. Throws VALIDATION_ERROR for a trivial one, PIN_ALREADY_SET. */
   setPin: (userId: string, pin: string, traceparent: string) => Promise<void>
@@ -61,20 +65,23 @@ export type Pins = {
   hasPin: (userId: string) => Promise<boolean>
   /** Whether a PIN is set, how many wrong tries are left, and until when it is locked (null: it is not). */
   readPin: (userId: string) => Promise<{ set: boolean; attemptsRemaining: number; lockedUntil: Date | null }>
-  /** Sets another PIN for who knows the one that is set. Throws as `verifyPin`, and VALIDATION_ERROR. */
+  /**
+   * Sets another PIN for who knows the one that is set, and ends all other sessions: a step-up token that somebody got
+   * there with the old PIN dies with its session. Throws as `verifyPin`, and VALIDATION_ERROR.
+   */
   changePin: (
-    userId: string,
+    session: Session,
     pins: { currentPin: string; newPin: string },
     traceparent: string,
   ) => Promise<void>
   /** Mails a code for `resetPin`. Throws PIN_NOT_SET, RATE_LIMIT_EXCEEDED where too many were asked for. */
   requestReset: (userId: string, traceparent: string) => Promise<{ expiresAt: Date }>
   /**
-   * Spends the mailed code and sets another PIN, in one transaction; a lock of the PIN ends with it, and freezes after
-   * wrong PINs are asked to be lifted. Throws INVALID_OTP alike for a wrong, spent, expired or much tried code, and
+   * Spends the mailed code and sets another PIN, in one transaction; a lock of the PIN and all other sessions end with
+   * it, and freezes after wrong PINs are asked to be lifted. Throws INVALID_OTP alike for a wrong, spent, expired or much tried code, and
    * VALIDATION_ERROR for a PIN that must not be set.
    */
-  resetPin: (userId: string, reset: { otp: string; newPin: string }, traceparent: string) => Promise<void>
+  resetPin: (session: Session, reset: { otp: string; newPin: string }, traceparent: string) => Promise<void>
 }
 
 /** News of what was done to an account is worth a mail for so long. */
@@ -106,8 +113,9 @@ export const createPins = (parts: {
   slowHash: SlowHash
   pepper: KeyRing
   announce: Announce
+  sessions: Pick<Sessions, 'endIn'>
 }): Pins => {
-  const { sql, inTransaction, slowHash, pepper, announce } = parts
+  const { sql, inTransaction, slowHash, pepper, announce, sessions } = parts
   const turns = new Map<string, Promise<unknown>>()
 
   /** 10,000 PINs are guessed from a bare hash within the hour, so the hash alone must not be enough: the pepper. */
@@ -144,11 +152,25 @@ export const createPins = (parts: {
     }
   }
 
-  const tellOfChange = (userId: string, traceparent: string) =>
-    announce.mailWithSecret(
-      { userId, template: 'pin_changed', secret: {}, expiresAt: new Date(Date.now() + NEWS_MS) },
-      traceparent,
-    )
+  const news = (userId: string, template: 'pin_changed' | 'pin_locked', traceparent: string | undefined) => {
+    const expiresAt = new Date(Date.now() + NEWS_MS)
+    return announce.mailWithSecret({ userId, template, secret: {}, expiresAt }, traceparent)
+  }
+
+  /** What another PIN comes with, whichever way; resolves with what is to be called after the commit. */
+  const settleChange = async (
+    tx: Tx,
+    { userId, sessionId }: Session,
+    how: 'PinChanged' | 'PinReset',
+    traceparent: string,
+  ) => {
+    await appendToOutbox(tx, [
+      announce.identityEvent(how, { userId }, traceparent),
+      await news(userId, 'pin_changed', traceparent),
+    ])
+    const reason = how === 'PinChanged' ? 'pin_changed' : 'pin_reset'
+    return sessions.endIn(tx, { userId, exceptSessionId: sessionId, reason }, traceparent)
+  }
 
   const refuseWithoutAttempt = async (userId: string): Promise<never> => {
     const pin = await readPinState(sql, userId)
@@ -190,7 +212,11 @@ export const createPins = (parts: {
       const lock = state.lockedUntil && { userId, lockedUntil: state.lockedUntil }
       if (lock && (await rememberPinLock(tx, lock, FREEZE_RULE))) {
         const until = lock.lockedUntil.getTime()
-        events.push(announce.identityEvent('PinLocked', { userId, lockedUntil: until }, traceparent))
+        // The owner hears of it: whoever tried had their session.
+        events.push(
+          announce.identityEvent('PinLocked', { userId, lockedUntil: until }, traceparent),
+          await news(userId, 'pin_locked', traceparent),
+        )
       }
       await appendToOutbox(tx, events)
       return state
@@ -228,23 +254,22 @@ export const createPins = (parts: {
       }
     },
 
-    changePin: (userId, { currentPin, newPin }, traceparent) =>
-      inTurnOf(userId, async () => {
+    changePin: (session, { currentPin, newPin }, traceparent) =>
+      inTurnOf(session.userId, async () => {
+        const { userId } = session
         refuseTrivial('newPin', newPin)
         if (newPin === currentPin)
           throw validationProblem([{ field: 'newPin', rule: 'must not be the PIN that is set' }])
         const insteadOf = await check(userId, currentPin, traceparent)
         const hash = await hashOf(userId, newPin)
-        await inTransaction(async tx => {
+        const told = await inTransaction(async tx => {
           const pepperId = pepper.current.kid
           if (!(await replacePin(tx, { userId, pepperId, hash, insteadOf }))) {
             throw new ProblemError('SERVICE_UNAVAILABLE', 'The PIN was being changed elsewhere; try again.')
           }
-          await appendToOutbox(tx, [
-            announce.identityEvent('PinChanged', { userId }, traceparent),
-            await tellOfChange(userId, traceparent),
-          ])
+          return settleChange(tx, session, 'PinChanged', traceparent)
         })
+        await told()
       }),
 
     requestReset: async (userId, traceparent) => {
@@ -276,8 +301,9 @@ export const createPins = (parts: {
       return { expiresAt }
     },
 
-    resetPin: (userId, { otp, newPin }, traceparent) =>
-      inTurnOf(userId, async () => {
+    resetPin: (session, { otp, newPin }, traceparent) =>
+      inTurnOf(session.userId, async () => {
+        const { userId } = session
         refuseTrivial('newPin', newPin)
         const begun = await beginResetAttempt(sql, userId, RESET_RULE)
         if (!begun) throw invalidOtp(0)
@@ -295,15 +321,13 @@ export const createPins = (parts: {
           await forgiveResetAttempt(sql, userId, begun.id)
           throw error
         })
-        await inTransaction(async tx => {
+        const told = await inTransaction(async tx => {
           if (!(await spendPinReset(tx, userId, begun.id))) throw invalidOtp(0)
           await replacePin(tx, { userId, pepperId: pepper.current.kid, hash, insteadOf: undefined })
           await forgetDuePinFreezes(tx, userId)
-          await appendToOutbox(tx, [
-            announce.identityEvent('PinReset', { userId }, traceparent),
-            await tellOfChange(userId, traceparent),
-          ])
+          return settleChange(tx, session, 'PinReset', traceparent)
         })
+        await told()
       }),
   }
 }

@@ -31,6 +31,8 @@ const start = async (bootstrapAdminEmail?: string): Promise<TestGateway> => {
   await vi.waitFor(() => gateway.identity.check())
   return gateway
 }
+const setRole = (gateway: TestGateway, token: string, id: string, role: string) =>
+  gateway.ask('PATCH', `/v1/admin/users/${id}/role`, { token, body: { role } })
 const rolesOf = async (gateway: TestGateway, token: string) =>
   (await gateway.identity.tokens.verifyAccess(token)).roles
 
@@ -68,4 +70,17 @@ test('a setting that comes later makes them super_admin at the start, and ends t
   const token = await early.mailedToken(unverified.id)
   await early.ask('POST', '/v1/auth/verify-email', { body: { token } })
   expect(await rolesOf(early, (await early.logIn(unverified)).accessToken)).toEqual(['user', 'super_admin'])
+})
+
+test('whom another super_admin made less is not made more again by the setting', async () => {
+  const gateway = await start('chief@example.com')
+  const chief = await gateway.signedInUser({ email: 'chief@example.com' })
+  const next = await gateway.signedInUser()
+  expect((await setRole(gateway, chief.accessToken, next.id, 'super_admin')).status).toBe(200)
+  const successor = await gateway.logIn(next)
+  expect((await setRole(gateway, successor.accessToken, chief.id, 'user')).status).toBe(200)
+  // Neither by the next who verifies, nor by the next start; nor the successor, whom no setting named.
+  await gateway.signedInUser()
+  const restarted = await start('chief@example.com')
+  expect(await rolesOf(restarted, (await restarted.logIn(chief)).accessToken)).toEqual(['user'])
 })

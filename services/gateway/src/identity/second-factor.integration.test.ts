@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import type { Database } from '@pennywire/runtime/database.ts'
 import { Secret, TOTP } from 'otpauth'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
@@ -6,6 +6,7 @@ import {
   createGatewayDatabase,
   decodeOutbox,
   dumpTables,
+  holdUser,
   readKeyIds,
   setClocks,
 } from '../sql/test-database.ts'
@@ -17,6 +18,7 @@ let database: Awaited<ReturnType<typeof createGatewayDatabase>>
 let sql: Database
 let keys: TestKeys
 let gateway: TestGateway
+let root: { accessToken: string }
 
 const openGateway = async (env: Record<string, string> = {}) => {
   const opened = await createTestGateway({ sql, databaseUrl: database.url, redisUrl, keys, env })
@@ -28,7 +30,8 @@ beforeAll(async () => {
   database = await createGatewayDatabase(superuserUrl)
   sql = database.open()
   keys = await createTestKeys()
-  gateway = await openGateway()
+  gateway = await openGateway({ BOOTSTRAP_ADMIN_EMAIL: 'root@example.com' })
+  root = await gateway.signedInUser({ email: 'root@example.com' })
 })
 
 afterAll(async () => {
@@ -70,6 +73,12 @@ const eventsOf = async (userId: string) =>
   (await decodeOutbox(sql, gateway.codec))
     .filter(({ key, topic }) => key === userId && topic === 'identity.events')
     .map(({ type }) => type.split('.').at(-1)!)
+const mailsTo = async (userId: string) =>
+  (await decodeOutbox(sql, gateway.codec)).flatMap(record =>
+    record.key === userId && record.type === 'pennywire.notifier.MailRequested'
+      ? [record.value.template]
+      : [],
+  )
 const countOf = async (userId: string, name: string) =>
   (await eventsOf(userId)).filter(event => event === name).length
 
@@ -152,6 +161,151 @@ describe('turning it on', () => {
   })
 })
 
+describe('other sessions end with every change of it', () => {
+  const me = (token: string) => gateway.ask('GET', '/v1/users/me', { token })
+  const endedFor = async (userId: string) =>
+    (await decodeOutbox(sql, gateway.codec)).flatMap(record =>
+      record.key === userId && record.type === 'pennywire.identity.SessionRevoked'
+        ? [record.value.reason]
+        : [],
+    )
+
+  test('on, other codes, off: whoever sits there was let in by the rule before', async () => {
+    const user = await gateway.signedInUser()
+    let other = await gateway.logIn(user)
+    const expectEnded = async () => {
+      const answer = await me(other.accessToken)
+      expect([answer.status, answer.body.code]).toEqual([401, 'TOKEN_REVOKED'])
+      const { refreshToken } = other
+      const refreshed = await gateway.ask('POST', '/v1/auth/refresh', { body: { refreshToken } })
+      expect(refreshed.body.code).toBe('REFRESH_TOKEN_INVALID')
+      expect((await me(user.accessToken)).status).toBe(200)
+    }
+    const { body: offer } = await post('enable', { password: user.password }, user.accessToken)
+    expect((await me(other.accessToken)).status).toBe(200)
+    const { body: confirmed } = await post('confirm', { code: codeOf(offer.secret) }, user.accessToken)
+    await expectEnded()
+
+    const [first, second, third, fourth] = confirmed.recoveryCodes
+    const signIn = async (recoveryCode: string) =>
+      (await post('verify', { challengeToken: await challengeOf(user), recoveryCode })).body
+    other = await signIn(first)
+    const halfDone = await challengeOf(user)
+    const wrong = { password: user.password, recoveryCode: first }
+    expect((await post('recovery-codes', wrong, user.accessToken)).body.code).toBe('2FA_INVALID')
+    expect((await me(other.accessToken)).status).toBe(200)
+    const replaced = await post('recovery-codes', { ...wrong, recoveryCode: second }, user.accessToken)
+    await expectEnded()
+    const [one, two] = replaced.body.recoveryCodes
+    // A sign-in that was half done began under the codes before.
+    const late = await post('verify', { challengeToken: halfDone, recoveryCode: one })
+    expect([late.status, late.body.code]).toEqual([401, 'CHALLENGE_INVALID'])
+    for (const gone of [third, fourth]) expect((await signIn(gone)).code).toBe('2FA_INVALID')
+
+    other = await signIn(one)
+    const off = { password: user.password, recoveryCode: two }
+    expect((await post('disable', off, user.accessToken)).status).toBe(200)
+    await expectEnded()
+    expect(await endedFor(user.id)).toEqual(Array(3).fill('second_factor_changed'))
+    expect((await me(user.accessToken)).body.secondFactorEnabled).toBe(false)
+  })
+
+  const openSessions = async (token: string) =>
+    (await gateway.ask('GET', '/v1/sessions', { token })).body.items.length
+
+  test('a sign-in by the password alone that began before it was on starts no session after it', async () => {
+    const user = await gateway.signedInUser()
+    const { body: offer } = await post('enable', { password: user.password }, user.accessToken)
+    const { waiting, release } = await holdUser(sql, user.id)
+    const confirmed = post('confirm', { code: codeOf(offer.secret) }, user.accessToken)
+    await vi.waitFor(async () => expect(await waiting()).toBe(1))
+    // No code was asked for when it looked.
+    const signIn = logIn(user)
+    await vi.waitFor(async () => expect(await waiting()).toBe(2))
+    await release()
+    expect((await confirmed).status).toBe(200)
+    expect([(await signIn).status, (await signIn).body.code]).toEqual([503, 'SERVICE_UNAVAILABLE'])
+    expect(await openSessions(user.accessToken)).toBe(1)
+    expect((await logIn(user)).body.secondFactorRequired).toBe(true)
+  })
+
+  test('of a recovery code that is spent while the codes are replaced comes no session', async () => {
+    const user = await userWithSecondFactor()
+    const [mine, stolen] = user.recoveryCodes
+    const challengeToken = await challengeOf(user)
+    const { waiting, release } = await holdUser(sql, user.id)
+    const replaced = post('recovery-codes', { password: user.password, recoveryCode: mine }, user.accessToken)
+    await vi.waitFor(async () => expect(await waiting()).toBe(1))
+    const signIn = post('verify', { challengeToken, recoveryCode: stolen })
+    await vi.waitFor(async () => expect(await waiting()).toBe(2))
+    await release()
+    expect((await replaced).status).toBe(200)
+    expect([(await signIn).status, (await signIn).body.code]).toEqual([401, 'CHALLENGE_INVALID'])
+    expect(await openSessions(user.accessToken)).toBe(1)
+  })
+})
+
+describe('staff remove it for who lost device and recovery codes', () => {
+  const remove = (id: string, token: string, body: unknown = { reason: 'Seen in person, case 4711' }) =>
+    gateway.ask('DELETE', `/v1/admin/users/${id}/second-factor`, { token, body })
+  const staffOf = async (role: string) => {
+    const person = await gateway.signedInUser()
+    const path = `/v1/admin/users/${person.id}/role`
+    expect((await gateway.ask('PATCH', path, { token: root.accessToken, body: { role } })).status).toBe(200)
+    return { ...person, ...(await gateway.logIn(person)) }
+  }
+
+  test('with a reason that only ciphertext tells of; all sessions end, and the password is enough', async () => {
+    const user = await userWithSecondFactor()
+    const admin = await staffOf('admin')
+    const shown = () => gateway.ask('GET', `/v1/admin/users/${user.id}`, { token: admin.accessToken })
+    const halfDone = await challengeOf(user)
+    expect((await shown()).body.secondFactorEnabled).toBe(true)
+    expect((await remove(user.id, admin.accessToken, {})).status).toBe(422)
+    const removed = await remove(user.id, admin.accessToken)
+    expect([removed.status, removed.body.secondFactorEnabled]).toEqual([200, false])
+    const old = await gateway.ask('GET', '/v1/users/me', { token: user.accessToken })
+    expect([old.status, old.body.code]).toEqual([401, 'TOKEN_REVOKED'])
+    const late = await post('verify', { challengeToken: halfDone, recoveryCode: user.recoveryCodes[0] })
+    expect(late.body.code).toBe('CHALLENGE_INVALID')
+    expect((await logIn(user)).body.accessToken).toBeTypeOf('string')
+    expect((await remove(user.id, admin.accessToken)).body.code).toBe('2FA_NOT_ENABLED')
+
+    const records = (await decodeOutbox(sql, gateway.codec)).filter(({ key }) => key === user.id)
+    const event = records.find(({ type }) => type === 'pennywire.identity.SecondFactorDisabled')!
+    if (event.type !== 'pennywire.identity.SecondFactorDisabled') throw new Error('no event')
+    expect(event.value.byUserId).toBe(admin.id)
+    const reason = await gateway.identity.personKeys.decryptFor(
+      user.id,
+      event.value.reason!,
+      'second-factor-removed-reason',
+    )
+    expect(reason).toBe('Seen in person, case 4711')
+    const ended = records.find(({ type }) => type === 'pennywire.identity.SessionRevoked')!
+    expect(ended.value).toMatchObject({ reason: 'second_factor_removed', byUserId: admin.id })
+    expect(await mailsTo(user.id)).toContain('second_factor_removed')
+    expect(await dumpTables(sql)).not.toContain('Seen in person')
+  })
+
+  test('never their own, nor of who is not below them', async () => {
+    const admin = await staffOf('admin')
+    const other = await staffOf('admin')
+    const moderator = await staffOf('moderator')
+    const user = await userWithSecondFactor()
+    for (const [id, by] of [
+      [admin.id, admin],
+      [other.id, admin],
+      [user.id, moderator],
+      [user.id, user],
+    ] as const) {
+      const answer = await remove(id, by.accessToken)
+      expect([answer.status, answer.body.code]).toEqual([403, 'INSUFFICIENT_PERMISSIONS'])
+    }
+    expect((await remove(randomUUID(), admin.accessToken)).body.code).toBe('USER_NOT_FOUND')
+    expect((await logIn(user)).body.secondFactorRequired).toBe(true)
+  })
+})
+
 describe('the second step of a sign-in', () => {
   test('a code is good once, whoever comes with it and however many at once', async () => {
     const user = await userWithSecondFactor()
@@ -199,6 +353,42 @@ describe('the second step of a sign-in', () => {
     expect([answer.status, answer.body.code]).toEqual([403, 'ACCOUNT_DISABLED'])
   })
 
+  test('nor does one that is disabled while the code is looked at', async () => {
+    const user = await userWithSecondFactor()
+    const challengeToken = await challengeOf(user)
+    const { waiting, release } = await holdUser(sql, user.id)
+    const disabled = gateway.ask('POST', `/v1/admin/users/${user.id}/deactivate`, {
+      token: root.accessToken,
+      body: { reason: 'a test' },
+    })
+    await vi.waitFor(async () => expect(await waiting()).toBe(1))
+    const late = post('verify', { challengeToken, code: codeOf(user.secret) })
+    await vi.waitFor(async () => expect(await waiting()).toBe(2))
+    await release()
+    expect((await disabled).status).toBe(200)
+    expect([(await late).status, (await late).body.code]).toEqual([401, 'CHALLENGE_INVALID'])
+  })
+
+  test('is in the history of sign-ins and told by an event, as is one that failed', async () => {
+    const user = await userWithSecondFactor()
+    const challengeToken = await challengeOf(user)
+    await post('verify', { challengeToken, code: wrongCode(user.secret) })
+    await vi.waitFor(async () => expect(await countOf(user.id, 'LoginFailed')).toBe(1))
+    const { body } = await post('verify', { challengeToken, code: codeOf(user.secret) })
+    const history = await gateway.ask('GET', '/v1/users/me/logins', { token: body.accessToken })
+    const told = history.body.items.map((login: Record<string, unknown>) => [login.method, login.failure])
+    expect(told).toEqual([
+      ['second_factor', null],
+      ['second_factor', 'wrong_second_factor'],
+      ['password', null],
+    ])
+    const started = (await decodeOutbox(sql, gateway.codec)).flatMap(record =>
+      record.key === user.id && record.type === 'pennywire.identity.SessionStarted' ? [record.value] : [],
+    )
+    expect(started.map(({ method }) => method)).toEqual(['password', 'second_factor'])
+    expect(started[1]!.sessionId).toBe(history.body.items[0].sessionId)
+  })
+
   test('the refresh token goes into the cookie where that is asked for', async () => {
     const user = await userWithSecondFactor()
     const body = { challengeToken: await challengeOf(user), code: codeOf(user.secret), cookie: true }
@@ -212,10 +402,19 @@ describe('the second step of a sign-in', () => {
     const challengeToken = await challengeOf(user)
     const me = await gateway.ask('GET', '/v1/users/me', { token: challengeToken })
     expect([me.status, me.body.code]).toEqual([401, 'TOKEN_INVALID'])
-    for (const token of [user.refreshToken]) {
+    const tokens: Array<[string, string]> = [
+      [user.refreshToken, 'CHALLENGE_INVALID'],
+      [user.accessToken.slice(-200), 'CHALLENGE_INVALID'],
+      [user.accessToken, 'VALIDATION_ERROR'],
+    ]
+    for (const [token, code] of tokens) {
       const answer = await post('verify', { challengeToken: token, code: codeOf(user.secret) })
-      expect(answer.body.code).toBe('CHALLENGE_INVALID')
+      expect(answer.body.code).toBe(code)
     }
+    const refreshed = await gateway.ask('POST', '/v1/auth/refresh', {
+      body: { refreshToken: challengeToken },
+    })
+    expect(refreshed.body.code).toBe('REFRESH_TOKEN_INVALID')
     for (const proof of [{}, { code: '123456', recoveryCode: 'x' }, { code: '12345' }, { code: 123456 }]) {
       expect((await post('verify', { challengeToken, ...proof })).status).toBe(422)
     }
@@ -248,6 +447,7 @@ describe('guessing', () => {
     await setClocks.endCodeLock(sql, user.id)
     expect((await post('verify', { challengeToken: again, code: codeOf(user.secret) })).status).toBe(200)
     expect(await countOf(user.id, 'SecondFactorLocked')).toBe(2)
+    expect((await mailsTo(user.id)).filter(name => name === 'second_factor_locked')).toHaveLength(2)
     // What was tried on an account its owner reads in the history of sign-ins.
     await vi.waitFor(async () => expect(await countOf(user.id, 'LoginFailed')).toBe(11))
   })

@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
-import type { Database } from '@pennywire/runtime/database.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError } from '../problems.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
 import {
   beginCodeAttempt,
   type CodeAttempt,
+  changeSecondFactorVersion,
   countRecoveryCodes,
   deleteOldChallenges,
   deleteSecondFactor,
@@ -21,13 +22,13 @@ import {
   spendRecoveryCode,
   spendStep,
 } from '../sql/second-factors.ts'
-import { findUser, type User } from '../sql/users.ts'
+import { findUser, lockUsers, type User } from '../sql/users.ts'
 import type { Announce } from './announce.ts'
 import type { LoginHistory } from './login-history.ts'
-import type { Passwords } from './passwords.ts'
+import { noPassword, type Passwords } from './passwords.ts'
 import { newRecoveryCodes, recoveryCodeHash } from './recovery-codes.ts'
 import { type KeyRing, seal, unseal } from './secret-box.ts'
-import { type Caller, sha256 } from './sessions.ts'
+import { type Caller, type Sessions, sha256 } from './sessions.ts'
 import { newTotpSecret, presentTotpSecret, totpStepOf } from './totp.ts'
 
 /** Guessing, three codes being good at once: some 30 tries a day of 1,000,000 once the lock has grown. */
@@ -42,6 +43,13 @@ const NEWS_MS = 7 * 24 * 60 * 60 * 1_000
 /** What shows that somebody has the second factor: a code of the authenticator, or a recovery code. */
 export type Proof = { code: string } | { recoveryCode: string }
 
+/** Whose session asks. */
+type Session = { userId: string; sessionId: string }
+
+/**
+ * What changes how somebody signs in ends their other sessions: whoever sits there was let in by the rule before. A
+ * sign-in that is half done ends nowhere either.
+ */
 export type SecondFactor = {
   read: (
     userId: string,
@@ -55,11 +63,11 @@ export type SecondFactor = {
    * Turns it on with the first code; resolves with the recovery codes, which nobody can read again. Throws 2FA_INVALID,
    * 2FA_NOT_ENABLED where nothing is on offer, 2FA_ALREADY_ENABLED.
    */
-  confirm: (userId: string, code: string, traceparent: string) => Promise<string[]>
+  confirm: (session: Session, code: string, traceparent: string) => Promise<string[]>
   /** New recovery codes for the old ones. Throws as `disable`. */
-  replaceCodes: (userId: string, password: string, proof: Proof, traceparent: string) => Promise<string[]>
+  replaceCodes: (session: Session, password: string, proof: Proof, traceparent: string) => Promise<string[]>
   /** Turns it off. Throws PASSWORD_MISMATCH, 2FA_INVALID, 2FA_LOCKED, 2FA_NOT_ENABLED. */
-  disable: (userId: string, password: string, proof: Proof, traceparent: string) => Promise<void>
+  disable: (session: Session, password: string, proof: Proof, traceparent: string) => Promise<void>
   /** To be asked once a first step of a sign-in was right: a token for `verify`, or undefined where it was enough. */
   challengeFor: (user: User) => Promise<string | undefined>
   /**
@@ -77,6 +85,7 @@ const lockedProblem = (until: Date) =>
   )
 
 const notEnabled = () => new ProblemError('2FA_NOT_ENABLED', 'The second factor is not turned on.')
+const passwordMismatch = () => new ProblemError('PASSWORD_MISMATCH', 'password: is wrong.')
 const alreadyEnabled = () =>
   new ProblemError('2FA_ALREADY_ENABLED', 'The second factor is on already; turn it off first.')
 const challengeInvalid = () =>
@@ -85,8 +94,9 @@ const challengeInvalid = () =>
     'challengeToken: is unknown, expired (5 minutes) or used; sign in again.',
   )
 
-/** Changes with every new password, and tells nothing of it. */
-const provenBy = (user: User): Buffer => sha256(`challenge\0${user.passwordHash}`)
+/** Changes with every new password and every change of the second factor, and tells nothing of them. */
+const provenBy = (user: User): Buffer =>
+  sha256(`challenge\0${user.secondFactorVersion}\0${user.passwordHash}`)
 
 /**
  * One-time codes as the second factor. A code is good once: its step is taken by a conditional update, so that of two
@@ -99,13 +109,14 @@ export const createSecondFactor = (parts: {
   announce: Announce
   passwords: Passwords
   logins: LoginHistory
+  sessions: Pick<Sessions, 'endIn'>
   keys: KeyRing
   pepper: KeyRing
   /** Shown by the authenticator above the code. */
   issuer: string
   now: () => number
 }): SecondFactor => {
-  const { sql, inTransaction, announce, passwords, logins, keys, pepper, issuer, now } = parts
+  const { sql, inTransaction, announce, passwords, logins, sessions, keys, pepper, issuer, now } = parts
 
   const bindingOf = (userId: string, keyId: string) => `pennywire:second-factor:${keyId}:${userId}`
   const sealSecret = (userId: string, secret: Buffer) => ({
@@ -130,10 +141,19 @@ export const createSecondFactor = (parts: {
   /** Before a session changes how its user signs in: whoever found it open does not know the password. */
   const requirePassword = async (userId: string, password: string): Promise<User> => {
     const user = await findUser(sql, userId)
-    if (!(await passwords.matches(password, user?.passwordHash)) || !user) {
-      throw new ProblemError('PASSWORD_MISMATCH', 'password: is wrong.')
-    }
+    if (user?.passwordHash === null) throw noPassword()
+    if (!(await passwords.matches(password, user?.passwordHash)) || !user) throw passwordMismatch()
     return user
+  }
+
+  /** What each change of the second factor comes with; resolves with what is to be called after the commit. */
+  const settleChange = async (tx: Tx, { userId, sessionId }: Session, traceparent: string) => {
+    await changeSecondFactorVersion(tx, userId)
+    return sessions.endIn(
+      tx,
+      { userId, exceptSessionId: sessionId, reason: 'second_factor_changed' },
+      traceparent,
+    )
   }
 
   const refuseWrongCode = async (userId: string, attempt: number, traceparent: string): Promise<never> => {
@@ -143,7 +163,11 @@ export const createSecondFactor = (parts: {
       // Told once: by the try that locked.
       if (until && attempt >= RULE.maxAttempts) {
         const lock = { userId, lockedUntil: until.getTime() }
-        events.push(announce.identityEvent('SecondFactorLocked', lock, traceparent))
+        // The owner hears of it: whoever tried has the password.
+        events.push(
+          announce.identityEvent('SecondFactorLocked', lock, traceparent),
+          await mail(userId, 'second_factor_locked', traceparent),
+        )
       }
       await appendToOutbox(tx, events)
       return until
@@ -155,9 +179,20 @@ export const createSecondFactor = (parts: {
     })
   }
 
-  type Then<Result> = (tx: Parameters<Parameters<InTransaction>[0]>[0]) => Promise<Result>
+  /** What is done with a proof that was taken, and what is thrown where somebody changed the account meanwhile. */
+  type Then<Result> = { changed: () => ProblemError; run: (tx: Tx) => Promise<Result> }
 
-  const byCode = async <Result>(userId: string, code: string, traceparent: string, then: Then<Result>) => {
+  /**
+   * Sees to it that the user is still who gave the password or the challenge: under a lock, so whoever changes that
+   * comes before, and is seen here, or after. It is the first lock, as it is of whoever else changes the account.
+   */
+  const lockUnchanged = async (tx: Tx, user: User, { changed }: Pick<Then<unknown>, 'changed'>) => {
+    const [known] = await lockUsers(tx, [user.id])
+    if (!known || known.disabled || !provenBy(known).equals(provenBy(user))) throw changed()
+  }
+
+  const byCode = async <Result>(user: User, code: string, traceparent: string, then: Then<Result>) => {
+    const userId = user.id
     const begun = await beginCodeAttempt(sql, userId, RULE)
     if (!begun) {
       const state = await readSecondFactor(sql, userId, OFFER_MINUTES)
@@ -170,10 +205,11 @@ export const createSecondFactor = (parts: {
     const step = totpStepOf(secret, code, now())
     if (step !== undefined) {
       const taken = await inTransaction(async tx => {
+        await lockUnchanged(tx, user, then)
         if (!(await spendStep(tx, { userId, attempt, step }))) return undefined
         if (begun.keyId !== keys.current.kid)
           await resealSecret(tx, { userId, ...sealSecret(userId, secret) })
-        return { result: await then(tx) }
+        return { result: await then.run(tx) }
       })
       if (taken) return taken.result
     }
@@ -181,24 +217,26 @@ export const createSecondFactor = (parts: {
   }
 
   const byRecoveryCode = async <Result>(
-    userId: string,
+    user: User,
     recoveryCode: string,
     traceparent: string,
     then: Then<Result>,
   ) => {
+    const userId = user.id
     const hashes = pepper.all.map(key => ({
       pepperId: key.kid,
       hash: recoveryCodeHash(key, userId, recoveryCode),
     }))
     const news = await mail(userId, 'second_factor_recovery', traceparent)
     const taken = await inTransaction(async tx => {
+      await lockUnchanged(tx, user, then)
       if (!(await spendRecoveryCode(tx, userId, hashes))) return undefined
       const codesLeft = await countRecoveryCodes(tx, userId)
       await appendToOutbox(tx, [
         announce.identityEvent('RecoveryCodeUsed', { userId, codesLeft }, traceparent),
         news,
       ])
-      return { result: await then(tx) }
+      return { result: await then.run(tx) }
     })
     if (taken) return taken.result
     const failed = announce.identityEvent('SecondFactorFailed', { userId, attempt: null }, traceparent)
@@ -207,10 +245,13 @@ export const createSecondFactor = (parts: {
   }
 
   /** Takes a proof and does, in the transaction that takes it, what it was given for. */
-  const prove = <Result>(userId: string, proof: Proof, traceparent: string, then: Then<Result>) =>
+  const prove = <Result>(user: User, proof: Proof, traceparent: string, then: Then<Result>) =>
     'code' in proof
-      ? byCode(userId, proof.code, traceparent, then)
-      : byRecoveryCode(userId, proof.recoveryCode, traceparent, then)
+      ? byCode(user, proof.code, traceparent, then)
+      : byRecoveryCode(user, proof.recoveryCode, traceparent, then)
+
+  const changedElsewhere = () =>
+    new ProblemError('SERVICE_UNAVAILABLE', 'The account was being changed elsewhere; try again.')
 
   return {
     read: async userId => {
@@ -231,7 +272,8 @@ export const createSecondFactor = (parts: {
     },
 
     // Tries are not counted: whoever has this session was shown the secret.
-    confirm: async (userId, code, traceparent) => {
+    confirm: async (session, code, traceparent) => {
+      const { userId } = session
       const offer = await readSecondFactor(sql, userId, OFFER_MINUTES)
       if (offer?.enabledAt) throw alreadyEnabled()
       if (!offer?.fresh) throw notEnabled()
@@ -239,8 +281,9 @@ export const createSecondFactor = (parts: {
       if (step === undefined) throw new ProblemError('2FA_INVALID', 'code: is wrong.')
       const codes = newRecoveryCodes()
       const news = await mail(userId, 'second_factor_enabled', traceparent)
-      await inTransaction(async tx => {
+      const told = await inTransaction(async tx => {
         const { sealedSecret } = offer
+        const ended = await settleChange(tx, session, traceparent)
         if (!(await enableSecondFactor(tx, { userId, sealedSecret, step }))) throw alreadyEnabled()
         await replaceRecoveryCodes(tx, {
           userId,
@@ -251,34 +294,44 @@ export const createSecondFactor = (parts: {
           announce.identityEvent('SecondFactorEnabled', { userId }, traceparent),
           news,
         ])
+        return ended
       })
+      await told()
       return codes
     },
 
-    replaceCodes: async (userId, password, proof, traceparent) => {
-      await requirePassword(userId, password)
+    replaceCodes: async (session, password, proof, traceparent) => {
+      const { userId } = session
+      const user = await requirePassword(userId, password)
       const codes = newRecoveryCodes()
-      await prove(userId, proof, traceparent, async tx => {
+      const news = await mail(userId, 'recovery_codes_replaced', traceparent)
+      const replace = async (tx: Tx) => {
         await replaceRecoveryCodes(tx, {
           userId,
           pepperId: pepper.current.kid,
           hashes: hashesOf(userId, codes),
         })
-        await appendToOutbox(tx, [announce.identityEvent('RecoveryCodesReplaced', { userId }, traceparent)])
-      })
+        const event = announce.identityEvent('RecoveryCodesReplaced', { userId }, traceparent)
+        await appendToOutbox(tx, [event, news])
+        return settleChange(tx, session, traceparent)
+      }
+      const told = await prove(user, proof, traceparent, { changed: changedElsewhere, run: replace })
+      await told()
       return codes
     },
 
-    disable: async (userId, password, proof, traceparent) => {
-      await requirePassword(userId, password)
+    disable: async (session, password, proof, traceparent) => {
+      const { userId } = session
+      const user = await requirePassword(userId, password)
       const news = await mail(userId, 'second_factor_disabled', traceparent)
-      await prove(userId, proof, traceparent, async tx => {
+      const turnOff = async (tx: Tx) => {
         if (!(await deleteSecondFactor(tx, userId))) throw notEnabled()
-        await appendToOutbox(tx, [
-          announce.identityEvent('SecondFactorDisabled', { userId }, traceparent),
-          news,
-        ])
-      })
+        const off = { userId, byUserId: userId, reason: null }
+        await appendToOutbox(tx, [announce.identityEvent('SecondFactorDisabled', off, traceparent), news])
+        return settleChange(tx, session, traceparent)
+      }
+      const told = await prove(user, proof, traceparent, { changed: changedElsewhere, run: turnOff })
+      await told()
     },
 
     challengeFor: async user => {
@@ -294,11 +347,15 @@ export const createSecondFactor = (parts: {
       const challenge = await readChallenge(sql, hash)
       const user = challenge && (await findUser(sql, challenge.userId))
       if (!user || !challenge.proven.equals(provenBy(user))) throw challengeInvalid()
-      if (user.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
+      if (user.disabled) {
+        logins.failed(user.id, { method: 'second_factor', reason: 'account_disabled' }, caller)
+        throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
+      }
+      const spend = async (tx: Tx) => {
+        if (!(await spendChallenge(tx, hash))) throw challengeInvalid()
+      }
       try {
-        await prove(user.id, proof, caller.traceparent, async tx => {
-          if (!(await spendChallenge(tx, hash))) throw challengeInvalid()
-        })
+        await prove(user, proof, caller.traceparent, { changed: challengeInvalid, run: spend })
       } catch (error) {
         if (error instanceof ProblemError && (error.code === '2FA_INVALID' || error.code === '2FA_LOCKED')) {
           logins.failed(user.id, { method: 'second_factor', reason: 'wrong_second_factor' }, caller)

@@ -77,6 +77,7 @@ describe('sign-up and verification', () => {
     expect((await me(login.body.accessToken)).body).toMatchObject({
       email: 'alice.way@example.com',
       pinSet: false,
+      hasPassword: true,
     })
     await vi.waitFor(async () =>
       expect((await eventsOf(signup.body.id)).sort()).toEqual([

@@ -1,4 +1,5 @@
 import { createHash, createHmac, randomBytes, randomUUIDv7 } from 'node:crypto'
+import type { ProblemCode } from '@pennywire/contracts/problems.ts'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError } from '../problems.ts'
@@ -44,13 +45,19 @@ export type Caller = {
   traceparent: string
 }
 
-/** Which sessions end: one, all, or all but one of a user's. */
-type Ending = { userId: string; sessionId?: string; exceptSessionId?: string; reason: string }
+/** Which sessions end: one, all, or all but one of a user's; and who ends them, where it is staff. */
+type Ending = {
+  userId: string
+  sessionId?: string
+  exceptSessionId?: string
+  reason: string
+  byUserId?: string
+}
 
 export type Sessions = {
   /**
-   * Starts a session for a user who has proven who they are. Throws ACCOUNT_DISABLED, or INVALID_CREDENTIALS, where
-   * the account was disabled or its password changed since `user` was read.
+   * Starts a session for a user who has proven who they are. Throws where something changed since `user` was read:
+   * ACCOUNT_DISABLED, INVALID_CREDENTIALS for another password, SERVICE_UNAVAILABLE for the second factor.
    */
   start: (user: User, caller: Caller, method?: LoginMethod) => Promise<Grant>
   /**
@@ -112,11 +119,11 @@ export const createSessions = (parts: {
 
   const endIn = async (tx: Tx, session: Ending, traceparent: string) => {
     const ended = await endSessions(tx, session)
-    const { userId, reason } = session
+    const { userId, reason, byUserId = null } = session
     await appendToOutbox(
       tx,
       ended.map(sessionId =>
-        announce.identityEvent('SessionRevoked', { userId, sessionId, reason }, traceparent),
+        announce.identityEvent('SessionRevoked', { userId, sessionId, reason, byUserId }, traceparent),
       ),
     )
     return ended
@@ -159,14 +166,17 @@ export const createSessions = (parts: {
         ? await personKeys.encryptFor(userId, caller.userAgent.slice(0, DEVICE_LENGTH_MAX), DEVICE_PURPOSE)
         : null
       const sealed = await logins.seal(userId, caller)
-      const refused = (code: 'ACCOUNT_DISABLED' | 'INVALID_CREDENTIALS', detail: string) => {
-        logins.failed(userId, { method, reason: code.toLowerCase() }, caller)
+      const refused = (code: ProblemCode, detail: string, reason = code.toLowerCase()) => {
+        logins.failed(userId, { method, reason }, caller)
         return new ProblemError(code, detail)
       }
+      const isAsRead = (known: User) =>
+        known.passwordHash === user.passwordHash && known.secondFactorVersion === user.secondFactorVersion
       const current = await inTransaction(async tx => {
-        // Under a lock: whoever disables the account or changes the password comes before, or ends this session too.
+        // Under a lock: whoever disables the account or changes password or second factor comes before, or ends this
+        // session too.
         const known = await shareUser(tx, userId)
-        if (!known || known.disabled || known.passwordHash !== user.passwordHash) return known
+        if (!known || known.disabled || !isAsRead(known)) return known
         await insertSession(tx, { id: sessionId, userId, device })
         await insertRefreshToken(tx, { hash: sha256(refreshToken), sessionId })
         await logins.succeeded(tx, { userId, sessionId, method, sealed })
@@ -174,7 +184,7 @@ export const createSessions = (parts: {
         await appendToOutbox(tx, [
           announce.identityEvent(
             'SessionStarted',
-            { userId, sessionId, addressHash: caller.addressHash },
+            { userId, sessionId, method, addressHash: caller.addressHash },
             caller.traceparent,
           ),
         ])
@@ -183,6 +193,10 @@ export const createSessions = (parts: {
       if (!current || current.disabled) throw refused('ACCOUNT_DISABLED', 'The account is disabled.')
       if (current.passwordHash !== user.passwordHash) {
         throw refused('INVALID_CREDENTIALS', 'email or password: is wrong.')
+      }
+      if (!isAsRead(current)) {
+        const detail = 'The second factor was being changed; sign in again.'
+        throw refused('SERVICE_UNAVAILABLE', detail, 'second_factor_changed')
       }
       return grantFor(current, sessionId, refreshToken)
     },

@@ -1,6 +1,6 @@
 import { createHmac, createPublicKey } from 'node:crypto'
 import { exportJWK, generateKeyPair, type JWK, SignJWT } from 'jose'
-import { beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
 import type { SignedInUser } from '../routes/define-route.ts'
 import { createTokens, type Tokens } from './tokens.ts'
 
@@ -174,6 +174,17 @@ test('rotation: a key that is published beside the signing one is accepted; no p
     ['alg', 'e', 'kid', 'kty', 'n', 'use'],
     ['alg', 'e', 'kid', 'kty', 'n', 'use'],
   ])
+})
+
+test('a key is worth nothing after its time, for tokens that are remembered as well', async () => {
+  const ending = { ...signingKey, until: new Date(Date.now() + 300).toISOString() }
+  const settings = { issuer, audience, accessTokenSeconds: 900, stepUpSeconds: 300 }
+  const rotating = await createTokens({ ...settings, keys: [ending] })
+  const { accessToken } = await tokens.signAccess(user)
+  expect(await rotating.verifyAccess(accessToken)).toEqual(user)
+  await vi.waitFor(() =>
+    expect(rotating.verifyAccess(accessToken)).rejects.toMatchObject({ code: 'TOKEN_INVALID' }),
+  )
 })
 
 test('rotation without a gap: the next key is published before it signs, the last one verifies until its time', async () => {

@@ -48,6 +48,7 @@ const staffUser = z
     fullName: z.string(),
     emailVerified: z.boolean(),
     role,
+    secondFactorEnabled: z.boolean(),
     disabled: z
       .object({ at: timestamp, source: z.enum(['self', 'staff']), reason: z.string().nullable() })
       .nullable(),
@@ -60,6 +61,7 @@ const staffUser = z
       fullName: 'Alice Smith',
       emailVerified: true,
       role: 'user',
+      secondFactorEnabled: true,
       disabled: { at: '2026-01-31T09:30:00.000Z', source: 'staff', reason: 'Reported as stolen, case 4711' },
       createdAt: '2025-11-02T12:00:00.000Z',
     },
@@ -168,6 +170,28 @@ const reactivateRoute = ({ signedIn }: Guards) =>
     },
   })
 
+const removeSecondFactorRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'delete',
+    path: '/v1/admin/users/{id}/second-factor',
+    tags: ['Staff'],
+    summary: "Removes a user's second factor",
+    description:
+      'For somebody who has lost the device and the recovery codes, once staff know who they are. Their sessions end, and ' +
+      `the password is enough to sign in until they turn it on again; they are told by mail. Needs admin. ${NOT_ONES_OWN}`,
+    ...signedIn({ guardsMoney: true, role: 'admin' }),
+    request: {
+      params: userParams,
+      body: jsonBody(
+        z.strictObject({ reason: reasonField.openapi({ example: 'Identity checked in person, case 4711' }) }),
+      ),
+    },
+    responses: {
+      200: jsonAnswer('The user', staffUser),
+      ...problemResponses('USER_NOT_FOUND', '2FA_NOT_ENABLED', ...STAFF_PROBLEMS, ...BODY_PROBLEMS),
+    },
+  })
+
 const sessionsRoute = ({ signedIn }: Guards) =>
   createRoute({
     method: 'get',
@@ -248,6 +272,7 @@ export const adminUserRoutes = (parts: AdminUserParts): Routes => {
     fullName: user.fullName,
     emailVerified: user.emailVerified,
     role: highestRole(user),
+    secondFactorEnabled: user.secondFactorEnabled,
     disabled:
       user.disabledAt === null
         ? null
@@ -307,6 +332,14 @@ export const adminUserRoutes = (parts: AdminUserParts): Routes => {
     const { reason = null } = context.req.valid('json')
     const byUserId = context.var.user.userId
     await manageUsers.reactivate({ byUserId, userId: id, reason }, context.var.traceparent)
+    return context.json(await show(id), 200)
+  })
+
+  routes.openapi(removeSecondFactorRoute(guards), async context => {
+    const { id } = context.req.valid('param')
+    const { reason } = context.req.valid('json')
+    const byUserId = context.var.user.userId
+    await manageUsers.removeSecondFactor({ byUserId, userId: id, reason }, context.var.traceparent)
     return context.json(await show(id), 200)
   })
 

@@ -127,6 +127,9 @@ const signupRoute = ({ anybody }: Guards) =>
     path: '/v1/auth/signup',
     tags: ['Accounts'],
     summary: 'Signs up: makes an account and mails a verification link',
+    description:
+      'An account whose sign-up is older than 24 hours and was never verified goes to whoever signs up next: its ' +
+      'password and links of before are worthless then.',
     ...anybody({ limit: 'SIGNUP', guardsLogin: true }),
     request: { body: jsonBody(z.strictObject({ email, password, fullName })) },
     responses: {
@@ -211,7 +214,13 @@ const changePasswordRoute = ({ signedIn }: Guards) =>
     request: { body: jsonBody(z.strictObject({ currentPassword: password, newPassword: password })) },
     responses: {
       200: jsonAnswer('The password is changed', acknowledged),
-      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, 'PASSWORD_MISMATCH', 'SAME_PASSWORD'),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
+        'SAME_PASSWORD',
+      ),
     },
   })
 
@@ -327,7 +336,8 @@ const logoutAllRoute = ({ signedIn }: Guards) =>
     },
   })
 
-const secondFactorRequired = z
+/** What a sign-in answers whose first step was right, where the second factor is on. */
+export const secondFactorRequired = z
   .object({
     secondFactorRequired: z.literal(true),
     challengeToken: z.string().openapi({ description: 'For `POST /v1/auth/2fa/verify`, once' }),
@@ -335,8 +345,8 @@ const secondFactorRequired = z
   })
   .openapi('SecondFactorRequired')
 
-/** The answer to a sign-in whose first step was right, where the second factor is on. */
-const secondFactorAnswer = (challengeToken: string) => ({
+/** That answer. */
+export const secondFactorAnswer = (challengeToken: string) => ({
   secondFactorRequired: true as const,
   challengeToken,
   expiresIn: CHALLENGE_SECONDS,

@@ -16,7 +16,7 @@ import {
   uuidParam,
 } from './define-route.ts'
 
-const identity = z
+export const linkedIdentity = z
   .object({ id: z.uuid(), issuer: z.string(), subject: z.string(), linkedAt: timestamp })
   .openapi('ExternalIdentity', {
     example: {
@@ -26,6 +26,12 @@ const identity = z
       linkedAt: '2026-01-31T09:30:00.000Z',
     },
   })
+
+/** A link as clients see it. */
+export const linkedIdentityView = ({ linkedAt, ...link }: LinkedIdentity) => ({
+  ...link,
+  linkedAt: linkedAt.toISOString(),
+})
 
 const tags = ['Accounts']
 
@@ -41,11 +47,12 @@ const linkRoute = ({ signedIn }: Guards) =>
     ...signedIn({ limit: 'LOGIN', guardsMoney: true }),
     request: { body: jsonBody(z.strictObject({ token: externalToken, password })) },
     responses: {
-      201: jsonAnswer('The identity, linked', identity),
+      201: jsonAnswer('The identity, linked', linkedIdentity),
       ...problemResponses(
         ...BODY_PROBLEMS,
         ...SIGNED_IN_PROBLEMS,
         'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
         'EXTERNAL_TOKEN_INVALID',
         'EXTERNAL_IDENTITY_TAKEN',
       ),
@@ -60,7 +67,7 @@ const listRoute = ({ signedIn }: Guards) =>
     summary: 'The linked identities',
     ...signedIn(),
     responses: {
-      200: jsonAnswer('All of them', pageOf(identity)),
+      200: jsonAnswer('All of them', pageOf(linkedIdentity)),
       ...problemResponses(...SIGNED_IN_PROBLEMS),
     },
   })
@@ -71,23 +78,29 @@ const unlinkRoute = ({ signedIn }: Guards) =>
     path: '/v1/users/me/external-identities/{id}',
     tags,
     summary: 'Ends the link of an identity',
-    description: 'Its tokens sign in no more. Sessions that they started stay, and are ended like any other.',
+    description:
+      'It signs in no more. Sessions that it started stay, and are ended like any other. The only way into an account ' +
+      'without a password stays as well.',
     ...signedIn(),
     request: { params: z.object({ id: uuidParam }) },
     responses: {
       200: jsonAnswer('The link has ended', z.object({ id: z.uuid(), unlinkedAt: timestamp })),
-      ...problemResponses('EXTERNAL_IDENTITY_NOT_FOUND', 'VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+      ...problemResponses(
+        'EXTERNAL_IDENTITY_NOT_FOUND',
+        'LAST_SIGN_IN_METHOD',
+        'VALIDATION_ERROR',
+        ...SIGNED_IN_PROBLEMS,
+      ),
     },
   })
 
-/** The identities of the signed-in user at other issuers. Signing in with one is in auth.ts. */
+/** The identities of the signed-in user at other issuers. Signing in with one is in auth.ts and oidc.ts. */
 export const externalIdentityRoutes = (parts: {
   guards: Guards
   externalIdentities: ExternalIdentities
 }): Routes => {
   const { guards, externalIdentities } = parts
   const routes = newRoutes()
-  const view = ({ linkedAt, ...link }: LinkedIdentity) => ({ ...link, linkedAt: linkedAt.toISOString() })
 
   routes.openapi(linkRoute(guards), async context => {
     const { userId } = context.var.user
@@ -95,12 +108,12 @@ export const externalIdentityRoutes = (parts: {
       { userId, ...context.req.valid('json') },
       context.var.traceparent,
     )
-    return context.json(view(link), 201)
+    return context.json(linkedIdentityView(link), 201)
   })
 
   routes.openapi(listRoute(guards), async context => {
     const links = await externalIdentities.list(context.var.user.userId)
-    return context.json({ items: links.map(view), nextCursor: null }, 200)
+    return context.json({ items: links.map(linkedIdentityView), nextCursor: null }, 200)
   })
 
   routes.openapi(unlinkRoute(guards), async context => {

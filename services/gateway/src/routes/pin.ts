@@ -98,7 +98,8 @@ const changeRoute = ({ signedIn }: Guards) =>
     path: '/v1/pin/change',
     tags: ['PIN'],
     summary: 'Sets another PIN, with the one that is set',
-    description: 'A wrong `currentPin` counts as a try, like any other.',
+    description:
+      'A wrong `currentPin` counts as a try, like any other. Ends all other sessions; this one stays.',
     ...signedIn({ limit: 'PIN', guardsMoney: true }),
     request: {
       body: jsonBody(
@@ -142,7 +143,8 @@ const resetRoute = ({ signedIn }: Guards) =>
     tags: ['PIN'],
     summary: 'Sets another PIN, with the mailed code',
     description:
-      'Ends a lock of the PIN, and within moments lifts the freezes that came from wrong PINs, and no others.',
+      'Ends a lock of the PIN and all other sessions, and within moments lifts the freezes that came from wrong PINs, ' +
+      'and no others.',
     ...signedIn({ limit: 'PIN', guardsMoney: true }),
     request: {
       body: jsonBody(
@@ -182,7 +184,7 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   })
 
   routes.openapi(changeRoute(guards), async context => {
-    await pins.changePin(context.var.user.userId, context.req.valid('json'), context.var.traceparent)
+    await pins.changePin(sessionOf(context), context.req.valid('json'), context.var.traceparent)
     return context.json({ pinChanged: true as const }, 200)
   })
 
@@ -192,7 +194,7 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   })
 
   routes.openapi(resetRoute(guards), async context => {
-    await pins.resetPin(context.var.user.userId, context.req.valid('json'), context.var.traceparent)
+    await pins.resetPin(sessionOf(context), context.req.valid('json'), context.var.traceparent)
     return context.json({ pinChanged: true as const }, 200)
   })
 

@@ -12,6 +12,7 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
+  sessionOf,
   timestamp,
 } from './define-route.ts'
 
@@ -120,6 +121,7 @@ const enableRoute = ({ signedIn }: Guards) =>
         ...BODY_PROBLEMS,
         ...SIGNED_IN_PROBLEMS,
         'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
         '2FA_ALREADY_ENABLED',
       ),
     },
@@ -131,6 +133,7 @@ const confirmRoute = ({ signedIn }: Guards) =>
     path: '/v1/auth/2fa/confirm',
     tags,
     summary: 'Turns the second factor on, with the first code',
+    description: 'Ends all other sessions: they were let in without it.',
     ...signedIn({ limit: 'PIN', guardsMoney: true }),
     request: { body: jsonBody(z.strictObject({ code })) },
     responses: {
@@ -198,11 +201,18 @@ const replaceCodesRoute = ({ signedIn }: Guards) =>
     path: '/v1/auth/2fa/recovery-codes',
     tags,
     summary: 'New recovery codes; those before are worthless',
+    description: 'Ends all other sessions.',
     ...signedIn({ limit: 'LOGIN', guardsMoney: true }),
     request: { body: jsonBody(passwordAndProof) },
     responses: {
       200: jsonAnswer('The new ones', z.object({ recoveryCodes })),
-      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, ...PROOF_PROBLEMS, 'PASSWORD_MISMATCH'),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        ...PROOF_PROBLEMS,
+        'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
+      ),
     },
   })
 
@@ -212,11 +222,18 @@ const disableRoute = ({ signedIn }: Guards) =>
     path: '/v1/auth/2fa/disable',
     tags,
     summary: 'Turns the second factor off',
+    description: 'Ends all other sessions.',
     ...signedIn({ limit: 'LOGIN', guardsMoney: true }),
     request: { body: jsonBody(passwordAndProof) },
     responses: {
       200: jsonAnswer('It is off', z.object({ enabled: z.literal(false) })),
-      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, ...PROOF_PROBLEMS, 'PASSWORD_MISMATCH'),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        ...PROOF_PROBLEMS,
+        'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
+      ),
     },
   })
 
@@ -247,8 +264,8 @@ export const secondFactorRoutes = (parts: SecondFactorParts): Routes => {
   })
 
   routes.openapi(confirmRoute(guards), async context => {
-    const { user, traceparent } = context.var
-    const codes = await secondFactor.confirm(user.userId, context.req.valid('json').code, traceparent)
+    const { traceparent } = context.var
+    const codes = await secondFactor.confirm(sessionOf(context), context.req.valid('json').code, traceparent)
     return context.json({ enabled: true as const, recoveryCodes: codes }, 200)
   })
 
@@ -261,16 +278,21 @@ export const secondFactorRoutes = (parts: SecondFactorParts): Routes => {
   })
 
   routes.openapi(replaceCodesRoute(guards), async context => {
-    const { user, traceparent } = context.var
+    const { traceparent } = context.var
     const body = context.req.valid('json')
-    const codes = await secondFactor.replaceCodes(user.userId, body.password, proofOf(body), traceparent)
+    const codes = await secondFactor.replaceCodes(
+      sessionOf(context),
+      body.password,
+      proofOf(body),
+      traceparent,
+    )
     return context.json({ recoveryCodes: codes }, 200)
   })
 
   routes.openapi(disableRoute(guards), async context => {
-    const { user, traceparent } = context.var
+    const { traceparent } = context.var
     const body = context.req.valid('json')
-    await secondFactor.disable(user.userId, body.password, proofOf(body), traceparent)
+    await secondFactor.disable(sessionOf(context), body.password, proofOf(body), traceparent)
     return context.json({ enabled: false as const }, 200)
   })
 

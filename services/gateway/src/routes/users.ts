@@ -41,6 +41,10 @@ const profile = z
     fullName: z.string().openapi({ example: 'Alice Smith' }),
     emailVerified: z.boolean(),
     pinSet: z.boolean(),
+    hasPassword: z
+      .boolean()
+      .openapi({ description: 'False where the account came by a provider and none was set since' }),
+    secondFactorEnabled: z.boolean(),
     roles: z.array(z.string()).openapi({ example: ['user'] }),
     createdAt: timestamp,
   })
@@ -51,6 +55,8 @@ const profile = z
       fullName: 'Alice Smith',
       emailVerified: true,
       pinSet: true,
+      hasPassword: true,
+      secondFactorEnabled: false,
       roles: ['user'],
       createdAt: '2026-01-31T09:30:00.000Z',
     },
@@ -60,7 +66,7 @@ const login = z
   .object({
     id: z.uuid(),
     at: timestamp,
-    method: z.string().openapi({ description: 'password, second_factor, external' }),
+    method: z.string().openapi({ description: 'password, second_factor, external, oidc' }),
     outcome: z.enum(['signed_in', 'failed']),
     failure: z
       .string()
@@ -139,6 +145,7 @@ const deactivateRoute = ({ signedIn }: Guards) =>
         ...BODY_PROBLEMS,
         ...SIGNED_IN_PROBLEMS,
         'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
         'INSUFFICIENT_PERMISSIONS',
       ),
     },
@@ -151,9 +158,11 @@ export const userRoutes = (parts: UserParts): Routes => {
 
   const profileOf = async (user: User | undefined) => {
     if (!user) throw new ProblemError('TOKEN_INVALID', 'The user of this token does not exist.')
-    const { id, email, fullName, emailVerified, roles, createdAt } = user
+    const { id, email, fullName, emailVerified, passwordHash, secondFactorEnabled, roles, createdAt } = user
     const pinSet = await pins.hasPin(id)
-    return { id, email, fullName, emailVerified, pinSet, roles, createdAt: createdAt.toISOString() }
+    const hasPassword = passwordHash !== null
+    const known = { id, email, fullName, emailVerified, pinSet, hasPassword, secondFactorEnabled, roles }
+    return { ...known, createdAt: createdAt.toISOString() }
   }
 
   routes.openapi(meRoute(guards), async context =>

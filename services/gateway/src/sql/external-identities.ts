@@ -15,13 +15,19 @@ export const insertExternalIdentity = async (
 }
 
 export const findLinkedUser = async (
-  sql: Database,
+  sql: Database | Tx,
   identity: { issuer: string; subject: string },
 ): Promise<string | undefined> => {
   const [link] = await sql<Array<{ userId: string }>>`
     select user_id as "userId" from gateway.external_identities
     where issuer = ${identity.issuer} and subject = ${identity.subject}`
   return link?.userId
+}
+
+export const countExternalIdentities = async (tx: Tx, userId: string): Promise<number> => {
+  const [row] = await tx<[{ count: number }]>`
+    select count(*)::int as count from gateway.external_identities where user_id = ${userId}`
+  return row.count
 }
 
 export const listExternalIdentities = (sql: Database, userId: string): Promise<LinkedIdentity[]> =>

@@ -59,6 +59,11 @@ export const enableSecondFactor = async (
   return count === 1
 }
 
+/** Sign-ins that began before it end nowhere: see `secondFactorVersion`. Waits for sessions that are being started. */
+export const changeSecondFactorVersion = async (tx: Tx, userId: string): Promise<void> => {
+  await tx`update gateway.users set second_factor_version = second_factor_version + 1 where id = ${userId}`
+}
+
 /** Turns it off, with all that hangs on it. */
 export const deleteSecondFactor = async (tx: Tx, userId: string): Promise<boolean> => {
   await tx`delete from gateway.recovery_codes where user_id = ${userId}`

@@ -99,6 +99,13 @@ export const readSessionEnd = async (sql: Database, sessionId: string): Promise<
   return session ? session.reason : 'unknown'
 }
 
+/** Whether a session is open, which it then stays until the transaction ends. */
+export const shareOpenSession = async (tx: Tx, sessionId: string): Promise<boolean> => {
+  const open = await tx`
+    select from gateway.sessions where id = ${sessionId} and ended_at is null and expires_at > now() for share`
+  return open.length === 1
+}
+
 export type EndedSession = { id: string; reason: string }
 
 /** Sessions that ended within the last so many seconds. */

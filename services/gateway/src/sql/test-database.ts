@@ -91,6 +91,16 @@ export const setClocks = {
   /** The time is over that a rotation left a key. */
   endApiKeyOverlap: (sql: Database, id: string) =>
     sql`update gateway.api_keys set ended_at = now() where id = ${id} and ended_at > now()`,
+  expireOidcRequests: (sql: Database) => sql`update gateway.oidc_requests set expires_at = now()`,
+  /** So long ago that it is purged. */
+  ageOidcRequests: (sql: Database) =>
+    sql`update gateway.oidc_requests set expires_at = now() - interval '25 hours'`,
+  /** Somebody signed up a day ago. */
+  ageSignup: (sql: Database, userId: string) =>
+    sql`
+      update gateway.users
+      set created_at = created_at - interval '24 hours', replaced_at = replaced_at - interval '24 hours'
+      where id = ${userId}`,
   disableUser: (sql: Database, userId: string) =>
     sql`update gateway.users set disabled_at = now() where id = ${userId}`,
 }
@@ -131,6 +141,19 @@ export const readApiKeyHash = async (sql: Database, id: string): Promise<Buffer>
   const [row] = await sql<Array<{ hash: Buffer }>>`
     select secret_hash as hash from gateway.api_keys where id = ${id}`
   return row!.hash
+}
+
+/** For tests: a further identity of somebody, at an issuer that nobody asks. */
+export const linkIdentity = (sql: Database, userId: string) =>
+  sql`
+    insert into gateway.external_identities (id, user_id, issuer, subject)
+    values (gen_random_uuid(), ${userId}, 'https://sso.example', gen_random_uuid())`
+
+/** For tests: how many sign-ins are on their way through a provider. */
+export const countOidcRequests = async (sql: Database): Promise<number> => {
+  const [row] = await sql<Array<{ count: number }>>`
+    select count(*)::int as count from gateway.oidc_requests`
+  return row!.count
 }
 
 /** For tests: under which keys a user's secrets are kept. */
@@ -205,5 +228,38 @@ export const lockUsersTable = async (sql: Database): Promise<() => Promise<void>
   return async () => {
     release()
     await done
+  }
+}
+
+/**
+ * For tests: nobody changes this user, nor starts a session for them, until `release` is called. `waiting` tells how
+ * many do: they are let through in the order in which they came.
+ */
+export const holdUser = async (sql: Database, userId: string) => {
+  let release = () => {}
+  const released = new Promise<void>(resolve => {
+    release = resolve
+  })
+  let held = () => {}
+  const isHeld = new Promise<void>(resolve => {
+    held = resolve
+  })
+  const done = sql.begin(async tx => {
+    await tx`select 1 from gateway.users where id = ${userId} for update`
+    held()
+    await released
+  })
+  await isHeld
+  return {
+    waiting: async (): Promise<number> => {
+      const [row] = await sql<Array<{ count: number }>>`
+        select count(distinct pid)::int as count from pg_locks join pg_stat_activity using (pid)
+        where not granted and datname = current_database()`
+      return row!.count
+    },
+    release: async () => {
+      release()
+      await done
+    },
   }
 }

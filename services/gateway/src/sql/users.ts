@@ -4,7 +4,11 @@ export type User = {
   id: string
   email: string
   fullName: string
-  passwordHash: string
+  /** Null until the owner of an account that came by a provider sets a password. */
+  passwordHash: string | null
+  /** Another one whenever the second factor is turned on or off, or its recovery codes are others. */
+  secondFactorVersion: number
+  secondFactorEnabled: boolean
   emailVerified: boolean
   disabled: boolean
   roles: string[]
@@ -12,7 +16,11 @@ export type User = {
 }
 
 const userColumns = (sql: Database | Tx) => sql`
-  id, email, full_name as "fullName", password_hash as "passwordHash", email_verified_at is not null as "emailVerified",
+  id, email, full_name as "fullName", password_hash as "passwordHash",
+  second_factor_version as "secondFactorVersion",
+  exists (
+    select 1 from gateway.second_factors f where f.user_id = users.id and f.enabled_at is not null
+  ) as "secondFactorEnabled", email_verified_at is not null as "emailVerified",
   disabled_at is not null as disabled, roles, created_at as "createdAt"`
 
 export const findUserByEmail = async (sql: Database | Tx, email: string): Promise<User | undefined> => {
@@ -28,12 +36,30 @@ export const findUser = async (sql: Database | Tx, id: string): Promise<User | u
 /** Inserts a user; false where the address belongs to somebody already. */
 export const insertUser = async (
   tx: Tx,
-  user: { id: string; email: string; fullName: string; passwordHash: string },
+  user: { id: string; email: string; fullName: string; passwordHash: string | null },
 ): Promise<boolean> => {
   const { count } = await tx`
     insert into gateway.users (id, email, full_name, password_hash)
     values (${user.id}, ${user.email}, ${user.fullName}, ${user.passwordHash})
     on conflict (email) do nothing`
+  return count === 1
+}
+
+/**
+ * Gives an account that nobody ever verified to whoever signs up next; false where it was verified, is disabled, was
+ * ever signed in to (which cannot be), or its latest sign-up is younger than so many hours.
+ */
+export const replaceUnverifiedUser = async (
+  tx: Tx,
+  user: { id: string; fullName: string; passwordHash: string | null },
+  olderThanHours: number,
+): Promise<boolean> => {
+  const { count } = await tx`
+    update gateway.users
+    set full_name = ${user.fullName}, password_hash = ${user.passwordHash}, replaced_at = now()
+    where id = ${user.id} and email_verified_at is null and disabled_at is null
+      and coalesce(replaced_at, created_at) <= clock_timestamp() - make_interval(hours => ${olderThanHours})
+      and not exists (select from gateway.sessions where user_id = ${user.id})`
   return count === 1
 }
 
@@ -59,7 +85,11 @@ export const setPasswordHash = async (tx: Tx, id: string, passwordHash: string):
 }
 
 export const setRoles = async (tx: Tx, id: string, roles: string[]): Promise<void> => {
-  await tx`update gateway.users set roles = ${roles} where id = ${id}`
+  await tx`
+    update gateway.users
+    set roles = ${roles},
+      super_admin_since = coalesce(super_admin_since, case when 'super_admin' = any(${roles}) then now() end)
+    where id = ${id}`
 }
 
 export const disableUser = async (
@@ -122,13 +152,13 @@ export const markEmailVerified = async (tx: Tx, id: string): Promise<boolean> =>
 }
 
 /**
- * Gives the user with this address a role, where the address is verified and they do not have it; returns them as
- * they are then, where that changed anything.
+ * Makes the user with this address super_admin, where the address is verified and they never were; returns them as they
+ * are then, where that changed anything. Whom another super_admin made less is not made more again by this.
  */
-export const grantRole = async (tx: Tx, email: string, role: string): Promise<User | undefined> => {
+export const grantSuperAdmin = async (tx: Tx, email: string): Promise<User | undefined> => {
   const [granted] = await tx<User[]>`
-    update gateway.users set roles = array_append(roles, ${role})
-    where email = ${email} and email_verified_at is not null and not ${role} = any(roles)
+    update gateway.users set roles = array_append(roles, 'super_admin'), super_admin_since = now()
+    where email = ${email} and email_verified_at is not null and super_admin_since is null
     returning ${userColumns(tx)}`
   return granted
 }

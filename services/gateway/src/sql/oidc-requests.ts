@@ -1,0 +1,35 @@
+import type { Database } from '@pennywire/runtime/database.ts'
+
+export type OidcRequest = {
+  provider: string
+  returnTo: string | null
+  /** Who links the identity, while which session is open; null where somebody signs in. */
+  userId: string | null
+  sessionId: string | null
+}
+
+export const insertOidcRequest = async (
+  sql: Database,
+  request: OidcRequest & { stateHash: Buffer; browserHash: Buffer; seconds: number },
+): Promise<void> => {
+  await sql`
+    insert into gateway.oidc_requests
+      (state_hash, browser_hash, provider, return_to, user_id, session_id, expires_at)
+    values (${request.stateHash}, ${request.browserHash}, ${request.provider}, ${request.returnTo}, ${request.userId},
+      ${request.sessionId}, now() + make_interval(secs => ${request.seconds}))`
+}
+
+/**
+ * Spends a request, in one statement, so that of two callbacks with it only one gets it; nothing where it is unknown,
+ * expired, or another browser's, which does not spend it.
+ */
+export const takeOidcRequest = async (
+  sql: Database,
+  hashes: { stateHash: Buffer; browserHash: Buffer },
+): Promise<OidcRequest | undefined> => {
+  const [request] = await sql<OidcRequest[]>`
+    delete from gateway.oidc_requests
+    where state_hash = ${hashes.stateHash} and browser_hash = ${hashes.browserHash} and expires_at > now()
+    returning provider, return_to as "returnTo", user_id as "userId", session_id as "sessionId"`
+  return request
+}
