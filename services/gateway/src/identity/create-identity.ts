@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
@@ -42,10 +43,10 @@ import { createSocialLogin } from './social-login.ts'
 import { createTokens, type Tokens } from './tokens.ts'
 
 /**
- * The thread pool has four threads, and signatures need one as well: PINs take at most two, passwords one. A flood
- * of sign-ins therefore never holds up payments.
+ * The thread pool has four threads, and signatures need one as well: PINs take at most two, passwords one, and PINs leave a
+ * core to payments where there is another. A flood of sign-ins therefore never holds up payments.
  */
-const PINS_AT_ONCE = 2
+const PINS_AT_ONCE = availableParallelism() > 2 ? 2 : 1
 const PASSWORDS_AT_ONCE = 1
 /** What waits longer than a client does is not worth hashing. */
 const MAX_WAITING = 60
