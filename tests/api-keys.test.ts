@@ -206,6 +206,71 @@ describe('what a back end does in its user’s name', () => {
     expect(outcome(await pay(one, '8.00', { headers }))).toBe('422 IDEMPOTENCY_KEY_REUSED')
     expect(Number(await balanceOf(bob, to))).toBe(before + 7)
   })
+
+  test('an amount of its own is counted in the decimals of each currency', async () => {
+    const [yen, dinar] = [await openWallet(alice, 'JPY', '10'), await openWallet(alice, 'KWD', '10')]
+    const [toYen, toDinar] = [await openWallet(bob, 'JPY'), await openWallet(bob, 'KWD')]
+    const key = await makeKey(alice, EVERY_SCOPE, { maxAmount: '1.5' })
+    const sending = (toWallet: Wallet, amount: string) =>
+      pay(key, amount, {}, { toWalletId: toWallet.id, currency: toWallet.currency })
+    expect(outcome(await sending(toYen, '1'))).toBe('done')
+    expect((await sending(toYen, '2')).body).toMatchObject({ code: 'API_KEY_AMOUNT_EXCEEDED', limit: '1' })
+    expect(outcome(await sending(toDinar, '1.500'))).toBe('done')
+    const above = await sending(toDinar, '1.501')
+    expect(above.body).toMatchObject({ code: 'API_KEY_AMOUNT_EXCEEDED', limit: '1.500' })
+    expect([await balanceOf(alice, yen), await balanceOf(alice, dinar)]).toEqual(['9', '8.500'])
+  })
+
+  test('many small amounts by many keys: in sum no more than the wallet may send in a day', async () => {
+    const person = await makePerson('Fred Fox')
+    const wallet = await openWallet(person, 'USD', '100')
+    const own = { walletId: wallet.id, daily: '10' }
+    expect((await person.ask('PUT', '/v1/limits/send', own)).status).toBe(200)
+    const keys = await Promise.all([1, 2, 3].map(() => makeKey(person)))
+    const sent = await Promise.all(keys.flatMap(key => Array.from({ length: 5 }, () => pay(key, '1.00'))))
+    const outcomes = sent.map(outcome)
+    expect(outcomes.filter(each => each === 'done')).toHaveLength(10)
+    expect(outcomes.filter(each => each === '422 DAILY_LIMIT_EXCEEDED')).toHaveLength(5)
+    expect(await balanceOf(person, wallet)).toBe('90.00')
+  })
+
+  test('asked without waiting, it is decided all the same, and counted once', async () => {
+    const key = await makeKey(alice)
+    const headers = { 'idempotency-key': randomUUID(), prefer: 'respond-async' }
+    const before = Number(await balanceOf(bob, to))
+    const first = await pay(key, '2.00', { headers })
+    expect([201, 202]).toContain(first.status)
+    await vi.waitFor(async () => {
+      const found = await by(key, 'GET', first.headers.get('location')!)
+      expect(found.body.status).toBe('completed')
+    })
+    expect(outcome(await pay(key, '2.00', { headers }))).toBe('done')
+    expect(Number(await balanceOf(bob, to))).toBe(before + 2)
+  })
+
+  test('what a person began with the PIN, a key may repeat; it is one payment', async () => {
+    const key = await makeKey(alice, EVERY_SCOPE, { maxAmount: '1' })
+    const before = Number(await balanceOf(alice, from))
+    const payout = { walletId: from.id, amount: '5.00', currency: 'USD', destination: 'sandbox:delay' }
+    const headers = { 'idempotency-key': randomUUID() }
+    const async = { ...headers, prefer: 'respond-async' }
+    expect((await alice.ask('POST', '/v1/withdrawals', { ...payout, pin: PIN }, async)).status).toBe(202)
+    const repeated = await by(key, 'POST', '/v1/withdrawals', payout, { headers })
+    expect([repeated.status, repeated.body.amount]).toEqual([201, '5.00'])
+    expect(Number(await balanceOf(alice, from))).toBe(before - 5)
+  })
+
+  test('a HEAD is guarded as its GET, and OPTIONS does nothing', async () => {
+    const [reader, sender] = [await makeKey(alice, ['wallets:read']), await makeKey(alice, ['transfers:write'])]
+    const statusOf = async ({ secret }: Key, method: string, path: string) => {
+      const headers = { authorization: `Bearer ${secret}` }
+      return (await fetch(`${inject('system').gatewayUrl}${path}`, { method, headers })).status
+    }
+    expect(await statusOf(reader, 'HEAD', '/v1/wallets')).toBe(200)
+    expect(await statusOf(sender, 'HEAD', '/v1/wallets')).toBe(403)
+    expect(await statusOf(reader, 'HEAD', '/v1/users/me')).toBe(403)
+    expect(await statusOf(sender, 'OPTIONS', '/v1/transfers')).toBe(405)
+  })
 })
 
 describe('a key ends on every gateway within a second', () => {

@@ -231,6 +231,19 @@ describe('how it ends', () => {
     expect(await balanceOf(bob, to)).toBe('15.50')
   })
 
+  test('an amount in a body that is not JSON is refused, not passed over: else all would be taken', async () => {
+    const [, to] = await freshWallets()
+    const id = await placed(alice, to, '40')
+    const url = `${gatewayUrl}/v1/holds/${id}/capture`
+    const headers = { authorization: `Bearer ${bob.token}`, 'idempotency-key': randomUUID() }
+    const body = Buffer.from(JSON.stringify({ amount: '1' }))
+    for (const type of [{ 'content-type': 'text/plain' }, {}]) {
+      const response = await fetch(url, { method: 'POST', headers: { ...headers, ...type }, body })
+      expect([response.status, (await response.json()).code]).toEqual([415, 'UNSUPPORTED_MEDIA_TYPE'])
+    }
+    expect((await capture(bob, id, '1')).body.amount).toBe('1.00')
+  })
+
   test('captured whole without an amount; more than is held is refused', async () => {
     const [from, to] = await freshWallets()
     const id = await placed(alice, to, '40')
