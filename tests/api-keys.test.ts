@@ -261,7 +261,10 @@ describe('what a back end does in its user’s name', () => {
   })
 
   test('a HEAD is guarded as its GET, and OPTIONS does nothing', async () => {
-    const [reader, sender] = [await makeKey(alice, ['wallets:read']), await makeKey(alice, ['transfers:write'])]
+    const [reader, sender] = [
+      await makeKey(alice, ['wallets:read']),
+      await makeKey(alice, ['transfers:write']),
+    ]
     const statusOf = async ({ secret }: Key, method: string, path: string) => {
       const headers = { authorization: `Bearer ${secret}` }
       return (await fetch(`${inject('system').gatewayUrl}${path}`, { method, headers })).status

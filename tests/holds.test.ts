@@ -239,7 +239,8 @@ describe('how it ends', () => {
     const body = Buffer.from(JSON.stringify({ amount: '1' }))
     for (const type of [{ 'content-type': 'text/plain' }, {}]) {
       const response = await fetch(url, { method: 'POST', headers: { ...headers, ...type }, body })
-      expect([response.status, (await response.json()).code]).toEqual([415, 'UNSUPPORTED_MEDIA_TYPE'])
+      const { code } = (await response.json()) as { code: string }
+      expect([response.status, code]).toEqual([415, 'UNSUPPORTED_MEDIA_TYPE'])
     }
     expect((await capture(bob, id, '1')).body.amount).toBe('1.00')
   })

@@ -426,7 +426,8 @@ describe('limits', () => {
     })
     const user = await gateway.signedInUser()
     const [one, two] = [await makeKey(user), await makeKey(user, { requestsPerMinute: 2 })]
-    const ask = (token: string, path = '/v1/test/read') => through.ask('GET', path, { token })
+    const address = drawAddress()
+    const ask = (token: string, path = '/v1/test/read') => through.ask('GET', path, { token, address })
     const first = await ask(one.secret)
     expect(first.headers.get('ratelimit-policy')).toBe('"api_key";q=4;w=60, "recipient";q=3;w=60')
     expect(first.headers.get('ratelimit')).toMatch(/^"api_key";r=3;t=\d+, "recipient";r=2;t=\d+$/)
@@ -448,18 +449,29 @@ describe('limits', () => {
     through.stop()
   })
 
-  test('made-up keys are counted by address', async () => {
+  test('made-up keys are counted by address, before Postgres is asked for them', async () => {
     const through = await openGateway({ RATE_LIMIT_DEFAULT: '3/60' })
-    const { secret } = await makeKey(await gateway.signedInUser())
+    const user = await gateway.signedInUser()
+    const [{ secret }, unmet] = [await makeKey(user), await makeKey(user)]
+    expect(await using(secret, '/v1/test/read', through)).toBe('works')
     const address = drawAddress()
+    const statusOf = async (token: string, from = address) =>
+      (await through.ask('GET', '/v1/test/read', { token, address: from })).status
     const statuses = []
     for (let i = 0; i < 5; i++) {
       const token = `${secret.slice(0, 20)}${String(i).repeat(38)}`
-      statuses.push((await through.ask('GET', '/v1/test/read', { token, address })).status)
+      statuses.push(await statusOf(token))
     }
     expect(statuses).toEqual([401, 401, 401, 429, 429])
-    // A right one is not held up by that.
-    expect((await through.ask('GET', '/v1/test/read', { token: secret, address })).status).toBe(200)
+    // One in use is not held up by that; one that nobody here has met could be made up, too.
+    expect(await statusOf(secret)).toBe(200)
+    expect(await statusOf(unmet.secret)).toBe(429)
+    // From anywhere else it is right, costs the address nothing, and is known from then on.
+    const elsewhere = drawAddress()
+    expect(await statusOf(unmet.secret, elsewhere)).toBe(200)
+    expect(await statusOf(unmet.secret)).toBe(200)
+    const first = await through.ask('GET', '/v1/test/read', { token: 'x', address: elsewhere })
+    expect(first.headers.get('ratelimit')).toMatch(/^"default";r=2;/)
     through.stop()
   })
 })

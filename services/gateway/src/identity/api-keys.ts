@@ -43,6 +43,8 @@ const NAME_PURPOSE = 'api-key-name'
 const BELIEVED_MS = 500
 const CACHED_KEYS = 10_000
 const TOUCH_MS = 60_000
+/** So long a key that was found is none that somebody may have made up. */
+const MET_MS = 3_600_000
 
 /** What the key of a request may do, beyond what its user may. */
 export type UsedApiKey = {
@@ -75,6 +77,11 @@ export type ApiKey = {
 type Proof = { password: string; pin: string | null }
 
 export type ApiKeys = {
+  /**
+   * Whether Postgres would have to be asked for a key that this gateway has not found within the hour. Whoever makes keys
+   * up makes it ask for each, so that has to be counted before.
+   */
+  isUnmet: (secret: string) => boolean
   /**
    * In whose name a key speaks, and what it may. Throws TOKEN_INVALID for one that nobody has, TOKEN_EXPIRED,
    * TOKEN_REVOKED, ACCOUNT_DISABLED.
@@ -143,6 +150,8 @@ const revokeIn = async (
 const notFound = () => new ProblemError('API_KEY_NOT_FOUND', 'id: there is no such API key of yours.')
 const hasEnded = () => new ProblemError('API_KEY_ENDED', 'id: the API key has ended or was replaced.')
 
+const hashOf = (secret: string): string => sha256(secret).toString('base64')
+
 /** The key's own limit where it is the stricter: the setting may have come down since. */
 const limitOf = (requestsPerMinute: number | null, setting: RateLimit): RateLimit =>
   requestsPerMinute !== null && requestsPerMinute * setting.seconds <= setting.requests * 60
@@ -179,8 +188,13 @@ export const createApiKeys = (parts: {
   const found = new LRUCache<string, OfferedApiKey>({
     max: CACHED_KEYS,
     ttl: BELIEVED_MS,
-    fetchMethod: hash => findApiKey(sql, Buffer.from(hash, 'base64')),
+    fetchMethod: async hash => {
+      const key = await findApiKey(sql, Buffer.from(hash, 'base64'))
+      if (key) met.set(hash, true)
+      return key
+    },
   })
+  const met = new LRUCache<string, true>({ max: CACHED_KEYS, ttl: MET_MS })
   const touched = new LRUCache<string, true>({ max: CACHED_KEYS, ttl: TOUCH_MS })
 
   const touch = (id: string) => {
@@ -232,8 +246,10 @@ export const createApiKeys = (parts: {
   const insert = async (tx: Tx, key: NewApiKey) => (await show([await insertApiKey(tx, key)]))[0]!
 
   return {
+    isUnmet: secret => FORM.test(secret) && !met.has(hashOf(secret)),
+
     verify: async secret => {
-      const key = FORM.test(secret) ? await found.fetch(sha256(secret).toString('base64')) : undefined
+      const key = FORM.test(secret) ? await found.fetch(hashOf(secret)) : undefined
       const refusal = refusalOf(key)
       if (!key || refusal) throw refusal!
       touch(key.id)

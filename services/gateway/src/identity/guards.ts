@@ -11,15 +11,8 @@ import { requireScope } from './scopes.ts'
 import { ACCOUNT_DISABLED } from './sessions.ts'
 import type { Tokens } from './tokens.ts'
 
-const bearerToken = (authorization: string | undefined): string => {
-  const [, token] = /^Bearer +([^ ]+) *$/i.exec(authorization ?? '') ?? []
-  if (!token)
-    throw new ProblemError(
-      'TOKEN_MISSING',
-      'Authorization: must be "Bearer " and an access token or API key.',
-    )
-  return token
-}
+const bearerOf = (authorization: string | undefined): string | undefined =>
+  /^Bearer +([^ ]+) *$/i.exec(authorization ?? '')?.[1]
 
 /** What the tokens of a session that has ended are answered. */
 const endedProblem = (reason: string) =>
@@ -39,28 +32,45 @@ const away = () =>
 export const createGuards = (parts: {
   tokens: Tokens
   revocations: Revocations
-  apiKeys: Pick<ApiKeys, 'verify'>
+  apiKeys: Pick<ApiKeys, 'isUnmet' | 'verify'>
   takeFromLimits: TakeFromLimits
   logger: Logger
 }): Guards => {
   const { tokens, revocations, apiKeys, takeFromLimits, logger } = parts
 
   /** What is asked with a token that is worth nothing is counted by address: trying many is limited like all else. */
+  const takeByAddress = (context: Context<GatewayEnv>) =>
+    takeFromLimits([{ name: 'DEFAULT', subject: addressSubject(context.var.address) }]).catch(() => undefined)
+
   const countByAddress = async (context: Context<GatewayEnv>): Promise<void> => {
-    const subject = addressSubject(context.var.address)
-    const taken = await takeFromLimits([{ name: 'DEFAULT', subject }]).catch(() => undefined)
+    const taken = await takeByAddress(context)
     if (taken) enforceLimits(context, taken)
   }
 
-  const requesterOf = async (bearer: string): Promise<Requester> =>
-    isApiKey(bearer) ? apiKeys.verify(bearer) : { ...(await tokens.verifyAccess(bearer)), apiKey: null }
+  const requesterOf = async (bearer: string | undefined): Promise<Requester> => {
+    if (bearer === undefined) {
+      const detail = 'Authorization: must be "Bearer " and an access token or API key.'
+      throw new ProblemError('TOKEN_MISSING', detail)
+    }
+    return isApiKey(bearer)
+      ? apiKeys.verify(bearer)
+      : { ...(await tokens.verifyAccess(bearer)), apiKey: null }
+  }
 
   const verify = async (context: Context<GatewayEnv>): Promise<Requester> => {
+    const bearer = bearerOf(context.req.header('authorization'))
+    // Before Postgres is asked: keys that somebody makes up must not cost it a question each.
+    const unmet = bearer !== undefined && isApiKey(bearer) && apiKeys.isUnmet(bearer)
+    const early = unmet ? await takeByAddress(context) : undefined
+    if (early?.refused) enforceLimits(context, early)
     try {
-      return await requesterOf(bearerToken(context.req.header('authorization')))
+      const requester = await requesterOf(bearer)
+      await early?.giveBack()
+      return requester
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error
-      await countByAddress(context)
+      if (early) enforceLimits(context, early)
+      else await countByAddress(context)
       throw error
     }
   }

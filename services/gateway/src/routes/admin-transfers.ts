@@ -21,11 +21,11 @@ import {
   uuidParam,
 } from './define-route.ts'
 import {
+  headAnswer,
   moneyHeaders,
   moneyOut,
   readAmount,
-  readIdempotencyKey,
-  readWaitMs,
+  readMoneyRequest,
   TRANSFER_EXAMPLE,
   transferSchema,
 } from './money-headers.ts'
@@ -164,17 +164,14 @@ export const adminTransferRoutes = (parts: AdminTransferParts): Routes => {
   routes.openapi(reversalRoute(parts.guards), async context => {
     const { amount, currency = null, reason } = context.req.valid('json')
     const { status, reversal, replayed } = await parts.requestReversal({
+      ...readMoneyRequest(context),
       staff: sessionOf(context),
-      idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
       originalId: context.req.valid('param').id.toLowerCase(),
       amountIn: ofOriginal => (amount === undefined ? null : readAmount(amount, ofOriginal)),
       currency,
       reason,
-      waitMs: readWaitMs(context.req.header('prefer')),
-      traceparent: context.var.traceparent,
     })
-    context.header('location', `/v1/transfers/${reversal.id}`)
-    if (replayed) context.header('idempotency-replayed', 'true')
+    headAnswer(context, `/v1/transfers/${reversal.id}`, replayed)
     return context.json(await viewForStaff(reversal), status)
   })
 

@@ -11,6 +11,7 @@ import { apiKeyPage, viewApiKey } from './api-keys.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
+  cutPage,
   type Guards,
   jsonAnswer,
   jsonBody,
@@ -21,7 +22,6 @@ import {
   problemResponses,
   type Routes,
   readIdCursor,
-  refuseOtherBodies,
   STAFF_PROBLEMS,
   sessionOf,
   timestamp,
@@ -302,8 +302,8 @@ export const adminUserRoutes = (parts: AdminUserParts): Routes => {
       afterId: readIdCursor(cursor),
       limit: limit + 1,
     })
-    const items = await Promise.all(found.slice(0, limit).map(viewForStaff))
-    return context.json({ items, nextCursor: found.length > limit ? items.at(-1)!.id : null }, 200)
+    const { page, nextCursor } = cutPage(found, limit)
+    return context.json({ items: await Promise.all(page.map(viewForStaff)), nextCursor }, 200)
   })
 
   routes.openapi(getRoute(guards), async context =>
@@ -327,7 +327,6 @@ export const adminUserRoutes = (parts: AdminUserParts): Routes => {
   })
 
   routes.openapi(reactivateRoute(guards), async context => {
-    refuseOtherBodies(context)
     const { id } = context.req.valid('param')
     const { reason = null } = context.req.valid('json')
     const byUserId = context.var.user.userId
@@ -348,8 +347,8 @@ export const adminUserRoutes = (parts: AdminUserParts): Routes => {
     const { limit, cursor } = context.req.valid('query')
     await find(id)
     const found = await sessions.list({ userId: id, before: readIdCursor(cursor), limit: limit + 1 })
-    const items = viewSessions(found.slice(0, limit), sessionOf(context).sessionId)
-    return context.json({ items, nextCursor: found.length > limit ? items.at(-1)!.id : null }, 200)
+    const { page, nextCursor } = cutPage(found, limit)
+    return context.json({ items: viewSessions(page, sessionOf(context).sessionId), nextCursor }, 200)
   })
 
   routes.openapi(endSessionsRoute(guards), async context => {
@@ -364,8 +363,8 @@ export const adminUserRoutes = (parts: AdminUserParts): Routes => {
     const { limit, cursor } = context.req.valid('query')
     await find(id)
     const found = await apiKeys.list({ userId: id, before: readIdCursor(cursor), limit: limit + 1 })
-    const items = found.slice(0, limit).map(viewApiKey)
-    return context.json({ items, nextCursor: found.length > limit ? items.at(-1)!.id : null }, 200)
+    const { page, nextCursor } = cutPage(found, limit)
+    return context.json({ items: page.map(viewApiKey), nextCursor }, 200)
   })
 
   routes.openapi(revokeApiKeyRoute(guards), async context => {

@@ -4,12 +4,13 @@ import type { ChangeWallet } from '../change-wallet.ts'
 import type { Names } from '../identity/names.ts'
 import type { PersonKeys } from '../identity/person-keys.ts'
 import { refuseOwn } from '../identity/roles.ts'
-import { ProblemError, validationProblem } from '../problems.ts'
+import { ProblemError } from '../problems.ts'
 import type { WalletFacts } from '../sql/ledger-reads.ts'
 import { viewWallets, WALLET_EXAMPLE, walletSchema } from '../wallet-view.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
+  cutPage,
   type GatewayEnv,
   type Guards,
   jsonAnswer,
@@ -20,7 +21,7 @@ import {
   pageOf,
   problemResponses,
   type Routes,
-  refuseOtherBodies,
+  readIdCursor,
   STAFF_PROBLEMS,
   uuidParam,
 } from './define-route.ts'
@@ -183,12 +184,9 @@ export const adminWalletRoutes = (parts: AdminWalletParts): Routes => {
 
   routes.openapi(listRoute(parts.guards), async context => {
     const { limit, cursor, status = null, userId = null } = context.req.valid('query')
-    if (cursor !== undefined && !z.uuid().safeParse(cursor).success) {
-      throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
-    }
-    const wallets = await parts.readWalletsAbove({ userId, status }, cursor ?? null, limit + 1)
-    const page = wallets.slice(0, limit)
-    const nextCursor = wallets.length > limit ? page.at(-1)!.id : null
+    const above = readIdCursor(cursor) ?? null
+    const wallets = await parts.readWalletsAbove({ userId, status }, above, limit + 1)
+    const { page, nextCursor } = cutPage(wallets, limit)
     return context.json({ items: await viewForStaff(page), nextCursor }, 200)
   })
 
@@ -205,7 +203,6 @@ export const adminWalletRoutes = (parts: AdminWalletParts): Routes => {
   })
 
   routes.openapi(unfreezeRoute(parts.guards), async context => {
-    refuseOtherBodies(context)
     const { reason = null } = context.req.valid('json')
     const asked = await askedBy(context, context.req.valid('param').id)
     const [view] = await viewForStaff([await parts.changeWallet.unfreeze({ ...asked, reason })])

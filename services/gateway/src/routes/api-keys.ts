@@ -5,6 +5,7 @@ import { password } from './auth.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
+  cutPage,
   type Guards,
   jsonAnswer,
   jsonBody,
@@ -250,8 +251,8 @@ export const apiKeyRoutes = ({ guards, apiKeys }: { guards: Guards; apiKeys: Api
     const { userId } = context.var.user
     const { limit, cursor } = context.req.valid('query')
     const found = await apiKeys.list({ userId, before: readIdCursor(cursor), limit: limit + 1 })
-    const items = found.slice(0, limit).map(viewApiKey)
-    return context.json({ items, nextCursor: found.length > limit ? items.at(-1)!.id : null }, 200)
+    const { page, nextCursor } = cutPage(found, limit)
+    return context.json({ items: page.map(viewApiKey), nextCursor }, 200)
   })
 
   routes.openapi(getRoute(guards), async context =>

@@ -6,7 +6,7 @@ import type { Context, MiddlewareHandler } from 'hono'
 import type { UsedApiKey } from '../identity/api-keys.ts'
 import type { Role } from '../identity/roles.ts'
 import type { Scope } from '../identity/scopes.ts'
-import { type BrokenRule, ProblemError, problemBody, validationProblem } from '../problems.ts'
+import { type BrokenRule, problemBody, validationProblem } from '../problems.ts'
 
 /** Who signed in, as the access token says and the session confirms. */
 export type SignedInUser = { userId: string; sessionId: string; roles: string[] }
@@ -142,19 +142,11 @@ export const jsonBody = <Schema extends z.ZodType>(schema: Schema) => ({
   content: { 'application/json': { schema } },
 })
 
-/** The same where the body may be left out: then it is read as `{}`. What is sent must still be JSON: `refuseOtherBodies`. */
+/** The same where the body may be left out: then it is read as `{}`. What is sent must still be JSON, else 415. */
 export const optionalJsonBody = <Schema extends z.ZodType>(schema: Schema) => ({
   required: false as const,
   content: { 'application/json': { schema } },
 })
-
-/** Throws 415 where a body of another type came, which `optionalJsonBody` would pass over in silence. */
-export const refuseOtherBodies = (context: Context<GatewayEnv>): void => {
-  const type = context.req.header('content-type')
-  if (type !== undefined && !/^application\/([a-z0-9.-]+\+)?json *(;|$)/i.test(type)) {
-    throw new ProblemError('UNSUPPORTED_MEDIA_TYPE', 'Content-Type: must be application/json')
-  }
-}
 
 /** A JSON answer. */
 export const jsonAnswer = <Schema extends z.ZodType>(description: string, schema: Schema) => ({
@@ -204,6 +196,15 @@ export const cursorParam = z
 export const readIdCursor = (cursor: string | undefined): string | undefined => {
   if (cursor === undefined || z.uuid().safeParse(cursor).success) return cursor
   throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
+}
+
+/** A page, where one more than its `limit` was read: its rows, and the last one's id where others follow. */
+export const cutPage = <Row extends { id: string }>(
+  found: Row[],
+  limit: number,
+): { page: Row[]; nextCursor: string | null } => {
+  const page = found.slice(0, limit)
+  return { page, nextCursor: found.length > limit ? page.at(-1)!.id : null }
 }
 
 export const uuidParam = z

@@ -14,7 +14,7 @@ import {
   type Routes,
   uuidParam,
 } from './define-route.ts'
-import { moneyHeaders, readAmount, readIdempotencyKey, readWaitMs, transferSchema } from './money-headers.ts'
+import { headAnswer, moneyHeaders, readAmount, readMoneyRequest, transferSchema } from './money-headers.ts'
 
 export type DepositRouteParts = {
   guards: Guards
@@ -98,16 +98,13 @@ export const depositRoutes = ({ guards, requestDeposit, handleCallback }: Deposi
   routes.openapi(depositRoute(guards), async context => {
     const body = context.req.valid('json')
     const { status, transfer, replayed } = await requestDeposit({
-      user: context.var.user,
-      idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
+      ...readMoneyRequest(context),
       walletId: body.walletId.toLowerCase(),
       amount: readAmount(body.amount, body.currency),
       currency: body.currency,
       source: body.source ?? DEFAULT_SOURCE,
-      waitMs: readWaitMs(context.req.header('prefer')),
     })
-    context.header('location', `/v1/transfers/${transfer.id}`)
-    if (replayed) context.header('idempotency-replayed', 'true')
+    headAnswer(context, `/v1/transfers/${transfer.id}`, replayed)
     return context.json(transfer, status)
   })
 

@@ -15,6 +15,7 @@ import {
   limitParam,
   moneyString,
   newRoutes,
+  optionalJsonBody,
   pageOf,
   problemResponses,
   type Routes,
@@ -23,6 +24,7 @@ import {
   uuidParam,
 } from './define-route.ts'
 import {
+  headAnswer,
   moneyHeaders,
   moneyOut,
   party,
@@ -30,10 +32,11 @@ import {
   readIdempotencyKey,
   readOptionalKey,
   rejectionSchema,
+  sendingHeaders,
   TRANSFER_EXAMPLE,
   transferSchema,
 } from './money-headers.ts'
-import { readSending, SENDING_EXAMPLE, SENDING_PROBLEMS, sendingFields, sendingHeaders } from './transfers.ts'
+import { readSending, SENDING_EXAMPLE, SENDING_PROBLEMS, sendingFields } from './transfers.ts'
 
 export type HoldParts = {
   guards: Guards
@@ -175,12 +178,9 @@ const captureRoute = ({ signedIn }: Guards) =>
       params: z.object({ id: uuidParam }),
       headers: moneyHeaders.pick({ 'idempotency-key': true }),
       // All of it may be asked for without a body.
-      body: {
-        ...jsonBody(
-          z.strictObject({ amount: moneyString.optional().openapi({ description: 'All where missing' }) }),
-        ),
-        required: false as const,
-      },
+      body: optionalJsonBody(
+        z.strictObject({ amount: moneyString.optional().openapi({ description: 'All where missing' }) }),
+      ),
     },
     responses: {
       201: jsonAnswer('The money has moved', transferSchema),
@@ -253,8 +253,7 @@ export const holdRoutes = (parts: HoldParts): Routes => {
       type: 'hold',
       expiresInSeconds,
     })
-    context.header('location', `/v1/holds/${transfer.id}`)
-    if (replayed) context.header('idempotency-replayed', 'true')
+    headAnswer(context, `/v1/holds/${transfer.id}`, replayed)
     return context.json(transfer, status)
   })
 
@@ -280,8 +279,7 @@ export const holdRoutes = (parts: HoldParts): Routes => {
       readAmount: currency => (amount === undefined ? null : readAmount(amount, currency)),
       traceparent: context.var.traceparent,
     })
-    context.header('location', `/v1/transfers/${transfer.id}`)
-    if (replayed) context.header('idempotency-replayed', 'true')
+    headAnswer(context, `/v1/transfers/${transfer.id}`, replayed)
     return context.json(transfer, 201)
   })
 

@@ -1,8 +1,9 @@
 import { z } from '@hono/zod-openapi'
 import { formatAmount, parseAmount } from '@pennywire/contracts/money.ts'
+import type { Context } from 'hono'
 import type { PersonName } from '../identity/names.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
-import { timestamp } from './define-route.ts'
+import { type GatewayEnv, timestamp } from './define-route.ts'
 
 const DEFAULT_WAIT_MS = 10_000
 const LONGEST_WAIT_SECONDS = 60
@@ -23,6 +24,29 @@ export const moneyHeaders = z.object({
   }),
 })
 
+/** The same where money leaves: how the user is known to be present. */
+export const sendingHeaders = moneyHeaders.extend({
+  'step-up-token': z.string().optional().openapi({ description: 'From POST /v1/pin/verify' }),
+})
+
+/** What every request that moves money says beside its body, and who asks. */
+export const readMoneyRequest = (context: Context<GatewayEnv>) => ({
+  user: context.var.user,
+  idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
+  waitMs: readWaitMs(context.req.header('prefer')),
+  traceparent: context.var.traceparent,
+})
+
+/** Says where what the answer shows is found later, and whether it was given before. */
+export const headAnswer = (
+  context: Context<GatewayEnv>,
+  found: `/v1/${'transfers' | 'holds'}/${string}`,
+  replayed: boolean,
+): void => {
+  context.header('location', found)
+  if (replayed) context.header('idempotency-replayed', 'true')
+}
+
 /** The Idempotency-Key header as sent, or the problem that names what is wrong with it. */
 export const readIdempotencyKey = (header: string | undefined): string => {
   if (header === undefined || header === '') {
@@ -41,7 +65,7 @@ const checkKey = (header: string): string => {
 }
 
 /** How long the client waits for the outcome (RFC 7240), in milliseconds. What it does not understand is ignored. */
-export const readWaitMs = (prefer: string | undefined): number => {
+const readWaitMs = (prefer: string | undefined): number => {
   const preferences = (prefer ?? '').split(',').map(preference => preference.trim().toLowerCase())
   if (preferences.includes('respond-async')) return 0
   for (const preference of preferences) {

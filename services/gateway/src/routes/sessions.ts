@@ -3,6 +3,7 @@ import type { Sessions } from '../identity/sessions.ts'
 import { ProblemError } from '../problems.ts'
 import {
   cursorParam,
+  cutPage,
   type Guards,
   jsonAnswer,
   limitParam,
@@ -87,8 +88,8 @@ export const sessionRoutes = ({ guards, sessions }: { guards: Guards; sessions: 
     const { userId, sessionId } = sessionOf(context)
     const { limit, cursor } = context.req.valid('query')
     const found = await sessions.list({ userId, before: readIdCursor(cursor), limit: limit + 1 })
-    const items = viewSessions(found.slice(0, limit), sessionId)
-    return context.json({ items, nextCursor: found.length > limit ? items.at(-1)!.id : null }, 200)
+    const { page, nextCursor } = cutPage(found, limit)
+    return context.json({ items: viewSessions(page, sessionId), nextCursor }, 200)
   })
 
   routes.openapi(endRoute(guards), async context => {

@@ -26,11 +26,11 @@ import {
   uuidParam,
 } from './define-route.ts'
 import {
-  moneyHeaders,
+  headAnswer,
   moneyOut,
   readAmount,
-  readIdempotencyKey,
-  readWaitMs,
+  readMoneyRequest,
+  sendingHeaders,
   transferSchema,
 } from './money-headers.ts'
 import { pinField } from './pin.ts'
@@ -60,11 +60,6 @@ const metadataField = z
     description: 'Any JSON object of at most 4 KiB; given back as it is',
     example: { orderId: '4711' },
   })
-
-/** The headers of a request that sends money: beside the usual ones, how the user is known to be present. */
-export const sendingHeaders = moneyHeaders.extend({
-  'step-up-token': z.string().optional().openapi({ description: 'From POST /v1/pin/verify' }),
-})
 
 const previewFields = {
   fromWalletId: uuidParam
@@ -286,15 +281,12 @@ type SendingBody = {
 
 /** What a well-formed request asks to be sent. Throws where the recipient is not named in exactly one way. */
 export const readSending = (context: Context<GatewayEnv>, body: SendingBody) => ({
-  user: context.var.user,
-  idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
+  ...readMoneyRequest(context),
   ...readParties(body),
   note: body.note ?? null,
   metadata: body.metadata ?? null,
   pin: body.pin ?? null,
   stepUpToken: context.req.header('step-up-token') ?? null,
-  waitMs: readWaitMs(context.req.header('prefer')),
-  traceparent: context.var.traceparent,
 })
 
 /** Who pays whom how much. */
@@ -321,8 +313,7 @@ export const transferRoutes = ({
       type: 'transfer',
       expiresInSeconds: null,
     })
-    context.header('location', `/v1/transfers/${transfer.id}`)
-    if (replayed) context.header('idempotency-replayed', 'true')
+    headAnswer(context, `/v1/transfers/${transfer.id}`, replayed)
     return context.json(transfer, status)
   })
 

@@ -11,6 +11,7 @@ import { fullName, password } from './auth.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
+  cutPage,
   type Guards,
   jsonAnswer,
   jsonBody,
@@ -180,7 +181,8 @@ export const userRoutes = (parts: UserParts): Routes => {
     const { userId } = context.var.user
     const { limit, cursor } = context.req.valid('query')
     const found = await logins.list({ userId, before: readIdCursor(cursor), limit: limit + 1 })
-    const items = found.slice(0, limit).map(({ id, occurredAt, method, failure, ...rest }) => ({
+    const { page, nextCursor } = cutPage(found, limit)
+    const items = page.map(({ id, occurredAt, method, failure, ...rest }) => ({
       id,
       at: occurredAt.toISOString(),
       method,
@@ -190,7 +192,7 @@ export const userRoutes = (parts: UserParts): Routes => {
       address: rest.address,
       device: rest.device,
     }))
-    return context.json({ items, nextCursor: found.length > limit ? items.at(-1)!.id : null }, 200)
+    return context.json({ items, nextCursor }, 200)
   })
 
   routes.openapi(deactivateRoute(guards), async context => {

@@ -15,6 +15,7 @@ import {
   BODY_PROBLEMS,
   currencyCode,
   cursorParam,
+  cutPage,
   type GatewayEnv,
   type Guards,
   jsonAnswer,
@@ -26,7 +27,6 @@ import {
   pageOf,
   problemResponses,
   type Routes,
-  refuseOtherBodies,
   SIGNED_IN_PROBLEMS,
   timestamp,
   uuidParam,
@@ -309,10 +309,8 @@ export const walletRoutes = (parts: WalletParts): Routes => {
     const wallets = await parts.readWalletsOf(context.var.user.userId)
     const { limit, cursor } = context.req.valid('query')
     const from = cursor === undefined ? 0 : wallets.findIndex(({ id }) => id === cursor) + 1
-    const page = wallets.slice(from, from + limit)
-    const more = wallets.length > from + limit
-    const items = await viewWallets(parts.personKeys, page)
-    return context.json({ items, nextCursor: more ? page.at(-1)!.id : null }, 200)
+    const { page, nextCursor } = cutPage(wallets.slice(from), limit)
+    return context.json({ items: await viewWallets(parts.personKeys, page), nextCursor }, 200)
   })
 
   routes.openapi(getRoute(parts.guards), async context =>
@@ -320,14 +318,12 @@ export const walletRoutes = (parts: WalletParts): Routes => {
   )
 
   routes.openapi(freezeRoute(parts.guards), async context => {
-    refuseOtherBodies(context)
     const { reason = null } = context.req.valid('json')
     const asked = await askedBy(context, context.req.valid('param').id)
     return context.json(await view(await parts.changeWallet.freeze({ ...asked, reason })), 200)
   })
 
   routes.openapi(unfreezeRoute(parts.guards), async context => {
-    refuseOtherBodies(context)
     const asked = await askedBy(context, context.req.valid('param').id)
     return context.json(await view(await parts.changeWallet.unfreeze({ ...asked, reason: null })), 200)
   })

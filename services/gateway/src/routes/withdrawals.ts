@@ -14,7 +14,7 @@ import {
   type Routes,
   uuidParam,
 } from './define-route.ts'
-import { moneyHeaders, readAmount, readIdempotencyKey, readWaitMs, transferSchema } from './money-headers.ts'
+import { headAnswer, readAmount, readMoneyRequest, sendingHeaders, transferSchema } from './money-headers.ts'
 import { pinField } from './pin.ts'
 
 export type WithdrawalRouteParts = {
@@ -35,9 +35,7 @@ const withdrawalRoute = ({ signedIn }: Guards) =>
       '`sandbox:lost`, `sandbox:return`.',
     ...signedIn({ scope: 'withdrawals:write', limit: 'WITHDRAWAL', guardsMoney: true }),
     request: {
-      headers: moneyHeaders.extend({
-        'step-up-token': z.string().optional().openapi({ description: 'From POST /v1/pin/verify' }),
-      }),
+      headers: sendingHeaders,
       body: jsonBody(
         z.strictObject({
           walletId: uuidParam,
@@ -83,19 +81,15 @@ export const withdrawalRoutes = ({ guards, requestWithdrawal }: WithdrawalRouteP
   routes.openapi(withdrawalRoute(guards), async context => {
     const body = context.req.valid('json')
     const { status, transfer, replayed } = await requestWithdrawal({
-      user: context.var.user,
-      idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
+      ...readMoneyRequest(context),
       walletId: body.walletId.toLowerCase(),
       amount: readAmount(body.amount, body.currency),
       currency: body.currency,
       destination: body.destination,
       pin: body.pin ?? null,
       stepUpToken: context.req.header('step-up-token') ?? null,
-      waitMs: readWaitMs(context.req.header('prefer')),
-      traceparent: context.var.traceparent,
     })
-    context.header('location', `/v1/transfers/${transfer.id}`)
-    if (replayed) context.header('idempotency-replayed', 'true')
+    headAnswer(context, `/v1/transfers/${transfer.id}`, replayed)
     return context.json(transfer, status)
   })
 
