@@ -22,8 +22,8 @@ export const privateJwks = z
 export type OpenSecret = (jwe: string) => Promise<unknown>
 
 /**
- * Opens secrets that were encrypted to one of these keys, which each names. They live in memory for as long as their mail is written: they are
- * never stored and never logged. Rejects where one was made for another key or is no JSON.
+ * Opens secrets that were encrypted to one of these keys, which each names. They live in memory for as long as their mail
+ * is written: they are never stored and never logged. Rejects where one was made for another key or is no JSON.
  */
 export const createSecretOpener = async (jwks: z.output<typeof privateJwks>): Promise<OpenSecret> => {
   const keys = new Map<string | undefined, Awaited<ReturnType<typeof importJWK>>>()

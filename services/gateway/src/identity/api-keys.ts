@@ -7,7 +7,6 @@ import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
 import type { Requester } from '../routes/define-route.ts'
 import {
-  type ApiKeyState,
   countLiveApiKeys,
   endRotatedApiKey,
   findApiKey,
@@ -58,20 +57,9 @@ export type UsedApiKey = {
 }
 
 /** A key as its owner and staff see it. */
-export type ApiKey = {
-  id: string
+export type ApiKey = Omit<StoredApiKey, 'userId' | 'name' | 'lifeSeconds'> & {
   /** Null where the owner was erased. */
   name: string | null
-  prefix: string
-  scopes: string[]
-  maxAmount: string | null
-  requestsPerMinute: number | null
-  state: ApiKeyState
-  createdAt: Date
-  expiresAt: Date
-  lastUsedAt: Date | null
-  endedAt: Date | null
-  replaces: string | null
 }
 
 type Proof = { password: string; pin: string | null }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Database } from '@pennywire/runtime/database.ts'
-import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { afterEach, beforeEach, expect, inject, test } from 'vitest'
 import { createGatewayDatabase, destroyPersonKey, insertCrowd, readKekIds } from '../sql/test-database.ts'
 import { createPersonKeys } from './person-keys.ts'
 import { createKeyRing } from './secret-box.ts'
@@ -8,11 +8,11 @@ import { createKeyRing } from './secret-box.ts'
 let database: Awaited<ReturnType<typeof createGatewayDatabase>>
 let sql: Database
 
-beforeAll(async () => {
+beforeEach(async () => {
   database = await createGatewayDatabase(inject('stack').superuserUrl)
   sql = database.open()
 })
-afterAll(async () => {
+afterEach(async () => {
   await sql.end()
   await database.drop()
 })
@@ -47,4 +47,31 @@ test('another key of keys: all that the earlier one wrapped is wrapped anew, and
   await expect(stranger.decryptFor(alice, cipher, 'note')).rejects.toThrow('kek-next')
   await expect(stranger.rewrapAll()).rejects.toThrow('kek-next')
   expect(await readKekIds(sql)).toEqual([{ kekId: 'kek-next', count: people.length - 1 }])
+})
+
+test('gateways with either order of the two read what the others wrap, and the last to start leaves one key', async () => {
+  const [old, next] = [makeKey('kek-old'), makeKey('kek-next')]
+  const [early, late, fresh] = (await insertCrowd(sql, 3)) as [string, string, string]
+  // Still from before the change, beside a gateway that has both: this one must go on reading.
+  const only = createPersonKeys(sql, createKeyRing([old]))
+  const first = createPersonKeys(sql, createKeyRing([old, next]))
+  await sql.begin(tx => only.create(tx, early))
+  await sql.begin(tx => first.create(tx, late))
+  expect(await first.rewrapAll()).toBe(0)
+  const cipher = await first.encryptFor(late, 'by the first', 'note')
+  expect(await only.decryptFor(late, cipher, 'note')).toBe('by the first')
+
+  // All have both now, and the first of them starts with the other order.
+  const second = createPersonKeys(sql, createKeyRing([next, old]))
+  expect(await second.rewrapAll()).toBe(2)
+  await sql.begin(tx => second.create(tx, fresh))
+  const behind = createPersonKeys(sql, createKeyRing([old, next]))
+  expect(await behind.decryptFor(late, cipher, 'note')).toBe('by the first')
+  expect(await behind.encryptFor(fresh, 'for all', 'note')).toBeInstanceOf(Buffer)
+  // One that starts again with the earlier order takes it back, and is read all the same.
+  expect(await behind.rewrapAll()).toBe(3)
+  const last = createPersonKeys(sql, createKeyRing([next, old]))
+  expect(await last.decryptFor(late, cipher, 'note')).toBe('by the first')
+  expect(await last.rewrapAll()).toBe(3)
+  expect(await readKekIds(sql)).toEqual([{ kekId: 'kek-next', count: 3 }])
 })
