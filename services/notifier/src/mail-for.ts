@@ -55,6 +55,14 @@ const TEMPLATES: Record<string, Template> = {
     'an identity at another issuer, such as your company, may sign in to your account from now on.',
     NOT_YOU,
   ]),
+  external_identity_unlinked: template(nothing, 'A way to sign in has ended', () => [
+    'an identity at another issuer may not sign in to your account any more. Other devices were signed out.',
+    NOT_YOU,
+  ]),
+  pin_set: template(nothing, 'Your account has a PIN now', () => [
+    'a PIN was set for your account just now: it confirms payments.',
+    'If this was not you, somebody is signed in as you: set a new password now, then a new PIN, and tell us.',
+  ]),
   pin_reset: template(codeSecret, 'Your code for a new PIN', ({ code }) => [
     'type this code within 15 minutes to set a new PIN:',
     code,

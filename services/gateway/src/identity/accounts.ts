@@ -3,6 +3,7 @@ import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
+import { forgetOidcRequests } from '../sql/oidc-requests.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
 import {
   countMailedTokens,
@@ -154,6 +155,8 @@ export const createAccounts = (parts: {
     const { userId, hash, how, exceptSessionId } = change
     await setPasswordHash(tx, userId, hash)
     await spendMailedTokensOf(tx, userId, 'reset_password')
+    // They were allowed with the old password.
+    await forgetOidcRequests(tx, userId)
     // Who forgot it may not have been alone with it; who changes it knows what their back ends do.
     if (how === 'reset') await endApiKeys(tx, announce, { userId, reason: 'password_reset' }, traceparent)
     const told = await sessions.endIn(

@@ -163,6 +163,7 @@ export const createIdentity = async (parts: {
     accounts,
     tokens: createExternalTokens(config.TRUSTED_ISSUERS),
     logins,
+    sessions,
   })
   const socialLogin = createSocialLogin({
     sql,

@@ -5,18 +5,18 @@ import { ProblemError } from '../problems.ts'
 import {
   countExternalIdentities,
   deleteExternalIdentity,
-  findLinkedUser,
   insertExternalIdentity,
   type LinkedIdentity,
   listExternalIdentities,
 } from '../sql/external-identities.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
-import { findUser, lockUsers, type User } from '../sql/users.ts'
+import { changeSecondFactorVersion } from '../sql/second-factors.ts'
+import { findLinkedUser, lockUsers, shareUser, type User } from '../sql/users.ts'
 import type { Accounts } from './accounts.ts'
 import type { Announce } from './announce.ts'
 import type { ExternalIdentity, ExternalTokens } from './external-tokens.ts'
 import type { LoginHistory, LoginMethod } from './login-history.ts'
-import type { Caller } from './sessions.ts'
+import type { Caller, Sessions } from './sessions.ts'
 
 export type ExternalIdentities = {
   /**
@@ -44,8 +44,12 @@ export type ExternalIdentities = {
     traceparent: string,
   ) => Promise<LinkedIdentity>
   list: (userId: string) => Promise<LinkedIdentity[]>
-  /** Throws EXTERNAL_IDENTITY_NOT_FOUND where it is not the user's, LAST_SIGN_IN_METHOD where nothing else is left. */
-  unlink: (link: { id: string; userId: string }, traceparent: string) => Promise<void>
+  /**
+   * Ends a link, and all other sessions: nobody remembers which of them it began. Asks for no password, which the account
+   * may not have: it opens nothing to anybody. Throws EXTERNAL_IDENTITY_NOT_FOUND where it is not the user's,
+   * LAST_SIGN_IN_METHOD where nothing else is left.
+   */
+  unlink: (link: { id: string; userId: string; sessionId: string }, traceparent: string) => Promise<void>
 }
 
 /**
@@ -60,12 +64,12 @@ export const createExternalIdentities = (parts: {
   accounts: Pick<Accounts, 'confirmPassword'>
   tokens: ExternalTokens
   logins: Pick<LoginHistory, 'failed'>
+  sessions: Pick<Sessions, 'endIn'>
 }): ExternalIdentities => {
-  const { sql, inTransaction, announce, accounts, tokens, logins } = parts
+  const { sql, inTransaction, announce, accounts, tokens, logins, sessions } = parts
 
   const findLinked: ExternalIdentities['findLinked'] = async (identity, method, caller) => {
-    const userId = await findLinkedUser(sql, identity)
-    const user = userId === undefined ? undefined : await findUser(sql, userId)
+    const user = await findLinkedUser(sql, identity)
     if (user?.disabled) {
       logins.failed(user.id, { method, reason: 'account_disabled' }, caller)
       throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
@@ -101,30 +105,46 @@ export const createExternalIdentities = (parts: {
     linkIn,
 
     link: async ({ userId, token, password }, traceparent) => {
-      await accounts.confirmPassword(userId, password)
+      const user = await accounts.confirmPassword(userId, password)
       const identity = await tokens.verify(token)
-      return inTransaction(tx => linkIn(tx, { userId, ...identity, mail: true }, traceparent))
+      return inTransaction(async tx => {
+        // Under a lock, and the issuer may have taken its time: no link outlives the password that allowed it.
+        const known = await shareUser(tx, userId)
+        if (!known || known.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
+        if (known.passwordHash !== user.passwordHash) {
+          throw new ProblemError('PASSWORD_MISMATCH', 'The current password is wrong.')
+        }
+        return linkIn(tx, { userId, ...identity, mail: true }, traceparent)
+      })
     },
 
     list: userId => listExternalIdentities(sql, userId),
 
-    unlink: async (link, traceparent) =>
-      inTransaction(async tx => {
+    unlink: async ({ id, userId, sessionId }, traceparent) => {
+      const told = await inTransaction(async tx => {
         // Under a lock: two that unlink at once must not each leave the other's.
-        const [user] = await lockUsers(tx, [link.userId])
+        const [user] = await lockUsers(tx, [userId])
+        const link = { id, userId }
         const issuer = await deleteExternalIdentity(tx, link)
         if (issuer === undefined) {
           throw new ProblemError('EXTERNAL_IDENTITY_NOT_FOUND', 'id: there is no such identity of yours.')
         }
-        if (user?.passwordHash === null && (await countExternalIdentities(tx, link.userId)) === 0) {
+        if (user?.passwordHash === null && (await countExternalIdentities(tx, userId)) === 0) {
           throw new ProblemError(
             'LAST_SIGN_IN_METHOD',
             'id: is the only way to sign in; set a password first, with POST /v1/auth/forgot-password.',
           )
         }
         await appendToOutbox(tx, [
-          announce.identityEvent('ExternalIdentityUnlinked', { userId: link.userId, issuer }, traceparent),
+          announce.identityEvent('ExternalIdentityUnlinked', { userId, issuer }, traceparent),
+          await announce.mail({ userId, template: 'external_identity_unlinked' }, traceparent),
         ])
-      }),
+        // What it has half signed in ends nowhere, either.
+        await changeSecondFactorVersion(tx, userId)
+        const others = { userId, exceptSessionId: sessionId, reason: 'identity_unlinked' }
+        return sessions.endIn(tx, others, traceparent)
+      })
+      await told()
+    },
   }
 }

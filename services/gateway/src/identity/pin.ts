@@ -152,7 +152,7 @@ export const createPins = (parts: {
     }
   }
 
-  const news = (userId: string, template: 'pin_changed' | 'pin_locked', traceparent: string | undefined) => {
+  const news = (userId: string, template: 'pin_set' | 'pin_changed' | 'pin_locked', traceparent: string | undefined) => {
     const expiresAt = new Date(Date.now() + NEWS_MS)
     return announce.mailWithSecret({ userId, template, secret: {}, expiresAt }, traceparent)
   }
@@ -236,7 +236,11 @@ export const createPins = (parts: {
       const hash = await hashOf(userId, pin)
       const inserted = await inTransaction(async tx => {
         if (!(await insertPin(tx, { userId, pepperId: pepper.current.kid, hash }))) return false
-        await appendToOutbox(tx, [announce.identityEvent('PinSet', { userId }, traceparent)])
+        // Whoever has the session alone may set it, and pay by it: the owner hears of it.
+        await appendToOutbox(tx, [
+          announce.identityEvent('PinSet', { userId }, traceparent),
+          await news(userId, 'pin_set', traceparent),
+        ])
         return true
       })
       if (!inserted) throw alreadySet()

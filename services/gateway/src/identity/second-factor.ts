@@ -22,6 +22,7 @@ import {
   spendRecoveryCode,
   spendStep,
 } from '../sql/second-factors.ts'
+import { shareOpenSession } from '../sql/sessions.ts'
 import { findUser, lockUsers, type User } from '../sql/users.ts'
 import type { Announce } from './announce.ts'
 import type { LoginHistory } from './login-history.ts'
@@ -284,6 +285,10 @@ export const createSecondFactor = (parts: {
       const told = await inTransaction(async tx => {
         const { sealedSecret } = offer
         const ended = await settleChange(tx, session, traceparent)
+        // Now that the user is locked: whoever was signed out meanwhile, by a new password say, leaves nothing behind.
+        if (!(await shareOpenSession(tx, session.sessionId))) {
+          throw new ProblemError('TOKEN_REVOKED', 'The session has ended; sign in again.')
+        }
         if (!(await enableSecondFactor(tx, { userId, sealedSecret, step }))) throw alreadyEnabled()
         await replaceRecoveryCodes(tx, {
           userId,

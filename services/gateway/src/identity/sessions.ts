@@ -57,7 +57,8 @@ type Ending = {
 export type Sessions = {
   /**
    * Starts a session for a user who has proven who they are. Throws where something changed since `user` was read:
-   * ACCOUNT_DISABLED, INVALID_CREDENTIALS for another password, SERVICE_UNAVAILABLE for the second factor.
+   * ACCOUNT_DISABLED, INVALID_CREDENTIALS for another password, SERVICE_UNAVAILABLE for the second factor
+   * or an identity that was unlinked.
    */
   start: (user: User, caller: Caller, method?: LoginMethod) => Promise<Grant>
   /**
@@ -195,7 +196,7 @@ export const createSessions = (parts: {
         throw refused('INVALID_CREDENTIALS', 'email or password: is wrong.')
       }
       if (!isAsRead(current)) {
-        const detail = 'The second factor was being changed; sign in again.'
+        const detail = 'How you sign in was being changed; sign in again.'
         throw refused('SERVICE_UNAVAILABLE', detail, 'second_factor_changed')
       }
       return grantFor(current, sessionId, refreshToken)

@@ -7,7 +7,14 @@ import type { LinkedIdentity } from '../sql/external-identities.ts'
 import { insertOidcRequest, type OidcRequest, takeOidcRequest } from '../sql/oidc-requests.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
 import { shareOpenSession } from '../sql/sessions.ts'
-import { findUser, findUserByEmail, insertUser, markEmailVerified, type User } from '../sql/users.ts'
+import {
+  findUser,
+  findUserByEmail,
+  insertUser,
+  markEmailVerified,
+  shareUser,
+  type User,
+} from '../sql/users.ts'
 import { type Accounts, bootstrapAdmin, replaceSignup } from './accounts.ts'
 import type { Announce } from './announce.ts'
 import type { ExternalIdentities } from './external-identities.ts'
@@ -202,6 +209,8 @@ export const createSocialLogin = (parts: {
     traceparent: string,
   ): Promise<LinkedIdentity> =>
     inTransaction(async tx => {
+      // The user before the session, as everybody: else this and the end of the account wait for each other.
+      await shareUser(tx, owner.userId)
       if (!(await shareOpenSession(tx, owner.sessionId))) {
         throw new ProblemError('OIDC_STATE_INVALID', 'The session that asked for the link has ended.')
       }

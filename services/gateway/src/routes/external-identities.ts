@@ -12,6 +12,7 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
+  sessionOf,
   timestamp,
   uuidParam,
 } from './define-route.ts'
@@ -79,8 +80,8 @@ const unlinkRoute = ({ signedIn }: Guards) =>
     tags,
     summary: 'Ends the link of an identity',
     description:
-      'It signs in no more. Sessions that it started stay, and are ended like any other. The only way into an account ' +
-      'without a password stays as well.',
+      'It signs in no more, all other sessions end, and the owner is told by mail. The only way into an account without ' +
+      'a password stays.',
     ...signedIn(),
     request: { params: z.object({ id: uuidParam }) },
     responses: {
@@ -118,7 +119,8 @@ export const externalIdentityRoutes = (parts: {
 
   routes.openapi(unlinkRoute(guards), async context => {
     const { id } = context.req.valid('param')
-    await externalIdentities.unlink({ id, userId: context.var.user.userId }, context.var.traceparent)
+    const { userId, sessionId } = sessionOf(context)
+    await externalIdentities.unlink({ id, userId, sessionId }, context.var.traceparent)
     return context.json({ id, unlinkedAt: new Date().toISOString() }, 200)
   })
 

@@ -14,16 +14,6 @@ export const insertExternalIdentity = async (
   return count === 1
 }
 
-export const findLinkedUser = async (
-  sql: Database | Tx,
-  identity: { issuer: string; subject: string },
-): Promise<string | undefined> => {
-  const [link] = await sql<Array<{ userId: string }>>`
-    select user_id as "userId" from gateway.external_identities
-    where issuer = ${identity.issuer} and subject = ${identity.subject}`
-  return link?.userId
-}
-
 export const countExternalIdentities = async (tx: Tx, userId: string): Promise<number> => {
   const [row] = await tx<[{ count: number }]>`
     select count(*)::int as count from gateway.external_identities where user_id = ${userId}`

@@ -1,4 +1,4 @@
-import type { Database } from '@pennywire/runtime/database.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
 export type OidcRequest = {
   provider: string
@@ -32,4 +32,9 @@ export const takeOidcRequest = async (
     where state_hash = ${hashes.stateHash} and browser_hash = ${hashes.browserHash} and expires_at > now()
     returning provider, return_to as "returnTo", user_id as "userId", session_id as "sessionId"`
   return request
+}
+
+/** Links that a user has begun come to nothing. */
+export const forgetOidcRequests = async (tx: Tx, userId: string): Promise<void> => {
+  await tx`delete from gateway.oidc_requests where user_id = ${userId}`
 }

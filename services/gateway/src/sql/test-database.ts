@@ -263,3 +263,14 @@ export const holdUser = async (sql: Database, userId: string) => {
     },
   }
 }
+
+/** For tests: what still opens an account. */
+export const readLive = async (sql: Database, userId: string) => {
+  const [row] = await sql<Array<{ disabled: boolean; sessions: string[]; keys: number }>>`
+    select disabled_at is not null as disabled,
+      array(select id::text from gateway.sessions s where s.user_id = u.id and s.ended_at is null) as sessions,
+      (select count(*)::int from gateway.api_keys k
+        where k.user_id = u.id and (k.ended_at is null or k.ended_at > now())) as keys
+    from gateway.users u where u.id = ${userId}`
+  return row!
+}

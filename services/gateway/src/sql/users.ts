@@ -6,7 +6,7 @@ export type User = {
   fullName: string
   /** Null until the owner of an account that came by a provider sets a password. */
   passwordHash: string | null
-  /** Another one whenever the second factor is turned on or off, or its recovery codes are others. */
+  /** Another one whenever the second factor is turned on or off, has other recovery codes, or an identity is unlinked. */
   secondFactorVersion: number
   secondFactorEnabled: boolean
   emailVerified: boolean
@@ -30,6 +30,19 @@ export const findUserByEmail = async (sql: Database | Tx, email: string): Promis
 
 export const findUser = async (sql: Database | Tx, id: string): Promise<User | undefined> => {
   const [user] = await sql<User[]>`select ${userColumns(sql)} from gateway.users where id = ${id}`
+  return user
+}
+
+/** Whom an identity is linked to. In one statement: a link that ends meanwhile is seen in the user's version. */
+export const findLinkedUser = async (
+  sql: Database,
+  identity: { issuer: string; subject: string },
+): Promise<User | undefined> => {
+  const [user] = await sql<User[]>`
+    select ${userColumns(sql)} from gateway.users
+    where id = (
+      select user_id from gateway.external_identities
+      where issuer = ${identity.issuer} and subject = ${identity.subject})`
   return user
 }
 
