@@ -92,7 +92,11 @@ const externalToken = (subject: string) =>
     .setExpirationTime('5m')
     .sign({ ...companyKey, alg: 'RS256' } as never)
 const link = async (user: User, password = PASSWORD, subject = user.id) =>
-  post('/v1/users/me/external-identities', { token: await externalToken(subject), password }, user.accessToken)
+  post(
+    '/v1/users/me/external-identities',
+    { token: await externalToken(subject), password },
+    user.accessToken,
+  )
 const signInBy = async (subject: string, through = gateway) =>
   post('/v1/auth/external', { token: await externalToken(subject) }, undefined, through)
 const identitiesOf = async (token: string): Promise<Array<{ id: string }>> =>
@@ -245,5 +249,291 @@ describe('an identity that is unlinked', () => {
     expect((await remove(user.path, user.accessToken)).status).toBe(200)
     const proof = { challengeToken: body.challengeToken, code: newCode(secret) }
     expect(codeOf(await post('/v1/auth/2fa/verify', proof))).toEqual([401, 'CHALLENGE_INVALID'])
+  })
+})
+
+describe('everything at once, on two gateways', () => {
+  /** What each session has to have begun after, but for the one that did it. */
+  const ENDS_OTHERS = [
+    'PasswordChanged',
+    'SecondFactorEnabled',
+    'SecondFactorDisabled',
+    'ExternalIdentityUnlinked',
+  ]
+  const ENDS_ALL = ['AccountDeactivated', 'RoleChanged']
+
+  /** The sessions that are open by the events of a user, told in their order. Throws where one is that must not be. */
+  const replay = (
+    events: Array<{
+      name: string
+      sessionId?: string
+      how?: string
+      byUserId?: string | null
+      userId: string
+    }>,
+  ) => {
+    const open = new Map<string, number>()
+    let ender = { name: '', at: -1, spared: 0 }
+    for (const [at, event] of events.entries()) {
+      const { name, userId, sessionId, how, byUserId = userId } = event
+      if (name === 'SessionStarted') open.set(sessionId!, at)
+      if (name === 'SessionRevoked') open.delete(sessionId!)
+      const isOwn = how !== 'reset' && byUserId === userId
+      if (ENDS_ALL.includes(name)) ender = { name, at, spared: 0 }
+      if (ENDS_OTHERS.includes(name)) ender = { name, at, spared: isOwn ? 1 : 0 }
+    }
+    const older = [...open.values()].filter(at => at < ender.at).length
+    expect([ender, older <= ender.spared]).toEqual([ender, true])
+    return [...open.keys()].sort()
+  }
+
+  test('no deadlock, nothing but refusals, and nothing left open that something has ended', async () => {
+    const people = await Promise.all(Array.from({ length: 3 }, () => gateway.signedInUser()))
+    for (const user of people) await link(user)
+    const sessions = new Map<string, Array<{ accessToken: string; refreshToken: string }>>()
+    for (const user of people) sessions.set(user.id, [user])
+    const shells = await Promise.all(
+      Array.from({ length: 6 }, async () => {
+        const shell = await gateway.signUp()
+        return {
+          ...shell,
+          token: await gateway.mailedToken(shell.id),
+          callbacks: await Promise.all([goToProvider(shell.email), goToProvider(shell.email)]),
+        }
+      }),
+    )
+    for (const { id } of shells) await setClocks.ageSignup(sql, id)
+
+    const answers: Array<[what: string, answer: Answer]> = []
+    let state = 6
+    /** In the same order each time; what it comes to is up to who is faster. */
+    const draw = <Item>(items: Item[]): Item => {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+      return items[Math.floor((state / 2 ** 32) * items.length)]!
+    }
+    const keep = (user: User, answer: Answer) => {
+      if (answer.status === 200 && answer.body.accessToken) sessions.get(user.id)!.push(answer.body)
+      return answer
+    }
+    type Act = (user: User, through: TestGateway, token: string) => Promise<Answer>
+    const password = () => draw([PASSWORD, PASSWORD, NEXT])
+    const newPin = () => draw(PINS)
+    const asRoot = (
+      method: string,
+      path: string,
+      body: object | undefined,
+      user: User,
+      through: TestGateway,
+    ) =>
+      through.ask(method, `/v1/admin/users/${user.id}/${path}`, {
+        token: root.accessToken,
+        ...(body ? { body } : {}),
+      })
+    const recovery = new Map<string, string[]>()
+    const acts: Array<[string, Act]> = [
+      ...Array.from({ length: 6 }, (): [string, Act] => [
+        'login',
+        async (user, through) =>
+          keep(
+            user,
+            await post('/v1/auth/login', { email: user.email, password: password() }, undefined, through),
+          ),
+      ]),
+      [
+        'second step',
+        async (user, through) => {
+          const first = await post(
+            '/v1/auth/login',
+            { email: user.email, password: password() },
+            undefined,
+            through,
+          )
+          if (!first.body.challengeToken) return keep(user, first)
+          const recoveryCode = recovery.get(user.id)?.pop() ?? 'none'
+          const { challengeToken } = first.body
+          return keep(
+            user,
+            await post('/v1/auth/2fa/verify', { challengeToken, recoveryCode }, undefined, through),
+          )
+        },
+      ],
+      ['external sign-in', async (user, through) => keep(user, await signInBy(user.id, through))],
+      [
+        'refresh',
+        async (user, through) => {
+          const { refreshToken } = draw(sessions.get(user.id)!)
+          return keep(user, await post('/v1/auth/refresh', { refreshToken }, undefined, through))
+        },
+      ],
+      [
+        'reset',
+        async (user, through) =>
+          post(
+            '/v1/auth/reset-password',
+            { token: await resetToken(user.id), password: password() },
+            undefined,
+            through,
+          ),
+      ],
+      [
+        'forgot',
+        (user, through) => post('/v1/auth/forgot-password', { email: user.email }, undefined, through),
+      ],
+      [
+        'change',
+        (user, through, token) =>
+          post(
+            '/v1/auth/change-password',
+            { currentPassword: password(), newPassword: password() },
+            token,
+            through,
+          ),
+      ],
+      [
+        'log out everywhere',
+        (_user, through, token) => post('/v1/auth/logout-all', undefined, token, through),
+      ],
+      [
+        'deactivate',
+        (_user, through, token) => post('/v1/users/me/deactivate', { password: password() }, token, through),
+      ],
+      ['disable', (user, through) => asRoot('POST', 'deactivate', { reason: 'a test' }, user, through)],
+      ...Array.from({ length: 3 }, (): [string, Act] => [
+        'enable',
+        (user, through) => asRoot('POST', 'reactivate', { reason: 'a test' }, user, through),
+      ]),
+      [
+        'role',
+        (user, through) => asRoot('PATCH', 'role', { role: draw(['user', 'moderator']) }, user, through),
+      ],
+      ['staff end sessions', (user, through) => asRoot('DELETE', 'sessions', undefined, user, through)],
+      [
+        'staff remove 2FA',
+        (user, through) => asRoot('DELETE', 'second-factor', { reason: 'a test' }, user, through),
+      ],
+      [
+        '2FA on',
+        async (user, through, token) => {
+          const offer = await post('/v1/auth/2fa/enable', { password: password() }, token, through)
+          if (offer.status !== 200) return offer
+          const answer = await post(
+            '/v1/auth/2fa/confirm',
+            { code: newCode(offer.body.secret) },
+            token,
+            through,
+          )
+          if (answer.status === 200) recovery.set(user.id, answer.body.recoveryCodes)
+          return answer
+        },
+      ],
+      [
+        '2FA off',
+        (user, through, token) => {
+          const proof = { password: password(), recoveryCode: recovery.get(user.id)?.pop() ?? 'none' }
+          return post('/v1/auth/2fa/disable', proof, token, through)
+        },
+      ],
+      [
+        'link',
+        async (user, through, token) => {
+          const asked = { token: await externalToken(user.id), password: password() }
+          return post('/v1/users/me/external-identities', asked, token, through)
+        },
+      ],
+      [
+        'unlink',
+        async (_user, through, token) => {
+          const [first] = (await identitiesOf(token)) ?? []
+          return remove(
+            `/v1/users/me/external-identities/${first?.id ?? randomUUID()}`,
+            token,
+            undefined,
+            through,
+          )
+        },
+      ],
+      ...Array.from({ length: 2 }, (): [string, Act] => [
+        'API key',
+        (_user, through, token) =>
+          post(
+            '/v1/api-keys',
+            { name: 'Shop', scopes: ['wallets:read'], password: password() },
+            token,
+            through,
+          ),
+      ]),
+      ['PIN', (_user, through, token) => post('/v1/pin', { pin: newPin() }, token, through)],
+      ['PIN try', (_user, through, token) => post('/v1/pin/verify', { pin: newPin() }, token, through)],
+      [
+        'PIN change',
+        (_user, through, token) =>
+          post('/v1/pin/change', { currentPin: PINS[0], newPin: PINS[1] }, token, through),
+      ],
+    ]
+    const worker = async () => {
+      for (let i = 0; i < 90; i++) {
+        const [what, act] = draw(acts)
+        const user = draw(people)
+        const through = draw([gateway, other])
+        const known = sessions.get(user.id)!
+        const { accessToken } = known.at(draw([-1, -1, -2])) ?? known[0]!
+        answers.push([what, await act(user, through, accessToken)])
+      }
+    }
+    const overShells = shells.flatMap(({ email, token, callbacks }) => [
+      async () =>
+        answers.push([
+          'verify',
+          await post('/v1/auth/verify-email', { token }, undefined, draw([gateway, other])),
+        ]),
+      async () =>
+        answers.push([
+          'replace',
+          await post('/v1/auth/signup', { email, password: NEXT, fullName: 'Somebody Else' }),
+        ]),
+      ...callbacks.map(
+        callback => async () => answers.push(['callback', await callback(draw([gateway, other]))]),
+      ),
+    ])
+    await Promise.all([...Array.from({ length: 10 }, worker), ...overShells.map(act => act())])
+
+    const failed = answers.filter(
+      ([, { status, body }]) => status >= 500 && body.code !== 'SERVICE_UNAVAILABLE',
+    )
+    expect(failed.map(([what, { text }]) => [what, text])).toEqual([])
+    const errors = [gateway, other].flatMap(({ logLines }) =>
+      logLines.filter(line => /"level":"?(error|50)|40P01/.test(line)),
+    )
+    expect(errors).toEqual([])
+    // Most of it came to something.
+    const done = new Set(answers.filter(([, { status }]) => status < 300).map(([what]) => what))
+    expect(done.size).toBeGreaterThan(15)
+
+    const records = await decodeOutbox(sql, gateway.codec)
+    const events = records.filter(({ topic }) => topic === 'identity.events')
+    for (const { id } of [...people, ...shells]) {
+      const live = await readLive(sql, id)
+      const told = replay(
+        events
+          .filter(({ key }) => key === id)
+          .map(({ type, value }) => ({ ...(value as { userId: string }), name: type.split('.').at(-1)! })),
+      )
+      expect(told).toEqual(live.sessions.sort())
+      if (live.disabled) expect([live.sessions, live.keys]).toEqual([[], 0])
+      for (const { accessToken } of sessions.get(id) ?? []) {
+        const { sid } = JSON.parse(Buffer.from(accessToken.split('.')[1]!, 'base64url').toString())
+        for (const through of [gateway, other]) {
+          const { status } = await through.ask('GET', '/v1/users/me', { token: accessToken })
+          expect([sid, status === 200]).toEqual([sid, live.sessions.includes(sid)])
+        }
+      }
+    }
+    // Of who verified and who came by the provider one has the account, with what they know.
+    for (const { email, password: typed } of shells) {
+      const logins = await Promise.all(
+        [typed, NEXT].map(one => post('/v1/auth/login', { email, password: one })),
+      )
+      expect(logins.filter(({ status }) => status === 200).length).toBeLessThanOrEqual(1)
+    }
   })
 })

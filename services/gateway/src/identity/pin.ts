@@ -152,7 +152,11 @@ export const createPins = (parts: {
     }
   }
 
-  const news = (userId: string, template: 'pin_set' | 'pin_changed' | 'pin_locked', traceparent: string | undefined) => {
+  const news = (
+    userId: string,
+    template: 'pin_set' | 'pin_changed' | 'pin_locked',
+    traceparent: string | undefined,
+  ) => {
     const expiresAt = new Date(Date.now() + NEWS_MS)
     return announce.mailWithSecret({ userId, template, secret: {}, expiresAt }, traceparent)
   }
