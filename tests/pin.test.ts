@@ -79,14 +79,40 @@ describe('amounts above the setting need the PIN itself, counted in the decimals
   })
 })
 
-describe('a new PIN by a mailed code', () => {
-  /** Three wrong PINs, after whatever lock there was has run out. */
-  const lockPin = async (person: Person) => {
-    await sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${person.id}`
-    for (const code of ['INVALID_PIN', 'INVALID_PIN', 'PIN_LOCKED']) {
-      expect((await person.ask('POST', '/v1/pin/verify', { pin: '592817' })).body.code).toBe(code)
-    }
+/** Three wrong PINs, after whatever lock there was has run out. */
+const lockPin = async (person: Person) => {
+  await sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${person.id}`
+  for (const code of ['INVALID_PIN', 'INVALID_PIN', 'PIN_LOCKED']) {
+    expect((await person.ask('POST', '/v1/pin/verify', { pin: '592817' })).body.code).toBe(code)
   }
+}
+
+test('a lock of the PIN stops the step-up tokens of before, until there is a new PIN', async () => {
+  const alice = await makePerson('Alice Smith')
+  const from = await openWallet(alice, 'USD', '10.00')
+  const to = await openWallet(await makePerson('Dora Day'), 'USD')
+  expect((await send(alice, to, '1.00')).status).toBe(201)
+  await lockPin(alice)
+  const money = { amount: '1.00', currency: 'USD' }
+  const headers = (stepUp = alice.stepUp) => ({ 'idempotency-key': randomUUID(), 'step-up-token': stepUp })
+  const answers = await Promise.all([
+    send(alice, to, '1.00'),
+    alice.ask('POST', '/v1/holds', { toWalletId: to.id, ...money }, headers()),
+    alice.ask('POST', '/v1/withdrawals', { walletId: from.id, ...money, destination: 'bank' }, headers()),
+  ])
+  expect(answers.map(({ status, body }) => [status, body.code])).toEqual(
+    Array(3).fill([403, 'STEP_UP_INVALID']),
+  )
+
+  expect((await alice.ask('POST', '/v1/pin/reset-request')).status).toBe(202)
+  const otp = await mailedCode(alice.email)
+  expect((await alice.ask('POST', '/v1/pin/reset', { otp, newPin: NEW })).status).toBe(200)
+  const { stepUpToken } = (await alice.ask('POST', '/v1/pin/verify', { pin: NEW })).body
+  const paid = await send(alice, to, '1.00', randomUUID(), { headers: headers(stepUpToken) })
+  expect(paid.status).toBe(201)
+})
+
+describe('a new PIN by a mailed code', () => {
   const freezeOf = async (person: Person, { id }: Wallet) =>
     (await person.ask('GET', `/v1/wallets/${id}`)).body.freeze
   const soon = { timeout: 15_000, interval: 100 }

@@ -381,7 +381,7 @@ describe('everything at once, on two gateways', () => {
       ],
       [
         'change',
-        (user, through, token) =>
+        (_user, through, token) =>
           post(
             '/v1/auth/change-password',
             { currentPassword: password(), newPassword: password() },

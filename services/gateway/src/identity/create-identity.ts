@@ -104,6 +104,7 @@ export const createIdentity = async (parts: {
     redis,
     logger,
     accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
+    stepUpSeconds: config.STEP_UP_SECONDS,
   })
   const takeFromLimits = createRateLimits(redis, rateLimitsOf(config))
   const loginAttempts = createLoginAttempts({ sql, takeFromLimits, hash: hashAddress })
@@ -193,6 +194,7 @@ export const createIdentity = async (parts: {
     pepper: config.PIN_PEPPER_FILE,
     announce,
     sessions,
+    revocations,
   })
   const apiKeys = createApiKeys({
     sql,

@@ -86,13 +86,13 @@ export const createGuards = (parts: {
         ]
         if (limit) counted.push({ name: limit, subject })
         const [revoked, taken] = await Promise.allSettled([
-          sessionId === null ? null : revocations.endOf(sessionId),
+          sessionId === null ? null : revocations.stateOf(user),
           takeFromLimits(counted),
         ])
         if (guardsMoney && (revoked.status === 'rejected' || taken.status === 'rejected')) throw away()
+        const known = revoked.status === 'fulfilled' ? revoked.value : undefined
         if (sessionId !== null) {
-          const ended =
-            revoked.status === 'fulfilled' ? revoked.value : await revocations.storedEndOf(sessionId)
+          const ended = known ? known.ended : await revocations.storedEndOf(sessionId)
           if (ended !== null) {
             // Whoever kept a token of a session that has ended must not use up what its owner may do.
             if (taken.status === 'fulfilled') await taken.value.giveBack()
@@ -100,7 +100,8 @@ export const createGuards = (parts: {
             throw endedProblem(ended)
           }
         }
-        context.set('user', user)
+        const pinLockedAt = known?.pinLockedAt
+        context.set('user', pinLockedAt && user.sessionId !== null ? { ...user, pinLockedAt } : user)
         if (taken.status === 'fulfilled') enforceLimits(context, taken.value)
         else logger.warn({ err: taken.reason, requestId: context.var.requestId }, 'limits not checked')
         // After the limits: trying many routes is counted like everything else.

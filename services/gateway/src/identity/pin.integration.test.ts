@@ -64,6 +64,17 @@ const verify = (user: { accessToken: string }, pin: string, through = gateway) =
 const me = (user: { accessToken: string }, through = gateway) =>
   through.ask('GET', '/v1/users/me', { token: user.accessToken })
 
+test('a lock of the PIN is known to every gateway within a second, also by one that died before it told them', async () => {
+  const user = await userWithPin()
+  const { userId } = await gateway.identity.tokens.verifyAccess(user.accessToken)
+  const key = `pin-locked:${userId}`
+  expect(await gateway.redis.get(key)).toBe(null)
+  for (let i = 0; i < 3; i++) await verify(user, WRONG)
+  expect(Number(await gateway.redis.get(key))).toBeGreaterThan(Date.now() - 10_000)
+  await gateway.redis.del(key)
+  await vi.waitFor(async () => expect(await gateway.redis.get(key)).toMatch(/^\d+$/), { timeout: 3_000 })
+})
+
 test('a right PIN gives a step-up token for this session', async () => {
   const user = await userWithPin()
   const { status, body } = await verify(user, PIN)
@@ -72,6 +83,10 @@ test('a right PIN gives a step-up token for this session', async () => {
   const session = await gateway.identity.tokens.verifyAccess(user.accessToken)
   const { at } = await gateway.identity.tokens.verifyStepUp(body.stepUpToken, session)
   expect(Math.abs(at.getTime() - Date.now())).toBeLessThan(10_000)
+  const lockedSince = { ...session, pinLockedAt: at.getTime() }
+  await expect(gateway.identity.tokens.verifyStepUp(body.stepUpToken, lockedSince)).rejects.toMatchObject({
+    code: 'STEP_UP_INVALID',
+  })
   const asAccess = await gateway.ask('GET', '/v1/users/me', { token: body.stepUpToken })
   expect([asAccess.status, asAccess.body.code]).toEqual([401, 'TOKEN_INVALID'])
 })

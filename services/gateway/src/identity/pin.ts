@@ -23,6 +23,7 @@ import {
   settleWrongPin,
 } from '../sql/pins.ts'
 import type { Announce } from './announce.ts'
+import type { Revocations } from './revocations.ts'
 import type { KeyRing, SecretKey } from './secret-box.ts'
 import type { Sessions } from './sessions.ts'
 import type { SlowHash } from './slow-hash.ts'
@@ -114,8 +115,9 @@ export const createPins = (parts: {
   pepper: KeyRing
   announce: Announce
   sessions: Pick<Sessions, 'endIn'>
+  revocations: Pick<Revocations, 'pushPinLock'>
 }): Pins => {
-  const { sql, inTransaction, slowHash, pepper, announce, sessions } = parts
+  const { sql, inTransaction, slowHash, pepper, announce, sessions, revocations } = parts
   const turns = new Map<string, Promise<unknown>>()
 
   /** 10,000 PINs are guessed from a bare hash within the hour, so the hash alone must not be enough: the pepper. */
@@ -225,7 +227,11 @@ export const createPins = (parts: {
       await appendToOutbox(tx, events)
       return state
     })
-    if (lockedUntil) throw locked(lockedUntil)
+    if (lockedUntil) {
+      // Step-up tokens of before pay no more, in whichever session they are.
+      await revocations.pushPinLock(userId)
+      throw locked(lockedUntil)
+    }
     const attemptsRemaining = RULE.maxAttempts - attempts
     throw new ProblemError('INVALID_PIN', `pin: is wrong; ${attemptsRemaining} more wrong tries lock it.`, {
       attemptsRemaining,

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Redis } from 'ioredis'
+import { readRecentPinLocks } from '../sql/pins.ts'
 import { type EndedSession, readRecentlyEnded, readSessionEnd } from '../sql/sessions.ts'
 
 /** Within so long others' gateways honour what a gateway wrote that died before it told Redis. */
@@ -16,8 +17,16 @@ const SPARE_SECONDS = 10
 export type Revocations = {
   /** Tells Redis at once of sessions that have ended. Never rejects: what does not get there is pushed again. */
   push: (sessionIds: string[], reason: string) => Promise<void>
-  /** Why a session has ended, or null. Rejects where Redis is away, or has not yet been told of what it missed. */
-  endOf: (sessionId: string) => Promise<string | null>
+  /** Tells Redis at once that a user's PIN was locked. Never rejects: what does not get there is pushed again. */
+  pushPinLock: (userId: string) => Promise<void>
+  /**
+   * Why a session has ended, or null; and when its user's PIN was last locked (milliseconds since 1970), where a step-up
+   * token of before may still be good. Rejects where Redis is away, or has not yet been told of what it missed.
+   */
+  stateOf: (session: {
+    userId: string
+    sessionId: string
+  }) => Promise<{ ended: string | null; pinLockedAt: number | null }>
   /** The same from Postgres: for when Redis is away. */
   storedEndOf: (sessionId: string) => Promise<string | null>
   /** Rejects with the reason while Redis cannot be asked. For readiness. */
@@ -26,7 +35,8 @@ export type Revocations = {
 }
 
 /**
- * Redis knows the sessions that ended while an access token of theirs may still be good; Postgres stays the truth.
+ * Redis knows the sessions that ended while an access token of theirs may still be good, and the PINs that were locked
+ * while a step-up token may; Postgres stays the truth.
  * After each (re)connection the gateway tells Redis all of them before it believes its answers. A mark of the gateway's,
  * set before it tells and asked for with every session, shows that Redis has lost nothing since: a Redis that comes back
  * empty, or is emptied under an open connection, never lets an ended session pass.
@@ -36,9 +46,11 @@ export const createRevocations = (parts: {
   redis: Redis
   logger: Logger
   accessTokenSeconds: number
+  stepUpSeconds: number
 }): Revocations => {
   const { sql, redis, logger } = parts
   const lifeSeconds = parts.accessTokenSeconds + SPARE_SECONDS
+  const lockSeconds = parts.stepUpSeconds + SPARE_SECONDS
   const mark = `sessions-told:${randomUUID()}`
   let caughtUp = false
   let connection = 0
@@ -47,6 +59,10 @@ export const createRevocations = (parts: {
   const keyOf = (sessionId: string) => `session-ended:${sessionId}`
   const write = (ended: EndedSession[]) =>
     Promise.all(ended.map(({ id, reason }) => redis.set(keyOf(id), reason, 'EX', lifeSeconds)))
+
+  const lockKeyOf = (userId: string) => `pin-locked:${userId}`
+  const writeLock = ({ userId, lockedAt }: { userId: string; lockedAt: Date }) =>
+    redis.set(lockKeyOf(userId), lockedAt.getTime(), 'EX', lockSeconds)
 
   const pushRecent = async () => {
     const mine = connection
@@ -58,6 +74,8 @@ export const createRevocations = (parts: {
       if (caughtUp && (await redis.expire(mark, MARK_SECONDS)) === 0) caughtUp = false
       if (!caughtUp) await redis.set(mark, '1', 'EX', MARK_SECONDS)
       await write(await readRecentlyEnded(sql, caughtUp ? REPUSH_SECONDS : lifeSeconds))
+      const locks = await readRecentPinLocks(sql, caughtUp ? REPUSH_SECONDS : lockSeconds)
+      await Promise.all(locks.map(writeLock))
       // Only if it is the same connection still: another one may be to another, empty Redis.
       if (mine === connection && redis.status === 'ready') caughtUp = true
     } catch (error) {
@@ -89,15 +107,23 @@ export const createRevocations = (parts: {
         logger.warn({ err: error }, 'revocations not pushed; trying again')
       }
     },
-    endOf: async sessionId => {
+    pushPinLock: async userId => {
+      try {
+        await writeLock({ userId, lockedAt: new Date() })
+      } catch (error) {
+        caughtUp = false
+        logger.warn({ err: error }, 'a lock of a PIN was not pushed; trying again')
+      }
+    },
+    stateOf: async ({ userId, sessionId }) => {
       assertCaughtUp()
-      const [reason, marked] = await redis.mget(keyOf(sessionId), mark)
+      const [ended, marked, lockedAt] = await redis.mget(keyOf(sessionId), mark, lockKeyOf(userId))
       if (!marked) {
         caughtUp = false
         void pushRecent()
         assertCaughtUp()
       }
-      return reason ?? null
+      return { ended: ended ?? null, pinLockedAt: lockedAt ? Number(lockedAt) : null }
     },
     storedEndOf: sessionId => readSessionEnd(sql, sessionId),
     check: async () => {

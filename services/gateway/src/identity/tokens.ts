@@ -31,7 +31,10 @@ export type Tokens = {
   verifyAccess: (token: string) => Promise<SignedInUser>
   /** A token that says: this session's user gave the right PIN at `at` (milliseconds since 1970). */
   signStepUp: (session: SignedInUser, at: number) => Promise<{ stepUpToken: string; expiresAt: Date }>
-  /** When the PIN was given. Throws STEP_UP_INVALID for a bad or expired token, or another session's. */
+  /**
+   * When the PIN was given. Throws STEP_UP_INVALID for a bad or expired token, another session's, or one of before the PIN
+   * was locked.
+   */
   verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
   /** The public keys of now, for `/.well-known/jwks.json`. */
   jwks: () => JSONWebKeySet
@@ -198,11 +201,12 @@ export const createTokens = async (options: {
       const refused = () =>
         new ProblemError(
           'STEP_UP_INVALID',
-          "Step-Up-Token: must be this session's and not older than its life.",
+          "Step-Up-Token: must be this session's, not older than its life, and of after the last lock of the PIN.",
         )
       try {
         const { userId, sessionId, at } = await readStepUp(token)
         if (userId !== session.userId || sessionId !== session.sessionId) throw refused()
+        if (session.pinLockedAt !== undefined && at.getTime() <= session.pinLockedAt) throw refused()
         return { at }
       } catch (error) {
         if (error instanceof errors.JOSEError) throw refused()

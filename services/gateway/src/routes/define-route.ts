@@ -8,8 +8,11 @@ import type { Role } from '../identity/roles.ts'
 import type { Scope } from '../identity/scopes.ts'
 import { type BrokenRule, problemBody, validationProblem } from '../problems.ts'
 
-/** Who signed in, as the access token says and the session confirms. */
-export type SignedInUser = { userId: string; sessionId: string; roles: string[] }
+/**
+ * Who signed in, as the access token says and the session confirms. Where the PIN was locked within the life of a step-up
+ * token, `pinLockedAt` says when (milliseconds since 1970).
+ */
+export type SignedInUser = { userId: string; sessionId: string; roles: string[]; pinLockedAt?: number }
 
 /** Who makes the request: a person in a session of theirs, or a back end of theirs with an API key. */
 export type Requester =
