@@ -168,6 +168,8 @@ describe('RFC 8725: refused as EXTERNAL_TOKEN_INVALID', () => {
     ['made in the future', () => tokenFor('s-linked', { iat: now() + 60 })],
     ['made long ago', () => tokenFor('s-linked', { iat: now() - 7_200, exp: now() + 7_200 })],
     ['about nobody', () => tokenFor('s-linked', { sub: undefined })],
+    ['about somebody whom no table could keep', () => tokenFor('s-\u0000')],
+    ['about somebody whom a table would take for another', () => tokenFor('s-\ud800')],
     [
       'tampered with',
       async () => {

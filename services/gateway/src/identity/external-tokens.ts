@@ -12,6 +12,10 @@ const MAX_AGE_SECONDS = 60 * 60
 const JWKS_TIMEOUT_MS = 3_000
 const SUBJECT_LENGTH_MAX = 256
 
+/** Whether a subject is kept as it is: two that are not the same must not become one in the table. */
+export const isSubject = (subject: string): boolean =>
+  subject !== '' && subject.length <= SUBJECT_LENGTH_MAX && subject.isWellFormed() && !/\p{Cc}/u.test(subject)
+
 export type ExternalIdentity = { issuer: string; subject: string }
 
 export type ExternalTokens = {
@@ -56,7 +60,7 @@ export const createExternalTokens = (issuers: TrustedIssuer[]): ExternalTokens =
         })
         const { sub } = payload
         if (!TYPES.includes(protectedHeader.typ)) throw invalid('is of another type.')
-        if (!sub || sub.length > SUBJECT_LENGTH_MAX) throw invalid('names nobody.')
+        if (!sub || !isSubject(sub)) throw invalid('names nobody.')
         return { issuer, subject: sub }
       } catch (error) {
         if (error instanceof ProblemError) throw error

@@ -3,12 +3,11 @@ import { LRUCache } from 'lru-cache'
 import * as oidc from 'openid-client'
 import type { OidcProvider } from '../config.ts'
 import { ProblemError } from '../problems.ts'
-import type { ExternalIdentity } from './external-tokens.ts'
+import { type ExternalIdentity, isSubject } from './external-tokens.ts'
 
 const TIMEOUT_SECONDS = 10
 /** Metadata and keys are read again after so long; while the provider is away, what was read goes on. */
 const METADATA_MS = 60 * 60 * 1_000
-const SUBJECT_LENGTH_MAX = 256
 /** RFC 6749, 4.1.2.1: what a provider may call an error, here short. */
 const ERROR_NAME = /^[\x20-\x21\x23-\x5b\x5d-\x7e]{1,64}$/
 
@@ -35,6 +34,9 @@ export type OidcProviders = {
    */
   exchange: (name: string, search: string, checks: Checks) => Promise<ProvenIdentity>
 }
+
+const misfit = () =>
+  new ProblemError('OIDC_STATE_INVALID', 'What the provider answered does not fit; sign in again.')
 
 const away = () => new ProblemError('SERVICE_UNAVAILABLE', 'The provider cannot be asked now; try again.')
 
@@ -130,7 +132,7 @@ export const createOidcProviders = (parts: {
     }
     if (reason === 'invalid_grant' || MISFITS.has((error as { code?: unknown }).code)) {
       logger.info({ provider, code: (error as { code?: unknown }).code }, 'a sign-in did not fit its request')
-      return new ProblemError('OIDC_STATE_INVALID', 'What the provider answered does not fit; sign in again.')
+      return misfit()
     }
     logTrouble(provider, error)
     return away()
@@ -153,6 +155,8 @@ export const createOidcProviders = (parts: {
       const configuration = await configurationOf(name)
       const url = callbackUrl(name)
       url.search = search
+      // openid-client would take that for something the provider does in its own way.
+      if (url.searchParams.has('id_token') || url.searchParams.has('token')) throw misfit()
       try {
         const tokens = await oidc.authorizationCodeGrant(configuration, url, {
           expectedState: state,
@@ -161,7 +165,7 @@ export const createOidcProviders = (parts: {
           idTokenExpected: true,
         })
         const claims = tokens.claims()!
-        if (claims.sub.length > SUBJECT_LENGTH_MAX) {
+        if (!isSubject(claims.sub)) {
           throw new ProblemError('OIDC_STATE_INVALID', 'The provider names nobody who could be kept.')
         }
         return {

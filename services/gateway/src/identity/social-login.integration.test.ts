@@ -450,6 +450,52 @@ describe('what does not belong together is refused', () => {
   })
 })
 
+describe('callbacks that no provider sends', () => {
+  test.each([
+    ['no code', (url: URL) => url.searchParams.delete('code')],
+    ['an empty one', (url: URL) => url.searchParams.set('code', '')],
+    ['a JWT for an answer (JARM)', (url: URL) => url.searchParams.set('response', 'a.b.c')],
+    ['tokens in the query', (url: URL) => url.searchParams.set('id_token', 'a.b.c')],
+    ['a code and an error', (url: URL) => url.searchParams.set('error', 'access_denied')],
+    ['an error that would be two lines', (url: URL) => url.searchParams.set('error', 'x\r\nset-cookie: a=b')],
+    ['a code of another alphabet', (url: URL) => url.searchParams.set('code', '\u0000\ud83d\ude00\r\n')],
+    ['two codes', (url: URL) => url.searchParams.append('code', 'x')],
+    ['two states', (url: URL) => url.searchParams.append('state', 'x')],
+    ['two issuers', (url: URL) => url.searchParams.append('iss', 'https://evil.example')],
+    ['a code beyond measure', (url: URL) => url.searchParams.set('code', 'x'.repeat(5_000))],
+  ])('%s: refused, with no tokens and no trouble', async (_what, change) => {
+    const olga = person()
+    const logged = gateway.logLines.length
+    for (const query of ['', `?returnTo=${encodeURIComponent(RETURN_TO)}`]) {
+      const browser = openBrowser()
+      const back = await browser.goThrough('alpha', olga.sub, query)
+      change(back)
+      const answer = await browser.finish(back)
+      const told = answer.headers.get('location') ?? answer.text
+      expect([answer.status, told]).toEqual([
+        expect.toBeOneOf([303, 400, 403, 422]),
+        expect.stringMatching(/OIDC_STATE_INVALID|OIDC_REFUSED|VALIDATION_ERROR/),
+      ])
+      expect(answer.headers.getSetCookie()).toEqual([])
+    }
+    expect(gateway.logLines.slice(logged).filter(line => line.includes('"level":"error"'))).toEqual([])
+  })
+
+  test('a query that is no UTF-8', async () => {
+    const browser = openBrowser()
+    const back = await browser.goThrough('alpha', person().sub)
+    const ask = (search: string) =>
+      gateway.ask('GET', `${back.pathname}?${search}`, { headers: { cookie: browser.cookie()! } })
+    expect(codeOf(await ask('state=%ff%fe%00&code=%ff'))).toEqual([400, 'OIDC_STATE_INVALID'])
+    expect(codeOf(await gateway.ask('GET', '/v1/auth/oidc/%ff%00'))).toEqual([404, 'OIDC_PROVIDER_NOT_FOUND'])
+  })
+})
+
+test('a subject that no table could keep is nobody’s', async () => {
+  const { sub } = person({ sub: `a\u0000${randomBytes(6).toString('hex')}` })
+  expect(codeOf(await signIn(sub))).toEqual([400, 'OIDC_STATE_INVALID'])
+})
+
 describe('a provider that is away', () => {
   test('is 503 for its own sign-ins, and nothing to anybody else’s', async () => {
     const answer = await openBrowser().begin('away')
