@@ -65,10 +65,7 @@ export const touchSession = async (tx: Tx, sessionId: string): Promise<void> => 
   await tx`update gateway.sessions set last_used_at = now() where id = ${sessionId}`
 }
 
-/**
- * Ends the given session of the user, or all of theirs but one; returns the ids of those that were open. In the order of
- * the ids: of two who do so at once, neither waits for the other.
- */
+/** Ends the given session of the user, or all of theirs but one; returns the ids of those that were open. */
 export const endSessions = async (
   tx: Tx,
   session: { userId: string; sessionId?: string; exceptSessionId?: string; reason: string },
@@ -76,14 +73,9 @@ export const endSessions = async (
   const only = session.sessionId === undefined ? tx`` : tx`and id = ${session.sessionId}`
   const except = session.exceptSessionId === undefined ? tx`` : tx`and id <> ${session.exceptSessionId}`
   const ended = await tx<Array<{ id: string }>>`
-    with open as materialized (
-      select id from gateway.sessions
-      where user_id = ${session.userId} and ended_at is null ${only} ${except}
-      order by id for update
-    )
-    update gateway.sessions s set ended_at = now(), end_reason = ${session.reason}
-    from open where s.id = open.id
-    returning s.id`
+    update gateway.sessions set ended_at = now(), end_reason = ${session.reason}
+    where user_id = ${session.userId} and ended_at is null ${only} ${except}
+    returning id`
   return ended.map(({ id }) => id)
 }
 
