@@ -332,6 +332,7 @@ test('secrets are in no log line, table, record or answer', async () => {
   const password = 'Canary-Password-9'
   const [pin, wrongPin] = ['739146', '864209']
   const user = await gateway.signedInUser({ email, password })
+  const mailed = await gateway.mailedToken(user.id)
   const token = user.accessToken
   const answers = [
     await gateway.ask('POST', '/v1/auth/signup', { body: { email, password, fullName: 'Can Ary' } }),
@@ -343,7 +344,6 @@ test('secrets are in no log line, table, record or answer', async () => {
     await gateway.ask('POST', '/v1/pin/verify', { token, body: { pin: `${wrongPin}0` } }),
     await gateway.ask('POST', '/v1/pin/verify', { token, body: { pin: Number(pin) } }),
   ]
-  const mailed = await gateway.mailedToken(user.id)
   const records = (await decodeOutbox(sql, gateway.codec)).map(record => JSON.stringify(record))
   const haystack = [
     ...gateway.logLines,
