@@ -38,6 +38,7 @@ const TEMPLATES: Record<string, Template> = {
   ]),
   password_changed: template(nothing, 'Your password was changed', () => [
     'the password of your account was changed just now, and other devices were signed out.',
+    'Linked identities, such as a company’s, sign in as before: unlink those that are not yours.',
     NOT_YOU,
   ]),
   account_deactivated: template(nothing, 'Your account is deactivated', () => [

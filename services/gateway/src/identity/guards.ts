@@ -3,7 +3,7 @@ import type { Context, MiddlewareHandler } from 'hono'
 import { addressSubject } from '../client-address.ts'
 import { ProblemError } from '../problems.ts'
 import { type Counted, enforceLimits, type TakeFromLimits } from '../rate-limit.ts'
-import type { GatewayEnv, Guards, Requester } from '../routes/define-route.ts'
+import type { GatewayEnv, Guards, LimitName, Requester } from '../routes/define-route.ts'
 import { type ApiKeys, isApiKey } from './api-keys.ts'
 import type { Revocations } from './revocations.ts'
 import { requireRole } from './roles.ts'
@@ -22,6 +22,9 @@ const endedProblem = (reason: string) =>
 
 const away = () =>
   new ProblemError('SERVICE_UNAVAILABLE', 'Sign-ins and limits cannot be checked now; try again.')
+
+/** How often a person pays is no measure of a back end, which has its key's own limit for that. */
+const FOR_PERSONS: readonly LimitName[] = ['TRANSFER', 'DEPOSIT', 'WITHDRAWAL']
 
 /**
  * The guards before every handler: who it is, whether the session is still open, and how often. The session and all
@@ -84,7 +87,7 @@ export const createGuards = (parts: {
         const counted: Counted[] = [
           apiKey ? { name: 'API_KEY', subject, limit: apiKey.limit } : { name: 'DEFAULT', subject },
         ]
-        if (limit) counted.push({ name: limit, subject })
+        if (limit && !(apiKey && FOR_PERSONS.includes(limit))) counted.push({ name: limit, subject })
         const [revoked, taken] = await Promise.allSettled([
           sessionId === null ? null : revocations.stateOf(user),
           takeFromLimits(counted),
