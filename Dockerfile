@@ -15,9 +15,7 @@ COPY . .
 RUN CI=true pnpm install --frozen-lockfile --prod --no-optional
 
 FROM node:${NODE_VERSION}-bookworm-slim
-# V8 would let garbage lie for as long as the machine has room.
-ENV NODE_ENV=production HTTP_HOST=0.0.0.0 HTTP_PORT=8080 \
-    NODE_OPTIONS="--max-old-space-size=256 --max-semi-space-size=16"
+ENV NODE_ENV=production HTTP_HOST=0.0.0.0 HTTP_PORT=8080
 # A named volume that is mounted there for the first time gets their owner.
 RUN install --directory --owner=node --group=node --mode=0700 /data /state
 COPY --from=build /app /app

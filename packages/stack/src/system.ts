@@ -122,8 +122,6 @@ const startServices = async (
 
   const envOf = (service: Service, port: number, instance: number): NodeJS.ProcessEnv => ({
     LOG_LEVEL: 'info',
-    // V8 would let garbage lie for as long as a machine of this size has room.
-    NODE_OPTIONS: '--max-old-space-size=256 --max-semi-space-size=16',
     ...process.env,
     KAFKA_BROKERS: stack.kafkaBrokers,
     REGISTRY_URL: stack.registryUrl,
