@@ -213,7 +213,10 @@ test('every route for staff refuses users, and those for admins moderators, befo
     if (byModerator.status === 403) needed.push(`${method} ${pattern} ${byModerator.body.requiredRole}`)
   }
   expect(needed.sort()).toEqual([
+    'DELETE /v1/admin/users/{id}/api-keys/{keyId} admin',
+    'DELETE /v1/admin/users/{id}/second-factor admin',
     'DELETE /v1/admin/users/{id}/sessions admin',
+    'GET /v1/admin/users/{id}/api-keys admin',
     'GET /v1/admin/users/{id}/sessions admin',
     'PATCH /v1/admin/users/{id}/role admin',
     'POST /v1/admin/transfers/{id}/reversals admin',
