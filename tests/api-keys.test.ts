@@ -10,11 +10,11 @@ import {
   makePerson,
   openWallet,
   type Person,
+  PIN,
   send,
   type Wallet,
 } from './client.ts'
 
-const PIN = '482915'
 /** What the design promises of a revocation. */
 const WITHIN_MS = 1_000
 const EVERY_SCOPE = [

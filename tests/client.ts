@@ -44,7 +44,7 @@ export const control = async (name: string, action: string): Promise<void> => {
   if (!response.ok) throw new Error(await response.text())
 }
 
-const PIN = '482915'
+export const PIN = '482915'
 const PASSWORD = 'Correct-horse-9'
 
 /** What the newest mail to this address that matches carries, as soon as it has come. */

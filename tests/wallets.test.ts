@@ -13,6 +13,7 @@ import {
   makeStaff,
   openWallet,
   type Person,
+  PIN,
   send,
   type Wallet,
 } from './client.ts'
@@ -67,6 +68,13 @@ const lockPin = async (person: Person) => {
   for (const code of ['INVALID_PIN', 'INVALID_PIN', 'PIN_LOCKED']) {
     expect((await person.ask('POST', '/v1/pin/verify', { pin: '592817' })).body.code).toBe(code)
   }
+}
+/** The lock is over, and the right PIN given: a step-up token of before pays no more. */
+const stepUpAgain = async (person: Person) => {
+  await sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${person.id}`
+  const { status, body } = await person.ask('POST', '/v1/pin/verify', { pin: PIN })
+  expect(status).toBe(200)
+  person.stepUp = body.stepUpToken
 }
 const freezeByPin = async (person: Person, wallets: Wallet[]) => {
   for (let lock = 0; lock < 3; lock++) await lockPin(person)
@@ -188,7 +196,10 @@ describe('the guard table', () => {
       })),
     )
     const wallets = rows.map(({ wallet }) => wallet)
-    if (state === 'pin') await freezeByPin(owner, wallets)
+    if (state === 'pin') {
+      await freezeByPin(owner, wallets)
+      await stepUpAgain(owner)
+    }
     for (const wallet of wallets) {
       if (state === 'self') expect((await freeze(owner, wallet)).status).toBe(200)
       if (state === 'staff') expect((await staffFreeze(wallet)).status).toBe(200)
@@ -424,6 +435,8 @@ describe('wrong PINs', () => {
       { timeout: 15_000 },
     )
     expect((await walletOf(owner, gone)).status).toBe('closed')
+    expect(outcomeOf(await send(owner, counterparts.get('USD')!, '1'))).toBe('403 STEP_UP_INVALID')
+    await stepUpAgain(owner)
     expect(outcomeOf(await send(owner, counterparts.get('USD')!, '1'))).toBe(FROZEN)
     expect(outcomeOf(await send(payer, usd, '1'))).toBe('done')
     expect(outcomeOf(await unfreeze(owner, usd))).toBe(NOT_YOURS)

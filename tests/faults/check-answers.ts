@@ -83,7 +83,7 @@ export const checkAnswers = async (
   await until(
     'nothing is under way',
     secondsLeft,
-    async () => (await countUnderWay(world, people)) === 0,
+    async () => (await countUnderWay(world, people, requests)) === 0,
   ).catch(() => {})
   const wallets = await readWallets(world, people)
   const outcomes = await readDecided(world, people, requests)

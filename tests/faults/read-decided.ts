@@ -112,11 +112,19 @@ export const readWallets = async (world: World, people: Person[]): Promise<Set<s
   return new Set(rows.map(({ userId, id }) => `${userId}/${id}`))
 }
 
-/** How many payments have no end, and holds that end by themselves within the hour. */
-export const countUnderWay = async (world: World, people: Person[]): Promise<number> => {
+/**
+ * How many payments have no end, payouts that the provider sends back have not come back, and holds end by themselves
+ * within the hour.
+ */
+export const countUnderWay = async (world: World, people: Person[], requests: Request[]): Promise<number> => {
   const users = usersOf(world, people)
+  const comingBack = requests
+    .filter(({ content }) => content.method === 'sandbox:return')
+    .map(request => idOf(people, request))
   const [row] = await world.sql<[{ count: number }]>`
     select ((select count(*) from gateway.payments where user_id = any(${users}) and done_at is null) +
+      (select count(*) from gateway.payments
+        where id = any(${world.sql.array(comingBack, UUID)}) and status = 'confirmed') +
       (select count(*) from ledger.holds where user_id = any(${users}) and status = 'active'
         and hold_until < now() + interval '1 hour'))::int as count`
   return row.count
