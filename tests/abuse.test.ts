@@ -363,6 +363,7 @@ describe('Redis is away', () => {
     const unguarded = routes.filter(({ failsClosed }) => failsClosed === undefined)
     expect(unguarded.map(({ name }) => name).sort()).toEqual([
       'GET /.well-known/jwks.json',
+      'GET /v1/auth/reset-password',
       'GET /v1/auth/verify-email',
       'POST /v1/provider/callbacks',
     ])

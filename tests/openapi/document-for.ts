@@ -26,6 +26,12 @@ export const ENDS_SESSIONS = [
   '/v1/sessions/{id}',
   '/v1/pin',
   '/v1/pin/verify',
+  '/v1/pin/change',
+  '/v1/pin/reset',
+  '/v1/api-keys',
+  '/v1/api-keys/{id}/rotate',
+  '/v1/auth/change-password',
+  '/v1/users/me/deactivate',
 ]
 
 /** A spare wallet, a transfer to somebody else and a hold by them: made by the routes themselves. */

@@ -1,5 +1,5 @@
-import { Hono } from 'hono'
-import type { GatewayEnv } from './define-route.ts'
+import { createRoute, z } from '@hono/zod-openapi'
+import { newRoutes, type Routes } from './define-route.ts'
 import { PAGE_POLICY } from './reference.ts'
 
 const PAGE = `<!doctype html>
@@ -42,15 +42,28 @@ button.addEventListener('click', async () => {
 })
 `
 
+const pageRoute = createRoute({
+  method: 'get',
+  path: '/v1/auth/reset-password',
+  tags: ['Accounts'],
+  summary: 'The page that a mailed link for a new password leads to',
+  description: 'Looking at it spends nothing; its button sends the token with the new password.',
+  responses: {
+    200: { description: 'The page', content: { 'text/html': { schema: z.string(), example: PAGE } } },
+  },
+})
+
 /** Where the mailed link for a new password leads. Looking at it spends nothing. */
-export const newPasswordPages = (): Hono<GatewayEnv> =>
-  new Hono<GatewayEnv>()
-    .get('/v1/auth/reset-password', context =>
-      context.body(PAGE, 200, {
-        'content-type': 'text/html; charset=utf-8',
-        'content-security-policy': PAGE_POLICY,
-      }),
-    )
-    .get('/v1/auth/reset-password/page.js', context =>
-      context.body(SCRIPT, 200, { 'content-type': 'text/javascript; charset=utf-8' }),
-    )
+export const newPasswordPages = (): Routes => {
+  const routes = newRoutes()
+  routes.openapi(pageRoute, context =>
+    context.body(PAGE, 200, {
+      'content-type': 'text/html; charset=utf-8',
+      'content-security-policy': PAGE_POLICY,
+    }),
+  )
+  routes.get('/v1/auth/reset-password/page.js', context =>
+    context.body(SCRIPT, 200, { 'content-type': 'text/javascript; charset=utf-8' }),
+  )
+  return routes
+}

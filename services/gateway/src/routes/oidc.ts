@@ -32,7 +32,7 @@ import { linkedIdentity, linkedIdentityView } from './external-identities.ts'
 const tags = ['Accounts']
 const URL_LENGTH_MAX = 2_048
 /** What providers send stays below it: some codes are whole JWTs. */
-const PARAMETER_LENGTH_MAX = 4_096
+const PARAMETER_LENGTH_MAX = 3_000
 
 const providerName = z.string().max(32).openapi({ example: 'google' })
 const returnTo = z.string().max(URL_LENGTH_MAX).optional().openapi({

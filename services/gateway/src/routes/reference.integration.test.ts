@@ -33,6 +33,7 @@ test('every operation is for signed-in users, or one of the few that are not', (
     'get /v1/auth/oidc',
     'get /v1/auth/oidc/{provider}',
     'get /v1/auth/oidc/{provider}/callback',
+    'get /v1/auth/reset-password',
     'get /v1/auth/verify-email',
     'post /v1/auth/2fa/verify',
     'post /v1/auth/external',
