@@ -1,27 +1,28 @@
 // Starts one stack and the whole system on it for a test run, on free ports with data of their own, and removes all.
+// A run of named files uses the one that `npm run test:stack` keeps up, where there is one.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { startStack } from '@pennywire/stack/stack.ts'
-import { startSystem } from '@pennywire/stack/system.ts'
 import type { TestProject } from 'vitest/node'
-import { startControl } from './control.ts'
-import { stackContextOf, systemContextOf, TEST_SETTINGS } from './system-context.ts'
+import { findKeptStack } from './kept-stack.ts'
+import { startTestSystem, type TestContext } from './start-test-system.ts'
 
 export default async function setUp(project: TestProject): Promise<() => Promise<void>> {
+  const provide = ({ stack, system }: TestContext) => {
+    project.provide('stack', stack)
+    project.provide('system', system)
+  }
+  const kept = process.argv.length > 2 ? findKeptStack() : undefined
+  if (kept) {
+    console.log('  Using the stack of npm run test:stack.')
+    provide(kept)
+    return async () => {}
+  }
   const dataDir = mkdtempSync(join(tmpdir(), 'pennywire-test-'))
-  // The servers inherit this process's environment.
-  process.env.SANDBOX_DELAY_MS = TEST_SETTINGS.SANDBOX_DELAY_MS
-  const report = (line: string) => console.log(`  ${line}`)
-  const stack = await startStack({ dataDir, report })
-  const system = await startSystem(stack, { env: { all: TEST_SETTINGS }, report })
-  const control = await startControl(system)
-
-  project.provide('stack', stackContextOf(system))
-  project.provide('system', systemContextOf(system, control.url))
+  const { context, stop } = await startTestSystem(dataDir)
+  provide(context)
   return async () => {
-    await control.stop()
-    await system.stop()
+    await stop()
     rmSync(dataDir, { recursive: true, force: true })
   }
 }
