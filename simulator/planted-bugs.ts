@@ -52,7 +52,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: applyBatch,
     replace: [
       [
-        'if (gaps.has(partition) || strangers.has(partition)) continue',
+        'if (gaps.has(partition) || held.has(partition) || strangers.has(partition)) continue',
         'if (strangers.has(partition)) continue',
       ],
       ['gaps.set(partition, { partition, offset: row.nextOffset })', 'row.nextOffset = offset + 1n'],
@@ -319,7 +319,12 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'relay-not-assigned',
     what: 'the relay is not told of its partitions',
     file: consume,
-    replace: [['onAssigned: assigned => relay.assign(assigned.map(({ partition }) => partition)),', '']],
+    replace: [
+      [
+        '      relay.assign(mine.filter(partition => !halted.has(partition)))\n    },\n    /**',
+        '    },\n    /**',
+      ],
+    ],
   },
   {
     name: 'set-aside-not-awaited',

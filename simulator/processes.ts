@@ -1,7 +1,7 @@
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import { avroType, RECORD_NAMES, type Records, type ReversalRequested } from '@pennywire/contracts/schemas.ts'
 import { type Codec, createCodec } from '@pennywire/kafka/codec.ts'
-import { envelope, type IncomingRecord } from '@pennywire/kafka/record.ts'
+import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { LimitDefaults } from '../packages/rules/src/limits.ts'
 import { createAskLedger } from '../services/gateway/src/ask-ledger.ts'
@@ -18,6 +18,7 @@ import type { TransferQuestion } from '../services/gateway/src/sql/ledger-reads.
 import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
 import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
 import { viewHold, viewTransfer } from '../services/gateway/src/transfer-view.ts'
+import type { Tail } from '../services/ledger/src/check-events.ts'
 import { createCommandHandler } from '../services/ledger/src/consume-commands.ts'
 import { startRelay } from '../services/ledger/src/relay-outbox.ts'
 import { BrokenPromise, decodeNow } from './broken-promise.ts'
@@ -82,6 +83,16 @@ export type SimulatedLedger = {
   wake: () => void
 }
 
+const tailOf = (log: Log, partition: number, count: number): Tail => {
+  const records = log.records('ledger.events', partition)
+  return {
+    events: records
+      .slice(-count)
+      .map(record => ({ seq: BigInt(headerOf(record, 'seq')!), value: record.value! })),
+    whole: records.length <= count,
+  }
+}
+
 /** One ledger: the service's own handler and relay on a replaced store, publisher and consumer. */
 export const startLedger = (site: Site, name: string, maxBatch: number): SimulatedLedger => {
   const { world, database, log, group, codec, limitDefaults } = site
@@ -89,7 +100,13 @@ export const startLedger = (site: Site, name: string, maxBatch: number): Simulat
   const publisher = log.publisherOf(process)
   const store = database.connect(process)
   const relay = startRelay({ store, publisher, logger, clock: world.clockOf(process) })
-  const handler = createCommandHandler({ logger, store, codec, limitDefaults, publisher, relay })
+  const handler = createCommandHandler({
+    ...{ logger, store, codec, limitDefaults, publisher, relay },
+    readTails: async (partitions, count) => {
+      await log.ends(process, 'ledger.events')
+      return new Map(partitions.map(partition => [partition, tailOf(log, partition, count)]))
+    },
+  })
   const member = group.join(process, { ...handler, maxBatch })
   return {
     process,

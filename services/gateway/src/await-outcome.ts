@@ -61,7 +61,7 @@ export type OutcomeWaiters = Pick<Outcomes, 'wait' | 'waiting'> & {
 }
 
 /** Those who wait in this process, apart from how the events come. */
-export const createOutcomeWaiters = (codec: Pick<Codec, 'decode'>, clock: Clock): OutcomeWaiters => {
+export const createOutcomeWaiters = (codec: Pick<Codec, 'decodeRecord'>, clock: Clock): OutcomeWaiters => {
   const waiters = new Map<string, Set<Waiting>>()
   let count = 0
   return {
@@ -69,7 +69,7 @@ export const createOutcomeWaiters = (codec: Pick<Codec, 'decode'>, clock: Clock)
       // Most events belong to other gateways' clients: the envelope tells without decoding.
       const id = headerOf(record, 'ce_subject')
       if (id === undefined || !waiters.has(id)) return
-      const event = await codec.decode(record.value)
+      const event = await codec.decodeRecord(record)
       if (!isOutcome(event)) return
       for (const waiting of waiters.get(id) ?? []) if (isFor(waiting, event)) waiting.settle(event)
     },

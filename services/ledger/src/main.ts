@@ -13,7 +13,7 @@ import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
 import { startRelay } from './relay-outbox.ts'
 import { readBacklog, readOldestUnpublished } from './sql/journal.ts'
-import { writeLimitDefaults } from './sql/limit-defaults.ts'
+import { checkLimitDefaults, writeLimitDefaults } from './sql/limit-defaults.ts'
 import { ping } from './sql/ping.ts'
 import { postgresStore } from './sql/store.ts'
 import { watchBooks } from './watch-books.ts'
@@ -80,6 +80,7 @@ const books = watchBooks({
 const operations = await listen(
   operationsRoutes({
     postgres: () => ping(sql),
+    limits: () => checkLimitDefaults(sql, limitDefaults),
     kafka: brokers.check,
     consumer: consumer.check,
   }),

@@ -1,8 +1,10 @@
-import { type Database, isUniqueViolation } from '@pennywire/runtime/database.ts'
+import { type Database, isDatabaseAway, isUniqueViolation } from '@pennywire/runtime/database.ts'
 import type { LedgerStore } from '../store.ts'
 import * as batch from './batch.ts'
 import { raisePublished, readJournalAfter, readProgress } from './journal.ts'
 import { readPositions } from './positions.ts'
+
+const LOCK_NOT_AVAILABLE = '55P03'
 
 /**
  * The ledger's store in Postgres. `relay` is a pool of its own: its marks need not wait for the disk, and it must
@@ -12,8 +14,9 @@ export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
   transact: work =>
     sql.begin(tx =>
       work({
-        lockPartitions: partitions => batch.lockPartitions(tx, partitions),
-        lockWallets: ids => batch.lockWallets(tx, ids),
+        lockPartitions: (partitions, skipLocked) => batch.lockPartitions(tx, partitions, skipLocked),
+        lockWallets: (ids, skipLocked) => batch.lockWallets(tx, ids, skipLocked),
+        findWallets: ids => batch.findWallets(tx, ids),
         findEarlier: ids => batch.findEarlier(tx, ids),
         findWalletsOf: userIds => batch.findWalletsOf(tx, userIds),
         readLimits: walletIds => batch.readLimits(tx, walletIds),
@@ -26,6 +29,13 @@ export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
       }),
     ) as ReturnType<typeof work>,
   isRivalry: error => isUniqueViolation(error),
+  causeOf: error => {
+    if (isDatabaseAway(error)) return 'away'
+    const code = String((error as { code?: unknown })?.code)
+    if (code === LOCK_NOT_AVAILABLE) return 'locked'
+    // A data exception or a broken constraint. A unique key is a rival's doing, never the record's.
+    return /^2[23][0-9A-Z]{3}$/.test(code) && !isUniqueViolation(error) ? 'data' : 'other'
+  },
   readPositions: partitions => readPositions(sql, partitions),
   readProgress: partitions => readProgress(relay, partitions),
   readJournalAfter: (partition, seq, limit) => readJournalAfter(relay, partition, seq, limit),
