@@ -25,6 +25,7 @@ export const TEST_SETTINGS = {
       'DEFAULT',
       'MAIL',
       'API_KEY',
+      'API_KEYS',
     ].map(limit => [`RATE_LIMIT_${limit}`, MANY]),
   ),
   // Wallets that tests fill by the thousand; tests of the limits set their own.

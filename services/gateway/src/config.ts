@@ -287,6 +287,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       RATE_LIMIT_MAIL: rateLimit('3/300'),
       /** By API key, in place of RATE_LIMIT_DEFAULT. */
       RATE_LIMIT_API_KEY: rateLimit('1200/60'),
+      /** By user, over all their API keys. */
+      RATE_LIMIT_API_KEYS: rateLimit('6000/60'),
     },
     env,
   )
@@ -316,4 +318,5 @@ export const rateLimitsOf = (config: GatewayConfig): Record<LimitName, RateLimit
   DEFAULT: config.RATE_LIMIT_DEFAULT,
   MAIL: config.RATE_LIMIT_MAIL,
   API_KEY: config.RATE_LIMIT_API_KEY,
+  API_KEYS: config.RATE_LIMIT_API_KEYS,
 })
