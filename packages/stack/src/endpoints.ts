@@ -20,6 +20,7 @@ export const writeEndpoints = (system: System): void => {
     NOTIFIER_READ_URL: system.databaseUrl('notifier_reader'),
     LEDGER_READ_URL: system.databaseUrl('ledger_reader'),
     PROVIDER_URL: stack.providerUrl,
+    COMMAND_MAC_FILE: join(keysFolder(system.dataDir), 'command-mac.json'),
     PROVIDER_SECRET_FILE: join(keysFolder(system.dataDir), 'provider-secret.json'),
   }
   writeFileSync(endpointsFile(system.dataDir), `${JSON.stringify(endpoints, null, 2)}\n`, { mode: 0o600 })

@@ -100,6 +100,7 @@ const startServices = async (
       NOTIFIER_READ_URL: databaseUrl('notifier_reader'),
       REDIS_URL: stack.redisUrl,
       JWT_KEY_FILE: key('jwt.json'),
+      COMMAND_MAC_FILE: key('command-mac.json'),
       PIN_PEPPER_FILE: key('pin-pepper.json'),
       SECOND_FACTOR_KEY_FILE: key('second-factor.json'),
       PERSON_KEK_FILE: key('person-kek.json'),
@@ -110,7 +111,7 @@ const startServices = async (
       PUBLIC_URL: publicUrl,
       CALLBACK_URL: `${publicUrl}/v1/provider/callbacks`,
     },
-    ledger: {},
+    ledger: { COMMAND_MAC_FILE: key('command-mac.json') },
     notifier: {
       GATEWAY_READ_URL: databaseUrl('gateway_reader'),
       NOTIFIER_PRIVATE_KEY_FILE: key('notifier-private.json'),

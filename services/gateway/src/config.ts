@@ -1,3 +1,4 @@
+import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
 import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
 import { z } from 'zod'
 import type { BackPressureLimits } from './back-pressure.ts'
@@ -212,6 +213,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
        */
       JWT_KEY_FILE: rereadFile(jwtKeys),
       JWT_KEY_RELOAD_SECONDS: z.coerce.number().min(0.1).max(60).default(5),
+      /** The ledger takes a command only with a MAC by one of these keys: the first signs. */
+      COMMAND_MAC_FILE: jsonFile(commandMacKeys),
       /** Without it a stolen hash is no PIN; recovery codes and mailed codes are hashed with it as well. */
       PIN_PEPPER_FILE: jsonFile(keyRing(secretKey)),
       /** Encrypts what makes the codes of the second factor. */

@@ -1,5 +1,6 @@
 import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { createCommandVerifier } from '@pennywire/kafka/command-mac.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
@@ -48,6 +49,7 @@ const consumer = await consumeCommands({
   logger,
   store,
   codec,
+  verifyCommand: createCommandVerifier(config.COMMAND_MAC_FILE),
   limitDefaults,
   publisher,
   relay,
