@@ -45,7 +45,7 @@ type Progress = { decided: bigint; published: bigint }
  */
 export const prepareBacklogs = async (system: System) => {
   const logger = createLogger('bench', { level: 'warn', instance: 'bench' })
-  const kafka = createKafkaClient({ brokers: [system.stack.kafkaBrokers], clientId: 'bench', logger })
+  const kafka = createKafkaClient({ connection: system.stack.kafka, clientId: 'bench', logger })
   const codec = await createCodec(connectRegistry(system.stack.registryUrl))
   const keys = loadCommandMacKeys(join(keysFolder(system.dataDir), 'command-mac.json'))
   const publisher = signCommands(await createPublisher(kafka), createCommandSigner(keys))

@@ -15,7 +15,7 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import { ask, balanceOf, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
 
-const { kafkaBrokers, registryUrl } = inject('stack')
+const { kafka, kafkaEnv, registryUrl } = inject('stack')
 const { databaseUrls, env: serviceEnv } = inject('system')
 const { COMMAND_MAC_FILE } = serviceEnv.gateway
 const command = join(import.meta.dirname, '..', 'packages', 'kafka', 'src', 'dead-letters-command.ts')
@@ -29,9 +29,7 @@ let bob: Person
 beforeAll(async () => {
   const logger = createLogger('test', { level: 'silent', instance: 'test' })
   publisher = signCommands(
-    await createPublisher(
-      createKafkaClient({ brokers: [kafkaBrokers], clientId: 'dead-letters-test', logger }),
-    ),
+    await createPublisher(createKafkaClient({ connection: kafka, clientId: 'dead-letters-test', logger })),
     createCommandSigner(loadCommandMacKeys(COMMAND_MAC_FILE!)),
   )
   alice = await makePerson('Alice Smith')
@@ -43,7 +41,7 @@ afterAll(() => publisher.stop())
 
 /** Runs the command as an operator does. */
 const deadLetters = async (...args: string[]): Promise<{ code: number; text: string }> => {
-  const env = { ...process.env, KAFKA_BROKERS: kafkaBrokers, REGISTRY_URL: registryUrl, COMMAND_MAC_FILE }
+  const env = { ...process.env, ...kafkaEnv.operator, REGISTRY_URL: registryUrl, COMMAND_MAC_FILE }
   return promisify(execFile)(process.execPath, [command, ...args], { env }).then(
     ({ stdout, stderr }) => ({ code: 0, text: stdout + stderr }),
     error => ({ code: error.code as number, text: error.stdout + error.stderr }),

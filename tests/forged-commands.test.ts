@@ -14,10 +14,10 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
 import { balanceOf, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
 
-const { kafkaBrokers, registryUrl } = inject('stack')
+const { kafka, kafkaEnv, registryUrl } = inject('stack')
 const { env, databaseUrls } = inject('system')
 const logger = createLogger('test', { level: 'silent', instance: 'test' })
-const client = createKafkaClient({ brokers: [kafkaBrokers], clientId: 'forger', logger })
+const client = createKafkaClient({ connection: kafka, clientId: 'forger', logger })
 const command = join(import.meta.dirname, '..', 'packages', 'kafka', 'src', 'dead-letters-command.ts')
 
 let publisher: Publisher
@@ -80,7 +80,7 @@ const setAside = (id: string) =>
 const idOf = (record: RawRecord) => String(record.headers.ce_id)
 const redrive = (...args: string[]) =>
   promisify(execFile)(process.execPath, [command, 'redrive', 'ledger', ...args], {
-    env: { ...env.ledger },
+    env: { ...env.ledger, ...kafkaEnv.operator },
   }).then(
     ({ stdout }) => stdout,
     error => error.stdout + error.stderr,

@@ -6,10 +6,10 @@
 // A command goes back to the byte, its MAC too. One that the ledger would not take by its MAC stays where it is: signing
 // it makes a command of what anybody may have written, so --sign takes named ones only, after somebody looked at them.
 // Sending again is safe at any time: what a record asks for is applied once, by its id.
-import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { jsonFile, kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
-import { createKafkaClient } from './client.ts'
-import { type Codec, connectRegistry, createCodec, UndecodableRecord } from './codec.ts'
+import { createKafkaClient, kafkaConnectionOf } from './client.ts'
+import { type Codec, connectRegistry, createCodec, registryAccessOf, UndecodableRecord } from './codec.ts'
 import { commandMacKeys, createCommandSigner, createCommandVerifier } from './command-mac.ts'
 import {
   DEAD_LETTER_CONSUMERS,
@@ -46,18 +46,17 @@ if (!wellFormed) {
   process.exit(2)
 }
 
-const { KAFKA_BROKERS, REGISTRY_URL } = serviceSettings
 const config = loadConfig(
   {
-    KAFKA_BROKERS,
-    REGISTRY_URL,
+    ...kafkaSettings,
+    ...registrySettings,
     /** The gateway's keys: needed where commands are sent again. */
     COMMAND_MAC_FILE: jsonFile(commandMacKeys).optional(),
   },
   process.env,
 )
 const logger = createLogger('dead-letters', { level: 'error', instance: 'dead-letters' })
-const client = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: 'dead-letters', logger })
+const client = createKafkaClient({ connection: kafkaConnectionOf(config), clientId: 'dead-letters', logger })
 
 const readAll = async (): Promise<DeadLetter[]> => {
   const records: IncomingRecord[] = []
@@ -119,7 +118,7 @@ const show = async (letter: DeadLetter) => {
   console.log(`value        ${record.value === null ? 'null' : `0x${record.value.toString('hex')}`}`)
   try {
     console.log(
-      `decoded      ${await decoded(await createCodec(connectRegistry(config.REGISTRY_URL)), record)}`,
+      `decoded      ${await decoded(await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config))), record)}`,
     )
   } catch (error) {
     console.log(`decoded      not now: ${(error as Error).message}`)
@@ -149,7 +148,9 @@ const backInTopic = (): ((letter: DeadLetter) => RawRecord | string) => {
  * again, and a row of them stops their partition. Dying in between costs a mark, so at worst one is sent twice.
  */
 const redrive = async (letters: DeadLetter[]): Promise<boolean> => {
-  const codec = options.has('--force') ? null : await createCodec(connectRegistry(config.REGISTRY_URL))
+  const codec = options.has('--force')
+    ? null
+    : await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config)))
   const backIn = backInTopic()
   const publisher = await createPublisher(client)
   let complete = true

@@ -12,7 +12,8 @@ import {
 /** Folder of the secrets of this data folder (mode 0700; every file in it 0600). */
 export const keysFolder = (dataDir: string) => join(dataDir, 'keys')
 
-const writeOnce = (folder: string, name: string, text: string) => {
+/** Writes a secret that is not there yet, for its owner's eyes only. */
+export const writeOnce = (folder: string, name: string, text: string) => {
   const target = join(folder, name)
   if (existsSync(target)) return
   // Written beside it and linked into place: a crash leaves the whole file or none, and a key that is there

@@ -2,8 +2,8 @@
 // chains are held against the topics' ends as well, which finds records cut off at a chain's end. Exits with 1 and
 // names the first broken record where there is one.
 import { TOPICS } from '@pennywire/contracts/topics.ts'
-import { createKafkaClient } from '@pennywire/kafka/client.ts'
-import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { createKafkaClient, type KafkaConnection, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { z } from 'zod'
@@ -11,14 +11,14 @@ import { loadEpochs } from './sql/epochs.ts'
 import { type BrokenRecord, verifyChains } from './verify-chains.ts'
 
 const config = loadConfig(
-  { AUDIT_DATABASE_URL: z.url(), KAFKA_BROKERS: serviceSettings.KAFKA_BROKERS.optional() },
+  { AUDIT_DATABASE_URL: z.url(), ...kafkaSettings, KAFKA_BROKERS: kafkaSettings.KAFKA_BROKERS.optional() },
   process.env,
 )
 const sql = openDatabase(config.AUDIT_DATABASE_URL, { applicationName: 'audit-verify', maxConnections: 1 })
 
-const loadTopicEnds = async (brokers: string[]) => {
+const loadTopicEnds = async (connection: KafkaConnection) => {
   const logger = createLogger('audit-verify', { level: 'fatal', instance: 'verify' })
-  const admin = createKafkaClient({ brokers, clientId: 'audit-verify', logger }).admin()
+  const admin = createKafkaClient({ connection, clientId: 'audit-verify', logger }).admin()
   await admin.connect()
   const ends: Array<{ topic: string; partition: number; end: bigint }> = []
   for (const topic of Object.keys(TOPICS))
@@ -50,7 +50,7 @@ for await (const chain of verifyChains(sql)) {
 }
 // Asked after the walk: the audit trail goes on meanwhile, and may not be ahead of its topic.
 for (const { topic, partition, end } of config.KAFKA_BROKERS
-  ? await loadTopicEnds(config.KAFKA_BROKERS)
+  ? await loadTopicEnds(kafkaConnectionOf(config))
   : []) {
   const last = lastOffsets.get(`${topic}/${partition}`) ?? -1n
   if (last + 1n < end)

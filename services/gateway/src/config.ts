@@ -1,5 +1,6 @@
 import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
-import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { jsonFile, loadConfig, serviceSettings, textFile } from '@pennywire/runtime/config.ts'
+import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
 import { z } from 'zod'
 import type { BackPressureLimits } from './back-pressure.ts'
 import { parseNetworks } from './client-address.ts'
@@ -92,7 +93,6 @@ const rereadFile = <Schema extends z.ZodType>(schema: Schema) =>
     return z.NEVER
   })
 
-const isLoopback = (host: string) => ['localhost', '127.0.0.1', '[::1]'].includes(host)
 /** Nobody on the way reads or changes what goes there. */
 const secureUrl = z.url().refine(url => {
   const { protocol, hostname } = new URL(url)
@@ -201,7 +201,9 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       ...serviceSettings,
       LEDGER_READ_URL: z.url(),
       NOTIFIER_READ_URL: z.url(),
-      REDIS_URL: z.url(),
+      REDIS_URL: z.url({ protocol: /^rediss?$/ }),
+      /** PEM: the authority that the certificate of a rediss: URL is of. */
+      REDIS_CA_FILE: textFile.optional(),
       /** Where clients reach the gateway: in mailed links, in the API reference, and whether cookies need HTTPS. */
       PUBLIC_URL: z.url().transform(url => url.replace(/\/$/, '')),
       PROVIDER_URL: z.url(),

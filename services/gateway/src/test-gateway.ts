@@ -84,6 +84,8 @@ export const createTestGateway = async (parts: {
   const config = loadGatewayConfig({
     INSTANCE_ID: 'gateway-test',
     HTTP_PORT: '0',
+    // Nothing is asked there.
+    ALLOW_PLAINTEXT: 'true',
     KAFKA_BROKERS: 'none:9092',
     REGISTRY_URL: 'http://none',
     DATABASE_URL: parts.databaseUrl,
