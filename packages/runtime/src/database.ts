@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import postgres from 'postgres'
 
 /** The driver with int8 read and written as bigint: without this the types refuse bigint amounts. */
@@ -52,12 +53,31 @@ export const arrayOf = (
   return sql.typed(`{${text}}`, ARRAY_OF[type])
 }
 
-/** Opens a pool. `applicationName` is what Postgres' own views show. */
+/**
+ * A database URL for the driver, and its TLS: `sslmode` and `sslrootcert` (a PEM file) as libpq has them. `verify-full`
+ * holds the server to its certificate and name; `require` only encrypts.
+ */
+export const databaseConnection = (text: string): { url: string; ssl?: object } => {
+  const url = new URL(text)
+  const mode = url.searchParams.get('sslmode')
+  const authority = url.searchParams.get('sslrootcert')
+  if (mode !== 'verify-full') return { url: text }
+  for (const name of ['sslmode', 'sslrootcert']) url.searchParams.delete(name)
+  const host = url.hostname.replace(/^\[|\]$/g, '')
+  return {
+    url: url.href,
+    ssl: { host, ...(authority === null ? {} : { ca: readFileSync(authority, 'utf8') }) },
+  }
+}
+
+/** Opens a pool at a URL, see databaseConnection. `applicationName` is what Postgres' own views show. */
 export const openDatabase = (
-  url: string,
+  address: string,
   options: { applicationName: string; maxConnections?: number; connection?: Record<string, string | number> },
 ): Database => {
+  const { url, ...tls } = databaseConnection(address)
   const sql = postgres(url, {
+    ...tls,
     max: options.maxConnections ?? 10,
     types: { bigint: postgres.BigInt },
     connection: { application_name: options.applicationName, ...options.connection },

@@ -2,8 +2,8 @@
 // compared with the topic as well, as far as the topic still holds it: that finds records cut off at a chain's end, and
 // records changed with all hashes behind them. Exits with 1 and names the first broken record where there is one.
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
-import { createKafkaClient, type KafkaClient } from '@pennywire/kafka/client.ts'
-import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { z } from 'zod'
@@ -12,7 +12,7 @@ import { loadEpochs } from './sql/epochs.ts'
 import { type BrokenRecord, verifyChains } from './verify-chains.ts'
 
 const config = loadConfig(
-  { AUDIT_DATABASE_URL: z.url(), KAFKA_BROKERS: serviceSettings.KAFKA_BROKERS.optional() },
+  { AUDIT_DATABASE_URL: z.url(), ...kafkaSettings, KAFKA_BROKERS: kafkaSettings.KAFKA_BROKERS.optional() },
   process.env,
 )
 const sql = openDatabase(config.AUDIT_DATABASE_URL, { applicationName: 'audit-verify', maxConnections: 1 })
@@ -53,7 +53,7 @@ for await (const chain of verifyChains(sql)) {
   if (epoch === (epochs.get(topic) ?? 0)) lastOffsets.set(`${topic}/${partition}`, chain.last)
 }
 const client = config.KAFKA_BROKERS
-  ? createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: 'audit-verify', logger })
+  ? createKafkaClient({ connection: kafkaConnectionOf(config), clientId: 'audit-verify', logger })
   : undefined
 // Asked after the walk: the audit trail goes on meanwhile, and may not be ahead of its topic.
 for (const { topic, partition, end } of client ? await loadTopicEnds(client) : []) {

@@ -42,6 +42,7 @@ export const createTestKeys = async () => {
     env: {
       JWT_KEY_FILE: file('jwt.json', signingKey),
       PIN_PEPPER_FILE: file('pepper.json', secret('pepper-1')),
+      COMMAND_MAC_FILE: file('command-mac.json', secret('command-mac-1')),
       SECOND_FACTOR_KEY_FILE: file('second-factor.json', secret('second-factor-1')),
       PERSON_KEK_FILE: file('kek.json', secret('kek-1')),
       ADDRESS_HMAC_FILE: file('address.json', secret('address-1')),
@@ -84,6 +85,8 @@ export const createTestGateway = async (parts: {
   const config = loadGatewayConfig({
     INSTANCE_ID: 'gateway-test',
     HTTP_PORT: '0',
+    // Nothing is asked there.
+    ALLOW_PLAINTEXT: 'true',
     KAFKA_BROKERS: 'none:9092',
     REGISTRY_URL: 'http://none',
     DATABASE_URL: parts.databaseUrl,

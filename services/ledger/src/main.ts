@@ -1,5 +1,6 @@
-import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
-import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
+import { createCommandVerifier } from '@pennywire/kafka/command-mac.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
@@ -35,9 +36,13 @@ const relaySql = openDatabase(config.DATABASE_URL, {
   connection: { synchronous_commit: 'off', statement_timeout: 8_000 },
 })
 
-const kafka = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: config.INSTANCE_ID, logger })
+const kafka = createKafkaClient({
+  connection: kafkaConnectionOf(config),
+  clientId: config.INSTANCE_ID,
+  logger,
+})
 const brokers = createBrokerCheck(kafka)
-const codec = await createCodec(connectRegistry(config.REGISTRY_URL))
+const codec = await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config)))
 const publisher = await createPublisher(kafka)
 const store = postgresStore(sql, relaySql)
 const limitDefaults = { unverified: config.LIMITS_UNVERIFIED, verified: config.LIMITS_VERIFIED }
@@ -48,6 +53,7 @@ const consumer = await consumeCommands({
   logger,
   store,
   codec,
+  verifyCommand: createCommandVerifier(config.COMMAND_MAC_FILE),
   limitDefaults,
   publisher,
   relay,

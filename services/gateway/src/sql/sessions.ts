@@ -120,11 +120,16 @@ export const shareOpenSession = async (tx: Tx, sessionId: string): Promise<boole
 
 export type EndedSession = { id: string; reason: string }
 
-/** Sessions that ended within the last so many seconds. */
-export const readRecentlyEnded = (sql: Database, seconds: number): Promise<EndedSession[]> =>
+/** Sessions that ended within the last so many seconds, and not within the last `untilSeconds`. */
+export const readRecentlyEnded = (
+  sql: Database,
+  seconds: number,
+  untilSeconds = 0,
+): Promise<EndedSession[]> =>
   sql<EndedSession[]>`
     select id, end_reason as reason from gateway.sessions
-    where ended_at > now() - make_interval(secs => ${seconds})`
+    where ended_at > now() - make_interval(secs => ${seconds})
+      and ended_at <= now() - make_interval(secs => ${untilSeconds})`
 
 export type OpenSession = {
   id: string
