@@ -4,7 +4,7 @@
 import { TOPICS } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient } from '@pennywire/kafka/client.ts'
 import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
-import { openDatabase } from '@pennywire/runtime/database.ts'
+import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { z } from 'zod'
 import { loadEpochs } from './sql/epochs.ts'
@@ -14,7 +14,11 @@ const config = loadConfig(
   { AUDIT_DATABASE_URL: z.url(), KAFKA_BROKERS: serviceSettings.KAFKA_BROKERS.optional() },
   process.env,
 )
-const sql = openDatabase(config.AUDIT_DATABASE_URL, { applicationName: 'audit-verify', maxConnections: 1 })
+const sql = openDatabase(config.AUDIT_DATABASE_URL, {
+  applicationName: 'audit-verify',
+  deadlineMs: LONG_DEADLINE_MS,
+  maxConnections: 1,
+})
 
 const loadTopicEnds = async (brokers: string[]) => {
   const logger = createLogger('audit-verify', { level: 'fatal', instance: 'verify' })
