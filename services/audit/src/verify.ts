@@ -4,7 +4,7 @@
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
-import { openDatabase } from '@pennywire/runtime/database.ts'
+import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { z } from 'zod'
 import { compareWithTopic } from './compare-with-topic.ts'
@@ -15,7 +15,11 @@ const config = loadConfig(
   { AUDIT_DATABASE_URL: z.url(), ...kafkaSettings, KAFKA_BROKERS: kafkaSettings.KAFKA_BROKERS.optional() },
   process.env,
 )
-const sql = openDatabase(config.AUDIT_DATABASE_URL, { applicationName: 'audit-verify', maxConnections: 1 })
+const sql = openDatabase(config.AUDIT_DATABASE_URL, {
+  applicationName: 'audit-verify',
+  deadlineMs: LONG_DEADLINE_MS,
+  maxConnections: 1,
+})
 
 const logger = createLogger('audit-verify', { level: 'fatal', instance: 'verify' })
 

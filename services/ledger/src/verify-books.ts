@@ -4,7 +4,7 @@ import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywi
 import { readTopic } from '@pennywire/kafka/read-topic.ts'
 import { headerOf } from '@pennywire/kafka/record.ts'
 import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
-import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { type Database, LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { z } from 'zod'
 import { type Broken, CHECKS, countBooks, readJournalBytes, readPublished } from './sql/verify-books.ts'
@@ -65,7 +65,11 @@ const compareTopic = async (
   return { broken, records }
 }
 
-const sql = openDatabase(config.DATABASE_URL, { applicationName: 'verify-books', maxConnections: 2 })
+const sql = openDatabase(config.DATABASE_URL, {
+  applicationName: 'verify-books',
+  deadlineMs: LONG_DEADLINE_MS,
+  maxConnections: 2,
+})
 let intact = true
 const counts = await sql.begin('isolation level repeatable read read only', async tx => {
   for (const [promise, what, check] of CHECKS) intact = report(promise, what, await check(tx)) && intact
