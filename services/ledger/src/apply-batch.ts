@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { RecordName, Records } from '@pennywire/contracts/schemas.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
+import type { VerifyCommand } from '@pennywire/kafka/command-mac.ts'
 import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import { answerUndecided, applyCommand, type Books } from './apply-command.ts'
@@ -20,12 +21,12 @@ export type BatchResult = {
   held: Array<{ partition: number; offset: bigint }>
   /** Partitions whose topic or database is not the one remembered; `behind`: by how many events the database is. */
   strangers: Stranger[]
-  /** For each partition with new records: how many of the last ones, in a row, were set aside; and if all were. */
+  /** For each partition with new commands: how many of the last ones, in a row, were set aside; and if all were. */
   setAsideInARow: Map<number, { count: number; all: boolean }>
   /** How far the partitions with new records are decided by this batch. */
   decided: Known
   /** How many records were decided by outcome, for metrics. */
-  counts: Books['counts'] & { poison: number; dropped: number }
+  counts: Books['counts'] & { poison: number; unsigned: number; dropped: number }
 }
 
 type Stranger = { partition: number; reason: string; behind?: bigint }
@@ -33,17 +34,22 @@ type Stranger = { partition: number; reason: string; behind?: bigint }
 export type ApplyBatchParts = {
   store: LedgerStore
   codec: Codec
+  /** Why a record is no command of a gateway's; undefined where it is one. Without it every record counts as one. */
+  refusalOf?: VerifyCommand
   /** The limits of whoever has none of their own. */
   limitDefaults: LimitDefaults
   /** Sets a record aside for a person, durably; called before the batch commits, so that none is lost. */
   setAside: (record: IncomingRecord, reason: string) => Promise<void>
-  /** Sets all these records aside for this reason, undecided: for one that Postgres alone has refused. */
-  refuse?: string
+  /** Sets all these records aside undecided: for one that Postgres alone has refused. */
+  refuse?: Refusal
   /** Passes over rows that somebody else has locked instead of waiting for them; what needs them is held. */
   skipLocked?: boolean
   /** What this process knows of partitions from its own last look or commit: the database must not be behind it. */
   known?: Known
 }
+
+/** Why records are set aside; `answer`: whether their ids are answered, where the database takes that. */
+export type Refusal = { reason: string; answer: boolean }
 
 export type Known = Map<number, Pick<PartitionRow, 'nextOffset' | 'nextSeq'>>
 
@@ -58,11 +64,13 @@ const RERUNS = 3
 export const applyBatch = async (parts: ApplyBatchParts, records: IncomingRecord[]): Promise<BatchResult> => {
   const commands: Command[] = []
   for (const record of records) {
+    // Before anything else looks into it: a stranger's bytes ask nothing of the registry and lock no wallet.
+    const reason = parts.refusalOf?.(record)
     const asked: Asked =
-      parts.refuse === undefined
-        ? await readCommand(parts.codec, record)
-        : { type: 'poison', reason: parts.refuse }
-    commands.push({ record, asked })
+      reason === undefined ? await readCommand(parts.codec, record) : { type: 'unsigned', reason }
+    const { refuse } = parts
+    const unanswered = refuse && !refuse.answer && asked.type !== 'unsigned'
+    commands.push({ record, asked: unanswered ? { type: 'poison', reason: refuse.reason } : asked })
   }
   for (let run = 0; ; run++) {
     try {
@@ -183,12 +191,20 @@ const applyInTransaction = async (
     },
   }
   let poison = 0
+  const unsigned: Promise<void>[] = []
   const setAsideInARow = new Map<number, { count: number; all: boolean }>()
   for (const { record, asked } of accepted) {
+    if (asked.type === 'unsigned') {
+      // It never was a command: not answered, and not counted among those that stop the partition, or whoever may
+      // write to the topic could stop it.
+      unsigned.push(parts.setAside(record, asked.reason))
+      continue
+    }
     const inARow = setAsideInARow.get(record.partition) ?? { count: 0, all: true }
     setAsideInARow.set(record.partition, inARow)
     try {
       if (asked.type === 'poison') throw new UndecodableRecord(asked.reason)
+      if (parts.refuse) throw new UndecodableRecord(parts.refuse.reason)
       applyCommand(books, record, asked)
       inARow.count = 0
       inARow.all = false
@@ -200,6 +216,8 @@ const applyInTransaction = async (
       if (asked.type !== 'poison') answerUndecided(books, record, asked)
     }
   }
+
+  await Promise.all(unsigned)
 
   // 4. Write what was decided, and what the repeated commands are answered with.
   const { writes, repeated } = books
@@ -220,7 +238,7 @@ const applyInTransaction = async (
     strangers,
     setAsideInARow,
     decided: new Map(writes.partitions.map(row => [row.partition, row])),
-    counts: { ...books.counts, poison, dropped },
+    counts: { ...books.counts, poison, unsigned: unsigned.length, dropped },
   }
 }
 

@@ -1,5 +1,6 @@
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { VerifyCommand } from '@pennywire/kafka/command-mac.ts'
 import {
   type Consumer,
   type ConsumerOptions,
@@ -12,7 +13,7 @@ import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter, gauge, secondsHistogram } from '@pennywire/runtime/metrics.ts'
-import { applyBatch, type Known } from './apply-batch.ts'
+import { applyBatch, type Known, type Refusal } from './apply-batch.ts'
 import { createReadTails, findBehind, type ReadTails } from './check-events.ts'
 import type { Relay } from './relay-outbox.ts'
 import type { LedgerStore } from './store.ts'
@@ -31,7 +32,7 @@ const behindEvents = gauge(
   ['partition'],
 )
 
-/** So many records in a row that nobody understands are not the records' fault: the partition stops instead. */
+/** So many commands in a row that nobody understands are not the records' fault: the partition stops instead. */
 const MAX_SET_ASIDE_IN_A_ROW = 10
 /** A gap that reading again has not closed this often is a loss, not a race with a rebalance. */
 const MAX_GAPS = 10
@@ -47,12 +48,14 @@ export const createCommandHandler = (parts: {
   logger: Logger
   store: LedgerStore
   codec: Codec
+  verifyCommand: VerifyCommand
   limitDefaults: LimitDefaults
   publisher: Pick<Publisher, 'publish'>
   relay: Pick<Relay, 'assign' | 'offer' | 'repeat'>
   readTails: ReadTails
 }): Pick<ConsumerOptions, 'positions' | 'onAssigned' | 'handle'> => {
-  const { logger, store, codec, limitDefaults, publisher, relay } = parts
+  const { logger, store, codec, verifyCommand, limitDefaults, publisher, relay } = parts
+  let macsFrom = new Map<number, bigint>()
   const setAsideInARow = new Map<number, number>()
   const askedAgain = new Set<number>()
   const known: Known = new Map()
@@ -82,12 +85,14 @@ export const createCommandHandler = (parts: {
   const apply = async (
     records: IncomingRecord[],
     consumer: Consumer,
-    refuse?: string,
+    refuse?: Refusal,
   ): Promise<Set<number>> => {
     const end = applySeconds.startTimer()
     const result = await applyBatch(
       {
         ...{ store, codec, limitDefaults, setAside, skipLocked, known },
+        refusalOf: record =>
+          record.offset < (macsFrom.get(record.partition) ?? 0n) ? undefined : verifyCommand(record),
         ...(refuse === undefined ? {} : { refuse }),
       },
       records,
@@ -126,10 +131,22 @@ export const createCommandHandler = (parts: {
     return new Set([...result.gaps, ...result.held, ...result.strangers].map(({ partition }) => partition))
   }
 
+  /** Sets a record aside that the database alone refuses, and answers it where the database takes the answer. */
+  const refuseAlone = async (records: IncomingRecord[], consumer: Consumer, message: string) => {
+    const reason = `the database refuses it: ${message}`
+    try {
+      return await apply(records, consumer, { reason, answer: true })
+    } catch (error) {
+      if (store.causeOf(error) !== 'data') throw error
+      return apply(records, consumer, { reason, answer: false })
+    }
+  }
+
   return {
     positions: async (assigned, ends, consumer) => {
       const partitions = assigned.map(({ partition }) => partition).filter(one => !halted.has(one))
       const stored = await store.readPositions(partitions)
+      macsFrom = await store.readMacsFrom(ends)
       const endOf = (partition: number) => ends.find(end => end.partition === partition)?.offset ?? 0n
       const firstOf = (partition: number) => ends.find(end => end.partition === partition)?.first ?? 0n
       const beyond = stored.filter(({ partition, nextOffset }) => nextOffset > endOf(partition))
@@ -193,10 +210,10 @@ export const createCommandHandler = (parts: {
             batchSize = Math.ceil(part.length / 2)
             continue
           }
-          const reason = (error as Error).message
-          if (cause === 'data') waiting = await apply(part, consumer, `the database refuses it: ${reason}`)
+          const { message } = error as Error
+          if (cause === 'data') waiting = await refuseAlone(part, consumer, message)
           else {
-            hold(consumer, alone, reason)
+            hold(consumer, alone, message)
             waiting = new Set([alone.partition])
           }
         }
@@ -214,6 +231,7 @@ export const consumeCommands = (parts: {
   logger: Logger
   store: LedgerStore
   codec: Codec
+  verifyCommand: VerifyCommand
   limitDefaults: LimitDefaults
   publisher: Publisher
   relay: Relay

@@ -158,6 +158,11 @@ export type LedgerStore = {
   causeOf: (error: unknown) => 'away' | 'locked' | 'data' | 'other'
   /** Where each partition of ledger.commands goes on; makes the rows of partitions seen for the first time. */
   readPositions: (partitions: number[]) => Promise<StoredPosition[]>
+  /**
+   * From which offset on each partition's commands need a MAC. Set once, when the first ledger that checks MACs reads
+   * the partition: at the topic's end as given, or at 0 where no ledger has decided anything in it.
+   */
+  readMacsFrom: (ends: { partition: number; offset: bigint }[]) => Promise<Map<number, bigint>>
   /** How far each partition's events are in Kafka for certain, and how far they are written. */
   readProgress: (
     partitions: number[],

@@ -2,9 +2,11 @@ import { type Database, isDatabaseAway, isUniqueViolation } from '@pennywire/run
 import type { LedgerStore } from '../store.ts'
 import * as batch from './batch.ts'
 import { raisePublished, readJournalAfter, readProgress } from './journal.ts'
-import { readPositions } from './positions.ts'
+import { readMacsFrom, readPositions } from './positions.ts'
 
 const LOCK_NOT_AVAILABLE = '55P03'
+/** statement_timeout, idle_in_transaction_session_timeout, transaction_timeout: the batch is too much at once. */
+const TOO_SLOW = ['57014', '25P03', '25P04']
 
 /**
  * The ledger's store in Postgres. `relay` is a pool of its own: its marks need not wait for the disk, and it must
@@ -30,13 +32,15 @@ export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
     ) as ReturnType<typeof work>,
   isRivalry: error => isUniqueViolation(error),
   causeOf: error => {
-    if (isDatabaseAway(error)) return 'away'
     const code = String((error as { code?: unknown })?.code)
     if (code === LOCK_NOT_AVAILABLE) return 'locked'
+    if (TOO_SLOW.includes(code)) return 'other'
+    if (isDatabaseAway(error)) return 'away'
     // A data exception or a broken constraint. A unique key is a rival's doing, never the record's.
     return /^2[23][0-9A-Z]{3}$/.test(code) && !isUniqueViolation(error) ? 'data' : 'other'
   },
   readPositions: partitions => readPositions(sql, partitions),
+  readMacsFrom: ends => readMacsFrom(sql, ends),
   readProgress: partitions => readProgress(relay, partitions),
   readJournalAfter: (partition, seq, limit) => readJournalAfter(relay, partition, seq, limit),
   raisePublished: marks => raisePublished(relay, marks),
