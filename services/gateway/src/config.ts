@@ -1,3 +1,4 @@
+import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
 import { z } from 'zod'
 import type { BackPressureLimits } from './back-pressure.ts'
@@ -198,6 +199,7 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
   return loadConfig(
     {
       ...serviceSettings,
+      ...topicSettings,
       LEDGER_READ_URL: z.url(),
       NOTIFIER_READ_URL: z.url(),
       REDIS_URL: z.url(),

@@ -1,3 +1,4 @@
+import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { parseLimitDefaults } from '@pennywire/rules/limits.ts'
 import { serviceSettings } from '@pennywire/runtime/config.ts'
 import { z } from 'zod'
@@ -19,6 +20,7 @@ const UNVERIFIED =
 
 export const ledgerSettings = {
   ...serviceSettings,
+  ...topicSettings,
   /** Limits of wallets whose owner's identity is not verified; staff may set others for a wallet. */
   LIMITS_UNVERIFIED: limitDefaults.prefault(UNVERIFIED),
   /** Limits of wallets whose owner's identity is verified. */
