@@ -9,7 +9,7 @@ import { createKafkaClient } from './client.ts'
 
 const logger = createLogger('test', { level: 'silent', instance: 'test' })
 const admin = createKafkaClient({
-  brokers: [inject('stack').kafkaBrokers],
+  connection: inject('stack').kafka,
   clientId: 'check-topics-test',
   logger,
 }).admin()

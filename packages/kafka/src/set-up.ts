@@ -1,18 +1,21 @@
 // Creates the topics and registers the schemas: `node packages/kafka/src/set-up.ts`. May run any number of times.
 import { RECORD_NAMES } from '@pennywire/contracts/schemas.ts'
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
-import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { textOf } from '@pennywire/runtime/watch-foundation.ts'
 import { z } from 'zod'
+import { applyAccess } from './access.ts'
 import { findTopicFaults, repairTopics, topicSettings, wantedSettings } from './check-topics.ts'
-import { createKafkaClient } from './client.ts'
-import { connectRegistry } from './codec.ts'
+import { createKafkaClient, kafkaConnectionOf } from './client.ts'
+import { connectRegistry, registryAccessOf } from './codec.ts'
 
 const config = loadConfig(
   {
-    KAFKA_BROKERS: serviceSettings.KAFKA_BROKERS,
-    REGISTRY_URL: serviceSettings.REGISTRY_URL,
+    ...kafkaSettings,
+    ...registrySettings,
+    /** Whether the brokers ask who somebody is: then each gets what access.ts gives, and no more. */
+    KAFKA_ACCESS_LISTS: z.enum(['true', 'false']).default('false'),
     ...topicSettings,
     /** What becomes of a topic that is there with other settings: they are set, or the set-up ends and names them. */
     TOPIC_SETTINGS: z.enum(['repair', 'refuse']).default('repair'),
@@ -22,7 +25,11 @@ const config = loadConfig(
 const logger = createLogger('set-up', { level: 'warn', instance: 'set-up' })
 
 const createTopics = async () => {
-  const admin = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: 'set-up', logger }).admin()
+  const admin = createKafkaClient({
+    connection: kafkaConnectionOf(config),
+    clientId: 'set-up',
+    logger,
+  }).admin()
   const names = Object.keys(TOPICS) as Topic[]
   await admin.connect()
   try {
@@ -38,6 +45,7 @@ const createTopics = async () => {
         })),
       })),
     })
+    if (config.KAFKA_ACCESS_LISTS === 'true') await applyAccess(admin)
     const faults = await findTopicFaults(admin, names, config)
     const lasting = faults.filter(
       ({ of, setting }) =>
@@ -55,7 +63,7 @@ const createTopics = async () => {
 }
 
 const registerSchemas = async () => {
-  const registry = connectRegistry(config.REGISTRY_URL)
+  const registry = connectRegistry(config.REGISTRY_URL, registryAccessOf(config))
   // One after the other: a registry on a small machine takes parallel first registrations badly.
   for (const name of RECORD_NAMES) await registry.register(name)
 }

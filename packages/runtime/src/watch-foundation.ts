@@ -2,6 +2,7 @@ import { type Clock, sleep } from './clock.ts'
 import type { Database } from './database.ts'
 import type { Logger } from './logger.ts'
 import { gauge } from './metrics.ts'
+import { readSettings } from './sql/read-settings.ts'
 
 /** A setting of Kafka, Postgres or Redis that is not what the promises rest on. */
 export type FoundationFault = {
@@ -81,8 +82,10 @@ export const findPostgresFaults = async (sql: Database): Promise<FoundationFault
     ['default_transaction_isolation', 'read committed', value => value === 'read committed'],
     ['zero_damaged_pages', 'off', value => value === 'off'],
   ]
-  const rows = await sql<Array<{ name: string; setting: string }>>`
-    select name, setting from pg_settings where name = any(${wanted.map(([name]) => name)})`
+  const rows = await readSettings(
+    sql,
+    wanted.map(([name]) => name),
+  )
   const found = new Map(rows.map(({ name, setting }) => [name, setting]))
   return wanted.flatMap(([setting, must, isRight]) => {
     const value = found.get(setting)

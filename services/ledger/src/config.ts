@@ -1,6 +1,7 @@
 import { topicSettings } from '@pennywire/kafka/check-topics.ts'
+import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
 import { parseLimitDefaults } from '@pennywire/rules/limits.ts'
-import { serviceSettings } from '@pennywire/runtime/config.ts'
+import { jsonFile, serviceSettings } from '@pennywire/runtime/config.ts'
 import { z } from 'zod'
 
 /** Limits as CURRENCY=PER_TRANSACTION/DAY/MONTH in whole major units, `*` for every other currency. */
@@ -21,6 +22,8 @@ const UNVERIFIED =
 export const ledgerSettings = {
   ...serviceSettings,
   ...topicSettings,
+  /** The keys of the gateways' MACs on commands: any of them verifies. */
+  COMMAND_MAC_FILE: jsonFile(commandMacKeys),
   /** Limits of wallets whose owner's identity is not verified; staff may set others for a wallet. */
   LIMITS_UNVERIFIED: limitDefaults.prefault(UNVERIFIED),
   /** Limits of wallets whose owner's identity is verified. */
