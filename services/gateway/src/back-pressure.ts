@@ -19,8 +19,8 @@ export type BackPressureLimits = {
   /** Requests of clients that wait for their outcome. */
   waitingRequests: number
   /**
-   * Commands in Kafka whose outcome this gateway has not seen (one partition may have half of them), and how long the
-   * oldest of the wallet's partition may have waited.
+   * Commands in Kafka whose outcome this gateway has not seen, and how long the oldest of the wallet's partition may
+   * have waited.
    */
   undecided: number
   undecidedMs: number
@@ -86,7 +86,7 @@ export const createBackPressure = (parts: {
     return 0
   }
   const isBehind = (sent: Map<string, number> | undefined): boolean =>
-    oldestMsOf(sent) >= limits.undecidedMs || (sent?.size ?? 0) >= Math.max(1, limits.undecided / 2)
+    oldestMsOf(sent) >= limits.undecidedMs || (sent?.size ?? 0) >= limits.undecided
 
   /** A partition that is behind admits nothing more, so what it has counts no more against the others. */
   const isFull = (): boolean => {
