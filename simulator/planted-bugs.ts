@@ -101,7 +101,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'repeat-ahead-of-its-turn',
     what: 'an event is repeated that was not published yet (found by this simulator)',
     file: relay,
-    replace: [['seq <= (lanes.get(partition)?.publishedThrough ?? 0n)', 'partition >= 0 && seq > 0n']],
+    replace: [['({ seq }) => seq <= lane.publishedThrough', '({ seq }) => seq > 0n']],
   },
   {
     name: 'mark-not-raised-again',
@@ -117,10 +117,12 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: relay,
     replace: [
       [
-        'await publisher.publishAll(',
-        `for (const { partition, rows } of round) marks.set(partition, rows.at(-1)!.seq)
-    raise()
-    await publisher.publishAll(`,
+        'if (sent.length > 0) {',
+        `if (rows.length > 0) {
+      marks.set(partition, rows.at(-1)!.seq)
+      raise()
+    }
+    if (sent.length > 0) {`,
       ],
     ],
   },
@@ -130,8 +132,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: relay,
     replace: [
       [
-        '    // What was asked for while these were sent',
-        '    .catch(() => {})\n    // What was asked for while these were sent',
+        '      )\n    }\n    // What was asked for while these were sent',
+        '      ).catch(() => {})\n    }\n    // What was asked for while these were sent',
       ],
     ],
   },

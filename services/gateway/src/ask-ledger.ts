@@ -31,7 +31,7 @@ export type AskLedgerParts = {
   logger: Logger
   codec: Codec
   /** Throws 503 where the request would only wait. */
-  admit: () => void
+  admit: (walletId: string) => void
   publishCommand: PublishCommand
   outcomes: Pick<Outcomes, 'wait'>
   /** The event that answers a command, and the fingerprint of that one, where it is decided. */
@@ -55,7 +55,7 @@ export const createAskLedger =
       fingerprint: Buffer
       requestedAt: number
     }
-    parts.admit()
+    parts.admit(key)
     const waiter = parts.outcomes.wait(commandId, WAIT_MS, fingerprint)
     let cancel = () => {}
     let over = false

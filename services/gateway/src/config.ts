@@ -1,3 +1,4 @@
+import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
 import { jsonFile, loadConfig, serviceSettings, textFile } from '@pennywire/runtime/config.ts'
 import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
@@ -199,6 +200,7 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
   return loadConfig(
     {
       ...serviceSettings,
+      ...topicSettings,
       LEDGER_READ_URL: z.url(),
       NOTIFIER_READ_URL: z.url(),
       REDIS_URL: z.url({ protocol: /^rediss?$/ }),

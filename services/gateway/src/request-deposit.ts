@@ -25,7 +25,7 @@ export type AskedDeposit = {
 
 export type DepositParts = PaymentParts & {
   /** Throws 503 where the request would only wait: asked before anything is stored or ordered. */
-  admit: () => void
+  admit: (walletId: string) => void
   outcomes: Pick<Outcomes, 'wait'>
   names: Names
   personKeys: PersonKeys
@@ -67,7 +67,7 @@ export const createRequestDeposit =
     const refusal = refusalOf((await parts.readStandings([id])).get(id), fingerprint)
     if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
 
-    parts.admit()
+    parts.admit(asked.walletId)
 
     const wallet = await parts.readWallet(user.userId, asked.walletId)
     if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')

@@ -35,7 +35,7 @@ export type ReversalAnswer = { status: 201 | 202; reversal: TransferSubject; rep
 export type RequestReversalParts = {
   codec: Pick<Codec, 'encode'>
   /** Throws 503 where the request would only wait. */
-  admit: () => void
+  admit: (walletId: string) => void
   publishCommand: PublishCommand
   outcomes: Pick<Outcomes, 'wait'>
   personKeys: Pick<PersonKeys, 'encryptFor' | 'decryptAll'>
@@ -87,7 +87,11 @@ export const createRequestReversal =
     if (original.type === 'deposit' && original.to?.userId == null) {
       throw new ProblemError('NOT_REVERSIBLE', 'id: the deposit is in suspense', { final: false })
     }
-    parts.admit()
+    const [fromWalletId, toWalletId] = [
+      original.type === 'withdrawal' ? null : (original.to?.walletId ?? null),
+      original.type === 'deposit' ? null : (original.from?.walletId ?? null),
+    ]
+    parts.admit(fromWalletId ?? toWalletId ?? originalId)
 
     const left = original.amount - original.reversed
     const request: ReversalRequested = {
@@ -95,8 +99,8 @@ export const createRequestReversal =
       originalId,
       userId: staff.userId,
       source: 'staff',
-      fromWalletId: original.type === 'withdrawal' ? null : (original.to?.walletId ?? null),
-      toWalletId: original.type === 'deposit' ? null : (original.from?.walletId ?? null),
+      fromWalletId,
+      toWalletId,
       // Where nothing is left the ledger says so, for good.
       amountMinor: amount ?? (left > 0n ? left : original.amount),
       currency,

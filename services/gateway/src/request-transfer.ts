@@ -3,7 +3,7 @@ import { decimalsOf, formatAmount } from '@pennywire/contracts/money.ts'
 import { isProblemCode } from '@pennywire/contracts/problems.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { type Publisher, PublisherFull } from '@pennywire/kafka/publisher.ts'
+import { NotSent, type Publisher } from '@pennywire/kafka/publisher.ts'
 import { envelope } from '@pennywire/kafka/record.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
@@ -53,8 +53,8 @@ export type TransferAnswer = Answer<TransferView>
 export type RequestTransferParts<View> = {
   logger: Logger
   codec: Pick<Codec, 'encode'>
-  /** Throws 503 where the request would only wait: asked before anything is tried, stored or sent. */
-  admit: () => void
+  /** Throws 503 where a command of this wallet would only wait: asked before anything is tried, stored or sent. */
+  admit: (walletId: string) => void
   publisher: Pick<Publisher, 'publish'>
   outcomes: Pick<Outcomes, 'wait'>
   /** What the caller is shown: a transfer, or a hold. */
@@ -74,8 +74,9 @@ export type RequestTransferParts<View> = {
   clock: Clock
 }
 
-/** The event is only a wake-up: whoever has not heard by then asks the ledger itself, once. */
+/** The event is only a wake-up: whoever has not heard by then asks the ledger itself, again after twice the time. */
 const ASK_AFTER_MS = 250
+const ASK_AGAIN_WITHIN_MS = 2_000
 /** How long a client that does not wait for the outcome waits for Kafka to have its request. */
 const ACKNOWLEDGE_WITHIN_MS = 5_000
 
@@ -101,10 +102,10 @@ export const createRequestTransfer =
     }
 
     // Is there any use in asking now? Before the PIN as well: a refusal costs no try.
-    parts.admit()
+    if (!sender) throw ownWalletMissing(asked)
+    parts.admit(sender.id)
 
     // Is it the user, and the user's money?
-    if (!sender) throw ownWalletMissing(asked)
     const authenticated = await authenticate(parts, asked)
     if (!recipient || !fingerprint) throw recipientMissing(asked)
 
@@ -274,8 +275,11 @@ const publish = (
     error => {
       parts.logger.warn({ err: error, transferId: request.transferId }, 'request not acknowledged by Kafka')
       // Certain that it was not sent: the client may simply try again.
-      if (error instanceof PublisherFull) {
-        throw new ProblemError('SERVICE_UNAVAILABLE', 'Too many requests wait already; nothing was sent.')
+      if (error instanceof NotSent) {
+        throw new ProblemError(
+          'SERVICE_UNAVAILABLE',
+          'The log of commands takes no more now; nothing was sent.',
+        )
       }
       return false
     },
@@ -312,16 +316,27 @@ const hear = async (
   transferId: string,
 ): Promise<Outcome | TransferFacts | undefined> => {
   let cancel = () => {}
+  let over = false
   const asking = new Promise<TransferFacts>((resolve, reject) => {
-    cancel = parts.clock.after(ASK_AFTER_MS, () => {
-      parts.readDecided(transferId).then(facts => facts && resolve(facts), reject)
-    })
+    const askAfter = (ms: number) => {
+      cancel = parts.clock.after(ms, async () => {
+        try {
+          const facts = await parts.readDecided(transferId)
+          if (facts) resolve(facts)
+          else if (!over) askAfter(Math.min(2 * ms, ASK_AGAIN_WITHIN_MS))
+        } catch (error) {
+          reject(error)
+        }
+      })
+    }
+    askAfter(ASK_AFTER_MS)
   })
   asking.catch(error => parts.logger.warn({ err: error, transferId }, 'the ledger could not be asked'))
   try {
     const heard = await Promise.race([waiter.outcome, asking, failed])
     return heard === true ? undefined : heard
   } finally {
+    over = true
     cancel()
   }
 }

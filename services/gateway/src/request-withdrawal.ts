@@ -66,7 +66,7 @@ export const createRequestWithdrawal =
     if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
     if (await parts.isPending(id)) throw keyReused()
 
-    parts.admit()
+    parts.admit(asked.walletId)
 
     const wallet = await parts.readWallet(user.userId, asked.walletId)
     if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')

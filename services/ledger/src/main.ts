@@ -1,3 +1,4 @@
+import { createTopicCheck } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { createCommandVerifier } from '@pennywire/kafka/command-mac.ts'
@@ -10,6 +11,7 @@ import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
+import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
 import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
 import { startRelay } from './relay-outbox.ts'
@@ -89,11 +91,24 @@ const books = watchBooks({
   maxEvents: config.BOOKS_CHECK_EVENTS,
 })
 
+const topics = createTopicCheck(kafka, ['ledger.commands', 'ledger.events', 'ledger.dead-letters'], config)
+const foundation = watchFoundation({
+  checks: { topics: topics.find, postgres: () => findPostgresFaults(sql) },
+  logger,
+  clock: systemClock,
+})
+
 const operations = await listen(
   operationsRoutes({
-    postgres: () => ping(sql),
     limits: () => checkLimitDefaults(sql, limitDefaults),
-    kafka: brokers.check,
+    postgres: async () => {
+      await ping(sql)
+      foundation.check('postgres')
+    },
+    kafka: async () => {
+      await brokers.check()
+      foundation.check('topics')
+    },
     consumer: consumer.check,
   }),
   { host: config.HTTP_HOST, port: config.HTTP_PORT },
@@ -102,6 +117,8 @@ logger.info({ port: operations.port }, 'ledger started')
 
 onShutdown(logger, [
   books.stop,
+  foundation.stop,
+  topics.close,
   consumer.stop,
   relay.stop,
   publisher.stop,

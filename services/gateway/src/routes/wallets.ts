@@ -40,7 +40,7 @@ export type WalletParts = {
   changeWallet: ChangeWallet
   codec: Codec
   /** Throws 503 where the request would only wait. */
-  admit: () => void
+  admit: (walletId: string) => void
   publishCommand: PublishCommand
   outcomes: Outcomes
   readWalletCounts: (userId: string, currency: string) => Promise<{ closed: number; openId: string | null }>
@@ -265,10 +265,9 @@ export const walletRoutes = (parts: WalletParts): Routes => {
       })
     const { closed, openId } = await parts.readWalletCounts(userId, currency)
     if (openId !== null) throw exists(openId)
-    parts.admit()
-
     // Derived, so that a repeat and a race meet in one partition under one id.
     const walletId = walletIdOf(userId, currency, closed)
+    parts.admit(walletId)
     const waiter = parts.outcomes.wait(walletId, OPEN_WAIT_MS)
     try {
       const requestedAt = Date.now()
