@@ -7,7 +7,9 @@ const TOKEN = /[\s,:]*(?:("(?:[^"\\]|\\.)*")|([{}[\]])|(-?[0-9][0-9.eE+-]*)|[a-z
 
 /** A decimal number as its digits, without zeros around them, and its exponent: equal where the numbers are. */
 const decimalOf = (text: string): string => {
-  const [, sign, whole, fraction = '', exponent = '0'] = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text)!
+  const [, sign, whole, fraction = '', exponent = '0'] = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(
+    text,
+  )!
   const digits = `${whole}${fraction}`.replace(/^0+/, '')
   const significant = digits.replace(/0+$/, '')
   return `${sign}${significant}e${Number(exponent) - fraction.length + digits.length - significant.length}`
