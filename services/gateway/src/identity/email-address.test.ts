@@ -26,7 +26,7 @@ test.each([
     '"a"@example.com',
     'a\u0000@example.com',
     'a@exa\u200bmple.com',
-    'a@xn--zzzzz.com',
+
     'a@example.com,b@example.com',
   ],
   ...[`${'a'.repeat(65)}@example.com`, `a@${'b.'.repeat(130)}com`, 'a<b@example.com', 'a@example.123'],
