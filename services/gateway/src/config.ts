@@ -5,6 +5,7 @@ import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
 import { z } from 'zod'
 import type { BackPressureLimits } from './back-pressure.ts'
 import { parseNetworks } from './client-address.ts'
+import { canonicalEmail } from './identity/email-address.ts'
 import { createKeyRing } from './identity/secret-box.ts'
 import type { JwtKey } from './identity/tokens.ts'
 import { providerSecrets } from './payment-provider.ts'
@@ -229,8 +230,9 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       NOTIFIER_PUBLIC_KEY_FILE: jsonFile(ecPublic),
       /** Who becomes the first super_admin, once this address is verified. */
       BOOTSTRAP_ADMIN_EMAIL: z
-        .email()
-        .transform(email => email.toLowerCase())
+        .string()
+        .transform(canonicalEmail)
+        .refine(email => email !== null, 'must be an e-mail address')
         .optional(),
       ISSUER: z.string().min(1).default('pennywire'),
       /** Issuers whose tokens sign in whoever has linked their identity there: [{issuer, jwksUrl, audience}]. */

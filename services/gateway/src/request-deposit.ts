@@ -67,41 +67,17 @@ export const createRequestDeposit =
     const refusal = refusalOf((await parts.readStandings([id])).get(id), fingerprint)
     if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
 
+    const earlier = await parts.readPayment(id)
+    if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
+    if (earlier?.status === 'failed') throw paymentFailed(earlier, true)
+
     parts.admit(asked.walletId)
 
     const wallet = await parts.readWallet(user.userId, asked.walletId)
     if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
-    if (wallet.currency !== currency) {
-      throw new ProblemError('CURRENCY_MISMATCH', `currency: the wallet holds ${wallet.currency}`, {
-        final: false,
-      })
-    }
-    if (wallet.status === 'closed')
-      throw new ProblemError('WALLET_CLOSED', 'walletId: the wallet is closed', { final: false })
-    // Known before any money comes, it need not wait in suspense.
-    if (wallet.freezeSource === 'staff') {
-      throw new ProblemError('RECIPIENT_UNAVAILABLE', 'walletId: staff froze the wallet; it takes no money', {
-        final: false,
-      })
-    }
-
-    if (user.apiKey) refuseAboveKey(amount, currency, [user.apiKey.maxAmount])
-
-    const requestedAt = parts.now()
-    const payment = await parts.writeDeposit({
-      id,
-      kind: 'deposit',
-      userId: user.userId,
-      walletId: wallet.id,
-      amount,
-      currency,
-      method: await parts.personKeys.encryptFor(user.userId, asked.source, METHOD_PURPOSE),
-      fingerprint,
-      authenticatedBy: null,
-      authenticatedAt: null,
-      requestedAt: new Date(requestedAt),
-      expiresAt: new Date(requestedAt + parts.expiresAfterMs),
-    })
+    // What the provider has taken goes on, whatever the wallet has become since.
+    const ordered = earlier !== undefined && earlier.status !== 'created'
+    const payment = ordered ? earlier : await write(parts, asked, wallet, id, fingerprint)
     if (!payment.fingerprint.equals(fingerprint)) throw keyReused()
     if (payment.status === 'failed') throw paymentFailed(payment, true)
 
@@ -128,6 +104,47 @@ export const createRequestDeposit =
     const transfer = await viewTransfer(parts.names, user.userId, subjectOfPayment(payment, wallet))
     return { status: 202, transfer, replayed: false }
   }
+
+/** Writes down what may be ordered, or finds the payment with the id. Throws where the wallet takes no money now. */
+const write = async (
+  parts: DepositParts,
+  { user, amount, currency, source }: AskedDeposit,
+  wallet: WalletFacts,
+  id: string,
+  fingerprint: Buffer,
+): Promise<Payment> => {
+  if (wallet.currency !== currency) {
+    throw new ProblemError('CURRENCY_MISMATCH', `currency: the wallet holds ${wallet.currency}`, {
+      final: false,
+    })
+  }
+  if (wallet.status === 'closed')
+    throw new ProblemError('WALLET_CLOSED', 'walletId: the wallet is closed', { final: false })
+  // Known before any money comes, it need not wait in suspense.
+  if (wallet.freezeSource === 'staff') {
+    throw new ProblemError('RECIPIENT_UNAVAILABLE', 'walletId: staff froze the wallet; it takes no money', {
+      final: false,
+    })
+  }
+
+  if (user.apiKey) refuseAboveKey(amount, currency, [user.apiKey.maxAmount])
+
+  const requestedAt = parts.now()
+  return parts.writeDeposit({
+    id,
+    kind: 'deposit',
+    userId: user.userId,
+    walletId: wallet.id,
+    amount,
+    currency,
+    method: await parts.personKeys.encryptFor(user.userId, source, METHOD_PURPOSE),
+    fingerprint,
+    authenticatedBy: null,
+    authenticatedAt: null,
+    requestedAt: new Date(requestedAt),
+    expiresAt: new Date(requestedAt + parts.expiresAfterMs),
+  })
+}
 
 /** Books what the provider says of a payment. Any number of times is once; throws where it must be said again. */
 export const createHandleCallback =

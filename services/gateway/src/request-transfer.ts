@@ -93,12 +93,11 @@ export const createRequestTransfer =
 
     // Is the answer known already? Before the PIN: a repeat costs no try, and needs none.
     const { decided, sender, recipient } = await parts.lookUp({ ...asked, transferId, userId: user.userId })
-    const fingerprint = sender && recipient && fingerprintOfTransfer(asked, sender, recipient)
     if (decided) {
       const facts = await parts.readDecided(transferId)
       // Something else has the key, such as the capture of a hold.
       if (!facts) throw keyReused()
-      return answerDecided(parts, user.userId, facts, fingerprint, true)
+      return answerDecided(parts, user.userId, facts, fingerprintOfRepeat(asked, facts), true)
     }
 
     // Is there any use in asking now? Before the PIN as well: a refusal costs no try.
@@ -107,7 +106,8 @@ export const createRequestTransfer =
 
     // Is it the user, and the user's money?
     const authenticated = await authenticate(parts, asked)
-    if (!recipient || !fingerprint) throw recipientMissing(asked)
+    if (!recipient) throw recipientMissing(asked)
+    const fingerprint = fingerprintOfTransfer(asked, sender.id, recipient.id)
 
     // Ask the ledger, by a record that stays for ever. Whoever waits listens before it is sent.
     const requestedAt = parts.clock.now()
@@ -166,17 +166,29 @@ export const recipientMissing = ({ toWalletCode }: Pick<AskedTransfer, 'toWallet
     `${toWalletCode === null ? 'toWalletId' : 'toWalletCode'}: there is no such wallet`,
   )
 
-const fingerprintOfTransfer = (asked: AskedTransfer, sender: WalletBrief, recipient: WalletBrief): Buffer =>
+const fingerprintOfTransfer = (asked: AskedTransfer, fromWalletId: string, toWalletId: string): Buffer =>
   fingerprintOf({
     type: asked.type,
-    fromWalletId: sender.id,
-    toWalletId: recipient.id,
+    fromWalletId,
+    toWalletId,
     amount: asked.amount,
     currency: asked.currency,
     note: asked.note,
     metadata: asked.metadata,
     ...(asked.expiresInSeconds === null ? {} : { expiresInSeconds: asked.expiresInSeconds }),
   })
+
+/**
+ * What a repeat says, held against the decided request. A wallet that the repeat does not name by its id is the one
+ * that the request meant then: a lookup now would find another wallet, or none, once one is closed. Null where it
+ * cannot be the same request.
+ */
+const fingerprintOfRepeat = (asked: AskedTransfer, { from, to, currency }: TransferFacts): Buffer | null => {
+  const then = from?.userId === asked.user.userId && currency === asked.currency ? from.walletId : null
+  const fromWalletId = asked.fromWalletId ?? then
+  const toWalletId = asked.toWalletId ?? (to?.code === asked.toWalletCode ? to?.walletId : null)
+  return fromWalletId && toWalletId ? fingerprintOfTransfer(asked, fromWalletId, toWalletId) : null
+}
 
 /** A setting's amount in the currency's minor units; decimals that the currency does not have are dropped. */
 const minorOf = (majorUnits: string, currency: string): bigint => {

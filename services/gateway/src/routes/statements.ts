@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { createRoute, z } from '@hono/zod-openapi'
 import { ProblemError, validationProblem } from '../problems.ts'
 import type { BalanceAt, Period } from '../sql/statement-reads.ts'
-import { checkBegun, checkPeriod, linesOf, type StatementParts, summarise } from '../statement.ts'
+import { checkPeriod, lastDayOf, linesOf, type StatementParts, summarise } from '../statement.ts'
 import { statementCsv } from '../statement-csv.ts'
 import { PDF_MOST_ENTRIES, statementPdf } from '../statement-pdf.ts'
 import {
@@ -24,6 +24,8 @@ export type StatementRouteParts = StatementParts & {
 }
 
 const FIRST_YEAR = 1970
+/** An offset such as +02:00 whose plus was not encoded. */
+const SPACE_FOR_PLUS = / \d{2}:\d{2}$/
 const fromThen = (text: string) => Number(text.slice(0, 4)) >= FIRST_YEAR
 const walletParams = z.object({ id: uuidParam })
 
@@ -37,11 +39,21 @@ const balanceRoute = ({ signedIn }: Guards) =>
     request: {
       params: walletParams,
       query: z.strictObject({
-        at: z.iso
-          .datetime({ offset: true, error: 'must be a date and time such as 2026-01-31T09:30:00Z' })
+        at: z
+          .string()
+          .refine(
+            text => !SPACE_FOR_PLUS.test(text),
+            'must have its + percent-encoded as %2B: a + in a query is a space',
+          )
+          // RFC 3339 takes them in either case.
+          .toUpperCase()
+          .pipe(
+            z.iso.datetime({ offset: true, error: 'must be a date and time such as 2026-01-31T09:30:00Z' }),
+          )
           .refine(fromThen, `must be in ${FIRST_YEAR} or later`)
           .optional()
           .openapi({
+            type: 'string',
             format: 'date-time',
             example: '2026-01-31T09:30:00Z',
             description: 'RFC 3339; now where it is missing. Not in the future',
@@ -84,9 +96,9 @@ const statementRoute = ({ signedIn }: Guards) =>
     summary: 'Makes a statement of one of your wallets as CSV or PDF',
     description:
       'Opening balance, every entry with the balance after it, money in and out, closing balance: opening + in − out = ' +
-      'closing. Days are UTC days, `from` and `to` included, at most 366. The CSV is RFC 4180 in UTF-8 with a record ' +
+      'closing. Days are UTC days, `from` and `to` included, at most 366; one that ends later than today ends now. The CSV is RFC 4180 in UTF-8 with a record ' +
       'in each line (`opening_balance`, `entry`, `sum_in`, `sum_out`, `closing_balance`); one without the last record ' +
-      "was cut off. Texts that a spreadsheet would run as a formula begin with an apostrophe. Notes are the caller's own. " +
+      "was cut off. Where a text could begin a formula in a spreadsheet stands an apostrophe. Notes are the caller's own. " +
       `A PDF has at most ${PDF_MOST_ENTRIES} entries.`,
     ...signedIn({ scope: 'wallets:read', limit: 'STATEMENT' }),
     request: {
@@ -95,6 +107,9 @@ const statementRoute = ({ signedIn }: Guards) =>
         from: day('2026-01-01'),
         to: day('2026-01-31'),
         format: z.enum(['csv', 'pdf']).default('csv').openapi({ example: 'csv' }),
+        bom: z.enum(['true', 'false']).default('false').openapi({
+          description: 'Of a CSV: a byte-order mark in front, which Excel needs to read it as UTF-8',
+        }),
       }),
     },
     responses: {
@@ -151,11 +166,11 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
 
   routes.openapi(statementRoute(parts.guards), async context => {
     const { userId } = context.var.user
-    const { from, to, format } = context.req.valid('query')
+    const { from, to, format, bom } = context.req.valid('query')
     checkPeriod(from, to)
-    const period = await parts.readPeriod(userId, context.req.valid('param').id, from, to)
-    if (!period) throw notFound()
-    checkBegun(to, period.now)
+    const asked = await parts.readPeriod(userId, context.req.valid('param').id, from, to)
+    if (!asked) throw notFound()
+    const period = { ...asked, to: lastDayOf(from, to, asked.now) }
     const name = (await parts.names.namesOf([userId])).get(userId)
     const statement = summarise(period, name?.fullName ?? '')
     if (format === 'pdf' && statement.count > PDF_MOST_ENTRIES) {
@@ -169,11 +184,11 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
     const pages = linesOf(parts, period)
     const stream =
       format === 'csv'
-        ? Readable.from(statementCsv(statement, pages), { objectMode: false })
+        ? Readable.from(statementCsv(statement, pages, bom === 'true'), { objectMode: false })
         : statementPdf(statement, pages)
     return context.body(Readable.toWeb(stream) as ReadableStream, 200, {
       'content-type': TYPES[format],
-      'content-disposition': `attachment; filename="statement-${statement.code}-${from}-${to}.${format}"`,
+      'content-disposition': `attachment; filename="statement-${statement.code}-${from}-${period.to}.${format}"`,
     })
   })
 

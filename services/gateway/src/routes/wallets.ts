@@ -156,7 +156,7 @@ const freezeRoute = ({ signedIn }: Guards) =>
       params: walletParams,
       headers: optionalKeyHeader,
       body: optionalJsonBody(
-        z.strictObject({ reason: reasonField.optional().openapi({ example: 'My phone was stolen' }) }),
+        z.strictObject({ reason: reasonField.nullish().openapi({ example: 'My phone was stolen' }) }),
       ),
     },
     responses: {

@@ -42,7 +42,7 @@ const withdrawalRoute = ({ signedIn }: Guards) =>
           amount: moneyString,
           currency: currencyCode,
           destination: z.string().min(1).max(200).openapi({ example: 'DE02 1203 0000 0000 2020 51' }),
-          pin: pinField.optional(),
+          pin: pinField.nullish(),
         }),
       ),
     },
@@ -82,7 +82,7 @@ export const withdrawalRoutes = ({ guards, requestWithdrawal }: WithdrawalRouteP
     const body = context.req.valid('json')
     const { status, transfer, replayed } = await requestWithdrawal({
       ...readMoneyRequest(context),
-      walletId: body.walletId.toLowerCase(),
+      walletId: body.walletId,
       amount: readAmount(body.amount, body.currency),
       currency: body.currency,
       destination: body.destination,
