@@ -12,6 +12,7 @@ const setUp = () => {
   const world = {
     load: { waiting: 0, oldestMs: 0 },
     waiting: 0,
+    hasRoom: false,
     decided: new Set<string>(),
     fails: false,
     /** Lets time pass, and whoever sleeps wake. */
@@ -30,6 +31,7 @@ const setUp = () => {
       },
     },
     waitingRequests: () => world.waiting,
+    makeRoom: () => world.hasRoom,
     findDecided: async ids => ids.filter(id => world.decided.has(id)),
     forgetAfterMs: 360_000,
     clock: {
