@@ -31,6 +31,7 @@ import { GUESSED_FIRST, noPassword, type Passwords, passwordFaults } from './pas
 import type { PersonKeys } from './person-keys.ts'
 import { highestRole } from './roles.ts'
 import { type Caller, type Sessions, sha256 } from './sessions.ts'
+import { tellSuperAdmins } from './tell-super-admins.ts'
 
 const TOKEN_BYTES = 32
 const VERIFICATION_MS = 24 * 60 * 60 * 1_000
@@ -392,5 +393,6 @@ export const bootstrapAdmin = async (
       traceparent,
     ),
   ])
+  await tellSuperAdmins(tx, announce, user.id, traceparent)
   return user.id
 }
