@@ -131,6 +131,15 @@ const RULES: Rule[] = [
     example: { path: 'services/audit/src/main.ts', text: "import kafkajs from 'kafkajs'" },
   },
   {
+    rule: 'the password meter, which takes long, runs in a thread of its own',
+    applies: path => path !== 'services/gateway/src/identity/password-meter-worker.ts',
+    finds: /['"]@zxcvbn-ts\//,
+    example: {
+      path: 'services/gateway/src/identity/passwords.ts',
+      text: "import { x } from '@zxcvbn-ts/core'",
+    },
+  },
+  {
     rule: 'imports lead to packages only, rules to contracts, contracts and runtime to nothing of ours',
     finds: ({ path, text }) => importsOf(text).filter(name => !mayImport(path, targetOf(path, name))),
     example: { path: 'services/ledger/src/main.ts', text: "import { x } from '../../gateway/src/app.ts'" },

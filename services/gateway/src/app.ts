@@ -13,6 +13,7 @@ import { HTTPException } from 'hono/http-exception'
 import { matchedRoutes } from 'hono/route'
 import { clientAddress } from './client-address.ts'
 import { ProblemError, problemResponse } from './problems.ts'
+import { runInScope } from './request-scope.ts'
 import type { GatewayEnv, Routes } from './routes/define-route.ts'
 import { referenceRoutes } from './routes/reference.ts'
 
@@ -73,7 +74,15 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppParts): Middlewa
     context.header('cache-control', 'no-store')
     context.header('content-security-policy', "default-src 'none'; frame-ancestors 'none'")
     if (secure) context.header('strict-transport-security', `max-age=${HSTS_SECONDS}; includeSubDomains`)
-    await next()
+    const scope = {
+      address: context.var.address,
+      known: false,
+      // Made when it is asked for: most requests wait for nothing.
+      get gone() {
+        return context.req.raw.signal
+      },
+    }
+    await runInScope(scope, next)
     const ms = performance.now() - begun
     const { method } = context.req
     const route = routePattern(context)

@@ -15,6 +15,7 @@ const setUp = () => {
     /** Partitions of which something has waited too long for Kafka. */
     stuck: new Set<number>(),
     waiting: 0,
+    hasRoom: false,
     decided: new Set<string>(),
     fails: false,
     /** Lets time pass, and whoever sleeps wake. */
@@ -33,6 +34,7 @@ const setUp = () => {
       },
     },
     waitingRequests: () => world.waiting,
+    makeRoom: () => world.hasRoom,
     findDecided: async ids => ids.filter(id => world.decided.has(id)),
     forgetAfterMs: 360_000,
     clock: {

@@ -56,6 +56,8 @@ export const createBackPressure = (parts: {
   limits: BackPressureLimits
   publisher: Pick<Publisher, 'publish' | 'load'>
   waitingRequests: () => number
+  /** Makes room for the current request by ending the wait of a user who has more; see await-outcome.ts. */
+  makeRoom: () => boolean
   /** Which of these commands the ledger has decided: its events may have passed while this gateway did not listen. */
   findDecided: (ids: string[]) => Promise<string[]>
   /** After so long a command has its outcome or was lost: it counts no more. */
@@ -104,7 +106,7 @@ export const createBackPressure = (parts: {
       publisher.load().waiting >= limits.publishWaiting
     )
       return ['kafka', 'The log of commands does not answer.', 2]
-    if (parts.waitingRequests() >= limits.waitingRequests)
+    if (parts.waitingRequests() >= limits.waitingRequests && !parts.makeRoom())
       return ['waiting', 'Too many requests wait for their outcome.', 1]
     if (isBehind(undecided.get(partition)) || isFull()) return ['ledger', 'The ledger is behind.', 2]
     return undefined

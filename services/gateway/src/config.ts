@@ -263,6 +263,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       REFUSE_AT_PUBLISH_WAITING: z.coerce.number().int().min(1).max(20_000).default(5_000),
       REFUSE_AT_PUBLISH_SECONDS: z.coerce.number().min(0.1).max(60).default(3),
       REFUSE_AT_WAITING_REQUESTS: z.coerce.number().int().min(1).max(100_000).default(2_000),
+      /** So many requests of one user wait as long as they prefer, over all API keys and sessions; further ones 2 s. */
+      WAITS_PER_USER: z.coerce.number().int().min(1).max(10_000).default(20),
       REFUSE_AT_UNDECIDED: z.coerce.number().int().min(1).max(1_000_000).default(20_000),
       REFUSE_AT_UNDECIDED_SECONDS: z.coerce.number().min(1).max(3_600).default(30),
       /**

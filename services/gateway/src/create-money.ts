@@ -107,11 +107,12 @@ export const createMoney = async (parts: {
   })
   const now = () => Date.now()
 
-  const waiters = createOutcomeWaiters(codec, systemClock)
+  const waiters = createOutcomeWaiters(codec, systemClock, config.WAITS_PER_USER)
   const backPressure = createBackPressure({
     limits: backPressureLimitsOf(config),
     publisher,
     waitingRequests: waiters.waiting,
+    makeRoom: waiters.makeRoom,
     findDecided: ids => ledger.readDecidedIds(ledgerRead, ids),
     forgetAfterMs: (config.REQUEST_EXPIRES_SECONDS + 60) * 1_000,
     clock: systemClock,

@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
-import type { Outcomes } from './await-outcome.ts'
+import { askUntilAnswered, type Outcomes } from './await-outcome.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
@@ -37,9 +36,6 @@ export type DepositParts = PaymentParts & {
   /** Until when a request may come to something. */
   expiresAfterMs: number
 }
-
-/** How often a waiting deposit is looked for where the provider's answer went to another gateway. */
-const ASK_EVERY_MS = 250
 
 /**
  * Takes a deposit: writes it down, orders it from the provider, and waits for the ledger to book what the provider
@@ -86,18 +82,15 @@ export const createRequestDeposit =
       if (payment.status === 'created') {
         await orderPayment(parts, payment)
       }
-      const deadline = parts.now() + asked.waitMs
-      let listening: Promise<unknown> | undefined = waiter.outcome
-      do {
-        const pause = sleep(Math.min(ASK_EVERY_MS, Math.max(0, deadline - parts.now())))
-        // What is heard once is not heard again: from then on the pause alone sets the pace.
-        if (listening && (await Promise.race([listening, pause])) !== undefined) listening = undefined
-        else await pause
+      // The provider's answer may have gone to another gateway; a refusal of its has no event.
+      const answer = await askUntilAnswered([waiter], async () => {
         const facts = await parts.readDecided(id)
-        if (facts) return await answerBooked(parts, user.userId, facts, fingerprint, false)
+        if (facts) return answerBooked(parts, user.userId, facts, fingerprint, false)
         const now = await parts.readPayment(id)
         if (now?.status === 'failed') throw paymentFailed(now, false)
-      } while (parts.now() < deadline)
+        return undefined
+      })
+      if (answer) return answer
     } finally {
       waiter.leave()
     }
