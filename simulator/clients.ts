@@ -232,6 +232,8 @@ export const createClients = (parts: {
       authenticatedAt: null,
       requestedAt: new Date(requestedAt),
       expiresAt: new Date(requestedAt + 20_000),
+      orderedAt: null,
+      orderAttempts: 0,
       done: false,
     }
     await call(client, gateway, `begins ${kind} ${short(id)} of ${amount} ${currency}`, () =>

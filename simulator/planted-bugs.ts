@@ -487,6 +487,35 @@ export const PLANTED_BUGS: PlantedBug[] = [
         'else if (own.hold) await orderPayment(parts, payment)',
         'else if (own.hold || !standing) await orderPayment(parts, payment)',
       ],
+      ["if (hold?.status !== 'active') {", "if (hold && hold.status !== 'active') {"],
+    ],
+  },
+  {
+    name: 'refusal-of-a-repeat-is-final',
+    what: 'a repeated order is refused, and that counts as the outcome of the first one too',
+    file: payOut,
+    replace: [
+      [
+        `if (state) return hearProvider(parts, payment, state, traceparent)
+  if (mayArrive(parts, payment)) return`,
+        'void state',
+      ],
+    ],
+  },
+  {
+    name: 'refusal-while-an-order-is-on-its-way',
+    what: 'a refused repeat counts while an earlier order may still arrive',
+    file: payOut,
+    replace: [['if (mayArrive(parts, payment)) return', '']],
+  },
+  {
+    name: 'order-without-mark',
+    what: 'a gateway that stood still orders a payout that another one has given up',
+    file: payOut,
+    replace: [
+      ['if (!orderedAt) return', 'if (!orderedAt) void 0'],
+      ['const validUntilMs = orderedAt.getTime() + ORDER_VALID_MS', 'const validUntilMs = 9e12'],
+      ["if (hold?.status !== 'active') {", 'if (!hold) {'],
     ],
   },
   {

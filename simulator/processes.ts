@@ -25,6 +25,7 @@ import type { Group } from './consumer-group.ts'
 import {
   type GatewayTables,
   markPaymentDone,
+  markPaymentOrdering,
   markPaymentPending,
   openWalletOf,
   readDueHolds,
@@ -215,9 +216,12 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
         const payment = gatewayTables.payments.get(id)
         return payment && { ...payment }
       }),
+    depositExpiresAfterMs: Number.POSITIVE_INFINITY,
     readStandings: (ids: string[]) =>
       read('gateway reads how payments stand', tables => readStandings(tables, ids)),
-    markPending: (id: string, reference: string) =>
+    markOrdering: (id: string, attempts: number) =>
+      read('gateway marks an order', () => markPaymentOrdering(gatewayTables, id, attempts, world.wall())),
+    markPending: (id: string, reference: string | null) =>
       read('gateway marks a payment', () => markPaymentPending(gatewayTables, id, reference)),
     settle: (id: string, settlement: Settlement) =>
       read('gateway settles a payment', () => settlePayment(gatewayTables, id, settlement)),

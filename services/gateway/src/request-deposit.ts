@@ -107,7 +107,7 @@ export const createRequestDeposit =
 
     const waiter = parts.outcomes.wait(id, asked.waitMs, fingerprint)
     try {
-      if (payment.status === 'created') {
+      if (payment.status === 'created' || payment.status === 'ordering') {
         await orderPayment(parts, payment)
       }
       const deadline = parts.now() + asked.waitMs
