@@ -1,8 +1,10 @@
 import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import { breachedLimit, limitsInForce, usedNow } from '@pennywire/rules/limits.ts'
-import type { Database } from '@pennywire/runtime/database.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import { ProblemError } from './problems.ts'
+import { keyReused } from './request-transfer.ts'
+import { claimKeys } from './sql/key-claims.ts'
 import { readLimitedWallets } from './sql/limit-reads.ts'
 import { readStandings } from './sql/payment-reads.ts'
 import {
@@ -36,8 +38,20 @@ export const createWriteDeposit =
       if (earlier) return earlier
       const open = await readOpenDeposits(tx, payment.walletId)
       await holdAgainstLimits(parts.ledgerRead, payment, open)
-      return writePayment(tx, payment, parts.lookAfterMs)
+      return writeClaimedPayment(tx, payment, parts.lookAfterMs)
     }) as Promise<Payment>
+
+/** Writes a payment under a key that no other request has, or finds the one with its id. Throws where another has it. */
+export const writeClaimedPayment = async (
+  tx: Tx,
+  payment: NewPayment,
+  lookAfterMs: number,
+): Promise<Payment> => {
+  const { id, fingerprint } = payment
+  const [holder] = await claimKeys(tx, [{ id, fingerprint, recipientId: null }])
+  if (holder === 'another') throw keyReused()
+  return writePayment(tx, payment, lookAfterMs)
+}
 
 const holdAgainstLimits = async (
   ledgerRead: Database,

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type { Outcomes } from './await-outcome.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import type { Names } from './identity/names.ts'
@@ -32,6 +33,8 @@ export type DepositParts = PaymentParts & {
   readWallet: (userId: string, walletId: string) => Promise<WalletFacts | undefined>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
   isPending: (transferId: string) => Promise<boolean>
+  /** Whether the ledger has decided a command under this id: a capture, which is no transfer of its own. */
+  isCommand: (id: string) => Promise<boolean>
   /** Holds it against the wallet's limits and writes it, or finds the one with its id. */
   writeDeposit: (payment: NewPayment) => Promise<Payment>
   /** Until when a request may come to something. */
@@ -66,6 +69,7 @@ export const createRequestDeposit =
     // Held under this id is another request's money.
     const refusal = refusalOf((await parts.readStandings([id])).get(id), fingerprint)
     if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
+    if (await parts.isCommand(id)) throw keyReused()
 
     parts.admit()
 
@@ -81,6 +85,13 @@ export const createRequestDeposit =
     // Known before any money comes, it need not wait in suspense.
     if (wallet.freezeSource === 'staff') {
       throw new ProblemError('RECIPIENT_UNAVAILABLE', 'walletId: staff froze the wallet; it takes no money', {
+        final: false,
+      })
+    }
+
+    // Known before any money comes as well.
+    if (wallet.balance + amount > MAX_MINOR) {
+      throw new ProblemError('BALANCE_LIMIT', 'amount: the balance would pass the largest possible', {
         final: false,
       })
     }

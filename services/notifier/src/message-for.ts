@@ -31,7 +31,11 @@ type Message = Pick<Notification, 'type' | 'title' | 'body'>
 export const messagesFor = (record: AnyRecord): Notification[] => {
   switch (record.type) {
     case 'pennywire.ledger.TransferCompleted': {
-      const { transferId, completedAt, entries } = record.value
+      const { transferId, completedAt, entries, userId, type } = record.value
+      // The money waits in a suspense wallet: its owner is told, though no wallet of theirs moved.
+      if (type === 'deposit' && entries.every(entry => entry.userId === null)) {
+        return aboutTransfer(transferId, userId, completedAt, waiting(record.value))
+      }
       return entries.flatMap(entry =>
         aboutTransfer(transferId, entry.userId, completedAt, completed(record.value, entry)),
       )
@@ -143,6 +147,12 @@ const completed = ({ type, transferId, holdMinor }: TransferCompleted, entry: En
     ? { type: `${type}_sent`, title: 'Money sent', body: `You sent ${amount}. ${after}` }
     : { type: `${type}_received`, title: 'Money received', body: `You received ${amount}. ${after}` }
 }
+
+const waiting = ({ transferId, amountMinor, currency }: TransferCompleted): Message => ({
+  type: 'deposit_waiting',
+  title: 'Deposit waits',
+  body: `${text(amountMinor, currency)} arrived, and your wallet cannot take it. Our staff will contact you (${referenceOf(transferId)}).`,
+})
 
 const reversed = ({ transferId, originalId, source }: TransferReversed, entry: Entry): Message => {
   const amount = text(entry.amountMinor, entry.currency)

@@ -24,3 +24,7 @@ create unlogged table gateway.key_claims (
 create index key_claims_by_time on gateway.key_claims (claimed_at);
 
 grant select, insert, update, delete on gateway.key_claims to gateway;
+
+-- Pending requests are purged once nobody can ask for them but the ledger's outcome.
+grant delete on gateway.pending_requests to gateway;
+create index pending_requests_by_expiry on gateway.pending_requests (expires_at);
