@@ -69,7 +69,8 @@ export const createRequestDeposit =
     // Held under this id is another request's money.
     const refusal = refusalOf((await parts.readStandings([id])).get(id), fingerprint)
     if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
-    if (await parts.isCommand(id)) throw keyReused()
+    // A payment of this id may just have been booked: then its row tells whose the key is.
+    if (!(await parts.readPayment(id)) && (await parts.isCommand(id))) throw keyReused()
 
     parts.admit()
 
