@@ -497,7 +497,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [
       [
         `if (state) return hearProvider(parts, payment, state, traceparent)
-  if (mayArrive(parts, payment)) return`,
+  if (arrivesLater) return`,
         'void state',
       ],
     ],
@@ -506,7 +506,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'refusal-while-an-order-is-on-its-way',
     what: 'a refused repeat counts while an earlier order may still arrive',
     file: payOut,
-    replace: [['if (mayArrive(parts, payment)) return', '']],
+    replace: [['if (arrivesLater) return', '']],
   },
   {
     name: 'order-without-mark',

@@ -310,9 +310,11 @@ const concludeRefusal = async (
   failureReason: string,
   traceparent?: string,
 ): Promise<void> => {
+  // Asked after this look at the time: a gateway that stands still in between does not take an old answer for a last one.
+  const arrivesLater = mayArrive(parts, payment)
   const state = await parts.provider.ask(payment.id)
   if (state) return hearProvider(parts, payment, state, traceparent)
-  if (mayArrive(parts, payment)) return
+  if (arrivesLater) return
   const { id, orderAttempts } = payment
   const settlement = { status: 'failed', providerReference: null, failureCode, failureReason } as const
   if (!(await parts.settle(id, { ...settlement, orderAttempts }))) return
@@ -357,12 +359,13 @@ const lookAfterDeposit = async (
   if (payment.status === 'confirmed') {
     return booked ? finish(parts, payment, booked.inSuspense) : book(parts, payment)
   }
+  const arrivesLater = mayArrive(parts, payment)
   const state = await parts.provider.ask(payment.id)
   if (state?.status === 'pending' && isAbandoned(parts, payment)) return cancelDeposit(parts, payment, state)
   if (state) return hearProvider(parts, payment, state)
   if (payment.status === 'pending') {
     parts.logger.error({ paymentId: payment.id }, 'the provider does not know a deposit that it had taken')
-  } else if (expired(parts, payment) && !mayArrive(parts, payment)) {
+  } else if (expired(parts, payment) && !arrivesLater) {
     // Only its request orders a deposit: nobody's card is charged hours later.
     await parts.settle(payment.id, {
       status: 'failed',

@@ -12,8 +12,8 @@ export type KeyHolder = 'own' | 'another' | 'recipient-unavailable'
 
 /**
  * Takes keys for requests, over all routes that move money: the first request has the key, and each repeat of it. Of two
- * different ones at once one has it, and nothing goes out for the other. Nothing is taken for a recipient whose account
- * is deactivated. One statement for all.
+ * different ones at once one has it, and nothing goes out for the other. No key is taken anew for a recipient whose
+ * account is deactivated. One statement for all.
  */
 export const claimKeys = async (sql: Database | Tx, claims: KeyClaim[]): Promise<KeyHolder[]> => {
   const first = new Map<string, KeyClaim>()
@@ -22,7 +22,8 @@ export const claimKeys = async (sql: Database | Tx, claims: KeyClaim[]): Promise
   const asked = [...first.values()].sort((a, b) => (a.id < b.id ? -1 : 1))
   const rows = await sql<{ id: string; unavailable: boolean; claimed: Buffer | null; paid: Buffer | null }[]>`
     with asked as (
-      select q.id, q.fingerprint, u.disabled_at is not null as unavailable
+      select q.id, q.fingerprint, u.disabled_at is not null
+        and not exists (select 1 from gateway.key_claims k where k.id = q.id) as unavailable
       from unnest(${sql.array(
         asked.map(({ id }) => id),
         UUID,
