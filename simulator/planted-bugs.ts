@@ -491,34 +491,6 @@ export const PLANTED_BUGS: PlantedBug[] = [
     ],
   },
   {
-    name: 'refusal-of-a-repeat-is-final',
-    what: 'a repeated order is refused, and that counts as the outcome of the first one too',
-    file: payOut,
-    replace: [
-      [
-        `if (state) return hearProvider(parts, payment, state, traceparent)
-  if (arrivesLater) return`,
-        'void state',
-      ],
-    ],
-  },
-  {
-    name: 'refusal-while-an-order-is-on-its-way',
-    what: 'a refused repeat counts while an earlier order may still arrive',
-    file: payOut,
-    replace: [['if (arrivesLater) return', '']],
-  },
-  {
-    name: 'order-without-mark',
-    what: 'a gateway that stood still orders a payout that another one has given up',
-    file: payOut,
-    replace: [
-      ['if (!orderedAt) return', 'if (!orderedAt) void 0'],
-      ['const validUntilMs = orderedAt.getTime() + ORDER_VALID_MS', 'const validUntilMs = 9e12'],
-      ["if (hold?.status !== 'active') {", 'if (!hold) {'],
-    ],
-  },
-  {
     name: 'payout-failed-kept',
     what: 'the money of a failed payout is not let go',
     file: payOut,

@@ -192,3 +192,11 @@ test.each(['deposits', 'withdrawals'] as const)('a blank method of %s is refused
   const answer = await pay(kind, ' ')
   expect([answer.status, answer.body.code]).toEqual([422, 'VALIDATION_ERROR'])
 })
+
+test('X1: of ten openings of a wallet at once one opens it, and nine are told that it exists', async () => {
+  const answers = await Promise.all(
+    Array.from({ length: 10 }, () => alice.ask('POST', '/v1/wallets', { currency: 'EUR' })),
+  )
+  expect(answers.map(({ status }) => status).sort()).toEqual([201, ...Array(9).fill(409)])
+  expect(new Set(answers.map(({ body }) => body.walletId ?? body.id)).size).toBe(1)
+})

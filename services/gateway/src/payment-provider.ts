@@ -57,8 +57,14 @@ const stateSchema = z.object({
   status: z.enum(['pending', 'succeeded', 'failed', 'returned']),
   amount: z.union([z.string().max(40), z.number().transform(String)]),
   currency: z.string().max(3),
-  providerReference: z.unknown().optional().transform(value => textOf(value, 200) ?? null),
-  failureReason: z.unknown().optional().transform(value => textOf(value, TEXT_MAX)),
+  providerReference: z
+    .unknown()
+    .optional()
+    .transform(value => textOf(value, 200) ?? null),
+  failureReason: z
+    .unknown()
+    .optional()
+    .transform(value => textOf(value, TEXT_MAX)),
 })
 export type PaymentState = Omit<z.infer<typeof stateSchema>, 'failureReason'> & {
   failureReason?: string | undefined

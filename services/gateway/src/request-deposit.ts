@@ -166,7 +166,7 @@ export const answerBooked = async (
     throw rejectionProblem(facts.id, code, detail, replayed, members)
   }
   const [transfer] = await viewDecided(parts, caller, [facts])
-  return { status: 201, transfer: transfer!, replayed }
+  return { status: transfer!.status === 'in_suspense' ? 202 : 201, transfer: transfer!, replayed }
 }
 
 const failureOf = ({ failureCode, failureReason }: Payment) =>
