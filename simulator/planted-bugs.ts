@@ -494,6 +494,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
         'else if (own.hold) await orderPayment(parts, payment)',
         'else if (own.hold || !standing) await orderPayment(parts, payment)',
       ],
+      ["if (hold?.status !== 'active') {", "if (hold && hold.status !== 'active') {"],
     ],
   },
   {

@@ -27,6 +27,7 @@ import type { Group } from './consumer-group.ts'
 import {
   type GatewayTables,
   markPaymentDone,
+  markPaymentOrdering,
   markPaymentPending,
   openWalletOf,
   readDueHolds,
@@ -202,6 +203,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     lookUp: (question: TransferQuestion) =>
       read('gateway looks up', tables => readGroundwork(tables, question)),
     readDecided,
+    // The clients here ask for payments beside the routes, so the keys are the ledger's matter alone.
+    claimKey: async () => 'own' as const,
     writePending: (request: PendingRequest) =>
       read('gateway writes pending', () => writePending(gatewayTables, [request])),
     verifyPin: async () => {},
@@ -237,9 +240,12 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
         const payment = gatewayTables.payments.get(id)
         return payment && { ...payment }
       }),
+    depositExpiresAfterMs: Number.POSITIVE_INFINITY,
     readStandings: (ids: string[]) =>
       read('gateway reads how payments stand', tables => readStandings(tables, ids)),
-    markPending: (id: string, reference: string) =>
+    markOrdering: (id: string, attempts: number) =>
+      read('gateway marks an order', () => markPaymentOrdering(gatewayTables, id, attempts, world.wall())),
+    markPending: (id: string, reference: string | null) =>
       read('gateway marks a payment', () => markPaymentPending(gatewayTables, id, reference)),
     settle: (id: string, settlement: Settlement) =>
       read('gateway settles a payment', () => settlePayment(gatewayTables, id, settlement)),

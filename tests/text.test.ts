@@ -6,7 +6,6 @@ import { beforeAll, describe, expect, inject, test } from 'vitest'
 import {
   type Answer,
   ask,
-  makeAdmin,
   makePerson,
   makeStaff,
   openWallet,
@@ -62,7 +61,7 @@ beforeAll(async () => {
     }),
   )
   expect(operations.length).toBeGreaterThan(60)
-  root = await makeAdmin()
+  root = await makeStaff('super_admin')
   ;[payer, payee] = await Promise.all([makePerson('Paula Payer'), makePerson('Petra Payee')])
   ;[from, to] = await Promise.all([openWallet(payer, 'USD', '100'), openWallet(payee, 'USD')])
 })

@@ -29,7 +29,7 @@ const createClock = () => {
 
 const setUp = (waitsPerUser: number) => {
   const { clock, pass, timers } = createClock()
-  const waiters = createOutcomeWaiters({ decode: async () => undefined as never }, clock, waitsPerUser)
+  const waiters = createOutcomeWaiters({ decodeRecord: async () => undefined as never }, clock, waitsPerUser)
   const ended: string[] = []
   const wait = (name: string, userId: string, gone?: AbortSignal) =>
     runInScope({ address: '192.0.2.1', userId, known: true, gone }, () =>
@@ -76,7 +76,7 @@ test('a client that hangs up leaves, with its timer', async () => {
 
 test('while nothing is heard the books are asked with growing pauses, and once more when the wait is over', async () => {
   const { clock, pass, timers } = createClock()
-  const waiters = createOutcomeWaiters({ decode: async () => undefined as never }, clock)
+  const waiters = createOutcomeWaiters({ decodeRecord: async () => undefined as never }, clock)
   const askedAt: number[] = []
   const answer = askUntilAnswered(
     [waiters.wait('a', 10_000)],

@@ -273,6 +273,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
        */
       PAYMENT_LOOK_SECONDS: z.coerce.number().min(0.1).max(60).default(5),
       PAYMENT_STUCK_SECONDS: z.coerce.number().int().min(1).max(2_592_000).default(3_600),
+      /** A deposit that its payer has not completed with the provider by then is cancelled there: REQUEST_EXPIRED. */
+      DEPOSIT_EXPIRES_SECONDS: z.coerce.number().int().min(1).max(2_592_000).default(86_400),
       /** bcrypt's cost: 12 takes about 250 ms of one core. */
       BCRYPT_COST: z.coerce
         .number()

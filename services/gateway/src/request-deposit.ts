@@ -1,4 +1,5 @@
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import { askUntilAnswered, type Outcomes } from './await-outcome.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import type { Names } from './identity/names.ts'
@@ -31,6 +32,8 @@ export type DepositParts = PaymentParts & {
   readWallet: (userId: string, walletId: string) => Promise<WalletFacts | undefined>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
   isPending: (transferId: string) => Promise<boolean>
+  /** Whether the ledger has decided a command under this id: a capture, which is no transfer of its own. */
+  isCommand: (id: string) => Promise<boolean>
   /** Holds it against the wallet's limits and writes it, or finds the one with its id. */
   writeDeposit: (payment: NewPayment) => Promise<Payment>
   /** Until when a request may come to something. */
@@ -62,6 +65,8 @@ export const createRequestDeposit =
     // Held under this id is another request's money.
     const refusal = refusalOf((await parts.readStandings([id])).get(id), fingerprint)
     if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
+    // A payment of this id may just have been booked: then its row tells whose the key is.
+    if (!(await parts.readPayment(id)) && (await parts.isCommand(id))) throw keyReused()
 
     const earlier = await parts.readPayment(id)
     if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
@@ -79,7 +84,7 @@ export const createRequestDeposit =
 
     const waiter = parts.outcomes.wait(id, asked.waitMs, fingerprint)
     try {
-      if (payment.status === 'created') {
+      if (payment.status === 'created' || payment.status === 'ordering') {
         await orderPayment(parts, payment)
       }
       // The provider's answer may have gone to another gateway; a refusal of its has no event.
@@ -116,6 +121,13 @@ const write = async (
   // Known before any money comes, it need not wait in suspense.
   if (wallet.freezeSource === 'staff') {
     throw new ProblemError('RECIPIENT_UNAVAILABLE', 'walletId: staff froze the wallet; it takes no money', {
+      final: false,
+    })
+  }
+
+  // Known before any money comes as well.
+  if (wallet.balance + amount > MAX_MINOR) {
+    throw new ProblemError('BALANCE_LIMIT', 'amount: the balance would pass the largest possible', {
       final: false,
     })
   }
@@ -164,7 +176,7 @@ export const answerBooked = async (
     throw rejectionProblem(facts.id, code, detail, replayed, members)
   }
   const [transfer] = await viewDecided(parts, caller, [facts])
-  return { status: 201, transfer: transfer!, replayed }
+  return { status: transfer!.status === 'in_suspense' ? 202 : 201, transfer: transfer!, replayed }
 }
 
 const failureOf = ({ failureCode, failureReason }: Payment) =>

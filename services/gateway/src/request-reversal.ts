@@ -10,6 +10,7 @@ import { ProblemError } from './problems.ts'
 import type { PublishCommand } from './publish-command.ts'
 import { keyReused, rejectionProblem } from './request-transfer.ts'
 import type { SignedInUser } from './routes/define-route.ts'
+import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
 import type { TransferFacts } from './sql/ledger-reads.ts'
 import type { PendingRequest } from './sql/pending-requests.ts'
 import { openDecided, rejectionOf, type TransferSubject } from './transfer-view.ts'
@@ -39,6 +40,7 @@ export type RequestReversalParts = {
   outcomes: Pick<Outcomes, 'wait'>
   personKeys: Pick<PersonKeys, 'encryptFor' | 'decryptAll'>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
+  claimKey: (claim: KeyClaim) => Promise<KeyHolder>
   writePending: (request: PendingRequest) => Promise<void>
   now: () => number
 }
@@ -88,6 +90,9 @@ export const createRequestReversal =
       original.type === 'deposit' ? null : (original.from?.walletId ?? null),
     ]
     parts.admit(fromWalletId ?? toWalletId ?? originalId)
+    if ((await parts.claimKey({ id: transferId, fingerprint, recipientId: null })) === 'another') {
+      throw keyReused()
+    }
 
     const left = original.amount - original.reversed
     const request: ReversalRequested = {

@@ -13,6 +13,7 @@ import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
 import { ProblemError, validationProblem } from './problems.ts'
 import type { Requester, SignedInUser } from './routes/define-route.ts'
+import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
 import type { TransferFacts, TransferGroundwork, TransferQuestion, WalletBrief } from './sql/ledger-reads.ts'
 import type { PendingRequest } from './sql/pending-requests.ts'
 import {
@@ -64,6 +65,8 @@ export type RequestTransferParts<View> = {
   /** The ledger's primary, asked once a tick for all requests of that tick. */
   lookUp: (question: TransferQuestion) => Promise<TransferGroundwork>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
+  /** Takes the key, over all money routes, just before the request goes out; one statement a tick for all requests. */
+  claimKey: (claim: KeyClaim) => Promise<KeyHolder>
   writePending: (request: PendingRequest) => Promise<void>
   verifyPin: (userId: string, pin: string, traceparent?: string) => Promise<void>
   verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
@@ -108,6 +111,15 @@ export const createRequestTransfer =
     const authenticated = await authenticate(parts, asked)
     if (!recipient) throw recipientMissing(asked)
     const fingerprint = fingerprintOfTransfer(asked, sender.id, recipient.id)
+
+    // Is the key this request's? A pending deposit has one too, and the ledger does not know of it.
+    const holder = await parts.claimKey({ id: transferId, fingerprint, recipientId: recipient.userId })
+    if (holder === 'another') throw keyReused()
+    if (holder === 'recipient-unavailable') {
+      throw new ProblemError('RECIPIENT_UNAVAILABLE', "the recipient's account is deactivated", {
+        final: false,
+      })
+    }
 
     // Ask the ledger, by a record that stays for ever. Whoever waits listens before it is sent.
     const requestedAt = parts.clock.now()

@@ -32,6 +32,7 @@ export type AskedWithdrawal = {
 
 export type WithdrawalParts = Omit<DepositParts, 'writeDeposit'> &
   Pick<RequestTransferParts<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove'> & {
+    /** Takes the key and writes it, or finds the one with its id. */
     writePayment: (payment: NewPayment) => Promise<Payment>
     clock: Clock
   }
@@ -62,6 +63,7 @@ export const createRequestWithdrawal =
     const earlier = await parts.readPayment(id)
     if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
     if (await parts.isPending(id)) throw keyReused()
+    if (!earlier && (await parts.isCommand(id))) throw keyReused()
 
     parts.admit(asked.walletId)
 

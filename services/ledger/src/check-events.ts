@@ -72,7 +72,7 @@ export const findBehind = async (
     const further: StoredPosition[] = []
     for (const row of open) {
       const tail = tails.get(row.partition) ?? { events: [], whole: true }
-      const highest = tail.events.map(({ seq }) => seq).reduce((a, b) => (a > b ? a : b), 0n)
+      const highest = tail.events.reduce((most, { seq }) => (seq > most ? seq : most), 0n)
       // A predecessor may have decided more between the look at the database and the one at the topic: look again.
       const nextSeq =
         highest < row.nextSeq

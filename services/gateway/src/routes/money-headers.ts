@@ -149,7 +149,7 @@ export const transferSchema = z
     id: z.uuid(),
     reference: z.string().openapi({ example: 'TXN-6J3V0G8Q2KXA' }),
     type: z.string().openapi({ example: 'transfer' }),
-    status: z.enum(['pending', 'completed', 'rejected', 'reversed']),
+    status: z.enum(['pending', 'in_suspense', 'completed', 'rejected', 'reversed']),
     from: party,
     to: party,
     amount: moneyOut,

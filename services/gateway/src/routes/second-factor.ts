@@ -36,7 +36,6 @@ const password = z
   .max(PASSWORD_INPUT_MAX)
   .openapi({ example: 'Correct-Horse-7', format: 'password' })
 
-/** Six digits, spaces left out: authenticators show "048 213". */
 const recoveryCode = z.string().min(1).max(64).openapi({ example: '7K2M-0QXD-93TF-ZB5A' })
 
 const proofFields = {
@@ -201,7 +200,7 @@ const stepUpRoute = ({ signedIn }: Guards) =>
       'For a code, which is good once. The token goes into the `Step-Up-Token` header of acts that give power or money ' +
       '(roles, reversals, limits, removing a second factor, unfreezing, reactivating), any number of them within its life.',
     ...signedIn({ limit: 'PIN', guardsMoney: true }),
-    request: { body: jsonBody(z.strictObject({ code })) },
+    request: { body: jsonBody(z.strictObject({ code: sixDigits })) },
     responses: {
       200: jsonAnswer(
         'The token',

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { createRoute, z } from '@hono/zod-openapi'
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
@@ -265,17 +266,19 @@ export const walletRoutes = (parts: WalletParts): Routes => {
       })
     const { closed, openId } = await parts.readWalletCounts(userId, currency)
     if (openId !== null) throw exists(openId)
-    // Derived, so that a repeat and a race meet in one partition under one id.
+    // Derived, so that a repeat and a race meet in one partition, where the first opens the wallet.
     const walletId = walletIdOf(userId, currency, closed)
     parts.admit(walletId)
-    const waiter = parts.outcomes.wait(walletId, OPEN_WAIT_MS)
+    // Each request's own: of several at once each hears its own outcome, and a refusal of one stands for no later one.
+    const commandId = randomUUID()
+    const waiter = parts.outcomes.wait(commandId, OPEN_WAIT_MS)
     try {
       const requestedAt = Date.now()
       await parts.publishCommand({
         topic: 'ledger.commands',
         key: walletId,
         value: parts.codec.encode('pennywire.ledger.WalletOpenRequested', {
-          commandId: walletId,
+          commandId,
           walletId,
           userId,
           currency,
@@ -283,11 +286,11 @@ export const walletRoutes = (parts: WalletParts): Routes => {
           tier: 'unverified',
         }),
         headers: envelope({
-          id: walletId,
+          id: commandId,
           type: 'pennywire.ledger.WalletOpenRequested',
           source: 'gateway',
           time: requestedAt,
-          subject: walletId,
+          subject: commandId,
           traceparent: context.var.traceparent,
         }),
       })
