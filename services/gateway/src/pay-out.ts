@@ -418,7 +418,9 @@ const lookAfterWithdrawal = async (
     }
     case 'ordering': {
       const state = await parts.provider.ask(id)
-      return state ? hearProvider(parts, payment, state) : orderPayment(parts, payment)
+      if (state) return hearProvider(parts, payment, state)
+      // Ordered anew only once the last order cannot arrive any more: then a refusal is the outcome.
+      return mayArrive(parts, payment) ? undefined : orderPayment(parts, payment)
     }
     case 'pending': {
       const state = await parts.provider.ask(id)

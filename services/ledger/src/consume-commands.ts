@@ -145,6 +145,8 @@ export const createCommandHandler = (parts: {
   return {
     positions: async (assigned, ends, consumer) => {
       const partitions = assigned.map(({ partition }) => partition).filter(one => !halted.has(one))
+      // A batch of before the assignment may commit while the database is asked: what is known now must be in it.
+      const knownBefore: Known = new Map(known)
       const stored = await store.readPositions(partitions)
       macsFrom = await store.readMacsFrom(ends)
       const endOf = (partition: number) => ends.find(end => end.partition === partition)?.offset ?? 0n
@@ -169,12 +171,14 @@ export const createCommandHandler = (parts: {
           logger.warn(at, 'the record before the stored offset is deleted; the topic cannot be compared')
         }
       }
-      for (const { partition, reason, behind } of await findBehind(parts, stored, known)) {
+      for (const { partition, reason, behind } of await findBehind(parts, stored, knownBefore)) {
         behindEvents.set({ partition }, Number(behind))
         halt(consumer, partition, reason)
       }
       const going = stored.filter(({ partition }) => !halted.has(partition))
-      for (const row of going) known.set(row.partition, row)
+      for (const row of going) {
+        if (row.nextSeq >= (known.get(row.partition)?.nextSeq ?? 0n)) known.set(row.partition, row)
+      }
       return going.map(({ partition, nextOffset }) => ({
         topic: 'ledger.commands',
         partition,
