@@ -419,8 +419,9 @@ const lookAfterWithdrawal = async (
     case 'ordering': {
       const state = await parts.provider.ask(id)
       if (state) return hearProvider(parts, payment, state)
-      // Ordered anew only once the last order cannot arrive any more: then a refusal is the outcome.
-      return mayArrive(parts, payment) ? undefined : orderPayment(parts, payment)
+      // Ordered a second time at once, as the first order may be lost. From then on only where the last one cannot arrive
+      // any more: a refusal is the outcome then, and each further order would put that off.
+      return payment.orderAttempts > 1 && mayArrive(parts, payment) ? undefined : orderPayment(parts, payment)
     }
     case 'pending': {
       const state = await parts.provider.ask(id)
