@@ -212,9 +212,9 @@ export const createTestGateway = async (parts: {
     const { secret } = (await post('2fa/enable', { password: user.password })).body
     const code = (steps: number) =>
       new TOTP({ secret: Secret.fromBase32(secret) }).generate({ timestamp: Date.now() + steps * 30_000 })
-    await post('2fa/confirm', { code: code(-1) })
+    await post('2fa/confirm', { code: code(0) })
     const { accessToken, refreshToken } = (await post('refresh', { refreshToken: user.refreshToken })).body
-    const { stepUpToken } = (await post('2fa/step-up', { code: code(0) }, accessToken)).body
+    const { stepUpToken } = (await post('2fa/step-up', { code: code(1) }, accessToken)).body
     stepUps.set(accessToken, stepUpToken)
     return { ...user, accessToken, refreshToken, secret: secret as string }
   }

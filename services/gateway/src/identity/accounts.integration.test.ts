@@ -556,9 +556,8 @@ describe('roles', () => {
       'REFRESH_TOKEN_INVALID',
     ])
     const { challengeToken } = (await logIn(moderator.email, PASSWORD)).body
-    const code = new TOTP({ secret: Secret.fromBase32(moderator.secret) }).generate({
-      timestamp: Date.now() + 30_000,
-    })
+    await sql`update gateway.second_factors set last_step = 0 where user_id = ${moderator.id}`
+    const code = new TOTP({ secret: Secret.fromBase32(moderator.secret) }).generate()
     const again = (await post('/v1/auth/2fa/verify', { challengeToken, code })).body
     expect(codeOf(await gateway.ask('GET', '/v1/admin/users', { token: again.accessToken }))).toEqual(refused)
     expect(await eventOf(moderator.id, 'RoleChanged')).toMatchObject({
