@@ -103,6 +103,8 @@ const statusOfLong = ({ method }: Operation, path: string, body = ''): Promise<n
       authorization: `Bearer ${root.token}`,
       'content-type': 'application/json',
       'step-up-token': root.staffStepUp,
+      // Node says no length of a DELETE's body by itself.
+      ...(body === '' ? {} : { 'content-length': String(Buffer.byteLength(body)) }),
     }
     const asking = request(`${inject('system').gatewayUrl}${path}`, { method, headers, agent: false })
     asking.on('response', response => {
