@@ -154,7 +154,8 @@ test('a deposit that the wallet cannot take waits in suspense: raised, and named
   } finally {
     await sql`update ledger.wallets set status = 'active', freeze_source = null where id = ${wallet.id}`
   }
-  expect(await raised()).toBe(before + 1)
+  // Counted a moment after the payment is done.
+  await vi.waitFor(async () => expect(await raised()).toBe(before + 1), { timeout: 10_000, interval: 50 })
   // Its owner is told so, and not that it is in the wallet.
   const { body: shown } = await alice.ask('GET', `/v1/transfers/${pending.body.id}`)
   expect([shown.status, shown.final, shown.completedAt]).toEqual(['in_suspense', false, null])
