@@ -1,6 +1,6 @@
 // What a wallet had and what came and went: the balance at any moment, and statements whose sums agree.
 import { randomUUID } from 'node:crypto'
-import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { type Database, LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { ask, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
 
@@ -18,6 +18,7 @@ beforeAll(async () => {
   sql = openDatabase(inject('system').databaseUrls.superuser, {
     applicationName: 'statements-test',
     maxConnections: 1,
+    deadlineMs: LONG_DEADLINE_MS,
   })
   ;[alice, bob] = await Promise.all([makePerson('Alice Smith'), makePerson('Владимир Петров')])
   ;[wallet, bobs] = await Promise.all([openWallet(alice, 'USD'), openWallet(bob, 'USD')])
