@@ -1074,13 +1074,13 @@ const POSITIONS: StoreScript[] = [
     },
     expected: [
       [
-        { partition: 0, nextOffset: 0n },
-        { partition: 1, nextOffset: 0n },
+        { partition: 0, nextOffset: 0n, nextSeq: 1n, publishedThrough: 0n },
+        { partition: 1, nextOffset: 0n, nextSeq: 1n, publishedThrough: 0n },
       ],
       [
-        { partition: 0, nextOffset: 0n },
-        { partition: 1, nextOffset: 9n },
-        { partition: 2, nextOffset: 0n },
+        { partition: 0, nextOffset: 0n, nextSeq: 1n, publishedThrough: 0n },
+        { partition: 1, nextOffset: 9n, nextSeq: 1n, publishedThrough: 0n },
+        { partition: 2, nextOffset: 0n, nextSeq: 1n, publishedThrough: 0n },
       ],
       3,
       3,

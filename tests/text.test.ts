@@ -10,6 +10,7 @@ import {
   makeStaff,
   openWallet,
   type Person,
+  type Staff,
   send,
   type Wallet,
 } from './client.ts'
@@ -26,7 +27,7 @@ type Operation = {
 }
 
 let operations: Operation[]
-let root: Person
+let root: Staff
 let payer: Person
 let payee: Person
 let from: Wallet
@@ -83,6 +84,7 @@ const statusOf = async (
     headers: {
       authorization: `Bearer ${root.token}`,
       'idempotency-key': randomUUID(),
+      'step-up-token': root.staffStepUp,
       ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       ...headers,
     },
@@ -97,7 +99,11 @@ const LONG = 'x'.repeat(1_000_000)
 /** The same over a connection of its own, which the server may end while it is still being written to. */
 const statusOfLong = ({ method }: Operation, path: string, body = ''): Promise<number> =>
   new Promise((resolve, reject) => {
-    const headers = { authorization: `Bearer ${root.token}`, 'content-type': 'application/json' }
+    const headers = {
+      authorization: `Bearer ${root.token}`,
+      'content-type': 'application/json',
+      'step-up-token': root.staffStepUp,
+    }
     const asking = request(`${inject('system').gatewayUrl}${path}`, { method, headers, agent: false })
     asking.on('response', response => {
       response.resume()

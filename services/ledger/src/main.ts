@@ -101,10 +101,10 @@ const foundation = watchFoundation({
 
 const operations = await listen(
   operationsRoutes({
-    limits: () => checkLimitDefaults(sql, limitDefaults),
     postgres: async () => {
       await ping(sql)
       foundation.check('postgres')
+      await checkLimitDefaults(sql, limitDefaults)
     },
     kafka: async () => {
       await brokers.check()
