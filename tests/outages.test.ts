@@ -1,6 +1,8 @@
 // A part of the system away for a while: clients are told so, nothing is lost, and all goes on by itself.
 import { randomUUID } from 'node:crypto'
-import { beforeAll, describe, expect, test, vi } from 'vitest'
+import postgres from 'postgres'
+import { beforeAll, describe, expect, inject, test, vi } from 'vitest'
+import { expectBooksToBeRight } from './books.ts'
 import { balanceOf, control, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
 
 let alice: Person
@@ -66,6 +68,43 @@ describe('X2: a request during an outage can always be found out by its key', ()
     expect((await send(alice, to, '1.00', key)).headers.get('idempotency-replayed')).toBe('true')
     expect(Number(await balanceOf(alice, from))).toBeCloseTo(before - 1)
   })
+
+  test('Postgres is silent, its connections open: 503, and when it goes on the same key applies once (M1, X1)', async () => {
+    const before = Number(await balanceOf(alice, from))
+    const key = randomUUID()
+    const sql = postgres(inject('system').databaseUrls.superuser, { max: 1 })
+    const frozen: number[] = []
+    try {
+      await sql`select 1`
+      // First the one that makes new back ends; then each of these, which are sessions of their own.
+      await control('postgres', 'SIGSTOP')
+      const backEnds = await sql<{ pid: number }[]>`
+        select pid from pg_stat_activity where pid <> pg_backend_pid()`
+      for (const { pid } of backEnds) {
+        process.kill(pid, 'SIGSTOP')
+        frozen.push(pid)
+      }
+      const answers = await Promise.all([
+        send(alice, to, '1.00', key, { headers: { prefer: 'wait=1' } }),
+        alice.ask('GET', `/v1/wallets/${from.id}`),
+        alice.ask('GET', '/v1/wallets'),
+      ])
+      expect(answers.map(({ status, body }) => [status, body.code])).toEqual(
+        answers.map(() => [503, 'SERVICE_UNAVAILABLE']),
+      )
+    } finally {
+      for (const pid of frozen) process.kill(pid, 'SIGCONT')
+      await control('postgres', 'SIGCONT')
+      await sql.end()
+    }
+    await vi.waitFor(async () => expect((await send(alice, to, '1.00', key)).status).toBe(201), {
+      timeout: 60_000,
+      interval: 200,
+    })
+    expect((await send(alice, to, '1.00', key)).headers.get('idempotency-replayed')).toBe('true')
+    expect(Number(await balanceOf(alice, from))).toBeCloseTo(before - 1)
+    expectBooksToBeRight()
+  }, 120_000)
 
   test('Kafka is away: 503 with the id to ask for, and afterwards the same key applies once', async () => {
     const before = Number(await balanceOf(alice, from))

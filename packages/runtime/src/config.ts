@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
+import { databaseUrl } from './database-url.ts'
 import { findUnsafeSettings } from './unsafe-settings.ts'
 
 /** The settings, with those that stand in files: what NAME_FILE names holds the value of NAME. */
@@ -88,7 +89,7 @@ export const serviceSettings = {
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info'),
   ...kafkaSettings,
   ...registrySettings,
-  DATABASE_URL: z.url(),
+  DATABASE_URL: databaseUrl,
 }
 
 /** Why a file cannot be used, in one line and without what it holds: it may be a key. */

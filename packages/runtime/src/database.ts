@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import postgres from 'postgres'
+import { hostsOf } from './database-url.ts'
 
 /** The driver with int8 read and written as bigint: without this the types refuse bigint amounts. */
 export type Database = postgres.Sql<{ bigint: bigint }>
@@ -53,9 +54,6 @@ export const arrayOf = (
   return sql.typed(`{${text}}`, ARRAY_OF[type])
 }
 
-/** The hosts of a URL, which may name several: `postgres://user:password@one:5432,two:5432/database`. */
-const hostsOf = (url: string): string[] => /^[^:]+:\/\/(?:[^@/]*@)?([^/?]*)/.exec(url)?.[1]?.split(',') ?? []
-
 /**
  * A database URL for the driver, and its TLS: `sslmode` and `sslrootcert` (a PEM file) as libpq has them. `verify-full`
  * holds the server to its certificate and name; `require` only encrypts.
@@ -68,7 +66,7 @@ const databaseConnection = (text: string): { url: string; ssl?: object } => {
   for (const name of ['sslmode', 'sslrootcert']) parameters.delete(name)
   const hosts = hostsOf(address)
   // The driver names the host it connects to, except where that is an IP address.
-  const host = hosts[0]!.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
+  const host = hosts[0]?.name
   return {
     url: parameters.size > 0 ? `${address}?${parameters}` : address,
     ssl: {

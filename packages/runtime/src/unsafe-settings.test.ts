@@ -29,6 +29,12 @@ const found = (over: Record<string, string | undefined>) => {
 }
 
 test('production starts where every setting is safe', () => expect(found({})).toEqual([]))
+test('so it does with several database hosts, each held to its certificate', () =>
+  expect(
+    found({
+      DATABASE_URL: 'postgres://g:r4nd0m@db-1.internal:5432,db-2.internal:5432/p?sslmode=verify-full',
+    }),
+  ).toEqual([]))
 
 describe('production is refused where this alone is unsafe, which is named:', () => {
   test.each<[Record<string, string | undefined>, string]>([
@@ -62,6 +68,14 @@ describe('production is refused where this alone is unsafe, which is named:', ()
     [
       { DATABASE_URL: 'postgres://g:r4nd0m@db.internal/p?sslmode=require' },
       'DATABASE_URL: db.internal is another',
+    ],
+    [
+      { DATABASE_URL: 'postgres://g:r4nd0m@127.0.0.1:5432,db-2.internal:5432/p' },
+      'DATABASE_URL: db-2.internal is another machine, and the connection is not sslmode=verify-full',
+    ],
+    [
+      { DATABASE_URL: 'postgres://g:postgres@127.0.0.1:5432,127.0.0.1:5433/p' },
+      'DATABASE_URL: its password is one that everybody knows',
     ],
     [{ DATABASE_URL: 'postgres://gateway@127.0.0.1/p' }, 'DATABASE_URL: its password is empty'],
     [

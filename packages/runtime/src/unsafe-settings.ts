@@ -1,3 +1,5 @@
+import { hostsOf } from './database-url.ts'
+
 /** Settings by name, as text: what a process was started with. */
 export type SettingTexts = Readonly<Record<string, string | undefined>>
 type Issue = { name: string; message: string }
@@ -18,7 +20,16 @@ const SECURED_BY: Record<string, string> = {
 const WELL_KNOWN =
   /^(local-.*|postgres|password|secret|changeme|change-me|admin|redis|kafka|pennywire|test)$/i
 
-const urlIn = (text: string): URL | undefined => (URL.canParse(text) ? new URL(text) : undefined)
+const isDatabase = (text: string) => /^postgres(ql)?:/i.test(text)
+
+/** A setting's URL; of a Postgres URL with several hosts, the URL with the first. */
+const urlIn = (text: string): URL | undefined => {
+  const one = isDatabase(text) ? text.replace(/,[^/?@]*(?=[/?]|$)/, '') : text
+  return URL.canParse(one) ? new URL(one) : undefined
+}
+/** The machines that a setting's URL leads to. */
+const machinesOf = (url: URL, text: string): string[] =>
+  isDatabase(text) ? hostsOf(text).map(({ name }) => name) : [url.hostname]
 const hostOf = (broker: string) => broker.replace(/:\d+$/, '')
 
 /** How a setting's connection to another machine would be in plain text; undefined where it is not. */
@@ -30,9 +41,10 @@ const plainText = (name: string, text: string, settings: SettingTexts): string |
   }
   const url = name.endsWith('_URL') ? urlIn(text) : undefined
   const remedy = url && SECURED_BY[url.protocol]
-  if (!url || !remedy || isLoopback(url.hostname)) return undefined
-  if (url.searchParams.get('sslmode') === 'verify-full') return undefined
-  return `${url.hostname} is another machine, and the connection is not ${remedy}`
+  if (!url || !remedy) return undefined
+  const far = machinesOf(url, text).find(machine => !isLoopback(machine))
+  if (far === undefined || url.searchParams.get('sslmode') === 'verify-full') return undefined
+  return `${far} is another machine, and the connection is not ${remedy}`
 }
 
 const passwordIssue = (what: string, password: string | undefined): string | undefined => {

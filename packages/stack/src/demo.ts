@@ -10,8 +10,9 @@ import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
-import postgres from 'postgres'
 import { z } from 'zod'
 import { waitUntil } from './wait-until.ts'
 
@@ -140,7 +141,7 @@ export const runDemo = async (
   const { stepUpToken } = expectStatus(await alice.me('POST', '/v1/pin/verify', { pin: PIN }), 200).body
 
   const topics = await watchTopics(settings)
-  const audit = postgres(settings.AUDIT_DATABASE_URL, { max: 1 })
+  const audit = openDatabase(settings.AUDIT_DATABASE_URL, { applicationName: 'demo', maxConnections: 1 })
   try {
     const key = `demo-transfer-${run}`
     const asked = Date.now()
@@ -276,7 +277,7 @@ if (import.meta.main) {
       MAIL_URL: z.url(),
       ...kafkaSettings,
       REGISTRY_URL: z.url(),
-      AUDIT_DATABASE_URL: z.url(),
+      AUDIT_DATABASE_URL: databaseUrl,
     },
     process.env,
   )

@@ -4,10 +4,10 @@
 import { TOPICS } from '@pennywire/contracts/topics.ts'
 import { loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
-import { z } from 'zod'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { insertNextEpoch } from './sql/epochs.ts'
 
-const { MIGRATE_DATABASE_URL } = loadConfig({ MIGRATE_DATABASE_URL: z.url() }, process.env)
+const { MIGRATE_DATABASE_URL } = loadConfig({ MIGRATE_DATABASE_URL: databaseUrl }, process.env)
 const [topic = '', ...words] = process.argv.slice(2)
 const reason = words.join(' ')
 if (!Object.hasOwn(TOPICS, topic) || reason === '') {

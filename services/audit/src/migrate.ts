@@ -1,9 +1,9 @@
 // Brings the schema `audit` up to date, as its owner: `node services/audit/src/migrate.ts`.
 import { loadConfig } from '@pennywire/runtime/config.ts'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { migrate } from '@pennywire/runtime/migrate.ts'
-import { z } from 'zod'
 
-const { MIGRATE_DATABASE_URL } = loadConfig({ MIGRATE_DATABASE_URL: z.url() }, process.env)
+const { MIGRATE_DATABASE_URL } = loadConfig({ MIGRATE_DATABASE_URL: databaseUrl }, process.env)
 
 await migrate({
   url: MIGRATE_DATABASE_URL,

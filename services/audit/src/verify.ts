@@ -5,14 +5,18 @@ import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
-import { z } from 'zod'
 import { compareWithTopic } from './compare-with-topic.ts'
 import { loadEpochs } from './sql/epochs.ts'
 import { type BrokenRecord, verifyChains } from './verify-chains.ts'
 
 const config = loadConfig(
-  { AUDIT_DATABASE_URL: z.url(), ...kafkaSettings, KAFKA_BROKERS: kafkaSettings.KAFKA_BROKERS.optional() },
+  {
+    AUDIT_DATABASE_URL: databaseUrl,
+    ...kafkaSettings,
+    KAFKA_BROKERS: kafkaSettings.KAFKA_BROKERS.optional(),
+  },
   process.env,
 )
 const sql = openDatabase(config.AUDIT_DATABASE_URL, {

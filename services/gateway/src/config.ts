@@ -1,6 +1,7 @@
 import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
 import { jsonFile, loadConfig, serviceSettings, textFile } from '@pennywire/runtime/config.ts'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
 import { z } from 'zod'
 import type { BackPressureLimits } from './back-pressure.ts'
@@ -202,8 +203,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
     {
       ...serviceSettings,
       ...topicSettings,
-      LEDGER_READ_URL: z.url(),
-      NOTIFIER_READ_URL: z.url(),
+      LEDGER_READ_URL: databaseUrl,
+      NOTIFIER_READ_URL: databaseUrl,
       REDIS_URL: z.url({ protocol: /^rediss?$/ }),
       /** PEM: the authority that the certificate of a rediss: URL is of. */
       REDIS_CA_FILE: textFile.optional(),

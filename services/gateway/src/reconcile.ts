@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { jsonFile, loadConfig } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { z } from 'zod'
 import { comparePayments } from './compare-payments.ts'
 import { connectPaymentProvider, providerSecrets } from './payment-provider.ts'
@@ -18,8 +19,8 @@ const PAGE = 500
 
 const config = loadConfig(
   {
-    DATABASE_URL: z.url(),
-    LEDGER_READ_URL: z.url(),
+    DATABASE_URL: databaseUrl,
+    LEDGER_READ_URL: databaseUrl,
     PROVIDER_URL: z.url(),
     PROVIDER_SECRET_FILE: jsonFile(providerSecrets),
     PAYMENT_STUCK_SECONDS: z.coerce.number().int().min(1).default(3_600),

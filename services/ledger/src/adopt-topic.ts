@@ -3,10 +3,10 @@
 // stopped. The old records' effects stay; what the new topic asks for a second time is recognised by its ids.
 import { loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
-import { z } from 'zod'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { adoptTopic } from './sql/positions.ts'
 
-const config = loadConfig({ DATABASE_URL: z.url() }, process.env)
+const config = loadConfig({ DATABASE_URL: databaseUrl }, process.env)
 if (!process.argv.includes('--yes')) {
   console.error(
     'This makes the ledger read ledger.commands from its start, under a new epoch. Stop it, then add --yes.',

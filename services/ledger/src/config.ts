@@ -34,6 +34,6 @@ export const ledgerSettings = {
   BOOKS_CHECK_SECONDS: z.coerce.number().min(0).max(3_600).default(10),
   /** Most events in one such check. Beyond that the newest are checked, and the full check covers the others. */
   BOOKS_CHECK_EVENTS: z.coerce.number().int().min(1).max(1_000_000).default(2_000),
-  /** How often all books are checked, as `npm run verify-books` does; 0: never. It reads every table. */
+  /** How often all books are checked, as `npm run verify-books` does; 0: never. It reads every table, in short ranges. */
   BOOKS_FULL_CHECK_SECONDS: z.coerce.number().min(0).max(604_800).default(3_600),
 }

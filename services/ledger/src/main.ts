@@ -6,12 +6,13 @@ import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import { loadConfig } from '@pennywire/runtime/config.ts'
-import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
+import { openDatabase } from '@pennywire/runtime/database.ts'
 import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
+import { BOOKS_DEADLINE_MS } from './check-books.ts'
 import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
 import { startRelay } from './relay-outbox.ts'
@@ -80,7 +81,7 @@ const books = watchBooks({
   sql: openDatabase(config.DATABASE_URL, {
     applicationName: `${config.INSTANCE_ID}-books`,
     maxConnections: 1,
-    deadlineMs: LONG_DEADLINE_MS,
+    deadlineMs: BOOKS_DEADLINE_MS,
     connection: { default_transaction_read_only: 'on' },
   }),
   logger,

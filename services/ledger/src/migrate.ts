@@ -1,9 +1,9 @@
 // Brings the ledger's schema up to date: `node services/ledger/src/migrate.ts`, as the schemas' owner.
 import { loadConfig } from '@pennywire/runtime/config.ts'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { migrate } from '@pennywire/runtime/migrate.ts'
-import { z } from 'zod'
 
-const config = loadConfig({ MIGRATE_DATABASE_URL: z.url() }, process.env)
+const config = loadConfig({ MIGRATE_DATABASE_URL: databaseUrl }, process.env)
 await migrate({
   url: config.MIGRATE_DATABASE_URL,
   schema: 'ledger',

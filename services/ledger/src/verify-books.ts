@@ -3,14 +3,17 @@
 import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { readTopic } from '@pennywire/kafka/read-topic.ts'
 import { headerOf } from '@pennywire/kafka/record.ts'
+import { systemClock } from '@pennywire/runtime/clock.ts'
 import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
-import { type Database, LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
-import { z } from 'zod'
-import { type Broken, CHECKS, countBooks, readJournalBytes, readPublished } from './sql/verify-books.ts'
+import { BOOKS_DEADLINE_MS, checkBooks } from './check-books.ts'
+import type { Broken } from './sql/broken.ts'
+import { countUnpublished, readJournalBytes, readPublished } from './sql/verify-books.ts'
 
 const config = loadConfig(
-  { DATABASE_URL: z.url(), ...kafkaSettings, KAFKA_BROKERS: kafkaSettings.KAFKA_BROKERS.optional() },
+  { DATABASE_URL: databaseUrl, ...kafkaSettings, KAFKA_BROKERS: kafkaSettings.KAFKA_BROKERS.optional() },
   process.env,
 )
 
@@ -67,16 +70,18 @@ const compareTopic = async (
 
 const sql = openDatabase(config.DATABASE_URL, {
   applicationName: 'verify-books',
-  deadlineMs: LONG_DEADLINE_MS,
+  deadlineMs: BOOKS_DEADLINE_MS,
   maxConnections: 2,
 })
 let intact = true
-const counts = await sql.begin('isolation level repeatable read read only', async tx => {
-  for (const [promise, what, check] of CHECKS) intact = report(promise, what, await check(tx)) && intact
-  return countBooks(tx)
-})
+const { checks, rows } = await checkBooks({ sql, clock: systemClock })
+for (const { promise, what, broken } of checks) intact = report(promise, what, broken) && intact
+const [wallets, transfers, entries, events] = ['wallets', 'transfers', 'entries', 'journal'].map(
+  table => rows.get(table) ?? 0,
+)
+const unpublished = await sql.begin(tx => countUnpublished(tx))
 console.log(
-  `${counts.wallets} wallets, ${counts.transfers} transfers, ${counts.entries} entries, ${counts.events} events, ${counts.unpublished} of them not yet published`,
+  `${wallets} wallets, ${transfers} transfers, ${entries} entries, ${events} events, ${unpublished} of them not yet published`,
 )
 if (config.KAFKA_BROKERS) {
   const kafka = createKafkaClient({

@@ -2,6 +2,8 @@ import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter, gauge } from '@pennywire/runtime/metrics.ts'
+import { checkBooks } from './check-books.ts'
+import type { Broken } from './sql/broken.ts'
 import {
   checkBalancesOf,
   checkChainsOf,
@@ -13,7 +15,6 @@ import {
   readEvents,
   readWritten,
 } from './sql/check-recent.ts'
-import { type Broken, CHECKS } from './sql/verify-books.ts'
 
 export const WATCHED = ['M1', 'M2', 'M3', 'O1', 'X1'] as const
 export type Watched = (typeof WATCHED)[number]
@@ -34,6 +35,11 @@ const passedOver = counter(
 const fullSeconds = gauge('ledger_books_full_check_seconds', 'How long the last check of all books took')
 const fullAt = gauge('ledger_books_full_check_timestamp_seconds', 'When it ended, in seconds since 1970')
 
+const fullShare = gauge(
+  'ledger_books_full_check_share',
+  'How much of the tables the check of all books that is under way has read, from 0 to 1; 1 between two',
+)
+
 /** Events that are checked in one snapshot: small, so that the check never holds one for long. */
 const CHUNK = 500
 
@@ -47,7 +53,7 @@ export type BooksWatch = { stop: () => Promise<void> }
 
 /**
  * Watches the books while the ledger works: every few seconds what these partitions have decided since the last look,
- * by primary keys alone, and now and then all of it, as verify-books does. On a connection of its own, beside the hot
+ * by primary keys alone, and now and then all of it in short ranges, as verify-books does. On a connection of its own, beside the hot
  * path; the first broken row is logged and raises a gauge. It stops nothing: whether to go on is for a person to say.
  */
 export const watchBooks = (parts: {
@@ -61,6 +67,8 @@ export const watchBooks = (parts: {
   everyMsFull: number
   /** Most events in one look at what is new. Beyond that the newest are looked at. */
   maxEvents: number
+  /** Most rows of a table in one transaction of the check of all. */
+  rangeRows?: number | undefined
 }): BooksWatch => {
   const { sql, logger, clock, everyMs, everyMsFull, maxEvents } = parts
   const stopped = new AbortController()
@@ -120,14 +128,24 @@ export const watchBooks = (parts: {
 
   const checkAll = async () => {
     const began = clock.now()
-    const found = new Map<Watched, Broken>()
-    await sql.begin('isolation level repeatable read read only', async tx => {
-      for (const [promise, , check] of CHECKS) found.set(promise, found.get(promise) ?? (await check(tx)))
+    fullShare.set(0)
+    let rangeBegan = began
+    const { checks } = await checkBooks({
+      sql,
+      clock,
+      signal: stopped.signal,
+      rangeRows: parts.rangeRows,
+      onBroken: raise,
+      // Rests as long as it worked, so that it takes at most half of a core from the payments.
+      afterRange: async share => {
+        fullShare.set(share)
+        await sleep(clock, clock.now() - rangeBegan, stopped.signal)
+        rangeBegan = clock.now()
+      },
     })
-    for (const [promise, broken] of found) {
-      if (broken === undefined) booksBroken.set({ promise }, 0)
-      else raise(promise, broken)
-    }
+    for (const promise of WATCHED)
+      if (checks.every(check => check.promise !== promise || check.broken === undefined))
+        booksBroken.set({ promise }, 0)
     fullSeconds.set((clock.now() - began) / 1_000)
     fullAt.set(clock.now() / 1_000)
   }
@@ -164,7 +182,7 @@ export const watchBooks = (parts: {
   return {
     stop: async () => {
       stopped.abort()
-      // A check of all books may take minutes: it is cut off.
+      // What is under way is cut off.
       await sql.end({ timeout: 0 })
       await working
     },

@@ -7,6 +7,7 @@ import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
@@ -22,7 +23,7 @@ import { createSequenceWatch } from './watch-sequences.ts'
 const config = loadConfig(
   {
     ...serviceSettings,
-    GATEWAY_READ_URL: z.url(),
+    GATEWAY_READ_URL: databaseUrl,
     NOTIFIER_PRIVATE_KEY_FILE: jsonFile(privateJwks),
     SMTP_URL: z.url({ protocol: /^smtps?$/ }),
     /** Lets mails go in plain text where the mail server offers nothing else. */

@@ -1,5 +1,5 @@
 import { INT2, INT8, TEXT, type Tx, UUID } from '@pennywire/runtime/database.ts'
-import { type Broken, describe } from './verify-books.ts'
+import { type Broken, describe } from './broken.ts'
 
 /** An event of the journal, as far as its envelope tells. */
 export type RecentEvent = { partition: number; seq: bigint; type: string; subject: string }

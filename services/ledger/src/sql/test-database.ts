@@ -1,7 +1,8 @@
-import { type Database, openDatabase, type Tx } from '@pennywire/runtime/database.ts'
+import { systemClock } from '@pennywire/runtime/clock.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { createTestDatabase } from '@pennywire/stack/test-database.ts'
 import postgres from 'postgres'
-import { CHECKS } from './verify-books.ts'
+import { checkBooks } from '../check-books.ts'
 
 /** For tests: a database of its own with the ledger's schema, and connections of the role that the service has. */
 export const createLedgerDatabase = async (superuserUrl: string) => {
@@ -25,15 +26,11 @@ export const createLedgerDatabase = async (superuserUrl: string) => {
   }
 }
 
-/** For tests: the first promise that the books break, or undefined. */
-export const findBroken = (sql: Database): Promise<string | undefined> =>
-  sql.begin(async (tx: Tx) => {
-    for (const [, , check] of CHECKS) {
-      const broken = await check(tx)
-      if (broken !== undefined) return broken
-    }
-    return undefined
-  }) as Promise<string | undefined>
+/** For tests: the first promise that the books break, or undefined; read in ranges of so many rows. */
+export const findBroken = async (sql: Database, rangeRows?: number): Promise<string | undefined> => {
+  const { checks } = await checkBooks({ sql, clock: systemClock, rangeRows })
+  return checks.find(({ broken }) => broken !== undefined)?.broken
+}
 
 const DUMPED = ['wallets', 'transfers', 'entries', 'commands', 'journal', 'holds', 'reversals', 'limits']
 

@@ -1,0 +1,77 @@
+import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
+import { type Database, isDatabaseAway } from '@pennywire/runtime/database.ts'
+import type { Broken } from './sql/broken.ts'
+import { readByKeys } from './sql/check-recent.ts'
+import { createWalks, type Promised } from './sql/verify-books.ts'
+
+/** Most rows of a table in one transaction: it takes tens of milliseconds, so that it keeps no dead rows for long. */
+const RANGE_ROWS = 1_000
+/** How often a range is read that fails because the database is away or slow, each time half as long. */
+const RANGE_TRIES = 6
+const AGAIN_MS = 1_000
+
+/** A range's statements: far above what they take, far below what would hurt the ledger. */
+export const BOOKS_DEADLINE_MS = 15_000
+
+export type Checked = { promise: Promised; what: string; broken: Broken }
+
+/**
+ * Checks all books, a range of a table in each transaction. Answers with each check and the first row that breaks it, and
+ * with the rows of each table. What was there at the start is looked at; what comes meanwhile is, or is not.
+ */
+export const checkBooks = async (parts: {
+  sql: Database
+  clock: Clock
+  signal?: AbortSignal
+  /** Heard at once, the first of each check. */
+  onBroken?: (promise: Promised, broken: string) => void
+  /** After each range: the share of the tables that is done, from 0 to 1. The next range waits for it. */
+  afterRange?: (share: number) => Promise<void>
+  rangeRows?: number | undefined
+}): Promise<{ checks: Checked[]; rows: Map<string, number> }> => {
+  const { sql, clock, signal, rangeRows = RANGE_ROWS } = parts
+  const found = new Map<string, Checked>()
+  const rows = new Map<string, number>()
+  const note = (promise: Promised, what: string, broken: Broken) => {
+    const known = found.get(what)
+    if (known?.broken !== undefined) return
+    found.set(what, { promise, what, broken })
+    if (broken !== undefined) parts.onBroken?.(promise, broken)
+  }
+
+  const walks = createWalks()
+  for (const [index, { table, read, checks, atEnd }] of walks.entries()) {
+    for (const [promise, what] of checks) note(promise, what, undefined)
+    let after: unknown
+    let limit = rangeRows
+    let tries = 1
+    for (;;) {
+      signal?.throwIfAborted()
+      try {
+        const size = limit
+        const { keys, broken } = await sql.begin('isolation level repeatable read read only', async tx => {
+          await readByKeys(tx)
+          const keys = await read(tx, after, size)
+          const broken: Broken[] = []
+          if (keys.length > 0) for (const [, , check] of checks) broken.push(await check(tx, keys))
+          return { keys, broken }
+        })
+        for (const [place, [promise, what]] of checks.entries()) note(promise, what, broken[place])
+        rows.set(table, (rows.get(table) ?? 0) + keys.length)
+        if (keys.length < size) break
+        after = keys.at(-1)
+        limit = Math.min(rangeRows, limit * 2)
+        tries = 1
+      } catch (error) {
+        if (!isDatabaseAway(error) || tries++ >= RANGE_TRIES) throw error
+        limit = Math.max(1, Math.floor(limit / 2))
+        await sleep(clock, AGAIN_MS, signal)
+        continue
+      }
+      await parts.afterRange?.(index / walks.length)
+    }
+    if (atEnd) note(atEnd[0], atEnd[1], await sql.begin(tx => atEnd[2](tx, [])))
+    await parts.afterRange?.((index + 1) / walks.length)
+  }
+  return { checks: [...found.values()], rows }
+}

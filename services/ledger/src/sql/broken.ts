@@ -1,0 +1,8 @@
+/** The first row that breaks a promise, as text for a person; undefined where all hold. */
+export type Broken = string | undefined
+
+export const describe = (rows: readonly Record<string, unknown>[], what: string): Broken =>
+  rows[0] &&
+  `${what}: ${Object.entries(rows[0])
+    .map(([name, value]) => `${name}=${value}`)
+    .join(' ')}`
