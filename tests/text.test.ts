@@ -98,7 +98,10 @@ const LONG = 'x'.repeat(1_000_000)
 /** The same over a connection of its own, which the server may end while it is still being written to. */
 const statusOfLong = ({ method }: Operation, path: string, body = ''): Promise<number> =>
   new Promise((resolve, reject) => {
-    const headers = { authorization: `Bearer ${root.token}`, 'content-type': 'application/json' }
+    const headers = {
+      authorization: `Bearer ${root.token}`,
+      ...(body === '' ? {} : { 'content-type': 'application/json', 'content-length': body.length }),
+    }
     const asking = request(`${inject('system').gatewayUrl}${path}`, { method, headers, agent: false })
     asking.on('response', response => {
       response.resume()
