@@ -1,0 +1,42 @@
+import bidiFactory from 'bidi-js'
+
+const bidi = bidiFactory()
+
+/** Letters that are written from right to left; digits of such scripts are not, and bring no order of their own. */
+const RIGHT_TO_LEFT =
+  /[\p{scx=Hebr}\p{scx=Arab}\p{scx=Syrc}\p{scx=Thaa}\p{scx=Nkoo}\p{scx=Adlm}\p{scx=Samr}\p{scx=Mand}]/u
+
+/** A piece of a line in one direction. Its text is in the order of reading: whoever shapes it turns it round. */
+export type VisualRun = { text: string; rightToLeft: boolean }
+
+/**
+ * A line in pieces from left to right, as the Unicode bidirectional algorithm (UAX #9) orders them: a Hebrew name with a
+ * number in it is three. Brackets in what goes from right to left are mirrored.
+ */
+export const visualRuns = (line: string): VisualRun[] => {
+  if (!RIGHT_TO_LEFT.test(line)) return [{ text: line, rightToLeft: false }]
+  const levels = bidi.getEmbeddingLevels(line)
+  const mirrored = bidi.getMirroredCharactersMap(line, levels)
+  const runs: Array<{ text: string; level: number }> = []
+  for (let at = 0; at < line.length; at++) {
+    const level = levels.levels[at]!
+    const character = mirrored.get(at) ?? line[at]!
+    const last = runs.at(-1)
+    if (last?.level === level) last.text += character
+    else runs.push({ text: character, level })
+  }
+  // UAX #9, L2: from the highest level down to the lowest odd one, whatever is at least at it is turned round.
+  const highest = Math.max(...runs.map(({ level }) => level))
+  for (let level = highest; level >= 1; level--) {
+    for (let from = 0; from < runs.length; from++) {
+      let to = from
+      while (to < runs.length && runs[to]!.level >= level) to++
+      if (to > from) runs.splice(from, to - from, ...runs.slice(from, to).reverse())
+      from = to
+    }
+  }
+  return runs.map(({ text, level }) => ({ text, rightToLeft: level % 2 === 1 }))
+}
+
+/** Whether a shaper that goes by the letters turns a piece round itself: it has letters of such a script. */
+export const isRightToLeft = (text: string): boolean => RIGHT_TO_LEFT.test(text)
