@@ -100,8 +100,8 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
     let x = left
     for (const { text: run, rightToLeft } of visualRuns(text)) {
       const shaped = shapedOf(run)
-      // The shaper turns round what has letters; signs alone it does not.
-      const shown = rightToLeft && !isRightToLeft(run) ? [...run].reverse().join('') : run
+      // The shaper goes by the script: it leaves signs as they are, and turns round digits that go from left to right.
+      const shown = rightToLeft === isRightToLeft(run) ? run : [...run].reverse().join('')
       doc.text(shown, x, atY, { lineBreak: false, ...shaped })
       x += doc.widthOfString(shown, shaped)
     }

@@ -2,7 +2,7 @@ import bidiFactory from 'bidi-js'
 
 const bidi = bidiFactory()
 
-/** Letters that are written from right to left; digits of such scripts are not, and bring no order of their own. */
+/** What belongs to a script that is written from right to left, its digits too, though these are not. */
 const RIGHT_TO_LEFT =
   /[\p{scx=Hebr}\p{scx=Arab}\p{scx=Syrc}\p{scx=Thaa}\p{scx=Nkoo}\p{scx=Adlm}\p{scx=Samr}\p{scx=Mand}]/u
 
@@ -15,11 +15,11 @@ export type VisualRun = { text: string; rightToLeft: boolean }
  */
 export const visualRuns = (line: string): VisualRun[] => {
   if (!RIGHT_TO_LEFT.test(line)) return [{ text: line, rightToLeft: false }]
-  const levels = bidi.getEmbeddingLevels(line)
+  const { levels } = bidi.getEmbeddingLevels(line)
   const mirrored = bidi.getMirroredCharactersMap(line, levels)
   const runs: Array<{ text: string; level: number }> = []
   for (let at = 0; at < line.length; at++) {
-    const level = levels.levels[at]!
+    const level = levels[at]!
     const character = mirrored.get(at) ?? line[at]!
     const last = runs.at(-1)
     if (last?.level === level) last.text += character
@@ -38,5 +38,5 @@ export const visualRuns = (line: string): VisualRun[] => {
   return runs.map(({ text, level }) => ({ text, rightToLeft: level % 2 === 1 }))
 }
 
-/** Whether a shaper that goes by the letters turns a piece round itself: it has letters of such a script. */
+/** Whether a shaper that goes by the script turns a piece round by itself. */
 export const isRightToLeft = (text: string): boolean => RIGHT_TO_LEFT.test(text)
