@@ -247,7 +247,9 @@ describe('signing up and in', () => {
     const nameOf = async (name: unknown) => (await signIn(person({ name }).sub)).body.user.fullName
     expect(await nameOf('  Eve\u0000\nEvil ')).toBe('Eve Evil')
     expect(await nameOf('E'.repeat(150))).toBe('E'.repeat(100))
-    expect(await nameOf('E')).toBe('New user')
+    expect(await nameOf('E')).toBe('E')
+    expect(await nameOf('You won: https://evil.example')).toBe('New user')
+    expect(await nameOf('\u200b\u200b')).toBe('New user')
     expect(await nameOf(undefined)).toBe('New user')
   })
 

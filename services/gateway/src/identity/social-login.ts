@@ -80,7 +80,8 @@ const checksOf = (browser: string, state: string): Checks => {
 /** A name as the rules for names have it, made of what the provider says. */
 const nameOf = ({ name }: Profile): string => {
   if (typeof name !== 'string') return NAMELESS
-  const short = [...name.trim()].slice(0, NAME_LENGTH_MAX).join('').toWellFormed().trim()
+  const clean = name.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ').trim()
+  const short = [...clean].slice(0, NAME_LENGTH_MAX).join('').toWellFormed().trim()
   return short.length > NAME_LENGTH_MAX || nameFault(short) ? NAMELESS : short
 }
 

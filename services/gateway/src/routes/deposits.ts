@@ -42,7 +42,7 @@ const depositRoute = ({ signedIn }: Guards) =>
           walletId: uuidParam,
           amount: moneyString,
           currency: currencyCode,
-          source: z.string().min(1).max(200).nullish().openapi({ example: 'sandbox:delay' }),
+          source: z.string().min(1).max(200).regex(/\S/, 'must not be blank').nullish().openapi({ example: 'sandbox:delay' }),
         }),
       ),
     },

@@ -41,7 +41,7 @@ const withdrawalRoute = ({ signedIn }: Guards) =>
           walletId: uuidParam,
           amount: moneyString,
           currency: currencyCode,
-          destination: z.string().min(1).max(200).openapi({ example: 'DE02 1203 0000 0000 2020 51' }),
+          destination: z.string().min(1).max(200).regex(/\S/, 'must not be blank').openapi({ example: 'DE02 1203 0000 0000 2020 51' }),
           pin: pinField.nullish(),
         }),
       ),
