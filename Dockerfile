@@ -17,7 +17,8 @@ RUN CI=true pnpm install --frozen-lockfile --prod --no-optional
 FROM node:${NODE_VERSION}-bookworm-slim
 ENV NODE_ENV=production HTTP_HOST=0.0.0.0 HTTP_PORT=8080
 # A named volume that is mounted there for the first time gets their owner.
-RUN install --directory --owner=node --group=node --mode=0700 /data /state
+RUN install --directory --owner=node --group=node --mode=0700 /data /state \
+  /keys /keys/gateway /keys/ledger /keys/notifier /keys/provider
 COPY --from=build /app /app
 WORKDIR /app
 USER node

@@ -1,13 +1,16 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { transferIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import { createKafkaClient } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { createCommandSigner, loadCommandMacKeys, signCommands } from '@pennywire/kafka/command-mac.ts'
 import { createPublisher, type Publisher } from '@pennywire/kafka/publisher.ts'
 import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { continueTrace } from '@pennywire/runtime/tracing.ts'
+import { keysFolder } from '@pennywire/stack/keys.ts'
 import type { System } from '@pennywire/stack/system.ts'
 import postgres from 'postgres'
 import { pickTwo, randomBelow } from './per-transfer.ts'
@@ -42,9 +45,10 @@ type Progress = { decided: bigint; published: bigint }
  */
 export const prepareBacklogs = async (system: System) => {
   const logger = createLogger('bench', { level: 'warn', instance: 'bench' })
-  const kafka = createKafkaClient({ brokers: [system.stack.kafkaBrokers], clientId: 'bench', logger })
+  const kafka = createKafkaClient({ connection: system.stack.kafka, clientId: 'bench', logger })
   const codec = await createCodec(connectRegistry(system.stack.registryUrl))
-  const publisher = await createPublisher(kafka)
+  const keys = loadCommandMacKeys(join(keysFolder(system.dataDir), 'command-mac.json'))
+  const publisher = signCommands(await createPublisher(kafka), createCommandSigner(keys))
   const sql = postgres(system.databaseUrl('ledger'), { max: 2, types: { bigint: postgres.BigInt } })
 
   const transferRecord = (request: TransferRequested, key: string): OutgoingRecord => ({

@@ -104,7 +104,7 @@ export const measureAll = async (
   }
   const ledgerMemoryAfterBacklogsMiB = await readServiceMemory(system, 'ledger')
   await prepared.close()
-  await verifyBooks(system, { KAFKA_BROKERS: stack.kafkaBrokers })
+  await verifyBooks(system, stack.kafkaEnv('ledger'))
   await ledger.stop()
 
   say('Baselines, after:')

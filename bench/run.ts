@@ -46,6 +46,7 @@ const SETTINGS = {
       'DEFAULT',
       'MAIL',
       'API_KEY',
+      'API_KEYS',
     ].map(limit => [`RATE_LIMIT_${limit}`, '10000000/60']),
   ),
 }

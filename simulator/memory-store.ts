@@ -71,7 +71,7 @@ export type Tables = {
   limits: Map<string, LimitRow[]>
   /** Each partition's events; the one with number n stands at n - 1. */
   journal: Map<number, JournalRow[]>
-  partitions: Map<number, PartitionRow & { epoch: number }>
+  partitions: Map<number, PartitionRow & { epoch: number; macsFrom: bigint | null }>
   published: Map<number, bigint>
 }
 
@@ -959,7 +959,14 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
         run(client, 'read positions', () =>
           partitions.map(partition => {
             if (!tables.partitions.has(partition)) {
-              const row = { partition, nextOffset: 0n, lastDigest: null, nextSeq: 1n, epoch: 0 }
+              const row = {
+                partition,
+                nextOffset: 0n,
+                lastDigest: null,
+                nextSeq: 1n,
+                epoch: 0,
+                macsFrom: null,
+              }
               tables.partitions.set(partition, row)
               tables.published.set(partition, 0n)
               tables.journal.set(partition, [])
@@ -967,6 +974,17 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
             return { partition, nextOffset: tables.partitions.get(partition)!.nextOffset }
           }),
         ),
+      readMacsFrom: ends =>
+        run(client, 'read where MACs begin', () => {
+          const macsFrom = new Map<number, bigint>()
+          for (const { partition, offset } of ends) {
+            const row = tables.partitions.get(partition)
+            if (!row) continue
+            row.macsFrom ??= row.nextOffset === 0n ? 0n : offset
+            macsFrom.set(partition, row.macsFrom)
+          }
+          return macsFrom
+        }),
       readProgress: partitions =>
         run(client, 'read progress', () =>
           partitions.flatMap(partition => {

@@ -858,4 +858,10 @@ export const PLANTED_BUGS: PlantedBug[] = [
       ],
     ],
   },
+  {
+    name: 'macs-not-checked',
+    what: 'the ledger takes what no gateway has signed',
+    file: 'services/ledger/src/consume-commands.ts',
+    replace: [['? undefined : verifyCommand(record)', '? undefined : void verifyCommand(record)']],
+  },
 ]

@@ -1,6 +1,7 @@
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import { avroType, RECORD_NAMES, type Records, type ReversalRequested } from '@pennywire/contracts/schemas.ts'
 import { type Codec, createCodec } from '@pennywire/kafka/codec.ts'
+import { createCommandSigner, createCommandVerifier, signCommands } from '@pennywire/kafka/command-mac.ts'
 import { envelope, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { LimitDefaults } from '../packages/rules/src/limits.ts'
@@ -50,6 +51,10 @@ export const createSimulatedCodec = (): Promise<Codec> =>
     schemaOf: async id => avroType(RECORD_NAMES[id - 1]!),
   })
 
+const MAC_KEYS = [{ kid: 'simulated', key: Buffer.alloc(32, 1) }]
+export const signCommand = createCommandSigner(MAC_KEYS)
+export const verifyCommand = createCommandVerifier(MAC_KEYS)
+
 const silent = () => {}
 const logger = {
   error: silent,
@@ -89,7 +94,15 @@ export const startLedger = (site: Site, name: string, maxBatch: number): Simulat
   const publisher = log.publisherOf(process)
   const store = database.connect(process)
   const relay = startRelay({ store, publisher, logger, clock: world.clockOf(process) })
-  const handler = createCommandHandler({ logger, store, codec, limitDefaults, publisher, relay })
+  const handler = createCommandHandler({
+    logger,
+    store,
+    codec,
+    verifyCommand,
+    limitDefaults,
+    publisher,
+    relay,
+  })
   const member = group.join(process, { ...handler, maxBatch })
   return {
     process,
@@ -153,7 +166,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
   const read = <Result>(label: string, statement: (tables: Tables) => Result) =>
     database.run(process, label, statement)
   const outcomes = createOutcomeWaiters(codec, clock)
-  const publisher = log.publisherOf(process)
+  const publisher = signCommands(log.publisherOf(process), signCommand)
   const names = { namesOf: async () => new Map(), forget: () => {} }
   const readDecided = (id: string) => read('gateway reads a transfer', tables => readTransfer(tables, id))
 

@@ -9,6 +9,7 @@ import type { HoldView, TransferView } from '../services/gateway/src/transfer-vi
 import type { Earlier, TransferRow } from '../services/ledger/src/store.ts'
 import { decodeNow, hold } from './broken-promise.ts'
 import type { Changes, HoldTableRow, Tables } from './memory-store.ts'
+import { verifyCommand } from './processes.ts'
 import { type AskedCommand, createBooksWatch } from './watch-books.ts'
 
 type Command = { is: 'command'; id: string; asked: AskedCommand } | { is: 'poison' }
@@ -88,7 +89,8 @@ export const createWatch = (parts: {
   const commandOf = (record: IncomingRecord): Command => {
     let command = commands.get(record)
     if (!command) {
-      const decoded = decodeNow(record.value)
+      // Nothing that a gateway has not signed is a command, whatever it says.
+      const decoded = verifyCommand(record) === undefined ? decodeNow(record.value) : undefined
       if (decoded && COMMANDS.has(decoded.type)) {
         const value = decoded.value as { transferId?: string; commandId?: string }
         command = {

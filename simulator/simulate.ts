@@ -1,4 +1,5 @@
 import { payoutReturnIdOf } from '@pennywire/contracts/ids.ts'
+import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults, Limits } from '../packages/rules/src/limits.ts'
 import type { JournalRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise } from './broken-promise.ts'
@@ -11,6 +12,7 @@ import {
   type SimulatedGateway,
   type SimulatedLedger,
   type Site,
+  signCommand,
   startBalanceKeeper,
   startGateway,
   startLedger,
@@ -106,6 +108,15 @@ const drawLimits = (random: Random): LimitDefaults => {
 }
 
 let codec: Awaited<ReturnType<typeof createSimulatedCodec>> | undefined
+
+/** A record of the topic as somebody who may write there sends it again: to the byte, its MAC too. */
+const asSent = ({ topic, partition, key, value, headers }: IncomingRecord): RawRecord => ({
+  topic,
+  partition,
+  key,
+  value,
+  headers: Object.fromEntries(headers.map(([name, text]) => [name, [text]])),
+})
 
 /**
  * One run: the services' own code in a world where time, order and every fault come from the seed, watched at every
@@ -262,8 +273,7 @@ export const simulate = async (options: {
     const record = records.length > 0 ? random.pick(records) : undefined
     if (!record || watch.isSetAside(record)) return
     count('old command sent again')
-    const { topic, partition, key, value } = record
-    stranger.publish({ topic, partition, key, value, headers: {} }).catch(() => {})
+    stranger.publish(asSent(record)).catch(() => {})
   }
   /** Reads well, and asks for what this version does not know. */
   const unknownMovement = (transferId: string) =>
@@ -285,6 +295,7 @@ export const simulate = async (options: {
       holdUntil: null,
     })
   let poisoned = 0
+  let forged = 0
   const poison = () => {
     // So rarely that never ten in a row are set aside: that would halt the partition, as it should.
     if (poisoned++ >= 3) return
@@ -297,14 +308,49 @@ export const simulate = async (options: {
       unknownMovement(`00000000-0000-4000-9000-${String(poisoned).padStart(12, '0')}`),
     ])
     stranger
-      .publish({
-        topic: 'ledger.commands',
-        partition: random.int(weather.partitions),
-        key,
-        value,
-        headers: {},
-      })
+      .publish(
+        signCommand({
+          topic: 'ledger.commands',
+          partition: random.int(weather.partitions),
+          key,
+          value,
+          headers: {},
+        }),
+      )
       .catch(() => {})
+  }
+  /** Commands in others' names by somebody who may write to the topic, in rows that would stop a partition. */
+  const forge = () => {
+    count('commands that no gateway signed')
+    const wallets = [...database.tables.wallets.values()].filter(({ system }) => system === null)
+    const partition = random.int(weather.partitions)
+    for (let n = random.int(12); n > 0 && wallets.length > 0; n--) {
+      const [victim, thief] = [random.pick(wallets), random.pick(wallets)]
+      const id = `00000000-0000-4000-a000-${String(++forged).padStart(12, '0')}`
+      const value = site.codec.encode('pennywire.ledger.TransferRequested', {
+        transferId: id,
+        type: random.pick(['transfer', 'deposit', 'hold']),
+        userId: victim.userId ?? id,
+        fromWalletId: victim.id,
+        toWalletId: thief.id,
+        amountMinor: 1n,
+        currency: victim.currency,
+        fingerprint: Buffer.alloc(16),
+        requestedAt: 0,
+        expiresAt: null,
+        authenticatedBy: 'pin',
+        authenticatedAt: 0,
+        note: null,
+        metadata: null,
+        holdUntil: null,
+      })
+      const earlier = random.pick(log.records('ledger.commands', partition).slice(-1))
+      // Without a MAC, or with one of another command.
+      const headers = earlier && random.chance(0.5) ? asSent(earlier).headers : {}
+      stranger
+        .publish({ topic: 'ledger.commands', partition, key: victim.id, value, headers })
+        .catch(() => {})
+    }
   }
   /** All calendars leap: some hours, or to just before a midnight or the end of a month. */
   const leap = () => {
@@ -325,7 +371,7 @@ export const simulate = async (options: {
     ...(weather.brokerOutages ? [stopBroker] : []),
     ...(weather.slowness ? [slowDown] : []),
     ...(weather.replays ? [replay, replay, replay] : []),
-    ...(weather.poison ? [poison] : []),
+    ...(weather.poison ? [poison, forge] : []),
     ...(weather.leaps ? [leap] : []),
   ]
   const disturb = () => {
@@ -439,8 +485,7 @@ export const simulate = async (options: {
       const records = old[index]!.toReversed()
       const length = Math.max(0, Number(nextOffset) - 2 + random.int(6))
       for (let offset = 0; offset < length; offset++) {
-        const { topic, key, value } = records[offset % records.length]!
-        log.appendNow({ topic, partition, key, value, headers: {} })
+        log.appendNow({ ...asSent(records[offset % records.length]!), partition })
       }
     }
     // By chance the record before the position may be the same: then nobody can tell.
@@ -458,7 +503,7 @@ export const simulate = async (options: {
     await pass(12_000)
     // As sql/positions.ts adoptTopic.
     for (const row of database.tables.partitions.values())
-      Object.assign(row, { epoch: row.epoch + 1, nextOffset: 0n, lastDigest: null })
+      Object.assign(row, { epoch: row.epoch + 1, nextOffset: 0n, lastDigest: null, macsFrom: 0n })
     watch.freeze([])
     startOneLedger()
     await untilDone(isQuiet, whatIsStuck)

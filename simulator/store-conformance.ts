@@ -1039,6 +1039,29 @@ const byPartition = (a: { partition: number }, b: { partition: number }) => a.pa
 
 const POSITIONS: StoreScript[] = [
   {
+    name: 'where MACs begin is set once: at the end that is given, at 0 where nothing is decided',
+    run: async ({ store }) => {
+      await store.readPositions([0, 1])
+      await write(store, { partitions: [{ partition: 1, nextOffset: 9n, lastDigest: null, nextSeq: 1n }] })
+      const at = async (...offsets: bigint[]) => [
+        ...(await store.readMacsFrom(offsets.map((offset, partition) => ({ partition, offset })))),
+      ]
+      const inOrder = (rows: [number, bigint][]) => rows.toSorted(([a], [b]) => a - b)
+      // A partition that nobody has seen is not made by asking for it.
+      return [inOrder(await at(12n, 12n, 12n)), inOrder(await at(40n, 40n))]
+    },
+    expected: [
+      [
+        [0, 0n],
+        [1, 12n],
+      ],
+      [
+        [0, 0n],
+        [1, 12n],
+      ],
+    ],
+  },
+  {
     name: 'positions begin at 0 and are made once',
     run: async ({ store }) => {
       const first = (await store.readPositions([1, 0])).toSorted(byPartition)

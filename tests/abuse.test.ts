@@ -1,7 +1,9 @@
 // What somebody may try who means harm, on gateways that run as they do in production: made-up addresses, floods,
 // guesses, locking others out, and whatever happens while Redis is away.
 import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import { expectBooksToBeRight } from './books.ts'
 import {
@@ -48,6 +50,23 @@ const failedFrom = async (person: Person): Promise<string[]> =>
   (await person.ask('GET', '/v1/users/me/logins?limit=100')).body.items
     .filter(({ outcome }: { outcome: string }) => outcome === 'failed')
     .map(({ address }: { address: string }) => address)
+
+test('a client that hangs up in the middle of its body is no trouble of the database', async () => {
+  const { gatewayUrl, dataDir } = inject('system')
+  const { hostname, port } = new URL(gatewayUrl)
+  const requestId = randomUUID()
+  const socket = connect(Number(port), hostname)
+  const head = `POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nX-Request-ID: ${requestId}\r\nContent-Type: application/json\r\n`
+  await new Promise(written => socket.write(`${head}Content-Length: 600\r\n\r\n{"email":`, written))
+  socket.resetAndDestroy()
+  const lines = await vi.waitFor(() => {
+    const log = readFileSync(join(dataDir, 'logs', 'gateway.log'), 'utf8').split('\n')
+    const mine = log.filter(line => line.includes(requestId))
+    expect(mine.some(line => line.includes('"status":400'))).toBe(true)
+    return mine
+  })
+  expect(lines.filter(line => /away|failed/.test(line))).toEqual([])
+})
 
 describe('addresses that a client makes up', () => {
   test('nobody is a proxy by saying so: the socket’s address is counted, and written down', async () => {

@@ -21,7 +21,7 @@ import {
 } from './client.ts'
 
 const { databaseUrls, env } = inject('system')
-const { kafkaBrokers } = inject('stack')
+const { kafka } = inject('stack')
 const CLIENTS = 24
 const FUNDS_MINOR = 100_000n
 /** Each restart waits for Kafka to give up the dead member, so a handful is what a test run can afford. */
@@ -49,7 +49,7 @@ afterAll(async () => {
 /** Follows ledger.events: the greatest journal number seen of each partition, and how far it has read. */
 const followEvents = async () => {
   const client = createKafkaClient({
-    brokers: kafkaBrokers.split(','),
+    connection: kafka,
     clientId: 'crash-test',
     logger: createLogger('test', { level: 'silent', instance: 'test' }),
   })

@@ -7,6 +7,7 @@ import { avroType, canonicalSchema, type RecordName, type Records } from '@penny
 import type { Topic } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { createCommandSigner, loadCommandMacKeys, signCommands } from '@pennywire/kafka/command-mac.ts'
 import { createPublisher, type Publisher } from '@pennywire/kafka/publisher.ts'
 import type { RawRecord } from '@pennywire/kafka/record.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
@@ -14,8 +15,9 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import { ask, balanceOf, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
 
-const { kafkaBrokers, registryUrl } = inject('stack')
-const { databaseUrls } = inject('system')
+const { kafka, kafkaEnv, registryUrl } = inject('stack')
+const { databaseUrls, env: serviceEnv } = inject('system')
+const { COMMAND_MAC_FILE } = serviceEnv.gateway
 const command = join(import.meta.dirname, '..', 'packages', 'kafka', 'src', 'dead-letters-command.ts')
 
 let publisher: Publisher
@@ -26,8 +28,9 @@ let bob: Person
 
 beforeAll(async () => {
   const logger = createLogger('test', { level: 'silent', instance: 'test' })
-  publisher = await createPublisher(
-    createKafkaClient({ brokers: [kafkaBrokers], clientId: 'dead-letters-test', logger }),
+  publisher = signCommands(
+    await createPublisher(createKafkaClient({ connection: kafka, clientId: 'dead-letters-test', logger })),
+    createCommandSigner(loadCommandMacKeys(COMMAND_MAC_FILE!)),
   )
   alice = await makePerson('Alice Smith')
   bob = await makePerson('Bob Brown')
@@ -38,7 +41,7 @@ afterAll(() => publisher.stop())
 
 /** Runs the command as an operator does. */
 const deadLetters = async (...args: string[]): Promise<{ code: number; text: string }> => {
-  const env = { ...process.env, KAFKA_BROKERS: kafkaBrokers, REGISTRY_URL: registryUrl }
+  const env = { ...process.env, ...kafkaEnv.operator, REGISTRY_URL: registryUrl, COMMAND_MAC_FILE }
   return promisify(execFile)(process.execPath, [command, ...args], { env }).then(
     ({ stdout, stderr }) => ({ code: 0, text: stdout + stderr }),
     error => ({ code: error.code as number, text: error.stdout + error.stderr }),
@@ -255,6 +258,7 @@ test.each([
   [['list', 'gateway'], 2, 'usage:'],
   [['redrive', 'ledger'], 2, 'usage:'],
   [['redrive', 'ledger', '0/1', '--all'], 2, 'usage:'],
+  [['redrive', 'ledger', '--all', '--sign'], 2, 'usage:'],
   [['redrive', 'ledger', '0/1', '--everything'], 2, 'usage:'],
   [['show', 'ledger', '0/999999'], 1, '0/999999: there is no such dead letter of the ledger'],
 ])('dead-letters %s ends with %d', async (args, code, text) =>

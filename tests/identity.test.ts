@@ -2,16 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
-import {
-  ask,
-  control,
-  mailedToken,
-  makeAdmin,
-  makePerson,
-  makeStaff,
-  type Person,
-  totpCode,
-} from './client.ts'
+import { ask, control, mailedToken, makePerson, makeStaff, type Person, totpCode } from './client.ts'
 
 const root = join(import.meta.dirname, '..')
 /** What the design promises of a revocation. */
@@ -23,7 +14,7 @@ let admin: Person
 beforeAll(async () => {
   const started = await fetch(`${inject('system').controlUrl}/gateway/start`, { method: 'POST' })
   second = (await started.json()) as typeof second
-  admin = await makeAdmin()
+  admin = await makeStaff('super_admin')
 })
 afterAll(() => control(second.name, 'stop'))
 

@@ -69,11 +69,11 @@ test('docs/api.md: the retry loop sends once, whatever it meets', async () => {
 })
 
 test('docs/events.md: the example consumer knows the balances', async () => {
-  const { kafkaBrokers, registryUrl } = inject('stack')
+  const { kafkaEnv, registryUrl } = inject('stack')
   const alice = await makePerson('Alice Smith')
   const wallet = await openWallet(alice, 'USD', '12.50')
   const consumer = spawn(process.execPath, [join(root, 'packages/kafka/src/example-consumer.ts')], {
-    env: { ...process.env, KAFKA_BROKERS: kafkaBrokers, REGISTRY_URL: registryUrl },
+    env: { ...process.env, ...kafkaEnv.reader, REGISTRY_URL: registryUrl },
   })
   let output = ''
   consumer.stdout.on('data', text => {

@@ -48,7 +48,7 @@ const reconcile = async () => {
   const script = join(import.meta.dirname, '..', 'packages', 'stack', 'src', 'reconcile.ts')
   const own = {
     PENNYWIRE_DATA: inject('system').dataDir,
-    KAFKA_BROKERS: env.ledger.KAFKA_BROKERS,
+    ...inject('stack').kafkaEnv.ledger,
     LEDGER_DATABASE_URL: env.ledger.DATABASE_URL,
     GATEWAY_DATABASE_URL: env.gateway.DATABASE_URL,
     LEDGER_READ_URL: env.gateway.LEDGER_READ_URL,

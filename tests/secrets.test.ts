@@ -14,7 +14,7 @@ const silent = createLogger('test', { level: 'silent', instance: 'test' })
 
 const dumpTopics = async (): Promise<string> => {
   const client = createKafkaClient({
-    brokers: inject('stack').kafkaBrokers.split(','),
+    connection: inject('stack').kafka,
     clientId: 'canary',
     logger: silent,
   })

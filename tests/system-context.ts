@@ -1,4 +1,5 @@
 // A running system as tests are told of it, and the settings that tests run it with.
+import { KAFKA_USERS } from '@pennywire/kafka/access.ts'
 import type { System } from '@pennywire/stack/system.ts'
 import type { StackContext, SystemContext } from './stack-context.ts'
 
@@ -25,6 +26,7 @@ export const TEST_SETTINGS = {
       'DEFAULT',
       'MAIL',
       'API_KEY',
+      'API_KEYS',
     ].map(limit => [`RATE_LIMIT_${limit}`, MANY]),
   ),
   // Wallets that tests fill by the thousand; tests of the limits set their own.
@@ -40,7 +42,10 @@ const withoutUndefined = (env: NodeJS.ProcessEnv): Record<string, string> =>
 
 export const stackContextOf = ({ stack }: System): StackContext => ({
   superuserUrl: stack.postgres.superuserUrl,
-  kafkaBrokers: stack.kafkaBrokers,
+  kafka: stack.kafka,
+  kafkaEnv: Object.fromEntries(
+    KAFKA_USERS.map(user => [user, stack.kafkaEnv(user)]),
+  ) as StackContext['kafkaEnv'],
   registryUrl: stack.registryUrl,
   redisUrl: stack.redisUrl,
   mail: stack.mail,

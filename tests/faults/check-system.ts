@@ -45,7 +45,7 @@ const verifyAudit = async (world: World): Promise<string[]> => {
   await untilAudited(world)
   const { code, output } = await runScript('services/audit/src/verify.ts', {
     AUDIT_DATABASE_URL: world.system.databaseUrls.audit,
-    KAFKA_BROKERS: world.stack.kafkaBrokers,
+    ...world.stack.kafkaEnv.audit,
   })
   return code === 0 ? [] : [`audit verify: ${output.split('\n').slice(-4).join(' ')}`]
 }

@@ -1,6 +1,7 @@
 // The faults: each breaks the running system in one way, under load, and puts back what it broke.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { createCommandVerifier, loadCommandMacKeys } from '@pennywire/kafka/command-mac.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { readTopic } from '@pennywire/kafka/read-topic.ts'
@@ -280,6 +281,7 @@ export const secondLedgerFromZero = (seconds: number): Fault => ({
     const limitDefaults = { unverified: most, verified: most }
     const { handle, onAssigned } = createCommandHandler({
       ...{ logger, store, codec, publisher, relay, limitDefaults },
+      verifyCommand: createCommandVerifier(loadCommandMacKeys(world.system.env.ledger.COMMAND_MAC_FILE!)),
     })
     const consumer = await startConsumer({
       client: kafka,

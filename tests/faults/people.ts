@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { TEST_SETTINGS } from '../system-context.ts'
+import { signInStaff } from '../sign-in-staff.ts'
 import { until, type World } from './world.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: answers of every shape
@@ -15,7 +15,11 @@ export type Person = {
   /** An empty one that is opened, closed, and opened anew; undefined where it is closed, as far as is known. */
   sideWalletId: string | undefined
   token: string
+  /** Of the PIN; the admin's is of the second factor. */
   stepUp: string
+  isAdmin?: boolean
+  /** Of the admin's second factor. */
+  secret?: string
 }
 
 export const SIDE_CURRENCY = 'EUR'
@@ -72,6 +76,14 @@ export const signUp = async (world: World, email: string): Promise<string> => {
 /** Opens a session with a step-up token: good for as long as one fault takes. */
 export const signIn = async (world: World, person: Person): Promise<void> => {
   const at = `${world.system.gatewayUrl}/v1`
+  if (person.isAdmin) {
+    const { gatewayUrl } = world.system
+    Object.assign(
+      person,
+      await signInStaff({ gatewayUrl, sql: world.sql }, { ...person, password: PASSWORD }),
+    )
+    return
+  }
   const body = { email: person.email, password: PASSWORD }
   person.token = (await expectOk(ask(`${at}/auth/login`, 'POST', { body }))).accessToken
   const proof = { token: person.token, body: { pin: PIN } }
@@ -119,13 +131,11 @@ export const makePerson = async (world: World, amount: string): Promise<Person> 
   return person
 }
 
-/** Whoever BOOTSTRAP_ADMIN_EMAIL names; there already where other tests have needed one. */
+/** An admin, who has no wallet. */
 export const makeAdmin = async (world: World): Promise<Person> => {
-  const email = TEST_SETTINGS.BOOTSTRAP_ADMIN_EMAIL
-  const login = await ask(`${world.system.gatewayUrl}/v1/auth/login`, 'POST', {
-    body: { email, password: PASSWORD },
-  })
-  return login.status === 200 ? open(world, login.body.user.id, email) : introduce(world, email)
+  const person = await introduce(world, `${randomUUID()}@example.com`)
+  await world.sql`update gateway.users set roles = array['user', 'admin'] where id = ${person.userId}`
+  return { ...person, isAdmin: true }
 }
 
 /** Lifts what a fault has left frozen, so that the next one begins as the first. */

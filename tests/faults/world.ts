@@ -47,7 +47,7 @@ export const openWorld = async (stack: StackContext, system: SystemContext): Pro
     system,
     gateways: [system.gatewayUrl],
     sql,
-    kafka: createKafkaClient({ brokers: stack.kafkaBrokers.split(','), clientId: 'faults', logger }),
+    kafka: createKafkaClient({ connection: stack.kafka, clientId: 'faults', logger }),
     codec: await createCodec(connectRegistry(stack.registryUrl)),
     logger,
     control: async (name, action) => {

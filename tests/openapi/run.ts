@@ -5,7 +5,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openDatabase } from '@pennywire/runtime/database.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { type Guard, startGuard } from '@pennywire/stack/connect-guard.ts'
 import { startStack } from '@pennywire/stack/stack.ts'
 import { type System, startSystem } from '@pennywire/stack/system.ts'
@@ -81,9 +81,15 @@ let ending = false
 let running: ReturnType<typeof spawn> | undefined
 
 /** One run over the document; whether it found nothing. */
-const runAs = async (program: string, system: System, dataDir: string, run: Run): Promise<boolean> => {
+const runAs = async (
+  program: string,
+  system: System,
+  sql: Database,
+  dataDir: string,
+  run: Run,
+): Promise<boolean> => {
   const { who, person, known, only, narrow } = run
-  await signIn(system, person)
+  await signIn(system, person, sql)
   const { gatewayUrl } = system
   const file = join(dataDir, 'openapi.json')
   const document = await (await fetch(`${gatewayUrl}/openapi.json`)).json()
@@ -145,7 +151,7 @@ const runAll = async (): Promise<number> => {
     const superuser = system.superuserUrl.replace(/\/postgres$/, '/pennywire')
     const sql = openDatabase(superuser, { applicationName: 'openapi' })
     await sql`update gateway.users set roles = array['user', 'admin'] where id = ${admin.userId}`
-    await sql.end()
+    admin.isAdmin = true
     const third = await makePerson(system, '100000.00')
     const runOf = async (who: string, person: Person, only = false): Promise<Run> => {
       return { who, person, known: await makeKnown(system, person, other, third), only, narrow: false }
@@ -162,8 +168,9 @@ const runAll = async (): Promise<number> => {
     let clean = true
     for (const run of runs) {
       if (ending) break
-      clean = (await runAs(program, system, dataDir, run)) && clean
+      clean = (await runAs(program, system, sql, dataDir, run)) && clean
     }
+    await sql.end()
     const verify = join(root, 'services', 'ledger', 'src', 'verify-books.ts')
     const books = spawnSync(process.execPath, [verify], { env: system.env('ledger'), stdio: 'inherit' })
     const document = await (await fetch(`${system.gatewayUrl}/openapi.json`)).json()

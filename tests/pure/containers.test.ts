@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeKeys } from '@pennywire/stack/keys.ts'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 
 const root = join(import.meta.dirname, '..', '..')
@@ -17,13 +17,26 @@ type Service = {
   command?: string[]
   environment?: Record<string, string>
   ports?: string[]
+  volumes?: string[]
+  read_only?: boolean
+  cap_drop?: string[]
+  security_opt?: string[]
+  mem_limit?: string
+  healthcheck?: object
   depends_on?: Record<string, { condition: string }>
 }
 
-/** As compose reads it where nothing is set: defaults in place of the settings. */
-const compose = parse(read('docker-compose.yml').replace(/\$\{\w+:-([^}]*)\}/g, '$1'), { merge: true }) as {
-  services: Record<string, Service>
-}
+type Compose = { services: Record<string, Service>; volumes?: object }
+/** As compose reads it: defaults in place of what is not set, and something in place of what has to be. */
+const readCompose = (file: string): Compose =>
+  parse(
+    read(file)
+      .replace(/\$\{\w+:-([^}]*)\}/g, '$1')
+      .replace(/\$\{(\w+):\?[^}]*\}/g, (_, name: string) => `set-${name.toLowerCase().replaceAll('_', '-')}`),
+    { merge: true },
+  )
+const compose = readCompose('docker-compose.yml')
+const production = readCompose('docker-compose.production.yml')
 const { services } = compose
 const OURS = ['gateway', 'ledger', 'notifier', 'audit']
 
@@ -46,7 +59,7 @@ const firstWords = async (name: string): Promise<{ said: string; code: number | 
       setting.endsWith('_PORT')
         ? '0'
         : value
-            .replace('/data/keys/', `${folder}/keys/`)
+            .replace(/^\/keys\//, `${folder}/keys/`)
             .replace(/\b(kafka|registry|postgres|redis):\d+/, '127.0.0.1:1'),
     ]),
   )
@@ -151,3 +164,42 @@ test('Kafka and the registry are of the versions that the embedded stack runs', 
     `apicurio/apicurio-registry-sql:${versionOf('apicurio-registry-app')}`,
   )
 })
+
+describe.each([
+  ['docker-compose.yml', compose],
+  ['docker-compose.production.yml', production],
+])('%s', (file, { services }) => {
+  test('has no default for what is secret', () => {
+    expect(read(file)).not.toMatch(/\$\{\w*(PASSWORD|SECRET|KEY|TOKEN)\w*:-/)
+    expect(read(file)).not.toMatch(/(PASSWORD|password)\w*: (?!\$\{\w+:\?|\/secrets\/)/)
+  })
+
+  test.each(Object.entries(services))('%s has no more rights than it needs', (name, service) => {
+    expect([service.cap_drop, service.security_opt]).toEqual([['ALL'], ['no-new-privileges:true']])
+    expect(service.mem_limit).toMatch(/^\d+[mg]$/)
+    const ours = service.command?.[0] === 'node'
+    if (ours) expect(service.read_only, name).toBe(true)
+  })
+
+  test('each service sees no keys but its own, and cannot change them', () => {
+    for (const name of OURS) {
+      const mounts = services[name]!.volumes ?? []
+      for (const mount of mounts) expect(mount).toMatch(new RegExp(`(^|[-/])${name}:/(keys|secrets):ro$`))
+      const keys = Object.values(services[name]!.environment ?? {}).filter(value =>
+        /^\/(keys|secrets)\//.test(value),
+      )
+      expect(keys.length > 0).toBe(mounts.length > 0)
+    }
+  })
+})
+
+test('in production nothing is in plain text by the file itself, and no part is for trials', () => {
+  expect(Object.keys(production.services).toSorted()).toEqual(OURS.toSorted())
+  for (const { environment = {} } of Object.values(production.services)) {
+    expect(environment).toMatchObject({ NODE_ENV: 'production', KAFKA_TLS: 'true' })
+    expect(environment).not.toHaveProperty('ALLOW_PLAINTEXT')
+  }
+})
+
+test('a version is not taken before it is some days old', () =>
+  expect(parse(read('pnpm-workspace.yaml')).minimumReleaseAge).toBeGreaterThanOrEqual(24 * 60))

@@ -55,6 +55,7 @@ export const PROBLEMS = {
   INVALID_PIN: refused(403, 'The PIN is wrong'),
   PIN_LOCKED: refused(423, 'The PIN is locked'),
   INVALID_OTP: refused(400, 'The mailed code is not valid'),
+  STEP_UP_REQUIRED: refused(403, 'A step-up token of the second factor is needed'),
   STEP_UP_INVALID: refused(403, 'The step-up token is not valid'),
   // what is asked for
   USER_NOT_FOUND: refused(404, 'There is no such user'),

@@ -1,5 +1,7 @@
+import type { kafkaSettings } from '@pennywire/runtime/config.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import kafkajs from 'kafkajs'
+import type { z } from 'zod'
 
 const { Kafka, logLevel } = kafkajs
 
@@ -21,14 +23,56 @@ const RETRY = { initialRetryTime: 100, maxRetryTime: 1_000, retries: 8 }
  */
 export const CONSUMER_RETRY = { ...RETRY, retries: 60 }
 
+/** The brokers, and how they know who asks. Certificates are PEM texts. */
+export type KafkaConnection = {
+  brokers: string[]
+  ssl?: { ca?: string; cert?: string; key?: string }
+  sasl?: { mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; username: string; password: string }
+}
+
+/** The connection that kafkaSettings say. Throws where they say it by half. */
+export const kafkaConnectionOf = (
+  settings: {
+    [Name in keyof typeof kafkaSettings]?: z.output<(typeof kafkaSettings)[Name]> | undefined
+  },
+): KafkaConnection => {
+  const { KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD } = settings
+  const given = [KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD].filter(
+    one => one !== undefined,
+  )
+  if (given.length !== 0 && given.length !== 3)
+    throw new Error('KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD(_FILE) go together')
+  const ssl = {
+    ...(settings.KAFKA_CA_FILE === undefined ? {} : { ca: settings.KAFKA_CA_FILE }),
+    ...(settings.KAFKA_CERT_FILE === undefined ? {} : { cert: settings.KAFKA_CERT_FILE }),
+    ...(settings.KAFKA_KEY_FILE === undefined ? {} : { key: settings.KAFKA_KEY_FILE }),
+  }
+  return {
+    brokers: settings.KAFKA_BROKERS!,
+    ...(settings.KAFKA_TLS === 'true' ? { ssl } : {}),
+    ...(KAFKA_SASL_MECHANISM
+      ? {
+          sasl: {
+            mechanism: KAFKA_SASL_MECHANISM,
+            username: KAFKA_SASL_USERNAME!,
+            password: KAFKA_SASL_PASSWORD!,
+          },
+        }
+      : {}),
+  }
+}
+
 /** A client for the brokers. Connections are made on first use; the client's own errors are retried, so they warn. */
 export const createKafkaClient = (options: {
-  brokers: string[]
+  connection: KafkaConnection
   clientId: string
   logger: Logger
 }): KafkaClient => {
+  const { brokers, ssl, sasl } = options.connection
   const settings: kafkajs.KafkaConfig = {
-    brokers: options.brokers,
+    brokers,
+    ...(ssl ? { ssl } : {}),
+    ...(sasl ? { sasl: sasl as kafkajs.SASLOptions } : {}),
     clientId: options.clientId,
     connectionTimeout: 3_000,
     requestTimeout: 10_000,

@@ -1,3 +1,4 @@
+import { Agent } from 'node:https'
 import registryClient from '@kafkajs/confluent-schema-registry'
 import {
   type AnyRecord,
@@ -26,13 +27,30 @@ export type Registry = {
   idOf: (name: RecordName) => Promise<number>
 }
 
+/** Who asks a registry, by basic authentication, and the authority (PEM) that its certificate is of. */
+export type RegistryAccess = { username?: string; password?: string; ca?: string }
+
+/** The access that registrySettings say. */
+export const registryAccessOf = (settings: {
+  REGISTRY_USERNAME?: string | undefined
+  REGISTRY_PASSWORD?: string | undefined
+  REGISTRY_CA_FILE?: string | undefined
+}): RegistryAccess => ({
+  ...(settings.REGISTRY_USERNAME === undefined ? {} : { username: settings.REGISTRY_USERNAME }),
+  ...(settings.REGISTRY_PASSWORD === undefined ? {} : { password: settings.REGISTRY_PASSWORD }),
+  ...(settings.REGISTRY_CA_FILE === undefined ? {} : { ca: settings.REGISTRY_CA_FILE }),
+})
+
 /** Connects to a registry with the Confluent API (Apicurio's is at /apis/ccompat/v7). */
 export const connectRegistry = (
   url: string,
+  { username, password = '', ca }: RegistryAccess = {},
 ): Registry & { register: (name: RecordName) => Promise<number> } => {
   const client = new SchemaRegistry(
     {
       host: url,
+      ...(username === undefined ? {} : { auth: { username, password } }),
+      ...(ca === undefined ? {} : { agent: new Agent({ ca }) }),
       retry: { maxRetryTimeInSecs: 2, initialRetryTimeInSecs: 0.1, factor: 0, multiplier: 2, retries: 4 },
     },
     { [SchemaType.AVRO]: { logicalTypes: AVRO_LOGICAL_TYPES } },

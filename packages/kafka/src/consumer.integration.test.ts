@@ -10,7 +10,7 @@ import type { IncomingRecord } from './record.ts'
 
 const logger = createLogger('test', { level: 'silent', instance: 'test' })
 const client = createKafkaClient({
-  brokers: [inject('stack').kafkaBrokers],
+  connection: inject('stack').kafka,
   clientId: 'consumer-test',
   logger,
 })

@@ -2,11 +2,15 @@
 //   npm run dead-letters -- list ledger
 //   npm run dead-letters -- show ledger 0/12
 //   npm run dead-letters -- redrive ledger 0/12       (or --all: those not sent again yet)
+//   npm run dead-letters -- redrive ledger 0/12 --sign
+// A command goes back to the byte, its MAC too. One that the ledger would not take by its MAC stays where it is: signing
+// it makes a command of what anybody may have written, so --sign takes named ones only, after somebody looked at them.
 // Sending again is safe at any time: what a record asks for is applied once, by its id.
-import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { jsonFile, kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
-import { createKafkaClient } from './client.ts'
-import { type Codec, connectRegistry, createCodec, UndecodableRecord } from './codec.ts'
+import { createKafkaClient, kafkaConnectionOf } from './client.ts'
+import { type Codec, connectRegistry, createCodec, registryAccessOf, UndecodableRecord } from './codec.ts'
+import { commandMacKeys, createCommandSigner, createCommandVerifier } from './command-mac.ts'
 import {
   DEAD_LETTER_CONSUMERS,
   type DeadLetter,
@@ -18,11 +22,11 @@ import {
 } from './dead-letters.ts'
 import { createPublisher } from './publisher.ts'
 import { readTopic } from './read-topic.ts'
-import type { IncomingRecord } from './record.ts'
+import type { IncomingRecord, RawRecord } from './record.ts'
 
 const USAGE = `usage: dead-letters list CONSUMER
        dead-letters show CONSUMER PARTITION/OFFSET
-       dead-letters redrive CONSUMER PARTITION/OFFSET ... | --all [--force]
+       dead-letters redrive CONSUMER PARTITION/OFFSET ... [--sign] | --all [--force]
 CONSUMER is ${DEAD_LETTER_CONSUMERS.join(' or ')}; PARTITION/OFFSET is what list shows first.`
 
 const [action = '', name = '', ...rest] = process.argv.slice(2)
@@ -32,7 +36,8 @@ const options = new Set(rest.filter(word => word.startsWith('--')))
 const wellFormed =
   consumer !== undefined &&
   places.every(place => /^\d+\/\d+$/.test(place)) &&
-  [...options].every(option => action === 'redrive' && ['--all', '--force'].includes(option)) &&
+  [...options].every(option => action === 'redrive' && ['--all', '--force', '--sign'].includes(option)) &&
+  !(options.has('--all') && options.has('--sign')) &&
   ((action === 'list' && rest.length === 0) ||
     (action === 'show' && places.length === 1) ||
     (action === 'redrive' && places.length > 0 !== options.has('--all')))
@@ -41,10 +46,17 @@ if (!wellFormed) {
   process.exit(2)
 }
 
-const { KAFKA_BROKERS, REGISTRY_URL } = serviceSettings
-const config = loadConfig({ KAFKA_BROKERS, REGISTRY_URL }, process.env)
+const config = loadConfig(
+  {
+    ...kafkaSettings,
+    ...registrySettings,
+    /** The gateway's keys: needed where commands are sent again. */
+    COMMAND_MAC_FILE: jsonFile(commandMacKeys).optional(),
+  },
+  process.env,
+)
 const logger = createLogger('dead-letters', { level: 'error', instance: 'dead-letters' })
-const client = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: 'dead-letters', logger })
+const client = createKafkaClient({ connection: kafkaConnectionOf(config), clientId: 'dead-letters', logger })
 
 const readAll = async (): Promise<DeadLetter[]> => {
   const records: IncomingRecord[] = []
@@ -106,10 +118,28 @@ const show = async (letter: DeadLetter) => {
   console.log(`value        ${record.value === null ? 'null' : `0x${record.value.toString('hex')}`}`)
   try {
     console.log(
-      `decoded      ${await decoded(await createCodec(connectRegistry(config.REGISTRY_URL)), record)}`,
+      `decoded      ${await decoded(await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config))), record)}`,
     )
   } catch (error) {
     console.log(`decoded      not now: ${(error as Error).message}`)
+  }
+}
+
+/** The record as it goes back, or why the ledger would only set it aside again. */
+const backInTopic = (): ((letter: DeadLetter) => RawRecord | string) => {
+  const keys = config.COMMAND_MAC_FILE
+  if (!keys) {
+    if (options.has('--sign')) throw new Error('--sign needs COMMAND_MAC_FILE, the keys of the gateway')
+    return originalOf
+  }
+  const [sign, verify] = [createCommandSigner(keys), createCommandVerifier(keys)]
+  return letter => {
+    const original = originalOf(letter)
+    if (original.topic !== 'ledger.commands') return original
+    if (options.has('--sign')) return sign(original)
+    const refusal = verify({ ...letter.record, topic: original.topic })
+    if (refusal === undefined || options.has('--force')) return original
+    return `${refusal}; anybody who may write to the topic may have made it. --sign sends it as a command of the gateway.`
   }
 }
 
@@ -118,7 +148,10 @@ const show = async (letter: DeadLetter) => {
  * again, and a row of them stops their partition. Dying in between costs a mark, so at worst one is sent twice.
  */
 const redrive = async (letters: DeadLetter[]): Promise<boolean> => {
-  const codec = options.has('--force') ? null : await createCodec(connectRegistry(config.REGISTRY_URL))
+  const codec = options.has('--force')
+    ? null
+    : await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config)))
+  const backIn = backInTopic()
   const publisher = await createPublisher(client)
   let complete = true
   try {
@@ -133,7 +166,13 @@ const redrive = async (letters: DeadLetter[]): Promise<boolean> => {
         )
         continue
       }
-      await publisher.publish(originalOf(letter))
+      const sent = backIn(letter)
+      if (typeof sent === 'string') {
+        complete = false
+        console.log(`${letter.place}  not sent: ${sent}`)
+        continue
+      }
+      await publisher.publish(sent)
       await publisher.publish(redriveMarkOf(letter))
       const again =
         letter.redriven.length > 0

@@ -1,13 +1,23 @@
 // An example for other teams: keeps every wallet's balance from the events alone. It uses the public clients, nothing
 // of Pennywire's: npm install kafkajs @kafkajs/confluent-schema-registry
 import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import registryClient from '@kafkajs/confluent-schema-registry'
 import kafkajs from 'kafkajs'
 
-const { KAFKA_BROKERS = '127.0.0.1:19092', REGISTRY_URL = 'http://127.0.0.1:18081/apis/ccompat/v7' } =
-  process.env
+const {
+  KAFKA_BROKERS = '127.0.0.1:19092',
+  KAFKA_SASL_USERNAME: username,
+  KAFKA_SASL_PASSWORD_FILE: passwordFile,
+  REGISTRY_URL = 'http://127.0.0.1:18081/apis/ccompat/v7',
+} = process.env
+const password = passwordFile && readFileSync(passwordFile, 'utf8').trim()
 const registry = new registryClient.SchemaRegistry({ host: REGISTRY_URL })
-const kafka = new kafkajs.Kafka({ brokers: KAFKA_BROKERS.split(','), logLevel: kafkajs.logLevel.ERROR })
+const kafka = new kafkajs.Kafka({
+  brokers: KAFKA_BROKERS.split(','),
+  logLevel: kafkajs.logLevel.ERROR,
+  ...(username && password ? { sasl: { mechanism: 'plain', username, password } } : {}),
+})
 // What it learns is only in memory, so it reads all of the topic each time: a group of its own for each run.
 const consumer = kafka.consumer({ groupId: `example-balances-${randomUUID()}` })
 

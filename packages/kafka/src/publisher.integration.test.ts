@@ -3,11 +3,11 @@ import { expect, inject, test } from 'vitest'
 import { createKafkaClient } from './client.ts'
 import { createPublisher } from './publisher.ts'
 
-const { kafkaBrokers } = inject('stack')
+const { kafka } = inject('stack')
 
 test('records that Kafka would refuse together are sent one batch after the other, in order', async () => {
   const logger = createLogger('test', { level: 'silent', instance: 'test' })
-  const client = createKafkaClient({ brokers: [kafkaBrokers], clientId: 'publisher-test', logger })
+  const client = createKafkaClient({ connection: kafka, clientId: 'publisher-test', logger })
   const publisher = await createPublisher(client)
   const acknowledged: number[] = []
   try {

@@ -1,16 +1,19 @@
 // Creates the topics and registers the schemas: `node packages/kafka/src/set-up.ts`. May run any number of times.
 import { RECORD_NAMES } from '@pennywire/contracts/schemas.ts'
 import { TOPICS } from '@pennywire/contracts/topics.ts'
-import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { z } from 'zod'
-import { createKafkaClient } from './client.ts'
-import { connectRegistry } from './codec.ts'
+import { applyAccess } from './access.ts'
+import { createKafkaClient, kafkaConnectionOf } from './client.ts'
+import { connectRegistry, registryAccessOf } from './codec.ts'
 
 const config = loadConfig(
   {
-    KAFKA_BROKERS: serviceSettings.KAFKA_BROKERS,
-    REGISTRY_URL: serviceSettings.REGISTRY_URL,
+    ...kafkaSettings,
+    ...registrySettings,
+    /** Whether the brokers ask who somebody is: then each gets what access.ts gives, and no more. */
+    KAFKA_ACCESS_LISTS: z.enum(['true', 'false']).default('false'),
     REPLICATION_FACTOR: z.coerce.number().int().min(1).max(9).default(1),
   },
   process.env,
@@ -24,7 +27,11 @@ const logger = createLogger('set-up', { level: 'warn', instance: 'set-up' })
 const DEAD_LETTER_MAX_BYTES = String(4 * 1024 * 1024)
 
 const createTopics = async () => {
-  const admin = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: 'set-up', logger }).admin()
+  const admin = createKafkaClient({
+    connection: kafkaConnectionOf(config),
+    clientId: 'set-up',
+    logger,
+  }).admin()
   await admin.connect()
   await admin.createTopics({
     waitForLeaders: true,
@@ -41,6 +48,7 @@ const createTopics = async () => {
       ],
     })),
   })
+  if (config.KAFKA_ACCESS_LISTS === 'true') await applyAccess(admin)
   const { topics } = await admin.fetchTopicMetadata({ topics: Object.keys(TOPICS) })
   await admin.disconnect()
   for (const { name, partitions } of topics) {
@@ -54,7 +62,7 @@ const createTopics = async () => {
 }
 
 const registerSchemas = async () => {
-  const registry = connectRegistry(config.REGISTRY_URL)
+  const registry = connectRegistry(config.REGISTRY_URL, registryAccessOf(config))
   // One after the other: a registry on a small machine takes parallel first registrations badly.
   for (const name of RECORD_NAMES) await registry.register(name)
 }

@@ -19,6 +19,7 @@ const GOOD = {
   INSTANCE_ID: 'ledger-1',
   HTTP_PORT: '8081',
   KAFKA_BROKERS: 'one:9092,two:9092',
+  KAFKA_TLS: 'true',
   REGISTRY_URL: 'http://127.0.0.1:18081/apis',
   DATABASE_URL: 'postgres://ledger@127.0.0.1:5432/pennywire',
 }
@@ -31,6 +32,7 @@ test('settings become values once, with their defaults, and stay as they are', (
     HTTP_PORT: 8081,
     LOG_LEVEL: 'info',
     KAFKA_BROKERS: ['one:9092', 'two:9092'],
+    KAFKA_TLS: 'true',
     REGISTRY_URL: 'http://127.0.0.1:18081/apis',
     DATABASE_URL: 'postgres://ledger@127.0.0.1:5432/pennywire',
   })
@@ -98,4 +100,32 @@ test('a setting that is a JSON file is what the file holds', () => {
   expect(loadConfig(shape, { KEY_FILE: fileWith('{"kty":"EC","more":1}') })).toEqual({
     KEY_FILE: { kty: 'EC' },
   })
+})
+
+describe('a setting in a file', () => {
+  test('is what the file says, without the line end', () =>
+    expect(
+      loadConfig({ PASSWORD: z.string() }, { PASSWORD_FILE: fileWith('a secret with spaces \n') }).PASSWORD,
+    ).toBe('a secret with spaces'))
+
+  test.each([
+    [{ DATABASE_URL_FILE: '/nowhere' }, 'setting DATABASE_URL: is set, and DATABASE_URL_FILE as well'],
+    [{ KAFKA_SASL_PASSWORD_FILE: '/nowhere' }, 'setting KAFKA_SASL_PASSWORD_FILE: /nowhere cannot be used'],
+  ])('%o does not start', (over, line) => {
+    const { status, stderr } = start({ ...GOOD, ...over })
+    expect([status, stderr]).toEqual([2, expect.stringContaining(line)])
+  })
+})
+
+test('an unsafe setting ends the start, each in a line', () => {
+  const { status, stderr } = start({
+    ...GOOD,
+    ...{ NODE_ENV: 'production', KAFKA_TLS: 'false', REGISTRY_URL: 'http://registry.internal' },
+  })
+  expect(status).toBe(2)
+  expect(stderr.trim().split('\n').toSorted()).toEqual([
+    'setting DATABASE_URL: its password is empty',
+    'setting KAFKA_BROKERS: one is another machine, and KAFKA_TLS is not true: refused in production',
+    'setting REGISTRY_URL: registry.internal is another machine, and the connection is not https://: refused in production',
+  ])
 })

@@ -1,20 +1,83 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
+import { findUnsafeSettings } from './unsafe-settings.ts'
+
+/** The settings, with those that stand in files: what NAME_FILE names holds the value of NAME. */
+const withFiles = (
+  env: NodeJS.ProcessEnv,
+  names: string[],
+  wrong: (name: string, message: string) => void,
+) => {
+  const settings = { ...env }
+  for (const name of names) {
+    const file = `${name}_FILE`
+    const path = env[file]
+    if (path === undefined || names.includes(file)) continue
+    if (env[name] !== undefined) wrong(name, `is set, and ${file} as well`)
+    try {
+      settings[name] = readFileSync(path, 'utf8').trimEnd()
+    } catch (error) {
+      wrong(file, `${path} cannot be used: ${(error as Error).message}`)
+    }
+  }
+  return settings
+}
 
 /**
- * Reads a service's settings from the environment once, strictly. On a wrong setting it names each one and its rule
- * on stderr and ends the process: before the first message, not in the middle of one.
+ * Reads a process's settings from the environment once, strictly. Each may stand in a file instead, which NAME_FILE
+ * names: so do secrets. On a wrong or unsafe setting it names each one and its rule on stderr and ends the process:
+ * before the first message, not in the middle of one.
  */
 export const loadConfig = <Shape extends z.ZodRawShape>(
   shape: Shape,
   env: NodeJS.ProcessEnv,
 ): Readonly<z.output<z.ZodObject<Shape>>> => {
-  const parsed = z.object(shape).safeParse(env)
-  if (parsed.success) return Object.freeze(parsed.data)
-  for (const issue of parsed.error.issues) {
-    process.stderr.write(`setting ${issue.path.join('.')}: ${issue.message}\n`)
-  }
+  const names = Object.keys(shape)
+  const wrong: string[] = []
+  const add = (name: string, message: string) => wrong.push(`setting ${name}: ${message}\n`)
+  const settings = withFiles(env, names, add)
+  const parsed = z.object(shape).safeParse(settings)
+  for (const issue of parsed.error?.issues ?? []) add(issue.path.join('.'), issue.message)
+  for (const { name, message } of findUnsafeSettings(settings, names)) add(name, message)
+  if (parsed.success && wrong.length === 0) return Object.freeze(parsed.data)
+  for (const line of wrong) process.stderr.write(line)
   process.exit(2)
+}
+
+/** A setting that is a path to a text file, such as a certificate. */
+export const textFile = z.string().transform((path, context): string => {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    context.issues.push({ code: 'custom', input: path, message: `${path}: ${(error as Error).message}` })
+    return z.NEVER
+  }
+})
+
+/** Where the brokers are and who asks them. */
+export const kafkaSettings = {
+  KAFKA_BROKERS: z
+    .string()
+    .min(1)
+    .transform(list => list.split(',')),
+  KAFKA_TLS: z.enum(['true', 'false']).optional(),
+  /** PEM: the authority that the brokers' certificates are of, where it is none of the usual ones. */
+  KAFKA_CA_FILE: textFile.optional(),
+  /** PEM: a certificate of our own and its key, where the brokers ask for one. */
+  KAFKA_CERT_FILE: textFile.optional(),
+  KAFKA_KEY_FILE: textFile.optional(),
+  KAFKA_SASL_MECHANISM: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']).optional(),
+  KAFKA_SASL_USERNAME: z.string().min(1).optional(),
+  KAFKA_SASL_PASSWORD: z.string().min(1).optional(),
+}
+
+/** Where the schemas are and who asks for them, by basic authentication. */
+export const registrySettings = {
+  REGISTRY_URL: z.url(),
+  REGISTRY_USERNAME: z.string().min(1).optional(),
+  REGISTRY_PASSWORD: z.string().optional(),
+  /** PEM, as KAFKA_CA_FILE. */
+  REGISTRY_CA_FILE: textFile.optional(),
 }
 
 /** The settings that every service has. */
@@ -23,11 +86,8 @@ export const serviceSettings = {
   HTTP_HOST: z.string().default('127.0.0.1'),
   HTTP_PORT: z.coerce.number().int().min(0).max(65_535),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info'),
-  KAFKA_BROKERS: z
-    .string()
-    .min(1)
-    .transform(list => list.split(',')),
-  REGISTRY_URL: z.url(),
+  ...kafkaSettings,
+  ...registrySettings,
   DATABASE_URL: z.url(),
 }
 

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import postgres from 'postgres'
 
 /** The driver with int8 read and written as bigint: without this the types refuse bigint amounts. */
@@ -52,16 +53,83 @@ export const arrayOf = (
   return sql.typed(`{${text}}`, ARRAY_OF[type])
 }
 
-/** Opens a pool. `applicationName` is what Postgres' own views show. */
+/** The hosts of a URL, which may name several: `postgres://user:password@one:5432,two:5432/database`. */
+const hostsOf = (url: string): string[] => /^[^:]+:\/\/(?:[^@/]*@)?([^/?]*)/.exec(url)?.[1]?.split(',') ?? []
+
+/**
+ * A database URL for the driver, and its TLS: `sslmode` and `sslrootcert` (a PEM file) as libpq has them. `verify-full`
+ * holds the server to its certificate and name; `require` only encrypts.
+ */
+const databaseConnection = (text: string): { url: string; ssl?: object } => {
+  const [address, query] = text.split('?', 2) as [string, string?]
+  const parameters = new URLSearchParams(query)
+  const authority = parameters.get('sslrootcert')
+  if (parameters.get('sslmode') !== 'verify-full') return { url: text }
+  for (const name of ['sslmode', 'sslrootcert']) parameters.delete(name)
+  const hosts = hostsOf(address)
+  // The driver names the host it connects to, except where that is an IP address.
+  const host = hosts[0]!.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
+  return {
+    url: parameters.size > 0 ? `${address}?${parameters}` : address,
+    ssl: {
+      ...(hosts.length === 1 ? { host } : {}),
+      ...(authority === null ? {} : { ca: readFileSync(authority, 'utf8') }),
+    },
+  }
+}
+
+/**
+ * Most milliseconds until a statement is answered, with its wait for a connection: then its connection is given up (a
+ * server may be silent for ever), and a transaction's after twice that. Postgres itself ends a statement a second sooner.
+ */
+const DEADLINE_MS = 6_000
+/** For commands that read or change whole tables: migrations, checks of the books and of the audit's chains. */
+export const LONG_DEADLINE_MS = 3_600_000
+const SERVER_IS_SOONER_MS = 1_000
+/** Most seconds that the connecting to all hosts of a URL takes. */
+const CONNECT_SECONDS = 5
+
+/**
+ * Opens a pool at a URL, see databaseConnection. `applicationName` is what Postgres' own views show. Where the URL names several hosts, the first that
+ * takes writes is used, and left once it refuses them (25006); `connection` settings that forbid writes ask for the primary.
+ */
 export const openDatabase = (
-  url: string,
-  options: { applicationName: string; maxConnections?: number; connection?: Record<string, string | number> },
+  address: string,
+  options: {
+    applicationName: string
+    maxConnections?: number
+    connection?: Record<string, string | number>
+    /** Milliseconds for one statement, with its wait for a connection; a transaction has twice that. */
+    deadlineMs?: number
+  },
 ): Database => {
+  const deadlineMs = options.deadlineMs ?? DEADLINE_MS
+  const { url, ...tls } = databaseConnection(address)
+  const hosts = hostsOf(url).length
+  const deadlines = { query_deadline: deadlineMs / 1_000, transaction_deadline: (2 * deadlineMs) / 1_000 }
   const sql = postgres(url, {
+    ...tls,
+    ...deadlines,
     max: options.maxConnections ?? 10,
     types: { bigint: postgres.BigInt },
-    connection: { application_name: options.applicationName, ...options.connection },
-    connect_timeout: 5,
+    connection: {
+      application_name: options.applicationName,
+      statement_timeout: deadlineMs - SERVER_IS_SOONER_MS,
+      // A client that is gone without a word must not keep its locks.
+      idle_in_transaction_session_timeout: 2 * deadlineMs,
+      tcp_keepalives_idle: 30,
+      tcp_keepalives_interval: 5,
+      tcp_keepalives_count: 3,
+      ...options.connection,
+    },
+    connect_timeout: CONNECT_SECONDS / hosts,
+    keep_alive: 10,
+    ...(hosts > 1 && {
+      target_session_attrs:
+        options.connection?.default_transaction_read_only === 'on'
+          ? ('primary' as const)
+          : ('read-write' as const),
+    }),
     // Seconds before a connection that failed is tried again. The driver's own rule goes up to 20, and whoever needs the
     // database waits so long after it is back.
     backoff: failures => Math.min(0.05 * 2 ** failures, 1),
@@ -83,13 +151,25 @@ export const isUniqueViolation = (error: unknown, constraint?: string): boolean 
   error.code === '23505' &&
   (constraint === undefined || error.constraint_name === constraint)
 
-const AWAY = new Set([
+/** Codes that only the driver gives. */
+const DRIVER_AWAY = new Set([
   ...['CONNECTION_CLOSED', 'CONNECTION_DESTROYED', 'CONNECTION_ENDED', 'CONNECT_TIMEOUT'],
-  ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT'],
-  // Postgres' own: shutting down, crashed, starting up, too many connections, disk full.
-  ...['57P01', '57P02', '57P03', '53300', '53100'],
+  ...['QUERY_TIMEOUT', 'TRANSACTION_TIMEOUT', 'UNSUITABLE_SERVER'],
 ])
+/**
+ * SQLSTATEs of a server that cannot serve now, by class or in full: connections (08), rollbacks for others' sake (40),
+ * resources (53), operators and shutdown (57), its disk (58); read-only since it became a standby; time-outs.
+ */
+const SERVER_AWAY = /^(08|40|53|57|58)|^(25006|25P03|25P04|55P03)$/
 
-/** Whether an error means that the database cannot be reached now: waiting may help, and nobody is at fault. */
-export const isDatabaseAway = (error: unknown): boolean =>
-  AWAY.has(String((error as { code?: unknown })?.code))
+/**
+ * Whether an error means that the database cannot be reached or cannot serve now: waiting may help, and nobody is at fault.
+ * Only the driver's own errors: those of the network are told from others' (a client that hung up) by the query that
+ * the driver writes into them.
+ */
+export const isDatabaseAway = (error: unknown): boolean => {
+  if (!(error instanceof Error)) return false
+  const { code, syscall } = error as { code?: unknown; syscall?: unknown }
+  if (error instanceof postgres.PostgresError) return SERVER_AWAY.test(error.code)
+  return DRIVER_AWAY.has(String(code)) || ('query' in error && typeof syscall === 'string')
+}

@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { afterAll, beforeAll, beforeEach, expect, inject, test, vi } from 'vitest'
-import { type Database, openDatabase, type Tx } from './database.ts'
+import { type Database, isDatabaseAway, openDatabase, type Tx } from './database.ts'
 
 const { superuserUrl } = inject('stack')
 const table = `connection_test_${process.pid}`
@@ -153,4 +153,89 @@ test('connections that are reset, at any moment, while many work: every statemen
   expect(await sql`select 1 as one`).toEqual([{ one: 1 }])
   await sql.end()
   proxy.close()
+}, 30_000)
+
+test('X1: a silent network ends each statement and transaction by its deadline, and the pool recovers', async () => {
+  const target = new URL(superuserUrl)
+  const sockets = new Set<Socket>()
+  let silent = false
+  const proxy = createServer(client => {
+    const server = connect(Number(target.port), target.hostname)
+    sockets.add(client).add(server)
+    for (const [from, to] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      from.on('data', bytes => {
+        if (!silent) to.write(bytes)
+      })
+      from.on('error', () => {})
+      from.on('close', () => {
+        sockets.delete(from)
+        if (!silent) to.destroy()
+      })
+    }
+  }).listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  const url = new URL(superuserUrl)
+  url.port = String((proxy.address() as AddressInfo).port)
+  const sql = openDatabase(url.href, { applicationName: 'silent', maxConnections: 3, deadlineMs: 1_500 })
+  await Promise.all([1, 2, 3].map(() => sql`select pg_sleep(0.05)`))
+
+  const late: string[] = []
+  const resume = Promise.withResolvers<void>()
+  const inTransaction = sql.begin(async tx => {
+    await tx.unsafe(`insert into ${table} values ('the dead')`)
+    silent = true
+    resume.resolve()
+    await tx`select 1`.catch(error => late.push(error.code))
+    await tx.unsafe(`insert into ${table} values ('the dead')`).catch(error => late.push(error.code))
+  })
+  inTransaction.catch(() => {})
+  await resume.promise
+  // More than there are connections: those that wait for one have the same deadline.
+  const asked = await Promise.allSettled(Array.from({ length: 20 }, () => sql`select 1`))
+  expect(asked.every(({ status }) => status === 'rejected')).toBe(true)
+  expect(asked.every(answer => isDatabaseAway((answer as PromiseRejectedResult).reason))).toBe(true)
+  await expect(inTransaction).rejects.toMatchObject({ code: 'QUERY_TIMEOUT' })
+  expect(late).toHaveLength(2)
+
+  silent = false
+  for (const socket of sockets) socket.destroy()
+  await vi.waitFor(async () => expect(await sql`select 1 as one`).toEqual([{ one: 1 }]), { timeout: 10_000 })
+  expect(await Promise.all(Array.from({ length: 20 }, () => sql`select 1 as one`))).toHaveLength(20)
+  expect(await writers()).toEqual([])
+  await sql.end()
+  await vi.waitFor(async () => {
+    const left = await admin`select 1 from pg_stat_activity where application_name = 'silent'`
+    expect(left).toHaveLength(0)
+  })
+  proxy.close()
+}, 30_000)
+
+test('of several hosts the one that takes writes is used, and one that stops taking them is left', async () => {
+  const target = new URL(superuserUrl)
+  const database = `failover_${process.pid}`
+  await admin.unsafe(`create database ${database}`)
+  target.pathname = `/${database}`
+  const several = target.href.replace(target.host, `127.0.0.1:1,${target.host}`)
+  const sql = openDatabase(several, { applicationName: 'several', maxConnections: 2 })
+  const writing = () => sql.begin(tx => tx`create temporary table one (id int) on commit drop`)
+  await writing()
+  const pid = await backendOf(sql)
+  await admin.unsafe(`alter database ${database} set default_transaction_read_only = on`)
+  await expect(
+    sql.begin(async tx => {
+      await tx.unsafe('set transaction read only')
+      await tx.unsafe('create table never (id int)')
+    }),
+  ).rejects.toMatchObject({ code: '25006' })
+  // Every connection was left; new ones find no server that takes writes.
+  const none = await sql`select 1`.catch((error: unknown) => error)
+  expect(isDatabaseAway(none)).toBe(true)
+  await admin.unsafe(`alter database ${database} reset default_transaction_read_only`)
+  await writing()
+  expect(await backendOf(sql)).not.toBe(pid)
+  await sql.end()
+  await admin.unsafe(`drop database ${database} with (force)`)
 }, 30_000)

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import postgres from 'postgres'
+import { LONG_DEADLINE_MS, openDatabase } from './database.ts'
 
 /** Postgres' unique violation, duplicate object (a table's row type), schema and table. */
 const MADE_BY_RIVAL = new Set(['23505', '42710', '42P06', '42P07'])
@@ -23,7 +24,11 @@ export const migrate = async (options: {
   schema: string
   directory: URL
 }): Promise<string[]> => {
-  const sql = postgres(options.url, { max: 1, onnotice: () => {} })
+  const sql = openDatabase(options.url, {
+    applicationName: 'migrate',
+    maxConnections: 1,
+    deadlineMs: LONG_DEADLINE_MS,
+  })
   const ran: string[] = []
   try {
     await unlessRival(() => sql`create schema if not exists ${sql(options.schema)}`)

@@ -5,11 +5,11 @@ import { request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import type { TransferCompleted } from '@pennywire/contracts/schemas.ts'
-import { createKafkaClient } from '@pennywire/kafka/client.ts'
+import { createKafkaClient, type KafkaConnection, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
-import { loadConfig } from '@pennywire/runtime/config.ts'
+import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import postgres from 'postgres'
 import { z } from 'zod'
@@ -18,7 +18,7 @@ import { waitUntil } from './wait-until.ts'
 export type DemoSettings = {
   GATEWAY_URL: string
   MAIL_URL: string
-  KAFKA_BROKERS: string
+  kafka: KafkaConnection
   REGISTRY_URL: string
   AUDIT_DATABASE_URL: string
 }
@@ -230,7 +230,7 @@ export const runDemo = async (
 /** Listens to commands and events from their ends on, as any other team's consumer could. */
 const watchTopics = async (settings: DemoSettings) => {
   const logger = createLogger('demo', { level: 'silent', instance: 'demo' })
-  const client = createKafkaClient({ brokers: settings.KAFKA_BROKERS.split(','), clientId: 'demo', logger })
+  const client = createKafkaClient({ connection: settings.kafka, clientId: 'demo', logger })
   const codec = await createCodec(connectRegistry(settings.REGISTRY_URL))
   const records: IncomingRecord[] = []
   const consumer = await startConsumer({
@@ -274,12 +274,12 @@ if (import.meta.main) {
     {
       GATEWAY_URL: z.url(),
       MAIL_URL: z.url(),
-      KAFKA_BROKERS: z.string().min(1),
+      ...kafkaSettings,
       REGISTRY_URL: z.url(),
       AUDIT_DATABASE_URL: z.url(),
     },
     process.env,
   )
-  const { codes } = await runDemo(settings, console.log)
+  const { codes } = await runDemo({ ...settings, kafka: kafkaConnectionOf(settings) }, console.log)
   console.log(`\nTry it:\n${curlToTry(settings.GATEWAY_URL, codes.bob)}`)
 }

@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { KAFKA_USERS } from '@pennywire/kafka/access.ts'
 import { keysFolder } from './keys.ts'
 import { type System, services } from './system.ts'
 
@@ -11,7 +12,7 @@ export const writeEndpoints = (system: System): void => {
   const endpoints = {
     GATEWAY_URL: system.gatewayUrl,
     MAIL_URL: stack.mail.httpUrl,
-    KAFKA_BROKERS: stack.kafkaBrokers,
+    kafka: Object.fromEntries(KAFKA_USERS.map(user => [user, stack.kafkaEnv(user)])),
     REGISTRY_URL: stack.registryUrl,
     ...Object.fromEntries(
       services.map(service => [`${service.toUpperCase()}_DATABASE_URL`, system.databaseUrl(service)]),
@@ -20,6 +21,7 @@ export const writeEndpoints = (system: System): void => {
     NOTIFIER_READ_URL: system.databaseUrl('notifier_reader'),
     LEDGER_READ_URL: system.databaseUrl('ledger_reader'),
     PROVIDER_URL: stack.providerUrl,
+    COMMAND_MAC_FILE: join(keysFolder(system.dataDir), 'command-mac.json'),
     PROVIDER_SECRET_FILE: join(keysFolder(system.dataDir), 'provider-secret.json'),
   }
   writeFileSync(endpointsFile(system.dataDir), `${JSON.stringify(endpoints, null, 2)}\n`, { mode: 0o600 })

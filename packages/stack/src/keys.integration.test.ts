@@ -22,6 +22,7 @@ test('keys are made once, for the owner’s eyes only, and kept', async () => {
   const first = snapshot()
   expect(Object.keys(first).toSorted()).toEqual([
     'address-hmac.json',
+    'command-mac.json',
     'jwt.json',
     'notifier-private.json',
     'notifier-public.json',

@@ -12,7 +12,8 @@ import {
 /** Folder of the secrets of this data folder (mode 0700; every file in it 0600). */
 export const keysFolder = (dataDir: string) => join(dataDir, 'keys')
 
-const writeOnce = (folder: string, name: string, text: string) => {
+/** Writes a secret that is not there yet, for its owner's eyes only. */
+export const writeOnce = (folder: string, name: string, text: string) => {
   const target = join(folder, name)
   if (existsSync(target)) return
   // Written beside it and linked into place: a crash leaves the whole file or none, and a key that is there
@@ -112,7 +113,7 @@ export const makeKeys = async (dataDir: string): Promise<void> => {
     writeOnce(folder, 'notifier-public.json', json(publicJwk))
     writeOnce(folder, 'notifier-private.json', json(privateJwk))
   }
-  for (const purpose of ['pin-pepper', 'second-factor', 'person-kek', 'address-hmac']) {
+  for (const purpose of ['pin-pepper', 'second-factor', 'person-kek', 'address-hmac', 'command-mac']) {
     const key = randomBytes(32).toString('base64url')
     writeOnce(folder, `${purpose}.json`, json({ kid: keyId(purpose), key }))
   }

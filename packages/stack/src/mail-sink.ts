@@ -66,6 +66,12 @@ export const startMailSink = async (ports: { smtp: number; http: number }, host 
 }
 
 if (import.meta.main) {
+  if (process.env.NODE_ENV === 'production') {
+    process.stderr.write(
+      'NODE_ENV=production: the mail sink delivers nothing, so it does not start in production\n',
+    )
+    process.exit(2)
+  }
   const { SMTP_PORT, HTTP_PORT, HTTP_HOST } = process.env
   const sink = await startMailSink({ smtp: Number(SMTP_PORT), http: Number(HTTP_PORT) }, HTTP_HOST)
   console.log(`taking mail at ${sink.smtpUrl}, showing it at ${sink.httpUrl}`)

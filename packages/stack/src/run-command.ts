@@ -14,18 +14,26 @@ if (!script) {
   process.exit(2)
 }
 
-const readEndpoints = (): Record<string, string> => {
+type Endpoints = { kafka?: Record<string, Record<string, string>> } & Record<string, unknown>
+const readEndpoints = (): Endpoints => {
   const { dataDir } = readSettings(process.env)
   try {
-    return JSON.parse(readFileSync(endpointsFile(dataDir), 'utf8')) as Record<string, string>
+    return JSON.parse(readFileSync(endpointsFile(dataDir), 'utf8')) as Endpoints
   } catch {
     return {}
   }
 }
-const env = { ...readEndpoints(), ...process.env }
-// Each service's commands work under its own role, as the service does.
-const service = /^services\/(\w+)\//.exec(script)?.[1]?.toUpperCase()
-env.DATABASE_URL ??= env[`${service}_DATABASE_URL`]
+const { kafka = {}, ...endpoints } = readEndpoints()
+// Each service's commands work under its own roles, as the service does; others as an operator, the example as what it is.
+const service = /^services\/(\w+)\//.exec(script)?.[1]
+const kafkaUser = service ?? (script.endsWith('example-consumer.ts') ? 'reader' : 'operator')
+const env: NodeJS.ProcessEnv = {
+  ...(endpoints as Record<string, string>),
+  // Another system's brokers have other passwords.
+  ...(process.env.KAFKA_BROKERS === undefined ? kafka[kafkaUser] : {}),
+  ...process.env,
+}
+env.DATABASE_URL ??= env[`${service?.toUpperCase()}_DATABASE_URL`]
 if (!env.DATABASE_URL && !env.GATEWAY_URL && !env.KAFKA_BROKERS) {
   console.error(
     'No stack was started on this data folder: run `npm start` first, or set the URLs of another system.',

@@ -252,6 +252,12 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
 }
 
 if (import.meta.main) {
+  if (process.env.NODE_ENV === 'production') {
+    process.stderr.write(
+      'NODE_ENV=production: the sandbox provider moves no money, so it does not start in production\n',
+    )
+    process.exit(2)
+  }
   const env = z
     .object({
       HTTP_HOST: z.string().default('127.0.0.1'),

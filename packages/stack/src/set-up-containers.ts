@@ -1,11 +1,12 @@
 // What docker-compose.yml runs once before the services: `database` makes keys, roles, databases and tables, `topics`
 // makes topics and registers schemas. Each may run any number of times.
 import { spawnSync } from 'node:child_process'
+import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { loadConfig } from '@pennywire/runtime/config.ts'
 import postgres from 'postgres'
 import { z } from 'zod'
-import { makeKeys } from './keys.ts'
+import { keysFolder, makeKeys } from './keys.ts'
 import { DATABASE, provision } from './provision.ts'
 import { waitUntil } from './wait-until.ts'
 
@@ -36,10 +37,23 @@ const provisionRegistry = async (superuserUrl: string, registryPassword: string)
   }
 }
 
+/** Which keys each container gets, in a volume of its own. */
+const KEYS_OF: Record<string, string[]> = {
+  gateway: [
+    ...['jwt.json', 'pin-pepper.json', 'second-factor.json', 'person-kek.json', 'address-hmac.json'],
+    ...['notifier-public.json', 'provider-secret.json', 'command-mac.json'],
+  ],
+  ledger: ['command-mac.json'],
+  notifier: ['notifier-private.json'],
+  provider: ['provider-secret.json'],
+}
+
 const setUpDatabase = async () => {
   const config = loadConfig(
     {
       KEYS_DATA: z.string().min(1),
+      /** A folder for each container that has keys, below this one. */
+      KEYS_OF_SERVICES: z.string().min(1),
       POSTGRES_HOST: z.string().min(1),
       POSTGRES_PASSWORD: password,
       PENNYWIRE_OWNER_PASSWORD: password,
@@ -55,6 +69,9 @@ const setUpDatabase = async () => {
     process.env,
   )
   await makeKeys(config.KEYS_DATA)
+  for (const [service, files] of Object.entries(KEYS_OF))
+    for (const file of files)
+      copyFileSync(join(keysFolder(config.KEYS_DATA), file), join(config.KEYS_OF_SERVICES, service, file))
   const superuserUrl = `postgres://postgres:${config.POSTGRES_PASSWORD}@${config.POSTGRES_HOST}/postgres`
   await provision(superuserUrl, {
     postgres: config.POSTGRES_PASSWORD,

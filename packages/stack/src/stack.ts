@@ -1,7 +1,10 @@
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import type { KafkaUser } from '@pennywire/kafka/access.ts'
+import type { KafkaConnection } from '@pennywire/kafka/client.ts'
 import { type Guard, startGuard } from './connect-guard.ts'
 import { loadPasswords, SUPERUSER } from './database-passwords.ts'
+import { asNobody, assertNotRoot, ownFolder } from './embedded/as-nobody.ts'
 import { findJava } from './embedded/java.ts'
 import { startKafka } from './embedded/kafka.ts'
 import { assertFetchable } from './embedded/maven.ts'
@@ -12,6 +15,14 @@ import type { ServerContext } from './embedded/server-context.ts'
 import { keysFolder, makeKeys } from './keys.ts'
 import { type ManagedProcess, startProcess } from './managed-process.ts'
 import { assertPortsFree, findFreePort, type Ports } from './ports.ts'
+import {
+  KAFKA_ADMIN,
+  kafkaConnection,
+  kafkaEnv,
+  loadRedisPassword,
+  REDIS_ADMIN,
+  REDIS_USER,
+} from './server-passwords.ts'
 
 export type Server = 'kafka' | 'registry' | 'postgres' | 'redis' | 'mail' | 'provider'
 
@@ -42,9 +53,16 @@ export type Stack = {
   dataDir: string
   ports: Ports
   kafkaBrokers: string
+  /** As the user who sets Kafka up, and may do everything. */
+  kafka: KafkaConnection
+  /** The settings of a process that asks Kafka as this user. */
+  kafkaEnv(user: KafkaUser | typeof KAFKA_ADMIN): Record<string, string>
   /** With the path of the Confluent-compatible API. */
   registryUrl: string
+  /** As the user who may do everything. */
   redisUrl: string
+  /** As the gateway asks. */
+  gatewayRedisUrl: string
   postgres: { host: string; port: number; superuserUrl: string }
   mail: { smtpUrl: string; httpUrl: string }
   providerUrl: string
@@ -82,6 +100,7 @@ export const startStack = async (options: StackOptions): Promise<Stack> => {
     await assertPortsFree(ports)
     assertFetchable('kafka')
     assertFetchable('registry')
+    assertNotRoot()
     const java = await findJava()
     await makeKeys(dataDir)
     return await startServers(dataDir, ports, guard, java, say)
@@ -118,6 +137,10 @@ const startServers = async (
   const mail = { smtpUrl: `smtp://127.0.0.1:${mailSmtpPort}`, httpUrl: `http://127.0.0.1:${mailHttpPort}` }
   const providerUrl = `http://127.0.0.1:${providerPort}`
 
+  const kafkaBrokers = `127.0.0.1:${kafkaPort}`
+  const redisUrl = (user: typeof REDIS_ADMIN | typeof REDIS_USER) =>
+    `redis://${user}:${loadRedisPassword(dataDir, user)}@127.0.0.1:${redisPort}`
+
   const started: ManagedProcess[] = []
   const servers: ServerContext = { dataDir, guard, java, order: AFTER_SERVICES + 1, logFile, report }
 
@@ -137,8 +160,7 @@ const startServers = async (
   ) =>
     startProcess(guard, {
       name,
-      file: process.execPath,
-      args: [join(import.meta.dirname, script)],
+      ...asNobody(process.execPath, [join(import.meta.dirname, script)]),
       env: { ...process.env, ...env },
       logFile: logFile(script.replace('.ts', '')),
       order: AFTER_SERVICES,
@@ -161,7 +183,7 @@ const startServers = async (
       {
         HTTP_PORT: String(providerPort),
         PROVIDER_SECRET_FILE: join(keysFolder(dataDir), 'provider-secret.json'),
-        PROVIDER_STATE_FILE: join(dataDir, 'provider', 'payments.jsonl'),
+        PROVIDER_STATE_FILE: join(ownFolder(join(dataDir, 'provider')), 'payments.jsonl'),
       },
       // Unsigned, so it refuses: which shows that it works.
       async () => (await fetch(`${providerUrl}/payments/none`)).status === 401,
@@ -187,9 +209,12 @@ const startServers = async (
   return {
     dataDir,
     ports,
-    kafkaBrokers: `127.0.0.1:${kafkaPort}`,
+    kafkaBrokers,
+    kafka: kafkaConnection(dataDir, kafkaBrokers, KAFKA_ADMIN),
+    kafkaEnv: user => kafkaEnv(dataDir, kafkaBrokers, user),
     registryUrl: `http://127.0.0.1:${registryPort}${REGISTRY_PATH}`,
-    redisUrl: `redis://127.0.0.1:${redisPort}`,
+    redisUrl: redisUrl(REDIS_ADMIN),
+    gatewayRedisUrl: redisUrl(REDIS_USER),
     postgres: {
       host: '127.0.0.1',
       port: postgresPort,

@@ -4,6 +4,7 @@ import { type Guard, startGuard } from './connect-guard.ts'
 import { OWNER, passwordFile } from './database-passwords.ts'
 import { curlToTry, runDemo } from './demo.ts'
 import { writeEndpoints } from './endpoints.ts'
+import { keysFolder } from './keys.ts'
 import { describeExit, lastLines } from './managed-process.ts'
 import { DATABASE } from './provision.ts'
 import { readSettings } from './read-settings.ts'
@@ -59,9 +60,9 @@ const summaryOf = ({ stack, dataDir, gatewayUrl, serviceUrl }: System) => {
     ['API', gatewayUrl],
     ['API docs', `${gatewayUrl}/docs`],
     ['Mail', stack.mail.httpUrl],
-    ['Kafka', stack.kafkaBrokers],
+    ['Kafka', `${stack.kafkaBrokers} (SASL PLAIN, passwords in ${shortPath(keysFolder(dataDir))})`],
     ['Schema registry', stack.registryUrl],
-    ['Redis', stack.redisUrl],
+    ['Redis', stack.redisUrl.replace(/\/\/.*@/, '//')],
     ['Postgres', psql],
     ['Payment provider', stack.providerUrl],
     ...services.filter(name => name !== 'gateway').map(name => [name, serviceUrl(name)]),
@@ -91,7 +92,7 @@ try {
   const settings = {
     GATEWAY_URL: system.gatewayUrl,
     MAIL_URL: stack.mail.httpUrl,
-    KAFKA_BROKERS: stack.kafkaBrokers,
+    kafka: stack.kafka,
     REGISTRY_URL: stack.registryUrl,
     AUDIT_DATABASE_URL: system.databaseUrl('audit'),
   }

@@ -4,6 +4,7 @@ import { keysFolder } from './keys.ts'
 import { type ManagedProcess, runToEnd } from './managed-process.ts'
 import { findFreePort } from './ports.ts'
 import { DATABASE, provision } from './provision.ts'
+import { KAFKA_ADMIN } from './server-passwords.ts'
 import type { Stack } from './stack.ts'
 
 /** In the order in which they stop: what takes work in first, what only listens last. */
@@ -78,7 +79,8 @@ const startServices = async (
   }
   const setUpKafka = () =>
     runScript('topics and schemas', 'packages/kafka/src/set-up.ts', {
-      KAFKA_BROKERS: stack.kafkaBrokers,
+      ...stack.kafkaEnv(KAFKA_ADMIN),
+      KAFKA_ACCESS_LISTS: 'true',
       REGISTRY_URL: stack.registryUrl,
     })
   report('Database, topics and schemas: setting up ...')
@@ -98,8 +100,9 @@ const startServices = async (
     gateway: {
       LEDGER_READ_URL: databaseUrl('ledger_reader'),
       NOTIFIER_READ_URL: databaseUrl('notifier_reader'),
-      REDIS_URL: stack.redisUrl,
+      REDIS_URL: stack.gatewayRedisUrl,
       JWT_KEY_FILE: key('jwt.json'),
+      COMMAND_MAC_FILE: key('command-mac.json'),
       PIN_PEPPER_FILE: key('pin-pepper.json'),
       SECOND_FACTOR_KEY_FILE: key('second-factor.json'),
       PERSON_KEK_FILE: key('person-kek.json'),
@@ -110,7 +113,7 @@ const startServices = async (
       PUBLIC_URL: publicUrl,
       CALLBACK_URL: `${publicUrl}/v1/provider/callbacks`,
     },
-    ledger: {},
+    ledger: { COMMAND_MAC_FILE: key('command-mac.json') },
     notifier: {
       GATEWAY_READ_URL: databaseUrl('gateway_reader'),
       NOTIFIER_PRIVATE_KEY_FILE: key('notifier-private.json'),
@@ -123,7 +126,7 @@ const startServices = async (
   const envOf = (service: Service, port: number, instance: number): NodeJS.ProcessEnv => ({
     LOG_LEVEL: 'info',
     ...process.env,
-    KAFKA_BROKERS: stack.kafkaBrokers,
+    ...stack.kafkaEnv(service),
     REGISTRY_URL: stack.registryUrl,
     HTTP_HOST: '127.0.0.1',
     HTTP_PORT: String(port),

@@ -1,5 +1,5 @@
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
-import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
+import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
@@ -12,7 +12,7 @@ import { createRecorder } from './record-topics.ts'
 import { ping } from './sql/ping.ts'
 
 // The audit service never decodes, so it needs no schema registry.
-const { REGISTRY_URL: _, ...settings } = serviceSettings
+const { REGISTRY_URL: _, REGISTRY_USERNAME: __, REGISTRY_PASSWORD: ___, ...settings } = serviceSettings
 const config = loadConfig(settings, process.env)
 const logger = createLogger('audit', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
 
@@ -20,7 +20,11 @@ const sql = openDatabase(config.DATABASE_URL, {
   applicationName: config.INSTANCE_ID,
   maxConnections: 3,
 })
-const client = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: config.INSTANCE_ID, logger })
+const client = createKafkaClient({
+  connection: kafkaConnectionOf(config),
+  clientId: config.INSTANCE_ID,
+  logger,
+})
 const brokers = createBrokerCheck(client)
 const recorder = createRecorder(sql)
 const consumer = await startConsumer({

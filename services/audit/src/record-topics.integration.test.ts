@@ -13,7 +13,7 @@ import { loadChains, loadRecordsAfter } from './sql/records.ts'
 import { createAuditDatabase } from './sql/test-database.ts'
 import { verifyChains } from './verify-chains.ts'
 
-const { superuserUrl, kafkaBrokers } = inject('stack')
+const { superuserUrl, kafka } = inject('stack')
 const logger = createLogger('audit', { level: 'silent', instance: 'test' })
 
 let database: Awaited<ReturnType<typeof createAuditDatabase>>
@@ -232,7 +232,7 @@ test.each([
 test('R1: every topic is recorded to its end, and recorded again from the first offset to the same hashes', {
   timeout: 60_000,
 }, async () => {
-  const client = createKafkaClient({ brokers: [kafkaBrokers], clientId: 'audit-test', logger })
+  const client = createKafkaClient({ connection: kafka, clientId: 'audit-test', logger })
   const admin = client.admin()
   const publisher = await createPublisher(client)
   await admin.connect()

@@ -8,7 +8,7 @@ import { createRecorder } from './record-topics.ts'
 import { insertRecords, loadRecordsAfter } from './sql/records.ts'
 import { createAuditDatabase } from './sql/test-database.ts'
 
-const { superuserUrl, kafkaBrokers } = inject('stack')
+const { superuserUrl, kafkaEnv } = inject('stack')
 const PER_CHAIN = 1_500
 
 let original: Awaited<ReturnType<typeof createAuditDatabase>>
@@ -217,13 +217,10 @@ test('A1: with the brokers, a record that the topic never held is found', async 
     ...{ headers: Buffer.alloc(0), value: Buffer.from('made up') },
   }
   const hash = hashAfter(genesisOf(chain), bytesOf(record))
-  const { exitCode, lines } = await verifyCopy(
-    async sql => {
-      await sql`delete from audit.records`
-      await insertRecords(sql, [{ ...chain, ...record, hash }])
-    },
-    { KAFKA_BROKERS: kafkaBrokers },
-  )
+  const { exitCode, lines } = await verifyCopy(async sql => {
+    await sql`delete from audit.records`
+    await insertRecords(sql, [{ ...chain, ...record, hash }])
+  }, kafkaEnv.audit)
   expect(lines.slice(-2)).toEqual([
     '1 records, 1 broken',
     expect.stringMatching(/^first broken: notifier\.dead-letters .* the topic ends before it/),

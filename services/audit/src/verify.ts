@@ -1,32 +1,40 @@
-// `npm run audit:verify`: recomputes every hash chain. AUDIT_DATABASE_URL is the database; with KAFKA_BROKERS the
-// chains are held against the topics' ends as well, which finds records cut off at a chain's end. Exits with 1 and
-// names the first broken record where there is one.
-import { TOPICS } from '@pennywire/contracts/topics.ts'
-import { createKafkaClient } from '@pennywire/kafka/client.ts'
-import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
-import { openDatabase } from '@pennywire/runtime/database.ts'
+// `npm run audit:verify`: recomputes every hash chain. AUDIT_DATABASE_URL is the database; with KAFKA_BROKERS each record is
+// compared with the topic as well, as far as the topic still holds it: that finds records cut off at a chain's end, and
+// records changed with all hashes behind them. Exits with 1 and names the first broken record where there is one.
+import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
+import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { z } from 'zod'
+import { compareWithTopic } from './compare-with-topic.ts'
 import { loadEpochs } from './sql/epochs.ts'
 import { type BrokenRecord, verifyChains } from './verify-chains.ts'
 
 const config = loadConfig(
-  { AUDIT_DATABASE_URL: z.url(), KAFKA_BROKERS: serviceSettings.KAFKA_BROKERS.optional() },
+  { AUDIT_DATABASE_URL: z.url(), ...kafkaSettings, KAFKA_BROKERS: kafkaSettings.KAFKA_BROKERS.optional() },
   process.env,
 )
-const sql = openDatabase(config.AUDIT_DATABASE_URL, { applicationName: 'audit-verify', maxConnections: 1 })
+const sql = openDatabase(config.AUDIT_DATABASE_URL, {
+  applicationName: 'audit-verify',
+  deadlineMs: LONG_DEADLINE_MS,
+  maxConnections: 1,
+})
 
-const loadTopicEnds = async (brokers: string[]) => {
-  const logger = createLogger('audit-verify', { level: 'fatal', instance: 'verify' })
-  const admin = createKafkaClient({ brokers, clientId: 'audit-verify', logger }).admin()
+const logger = createLogger('audit-verify', { level: 'fatal', instance: 'verify' })
+
+const loadTopicEnds = async (client: KafkaClient) => {
+  const admin = client.admin()
   await admin.connect()
   const ends: Array<{ topic: string; partition: number; end: bigint }> = []
-  for (const topic of Object.keys(TOPICS))
+  for (const topic of topics)
     for (const { partition, high } of await admin.fetchTopicOffsets(topic))
       ends.push({ topic, partition, end: BigInt(high) })
   await admin.disconnect()
   return ends
 }
+
+const topics = Object.keys(TOPICS) as Topic[]
 
 const print = (line: string) => process.stdout.write(`${line}\n`)
 
@@ -48,10 +56,11 @@ for await (const chain of verifyChains(sql)) {
   firstBroken ??= chain.firstBroken
   if (epoch === (epochs.get(topic) ?? 0)) lastOffsets.set(`${topic}/${partition}`, chain.last)
 }
+const client = config.KAFKA_BROKERS
+  ? createKafkaClient({ connection: kafkaConnectionOf(config), clientId: 'audit-verify', logger })
+  : undefined
 // Asked after the walk: the audit trail goes on meanwhile, and may not be ahead of its topic.
-for (const { topic, partition, end } of config.KAFKA_BROKERS
-  ? await loadTopicEnds(config.KAFKA_BROKERS)
-  : []) {
+for (const { topic, partition, end } of client ? await loadTopicEnds(client) : []) {
   const last = lastOffsets.get(`${topic}/${partition}`) ?? -1n
   if (last + 1n < end)
     print(`${topic} partition ${partition}: recorded to ${last}, the topic ends at ${end - 1n}`)
@@ -61,6 +70,20 @@ for (const { topic, partition, end } of config.KAFKA_BROKERS
     ...{ topic, epoch: epochs.get(topic) ?? 0, partition, offset: end },
     reason: `the topic ends before it, the chain at ${last}`,
   }
+}
+for (const topic of client ? topics : []) {
+  const ofTopic = [...lastOffsets].filter(([key]) => key.startsWith(`${topic}/`))
+  if (ofTopic.length === 0) continue
+  const comparison = await compareWithTopic({
+    ...{ sql, client: client!, logger, topic, epoch: epochs.get(topic) ?? 0 },
+    lastOffsets: new Map(ofTopic.map(([key, last]) => [Number(key.slice(topic.length + 1)), last])),
+  })
+  print(
+    `${topic}: ${comparison.compared} records compared with the topic` +
+      `${comparison.broken > 0 ? `, ${comparison.broken} DIFFERENT` : ''}`,
+  )
+  broken += comparison.broken
+  firstBroken ??= comparison.firstBroken
 }
 await sql.end()
 

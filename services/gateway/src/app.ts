@@ -137,6 +137,10 @@ const answerError =
         'A part of the system is away. Try again; where money moves, with the same Idempotency-Key.',
       )
     }
+    // Node's word for a body whose sender hung up; the database's own network errors were told apart above.
+    if ('code' in error && error.code === 'ECONNRESET') {
+      return problemResponse(context, 'MALFORMED_JSON', 'body: ended before it was complete')
+    }
     logger.error({ err: error, requestId, traceId: traceIdOf(traceparent) }, 'request failed')
     return problemResponse(context, 'INTERNAL_ERROR', 'The request failed on our side; quote the requestId.')
   }

@@ -1,4 +1,6 @@
-import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
+import { jsonFile, loadConfig, serviceSettings, textFile } from '@pennywire/runtime/config.ts'
+import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
 import { z } from 'zod'
 import type { BackPressureLimits } from './back-pressure.ts'
 import { parseNetworks } from './client-address.ts'
@@ -92,7 +94,6 @@ const rereadFile = <Schema extends z.ZodType>(schema: Schema) =>
     return z.NEVER
   })
 
-const isLoopback = (host: string) => ['localhost', '127.0.0.1', '[::1]'].includes(host)
 /** Nobody on the way reads or changes what goes there. */
 const secureUrl = z.url().refine(url => {
   const { protocol, hostname } = new URL(url)
@@ -201,7 +202,9 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       ...serviceSettings,
       LEDGER_READ_URL: z.url(),
       NOTIFIER_READ_URL: z.url(),
-      REDIS_URL: z.url(),
+      REDIS_URL: z.url({ protocol: /^rediss?$/ }),
+      /** PEM: the authority that the certificate of a rediss: URL is of. */
+      REDIS_CA_FILE: textFile.optional(),
       /** Where clients reach the gateway: in mailed links, in the API reference, and whether cookies need HTTPS. */
       PUBLIC_URL: z.url().transform(url => url.replace(/\/$/, '')),
       PROVIDER_URL: z.url(),
@@ -213,6 +216,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
        */
       JWT_KEY_FILE: rereadFile(jwtKeys),
       JWT_KEY_RELOAD_SECONDS: z.coerce.number().min(0.1).max(60).default(5),
+      /** The ledger takes a command only with a MAC by one of these keys: the first signs. */
+      COMMAND_MAC_FILE: jsonFile(commandMacKeys),
       /** Without it a stolen hash is no PIN; recovery codes and mailed codes are hashed with it as well. */
       PIN_PEPPER_FILE: jsonFile(keyRing(secretKey)),
       /** Encrypts what makes the codes of the second factor. */
@@ -289,6 +294,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       RATE_LIMIT_MAIL: rateLimit('3/300'),
       /** By API key, in place of RATE_LIMIT_DEFAULT. */
       RATE_LIMIT_API_KEY: rateLimit('1200/60'),
+      /** By user, over all their API keys. */
+      RATE_LIMIT_API_KEYS: rateLimit('6000/60'),
     },
     env,
   )
@@ -318,4 +325,5 @@ export const rateLimitsOf = (config: GatewayConfig): Record<LimitName, RateLimit
   DEFAULT: config.RATE_LIMIT_DEFAULT,
   MAIL: config.RATE_LIMIT_MAIL,
   API_KEY: config.RATE_LIMIT_API_KEY,
+  API_KEYS: config.RATE_LIMIT_API_KEYS,
 })

@@ -1,6 +1,7 @@
 import type { HttpBindings } from '@hono/node-server'
-import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
-import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
+import { createCommandSigner, signCommands } from '@pennywire/kafka/command-mac.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { listen } from '@pennywire/runtime/health.ts'
@@ -25,11 +26,15 @@ if (config.ALLOW_CHEAP_HASHES === 'true') {
 
 // What others run.
 const sql = openDatabase(config.DATABASE_URL, { applicationName: config.INSTANCE_ID })
-const redis = openRedis(config.REDIS_URL, logger)
-const kafka = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: config.INSTANCE_ID, logger })
+const redis = openRedis(config.REDIS_URL, logger, config.REDIS_CA_FILE)
+const kafka = createKafkaClient({
+  connection: kafkaConnectionOf(config),
+  clientId: config.INSTANCE_ID,
+  logger,
+})
 const brokers = createBrokerCheck(kafka)
-const codec = await createCodec(connectRegistry(config.REGISTRY_URL))
-const publisher = await createPublisher(kafka)
+const codec = await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config)))
+const publisher = signCommands(await createPublisher(kafka), createCommandSigner(config.COMMAND_MAC_FILE))
 
 // Who somebody is.
 const relay = startOutboxRelay({ sql, publisher, logger })

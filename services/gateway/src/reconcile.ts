@@ -2,7 +2,7 @@
 // each difference with what to do, and exits with 1 where there is one.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { jsonFile, loadConfig } from '@pennywire/runtime/config.ts'
-import { openDatabase } from '@pennywire/runtime/database.ts'
+import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { z } from 'zod'
 import { comparePayments } from './compare-payments.ts'
 import { connectPaymentProvider, providerSecrets } from './payment-provider.ts'
@@ -28,8 +28,16 @@ const config = loadConfig(
   },
   process.env,
 )
-const sql = openDatabase(config.DATABASE_URL, { applicationName: 'reconcile', maxConnections: 2 })
-const ledgerRead = openDatabase(config.LEDGER_READ_URL, { applicationName: 'reconcile', maxConnections: 2 })
+const sql = openDatabase(config.DATABASE_URL, {
+  applicationName: 'reconcile',
+  deadlineMs: LONG_DEADLINE_MS,
+  maxConnections: 2,
+})
+const ledgerRead = openDatabase(config.LEDGER_READ_URL, {
+  applicationName: 'reconcile',
+  deadlineMs: LONG_DEADLINE_MS,
+  maxConnections: 2,
+})
 const provider = connectPaymentProvider({
   url: config.PROVIDER_URL,
   secrets: config.PROVIDER_SECRET_FILE,

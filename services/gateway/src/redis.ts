@@ -7,10 +7,11 @@ const RECONNECT_MAX_MS = 1_000
 
 /**
  * The gateway's Redis: all commands of one tick are one trip (auto pipelining), nothing waits for a connection that
- * is not there, and the caller decides what its absence means.
+ * is not there, and the caller decides what its absence means. `ca`: the authority (PEM) of a rediss: URL's certificate.
  */
-export const openRedis = (url: string, logger: Logger): Redis => {
+export const openRedis = (url: string, logger: Logger, ca?: string): Redis => {
   const redis = new Redis(url, {
+    ...(ca === undefined ? {} : { tls: { ca } }),
     enableAutoPipelining: true,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,

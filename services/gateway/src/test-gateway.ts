@@ -8,6 +8,7 @@ import { type Codec, createCodec } from '@pennywire/kafka/codec.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { compactDecrypt, exportJWK, generateKeyPair, type JWK } from 'jose'
+import { Secret, TOTP } from 'otpauth'
 import { createApp } from './app.ts'
 import { loadGatewayConfig } from './config.ts'
 import { createIdentity } from './identity/create-identity.ts'
@@ -41,6 +42,7 @@ export const createTestKeys = async () => {
     env: {
       JWT_KEY_FILE: file('jwt.json', signingKey),
       PIN_PEPPER_FILE: file('pepper.json', secret('pepper-1')),
+      COMMAND_MAC_FILE: file('command-mac.json', secret('command-mac-1')),
       SECOND_FACTOR_KEY_FILE: file('second-factor.json', secret('second-factor-1')),
       PERSON_KEK_FILE: file('kek.json', secret('kek-1')),
       ADDRESS_HMAC_FILE: file('address.json', secret('address-1')),
@@ -83,6 +85,8 @@ export const createTestGateway = async (parts: {
   const config = loadGatewayConfig({
     INSTANCE_ID: 'gateway-test',
     HTTP_PORT: '0',
+    // Nothing is asked there.
+    ALLOW_PLAINTEXT: 'true',
     KAFKA_BROKERS: 'none:9092',
     REGISTRY_URL: 'http://none',
     DATABASE_URL: parts.databaseUrl,
@@ -95,7 +99,7 @@ export const createTestGateway = async (parts: {
     ALLOW_CHEAP_HASHES: 'true',
     BCRYPT_COST: '4',
     ...Object.fromEntries(
-      ['SIGNUP', 'LOGIN', 'LOGIN_ACCOUNT', 'PIN', 'MAIL', 'DEFAULT', 'API_KEY'].map(name => [
+      ['SIGNUP', 'LOGIN', 'LOGIN_ACCOUNT', 'PIN', 'MAIL', 'DEFAULT', 'API_KEY', 'API_KEYS'].map(name => [
         `RATE_LIMIT_${name}`,
         '10000/60',
       ]),
@@ -132,17 +136,22 @@ export const createTestGateway = async (parts: {
     routes: [...identity.routes, ...(parts.routes ? [parts.routes(identity.guards)] : [])],
   })
 
+  /** Of staff's sessions, by the access token that they came with. */
+  const stepUps = new Map<string, string>()
+
   const ask = async (
     method: string,
     path: string,
     options: { body?: unknown; token?: string; address?: string; headers?: Record<string, string> } = {},
   ): Promise<Answer> => {
     const env = { incoming: { socket: { remoteAddress: options.address ?? '192.0.2.1' } } }
+    const stepUp = path.startsWith('/v1/admin/') ? stepUps.get(options.token ?? '') : undefined
     const init: RequestInit = {
       method,
       headers: {
         ...(options.body === undefined ? {} : { 'content-type': 'application/json' }),
         ...(options.token === undefined ? {} : { authorization: `Bearer ${options.token}` }),
+        ...(stepUp === undefined ? {} : { 'step-up-token': stepUp }),
         ...options.headers,
       },
       ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
@@ -188,6 +197,28 @@ export const createTestGateway = async (parts: {
     return body as { accessToken: string; refreshToken: string }
   }
 
+  /** A verified, signed-in user. */
+  const signedInUser = async (person: { email?: string; password?: string; fullName?: string } = {}) => {
+    const user = await signUp(person)
+    await ask('POST', '/v1/auth/verify-email', { body: { token: await mailedToken(user.id) } })
+    return { ...user, ...(await logIn(user)) }
+  }
+  type SignedIn = Awaited<ReturnType<typeof signedInUser>>
+
+  /** Turns the second factor on in a session, and asks staff's routes with its step-up token from then on. */
+  const withSecondFactor = async <User extends SignedIn>(user: User): Promise<User & { secret: string }> => {
+    const post = (path: string, body: object, token = user.accessToken) =>
+      ask('POST', `/v1/auth/${path}`, { token, body })
+    const { secret } = (await post('2fa/enable', { password: user.password })).body
+    const code = (steps: number) =>
+      new TOTP({ secret: Secret.fromBase32(secret) }).generate({ timestamp: Date.now() + steps * 30_000 })
+    await post('2fa/confirm', { code: code(-1) })
+    const { accessToken, refreshToken } = (await post('refresh', { refreshToken: user.refreshToken })).body
+    const { stepUpToken } = (await post('2fa/step-up', { code: code(0) }, accessToken)).body
+    stepUps.set(accessToken, stepUpToken)
+    return { ...user, accessToken, refreshToken, secret: secret as string }
+  }
+
   return {
     config,
     identity,
@@ -200,12 +231,10 @@ export const createTestGateway = async (parts: {
     mailedToken,
     signUp,
     logIn,
-    /** A verified, signed-in user. */
-    signedInUser: async (person: { email?: string; password?: string; fullName?: string } = {}) => {
-      const user = await signUp(person)
-      await ask('POST', '/v1/auth/verify-email', { body: { token: await mailedToken(user.id) } })
-      return { ...user, ...(await logIn(user)) }
-    },
+    signedInUser,
+    withSecondFactor,
+    /** The same of somebody who has a role: their tokens carry it. */
+    signedInStaff: async (person: { email?: string } = {}) => withSecondFactor(await signedInUser(person)),
     stop: () => {
       identity.stop()
       redis.disconnect()

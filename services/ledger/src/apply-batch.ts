@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
 import type { RecordName, Records } from '@pennywire/contracts/schemas.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
+import type { VerifyCommand } from '@pennywire/kafka/command-mac.ts'
 import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import { answerUndecided, applyCommand, type Books } from './apply-command.ts'
 import { type Command, needsOf } from './needs.ts'
-import { readCommand } from './read-command.ts'
+import { type Asked, readCommand } from './read-command.ts'
 import type { JournalRow, LedgerStore, LedgerTx, PartitionRow } from './store.ts'
 
 export type BatchResult = {
@@ -17,15 +18,17 @@ export type BatchResult = {
   gaps: Array<{ partition: number; offset: bigint }>
   /** Partitions whose topic is not the one remembered. */
   strangers: Array<{ partition: number; reason: string }>
-  /** For each partition with new records: how many of the last ones, in a row, were set aside; and if all were. */
+  /** For each partition with new commands: how many of the last ones, in a row, were set aside; and if all were. */
   setAsideInARow: Map<number, { count: number; all: boolean }>
   /** How many records were decided by outcome, for metrics. */
-  counts: Books['counts'] & { poison: number; dropped: number }
+  counts: Books['counts'] & { poison: number; unsigned: number; dropped: number }
 }
 
 export type ApplyBatchParts = {
   store: LedgerStore
   codec: Codec
+  /** Why a record is no command of a gateway's; undefined where it is one. Without it every record counts as one. */
+  refusalOf?: VerifyCommand
   /** The limits of whoever has none of their own. */
   limitDefaults: LimitDefaults
   /** Sets a record aside for a person, durably; called before the batch commits, so that none is lost. */
@@ -42,7 +45,13 @@ const RERUNS = 3
  */
 export const applyBatch = async (parts: ApplyBatchParts, records: IncomingRecord[]): Promise<BatchResult> => {
   const commands: Command[] = []
-  for (const record of records) commands.push({ record, asked: await readCommand(parts.codec, record) })
+  for (const record of records) {
+    // Before anything else looks into it: a stranger's bytes ask nothing of the registry and lock no wallet.
+    const reason = parts.refusalOf?.(record)
+    const asked: Asked =
+      reason === undefined ? await readCommand(parts.codec, record) : { type: 'unsigned', reason }
+    commands.push({ record, asked })
+  }
   for (let run = 0; ; run++) {
     try {
       return await parts.store.transact(tx => applyInTransaction(parts, tx, commands))
@@ -160,8 +169,15 @@ const applyInTransaction = async (
     },
   }
   let poison = 0
+  const unsigned: Promise<void>[] = []
   const setAsideInARow = new Map<number, { count: number; all: boolean }>()
   for (const { record, asked } of accepted) {
+    if (asked.type === 'unsigned') {
+      // It never was a command: not answered, and not counted among those that stop the partition, or whoever may
+      // write to the topic could stop it.
+      unsigned.push(parts.setAside(record, asked.reason))
+      continue
+    }
     const inARow = setAsideInARow.get(record.partition) ?? { count: 0, all: true }
     setAsideInARow.set(record.partition, inARow)
     try {
@@ -177,6 +193,8 @@ const applyInTransaction = async (
       if (asked.type !== 'poison') answerUndecided(books, record, asked)
     }
   }
+
+  await Promise.all(unsigned)
 
   // 4. Write what was decided, and what the repeated commands are answered with.
   const { writes, repeated } = books
@@ -195,7 +213,7 @@ const applyInTransaction = async (
     gaps,
     strangers,
     setAsideInARow,
-    counts: { ...books.counts, poison, dropped },
+    counts: { ...books.counts, poison, unsigned: unsigned.length, dropped },
   }
 }
 

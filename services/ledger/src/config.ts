@@ -1,5 +1,6 @@
+import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
 import { parseLimitDefaults } from '@pennywire/rules/limits.ts'
-import { serviceSettings } from '@pennywire/runtime/config.ts'
+import { jsonFile, serviceSettings } from '@pennywire/runtime/config.ts'
 import { z } from 'zod'
 
 /** Limits as CURRENCY=PER_TRANSACTION/DAY/MONTH in whole major units, `*` for every other currency. */
@@ -19,6 +20,8 @@ const UNVERIFIED =
 
 export const ledgerSettings = {
   ...serviceSettings,
+  /** The keys of the gateways' MACs on commands: any of them verifies. */
+  COMMAND_MAC_FILE: jsonFile(commandMacKeys),
   /** Limits of wallets whose owner's identity is not verified; staff may set others for a wallet. */
   LIMITS_UNVERIFIED: limitDefaults.prefault(UNVERIFIED),
   /** Limits of wallets whose owner's identity is verified. */

@@ -1,5 +1,6 @@
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { VerifyCommand } from '@pennywire/kafka/command-mac.ts'
 import { type ConsumerOptions, type RunningConsumer, startConsumer } from '@pennywire/kafka/consumer.ts'
 import { deadLetterOf } from '@pennywire/kafka/dead-letters.ts'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
@@ -18,7 +19,7 @@ const gapsSeen = counter(
 const applySeconds = secondsHistogram('ledger_apply_seconds', 'Time to apply one batch')
 const batchRecords = counter('ledger_batch_records_total', 'Records handed over in batches')
 
-/** So many records in a row that nobody understands are not the records' fault: the partition stops instead. */
+/** So many commands in a row that nobody understands are not the records' fault: the partition stops instead. */
 const MAX_SET_ASIDE_IN_A_ROW = 10
 
 /**
@@ -29,11 +30,13 @@ export const createCommandHandler = (parts: {
   logger: Logger
   store: LedgerStore
   codec: Codec
+  verifyCommand: VerifyCommand
   limitDefaults: LimitDefaults
   publisher: Pick<Publisher, 'publish'>
   relay: Pick<Relay, 'assign' | 'offer' | 'repeat'>
 }): Pick<ConsumerOptions, 'positions' | 'onAssigned' | 'handle'> => {
-  const { logger, store, codec, limitDefaults, publisher, relay } = parts
+  const { logger, store, codec, verifyCommand, limitDefaults, publisher, relay } = parts
+  let macsFrom = new Map<number, bigint>()
   const setAsideInARow = new Map<number, number>()
   const askedAgain = new Set<number>()
 
@@ -41,6 +44,7 @@ export const createCommandHandler = (parts: {
     positions: async (assigned, ends, consumer) => {
       const partitions = assigned.map(({ partition }) => partition)
       const stored = await store.readPositions(partitions)
+      macsFrom = await store.readMacsFrom(ends)
       const endOf = (partition: number) => ends.find(end => end.partition === partition)?.offset ?? 0n
       const beyond = stored.filter(({ partition, nextOffset }) => nextOffset > endOf(partition))
       // The ends were asked first: a predecessor may have gone past them since. Once more tells.
@@ -68,6 +72,8 @@ export const createCommandHandler = (parts: {
         {
           store,
           codec,
+          refusalOf: record =>
+            record.offset < (macsFrom.get(record.partition) ?? 0n) ? undefined : verifyCommand(record),
           limitDefaults,
           setAside: (record, reason) => {
             logger.error(
@@ -112,6 +118,7 @@ export const consumeCommands = (parts: {
   logger: Logger
   store: LedgerStore
   codec: Codec
+  verifyCommand: VerifyCommand
   limitDefaults: LimitDefaults
   publisher: Publisher
   relay: Relay

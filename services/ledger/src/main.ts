@@ -1,10 +1,11 @@
-import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
-import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
+import { createCommandVerifier } from '@pennywire/kafka/command-mac.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import { loadConfig } from '@pennywire/runtime/config.ts'
-import { openDatabase } from '@pennywire/runtime/database.ts'
+import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
@@ -21,23 +22,32 @@ import { watchBooks } from './watch-books.ts'
 const config = loadConfig(ledgerSettings, process.env)
 const logger = createLogger('ledger', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
 
+/** A batch's statements: below Kafka's session time-out, above `transaction_timeout`, which Postgres keeps if it can. */
+const BATCH_DEADLINE_MS = 9_000
+
 // A batch that hangs is given up by Postgres itself: its locks must be gone before Kafka gives the partition to
 // somebody else (session time-out 10 s), whatever has become of this process.
 const sql = openDatabase(config.DATABASE_URL, {
   applicationName: config.INSTANCE_ID,
   maxConnections: 4,
+  deadlineMs: BATCH_DEADLINE_MS,
   connection: { transaction_timeout: 8_000, idle_in_transaction_session_timeout: 5_000, lock_timeout: 5_000 },
 })
 // The published mark may be late, never early: losing its last write costs repeats, so it need not wait for the disk.
 const relaySql = openDatabase(config.DATABASE_URL, {
   applicationName: `${config.INSTANCE_ID}-relay`,
   maxConnections: 2,
-  connection: { synchronous_commit: 'off', statement_timeout: 8_000 },
+  deadlineMs: BATCH_DEADLINE_MS,
+  connection: { synchronous_commit: 'off' },
 })
 
-const kafka = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: config.INSTANCE_ID, logger })
+const kafka = createKafkaClient({
+  connection: kafkaConnectionOf(config),
+  clientId: config.INSTANCE_ID,
+  logger,
+})
 const brokers = createBrokerCheck(kafka)
-const codec = await createCodec(connectRegistry(config.REGISTRY_URL))
+const codec = await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config)))
 const publisher = await createPublisher(kafka)
 const store = postgresStore(sql, relaySql)
 const limitDefaults = { unverified: config.LIMITS_UNVERIFIED, verified: config.LIMITS_VERIFIED }
@@ -48,6 +58,7 @@ const consumer = await consumeCommands({
   logger,
   store,
   codec,
+  verifyCommand: createCommandVerifier(config.COMMAND_MAC_FILE),
   limitDefaults,
   publisher,
   relay,
@@ -67,6 +78,7 @@ const books = watchBooks({
   sql: openDatabase(config.DATABASE_URL, {
     applicationName: `${config.INSTANCE_ID}-books`,
     maxConnections: 1,
+    deadlineMs: LONG_DEADLINE_MS,
     connection: { default_transaction_read_only: 'on' },
   }),
   logger,

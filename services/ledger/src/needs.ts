@@ -45,6 +45,7 @@ export const needsOf = (commands: readonly Command[]): Needs => {
   for (const { record, asked } of commands) {
     switch (asked.type) {
       case 'poison':
+      case 'unsigned':
         break
       case 'pennywire.ledger.TransferRequested': {
         const { transferId, type, fromWalletId, toWalletId, currency } = asked.value

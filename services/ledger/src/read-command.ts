@@ -21,7 +21,11 @@ const isCommandName = (name: string): name is CommandName => (COMMANDS as readon
 export type Understood = { [Name in CommandName]: { type: Name; value: Records[Name] } }[CommandName]
 
 /** What a record asks for, or why it asks for nothing that can be understood. */
-export type Asked = Understood | { type: 'poison'; reason: string }
+export type Asked =
+  | Understood
+  | { type: 'poison'; reason: string }
+  /** No gateway has signed it: whoever may write to the topic may have made it. */
+  | { type: 'unsigned'; reason: string }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 /** The last moment that a JavaScript date and a Postgres timestamp can both hold. */

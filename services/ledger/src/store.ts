@@ -146,6 +146,11 @@ export type LedgerStore = {
   isRivalry: (error: unknown) => boolean
   /** Where each partition of ledger.commands goes on; makes the rows of partitions seen for the first time. */
   readPositions: (partitions: number[]) => Promise<{ partition: number; nextOffset: bigint }[]>
+  /**
+   * From which offset on each partition's commands need a MAC. Set once, when the first ledger that checks MACs reads
+   * the partition: at the topic's end as given, or at 0 where no ledger has decided anything in it.
+   */
+  readMacsFrom: (ends: { partition: number; offset: bigint }[]) => Promise<Map<number, bigint>>
   /** How far each partition's events are in Kafka for certain, and how far they are written. */
   readProgress: (
     partitions: number[],

@@ -1,15 +1,18 @@
 // Proves the books: `npm run verify-books`. Exits with 1 and names the first broken row where a promise is broken.
 // With KAFKA_BROKERS it reads ledger.events too and compares every record with the journal.
-import { createKafkaClient, type KafkaClient } from '@pennywire/kafka/client.ts'
+import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { readTopic } from '@pennywire/kafka/read-topic.ts'
 import { headerOf } from '@pennywire/kafka/record.ts'
-import { loadConfig } from '@pennywire/runtime/config.ts'
-import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
+import { type Database, LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { z } from 'zod'
 import { type Broken, CHECKS, countBooks, readJournalBytes, readPublished } from './sql/verify-books.ts'
 
-const config = loadConfig({ DATABASE_URL: z.url(), KAFKA_BROKERS: z.string().min(1).optional() }, process.env)
+const config = loadConfig(
+  { DATABASE_URL: z.url(), ...kafkaSettings, KAFKA_BROKERS: kafkaSettings.KAFKA_BROKERS.optional() },
+  process.env,
+)
 
 const report = (promise: string, what: string, broken: Broken): boolean => {
   console.log(`${promise}  ${what.padEnd(48)} ${broken === undefined ? 'ok' : `BROKEN  ${broken}`}`)
@@ -62,7 +65,11 @@ const compareTopic = async (
   return { broken, records }
 }
 
-const sql = openDatabase(config.DATABASE_URL, { applicationName: 'verify-books', maxConnections: 2 })
+const sql = openDatabase(config.DATABASE_URL, {
+  applicationName: 'verify-books',
+  deadlineMs: LONG_DEADLINE_MS,
+  maxConnections: 2,
+})
 let intact = true
 const counts = await sql.begin('isolation level repeatable read read only', async tx => {
   for (const [promise, what, check] of CHECKS) intact = report(promise, what, await check(tx)) && intact
@@ -73,7 +80,7 @@ console.log(
 )
 if (config.KAFKA_BROKERS) {
   const kafka = createKafkaClient({
-    brokers: config.KAFKA_BROKERS.split(','),
+    connection: kafkaConnectionOf(config),
     clientId: 'verify-books',
     logger: createLogger('verify-books', { level: 'error', instance: 'verify-books' }),
   })

@@ -52,6 +52,10 @@ const TEMPLATES: Record<string, Template> = {
     'what your account may do has changed, and all devices were signed out. Sign in again to go on.',
     'If you did not expect this, tell us.',
   ]),
+  super_admin_added: template(nothing, 'There is a new super_admin', () => [
+    'an account was made super_admin just now: it may do everything that you may.',
+    'If you did not expect this, look at the list of super_admins and take the role away.',
+  ]),
   external_identity_linked: template(nothing, 'A further way to sign in', () => [
     'an identity at another issuer, such as your company, may sign in to your account from now on.',
     NOT_YOU,

@@ -1,6 +1,6 @@
 import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
-import { createBrokerCheck, createKafkaClient } from '@pennywire/kafka/client.ts'
-import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
@@ -25,6 +25,8 @@ const config = loadConfig(
     GATEWAY_READ_URL: z.url(),
     NOTIFIER_PRIVATE_KEY_FILE: jsonFile(privateJwks),
     SMTP_URL: z.url({ protocol: /^smtps?$/ }),
+    /** Lets mails go in plain text where the mail server offers nothing else. */
+    ALLOW_PLAINTEXT: z.enum(['true', 'false']).default('false'),
     MAIL_FROM: z.string().min(3),
   },
   process.env,
@@ -39,11 +41,17 @@ const gatewayRead = openDatabase(config.GATEWAY_READ_URL, {
   applicationName: config.INSTANCE_ID,
   maxConnections: 2,
 })
-const client = createKafkaClient({ brokers: config.KAFKA_BROKERS, clientId: config.INSTANCE_ID, logger })
+const client = createKafkaClient({
+  connection: kafkaConnectionOf(config),
+  clientId: config.INSTANCE_ID,
+  logger,
+})
 const brokers = createBrokerCheck(client)
-const codec = await createCodec(connectRegistry(config.REGISTRY_URL))
+const codec = await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config)))
 const publisher = await createPublisher(client)
-const mail = connectMail(config.SMTP_URL, config.MAIL_FROM)
+const mail = connectMail(config.SMTP_URL, config.MAIL_FROM, {
+  allowPlaintext: config.ALLOW_PLAINTEXT === 'true',
+})
 const mails = startSendingMails({
   sql,
   gatewayRead,

@@ -214,3 +214,17 @@ test('a user whom the gateway does not know is asked for again', async () => {
     10_000,
   )
 })
+
+test('mails go to another machine by TLS or not at all, unless plain text is allowed', async () => {
+  // Another spelling of 127.0.0.1 that is not known as this machine.
+  const url = mail.smtpUrl.replace('127.0.0.1', '127.1')
+  const to = { name: 'Alice', address: `${randomUUID()}@example.com` }
+  const content = { id: randomUUID(), subject: 'Hello', text: 'Hello', html: '<p>Hello</p>' }
+  const [strict, lax] = [
+    connectMail(url, 'Pennywire <no-reply@pennywire.example>'),
+    connectMail(url, 'Pennywire <no-reply@pennywire.example>', { allowPlaintext: true }),
+  ]
+  stops.push(strict.close, lax.close)
+  await expect(strict.send(to, content)).rejects.toThrow(/STARTTLS/)
+  await lax.send(to, content)
+})

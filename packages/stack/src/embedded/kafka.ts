@@ -1,21 +1,41 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { type ManagedProcess, runToEnd, startProcess } from '../managed-process.ts'
 import { findFreePort } from '../ports.ts'
+import { KAFKA_ADMIN, loadKafkaPasswords } from '../server-passwords.ts'
+import { asNobody, giveToServer, ownFolder } from './as-nobody.ts'
 import { javaFlags } from './java.ts'
 import { fetchArtifact } from './maven.ts'
 import type { ServerContext } from './server-context.ts'
 
-const serverProperties = (port: number, controllerPort: number) => `\
+/** Who may sign in, in JAAS' own form; what the broker itself signs in as stands first. Passwords are hexadecimal. */
+const jaas = (passwords: Map<string, string>) =>
+  `org.apache.kafka.common.security.plain.PlainLoginModule required username="${KAFKA_ADMIN}" password="${passwords.get(KAFKA_ADMIN)}" ${[
+    ...passwords,
+  ]
+    .map(([user, password]) => `user_${user}="${password}"`)
+    .join(' ')};`
+
+const serverProperties = (port: number, controllerPort: number, passwords: Map<string, string>) => `\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${controllerPort}
-listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}
-advertised.listeners=PLAINTEXT://127.0.0.1:${port}
+listeners=CLIENTS://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}
+advertised.listeners=CLIENTS://127.0.0.1:${port}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=CLIENTS
+# All of it is on loopback; everybody says who they are, the broker to its controller too.
+listener.security.protocol.map=CLIENTS:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.clients.plain.sasl.jaas.config=${jaas(passwords)}
+listener.name.controller.plain.sasl.jaas.config=${jaas(passwords)}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:${KAFKA_ADMIN}
+allow.everyone.if.no.acl.found=false
 # Relative to the working folder, which is this file's.
 log.dirs=log
 auto.create.topics.enable=false
@@ -46,26 +66,49 @@ const loggingConfig = `\
 </Configuration>
 `
 
-// Metadata request, version 4, correlation id 1, client "startup", for no topic. A broker lists itself only once
-// its controller has let it in, and its port is open much earlier than that.
-const metadataRequest = Buffer.from(
-  '00000016 0003 0004 00000001 0007 73746172747570 00000000 00'.replaceAll(' ', ''),
-  'hex',
-)
+const request = (apiKey: number, version: number, body: Buffer): Buffer => {
+  const client = Buffer.from('startup')
+  const head = Buffer.alloc(14)
+  head.writeInt32BE(10 + client.length + body.length, 0)
+  head.writeInt16BE(apiKey, 4)
+  head.writeInt16BE(version, 6)
+  head.writeInt32BE(1, 8)
+  head.writeInt16BE(client.length, 12)
+  return Buffer.concat([head, client, body])
+}
 
-const answersMetadata = (port: number) =>
+/** Signs in (SaslHandshake, SaslAuthenticate) and asks for the metadata of no topic. */
+const startupRequests = (password: string): Buffer => {
+  const mechanism = Buffer.from('\0\x05PLAIN', 'latin1')
+  const proof = Buffer.from(`\0${KAFKA_ADMIN}\0${password}`)
+  const length = Buffer.alloc(4)
+  length.writeInt32BE(proof.length)
+  return Buffer.concat([
+    request(17, 1, mechanism),
+    request(36, 0, Buffer.concat([length, proof])),
+    request(3, 4, Buffer.alloc(5)),
+  ])
+}
+
+// A broker lists itself in a metadata answer only once its controller has let it in, and its port is open much earlier.
+const answersMetadata = (port: number, password: string) =>
   new Promise<boolean>((resolve, reject) => {
     const socket = connect({ port, host: '127.0.0.1', timeout: 2_000 })
-    let answer = new Uint8Array()
-    socket.once('connect', () => socket.write(metadataRequest))
+    let answers = Buffer.alloc(0)
+    socket.once('connect', () => socket.write(startupRequests(password)))
     socket.once('error', reject)
     socket.once('timeout', () => socket.destroy(new Error('no answer to a metadata request')))
     socket.once('close', () => reject(new Error('the connection was closed')))
-    socket.on('data', (chunk: Buffer) => {
-      answer = Buffer.concat([answer, chunk])
-      if (answer.length < 16) return
+    socket.on('data', chunk => {
+      answers = Buffer.concat([answers, chunk as Buffer])
+      let at = 0
+      for (let answer = 0; answer < 2; answer++) {
+        if (answers.length < at + 4) return
+        at += 4 + answers.readInt32BE(at)
+      }
+      if (answers.length < at + 16) return
       // Length, correlation id, throttle time (4 bytes each), then how many brokers there are.
-      resolve(new DataView(answer.buffer, answer.byteOffset).getInt32(12) > 0)
+      resolve(answers.readInt32BE(at + 12) > 0)
       socket.destroy()
     })
   })
@@ -75,13 +118,16 @@ export const startKafka = async (context: ServerContext, port: number): Promise<
   const { dataDir, guard, java, logFile, report } = context
   const jars = await fetchArtifact('kafka', { ...context, logFile: logFile('maven') })
   report('Kafka: starting ...')
-  const home = join(dataDir, 'kafka')
-  mkdirSync(home, { recursive: true })
-  writeFileSync(join(home, 'server.properties'), serverProperties(port, await findFreePort()))
-  writeFileSync(join(home, 'log4j2.xml'), loggingConfig)
+  const home = ownFolder(join(dataDir, 'kafka'))
+  const passwords = loadKafkaPasswords(dataDir)
+  const write = (name: string, text: string) => {
+    writeFileSync(join(home, name), text, { mode: 0o600 })
+    giveToServer(join(home, name))
+  }
+  write('server.properties', serverProperties(port, await findFreePort(), passwords))
+  write('log4j2.xml', loggingConfig)
   const command = {
     name: 'Kafka',
-    file: java,
     cwd: home,
     logFile: logFile('kafka'),
     order: context.order,
@@ -91,19 +137,19 @@ export const startKafka = async (context: ServerContext, port: number): Promise<
     await runToEnd(guard, {
       ...command,
       name: 'Kafka (formatting its storage)',
-      args: [
+      ...asNobody(java, [
         ...javaFlags(128),
         ...classPath,
         'kafka.tools.StorageTool',
         'format',
         `--cluster-id=${randomBytes(16).toString('base64url')}`,
         '--config=server.properties',
-      ],
+      ]),
     })
   return startProcess(guard, {
     ...command,
-    args: [...javaFlags(512), ...classPath, 'kafka.Kafka', 'server.properties'],
-    isReady: () => answersMetadata(port),
+    ...asNobody(java, [...javaFlags(512), ...classPath, 'kafka.Kafka', 'server.properties']),
+    isReady: () => answersMetadata(port, passwords.get(KAFKA_ADMIN)!),
     readyWithinMs: 90_000,
   })
 }

@@ -1,14 +1,12 @@
-import { chownSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import postgres from 'postgres'
 import { loadPasswords, SUPERUSER } from '../database-passwords.ts'
 import { type ManagedProcess, runToEnd, startProcess } from '../managed-process.ts'
-import { findOnPath } from './find-on-path.ts'
+import { asNobody, ownFolder } from './as-nobody.ts'
 import type { ServerContext } from './server-context.ts'
 
 type Binaries = { initdb: string; postgres: string }
-
-const NOBODY = 65_534
 
 const settings = {
   listen_addresses: '127.0.0.1',
@@ -32,23 +30,6 @@ const loadBinaries = async (): Promise<Binaries> => {
   })
 }
 
-const isRoot = process.getuid?.() === 0
-
-// Postgres refuses to run as root, so it runs as nobody then. It keeps the one right to pass folders of others,
-// because a clone below a 0700 folder (/root, a `mktemp -d`) is normal, and its binaries and data are there.
-// Without the securebit access(2) would ignore that right, and Postgres asks it for its own binary.
-const asNobody = (file: string, args: string[]): { file: string; args: string[] } =>
-  isRoot
-    ? {
-        file: 'setpriv',
-        args: [
-          ...[`--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'],
-          ...['--inh-caps=+dac_override', '--ambient-caps=+dac_override', '--securebits=+no_setuid_fixup'],
-          ...[file, ...args],
-        ],
-      }
-    : { file, args }
-
 const initialise = async (context: ServerContext, binaries: Binaries, home: string, data: string) => {
   // Made beside its place and renamed, so that an interrupted first start begins anew.
   const draft = join(home, 'new')
@@ -61,7 +42,7 @@ const initialise = async (context: ServerContext, binaries: Binaries, home: stri
     ...['--encoding', 'UTF8', '--locale', 'C', '--locale-provider', 'builtin', '--builtin-locale', 'C.UTF-8'],
   ]
   await runToEnd(context.guard, {
-    ...asNobody(binaries.initdb, args),
+    ...asNobody(binaries.initdb, args, 'override'),
     name: 'Postgres (initdb)',
     cwd: home,
     logFile: context.logFile('postgres'),
@@ -74,21 +55,15 @@ const initialise = async (context: ServerContext, binaries: Binaries, home: stri
 /** Postgres on loopback; ready when it answers `select 1`. */
 export const startPostgres = async (context: ServerContext, port: number): Promise<ManagedProcess> => {
   const binaries = await loadBinaries()
-  if (isRoot && !findOnPath('setpriv'))
-    throw new Error(
-      'Postgres does not run as root, and setpriv, which starts it as nobody, is not there: run Pennywire as another user, or install util-linux (Debian and Ubuntu: apt install util-linux).',
-    )
   context.report('Postgres: starting ...')
-  const home = join(context.dataDir, 'postgres')
+  const home = ownFolder(join(context.dataDir, 'postgres'))
   const data = join(home, 'data')
-  mkdirSync(home, { recursive: true, mode: 0o700 })
-  if (isRoot) chownSync(home, NOBODY, NOBODY)
   if (!existsSync(data)) await initialise(context, binaries, home, data)
   const args = ['-D', data, '-p', String(port)]
   for (const [name, value] of Object.entries(settings)) args.push('-c', `${name}=${value}`)
   const password = loadPasswords(context.dataDir)[SUPERUSER]
   return startProcess(context.guard, {
-    ...asNobody(binaries.postgres, args),
+    ...asNobody(binaries.postgres, args, 'override'),
     name: 'Postgres',
     cwd: home,
     logFile: context.logFile('postgres'),

@@ -1,7 +1,9 @@
-import { chmodSync, mkdirSync } from 'node:fs'
+import { chmodSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { type ManagedProcess, startProcess } from '../managed-process.ts'
+import { loadRedisPassword, REDIS_ADMIN, REDIS_USER } from '../server-passwords.ts'
+import { asNobody, giveToServer, ownFolder } from './as-nobody.ts'
 import { findOnPath, isExecutable } from './find-on-path.ts'
 import { fetchArtifact } from './maven.ts'
 import type { ServerContext } from './server-context.ts'
@@ -26,15 +28,33 @@ const findRedis = async (context: ServerContext) => {
   return file
 }
 
-const answersPing = (port: number) =>
+/**
+ * The set-up's user and the gateway's: counters and ended sessions, none of what changes or stops the server. In a file
+ * that only the server reads: arguments are seen by everybody on the machine.
+ */
+const configText = (dataDir: string, port: number, data: string) => `\
+bind 127.0.0.1
+port ${port}
+dir "${data}"
+appendonly yes
+save ""
+maxmemory-policy noeviction
+user ${REDIS_ADMIN} on >${loadRedisPassword(dataDir, REDIS_ADMIN)} ~* &* +@all
+user ${REDIS_USER} on >${loadRedisPassword(dataDir, REDIS_USER)} ~* &* +@all -@admin -@dangerous +info
+`
+
+const answersPing = (port: number, password: string) =>
   new Promise<boolean>((resolve, reject) => {
     const socket = connect({ port, host: '127.0.0.1', timeout: 2_000 })
-    socket.once('connect', () => socket.write('PING\r\n'))
+    socket.once('connect', () => socket.write(`AUTH ${password}\r\nPING\r\n`))
     socket.once('error', reject)
     socket.once('timeout', () => socket.destroy(new Error('no answer to PING')))
-    // While it reads its file it answers "-LOADING".
-    socket.once('data', answer => {
-      resolve(answer.toString().startsWith('+PONG'))
+    let said = ''
+    socket.on('data', answer => {
+      said += answer.toString()
+      // While it reads its file it answers "-LOADING".
+      if (said.split('\r\n').length <= 2) return
+      resolve(said.startsWith('+OK\r\n+PONG'))
       socket.destroy()
     })
   })
@@ -43,18 +63,17 @@ const answersPing = (port: number) =>
 export const startRedis = async (context: ServerContext, port: number): Promise<ManagedProcess> => {
   const file = await findRedis(context)
   context.report('Redis: starting ...')
-  const data = join(context.dataDir, 'redis')
-  mkdirSync(data, { recursive: true })
+  const data = ownFolder(join(context.dataDir, 'redis'))
+  const config = join(data, 'redis.conf')
+  writeFileSync(config, configText(context.dataDir, port, data), { mode: 0o600 })
+  giveToServer(config)
+  const password = loadRedisPassword(context.dataDir, REDIS_ADMIN)
   return startProcess(context.guard, {
     name: 'Redis',
-    file,
-    args: [
-      ...['--bind', '127.0.0.1', '--port', String(port), '--dir', data],
-      ...['--appendonly', 'yes', '--save', '', '--maxmemory-policy', 'noeviction'],
-    ],
+    ...asNobody(file, [config]),
     logFile: context.logFile('redis'),
     order: context.order,
-    isReady: () => answersPing(port),
+    isReady: () => answersPing(port, password),
     readyWithinMs: 60_000,
   })
 }

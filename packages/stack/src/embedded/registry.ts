@@ -1,6 +1,7 @@
-import { mkdirSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type ManagedProcess, startProcess } from '../managed-process.ts'
+import { asNobody, ownFolder } from './as-nobody.ts'
 import { javaFlags } from './java.ts'
 import { fetchArtifact } from './maven.ts'
 import type { ServerContext } from './server-context.ts'
@@ -15,12 +16,10 @@ export const startRegistry = async (context: ServerContext, port: number): Promi
   report('Schema registry: starting ...')
   const jar = readdirSync(home).find(file => file.endsWith('-runner.jar'))
   if (!jar) throw new Error(`Schema registry: ${home} holds no runner; remove that folder and start again.`)
-  const data = join(dataDir, 'registry')
-  mkdirSync(data, { recursive: true })
+  const data = ownFolder(join(dataDir, 'registry'))
   return startProcess(guard, {
     name: 'Schema registry',
-    file: java,
-    args: [...javaFlags(256), '-jar', join(home, jar)],
+    ...asNobody(java, [...javaFlags(256), '-jar', join(home, jar)]),
     cwd: data,
     env: {
       ...process.env,

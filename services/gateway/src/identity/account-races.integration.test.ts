@@ -63,7 +63,7 @@ beforeAll(async () => {
   const open = () => createTestGateway({ sql, databaseUrl: database.url, redisUrl, keys, env })
   ;[gateway, other] = await Promise.all([open(), open()])
   await vi.waitFor(() => Promise.all([gateway.identity.check(), other.identity.check()]))
-  root = await gateway.signedInUser({ email: 'root@example.com' })
+  root = await gateway.signedInStaff({ email: 'root@example.com' })
 })
 
 afterAll(async () => {

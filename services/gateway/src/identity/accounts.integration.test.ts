@@ -1,5 +1,6 @@
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { compactDecrypt } from 'jose'
+import { Secret, TOTP } from 'otpauth'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import {
   countKept,
@@ -44,7 +45,7 @@ beforeAll(async () => {
   gateway = await openGateway()
   other = await openGateway({ PURGE_SECONDS: '0.1' })
   await vi.waitFor(() => Promise.all([gateway.identity.check(), other.identity.check()]))
-  root = await gateway.signedInUser({ email: 'root@example.com' })
+  root = await gateway.signedInStaff({ email: 'root@example.com' })
 })
 
 afterAll(async () => {
@@ -87,14 +88,14 @@ const resetTokens = (userId: string, many = 1): Promise<string[]> =>
       }),
     )
   })
-const withRole = async (role: string): Promise<SignedIn> => {
+const withRole = async (role: string) => {
   const user = await gateway.signedInUser()
   const given = await gateway.ask('PATCH', `/v1/admin/users/${user.id}/role`, {
     token: root.accessToken,
     body: { role },
   })
   expect([given.status, given.body.role]).toEqual([200, role])
-  return { ...user, ...(await gateway.logIn(user)) }
+  return gateway.withSecondFactor({ ...user, ...(await gateway.logIn(user)) })
 }
 
 describe('a sign-up that nobody has verified', () => {
@@ -554,7 +555,11 @@ describe('roles', () => {
       401,
       'REFRESH_TOKEN_INVALID',
     ])
-    const again = await gateway.logIn(moderator)
+    const { challengeToken } = (await logIn(moderator.email, PASSWORD)).body
+    const code = new TOTP({ secret: Secret.fromBase32(moderator.secret) }).generate({
+      timestamp: Date.now() + 30_000,
+    })
+    const again = (await post('/v1/auth/2fa/verify', { challengeToken, code })).body
     expect(codeOf(await gateway.ask('GET', '/v1/admin/users', { token: again.accessToken }))).toEqual(refused)
     expect(await eventOf(moderator.id, 'RoleChanged')).toMatchObject({
       byUserId: root.id,

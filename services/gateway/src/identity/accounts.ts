@@ -29,6 +29,7 @@ import { noPassword, type Passwords, passwordFaults } from './passwords.ts'
 import type { PersonKeys } from './person-keys.ts'
 import { highestRole } from './roles.ts'
 import { type Caller, type Sessions, sha256 } from './sessions.ts'
+import { tellSuperAdmins } from './tell-super-admins.ts'
 
 const TOKEN_BYTES = 32
 const VERIFICATION_MS = 24 * 60 * 60 * 1_000
@@ -358,5 +359,6 @@ export const bootstrapAdmin = async (
       traceparent,
     ),
   ])
+  await tellSuperAdmins(tx, announce, user.id, traceparent)
   return user.id
 }

@@ -27,6 +27,7 @@ let database: Awaited<ReturnType<typeof createGatewayDatabase>>
 let sql: Database
 let keys: TestKeys
 let gateway: TestGateway
+let root: Awaited<ReturnType<TestGateway['signedInStaff']>>
 
 /** Two routes that take keys, as the money side has them. */
 const keyRoutes = ({ signedIn }: Guards) => {
@@ -50,6 +51,7 @@ beforeAll(async () => {
   sql = database.open()
   keys = await createTestKeys()
   gateway = await openGateway({ BOOTSTRAP_ADMIN_EMAIL: 'root@example.com' })
+  root = await gateway.signedInStaff({ email: 'root@example.com' })
 })
 
 afterAll(async () => {
@@ -181,7 +183,6 @@ describe('making a key', () => {
 
 describe('using a key', () => {
   test('where its scope allows, as its user and no more than a user', async () => {
-    const root = await gateway.signedInUser({ email: 'root@example.com' })
     expect((await get(root, '/v1/users/me')).body.roles).toContain('super_admin')
     const { id, secret } = await makeKey(root, { scopes: ['wallets:read'] })
     const { status, body } = await gateway.ask('GET', '/v1/test/read', { token: secret })
@@ -373,7 +374,6 @@ describe('what ends all keys of a user', () => {
     const { secret } = await makeKey(user)
     await post(user, '/v1/users/me/deactivate', { password: user.password })
     await becomes(secret, '403 ACCOUNT_DISABLED')
-    const root = { ...user, ...(await gateway.logIn({ email: 'root@example.com', password: user.password })) }
     expect((await post(root, `/v1/admin/users/${user.id}/reactivate`)).status).toBe(200)
     await becomes(secret, '401 TOKEN_REVOKED')
   })
@@ -391,10 +391,6 @@ describe('what ends all keys of a user', () => {
 })
 
 test('staff see and revoke the keys of others, never their own; the owner is told', async () => {
-  const root = {
-    ...(await gateway.signedInUser()),
-    ...(await gateway.logIn({ email: 'root@example.com', password: 'Correct-Horse-7' })),
-  }
   const rootId = (await get(root, '/v1/users/me')).body.id
   const user = await gateway.signedInUser()
   const { id, secret } = await makeKey(user)
@@ -420,6 +416,23 @@ test('staff see and revoke the keys of others, never their own; the owner is tol
 })
 
 describe('limits', () => {
+  test('all keys of a user together have a limit: making keys does not multiply what may be asked', async () => {
+    const through = await openGateway({ RATE_LIMIT_API_KEYS: '5/60' })
+    const [user, other] = [await gateway.signedInUser(), await gateway.signedInUser()]
+    const keys = [await makeKey(user), await makeKey(user), await makeKey(user)]
+    const statuses = []
+    for (let i = 0; i < 6; i++) {
+      const { status } = await through.ask('GET', '/v1/test/read', { token: keys[i % 3]!.secret })
+      statuses.push(status)
+    }
+    expect(statuses).toEqual([200, 200, 200, 200, 200, 429])
+    // Neither the user nor another user's keys are stopped by it.
+    const mine = await through.ask('GET', '/v1/users/me', { token: user.accessToken })
+    const theirs = await through.ask('GET', '/v1/test/read', { token: (await makeKey(other)).secret })
+    expect([mine.status, theirs.status]).toEqual([200, 200])
+    through.stop()
+  })
+
   test('a key’s are its own: neither its user nor another key uses them up, nor the other way round', async () => {
     const through = await openGateway({
       ...{ RATE_LIMIT_API_KEY: '4/60', RATE_LIMIT_RECIPIENT: '3/60', RATE_LIMIT_DEFAULT: '8/60' },
@@ -429,8 +442,12 @@ describe('limits', () => {
     const address = drawAddress()
     const ask = (token: string, path = '/v1/test/read') => through.ask('GET', path, { token, address })
     const first = await ask(one.secret)
-    expect(first.headers.get('ratelimit-policy')).toBe('"api_key";q=4;w=60, "recipient";q=3;w=60')
-    expect(first.headers.get('ratelimit')).toMatch(/^"api_key";r=3;t=\d+, "recipient";r=2;t=\d+$/)
+    expect(first.headers.get('ratelimit-policy')).toBe(
+      '"api_key";q=4;w=60, "api_keys";q=10000;w=60, "recipient";q=3;w=60',
+    )
+    expect(first.headers.get('ratelimit')).toMatch(
+      /^"api_key";r=3;t=\d+, "api_keys";r=9999;t=\d+, "recipient";r=2;t=\d+$/,
+    )
     const statuses = async (times: number, token: string, path?: string) => {
       const all = []
       for (let i = 0; i < times; i++) all.push((await ask(token, path)).status)

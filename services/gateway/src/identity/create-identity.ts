@@ -40,6 +40,7 @@ import { createSecondFactor } from './second-factor.ts'
 import { createSessions } from './sessions.ts'
 import { createSlowHash } from './slow-hash.ts'
 import { createSocialLogin } from './social-login.ts'
+import { createRecordView } from './staff-views.ts'
 import { createTokens, type Tokens } from './tokens.ts'
 
 /**
@@ -207,7 +208,8 @@ export const createIdentity = async (parts: {
     limit: config.RATE_LIMIT_API_KEY,
   })
   const manageUsers = createManageUsers({ inTransaction, announce, personKeys, sessions, accounts, apiKeys })
-  const guards = createGuards({ tokens, revocations, apiKeys, takeFromLimits, logger })
+  const recordView = createRecordView({ inTransaction, announce })
+  const guards = createGuards({ tokens, revocations, apiKeys, takeFromLimits, recordView, logger })
 
   return {
     guards,
@@ -239,7 +241,14 @@ export const createIdentity = async (parts: {
         hashAddress,
         publicUrl: config.PUBLIC_URL,
       }),
-      secondFactorRoutes({ guards, secondFactor, sessions, hashAddress, publicUrl: config.PUBLIC_URL }),
+      secondFactorRoutes({
+        guards,
+        secondFactor,
+        sessions,
+        tokens,
+        hashAddress,
+        publicUrl: config.PUBLIC_URL,
+      }),
       pinRoutes({ guards, pins, tokens }),
       apiKeyRoutes({ guards, apiKeys }),
       keyRoutes(tokens),

@@ -67,7 +67,7 @@ beforeAll(async () => {
     },
   })
   await vi.waitFor(() => gateway.identity.check())
-  root = await gateway.signedInUser({ email: 'root@example.com' })
+  root = await gateway.signedInStaff({ email: 'root@example.com' })
 })
 
 afterAll(async () => {
@@ -152,7 +152,7 @@ const withApiKey = async () => {
 }
 const newKey = ({ password }: User) => ({ name: 'a test', scopes: ['wallets:read'], password })
 const asRoot = (method: string, { id }: User, action: string, body?: object) =>
-  ask(method, `/v1/admin/users/${id}/${action}`, root.accessToken, body)
+  ask(method, `/v1/admin/users/${id}${action && `/${action}`}`, root.accessToken, body)
 const reason = { reason: 'a test' }
 
 /** What is done in each row: on whom, once everything before it has settled. */
@@ -438,8 +438,18 @@ row(['staff end the sessions', 'DELETE /v1/admin/users/{id}/sessions', ['Session
   asRoot('DELETE', user, 'sessions'),
 )
 
+row(
+  ['a member of staff looks at it', 'GET /v1/admin/users/{id}', ['StaffViewed']],
+  async () => root,
+  user => asRoot('GET', user, ''),
+)
+
 /** Change nothing that anybody should hear of. */
-const WITHOUT_EVENT = ['POST /v1/auth/2fa/enable', 'POST /v1/auth/resend-verification']
+const WITHOUT_EVENT = [
+  'POST /v1/auth/2fa/enable',
+  'POST /v1/auth/2fa/step-up',
+  'POST /v1/auth/resend-verification',
+]
 
 const eventsOf = async (userId: string): Promise<string[]> =>
   (await decodeOutbox(sql, gateway.codec))

@@ -8,6 +8,7 @@ import {
   insertExternalIdentity,
   type LinkedIdentity,
   listExternalIdentities,
+  spendExternalToken,
 } from '../sql/external-identities.ts'
 import { appendToOutbox } from '../sql/outbox.ts'
 import { changeSecondFactorVersion } from '../sql/second-factors.ts'
@@ -16,11 +17,11 @@ import type { Accounts } from './accounts.ts'
 import type { Announce } from './announce.ts'
 import type { ExternalIdentity, ExternalTokens } from './external-tokens.ts'
 import type { LoginHistory, LoginMethod } from './login-history.ts'
-import type { Caller, Sessions } from './sessions.ts'
+import { type Caller, type Sessions, sha256 } from './sessions.ts'
 
 export type ExternalIdentities = {
   /**
-   * Whom a trusted issuer's token signs in: the account that its subject is linked to. Throws EXTERNAL_TOKEN_INVALID,
+   * Whom a trusted issuer's token signs in, once: the account that its subject is linked to. Throws EXTERNAL_TOKEN_INVALID,
    * EXTERNAL_IDENTITY_UNKNOWN, ACCOUNT_DISABLED.
    */
   signIn: (token: string, caller: Caller) => Promise<User>
@@ -93,8 +94,12 @@ export const createExternalIdentities = (parts: {
 
   return {
     signIn: async (token, caller) => {
-      const user = await findLinked(await tokens.verify(token), 'external', caller)
-      if (user) return user
+      const { expiresAt, ...identity } = await tokens.verify(token)
+      const user = await findLinked(identity, 'external', caller)
+      if (user) {
+        if (await spendExternalToken(sql, { hash: sha256(token), expiresAt })) return user
+        throw new ProblemError('EXTERNAL_TOKEN_INVALID', 'token: has signed in before; each is good once.')
+      }
       throw new ProblemError(
         'EXTERNAL_IDENTITY_UNKNOWN',
         'token: its identity is linked to no account; sign in with the password and link it first.',
@@ -106,7 +111,7 @@ export const createExternalIdentities = (parts: {
 
     link: async ({ userId, token, password }, traceparent) => {
       const user = await accounts.confirmPassword(userId, password)
-      const identity = await tokens.verify(token)
+      const { issuer, subject } = await tokens.verify(token)
       return inTransaction(async tx => {
         // Under a lock, and the issuer may have taken its time: no link outlives the password that allowed it.
         const known = await shareUser(tx, userId)
@@ -114,7 +119,7 @@ export const createExternalIdentities = (parts: {
         if (known.passwordHash !== user.passwordHash) {
           throw new ProblemError('PASSWORD_MISMATCH', 'The current password is wrong.')
         }
-        return linkIn(tx, { userId, ...identity, mail: true }, traceparent)
+        return linkIn(tx, { userId, issuer, subject, mail: true }, traceparent)
       })
     },
 

@@ -17,10 +17,12 @@ export const isSubject = (subject: string): boolean =>
   subject !== '' && subject.length <= SUBJECT_LENGTH_MAX && subject.isWellFormed() && !/\p{Cc}/u.test(subject)
 
 export type ExternalIdentity = { issuer: string; subject: string }
+/** With the token's end, until which it must not be taken again. */
+type VerifiedToken = ExternalIdentity & { expiresAt: Date }
 
 export type ExternalTokens = {
   /** Who somebody is at a trusted issuer. Throws EXTERNAL_TOKEN_INVALID, SERVICE_UNAVAILABLE (its keys are away). */
-  verify: (token: string) => Promise<ExternalIdentity>
+  verify: (token: string) => Promise<VerifiedToken>
 }
 
 /**
@@ -61,7 +63,8 @@ export const createExternalTokens = (issuers: TrustedIssuer[]): ExternalTokens =
         const { sub } = payload
         if (!TYPES.includes(protectedHeader.typ)) throw invalid('is of another type.')
         if (!sub || !isSubject(sub)) throw invalid('names nobody.')
-        return { issuer, subject: sub }
+        const expiresAt = new Date((payload.exp! + CLOCK_TOLERANCE_SECONDS) * 1_000)
+        return { issuer, subject: sub, expiresAt }
       } catch (error) {
         if (error instanceof ProblemError) throw error
         if (error instanceof errors.JWTExpired) throw invalid('has expired.')

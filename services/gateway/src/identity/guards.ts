@@ -3,12 +3,19 @@ import type { Context, MiddlewareHandler } from 'hono'
 import { addressSubject } from '../client-address.ts'
 import { ProblemError } from '../problems.ts'
 import { type Counted, enforceLimits, type TakeFromLimits } from '../rate-limit.ts'
-import type { GatewayEnv, Guards, LimitName, Requester } from '../routes/define-route.ts'
+import {
+  type GatewayEnv,
+  type Guards,
+  type LimitName,
+  type Requester,
+  sessionOf,
+} from '../routes/define-route.ts'
 import { type ApiKeys, isApiKey } from './api-keys.ts'
 import type { Revocations } from './revocations.ts'
 import { requireRole } from './roles.ts'
 import { requireScope } from './scopes.ts'
 import { ACCOUNT_DISABLED } from './sessions.ts'
+import type { RecordView } from './staff-views.ts'
 import type { Tokens } from './tokens.ts'
 
 const bearerOf = (authorization: string | undefined): string | undefined =>
@@ -30,16 +37,18 @@ const FOR_PERSONS: readonly LimitName[] = ['TRANSFER', 'DEPOSIT', 'WITHDRAWAL']
  * The guards before every handler: who it is, whether the session is still open, and how often. The session and all
  * limits are asked in one tick, so in one trip to Redis. Without Redis, what guards money or sign-ins refuses (never
  * fails open), and reads go on with the session asked of Postgres. What an API key is worth only Postgres says; it is
- * counted by itself, so that neither a person nor another key of theirs uses up what it may ask.
+ * counted by itself, so that neither a person nor another key of theirs uses up what it may ask; all keys of a user have
+ * one more limit together, so that making keys does not multiply what a user may ask.
  */
 export const createGuards = (parts: {
   tokens: Tokens
   revocations: Revocations
   apiKeys: Pick<ApiKeys, 'isUnmet' | 'verify'>
   takeFromLimits: TakeFromLimits
+  recordView: RecordView
   logger: Logger
 }): Guards => {
-  const { tokens, revocations, apiKeys, takeFromLimits, logger } = parts
+  const { tokens, revocations, apiKeys, takeFromLimits, recordView, logger } = parts
 
   /** What is asked with a token that is worth nothing is counted by address: trying many is limited like all else. */
   const takeByAddress = (context: Context<GatewayEnv>) =>
@@ -78,15 +87,28 @@ export const createGuards = (parts: {
     }
   }
 
+  /** A fresh code of the second factor: a session that was found open gives nobody power or money. */
+  const requireStepUp = async (context: Context<GatewayEnv>): Promise<void> => {
+    const token = context.req.header('step-up-token')
+    if (!token) {
+      const detail = 'Step-Up-Token: is required here; POST /v1/auth/2fa/step-up gives it for a code.'
+      throw new ProblemError('STEP_UP_REQUIRED', detail)
+    }
+    await tokens.verifyStaffStepUp(token, sessionOf(context))
+  }
+
   return {
-    signedIn: ({ limit, guardsMoney = false, role = 'user', scope } = {}) => {
+    signedIn: ({ limit, guardsMoney = false, role = 'user', scope, stepUp = false } = {}) => {
       const guard: MiddlewareHandler<GatewayEnv> = async (context, next) => {
         const user = await verify(context)
         const { apiKey, sessionId } = user
         const subject = apiKey?.id ?? user.userId
-        const counted: Counted[] = [
-          apiKey ? { name: 'API_KEY', subject, limit: apiKey.limit } : { name: 'DEFAULT', subject },
-        ]
+        const counted: Counted[] = apiKey
+          ? [
+              { name: 'API_KEY', subject, limit: apiKey.limit },
+              { name: 'API_KEYS', subject: user.userId },
+            ]
+          : [{ name: 'DEFAULT', subject }]
         if (limit && !(apiKey && FOR_PERSONS.includes(limit))) counted.push({ name: limit, subject })
         const [revoked, taken] = await Promise.allSettled([
           sessionId === null ? null : revocations.stateOf(user),
@@ -110,12 +132,15 @@ export const createGuards = (parts: {
         // After the limits: trying many routes is counted like everything else.
         if (apiKey) requireScope(apiKey.scopes, scope)
         requireRole(user, role)
+        if (stepUp) await requireStepUp(context)
         await next()
+        if (role !== 'user' && context.req.method === 'GET' && context.res.ok) await recordView(context)
       }
       return {
         security: [{ bearer: [] }, ...(scope ? [{ apiKey: [] }] : [])],
         'x-required-role': role,
         ...(scope ? { 'x-required-scope': scope } : {}),
+        ...(stepUp ? { 'x-step-up': true as const } : {}),
         'x-fails-closed': guardsMoney,
         middleware: [guard],
       }

@@ -10,6 +10,7 @@ import { type ApiKeys, endApiKeys } from './api-keys.ts'
 import type { PersonKeys } from './person-keys.ts'
 import { highestRole, type Role, refuseOwn, requireAbove, requireRole } from './roles.ts'
 import { ACCOUNT_DISABLED, type Sessions } from './sessions.ts'
+import { tellSuperAdmins } from './tell-super-admins.ts'
 
 /** Under which purpose the reason of a deactivation is sealed for the user whom it concerns. */
 export const DISABLED_REASON_PURPOSE = 'account-disabled-reason'
@@ -100,6 +101,7 @@ export const createManageUsers = (parts: {
           announce.identityEvent('RoleChanged', { userId, byUserId, previousRole, role }, traceparent),
           await announce.mail({ userId, template: 'role_changed' }, traceparent),
         ])
+        if (role === 'super_admin') await tellSuperAdmins(tx, announce, userId, traceparent)
         return ended
       })
       await told?.()

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Redis } from 'ioredis'
+import { LRUCache } from 'lru-cache'
 import { readRecentPinLocks } from '../sql/pins.ts'
 import { type EndedSession, readRecentlyEnded, readSessionEnd } from '../sql/sessions.ts'
 
@@ -9,6 +10,13 @@ import { type EndedSession, readRecentlyEnded, readSessionEnd } from '../sql/ses
 const REPUSH_MS = 1_000
 /** How far back the repeated push looks: many times its interval, so that a missed one is made up for. */
 const REPUSH_SECONDS = 15
+/**
+ * What is older is told again as well, in so many parts, one with each push: half a minute later all of it, for as long
+ * as a token may be good, whoever deleted it from Redis.
+ */
+const REPUSH_PARTS = 30
+/** What a gateway has told it remembers itself, up to so many: beyond that the next push tells Redis. */
+const REMEMBERED = 100_000
 /** For so long a gateway's mark outlives it. */
 const MARK_SECONDS = 60
 /** Beyond an access token's life: it is accepted a little longer, see the clock tolerance of tokens.ts. */
@@ -55,14 +63,21 @@ export const createRevocations = (parts: {
   let caughtUp = false
   let connection = 0
   let pushing = false
+  let part = 0
+  const toldEnds = new LRUCache<string, string>({ max: REMEMBERED, ttl: lifeSeconds * 1_000 })
+  const toldLocks = new LRUCache<string, number>({ max: REMEMBERED, ttl: lockSeconds * 1_000 })
 
   const keyOf = (sessionId: string) => `session-ended:${sessionId}`
-  const write = (ended: EndedSession[]) =>
-    Promise.all(ended.map(({ id, reason }) => redis.set(keyOf(id), reason, 'EX', lifeSeconds)))
+  const write = (ended: EndedSession[]) => {
+    for (const { id, reason } of ended) toldEnds.set(id, reason)
+    return Promise.all(ended.map(({ id, reason }) => redis.set(keyOf(id), reason, 'EX', lifeSeconds)))
+  }
 
   const lockKeyOf = (userId: string) => `pin-locked:${userId}`
-  const writeLock = ({ userId, lockedAt }: { userId: string; lockedAt: Date }) =>
-    redis.set(lockKeyOf(userId), lockedAt.getTime(), 'EX', lockSeconds)
+  const writeLock = ({ userId, lockedAt }: { userId: string; lockedAt: Date }) => {
+    toldLocks.set(userId, Math.max(toldLocks.get(userId) ?? 0, lockedAt.getTime()))
+    return redis.set(lockKeyOf(userId), lockedAt.getTime(), 'EX', lockSeconds)
+  }
 
   const pushRecent = async () => {
     const mine = connection
@@ -73,6 +88,13 @@ export const createRevocations = (parts: {
       // Not set again while it should be there: that would hide a loss.
       if (caughtUp && (await redis.expire(mark, MARK_SECONDS)) === 0) caughtUp = false
       if (!caughtUp) await redis.set(mark, '1', 'EX', MARK_SECONDS)
+      // The older part first: of two locks of one user the later is to stand.
+      if (caughtUp) {
+        part = (part + 1) % REPUSH_PARTS
+        const [ends, locks] = [lifeSeconds / REPUSH_PARTS, lockSeconds / REPUSH_PARTS]
+        await write(await readRecentlyEnded(sql, (part + 1) * ends, part * ends))
+        await Promise.all((await readRecentPinLocks(sql, (part + 1) * locks, part * locks)).map(writeLock))
+      }
       await write(await readRecentlyEnded(sql, caughtUp ? REPUSH_SECONDS : lifeSeconds))
       const locks = await readRecentPinLocks(sql, caughtUp ? REPUSH_SECONDS : lockSeconds)
       await Promise.all(locks.map(writeLock))
@@ -123,7 +145,9 @@ export const createRevocations = (parts: {
         void pushRecent()
         assertCaughtUp()
       }
-      return { ended: ended ?? null, pinLockedAt: lockedAt ? Number(lockedAt) : null }
+      // One key that somebody deleted is no loss of what this gateway told.
+      const lock = Math.max(Number(lockedAt ?? 0), toldLocks.get(userId) ?? 0)
+      return { ended: ended ?? toldEnds.get(sessionId) ?? null, pinLockedAt: lock > 0 ? lock : null }
     },
     storedEndOf: sessionId => readSessionEnd(sql, sessionId),
     check: async () => {

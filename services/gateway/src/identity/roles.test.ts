@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest'
-import { highestRole, isAllowed, type Role, refuseOwn, requireAbove, requireRole } from './roles.ts'
+import {
+  highestRole,
+  isAllowed,
+  type Role,
+  refuseOwn,
+  requireAbove,
+  requireRole,
+  rolesOfSession,
+} from './roles.ts'
 
 const ranks: Role[] = ['user', 'moderator', 'admin', 'super_admin']
 
@@ -8,9 +16,14 @@ test('each role may do what those below it may, and nothing above', () => {
     for (const [needed, minimum] of ranks.entries()) {
       const asked = () => requireRole({ roles: ['user', role] }, minimum)
       if (own >= needed) asked()
-      else expect(asked).toThrow(`INSUFFICIENT_PERMISSIONS: role: this needs ${minimum} or above.`)
+      else expect(asked).toThrow(`INSUFFICIENT_PERMISSIONS: role: this needs ${minimum} or above,`)
     }
   }
+})
+
+test('a session without the second factor has no role but user', () => {
+  expect(rolesOfSession(['user', 'admin'], false)).toEqual(['user'])
+  expect(rolesOfSession(['user', 'admin'], true)).toEqual(['user', 'admin'])
 })
 
 test('no role, and one that this version does not know, is none', () => {

@@ -14,6 +14,13 @@ export const highestRole = ({ roles }: { roles: readonly string[] }): Role =>
   ROLES.findLast(role => roles.includes(role)) ?? 'user'
 
 /**
+ * The roles that a session's tokens carry: those of staff only where the session has the second factor, so that neither a
+ * stolen password nor a phished one gives power over others.
+ */
+export const rolesOfSession = (roles: readonly string[], secondFactor: boolean): string[] =>
+  roles.filter(role => role === 'user' || secondFactor)
+
+/**
  * Throws INSUFFICIENT_PERMISSIONS unless staff may manage somebody whose highest role is `role`, or make them that: an
  * admin those up to moderator, a super_admin anybody. Who is above an admin is no admin's to judge.
  */
@@ -27,9 +34,8 @@ export const requireAbove = (staff: { roles: readonly string[] }, role: Role): v
 /** Throws INSUFFICIENT_PERMISSIONS, naming what is needed, unless one of the user's roles is this one or above it. */
 export const requireRole = (user: { roles: readonly string[] }, minimum: Role): void => {
   if (hasRole(user, minimum)) return
-  throw new ProblemError('INSUFFICIENT_PERMISSIONS', `role: this needs ${minimum} or above.`, {
-    requiredRole: minimum,
-  })
+  const detail = `role: this needs ${minimum} or above, in a session that was opened with the second factor.`
+  throw new ProblemError('INSUFFICIENT_PERMISSIONS', detail, { requiredRole: minimum })
 }
 
 /**

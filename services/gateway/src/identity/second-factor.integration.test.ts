@@ -31,7 +31,7 @@ beforeAll(async () => {
   sql = database.open()
   keys = await createTestKeys()
   gateway = await openGateway({ BOOTSTRAP_ADMIN_EMAIL: 'root@example.com' })
-  root = await gateway.signedInUser({ email: 'root@example.com' })
+  root = await gateway.signedInStaff({ email: 'root@example.com' })
 })
 
 afterAll(async () => {
@@ -252,7 +252,7 @@ describe('staff remove it for who lost device and recovery codes', () => {
     const person = await gateway.signedInUser()
     const path = `/v1/admin/users/${person.id}/role`
     expect((await gateway.ask('PATCH', path, { token: root.accessToken, body: { role } })).status).toBe(200)
-    return { ...person, ...(await gateway.logIn(person)) }
+    return gateway.withSecondFactor({ ...person, ...(await gateway.logIn(person)) })
   }
 
   test('with a reason that only ciphertext tells of; all sessions end, and the password is enough', async () => {

@@ -22,12 +22,13 @@ import {
   spendRecoveryCode,
   spendStep,
 } from '../sql/second-factors.ts'
-import { shareOpenSession } from '../sql/sessions.ts'
+import { markSecondFactor, shareOpenSession } from '../sql/sessions.ts'
 import { findUser, lockUsers, type User } from '../sql/users.ts'
 import type { Announce } from './announce.ts'
 import type { LoginHistory } from './login-history.ts'
 import { noPassword, type Passwords } from './passwords.ts'
 import { newRecoveryCodes, recoveryCodeHash } from './recovery-codes.ts'
+import { highestRole } from './roles.ts'
 import { type KeyRing, seal, unseal } from './secret-box.ts'
 import { type Caller, type Sessions, sha256 } from './sessions.ts'
 import { newTotpSecret, presentTotpSecret, totpStepOf } from './totp.ts'
@@ -67,8 +68,13 @@ export type SecondFactor = {
   confirm: (session: Session, code: string, traceparent: string) => Promise<string[]>
   /** New recovery codes for the old ones. Throws as `disable`. */
   replaceCodes: (session: Session, password: string, proof: Proof, traceparent: string) => Promise<string[]>
-  /** Turns it off. Throws PASSWORD_MISMATCH, 2FA_INVALID, 2FA_LOCKED, 2FA_NOT_ENABLED. */
+  /**
+   * Turns it off; a member of staff is signed out. Throws PASSWORD_MISMATCH, 2FA_INVALID, 2FA_LOCKED,
+   * 2FA_NOT_ENABLED.
+   */
   disable: (session: Session, password: string, proof: Proof, traceparent: string) => Promise<void>
+  /** Takes a code of a session that is open: resolves with when. Throws 2FA_INVALID, 2FA_LOCKED, 2FA_NOT_ENABLED. */
+  confirmPresence: (session: Session, code: string, traceparent: string) => Promise<Date>
   /** To be asked once a first step of a sign-in was right: a token for `verify`, or undefined where it was enough. */
   challengeFor: (user: User) => Promise<string | undefined>
   /**
@@ -290,6 +296,7 @@ export const createSecondFactor = (parts: {
           throw new ProblemError('TOKEN_REVOKED', 'The session has ended; sign in again.')
         }
         if (!(await enableSecondFactor(tx, { userId, sealedSecret, step }))) throw alreadyEnabled()
+        await markSecondFactor(tx, session.sessionId)
         await replaceRecoveryCodes(tx, {
           userId,
           pepperId: pepper.current.kid,
@@ -333,10 +340,24 @@ export const createSecondFactor = (parts: {
         if (!(await deleteSecondFactor(tx, userId))) throw notEnabled()
         const off = { userId, byUserId: userId, reason: null }
         await appendToOutbox(tx, [announce.identityEvent('SecondFactorDisabled', off, traceparent), news])
-        return settleChange(tx, session, traceparent)
+        const told = await settleChange(tx, session, traceparent)
+        if (highestRole(user) === 'user') return told
+        // The session's own token carries a role that it may not have any more.
+        const { sessionId } = session
+        const own = { userId, sessionId, reason: 'second_factor_changed' }
+        const toldOwn = await sessions.endIn(tx, own, traceparent)
+        return async () => void (await Promise.all([told(), toldOwn()]))
       }
       const told = await prove(user, proof, traceparent, { changed: changedElsewhere, run: turnOff })
       await told()
+    },
+
+    confirmPresence: async ({ userId, sessionId }, code, traceparent) => {
+      const user = await findUser(sql, userId)
+      if (!user) throw notEnabled()
+      const run = (tx: Tx) => markSecondFactor(tx, sessionId)
+      await prove(user, { code }, traceparent, { changed: changedElsewhere, run })
+      return new Date(now())
     },
 
     challengeFor: async user => {

@@ -327,6 +327,31 @@ describe('Redis away', () => {
   })
 })
 
+test('whoever deletes what Redis knows of an ended session or a locked PIN gains nothing: it is told again for all its life', async () => {
+  const user = await gateway.signedInUser()
+  await gateway.ask('POST', '/v1/auth/logout', { token: user.accessToken })
+  const { sid: sessionId } = JSON.parse(
+    Buffer.from(user.accessToken.split('.')[1]!, 'base64url').toString(),
+  ) as {
+    sid: string
+  }
+  const { redis } = gateway
+  expect(await redis.del(`session-ended:${sessionId}`)).toBe(1)
+  expect((await me(user.accessToken)).body.code).toBe('TOKEN_REVOKED')
+
+  // Long ago, and deleted from under a gateway that did not see it end.
+  await sql`update gateway.sessions set ended_at = now() - interval '10 minutes' where id = ${sessionId}`
+  await sql`
+    insert into gateway.pin_locks (user_id, locked_at, locked_until, freeze_due)
+    values (${user.id}, now() - interval '3 minutes', now() + interval '1 day', false)`
+  const written = [`session-ended:${sessionId}`, `pin-locked:${user.id}`]
+  await redis.del(written)
+  await vi.waitFor(async () => expect(await redis.exists(written)).toBe(2), {
+    timeout: 50_000,
+    interval: 200,
+  })
+}, 60_000)
+
 test('secrets are in no log line, table, record or answer', async () => {
   const email = 'canary@example.com'
   const password = 'Canary-Password-9'

@@ -21,6 +21,7 @@ import type { LoginAttempts } from './login-attempts.ts'
 import type { LoginHistory, LoginMethod } from './login-history.ts'
 import type { PersonKeys } from './person-keys.ts'
 import type { Revocations } from './revocations.ts'
+import { rolesOfSession } from './roles.ts'
 import type { Tokens } from './tokens.ts'
 
 const SECRET_BYTES = 32
@@ -109,14 +110,17 @@ export const createSessions = (parts: {
   /** No access token outlives its session. */
   const grantFor = async (
     user: User,
-    sessionId: string,
+    session: { sessionId: string; secondFactor: boolean; secondsLeft?: number },
     refreshToken: string,
-    secondsLeft = Number.POSITIVE_INFINITY,
-  ): Promise<Grant> => ({
-    ...(await tokens.signAccess({ userId: user.id, sessionId, roles: user.roles }, secondsLeft)),
-    refreshToken,
-    user,
-  })
+  ): Promise<Grant> => {
+    const { sessionId, secondFactor, secondsLeft } = session
+    const roles = rolesOfSession(user.roles, secondFactor)
+    return {
+      ...(await tokens.signAccess({ userId: user.id, sessionId, roles }, secondsLeft)),
+      refreshToken,
+      user,
+    }
+  }
 
   const endIn = async (tx: Tx, session: Ending, traceparent: string) => {
     const ended = await endSessions(tx, session)
@@ -136,7 +140,7 @@ export const createSessions = (parts: {
     const session = await lockSessionOfToken(tx, hash)
     if (!session?.open) return { outcome: 'invalid' as const }
     const token = await readRefreshToken(tx, hash)
-    const { sessionId, userId, secondsLeft } = session
+    const { sessionId, userId } = session
 
     if (!token.used) {
       if (token.idle) return { outcome: 'invalid' as const }
@@ -145,13 +149,13 @@ export const createSessions = (parts: {
       await spendRefreshToken(tx, hash, salt)
       await insertRefreshToken(tx, { hash: sha256(successor), sessionId })
       await touchSession(tx, sessionId)
-      return { outcome: 'rotated' as const, successor, sessionId, userId, secondsLeft }
+      return { outcome: 'rotated' as const, successor, session }
     }
     if (token.inGrace) {
       const successor = successorOf(refreshToken, token.successorSalt!)
       // Whoever uses the successor has had the answer, so it was not lost and this is somebody else.
       if (!(await readRefreshToken(tx, sha256(successor))).used) {
-        return { outcome: 'rotated' as const, successor, sessionId, userId, secondsLeft }
+        return { outcome: 'rotated' as const, successor, session }
       }
     }
     const ended = await endIn(tx, { userId, sessionId, reason: 'refresh_reuse' }, traceparent)
@@ -162,6 +166,7 @@ export const createSessions = (parts: {
     start: async (user, caller, method = 'password') => {
       const { id: userId } = user
       const sessionId = randomUUIDv7()
+      const secondFactor = method === 'second_factor'
       const refreshToken = randomBytes(SECRET_BYTES).toString('base64url')
       const device = caller.userAgent
         ? await personKeys.encryptFor(userId, caller.userAgent.slice(0, DEVICE_LENGTH_MAX), DEVICE_PURPOSE)
@@ -178,7 +183,7 @@ export const createSessions = (parts: {
         // session too.
         const known = await shareUser(tx, userId)
         if (!known || known.disabled || !isAsRead(known)) return known
-        await insertSession(tx, { id: sessionId, userId, device })
+        await insertSession(tx, { id: sessionId, userId, device, secondFactor })
         await insertRefreshToken(tx, { hash: sha256(refreshToken), sessionId })
         await logins.succeeded(tx, { userId, sessionId, method, sealed })
         await loginAttempts.remember(tx, { userId, address: caller.address, by: 'sign_in' })
@@ -199,7 +204,7 @@ export const createSessions = (parts: {
         const detail = 'How you sign in was being changed; sign in again.'
         throw refused('SERVICE_UNAVAILABLE', detail, 'second_factor_changed')
       }
-      return grantFor(current, sessionId, refreshToken)
+      return grantFor(current, { sessionId, secondFactor }, refreshToken)
     },
 
     refresh: async (refreshToken, traceparent) => {
@@ -211,14 +216,14 @@ export const createSessions = (parts: {
           'refreshToken: was used before; its session has ended for safety, sign in again.',
         )
       }
-      const user = result.outcome === 'rotated' ? await findUser(sql, result.userId) : undefined
+      const user = result.outcome === 'rotated' ? await findUser(sql, result.session.userId) : undefined
       if (result.outcome === 'invalid' || !user || user.disabled) {
         throw new ProblemError(
           'REFRESH_TOKEN_INVALID',
           'refreshToken: is unknown, expired, or its session has ended.',
         )
       }
-      return grantFor(user, result.sessionId, result.successor, result.secondsLeft)
+      return grantFor(user, result.session, result.successor)
     },
 
     end: async (ending, traceparent) => {

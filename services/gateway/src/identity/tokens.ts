@@ -17,6 +17,7 @@ import type { SignedInUser } from '../routes/define-route.ts'
 const ALGORITHM = 'RS256'
 const ACCESS_TYPE = 'at+jwt' // RFC 9068
 const STEP_UP_TYPE = 'step-up+jwt'
+const STAFF_STEP_UP_TYPE = 'staff-step-up+jwt'
 /** Gateways' clocks may differ by so much. */
 const CLOCK_TOLERANCE_SECONDS = 5
 const CACHED_TOKENS = 20_000
@@ -36,6 +37,10 @@ export type Tokens = {
    * was locked.
    */
   verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
+  /** A token that says: this session's user gave a code of the second factor at `at`. For acts of staff. */
+  signStaffStepUp: (session: SignedInUser, at: number) => Promise<{ stepUpToken: string; expiresAt: Date }>
+  /** Throws STEP_UP_INVALID for a bad or expired token, another session's, or one that a PIN gave. */
+  verifyStaffStepUp: (token: string, session: SignedInUser) => Promise<void>
   /** The public keys of now, for `/.well-known/jwks.json`. */
   jwks: () => JSONWebKeySet
   /** Takes other keys from now on. What was verified with a key that is gone is forgotten. */
@@ -65,6 +70,7 @@ export const createTokens = async (options: {
 }): Promise<Tokens> => {
   const { issuer, audience, accessTokenSeconds, stepUpSeconds } = options
   const stepUpAudience = `${audience}/step-up`
+  const staffStepUpAudience = `${audience}/staff-step-up`
   const importKeys = async (keys: JwtKey[]) =>
     Promise.all(
       keys.map(async jwk => ({
@@ -147,6 +153,13 @@ export const createTokens = async (options: {
     }),
   })
 
+  const readStaffStepUp = verifier({
+    typ: STAFF_STEP_UP_TYPE,
+    audience: staffStepUpAudience,
+    required: ['code_at'],
+    read: payload => ({ userId: payload.sub!, sessionId: payload.sid as string }),
+  })
+
   const sign = (
     user: SignedInUser,
     claims: JWTPayload,
@@ -208,6 +221,26 @@ export const createTokens = async (options: {
         if (userId !== session.userId || sessionId !== session.sessionId) throw refused()
         if (session.pinLockedAt !== undefined && at.getTime() <= session.pinLockedAt) throw refused()
         return { at }
+      } catch (error) {
+        if (error instanceof errors.JOSEError) throw refused()
+        throw error
+      }
+    },
+    signStaffStepUp: async (session, at) => {
+      const expires = inSeconds(stepUpSeconds)
+      const token = { typ: STAFF_STEP_UP_TYPE, audience: staffStepUpAudience, expires }
+      return {
+        stepUpToken: await sign(session, { code_at: at }, token),
+        expiresAt: new Date(expires * 1_000),
+      }
+    },
+    verifyStaffStepUp: async (token, session) => {
+      const detail =
+        "Step-Up-Token: must be this session's, of POST /v1/auth/2fa/step-up, not older than its life."
+      const refused = () => new ProblemError('STEP_UP_INVALID', detail)
+      try {
+        const { userId, sessionId } = await readStaffStepUp(token)
+        if (userId !== session.userId || sessionId !== session.sessionId) throw refused()
       } catch (error) {
         if (error instanceof errors.JOSEError) throw refused()
         throw error

@@ -17,7 +17,9 @@ import {
   problemResponses,
   type Routes,
   STAFF_PROBLEMS,
+  STEP_UP_PROBLEMS,
   sessionOf,
+  stepUpHeader,
   uuidParam,
 } from './define-route.ts'
 import {
@@ -100,10 +102,10 @@ const reversalRoute = ({ signedIn }: Guards) =>
       'Frozen wallets, by whoever it was, pay and receive it; closed ones do not (`WALLET_CLOSED`, ' +
       '`RECIPIENT_UNAVAILABLE`). A rejected transfer, a reversal and a withdrawal cannot be reversed. Both parties ' +
       'read the reason. Needs admin, and never a transfer of your own.',
-    ...signedIn({ guardsMoney: true, role: 'admin' }),
+    ...signedIn({ guardsMoney: true, role: 'admin', stepUp: true }),
     request: {
       params: transferParams,
-      headers: moneyHeaders,
+      headers: moneyHeaders.extend(stepUpHeader.shape),
       body: jsonBody(
         z.strictObject({
           amount: moneyString.nullish(),
@@ -118,6 +120,7 @@ const reversalRoute = ({ signedIn }: Guards) =>
       ...problemResponses(
         ...BODY_PROBLEMS,
         ...STAFF_PROBLEMS,
+        ...STEP_UP_PROBLEMS,
         'IDEMPOTENCY_KEY_REQUIRED',
         'IDEMPOTENCY_KEY_REUSED',
         'TRANSFER_NOT_FOUND',

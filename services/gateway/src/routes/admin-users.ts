@@ -24,7 +24,9 @@ import {
   type Routes,
   readIdCursor,
   STAFF_PROBLEMS,
+  STEP_UP_PROBLEMS,
   sessionOf,
+  stepUpHeader,
   timestamp,
   uuidParam,
 } from './define-route.ts'
@@ -128,11 +130,11 @@ const roleRoute = ({ signedIn }: Guards) =>
     description:
       'Their sessions end; the next sign-in carries the role. An admin chooses up to moderator, and for nobody who is ' +
       `more; a super_admin chooses any. ${NOT_ONES_OWN}`,
-    ...signedIn({ guardsMoney: true, role: 'admin' }),
-    request: { params: userParams, body: jsonBody(z.strictObject({ role })) },
+    ...signedIn({ guardsMoney: true, role: 'admin', stepUp: true }),
+    request: { params: userParams, headers: stepUpHeader, body: jsonBody(z.strictObject({ role })) },
     responses: {
       200: jsonAnswer('The user', staffUser),
-      ...problemResponses('USER_NOT_FOUND', ...STAFF_PROBLEMS, ...BODY_PROBLEMS),
+      ...problemResponses('USER_NOT_FOUND', ...STAFF_PROBLEMS, ...STEP_UP_PROBLEMS, ...BODY_PROBLEMS),
     },
   })
 
@@ -163,16 +165,23 @@ const reactivateRoute = ({ signedIn }: Guards) =>
     tags: ['Staff'],
     summary: 'Activates an account again',
     description: `Whoever deactivated it. Sessions stay ended. Needs admin. ${NOT_ONES_OWN}`,
-    ...signedIn({ guardsMoney: true, role: 'admin' }),
+    ...signedIn({ guardsMoney: true, role: 'admin', stepUp: true }),
     request: {
       params: userParams,
+      headers: stepUpHeader,
       body: optionalJsonBody(
         z.strictObject({ reason: reasonField.nullish().openapi({ example: 'Case 4711 is settled' }) }),
       ),
     },
     responses: {
       200: jsonAnswer('The user', staffUser),
-      ...problemResponses('USER_NOT_FOUND', 'ACCOUNT_NOT_DISABLED', ...STAFF_PROBLEMS, ...BODY_PROBLEMS),
+      ...problemResponses(
+        'USER_NOT_FOUND',
+        'ACCOUNT_NOT_DISABLED',
+        ...STAFF_PROBLEMS,
+        ...STEP_UP_PROBLEMS,
+        ...BODY_PROBLEMS,
+      ),
     },
   })
 
@@ -185,16 +194,23 @@ const removeSecondFactorRoute = ({ signedIn }: Guards) =>
     description:
       'For somebody who has lost the device and the recovery codes, once staff know who they are. Their sessions end, and ' +
       `the password is enough to sign in until they turn it on again; they are told by mail. Needs admin. ${NOT_ONES_OWN}`,
-    ...signedIn({ guardsMoney: true, role: 'admin' }),
+    ...signedIn({ guardsMoney: true, role: 'admin', stepUp: true }),
     request: {
       params: userParams,
+      headers: stepUpHeader,
       body: jsonBody(
         z.strictObject({ reason: reasonField.openapi({ example: 'Identity checked in person, case 4711' }) }),
       ),
     },
     responses: {
       200: jsonAnswer('The user', staffUser),
-      ...problemResponses('USER_NOT_FOUND', '2FA_NOT_ENABLED', ...STAFF_PROBLEMS, ...BODY_PROBLEMS),
+      ...problemResponses(
+        'USER_NOT_FOUND',
+        '2FA_NOT_ENABLED',
+        ...STAFF_PROBLEMS,
+        ...STEP_UP_PROBLEMS,
+        ...BODY_PROBLEMS,
+      ),
     },
   })
 
@@ -309,6 +325,10 @@ export const adminUserRoutes = (parts: AdminUserParts): Routes => {
       limit: limit + 1,
     })
     const { page, nextCursor } = cutPage(found, limit)
+    context.set(
+      'viewed',
+      page.map(({ id }) => id),
+    )
     return context.json({ items: await Promise.all(page.map(viewForStaff)), nextCursor }, 200)
   })
 

@@ -23,6 +23,8 @@ import {
   type Routes,
   readIdCursor,
   STAFF_PROBLEMS,
+  STEP_UP_PROBLEMS,
+  stepUpHeader,
   uuidParam,
 } from './define-route.ts'
 import { readOptionalKey } from './money-headers.ts'
@@ -126,10 +128,10 @@ const unfreezeRoute = ({ signedIn }: Guards) =>
     tags: ['Staff'],
     summary: 'Lifts any freeze',
     description: 'Whoever set it. Needs moderator, and never a wallet of your own.',
-    ...signedIn({ guardsMoney: true, role: 'moderator' }),
+    ...signedIn({ guardsMoney: true, role: 'moderator', stepUp: true }),
     request: {
       params: walletParams,
-      headers: optionalKeyHeader,
+      headers: optionalKeyHeader.extend(stepUpHeader.shape),
       body: optionalJsonBody(
         z.strictObject({ reason: reasonField.nullish().openapi({ example: 'Case 4711 is settled' }) }),
       ),
@@ -142,6 +144,7 @@ const unfreezeRoute = ({ signedIn }: Guards) =>
         'WALLET_ALREADY_CLOSED',
         'IDEMPOTENCY_KEY_REUSED',
         ...STAFF_PROBLEMS,
+        ...STEP_UP_PROBLEMS,
         ...BODY_PROBLEMS,
       ),
     },
@@ -187,6 +190,10 @@ export const adminWalletRoutes = (parts: AdminWalletParts): Routes => {
     const above = readIdCursor(cursor) ?? null
     const wallets = await parts.readWalletsAbove({ userId, status }, above, limit + 1)
     const { page, nextCursor } = cutPage(wallets, limit)
+    context.set(
+      'viewed',
+      page.map(({ id }) => id),
+    )
     return context.json({ items: await viewForStaff(page), nextCursor }, 200)
   })
 

@@ -32,6 +32,8 @@ export type GatewayEnv = {
     user: Requester
     /** The code of the answer, where it is a problem. For the log. */
     problem: ProblemCode | undefined
+    /** The ids of what a list shows to staff, for the record of what they have seen. */
+    viewed: string[] | undefined
   }
 }
 
@@ -119,6 +121,7 @@ export type LimitName =
   | 'STATEMENT'
   | 'MAIL'
   | 'API_KEY'
+  | 'API_KEYS'
   | 'DEFAULT'
 
 export type Guards = {
@@ -127,12 +130,13 @@ export type Guards = {
    * named) before anything else. `guardsMoney` refuses with 503 where Redis cannot be asked; without it the
    * request goes on then, the session being asked of Postgres. `role` is the least that the caller must have, a
    * user's where it is missing. With `scope` the route takes API keys that have it, counted by key (API_KEY in place
-   * of DEFAULT); what they may answer is KEY_PROBLEMS then.
+   * of DEFAULT); what they may answer is KEY_PROBLEMS then. `stepUp` asks for a Step-Up-Token of the second factor: for
+   * acts of staff that give power or money. A route for staff that reads is recorded: see `viewed`.
    */
   signedIn: (
     options?: { limit?: LimitName; guardsMoney?: boolean } & (
-      | { role?: Role; scope?: never }
-      | { role?: never; scope: Scope }
+      | { role?: Role; scope?: never; stepUp?: boolean }
+      | { role?: never; scope: Scope; stepUp?: never }
     ),
   ) => {
     security: Array<{ bearer: string[] } | { apiKey: string[] }>
@@ -140,6 +144,7 @@ export type Guards = {
     'x-required-role': Role
     'x-fails-closed': boolean
     'x-required-scope'?: Scope
+    'x-step-up'?: true
     middleware: MiddlewareHandler<GatewayEnv>[]
   }
   /**
@@ -291,6 +296,14 @@ export const STAFF_PROBLEMS = [
   ...SIGNED_IN_PROBLEMS,
   'INSUFFICIENT_PERMISSIONS',
 ] as const satisfies ProblemCode[]
+
+/** What a route of staff with `stepUp` may answer besides. */
+export const STEP_UP_PROBLEMS = ['STEP_UP_REQUIRED', 'STEP_UP_INVALID'] as const satisfies ProblemCode[]
+
+/** The header of a route with `stepUp`, for its document. */
+export const stepUpHeader = z.object({
+  'step-up-token': z.string().optional().openapi({ description: 'From POST /v1/auth/2fa/step-up' }),
+})
 
 /**
  * The problem answers of a route, by status, each code with an example. Typed as nothing: handlers throw

@@ -25,6 +25,8 @@ import {
   type Routes,
   SIGNED_IN_PROBLEMS,
   STAFF_PROBLEMS,
+  STEP_UP_PROBLEMS,
+  stepUpHeader,
   uuidParam,
 } from './define-route.ts'
 import { readOptionalKey } from './money-headers.ts'
@@ -191,9 +193,9 @@ const staffSetRoute = ({ signedIn }: Guards) =>
     description:
       'They stand in place of the defaults, also above them, and the owner cannot touch them. The three together ' +
       'replace what staff had set; null or a missing one sets none. Nobody sets limits for a wallet of their own.',
-    ...signedIn({ role: 'admin', guardsMoney: true }),
+    ...signedIn({ role: 'admin', guardsMoney: true, stepUp: true }),
     request: {
-      headers: keyHeader,
+      headers: keyHeader.extend(stepUpHeader.shape),
       params: z.object({ id: uuidParam, action: actionParam }),
       body: jsonBody(z.strictObject(wantedShape)),
     },
@@ -202,6 +204,7 @@ const staffSetRoute = ({ signedIn }: Guards) =>
       ...problemResponses(
         ...BODY_PROBLEMS,
         ...STAFF_PROBLEMS,
+        ...STEP_UP_PROBLEMS,
         'WALLET_NOT_FOUND',
         'WALLET_ALREADY_CLOSED',
         'IDEMPOTENCY_KEY_REUSED',

@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { Proof, SecondFactor } from '../identity/second-factor.ts'
 import type { Sessions } from '../identity/sessions.ts'
+import type { Tokens } from '../identity/tokens.ts'
 import { createCallerOf, createTokensOf, tokens } from './auth.ts'
 import { refuseCrossSite } from './cross-site.ts'
 import {
@@ -21,6 +22,7 @@ export type SecondFactorParts = {
   guards: Guards
   secondFactor: SecondFactor
   sessions: Pick<Sessions, 'start'>
+  tokens: Pick<Tokens, 'signStaffStepUp'>
   hashAddress: (address: string) => string
   /** Where clients come in: whether cookies need HTTPS, and which site may ask for one. */
   publicUrl: string
@@ -189,6 +191,28 @@ const verifyRoute = ({ anybody }: Guards) =>
     },
   })
 
+const stepUpRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/2fa/step-up',
+    tags,
+    summary: 'A step-up token for acts of staff',
+    description:
+      'For a code, which is good once. The token goes into the `Step-Up-Token` header of acts that give power or money ' +
+      '(roles, reversals, limits, removing a second factor, unfreezing, reactivating), any number of them within its life.',
+    ...signedIn({ limit: 'PIN', guardsMoney: true }),
+    request: { body: jsonBody(z.strictObject({ code })) },
+    responses: {
+      200: jsonAnswer(
+        'The token',
+        z.object({ stepUpToken: z.string(), expiresAt: timestamp }).openapi({
+          example: { stepUpToken: 'eyJhbGciOiJSUzI1NiIs…', expiresAt: '2026-01-31T09:35:00.000Z' },
+        }),
+      ),
+      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, ...PROOF_PROBLEMS),
+    },
+  })
+
 const passwordAndProof = z
   .strictObject({ password, ...proofFields })
   .refine(...eitherProof)
@@ -221,7 +245,7 @@ const disableRoute = ({ signedIn }: Guards) =>
     path: '/v1/auth/2fa/disable',
     tags,
     summary: 'Turns the second factor off',
-    description: 'Ends all other sessions.',
+    description: 'Ends all other sessions; a member of staff is signed out here too.',
     ...signedIn({ limit: 'LOGIN', guardsMoney: true }),
     request: { body: jsonBody(passwordAndProof) },
     responses: {
@@ -277,6 +301,14 @@ export const secondFactorRoutes = (parts: SecondFactorParts): Routes => {
       tokensOf(context, await sessions.start(user, caller, 'second_factor'), cookie === true),
       200,
     )
+  })
+
+  routes.openapi(stepUpRoute(guards), async context => {
+    const session = sessionOf(context)
+    const { code } = context.req.valid('json')
+    const at = await secondFactor.confirmPresence(session, code, context.var.traceparent)
+    const { stepUpToken, expiresAt } = await parts.tokens.signStaffStepUp(session, at.getTime())
+    return context.json({ stepUpToken, expiresAt: expiresAt.toISOString() }, 200)
   })
 
   routes.openapi(replaceCodesRoute(guards), async context => {

@@ -183,7 +183,7 @@ const previewRoute = ({ signedIn }: Guards) =>
       'money is really sent, it may be otherwise. `code` is one of ' +
       `${SENDING_REFUSALS.map(code => `\`${code}\``).join(', ')}; \`limit\`, \`used\` and \`requested\` are there ` +
       'where a limit refuses it.',
-    ...signedIn({ scope: 'transfers:write' }),
+    ...signedIn({ scope: 'transfers:write', limit: 'RECIPIENT' }),
     request: { body: jsonBody(z.strictObject(previewFields).openapi({ example: PREVIEW_EXAMPLE })) },
     responses: {
       200: jsonAnswer('What would become of it', previewSchema),

@@ -14,6 +14,17 @@ export const insertExternalIdentity = async (
   return count === 1
 }
 
+/** Takes a token of another issuer, by its SHA-256, until it has expired; false where it was taken before. */
+export const spendExternalToken = async (
+  sql: Database,
+  token: { hash: Buffer; expiresAt: Date },
+): Promise<boolean> => {
+  const { count } = await sql`
+    insert into gateway.spent_external_tokens (hash, expires_at) values (${token.hash}, ${token.expiresAt})
+    on conflict do nothing`
+  return count === 1
+}
+
 export const countExternalIdentities = async (tx: Tx, userId: string): Promise<number> => {
   const [row] = await tx<[{ count: number }]>`
     select count(*)::int as count from gateway.external_identities where user_id = ${userId}`

@@ -9,7 +9,7 @@ const FAMILIAR_DAYS = 90
 const ROWS = 5_000
 
 /**
- * Deletes some of what has expired: mailed tokens, challenges, sign-ins through a provider that nobody came back from,
+ * Deletes some of what has expired: mailed tokens, challenges, spent tokens of other issuers, sign-ins through a provider that nobody came back from,
  * refresh tokens of sessions that are over, old sign-ins, addresses that nobody signed in from for long.
  */
 export const purgeExpired = async (sql: Database): Promise<{ deleted: number; more: boolean }> => {
@@ -25,6 +25,10 @@ export const purgeExpired = async (sql: Database): Promise<{ deleted: number; mo
     await sql`
       delete from gateway.oidc_requests where state_hash in (
         select state_hash from gateway.oidc_requests
+        where expires_at < now() - make_interval(days => ${SPARE_DAYS}) limit ${ROWS})`,
+    await sql`
+      delete from gateway.spent_external_tokens where hash in (
+        select hash from gateway.spent_external_tokens
         where expires_at < now() - make_interval(days => ${SPARE_DAYS}) limit ${ROWS})`,
     await sql`
       delete from gateway.refresh_tokens where hash in (

@@ -9,11 +9,17 @@ const GRACE_SECONDS = 10
 
 export const insertSession = async (
   tx: Tx,
-  session: { id: string; userId: string; device: Buffer | null },
+  session: { id: string; userId: string; device: Buffer | null; secondFactor: boolean },
 ): Promise<void> => {
   await tx`
-    insert into gateway.sessions (id, user_id, expires_at, device)
-    values (${session.id}, ${session.userId}, now() + make_interval(days => ${ABSOLUTE_DAYS}), ${session.device})`
+    insert into gateway.sessions (id, user_id, expires_at, device, second_factor)
+    values (${session.id}, ${session.userId}, now() + make_interval(days => ${ABSOLUTE_DAYS}), ${session.device},
+      ${session.secondFactor})`
+}
+
+/** Records that the session's user has given a code of the second factor. */
+export const markSecondFactor = async (tx: Tx, sessionId: string): Promise<void> => {
+  await tx`update gateway.sessions set second_factor = true where id = ${sessionId}`
 }
 
 export const insertRefreshToken = async (
@@ -24,13 +30,19 @@ export const insertRefreshToken = async (
     insert into gateway.refresh_tokens (hash, session_id) values (${token.hash}, ${token.sessionId})`
 }
 
-type LockedSession = { sessionId: string; userId: string; open: boolean; secondsLeft: number }
+type LockedSession = {
+  sessionId: string
+  userId: string
+  open: boolean
+  secondsLeft: number
+  secondFactor: boolean
+}
 
 /** Locks the session a refresh token belongs to, so that its family is changed by one request at a time. */
 export const lockSessionOfToken = async (tx: Tx, hash: Buffer): Promise<LockedSession | undefined> => {
   const [session] = await tx<LockedSession[]>`
     select s.id as "sessionId", s.user_id as "userId", s.ended_at is null and s.expires_at > now() as open,
-      extract(epoch from s.expires_at - now())::float8 as "secondsLeft"
+      extract(epoch from s.expires_at - now())::float8 as "secondsLeft", s.second_factor as "secondFactor"
     from gateway.sessions s
     where s.id = (select session_id from gateway.refresh_tokens where hash = ${hash})
     for update of s`
@@ -108,11 +120,16 @@ export const shareOpenSession = async (tx: Tx, sessionId: string): Promise<boole
 
 export type EndedSession = { id: string; reason: string }
 
-/** Sessions that ended within the last so many seconds. */
-export const readRecentlyEnded = (sql: Database, seconds: number): Promise<EndedSession[]> =>
+/** Sessions that ended within the last so many seconds, and not within the last `untilSeconds`. */
+export const readRecentlyEnded = (
+  sql: Database,
+  seconds: number,
+  untilSeconds = 0,
+): Promise<EndedSession[]> =>
   sql<EndedSession[]>`
     select id, end_reason as reason from gateway.sessions
-    where ended_at > now() - make_interval(secs => ${seconds})`
+    where ended_at > now() - make_interval(secs => ${seconds})
+      and ended_at <= now() - make_interval(secs => ${untilSeconds})`
 
 export type OpenSession = {
   id: string

@@ -176,6 +176,16 @@ export const grantSuperAdmin = async (tx: Tx, email: string): Promise<User | und
   return granted
 }
 
+/** The first super_admins by id: so many are mailed at the most. */
+const SUPER_ADMINS_MAX = 100
+
+export const listSuperAdmins = async (tx: Tx): Promise<string[]> => {
+  const rows = await tx<Array<{ id: string }>>`
+    select id from gateway.users where 'super_admin' = any(roles) and disabled_at is null
+    order by id limit ${SUPER_ADMINS_MAX}`
+  return rows.map(({ id }) => id)
+}
+
 type MailedTokenPurpose = 'verify_email' | 'reset_password'
 
 export const insertMailedToken = async (

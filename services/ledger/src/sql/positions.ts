@@ -1,4 +1,4 @@
-import { type Database, INT2 } from '@pennywire/runtime/database.ts'
+import { type Database, INT2, INT8 } from '@pennywire/runtime/database.ts'
 
 /** Where each partition of ledger.commands goes on; makes the rows of partitions seen for the first time. */
 export const readPositions = async (
@@ -15,10 +15,35 @@ export const readPositions = async (
 }
 
 /**
+ * From which offset on each partition's commands need a MAC. Set once, when the first ledger that checks MACs reads the
+ * partition: commands that an earlier version's gateways wrote stay readable, and leaving the MAC out helps nobody after.
+ */
+export const readMacsFrom = async (
+  sql: Database,
+  ends: { partition: number; offset: bigint }[],
+): Promise<Map<number, bigint>> => {
+  const partitions = sql.array(
+    ends.map(({ partition }) => partition),
+    INT2,
+  )
+  const offsets = sql.array(
+    ends.map(({ offset }) => offset),
+    INT8,
+  )
+  await sql`
+    update ledger.partitions p set macs_from = case when p.next_offset = 0 then 0 else ends.offset end
+    from unnest(${partitions}, ${offsets}) as ends (partition, "offset")
+    where p.partition = ends.partition and p.macs_from is null`
+  const rows = await sql<{ partition: number; macsFrom: bigint }[]>`
+    select partition, macs_from as "macsFrom" from ledger.partitions where partition = any(${partitions})`
+  return new Map(rows.map(({ partition, macsFrom }) => [partition, macsFrom]))
+}
+
+/**
  * Takes the topic as it is now for a new one: reading begins at its start, under the next epoch. What its records ask
- * for a second time is recognised by its ids, so nothing is applied twice.
+ * for a second time is recognised by its ids, so nothing is applied twice. All of them need a MAC.
  */
 export const adoptTopic = (sql: Database): Promise<{ partition: number; epoch: number }[]> =>
   sql<{ partition: number; epoch: number }[]>`
-    update ledger.partitions set epoch = epoch + 1, next_offset = 0, last_digest = null
+    update ledger.partitions set epoch = epoch + 1, next_offset = 0, last_digest = null, macs_from = 0
     returning partition, epoch`

@@ -2,7 +2,7 @@ import { type Database, isUniqueViolation } from '@pennywire/runtime/database.ts
 import type { LedgerStore } from '../store.ts'
 import * as batch from './batch.ts'
 import { raisePublished, readJournalAfter, readProgress } from './journal.ts'
-import { readPositions } from './positions.ts'
+import { readMacsFrom, readPositions } from './positions.ts'
 
 /**
  * The ledger's store in Postgres. `relay` is a pool of its own: its marks need not wait for the disk, and it must
@@ -27,6 +27,7 @@ export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
     ) as ReturnType<typeof work>,
   isRivalry: error => isUniqueViolation(error),
   readPositions: partitions => readPositions(sql, partitions),
+  readMacsFrom: ends => readMacsFrom(sql, ends),
   readProgress: partitions => readProgress(relay, partitions),
   readJournalAfter: (partition, seq, limit) => readJournalAfter(relay, partition, seq, limit),
   raisePublished: marks => raisePublished(relay, marks),

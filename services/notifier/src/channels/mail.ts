@@ -1,3 +1,4 @@
+import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
 import nodemailer from 'nodemailer'
 import type { Mail } from '../mail-for.ts'
 
@@ -8,10 +9,16 @@ const SILENCE_MS = 8_000
 
 export type SendMail = (to: { name: string; address: string }, mail: Mail & { id: string }) => Promise<void>
 
-/** A connection to a mail server; opened on the first mail. */
-export const connectMail = (smtpUrl: string, from: string): { send: SendMail; close: () => void } => {
+/** A connection to a mail server; opened on the first mail. To another machine it is TLS or nothing, unless plain text is allowed. */
+export const connectMail = (
+  smtpUrl: string,
+  from: string,
+  { allowPlaintext = false } = {},
+): { send: SendMail; close: () => void } => {
   const transport = nodemailer.createTransport({
     url: smtpUrl,
+    // Else whoever is on the way strips the offer of STARTTLS, and reads what the mails let in.
+    requireTLS: !allowPlaintext && !isLoopback(new URL(smtpUrl).hostname),
     pool: true,
     maxConnections: MAIL_CONNECTIONS,
     connectionTimeout: SILENCE_MS,

@@ -1,0 +1,98 @@
+// Who may do what with which topic and group: ARCHITECTURE.md's table of topics as access control lists of the brokers.
+import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import kafkajs from 'kafkajs'
+
+const { AclResourceTypes, AclOperationTypes, AclPermissionTypes, ResourcePatternTypes } = kafkajs
+
+type Access = {
+  writes: readonly Topic[]
+  reads: readonly Topic[]
+  /** Groups, by name; one that ends in `*` stands for all that begin so. */
+  groups: readonly string[]
+}
+
+const ALL = Object.keys(TOPICS) as Topic[]
+
+/** By the name that each proves to the brokers. Nobody but the set-up's super user has more. */
+export const KAFKA_ACCESS = {
+  gateway: {
+    writes: ['ledger.commands', 'identity.events', 'notifier.commands'],
+    reads: ['ledger.events'],
+    groups: ['gateway-*'],
+  },
+  ledger: {
+    writes: ['ledger.events', 'ledger.dead-letters'],
+    reads: ['ledger.commands', 'ledger.events'],
+    // Its command verify-books reads ledger.events.
+    groups: ['ledger', 'read-ledger.events-*'],
+  },
+  notifier: {
+    writes: ['notifier.dead-letters'],
+    reads: ['ledger.events', 'notifier.commands'],
+    groups: ['notifier'],
+  },
+  // Its command audit:verify reads all topics.
+  audit: { writes: [], reads: ALL, groups: ['audit', 'read-*'] },
+  /** People with the commands: they send dead letters again, and a command has its gateway's MAC for that. */
+  operator: {
+    writes: [
+      'ledger.commands',
+      'ledger.events',
+      'notifier.commands',
+      'ledger.dead-letters',
+      'notifier.dead-letters',
+    ],
+    reads: ALL,
+    groups: ['read-*', 'demo-*'],
+  },
+  /** Another team that reads the events. */
+  reader: { writes: [], reads: ['ledger.events', 'identity.events'], groups: ['example-*'] },
+} as const satisfies Record<string, Access>
+
+export type KafkaUser = keyof typeof KAFKA_ACCESS
+export const KAFKA_USERS = Object.keys(KAFKA_ACCESS) as KafkaUser[]
+
+const nameOf = (acl: kafkajs.AclEntry) =>
+  [acl.resourceType, acl.resourcePatternType, acl.resourceName, acl.principal, acl.operation].join(' ')
+
+const wantedAcls = (): kafkajs.AclEntry[] =>
+  Object.entries<Access>(KAFKA_ACCESS).flatMap(([user, { writes, reads, groups }]) => {
+    const allow = (
+      resourceType: kafkajs.AclResourceTypes,
+      name: string,
+      operation: kafkajs.AclOperationTypes,
+    ): kafkajs.AclEntry => ({
+      resourceType,
+      resourceName: name.replace(/\*$/, ''),
+      resourcePatternType: name.endsWith('*') ? ResourcePatternTypes.PREFIXED : ResourcePatternTypes.LITERAL,
+      principal: `User:${user}`,
+      host: '*',
+      operation,
+      permissionType: AclPermissionTypes.ALLOW,
+    })
+    return [
+      ...writes.map(topic => allow(AclResourceTypes.TOPIC, topic, AclOperationTypes.WRITE)),
+      ...reads.map(topic => allow(AclResourceTypes.TOPIC, topic, AclOperationTypes.READ)),
+      ...groups.flatMap(group => [
+        allow(AclResourceTypes.GROUP, group, AclOperationTypes.READ),
+        allow(AclResourceTypes.GROUP, group, AclOperationTypes.DELETE),
+      ]),
+    ]
+  })
+
+/** Brings the brokers' lists to the table above: adds what is missing, takes away what a user of ours has beyond it. */
+export const applyAccess = async (admin: kafkajs.Admin): Promise<void> => {
+  const wanted = new Map(wantedAcls().map(acl => [nameOf(acl), acl]))
+  const { resources } = await admin.describeAcls({
+    resourceType: AclResourceTypes.ANY,
+    resourcePatternType: ResourcePatternTypes.ANY,
+    operation: AclOperationTypes.ANY,
+    permissionType: AclPermissionTypes.ANY,
+  } as kafkajs.AclFilter)
+  const there = resources.flatMap(({ acls, ...resource }) => acls.map(acl => ({ ...resource, ...acl })))
+  const ours = there.filter(({ principal }) => KAFKA_USERS.some(user => principal === `User:${user}`))
+  const extra = ours.filter(acl => !wanted.has(nameOf(acl)))
+  if (extra.length > 0) await admin.deleteAcls({ filters: extra })
+  for (const acl of ours) wanted.delete(nameOf(acl))
+  if (wanted.size > 0) await admin.createAcls({ acl: [...wanted.values()] })
+}

@@ -1,0 +1,135 @@
+// A command moves money because a gateway asked for it, not because it stands in ledger.commands: each carries the
+// gateway's MAC (HMAC-SHA256, RFC 2104), and the ledger sets aside what has none. Write access to the topic alone
+// moves nothing.
+import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto'
+import { jsonFile } from '@pennywire/runtime/config.ts'
+import { z } from 'zod'
+import type { Publisher } from './publisher.ts'
+import type { IncomingRecord, RawRecord } from './record.ts'
+
+/** The header that holds "KID.MAC", the MAC in base64url. */
+export const COMMAND_MAC_HEADER = 'pw-mac'
+/** Separates these MACs from whatever else may ever be computed with the same key. */
+const PURPOSE = 'pennywire command 1'
+/**
+ * The headers that the MAC covers, beside topic, key and value: what a reader of the topic goes by. The partition is
+ * not covered, because the producer's partitioner chooses it: a copy in another partition has the same id, which is
+ * decided once (X1).
+ */
+const COVERED_HEADERS = ['ce_id', 'ce_type', 'ce_source', 'ce_time', 'ce_subject'] as const
+const MIN_KEY_BYTES = 32
+
+const commandMacKey = z
+  .object({
+    kid: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 _ -'),
+    key: z.base64url(),
+  })
+  .transform(({ kid, key }) => ({ kid, key: Buffer.from(key, 'base64url') }))
+  .refine(({ key }) => key.length >= MIN_KEY_BYTES, `key must have at least ${MIN_KEY_BYTES} bytes`)
+
+/** What COMMAND_MAC_FILE holds: one key, or `{"keys": [...]}`, of which the first signs and all verify. */
+export const commandMacKeys = z
+  .union([
+    commandMacKey.transform(key => [key]),
+    z.object({ keys: z.array(commandMacKey).min(1) }).transform(({ keys }) => keys),
+  ])
+  .refine(keys => new Set(keys.map(({ kid }) => kid)).size === keys.length, 'two keys have one kid')
+export type CommandMacKeys = z.output<typeof commandMacKeys>
+
+/** The ring of a file in the form of COMMAND_MAC_FILE; throws where it cannot be used. */
+export const loadCommandMacKeys = (path: string): CommandMacKeys => jsonFile(commandMacKeys).parse(path)
+
+/** The form of a record that a MAC is computed over; headers by name, in order where a name stands more than once. */
+type Covered = {
+  topic: string
+  key: string | Buffer | null
+  value: Buffer | null
+  headers: Map<string, Array<string | Buffer>>
+}
+
+/** Each part with its length before it, so that no two records have the same bytes; -1 where there is none. */
+const macOf = (key: KeyObject, record: Covered): Buffer => {
+  // In one piece: each further update of the hash costs as much as hashing all of it.
+  const parts: Buffer[] = []
+  const add = (part: string | Buffer | null) => {
+    const bytes = typeof part === 'string' ? Buffer.from(part) : part
+    parts.push(Buffer.from(`\n${bytes?.length ?? -1}:`))
+    if (bytes) parts.push(bytes)
+  }
+  add(PURPOSE)
+  add(record.topic)
+  add(record.key)
+  add(record.value)
+  for (const name of COVERED_HEADERS) {
+    const values = record.headers.get(name) ?? []
+    parts.push(Buffer.from(`\n${name} ${values.length}`))
+    for (const value of values) add(value)
+  }
+  return createHmac('sha256', key).update(Buffer.concat(parts)).digest()
+}
+
+/** Puts the gateway's MAC on a command, in place of one that it has. */
+export type SignCommand = (record: RawRecord) => RawRecord
+/** Why a record is no command of a gateway's; undefined where it is one. */
+export type VerifyCommand = (record: IncomingRecord) => string | undefined
+
+const keyObjects = (keys: CommandMacKeys) => keys.map(({ kid, key }) => ({ kid, key: createSecretKey(key) }))
+
+/** Signs with the first key of the ring. */
+export const createCommandSigner = (keys: CommandMacKeys): SignCommand => {
+  const [signing] = keyObjects(keys)
+  return record => {
+    const { [COMMAND_MAC_HEADER]: _, ...headers } = record.headers
+    const mac = macOf(signing!.key, {
+      ...record,
+      headers: new Map(
+        Object.entries(headers).map(([name, values]) => [
+          name,
+          typeof values === 'string' ? [values] : values,
+        ]),
+      ),
+    })
+    return {
+      ...record,
+      headers: { ...headers, [COMMAND_MAC_HEADER]: `${signing!.kid}.${mac.toString('base64url')}` },
+    }
+  }
+}
+
+/** Checks the MAC by any key of the ring. */
+export const createCommandVerifier = (keys: CommandMacKeys): VerifyCommand => {
+  const byKid = new Map(keyObjects(keys).map(({ kid, key }) => [kid, key]))
+  return record => {
+    const headers = new Map<string, Buffer[]>()
+    for (const [name, value] of record.headers) {
+      const values = headers.get(name)
+      if (values) values.push(value)
+      else headers.set(name, [value])
+    }
+    const [given, ...more] = headers.get(COMMAND_MAC_HEADER) ?? []
+    if (!given) return 'it carries no MAC of a gateway'
+    if (more.length > 0) return 'it carries more than one MAC'
+    const [kid = '', mac = ''] = given.toString('latin1').split('.')
+    const key = byKid.get(kid)
+    // What the header says is a stranger's text until it is verified: it is not repeated.
+    if (!key) return 'its MAC is by a key that this ledger does not have'
+    const expected = macOf(key, { ...record, headers })
+    const bytes = Buffer.from(mac, 'base64url')
+    return bytes.length === expected.length && timingSafeEqual(bytes, expected)
+      ? undefined
+      : 'its MAC is not of this record'
+  }
+}
+
+/** The one way to publish commands: a publisher whose records of ledger.commands carry the gateway's MAC. */
+export const signCommands = <Inner extends Pick<Publisher, 'publish' | 'publishAll'>>(
+  publisher: Inner,
+  sign: SignCommand,
+): Inner => {
+  const signed = (record: RawRecord) => (record.topic === 'ledger.commands' ? sign(record) : record)
+  return {
+    ...publisher,
+    publish: record => publisher.publish(signed(record)),
+    publishAll: records => publisher.publishAll(records.map(signed)),
+  }
+}

@@ -1,0 +1,83 @@
+/** Settings by name, as text: what a process was started with. */
+export type SettingTexts = Readonly<Record<string, string | undefined>>
+type Issue = { name: string; message: string }
+
+/** Whether a host is this machine: what goes there crosses no network. */
+export const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '[::1]' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+
+/** What keeps others from reading and changing what goes over a connection, by the scheme that would not. */
+const SECURED_BY: Record<string, string> = {
+  'http:': 'https://',
+  'redis:': 'rediss://',
+  'postgres:': 'sslmode=verify-full',
+  'postgresql:': 'sslmode=verify-full',
+}
+
+/** Passwords that stand in examples, or that were once a default of ours. */
+const WELL_KNOWN =
+  /^(local-.*|postgres|password|secret|changeme|change-me|admin|redis|kafka|pennywire|test)$/i
+
+const urlIn = (text: string): URL | undefined => (URL.canParse(text) ? new URL(text) : undefined)
+const hostOf = (broker: string) => broker.replace(/:\d+$/, '')
+
+/** How a setting's connection to another machine would be in plain text; undefined where it is not. */
+const plainText = (name: string, text: string, settings: SettingTexts): string | undefined => {
+  if (name === 'KAFKA_BROKERS') {
+    if (settings.KAFKA_TLS === 'true') return undefined
+    const far = text.split(',').find(broker => !isLoopback(hostOf(broker)))
+    return far && `${hostOf(far)} is another machine, and KAFKA_TLS is not true`
+  }
+  const url = name.endsWith('_URL') ? urlIn(text) : undefined
+  const remedy = url && SECURED_BY[url.protocol]
+  if (!url || !remedy || isLoopback(url.hostname)) return undefined
+  if (url.searchParams.get('sslmode') === 'verify-full') return undefined
+  return `${url.hostname} is another machine, and the connection is not ${remedy}`
+}
+
+const passwordIssue = (what: string, password: string | undefined): string | undefined => {
+  if (!password) return `${what} is empty`
+  return WELL_KNOWN.test(password) ? `${what} is one that everybody knows` : undefined
+}
+
+/** A password that guards nothing; undefined where there is none to have, or it is one. */
+const weakPassword = (name: string, text: string, settings: SettingTexts): string | undefined => {
+  if (name === 'KAFKA_SASL_USERNAME')
+    return passwordIssue('KAFKA_SASL_PASSWORD', settings.KAFKA_SASL_PASSWORD)
+  if (name === 'REGISTRY_USERNAME') return passwordIssue('REGISTRY_PASSWORD', settings.REGISTRY_PASSWORD)
+  const url = name.endsWith('_URL') ? urlIn(text) : undefined
+  if (!url) return undefined
+  const asksForOne = /^(postgres(ql)?|rediss?):$/.test(url.protocol)
+  return asksForOne || url.username || url.password
+    ? passwordIssue('its password', decodeURIComponent(url.password))
+    : undefined
+}
+
+/**
+ * What of a process's settings is not safe, each with its name and rule. `names` are those that the process has.
+ * Plain text to another machine needs ALLOW_PLAINTEXT=true; with NODE_ENV=production nothing allows it, and what is for
+ * tests and trials is refused as well.
+ */
+export const findUnsafeSettings = (settings: SettingTexts, names: readonly string[]): Issue[] => {
+  const issues: Issue[] = []
+  const production = settings.NODE_ENV === 'production'
+  const allowed = settings.ALLOW_PLAINTEXT === 'true'
+  const add = (name: string, message: string | undefined) => {
+    if (message !== undefined) issues.push({ name, message })
+  }
+  if (production && allowed) add('ALLOW_PLAINTEXT', 'must not be true in production')
+  for (const name of names) {
+    const text = settings[name]
+    if (text === undefined) continue
+    const plain = plainText(name, text, settings)
+    if (plain && (production || !allowed))
+      add(name, `${plain}${production ? ': refused in production' : '; ALLOW_PLAINTEXT=true allows it'}`)
+    if (!production) continue
+    add(name, weakPassword(name, text, settings))
+    if (name === 'ALLOW_CHEAP_HASHES' && text === 'true') add(name, 'must not be true in production')
+    // The sandbox speaks nothing else, on whatever machine.
+    if (name === 'PROVIDER_URL' && !plain && urlIn(text)?.protocol === 'http:')
+      add(name, 'must be https in production: the sandbox provider moves no money')
+  }
+  return issues
+}

@@ -1,0 +1,68 @@
+// Redis takes no stranger's word, and the gateway's user does not rule it.
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { type AddressInfo, connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createServer as createTls } from 'node:tls'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { makeCertificates } from '@pennywire/stack/test-certificates.ts'
+import { Redis } from 'ioredis'
+import { describe, expect, inject, test } from 'vitest'
+import { openRedis } from './redis.ts'
+
+const { redisUrl } = inject('stack')
+const { env } = inject('system')
+
+const asking = async (url: string, ...[command, ...args]: [string, ...string[]]): Promise<string> => {
+  const redis = new Redis(url, {
+    maxRetriesPerRequest: 0,
+    retryStrategy: () => null,
+    enableReadyCheck: false,
+  })
+  redis.on('error', () => {})
+  try {
+    return String(await redis.call(command, ...args))
+  } catch (error) {
+    return (error as Error).message
+  } finally {
+    redis.disconnect()
+  }
+}
+
+describe('Redis', () => {
+  test('asks for a password', async () =>
+    expect(await asking(redisUrl.replace(/\/\/.*@/, '//'), 'PING')).toMatch(/^NOAUTH/))
+
+  test.each([['CONFIG', 'GET', 'dir'], ['FLUSHALL'], ['KEYS', '*'], ['SHUTDOWN'], ['ACL', 'LIST']] as [
+    string,
+    ...string[],
+  ][])('the gateway may not %s', async (...command) =>
+    expect(await asking(env.gateway.REDIS_URL!, ...command)).toMatch(/^NOPERM/),
+  )
+})
+
+test('by TLS its certificate must be of our authority', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pennywire-redis-'))
+  const [server, other] = [makeCertificates(folder, 'server'), makeCertificates(folder, 'other')]
+  const target = new URL(env.gateway.REDIS_URL!)
+  const end = createTls(
+    { key: readFileSync(server.keyFile), cert: readFileSync(server.certFile) },
+    socket => {
+      const inner = connect({ host: target.hostname, port: Number(target.port) })
+      socket.pipe(inner).pipe(socket)
+      for (const one of [socket, inner]) one.on('error', () => {})
+    },
+  ).on('tlsClientError', () => {})
+  await new Promise<void>(resolve => end.listen(0, '127.0.0.1', resolve))
+  const { port } = end.address() as AddressInfo
+  const logger = createLogger('test', { level: 'silent', instance: 'test' })
+  const url = `rediss://${target.username}:${target.password}@127.0.0.1:${port}`
+  const [right, wrong] = [server, other].map(({ ca }) => openRedis(url, logger, ca))
+  await new Promise(resolve => right!.once('ready', resolve))
+  expect(await right!.ping()).toBe('PONG')
+  expect(String(await new Promise(resolve => wrong!.once('error', resolve)))).toMatch(/certificate/)
+  right!.disconnect()
+  wrong!.disconnect()
+  end.close()
+  rmSync(folder, { recursive: true })
+})

@@ -1,0 +1,25 @@
+// `npm run audit:dependencies`: asks the registry whether a known weakness is in what is installed. Exits with 1 where
+// there is one, and with 3 where the registry gives no advisories: then nothing was checked. Not part of `npm test`: what
+// is known changes by the day.
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+
+const versionOf = name =>
+  new RegExp(`const ${name} = '(.*)'`).exec(
+    readFileSync(new URL('../bootstrap.mjs', import.meta.url), 'utf8'),
+  )[1]
+const { stdout, stderr, status } = spawnSync(
+  'npx',
+  [
+    ...['--yes', '-p', `node@${versionOf('NODE')}`, '-p', `pnpm@${versionOf('PNPM')}`],
+    ...['-c', 'pnpm audit --prod --audit-level low'],
+  ],
+  { cwd: new URL('..', import.meta.url), encoding: 'utf8', env: { ...process.env, CI: 'true' } },
+)
+const said = `${stdout ?? ''}${stderr ?? ''}`.trim()
+console.log(said)
+if (status !== 0 && /ERR_PNPM_AUDIT|audit endpoint|ERR_PNPM_FETCH|responded with/i.test(said)) {
+  console.error('\nThe registry gives no advisories: NOTHING was checked. Ask again where it does.')
+  process.exit(3)
+}
+process.exit(status === 0 ? 0 : 1)
