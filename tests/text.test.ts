@@ -6,11 +6,11 @@ import { beforeAll, describe, expect, inject, test } from 'vitest'
 import {
   type Answer,
   ask,
-  makeAdmin,
   makePerson,
   makeStaff,
   openWallet,
   type Person,
+  type Staff,
   send,
   type Wallet,
 } from './client.ts'
@@ -27,7 +27,7 @@ type Operation = {
 }
 
 let operations: Operation[]
-let root: Person
+let root: Staff
 let payer: Person
 let payee: Person
 let from: Wallet
@@ -62,7 +62,7 @@ beforeAll(async () => {
     }),
   )
   expect(operations.length).toBeGreaterThan(60)
-  root = await makeAdmin()
+  root = await makeStaff('super_admin')
   ;[payer, payee] = await Promise.all([makePerson('Paula Payer'), makePerson('Petra Payee')])
   ;[from, to] = await Promise.all([openWallet(payer, 'USD', '100'), openWallet(payee, 'USD')])
 })
@@ -83,6 +83,7 @@ const statusOf = async (
     redirect: 'manual',
     headers: {
       authorization: `Bearer ${root.token}`,
+      'step-up-token': root.staffStepUp,
       'idempotency-key': randomUUID(),
       ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       ...headers,
