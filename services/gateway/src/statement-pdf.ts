@@ -5,6 +5,7 @@ import { PassThrough, type Readable } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import PDFDocument from 'pdfkit'
 import type { Statement, StatementLine } from './statement.ts'
+import { isRightToLeft, visualRuns } from './visual-runs.ts'
 
 /** More entries than this belong into a CSV: nobody reads 300 pages, and laying them out takes the processor. */
 export const PDF_MOST_ENTRIES = 10_000
@@ -41,6 +42,14 @@ const loadFonts = () => {
   return fonts
 }
 
+/** Without a shape, but for the two that say how letters join. */
+const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}]+|(?![\u200c\u200d])\p{Cf}+/gu
+const isJoiner = (letter: string) => letter === '\u200c' || letter === '\u200d'
+const SHAPED_AT_ONCE = { features: [] }
+const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
+/** UTF-16 units of what is one letter to people; longer ones are drawings made of marks. */
+const LONGEST_LETTER = 16
+
 /** What pdfkit does not tell in its types: the font it writes with. */
 type WithFont = { _font: { font: { hasGlyphForCodePoint: (codePoint: number) => boolean } } }
 
@@ -50,7 +59,8 @@ export const pagesFor = (lines: number): number =>
 
 /**
  * A statement as PDF (A4), written while the lines come. The stream fails where they do; destroying it ends the
- * reading. Letters that the font lacks (Chinese, for one) stand as "?", beside them always the wallet's code.
+ * reading. Letters that the font lacks stand as "?", beside them always the wallet's code: Chinese, Japanese, Korean, the
+ * scripts of India, Thai, and most emoji, whose fonts are many times as large as all else here.
  */
 export const statementPdf = (statement: Statement, pages: AsyncIterable<StatementLine[]>): Readable => {
   const { regular, bold } = loadFonts()
@@ -73,22 +83,39 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
   let page = 0
   let y = 0
 
-  const readable = (text: string): string => {
+  /** A text as letters that people see as one, with their marks; what the font lacks as "?". */
+  const lettersOf = (text: string): string[] => {
     const { font } = (doc as unknown as WithFont)._font
-    return [...text.replace(/[\p{Cc}\p{Cf}]+/gu, ' ')]
-      .map(letter => (font.hasGlyphForCodePoint(letter.codePointAt(0)!) ? letter : '?'))
-      .join('')
+    const hasGlyphs = (letter: string) =>
+      [...letter].every(part => isJoiner(part) || font.hasGlyphForCodePoint(part.codePointAt(0)!))
+    return Array.from(graphemes.segment(text.replace(UNSEEN, ' ')), ({ segment }) =>
+      hasGlyphs(segment) ? segment : '?',
+    )
+  }
+  // With features, none here, pdfkit has the whole piece shaped at once: word by word, the last word of Arabic came first.
+  const shapedOf = (text: string) => (isRightToLeft(text) ? SHAPED_AT_ONCE : {})
+  const widthOf = (text: string): number =>
+    visualRuns(text).reduce((sum, run) => sum + doc.widthOfString(run.text, shapedOf(run.text)), 0)
+  const draw = (text: string, left: number, atY: number): void => {
+    let x = left
+    for (const { text: run, rightToLeft } of visualRuns(text)) {
+      const shaped = shapedOf(run)
+      // The shaper goes by the script: it leaves signs as they are, and turns round digits that go from left to right.
+      const shown = rightToLeft === isRightToLeft(run) ? run : [...run].reverse().join('')
+      doc.text(shown, x, atY, { lineBreak: false, ...shaped })
+      x += doc.widthOfString(shown, shaped)
+    }
   }
   /** As much of a text as one line has room for. */
   const fit = (text: string, width: number): string => {
     // No letter is narrower than a point, so that what is longer never fits and need not be measured.
-    const letters = [...readable(text)].slice(0, Math.floor(width))
+    const letters = lettersOf(text.slice(0, LONGEST_LETTER * Math.floor(width))).slice(0, Math.floor(width))
     const whole = letters.join('')
-    if (letters.length <= 8 || doc.widthOfString(whole) <= width) return whole
+    if (letters.length <= 8 || widthOf(whole) <= width) return whole
     let [fits, tooMany] = [0, letters.length]
     while (tooMany - fits > 1) {
       const middle = Math.floor((fits + tooMany) / 2)
-      if (doc.widthOfString(`${letters.slice(0, middle).join('')}…`) <= width) fits = middle
+      if (widthOf(`${letters.slice(0, middle).join('')}…`) <= width) fits = middle
       else tooMany = middle
     }
     return `${letters.slice(0, fits).join('')}…`
@@ -101,9 +128,9 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
     // An amount is never cut off: one that has no room is written smaller.
     if (style.whole) doc.fontSize(Math.min(size, (size * width) / doc.widthOfString(text)))
     const shown = style.whole ? text : fit(text, width)
-    const left = style.right ? x + width - doc.widthOfString(shown) : x
-    doc.text(shown, left, atY, { lineBreak: false })
-    return doc.widthOfString(shown)
+    const used = widthOf(shown)
+    draw(shown, style.right ? x + width - used : x, atY)
+    return used
   }
   const rule = (atY: number, colour = RULE) =>
     doc.moveTo(MARGIN, atY).lineTo(RIGHT, atY).lineWidth(0.5).strokeColor(colour).stroke()

@@ -1,0 +1,43 @@
+import bidiFactory from 'bidi-js'
+
+// The package's types say `export default`; what Node imports from its CommonJS build is the function itself.
+const bidi = (bidiFactory as unknown as typeof bidiFactory.default)()
+
+/** What belongs to a script that is written from right to left, its digits too, though these are not. */
+const RIGHT_TO_LEFT =
+  /[\p{scx=Hebr}\p{scx=Arab}\p{scx=Syrc}\p{scx=Thaa}\p{scx=Nkoo}\p{scx=Adlm}\p{scx=Samr}\p{scx=Mand}]/u
+
+/** A piece of a line in one direction. Its text is in the order of reading: whoever shapes it turns it round. */
+export type VisualRun = { text: string; rightToLeft: boolean }
+
+/**
+ * A line in pieces from left to right, as the Unicode bidirectional algorithm (UAX #9) orders them: a Hebrew name with a
+ * number in it is three. Brackets in what goes from right to left are mirrored.
+ */
+export const visualRuns = (line: string): VisualRun[] => {
+  if (!RIGHT_TO_LEFT.test(line)) return [{ text: line, rightToLeft: false }]
+  const { levels } = bidi.getEmbeddingLevels(line)
+  const mirrored = bidi.getMirroredCharactersMap(line, levels)
+  const runs: Array<{ text: string; level: number }> = []
+  for (let at = 0; at < line.length; at++) {
+    const level = levels[at]!
+    const character = mirrored.get(at) ?? line[at]!
+    const last = runs.at(-1)
+    if (last && last.level === level) last.text += character
+    else runs.push({ text: character, level })
+  }
+  // UAX #9, L2: from the highest level down to the lowest odd one, whatever is at least at it is turned round.
+  const highest = Math.max(...runs.map(({ level }) => level))
+  for (let level = highest; level >= 1; level--) {
+    for (let from = 0; from < runs.length; from++) {
+      let to = from
+      while (to < runs.length && runs[to]!.level >= level) to++
+      if (to > from) runs.splice(from, to - from, ...runs.slice(from, to).reverse())
+      from = to
+    }
+  }
+  return runs.map(({ text, level }) => ({ text, rightToLeft: level % 2 === 1 }))
+}
+
+/** Whether a shaper that goes by the script turns a piece round by itself. */
+export const isRightToLeft = (text: string): boolean => RIGHT_TO_LEFT.test(text)
