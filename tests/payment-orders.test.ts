@@ -86,6 +86,37 @@ describe('the provider took an order and did not answer, and refuses the next on
   })
 })
 
+describe('a payout is ordered only while its money is held', () => {
+  /** A withdrawal that the provider refused, so that its hold was given back; then as if its order had never been looked at. */
+  const givenBack = async (status: 'created' | 'ordering') => {
+    const taken = await pay('withdrawals', 'bank')
+    // The provider refuses this one as an order, and so does not know it.
+    expect((await pay('withdrawals', 'sandbox:typo')).status).toBe(422)
+    const [{ id }] = await sql<[{ id: string }]>`
+      select id from gateway.payments where user_id = ${alice.id} and status = 'failed'`
+    await until(async () => expect(await balances()).toEqual(['97.00', '97.00']))
+    // The method of the other one: the provider would take it, and pay.
+    await sql`
+      update gateway.payments set status = ${status}, order_attempts = 0, ordered_at = null, failure_code = null,
+        failure_reason = null, provider_reference = null, done_at = null, next_look_at = now(),
+        method = (select method from gateway.payments where id = ${taken.body.id})
+      where id = ${id}`
+    return id
+  }
+
+  test.each(['created', 'ordering'] as const)(
+    'M1: a %s one whose hold was voided moves nothing',
+    async status => {
+      const id = await givenBack(status)
+      await until(async () =>
+        expect(await rowOf(id)).toEqual({ status: 'failed', failureCode: expect.any(String) }),
+      )
+      expect((await alice.ask('GET', `/v1/transfers/${id}`)).body.status).not.toBe('completed')
+      expect(await balances()).toEqual(['97.00', '97.00'])
+    },
+  )
+})
+
 test('X2: an abandoned deposit is cancelled at the provider and ends as expired', async () => {
   const { body } = await pay('deposits', 'sandbox:silent', randomUUID(), 'wait=1')
   await until(async () => expect((await rowOf(body.id))?.status).toBe('pending'))
