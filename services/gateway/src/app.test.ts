@@ -2,6 +2,7 @@ import { Writable } from 'node:stream'
 import { createRoute, z } from '@hono/zod-openapi'
 import { PROBLEMS } from '@pennywire/contracts/problems.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
+import { metricsText } from '@pennywire/runtime/metrics.ts'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { createApp } from './app.ts'
 import { parseNetworks } from './client-address.ts'
@@ -61,7 +62,8 @@ const app = createApp({
   logger,
   publicUrl: 'https://pay.example',
   trustedProxies: parseNetworks(''),
-  readiness: {},
+  guards: { anybody: () => ({ 'x-fails-closed': false, middleware: [] }) },
+  apiDocs: true,
   routes: [routes],
 })
 
@@ -213,9 +215,8 @@ test('a refusal carries its own members; 503 says when to come again', async () 
 test('a refusal is counted by its code, and the log names it', async () => {
   const counted = async () =>
     Number(
-      /^pennywire_gateway_problems_total\{code="MALFORMED_JSON"\} (\d+)$/m.exec(
-        await (await app.request('/metrics')).text(),
-      )?.[1] ?? 0,
+      /^pennywire_gateway_problems_total\{code="MALFORMED_JSON"\} (\d+)$/m.exec(await metricsText())?.[1] ??
+        0,
     )
   const before = await counted()
   await post('{')

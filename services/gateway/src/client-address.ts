@@ -57,3 +57,9 @@ export const addressSubject = (address: string): string => {
     .map(group => group.replace(/^0+(?=.)/, '').toLowerCase())
     .join(':')}::/64`
 }
+
+/** Whose a connection is, for the bound of connections by client: undefined where it is a proxy's, which has many. */
+export const connectionSubject = (socketAddress: string, trusted: BlockList): string | undefined => {
+  const address = plain(socketAddress)
+  return contains(trusted, address) ? undefined : addressSubject(address)
+}

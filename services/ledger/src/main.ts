@@ -6,7 +6,8 @@ import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import { loadConfig } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
-import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
+import { operationsRoutes } from '@pennywire/runtime/health.ts'
+import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
@@ -90,12 +91,15 @@ const books = watchBooks({
 })
 
 const operations = await listen(
-  operationsRoutes({
-    postgres: () => ping(sql),
-    kafka: brokers.check,
-    consumer: consumer.check,
-  }),
-  { host: config.HTTP_HOST, port: config.HTTP_PORT },
+  operationsRoutes(
+    {
+      postgres: () => ping(sql),
+      kafka: brokers.check,
+      consumer: consumer.check,
+    },
+    1_000 * config.OPS_KEEP_SECONDS,
+  ),
+  { host: config.OPS_HOST, port: config.OPS_PORT },
 )
 logger.info({ port: operations.port }, 'ledger started')
 
