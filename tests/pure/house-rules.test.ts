@@ -131,6 +131,16 @@ const RULES: Rule[] = [
     example: { path: 'services/audit/src/main.ts', text: "import kafkajs from 'kafkajs'" },
   },
   {
+    // What takes the processor for as long as a client's input is large runs in a thread, never on the event loop.
+    rule: 'pdfkit and zxcvbn run in worker threads',
+    applies: path => !/-worker\.ts$|\/statement-pdf(\.test)?\.ts$/.test(path),
+    finds: /\bfrom '(pdfkit|@zxcvbn-ts\/[\w-]+|[\w./-]*\/statement-pdf\.ts)'/,
+    example: {
+      path: 'services/gateway/src/routes/statements.ts',
+      text: "import { x } from '../statement-pdf.ts'",
+    },
+  },
+  {
     rule: 'imports lead to packages only, rules to contracts, contracts and runtime to nothing of ours',
     finds: ({ path, text }) => importsOf(text).filter(name => !mayImport(path, targetOf(path, name))),
     example: { path: 'services/ledger/src/main.ts', text: "import { x } from '../../gateway/src/app.ts'" },

@@ -92,9 +92,8 @@ test('a connection that takes nothing of its answer is ended; one that takes it 
   await deaf.closed
 })
 
-test('connections are bounded in all and by client', async () => {
+test('connections are bounded by client', async () => {
   const port = await serve(() => new Response('hello'), {
-    maxConnections: 3,
     maxConnectionsPerClient: 2,
     clientOf: address => address,
   })
@@ -110,6 +109,28 @@ test('connections are bounded in all and by client', async () => {
     again.socket.write(GET.replace('\r\n\r\n', '\r\nconnection: close\r\n\r\n'))
     expect(await again.closed).toContain('hello')
   })
+})
+
+test('of too many connections the one that was idle longest makes room; where all are at work, a new one is closed', async () => {
+  const port = await serve(
+    ({ url }) => (url.endsWith('/long') ? new Promise<Response>(() => {}) : new Response('hello')),
+    { maxConnections: 2 },
+  )
+  const ask = ({ socket }: { socket: Socket }) => {
+    const answered = new Promise(resolve => socket.once('data', resolve))
+    socket.write(GET)
+    return answered
+  }
+  const [unused, used] = [open(port), open(port)]
+  await new Promise(resolve => unused.socket.once('connect', resolve))
+  await ask(used)
+  const third = open(port)
+  await ask(third)
+  expect(await unused.closed).toBe('')
+  await ask(used)
+  for (const { socket } of [used, third]) socket.write(GET.replace('/', '/long'))
+  await vi.waitFor(async () => expect(await open(port).closed).toBe(''))
+  expect([used.socket.destroyed, third.socket.destroyed]).toEqual([false, false])
 })
 
 test.each([

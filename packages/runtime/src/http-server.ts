@@ -33,9 +33,9 @@ export type ListenOptions = {
   host: string
   /** 0: a free one. */
   port: number
-  /** Connections at once; further ones are closed when they open. */
+  /** Connections at once; then the one that was idle longest makes room, and where all are at work a new one is closed. */
   maxConnections?: number
-  /** The same for one client; `clientOf` tells whose a connection is, undefined where it is not counted. */
+  /** The same for one client, whose further ones are closed; `clientOf` tells whose a connection is, undefined where it is not counted. */
   maxConnectionsPerClient?: number
   clientOf?: (address: string) => string | undefined
   /** What a request that cannot be read is answered, besides its status. */
@@ -77,12 +77,13 @@ export const listen = async (
   options: ListenOptions,
 ): Promise<{ port: number; stop: () => Promise<void> }> => {
   const { clientOf, maxConnectionsPerClient = Number.POSITIVE_INFINITY } = options
-  const { drainTimeoutMs = DRAIN_TIMEOUT_MS } = options
+  const { maxConnections = MAX_CONNECTIONS, drainTimeoutMs = DRAIN_TIMEOUT_MS } = options
   const refusalOf = (status: RefusedStatus) => options.answerRefused?.(status) ?? { headers: {}, body: '' }
+  /** The one that was used longest ago first. */
   const connections = new Map<Socket, Connection>()
   const byClient = new Map<string, number>()
 
-  const end = (socket: Socket, reason: 'address' | 'pipelining' | 'not_reading') => {
+  const end = (socket: Socket, reason: 'full' | 'address' | 'pipelining' | 'not_reading') => {
     ended.inc({ reason })
     socket.resetAndDestroy()
   }
@@ -111,8 +112,9 @@ export const listen = async (
     const begin = () => {
       outgoing.once('close', () => {
         const next = connection.waiting.shift()
-        if (next && !socket.destroyed) next()
-        else connection.busy = false
+        if (next && !socket.destroyed) return next()
+        connection.busy = false
+        if (connections.delete(socket)) connections.set(socket, connection)
       })
       void handle(incoming, outgoing)
     }
@@ -133,8 +135,6 @@ export const listen = async (
     handleInTurn,
   )
   server.maxRequestsPerSocket = MAX_REQUESTS_PER_SOCKET
-  server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS
-  server.on('drop', () => ended.inc({ reason: 'full' }))
   // An expectation that nobody knows may be passed over (RFC 9110, 10.1.1).
   server.on('checkExpectation', handleInTurn)
 
@@ -142,6 +142,12 @@ export const listen = async (
     const client = clientOf?.(socket.remoteAddress ?? '')
     const own = client === undefined ? 0 : (byClient.get(client) ?? 0)
     if (own >= maxConnectionsPerClient) return end(socket, 'address')
+    if (connections.size >= maxConnections) {
+      const idle = connections.entries().find(([, { busy }]) => !busy)
+      end(idle?.[0] ?? socket, 'full')
+      if (!idle) return
+      connections.delete(idle[0])
+    }
     if (client !== undefined) byClient.set(client, own + 1)
     connections.set(socket, { client, busy: false, waiting: [], taken: 0, takenAt: 0 })
     socket.once('close', () => {

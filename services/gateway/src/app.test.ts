@@ -186,6 +186,14 @@ describe('what is refused before the handler', () => {
     expect(body.detail).toMatch(/^amount: must be .*; b: is not a known field$/)
   })
 
+  test('an answer does not grow with the fields that a client makes up', async () => {
+    const fields = Array.from({ length: 5_000 }, (_, index) => [`${'x'.repeat(5)}${index}`, 1])
+    const text = await (await post(JSON.stringify(Object.fromEntries(fields)))).text()
+    expect(JSON.parse(text).errors).toHaveLength(20)
+    expect(JSON.parse(text).detail).toContain('; and 4981 more')
+    expect((await (await post(`{"${'x'.repeat(60_000)}":1}`)).text()).length).toBeLessThan(2_000)
+  })
+
   test('405 says what the path takes', async () => {
     const response = await app.request(`/v1/things/${ID}`, { method: 'DELETE' })
     expect(response.headers.get('allow')).toBe('POST')

@@ -61,6 +61,7 @@ import {
 } from './sql/payments.ts'
 import { type PendingRequest, readPending, writePending } from './sql/pending-requests.ts'
 import { readBalanceAt, readPeriod, readStatementEntries } from './sql/statement-reads.ts'
+import { createPdfPool } from './statement-pdf-pool.ts'
 import { viewHold, viewTransfer } from './transfer-view.ts'
 
 export type Money = {
@@ -260,6 +261,8 @@ export const createMoney = async (parts: {
     countDueHolds(ledgerRead),
   )
 
+  const pdfs = createPdfPool()
+
   return {
     routes: [
       walletRoutes({
@@ -290,6 +293,7 @@ export const createMoney = async (parts: {
         guards,
         names,
         personKeys,
+        pdfs,
         readBalanceAt: (userId, walletId, at) => readBalanceAt(ledgerRead, userId, walletId, at),
         readPeriod: (userId, walletId, from, to) => readPeriod(ledgerRead, userId, walletId, from, to),
         readEntries: (walletId, above, last, limit) =>
@@ -388,6 +392,7 @@ export const createMoney = async (parts: {
         holdTimer?.stop(),
         outcomes.stop(),
         backPressure.stop(),
+        pdfs.stop(),
       ])
       await Promise.all([ledgerRead.end(), notifierRead.end()])
     },

@@ -6,9 +6,6 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import PDFDocument from 'pdfkit'
 import type { Statement, StatementLine } from './statement.ts'
 
-/** More entries than this belong into a CSV: nobody reads 300 pages, and laying them out takes the processor. */
-export const PDF_MOST_ENTRIES = 10_000
-
 const MARGIN = 40
 const [WIDTH, HEIGHT] = [595.28, 841.89] // A4 in points
 const RIGHT = WIDTH - MARGIN

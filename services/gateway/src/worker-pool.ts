@@ -31,13 +31,15 @@ export type WorkerPoolOptions = {
 export type WorkerPool<Input, Output> = {
   /**
    * Does the work in a thread. Input and output are copied (structured clone). Rejects with a `ProblemError` (429, 503)
-   * where the pool refuses, with the signal's reason where the caller does not wait any more, and with an `Error` of
-   * the same message where the work throws.
+   * where the pool refuses or the signal says that nobody waits any more, and with an `Error` of the same message where
+   * the work throws.
    */
   run: (input: Input, subject: string, signal?: AbortSignal) => Promise<Output>
   /** Ends all threads; what still waits is refused. */
   stop: () => Promise<void>
 }
+
+const hungUp = () => new ProblemError('SERVICE_UNAVAILABLE', 'The client has hung up.')
 
 type Answer<Output> = { output: Output } | { failure: string }
 type Call<Input, Output> = {
@@ -118,14 +120,14 @@ export const createWorkerPool = <Input, Output>(options: WorkerPoolOptions): Wor
     new Promise<Output>((resolve, reject) => {
       const call = { input, resolve, reject }
       // Work that has begun goes on: its thread is bounded by time, and a new thread would cost more.
-      signal?.addEventListener('abort', () => waiting.delete(call) && reject(signal.reason), { once: true })
+      signal?.addEventListener('abort', () => waiting.delete(call) && reject(hungUp()), { once: true })
       waiting.add(call)
       startNext()
     })
 
   return {
     run: async (input, subject, signal) => {
-      signal?.throwIfAborted()
+      if (signal?.aborted) throw hungUp()
       const own = bySubject.get(subject) ?? 0
       if (own >= maxPerSubject) throw refusal('subject')
       if (stopped || waiting.size >= maxWaiting) throw refusal('busy')

@@ -435,7 +435,7 @@ describe('limits', () => {
 
   test('a key’s are its own: neither its user nor another key uses them up, nor the other way round', async () => {
     const through = await openGateway({
-      ...{ RATE_LIMIT_API_KEY: '4/60', RATE_LIMIT_RECIPIENT: '3/60', RATE_LIMIT_DEFAULT: '8/60' },
+      ...{ RATE_LIMIT_API_KEY: '4/60', RATE_LIMIT_RECIPIENT: '9/60', RATE_LIMIT_DEFAULT: '8/60' },
     })
     const user = await gateway.signedInUser()
     const [one, two] = [await makeKey(user), await makeKey(user, { requestsPerMinute: 2 })]
