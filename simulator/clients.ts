@@ -232,6 +232,8 @@ export const createClients = (parts: {
       authenticatedAt: null,
       requestedAt: new Date(requestedAt),
       expiresAt: new Date(requestedAt + 20_000),
+      orderedAt: null,
+      orderAttempts: 0,
       done: false,
     }
     await call(client, gateway, `begins ${kind} ${short(id)} of ${amount} ${currency}`, () =>
@@ -603,7 +605,8 @@ export const createClients = (parts: {
         throw error
       })
       const after = known()
-      const says = view.status === 'reversed' ? 'completed' : view.status
+      const { status } = view
+      const says = status === 'reversed' || status === 'in_suspense' ? 'completed' : status
       const right = [before?.status ?? 'pending', after?.status ?? 'pending'].includes(says)
       if (!right)
         throw new BrokenPromise('X2', `the key of ${id} says ${says}, the books say ${after?.status}`)

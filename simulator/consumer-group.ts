@@ -139,6 +139,7 @@ export const createGroup = (world: World, log: Log): Group => {
         halted.set(partition, reason)
         drop(partition)
       },
+      hold: () => world.fail(new Error('nothing is held here')),
       check: () => {},
       stop: async () => {},
     }

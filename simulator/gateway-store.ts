@@ -222,27 +222,50 @@ export const readPending = ({ pending }: GatewayTables, id: string, nowMs: numbe
     : []
 }
 
+export const markPaymentOrdering = (
+  { payments }: GatewayTables,
+  id: string,
+  orderAttempts: number,
+  nowMs: number,
+): Date | undefined => {
+  const payment = payments.get(id)
+  const may =
+    payment &&
+    (payment.status === 'created' || payment.status === 'ordering') &&
+    payment.orderAttempts === orderAttempts &&
+    (payment.kind === 'withdrawal' || payment.expiresAt!.getTime() > nowMs)
+  if (!may) return undefined
+  const orderedAt = new Date(Math.floor(nowMs))
+  Object.assign(payment, { status: 'ordering', orderedAt, orderAttempts: orderAttempts + 1 })
+  return orderedAt
+}
+
 export const markPaymentPending = (
   { payments }: GatewayTables,
   id: string,
-  providerReference: string,
+  providerReference: string | null,
 ): void => {
   const payment = payments.get(id)
-  if (payment?.status === 'created') Object.assign(payment, { status: 'pending', providerReference })
+  if (payment?.status === 'created' || payment?.status === 'ordering')
+    Object.assign(payment, { status: 'pending', providerReference })
 }
 
 export const settlePayment = (
   { payments }: GatewayTables,
   id: string,
-  { status, providerReference, failureCode, failureReason }: Settlement,
+  { status, providerReference, failureCode, failureReason, orderAttempts }: Settlement,
 ): boolean => {
   const payment = payments.get(id)
   const may =
     payment &&
-    (payment.status === 'created' ||
-      payment.status === 'pending' ||
-      (status === 'returned' && payment.status === 'confirmed') ||
-      (status === 'confirmed' && payment.status === 'failed' && payment.kind === 'deposit'))
+    (orderAttempts === null
+      ? payment.status === 'created' ||
+        payment.status === 'ordering' ||
+        payment.status === 'pending' ||
+        (status === 'returned' && payment.status === 'confirmed') ||
+        (status === 'confirmed' && payment.status === 'failed' && payment.kind === 'deposit')
+      : (payment.status === 'created' || payment.status === 'ordering') &&
+        payment.orderAttempts === orderAttempts)
   if (!may) return false
   const reference = providerReference ?? payment.providerReference
   Object.assign(payment, { status, providerReference: reference, failureCode, failureReason, done: false })

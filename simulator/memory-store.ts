@@ -777,6 +777,12 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   const transactionOf = (session: Session): LedgerTx => ({
     lockPartitions: partitions => send(session, 'lock partitions', () => lockPartitions(session, partitions)),
     lockWallets: ids => send(session, 'lock wallets', () => lockWallets(session, ids)),
+    findWallets: ids =>
+      send(
+        session,
+        'find wallets by id',
+        at(() => ids.filter(id => walletSeenBy(session, id) !== undefined)),
+      ),
     findEarlier: ids =>
       send(
         session,
@@ -955,6 +961,8 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     connect: client => ({
       transact: work => transact(client, session => work(transactionOf(session))),
       isRivalry: error => error instanceof DatabaseError && error.code === CODES.uniqueViolation,
+      // No row is locked for long here, and no value is refused: whatever fails is tried again as it is.
+      causeOf: () => 'away',
       readPositions: partitions =>
         run(client, 'read positions', () =>
           partitions.map(partition => {
@@ -971,7 +979,8 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
               tables.published.set(partition, 0n)
               tables.journal.set(partition, [])
             }
-            return { partition, nextOffset: tables.partitions.get(partition)!.nextOffset }
+            const { nextOffset, nextSeq } = tables.partitions.get(partition)!
+            return { partition, nextOffset, nextSeq, publishedThrough: tables.published.get(partition)! }
           }),
         ),
       readMacsFrom: ends =>

@@ -52,7 +52,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: applyBatch,
     replace: [
       [
-        'if (gaps.has(partition) || strangers.has(partition)) continue',
+        'if (gaps.has(partition) || held.has(partition) || strangers.has(partition)) continue',
         'if (strangers.has(partition)) continue',
       ],
       ['gaps.set(partition, { partition, offset: row.nextOffset })', 'row.nextOffset = offset + 1n'],
@@ -101,7 +101,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'repeat-ahead-of-its-turn',
     what: 'an event is repeated that was not published yet (found by this simulator)',
     file: relay,
-    replace: [['seq <= (lanes.get(partition)?.publishedThrough ?? 0n)', 'partition >= 0 && seq > 0n']],
+    replace: [['({ seq }) => seq <= lane.publishedThrough', '({ seq }) => seq > 0n']],
   },
   {
     name: 'mark-not-raised-again',
@@ -117,10 +117,12 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: relay,
     replace: [
       [
-        'await publisher.publishAll(',
-        `for (const { partition, rows } of round) marks.set(partition, rows.at(-1)!.seq)
-    raise()
-    await publisher.publishAll(`,
+        'if (sent.length > 0) {',
+        `if (rows.length > 0) {
+      marks.set(partition, rows.at(-1)!.seq)
+      raise()
+    }
+    if (sent.length > 0) {`,
       ],
     ],
   },
@@ -130,8 +132,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: relay,
     replace: [
       [
-        '    // What was asked for while these were sent',
-        '    .catch(() => {})\n    // What was asked for while these were sent',
+        '      )\n    }\n    // What was asked for while these were sent',
+        '      ).catch(() => {})\n    }\n    // What was asked for while these were sent',
       ],
     ],
   },
@@ -319,7 +321,12 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'relay-not-assigned',
     what: 'the relay is not told of its partitions',
     file: consume,
-    replace: [['onAssigned: assigned => relay.assign(assigned.map(({ partition }) => partition)),', '']],
+    replace: [
+      [
+        '      relay.assign(mine.filter(partition => !halted.has(partition)))\n    },\n    /**',
+        '    },\n    /**',
+      ],
+    ],
   },
   {
     name: 'set-aside-not-awaited',
@@ -487,6 +494,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
         'else if (own.hold) await orderPayment(parts, payment)',
         'else if (own.hold || !standing) await orderPayment(parts, payment)',
       ],
+      ["if (hold?.status !== 'active') {", "if (hold && hold.status !== 'active') {"],
     ],
   },
   {

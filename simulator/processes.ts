@@ -2,7 +2,7 @@ import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import { avroType, RECORD_NAMES, type Records, type ReversalRequested } from '@pennywire/contracts/schemas.ts'
 import { type Codec, createCodec } from '@pennywire/kafka/codec.ts'
 import { createCommandSigner, createCommandVerifier, signCommands } from '@pennywire/kafka/command-mac.ts'
-import { envelope, type IncomingRecord } from '@pennywire/kafka/record.ts'
+import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { LimitDefaults } from '../packages/rules/src/limits.ts'
 import { createAskLedger } from '../services/gateway/src/ask-ledger.ts'
@@ -19,6 +19,7 @@ import type { TransferQuestion } from '../services/gateway/src/sql/ledger-reads.
 import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
 import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
 import { viewHold, viewTransfer } from '../services/gateway/src/transfer-view.ts'
+import type { Tail } from '../services/ledger/src/check-events.ts'
 import { createCommandHandler } from '../services/ledger/src/consume-commands.ts'
 import { startRelay } from '../services/ledger/src/relay-outbox.ts'
 import { BrokenPromise, decodeNow } from './broken-promise.ts'
@@ -26,6 +27,7 @@ import type { Group } from './consumer-group.ts'
 import {
   type GatewayTables,
   markPaymentDone,
+  markPaymentOrdering,
   markPaymentPending,
   openWalletOf,
   readDueHolds,
@@ -87,6 +89,16 @@ export type SimulatedLedger = {
   wake: () => void
 }
 
+const tailOf = (log: Log, partition: number, count: number): Tail => {
+  const records = log.records('ledger.events', partition)
+  return {
+    events: records
+      .slice(-count)
+      .map(record => ({ seq: BigInt(headerOf(record, 'seq')!), value: record.value! })),
+    whole: records.length <= count,
+  }
+}
+
 /** One ledger: the service's own handler and relay on a replaced store, publisher and consumer. */
 export const startLedger = (site: Site, name: string, maxBatch: number): SimulatedLedger => {
   const { world, database, log, group, codec, limitDefaults } = site
@@ -95,13 +107,11 @@ export const startLedger = (site: Site, name: string, maxBatch: number): Simulat
   const store = database.connect(process)
   const relay = startRelay({ store, publisher, logger, clock: world.clockOf(process) })
   const handler = createCommandHandler({
-    logger,
-    store,
-    codec,
-    verifyCommand,
-    limitDefaults,
-    publisher,
-    relay,
+    ...{ logger, store, codec, verifyCommand, limitDefaults, publisher, relay },
+    readTails: async (partitions, count) => {
+      await log.ends(process, 'ledger.events')
+      return new Map(partitions.map(partition => [partition, tailOf(log, partition, count)]))
+    },
   })
   const member = group.join(process, { ...handler, maxBatch })
   return {
@@ -193,6 +203,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     lookUp: (question: TransferQuestion) =>
       read('gateway looks up', tables => readGroundwork(tables, question)),
     readDecided,
+    // The clients here ask for payments beside the routes, so the keys are the ledger's matter alone.
+    claimKey: async () => 'own' as const,
     writePending: (request: PendingRequest) =>
       read('gateway writes pending', () => writePending(gatewayTables, [request])),
     verifyPin: async () => {},
@@ -228,9 +240,12 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
         const payment = gatewayTables.payments.get(id)
         return payment && { ...payment }
       }),
+    depositExpiresAfterMs: Number.POSITIVE_INFINITY,
     readStandings: (ids: string[]) =>
       read('gateway reads how payments stand', tables => readStandings(tables, ids)),
-    markPending: (id: string, reference: string) =>
+    markOrdering: (id: string, attempts: number) =>
+      read('gateway marks an order', () => markPaymentOrdering(gatewayTables, id, attempts, world.wall())),
+    markPending: (id: string, reference: string | null) =>
       read('gateway marks a payment', () => markPaymentPending(gatewayTables, id, reference)),
     settle: (id: string, settlement: Settlement) =>
       read('gateway settles a payment', () => settlePayment(gatewayTables, id, settlement)),

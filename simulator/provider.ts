@@ -12,7 +12,7 @@ type Plan = { words: ('succeeded' | 'failed' | 'returned')[]; calls: boolean }
 type Ordered = { state: PaymentState; plan: Plan }
 
 export type SimulatedProvider = {
-  portOf: (process: Process) => Pick<PaymentProvider, 'order' | 'ask' | 'list' | 'readCallback'>
+  portOf: (process: Process) => Pick<PaymentProvider, 'order' | 'cancel' | 'ask' | 'list' | 'readCallback'>
   /** What has become of every payment that was ordered. */
   states: () => PaymentState[]
   /** Says these once more, as an operator has it done who finds them by `npm run reconcile`. */
@@ -95,7 +95,13 @@ export const createProvider = (
       order: order =>
         asked(client, `provider is ordered ${order.id.slice(0, 8)}`, () => {
           if (order.method === 'nowhere') throw new OrderRefused()
+          // A stricter check since the first order: what is known all the same is known to whoever asks.
+          if (ordered.has(order.id) && random.chance(0.5)) throw new OrderRefused()
           if (!ordered.has(order.id)) {
+            // What was held up on its way is not taken any more.
+            if (world.wall() > Date.parse(order.validUntil)) throw away()
+            // Refused by chance: an account that is closed, and open again for a later order.
+            if (random.chance(0.05)) throw new OrderRefused()
             const { id, kind, amount, currency } = order
             const state: PaymentState = {
               id,
@@ -119,6 +125,7 @@ export const createProvider = (
           const state = ordered.get(id)?.state
           return state && { ...state }
         }),
+      cancel: async () => undefined,
       list: async () => [],
       readCallback: (_, body) => JSON.parse(body),
     }),

@@ -1074,13 +1074,13 @@ const POSITIONS: StoreScript[] = [
     },
     expected: [
       [
-        { partition: 0, nextOffset: 0n },
-        { partition: 1, nextOffset: 0n },
+        { partition: 0, nextOffset: 0n, nextSeq: 1n, publishedThrough: 0n },
+        { partition: 1, nextOffset: 0n, nextSeq: 1n, publishedThrough: 0n },
       ],
       [
-        { partition: 0, nextOffset: 0n },
-        { partition: 1, nextOffset: 9n },
-        { partition: 2, nextOffset: 0n },
+        { partition: 0, nextOffset: 0n, nextSeq: 1n, publishedThrough: 0n },
+        { partition: 1, nextOffset: 9n, nextSeq: 1n, publishedThrough: 0n },
+        { partition: 2, nextOffset: 0n, nextSeq: 1n, publishedThrough: 0n },
       ],
       3,
       3,
@@ -1844,6 +1844,8 @@ const GATEWAY: StoreScript[] = [
         authenticatedAt: null,
         requestedAt: NOW,
         expiresAt: NOW,
+        orderedAt: null,
+        orderAttempts: 0,
         done: false,
       }
       const told: unknown[] = []
@@ -1852,6 +1854,7 @@ const GATEWAY: StoreScript[] = [
         providerReference: status === 'failed' ? null : 'other',
         failureCode: status === 'failed' ? 'PAYMENT_FAILED' : null,
         failureReason: null,
+        orderAttempts: null,
       })
       let number = 4_000
       for (const kind of ['deposit', 'withdrawal'] as const) {

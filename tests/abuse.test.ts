@@ -442,7 +442,7 @@ describe('Redis is away', () => {
     const pinLimit = 12
     const settings = { RATE_LIMIT_PIN: `${pinLimit}/901` }
     const urls = [await startGateway(settings), await startGateway(settings)]
-    const ended = (await logIn(alice.email, alice.password)).body.accessToken as string
+    const { token: ended } = await makePerson('Gone Gary')
     await ask('POST', '/v1/auth/logout', { token: ended })
     const before = Number(await balanceOf(alice, wallet))
 

@@ -355,7 +355,7 @@ test('what a back end asks is counted apart from what its user asks', async () =
   for (let i = 0; i < 3; i++) expect(outcome(await pay(key, '0.01', there))).toBe('done')
   const refused = await pay(key, '0.01', there)
   expect(outcome(refused)).toBe('429 RATE_LIMIT_EXCEEDED')
-  expect(refused.headers.get('ratelimit')).toMatch(/^"api_key";r=0;t=\d+$/)
+  expect(refused.headers.get('ratelimit')).toMatch(/^"api_key";r=0;t=\d+, "api_keys";r=\d+;t=\d+$/)
   expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
   expect(outcome(await byToken())).toBe('done')
   expect(outcome(await pay(await makeKey(person), '0.01', there))).toBe('done')

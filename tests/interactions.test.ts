@@ -118,7 +118,7 @@ const inSuspense = (id: string) =>
   vi.waitFor(async () => {
     const { body } = await alice.ask('GET', `/v1/transfers/${id}`)
     // Neither party is a user's wallet: it is nobody's yet.
-    expect([body.status, body.to]).toEqual(['completed', null])
+    expect([body.status, body.to]).toEqual(['in_suspense', null])
   }, soon)
 const heldFor = async (amount: string): Promise<string> => {
   const { status, body } = await hold(amount)

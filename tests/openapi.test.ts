@@ -54,14 +54,17 @@ describe('odd texts', () => {
     "'; drop table x; --",
   ]
 
-  test.each(ODD)('a note and metadata of %j come back as they are', async text => {
+  test.each(ODD)('a note and metadata of %j come back as they are, or are refused', async text => {
     const sent = await send(alice, bobs, '0.10', randomUUID(), {
       body: { note: text, metadata: { [`key${text}`]: [text] } },
     })
+    if (text.includes('\0') || !text.isWellFormed()) {
+      expect(codeOf(sent)).toBe('422 VALIDATION_ERROR')
+      return
+    }
     expect(codeOf(sent)).toBe('201 completed')
     const { body } = await alice.ask('GET', `/v1/transfers/${sent.body.id}`)
-    // Half of a character is no text: it is replaced by U+FFFD.
-    expect(body.note).toBe(text.toWellFormed())
+    expect(body.note).toBe(text)
     expect(body.metadata).toEqual({ [`key${text}`]: [text] })
   })
 

@@ -155,6 +155,16 @@ test('a deposit that the wallet cannot take waits in suspense: raised, and named
     await sql`update ledger.wallets set status = 'active', freeze_source = null where id = ${wallet.id}`
   }
   expect(await raised()).toBe(before + 1)
+  // Its owner is told so, and not that it is in the wallet.
+  const { body: shown } = await alice.ask('GET', `/v1/transfers/${pending.body.id}`)
+  expect([shown.status, shown.final, shown.completedAt]).toEqual(['in_suspense', false, null])
+  await vi.waitFor(
+    async () =>
+      expect((await alice.ask('GET', '/v1/notifications')).body.items).toContainEqual(
+        expect.objectContaining({ type: 'money_in_suspense', transferId: pending.body.id }),
+      ),
+    { timeout: 30_000, interval: 100 },
+  )
   const { code, stdout } = await reconcile()
   expect(code).toBe(1)
   expect(stdout).toMatch(/DIFFERS {2}suspense:USD:\d\d {2}\d+\.\d\d USD wait for a person/)

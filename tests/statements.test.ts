@@ -275,7 +275,7 @@ describe('refused', () => {
   test.each([
     [`from=${today}&to=${yesterday}`, 'from: must not be after to'],
     [`from=2024-01-01&to=2025-01-01`, 'to: must be less than 366 days after from'],
-    [`from=${today}&to=${inTwoDays}`, 'to: must not be in the future'],
+    [`from=${inTwoDays}&to=${inTwoDays}`, 'from: must not be in the future'],
     [`from=2026-02-30&to=${today}`, 'from: must be a day such as 2026-01-31'],
     ['from=0000-01-01&to=0000-01-02', 'from: must be in 1970 or later'],
     [`to=${today}`, 'from: '],
@@ -290,6 +290,7 @@ describe('refused', () => {
   test.each([
     [`${inTwoDays}T00:00:00Z`, 'at: must not be in the future (now: '],
     ['9999-12-31T23:59:59Z', 'at: must not be in the future (now: '],
+    ['2026-01-31T09:30:00+00:00', 'at: must have its + percent-encoded as %2B'],
     ['2026-01-31', 'at: must be a date and time such as'],
     ['2026-01-31T09:30:00', 'at: must be a date and time such as'],
     ['0001-01-01T00:00:00Z', 'at: must be in 1970 or later'],
@@ -297,6 +298,21 @@ describe('refused', () => {
     const { status, body } = await alice.ask('GET', `/v1/wallets/${wallet.id}/balance?at=${at}`)
     expect([status, body.code]).toEqual([422, 'VALIDATION_ERROR'])
     expect(body.detail).toContain(detail)
+  })
+
+  test('a running month ends now; a day that has begun in the east has no entries yet', async () => {
+    const month = today.slice(0, 8)
+    const running = await statementOf(alice, wallet, `${month}01`, `${month}28`)
+    expect(running.status).toBe(200)
+    const last = today < `${month}28` ? today : `${month}28`
+    expect(await running.text()).toContain(`closing_balance,${last},`)
+    const tomorrow = dayOf(Date.now() + DAY_MS)
+    expect((await statementOf(alice, wallet, today, tomorrow)).status).toBe(200)
+  })
+
+  test('RFC 3339 in lower case', async () => {
+    const { body } = await alice.ask('GET', `/v1/wallets/${wallet.id}/balance?at=2026-01-31t09:30:00z`)
+    expect(body.at).toBe('2026-01-31T09:30:00.000Z')
   })
 
   test('a leap year is not too long, and an offset says the same moment', async () => {

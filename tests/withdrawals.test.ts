@@ -80,10 +80,10 @@ const paymentOf = async (id: string) => {
   return row
 }
 
-const heldAndNotOrdered = async (id: string) =>
+const heldAndOrderUnanswered = async (id: string) =>
   until(async () => {
     const holds = await sql`select 1 from ledger.holds where id = ${id} and status = 'active'`
-    expect([holds.length, await paymentOf(id)]).toEqual([1, { status: 'created', done: false }])
+    expect([holds.length, await paymentOf(id)]).toEqual([1, { status: 'ordering', done: false }])
   })
 
 /** What a gateway leaves that died before it asked the ledger: the row, and nothing else. */
@@ -307,7 +307,7 @@ describe('callbacks', () => {
     await control('provider', 'SIGKILL')
     const pending = await withdraw('bank', { prefer: 'wait=1' })
     const { id } = pending.body
-    await heldAndNotOrdered(id)
+    await heldAndOrderUnanswered(id)
     const said = { id, kind: 'withdrawal', status: 'succeeded', amount: '30.00', currency: 'USD' }
     expect((await callback({ ...said, providerReference: 'test' })).status).toBe(204)
     await until(async () => expect(await paymentOf(id)).toEqual({ status: 'confirmed', done: true }))
@@ -359,7 +359,7 @@ describe('somebody dies', () => {
     await control('provider', 'SIGKILL')
     const away = await withdraw('bank', { prefer: 'wait=1' })
     expect([away.status, away.body.status]).toEqual([202, 'pending'])
-    await heldAndNotOrdered(away.body.id)
+    await heldAndOrderUnanswered(away.body.id)
     await control('provider', 'restart')
     await until(async () => expect(await money()).toEqual(['40.00', '40.00']))
     expect(await entries()).toEqual([-3000, -3000])
@@ -368,7 +368,7 @@ describe('somebody dies', () => {
   test('the gateway, between hold and payout: another one orders it, and asks what became of it', async () => {
     await control('provider', 'SIGKILL')
     const pending = await withdraw('bank', { prefer: 'wait=1' })
-    await heldAndNotOrdered(pending.body.id)
+    await heldAndOrderUnanswered(pending.body.id)
     await control('gateway', 'SIGKILL')
     await control('provider', 'restart')
     const started = await fetch(`${inject('system').controlUrl}/gateway/start`, { method: 'POST' })

@@ -8,6 +8,7 @@ import { readTopic } from '@pennywire/kafka/read-topic.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
+import { createReadTails } from '../../services/ledger/src/check-events.ts'
 import { createCommandHandler } from '../../services/ledger/src/consume-commands.ts'
 import { startRelay } from '../../services/ledger/src/relay-outbox.ts'
 import { postgresStore } from '../../services/ledger/src/sql/store.ts'
@@ -281,6 +282,7 @@ export const secondLedgerFromZero = (seconds: number): Fault => ({
     const limitDefaults = { unverified: most, verified: most }
     const { handle, onAssigned } = createCommandHandler({
       ...{ logger, store, codec, publisher, relay, limitDefaults },
+      readTails: createReadTails(kafka, logger),
       verifyCommand: createCommandVerifier(loadCommandMacKeys(world.system.env.ledger.COMMAND_MAC_FILE!)),
     })
     const consumer = await startConsumer({

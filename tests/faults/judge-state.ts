@@ -17,7 +17,7 @@ export type Original = { id: string; amount: bigint; reversed: bigint }
 export type Payment = {
   id: string
   kind: 'deposit' | 'withdrawal'
-  status: 'created' | 'pending' | 'confirmed' | 'failed' | 'returned'
+  status: 'created' | 'ordering' | 'pending' | 'confirmed' | 'failed' | 'returned'
   /** The gateway knows that nothing is left to do. */
   done: boolean
   amount: bigint
@@ -76,7 +76,7 @@ const lieOfEnds = ({ id, type, status, captured }: Hold, ends: Decided[]): strin
 const lieOfPayment = (payment: Payment): string | undefined => {
   const { id, kind, status, done, transfer, hold } = payment
   const what = `payment ${id} (${kind}, ${status})`
-  if (!done || status === 'created' || status === 'pending') return `${what}: it has no end`
+  if (!done || ['created', 'ordering', 'pending'].includes(status)) return `${what}: it has no end`
   const paid = transfer === 'completed'
   if (paid !== (status === 'confirmed' || status === 'returned'))
     return `${what}: the ledger has it as ${transfer ?? 'none'}`

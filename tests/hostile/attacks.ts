@@ -31,7 +31,7 @@ const GET = (path: string, token?: string) =>
   `GET ${path} HTTP/1.1\r\nhost: x\r\n${token ? `authorization: Bearer ${token}\r\n` : ''}\r\n`
 
 const post = (path: string, body: string, ...headers: string[]) =>
-  ['POST ' + path + ' HTTP/1.1', 'host: x', 'content-type: application/json', ...headers]
+  [`POST ${path} HTTP/1.1`, 'host: x', 'content-type: application/json', ...headers]
     .concat(`content-length: ${Buffer.byteLength(body)}`, '', body)
     .join('\r\n')
 
@@ -88,7 +88,7 @@ const flood = async (
       const status = await new Promise<string>(resolve => {
         const late = setTimeout(() => socket.destroy(), ANSWER_MS)
         socket.once('connect', () => socket.write(request(turn++)))
-        socket.once('data', data => resolve(data.subarray(9, 12).toString()))
+        socket.once('data', (data: Buffer) => resolve(data.subarray(9, 12).toString()))
         socket.on('error', () => {})
         socket.once('close', () => resolve('none'))
         socket.once('close', () => clearTimeout(late))

@@ -13,7 +13,7 @@ const SAMPLE_MS = 250
  * The gateway that is attacked has the limits as they are shipped, but for how often a person may pay. They are counted in
  * windows of their own, apart from those of the gateway that people sign up at.
  */
-export const ATTACKED_SETTINGS = {
+const ATTACKED_SETTINGS = {
   TRUSTED_PROXIES: PROXY_ADDRESS,
   RATE_LIMIT_SIGNUP: '5/61',
   RATE_LIMIT_LOGIN: '5/61',

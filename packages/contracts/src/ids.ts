@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import { codeAsTyped, crockfordAsTyped } from './as-typed.ts'
 
 /**
  * Ids are derived, not drawn, wherever a repeat must meet its first try: the same inputs give the same id on any
@@ -85,12 +86,13 @@ export const referenceOf = (transferId: string): string => {
   return `TXN-${text}`
 }
 
-/** The range of ids a reference can mean (all share its first 60 bits), or null where it is no reference. */
+/** Reads a reference as a person types or pastes it. The range of ids it can mean (all share its first 60 bits), or null where it is no reference. */
 export const idsOfReference = (reference: string): { first: string; last: string } | null => {
-  const match = /^TXN-([0-9A-HJKMNP-TV-Z]{12})$/i.exec(reference)
+  const match = /^TXN-([0-9A-TV-Z]{12})$/.exec(codeAsTyped(reference))
   if (!match) return null
   let bits = 0n
-  for (const character of match[1]!.toUpperCase()) bits = (bits << 5n) | BigInt(CROCKFORD.indexOf(character))
+  for (const character of crockfordAsTyped(match[1]!))
+    bits = (bits << 5n) | BigInt(CROCKFORD.indexOf(character))
   const head = bits.toString(16).padStart(15, '0')
   const uuid = (hex: string) =>
     [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-')

@@ -1,19 +1,31 @@
 /**
- * The topics, their partition counts and how long they are kept. `ledger.commands` and `ledger.events` have one
+ * The topics: their partition counts, how long they are kept, and their `max.message.bytes`. `ledger.commands` and `ledger.events` have one
  * equal, fixed count, because an event goes to its command's partition number; changing it is a drained migration.
  */
 export const LEDGER_PARTITIONS = 12
 
 const DAY_MS = 24 * 60 * 60 * 1_000
 const FOR_EVER = -1
+const MIB = 1024 * 1024
+/** 1 MiB and the frame of a batch: Kafka's own default. */
+const KAFKA_DEFAULT_BYTES = 1_048_588
+
+/**
+ * What is made of a record must fit where it goes, or it would hold its partition for ever: an event carries its
+ * command's texts and more, a dead letter the record as received and its reason.
+ */
 
 export const TOPICS = {
-  'ledger.commands': { partitions: LEDGER_PARTITIONS, retentionMs: FOR_EVER },
-  'ledger.events': { partitions: LEDGER_PARTITIONS, retentionMs: FOR_EVER },
-  'identity.events': { partitions: 3, retentionMs: FOR_EVER },
-  'notifier.commands': { partitions: 3, retentionMs: 7 * DAY_MS },
-  'ledger.dead-letters': { partitions: 1, retentionMs: 30 * DAY_MS },
-  'notifier.dead-letters': { partitions: 1, retentionMs: 30 * DAY_MS },
-} as const satisfies Record<string, { partitions: number; retentionMs: number }>
+  'ledger.commands': {
+    partitions: LEDGER_PARTITIONS,
+    retentionMs: FOR_EVER,
+    maxMessageBytes: KAFKA_DEFAULT_BYTES,
+  },
+  'ledger.events': { partitions: LEDGER_PARTITIONS, retentionMs: FOR_EVER, maxMessageBytes: 4 * MIB },
+  'identity.events': { partitions: 3, retentionMs: FOR_EVER, maxMessageBytes: KAFKA_DEFAULT_BYTES },
+  'notifier.commands': { partitions: 3, retentionMs: 7 * DAY_MS, maxMessageBytes: KAFKA_DEFAULT_BYTES },
+  'ledger.dead-letters': { partitions: 1, retentionMs: 30 * DAY_MS, maxMessageBytes: 4 * MIB },
+  'notifier.dead-letters': { partitions: 1, retentionMs: 30 * DAY_MS, maxMessageBytes: 16 * MIB },
+} as const satisfies Record<string, { partitions: number; retentionMs: number; maxMessageBytes: number }>
 
 export type Topic = keyof typeof TOPICS

@@ -33,13 +33,15 @@ test('every swap of neighbours within the random part is caught', () => {
   }
 })
 
+test.each(['', 'PW-', 'PW-0000000', 'XX-00000000', 'PW-0000000U', 'PW-000000000', 'PW-ZZZZZZZZ'])(
+  '%j is no code',
+  text => expect(parseWalletCode(text)).toBeNull(),
+)
+
 test.each([
-  '',
-  'PW-',
-  'PW-0000000',
-  'XX-00000000',
-  'PW-0000000U',
   ' PW-00000000',
-  'PW-000000000',
-  'PW-ZZZZZZZZ',
-])('%j is no code', text => expect(parseWalletCode(text)).toBeNull())
+  'PW-0000 0000\n',
+  '\u200bPW-\u200b00000000',
+  'pw\u2011ooooOOOO',
+  '\ufeffPW-00000000\u2060',
+])('%j is a code that was pasted', text => expect(parseWalletCode(text)).toBe('PW-00000000'))

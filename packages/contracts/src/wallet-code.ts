@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto'
+import { codeAsTyped, crockfordAsTyped } from './as-typed.ts'
 
 /**
  * Wallet codes: `PW-`, seven random Crockford base32 characters and one check character, so that a typing error is
@@ -26,16 +27,14 @@ export const drawWalletCode = (): string => {
 }
 
 /**
- * Reads a code as a person types it: lower case, and Crockford's look-alikes (O for 0, I and L for 1), are taken.
+ * Reads a code as a person types or pastes it: lower case, white space and invisible characters, and Crockford's
+ * look-alikes (O for 0, I and L for 1), are taken.
  * Returns null where it is no code, or its check character does not fit.
  */
 export const parseWalletCode = (text: string): string | null => {
-  // Matched before it is made upper case: that turns letters such as ı and ß into ASCII ones, even into two.
-  const match = /^PW-([0-9A-Z]{7})([0-9A-Z])$/i.exec(text)
+  const match = /^PW-([0-9A-Z]{7})([0-9A-Z])$/.exec(codeAsTyped(text))
   if (!match) return null
-  const [payload, check] = [match[1]!, match[2]!].map(part =>
-    part.toUpperCase().replaceAll('O', '0').replaceAll(/[IL]/g, '1'),
-  )
+  const [payload, check] = [match[1]!, match[2]!].map(crockfordAsTyped)
   if (!/^[0-9A-HJKMNP-TV-Y]+$/.test(payload! + check!)) return null
   return checkOf(payload!) === check ? `PW-${payload}${check}` : null
 }

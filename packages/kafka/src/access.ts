@@ -73,6 +73,10 @@ const wantedAcls = (): kafkajs.AclEntry[] =>
     return [
       ...writes.map(topic => allow(AclResourceTypes.TOPIC, topic, AclOperationTypes.WRITE)),
       ...reads.map(topic => allow(AclResourceTypes.TOPIC, topic, AclOperationTypes.READ)),
+      // Services check the settings that the promises rest on.
+      ...new Set([...writes, ...reads])
+        .values()
+        .map(topic => allow(AclResourceTypes.TOPIC, topic, AclOperationTypes.DESCRIBE_CONFIGS)),
       ...groups.flatMap(group => [
         allow(AclResourceTypes.GROUP, group, AclOperationTypes.READ),
         allow(AclResourceTypes.GROUP, group, AclOperationTypes.DELETE),

@@ -84,6 +84,18 @@ describe('D1: bytes that can never be read are told apart', () => {
     expect((await codec.decode(good())).type).toBe(PIN_FAILED)
   })
 
+  test('D1: bytes of another record than ce_type names: a registry whose ids were mixed up', async () => {
+    const record = (type: string) => ({
+      value: good(),
+      headers: [['ce_type', Buffer.from(type)]] as Array<[string, Buffer]>,
+    })
+    expect((await codec.decodeRecord(record(PIN_FAILED))).type).toBe(PIN_FAILED)
+    await expect(codec.decodeRecord(record('pennywire.identity.PinLocked'))).rejects.toThrow(
+      UndecodableRecord,
+    )
+    expect((await codec.decodeRecord({ value: good(), headers: [] })).type).toBe(PIN_FAILED)
+  })
+
   test('a record that is none of ours', async () => {
     const schema = {
       type: 'record',

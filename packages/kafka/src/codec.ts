@@ -10,6 +10,7 @@ import {
   type Records,
 } from '@pennywire/contracts/schemas.ts'
 import type avsc from 'avsc'
+import { headerOf, type IncomingRecord } from './record.ts'
 
 const { SchemaRegistry, SchemaType, COMPATIBILITY } = registryClient
 
@@ -91,6 +92,11 @@ export type Codec = {
    * UndecodableRecord where no wait can help, with another error where the registry could not be asked.
    */
   decode: (bytes: Buffer | null) => Promise<AnyRecord>
+  /**
+   * `decode` of a record from Kafka, whose header `ce_type` must name what its bytes are: a registry whose ids were
+   * mixed up (restored, replaced) may give a schema that reads them as another record.
+   */
+  decodeRecord: (record: Pick<IncomingRecord, 'value' | 'headers'>) => Promise<AnyRecord>
 }
 
 /** Pins the registry id of each record's schema: one look-up each at start, none on the way of a record. */
@@ -114,7 +120,7 @@ export const createCodec = async (registry: Registry): Promise<Codec> => {
     return reader
   }
 
-  return {
+  const codec: Codec = {
     encode: (name, value) => {
       const payload = types.get(name)!.toBuffer(value)
       const bytes = Buffer.allocUnsafe(PREFIX_BYTES + payload.length)
@@ -134,5 +140,16 @@ export const createCodec = async (registry: Registry): Promise<Codec> => {
         throw new UndecodableRecord(`not a ${name}: ${(error as Error).message}`)
       }
     },
+    decodeRecord: async record => {
+      const decoded = await codec.decode(record.value)
+      const type = headerOf(record, 'ce_type')
+      if (type !== undefined && type !== decoded.type) {
+        throw new UndecodableRecord(
+          `ce_type says ${type}, but its schema id is of ${decoded.type}: the registry's ids are not those it was written with`,
+        )
+      }
+      return decoded
+    },
   }
+  return codec
 }

@@ -22,6 +22,10 @@ const FETCH_WAIT_MS = 100
 const FIRST_RETRY_MS = 100
 const LAST_RETRY_MS = 5_000
 const LEAVE_WITHIN_MS = 5_000
+/** A held partition is read again after this long. */
+const HOLD_MS = 1_000
+/** A batch that runs longer than this is stuck, not slow: readiness says so. Above the ledger's time-outs in Postgres. */
+const STUCK_AFTER_MS = 15_000
 /** The group's offsets are only a hint for people and for lag monitors, so they are written seconds behind. */
 const HINT_INTERVAL_MS = 5_000
 
@@ -36,7 +40,12 @@ export type Consumer = {
    * `check` names it. For a topic that is not the one remembered, or records that fail one after the other.
    */
   halt: (of: TopicPartition, reason: string) => void
-  /** Throws the reason while it is not consuming: not yet assigned, or handling fails. */
+  /**
+   * Sets one partition's records from `position` on aside for a moment and reads them again then; `check` names the
+   * reason until a record of it is handled. For a record that fails alone while all other partitions flow.
+   */
+  hold: (position: Position, reason: string) => void
+  /** Throws the reason while it is not consuming: not yet assigned, a batch that hangs, or handling fails. */
   check: () => void
   stop: () => Promise<void>
 }
@@ -99,6 +108,10 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
   let assigned: TopicPartition[] = []
   const lastEnds = new Map<string, bigint>()
   const halted = new Map<string, string>()
+  /** Why partitions are held, and those of them whose pause is not over. */
+  const held = new Map<string, string>()
+  const resting = new Set<string>()
+  let batchSince: number | undefined
   let turn = 0
   let generation = 0
   let positioned = false
@@ -168,8 +181,30 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
       queues.delete(idOf({ topic, partition }))
       kafka.pause([{ topic, partitions: [partition] }])
     },
+    hold: (position, reason) => {
+      const id = idOf(position)
+      const queue = queues.get(id)
+      if (!queue) return
+      const mine = generation
+      held.set(id, reason)
+      resting.add(id)
+      queue.records = []
+      const selection = [{ topic: position.topic, partitions: [position.partition] }]
+      kafka.pause(selection)
+      void pause(HOLD_MS).then(() => {
+        if (mine !== generation || stopped.signal.aborted || halted.has(id)) return
+        resting.delete(id)
+        queue.paused = false
+        kafka.resume(selection)
+        consumer.seek(position)
+      })
+    },
     check: () => {
       for (const [partition, reason] of halted) throw new Error(`${partition} is halted: ${reason}`)
+      for (const [partition, reason] of held) throw new Error(`${partition} is held: ${reason}`)
+      const runningMs = batchSince === undefined ? 0 : performance.now() - batchSince
+      if (runningMs > STUCK_AFTER_MS)
+        throw new Error(`a batch has been running for ${Math.round(runningMs / 1_000)} s`)
       if (!positioned) throw new Error('not positioned on its partitions yet')
       if (failure) throw failure
     },
@@ -188,6 +223,8 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
   const position = () => {
     const mine = ++generation
     positioned = false
+    held.clear()
+    resting.clear()
     handledTo.clear()
     next.clear()
     readTo.clear()
@@ -202,6 +239,8 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
           const from = await positions(assigned, ends, consumer)
           if (mine !== generation) return
           for (const position of from) {
+            // It may have been paused in an earlier generation.
+            kafka.resume([{ topic: position.topic, partitions: [position.partition] }])
             consumer.seek(position)
             next.set(idOf(position), position)
           }
@@ -224,8 +263,6 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
     )
     for (const of of assigned.filter(of => !halted.has(idOf(of)))) {
       queues.set(idOf(of), { of, records: [], paused: false })
-      // A partition that was paused in an earlier generation may come back.
-      kafka.resume([{ topic: of.topic, partitions: [of.partition] }])
     }
     position()
   })
@@ -283,11 +320,13 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
         retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
       ) {
         try {
+          batchSince ??= performance.now()
+          for (const of of batch) if (!resting.has(idOf(of))) held.delete(idOf(of))
           await handle(batch, consumer)
           failure = undefined
           for (const { topic, partition, offset } of batch) {
             const id = idOf({ topic, partition })
-            if (!queues.has(id)) continue
+            if (!queues.has(id) || resting.has(id)) continue
             handledTo.set(id, { topic, partition, offset: offset + 1n })
             next.set(id, { topic, partition, offset: offset + 1n })
           }
@@ -301,6 +340,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
           await pause(retryMs)
         }
       }
+      batchSince = undefined
     }
   }
 
@@ -313,7 +353,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
     eachBatch: async ({ batch, isStale }) => {
       const of = { topic: batch.topic as Topic, partition: batch.partition }
       const queue = queues.get(idOf(of))
-      if (!queue || isStale()) return
+      if (!queue || isStale() || resting.has(idOf(of))) return
       const first = BigInt(batch.messages[0]?.offset ?? 0)
       if (first < (readTo.get(idOf(of)) ?? 0n)) return doubt(`${idOf(of)} went back to offset ${first}`)
       readTo.set(idOf(of), BigInt(batch.lastOffset()) + 1n)

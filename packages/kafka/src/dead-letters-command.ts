@@ -157,7 +157,7 @@ const redrive = async (letters: DeadLetter[]): Promise<boolean> => {
   try {
     for (const letter of letters) {
       try {
-        await codec?.decode(letter.record.value)
+        await codec?.decodeRecord(letter.record)
       } catch (error) {
         if (!(error instanceof UndecodableRecord)) throw error
         complete = false

@@ -1,25 +1,53 @@
+import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import { type Clock, sleep, systemClock } from '@pennywire/runtime/clock.ts'
 import kafkajs from 'kafkajs'
 import type { KafkaClient } from './client.ts'
+import { partitionOf } from './partition-of.ts'
 import type { RawRecord } from './record.ts'
 
 /** Largest batch: beyond a few hundred records the request's size costs more than the next request would. */
 const MAX_BATCH = 500
-/** Kafka refuses one partition's share of a batch above 1 MiB as a whole, its small records too. */
+/** Kafka refuses one partition's share of a batch above its bound as a whole, its small records too. */
 const MAX_BATCH_BYTES = 400_000
+/** Kafka closes the connection of a request above 100 MiB. */
+const MAX_REQUEST_BYTES = 8 * 1024 * 1024
+/** What Kafka counts to a record's size beside key, value and headers. */
+const FRAME_BYTES = 4 * 1024
 const ALL_REPLICAS = -1
+/** How long Kafka may wait for the replicas: less than kafkajs waits for the answer (10 s), so that one comes. */
+const REPLICAS_WITHIN_MS = 8_000
+/** A batch that fails is sent again, alone and unchanged, after pauses between these; no more after so long. */
+const FIRST_RETRY_MS = 100
+const LAST_RETRY_MS = 1_000
+const GIVE_UP_AFTER_MS = 4_000
+/** A record that has waited longer is not sent: a process that was frozen must not publish what others have since. */
+const SEND_WITHIN_MS = 15_000
+
+/** The record was not sent, so it is certainly not in Kafka because of this call. */
+export class NotSent extends Error {
+  override name = 'NotSent'
+}
 
 /** So much waits already that waiting longer would only hide that Kafka is away or too slow. */
-export class PublisherFull extends Error {
+export class PublisherFull extends NotSent {
   override name = 'PublisherFull'
 }
 
+/** Kafka refuses this very record, such as for its size: it would be refused again. */
+export class RecordRefused extends Error {
+  override name = 'RecordRefused'
+}
+
 export type Publisher = {
-  /** Resolves once all replicas have the record; rejects where that is not known (it may be there nonetheless). */
+  /**
+   * Resolves once all replicas have the record. Rejects with NotSent or RecordRefused where it is certainly not there,
+   * with another error where that is not known.
+   */
   publish(record: RawRecord): Promise<void>
-  /** The same for several records, in order and in one go where they fit. */
+  /** The same for several records, in order. One that failed does not keep those of other partitions from being sent. */
   publishAll(records: RawRecord[]): Promise<void>
-  /** How many records are not acknowledged yet, and for how long the oldest of them has waited. */
-  load: () => { waiting: number; oldestMs: number }
+  /** How many records are not acknowledged yet, and for how long the oldest of them has waited; of one partition or all. */
+  load: (of?: { topic: Topic; partition: number }) => { waiting: number; oldestMs: number }
   /** Sends what waits, then disconnects. */
   stop: () => Promise<void>
 }
@@ -34,73 +62,251 @@ const sizeOf = ({ key, value, headers }: RawRecord): number => {
   return size
 }
 
-type Waiting = { record: RawRecord; since: number; resolve: () => void; reject: (error: unknown) => void }
+type Waiting = {
+  record: RawRecord
+  bytes: number
+  since: number
+  resolve: () => void
+  reject: (error: unknown) => void
+}
+
+/** One topic and partition: the unit of order. */
+type Lane = {
+  topic: Topic
+  partition: number
+  waiting: Waiting[]
+  /** What is being sent. It is sent again unchanged until it is known what became of it. */
+  sending: Waiting[]
+  /** Most records of the next batch: halved by a refusal, so that the refused record is found. */
+  most: number
+  /** How many records must be acknowledged before it is sent together with the others again; 0: it is. */
+  apart: number
+  sendingApart: boolean
+}
+
+/** The refusals of Kafka that concern a record, or the batch that holds it. */
+const REFUSALS = new Set([
+  'MESSAGE_TOO_LARGE',
+  'RECORD_LIST_TOO_LARGE',
+  'INVALID_RECORD',
+  'INVALID_TIMESTAMP',
+])
+
+/** kafkajs wraps what went wrong in an error that it never retries. */
+const causeOf = (error: unknown): { type?: string; retriable?: boolean } =>
+  (error as { cause?: object } | undefined)?.cause ?? (error as object | undefined) ?? {}
 
 /**
- * The one batching publisher: kafkajs makes each call a request of its own, so one send is in flight and whatever
- * arrives meanwhile is the next batch. That keeps the order of calls, and costs nothing when idle.
+ * The one batching publisher. Records of one topic and partition are in order or not there: each lane has one batch in
+ * flight, and when it fails for good, whatever waits behind it in the lane is rejected unsent. Whoever repeats records
+ * begins with the first that was not acknowledged, so a batch that arrives late only repeats what is there or follows it.
+ *
+ * kafkajs makes each call a request of its own, so the lanes share one send, and whatever arrives meanwhile is the next.
+ * A shared send has one error for all lanes. Then each lane's share is sent again apart, on a connection of its own
+ * because Kafka answers one connection's requests one after the other; it joins the others again once that succeeds.
  */
 export const createPublisher = async (
   client: KafkaClient,
-  options: { maxWaiting?: number } = {},
+  options: { maxWaiting?: number; clock?: Clock } = {},
 ): Promise<Publisher> => {
   const maxWaiting = options.maxWaiting ?? 20_000
-  const producer = client.producer({
-    allowAutoTopicCreation: false,
-    createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
-    retry: { retries: 5, maxRetryTime: 1_000 },
-  })
-  await producer.connect()
-  const waiting: Waiting[] = []
-  let inFlight: Waiting[] = []
-  let sending: Promise<void> | undefined
+  const clock = options.clock ?? systemClock
+  const connect = async () => {
+    const producer = client.producer({
+      allowAutoTopicCreation: false,
+      createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
+      // Within one call kafkajs would forget the partitions whose leader changes between two tries, and say that all is sent.
+      retry: { retries: 0 },
+    })
+    await producer.connect()
+    return producer
+  }
+  const together = await connect()
+  const apart = await connect()
+  const lanes = new Map<string, Lane>()
+  /** How many records wait or are being sent. */
+  let count = 0
+  let turn = 0
+  let sendingTogether = false
   let stopped = false
+  let idle: () => void = () => {}
 
-  /** What goes next: at least one record, and only so many that Kafka takes them together. */
-  const takeBatch = (): Waiting[] => {
-    let count = 0
-    for (let bytes = 0; count < waiting.length && count < MAX_BATCH; count++) {
-      bytes += sizeOf(waiting[count]!.record)
-      if (count > 0 && bytes > MAX_BATCH_BYTES) break
+  const laneOf = (topic: Topic, partition: number): Lane => {
+    const id = `${topic}/${partition}`
+    const known = lanes.get(id)
+    if (known) return known
+    const lane = {
+      ...{ topic, partition, waiting: [], sending: [] },
+      ...{ most: MAX_BATCH, apart: 0, sendingApart: false },
     }
-    return waiting.splice(0, count)
+    lanes.set(id, lane)
+    return lane
   }
 
-  const sendWaiting = async () => {
-    while (waiting.length > 0) {
-      const batch = takeBatch()
-      inFlight = batch
-      const byTopic = new Map<string, Array<Omit<RawRecord, 'topic'>>>()
-      for (const { record } of batch) {
-        const { topic, ...message } = record
-        const messages = byTopic.get(topic)
-        if (messages) messages.push(message)
-        else byTopic.set(topic, [message])
-      }
+  const settle = (settled: Waiting[], how: (one: Waiting) => void) => {
+    count -= settled.length
+    for (const one of settled) how(one)
+    if (count === 0) idle()
+  }
+
+  const acknowledge = (lane: Lane) => {
+    const sent = lane.sending
+    lane.sending = []
+    lane.most = Math.min(2 * lane.most, MAX_BATCH)
+    lane.apart = Math.max(0, lane.apart - sent.length)
+    settle(sent, ({ resolve }) => resolve())
+  }
+
+  /** Gives up what is being sent, and with it what waits behind it. */
+  const giveUp = (lane: Lane, error: unknown) => {
+    const sent = lane.sending
+    const behind = lane.waiting
+    lane.sending = []
+    lane.waiting = []
+    settle(sent, ({ reject }) => reject(error))
+    const notSent = new NotSent('a record before it in its topic and partition could not be sent', {
+      cause: error,
+    })
+    settle(behind, ({ reject }) => reject(notSent))
+  }
+
+  /** Takes a lane's next batch, at least one record: as many as Kafka takes together, and at most so many bytes. */
+  const take = (lane: Lane, most: number, mostBytes: number): number => {
+    const oldest = lane.waiting[0]
+    if (oldest && performance.now() - oldest.since > SEND_WITHIN_MS)
+      giveUp(lane, new NotSent(`it waited for more than ${SEND_WITHIN_MS} ms`))
+    let taken = 0
+    let bytes = 0
+    for (; taken < lane.waiting.length && taken < most; taken++) {
+      if (taken > 0 && bytes + lane.waiting[taken]!.bytes > mostBytes) break
+      bytes += lane.waiting[taken]!.bytes
+    }
+    lane.sending = lane.waiting.splice(0, taken)
+    return bytes
+  }
+
+  /** The lanes whose records go together next, an equal share of each. */
+  const takeTogether = (): Lane[] => {
+    const filled = [...lanes.values()].filter(
+      ({ waiting, sending, apart }) => waiting.length > 0 && sending.length === 0 && apart === 0,
+    )
+    turn = filled.length > 0 ? (turn + 1) % filled.length : 0
+    const inTurn = [...filled.slice(turn), ...filled.slice(0, turn)]
+    const taken: Lane[] = []
+    let records = MAX_BATCH
+    let bytes = MAX_REQUEST_BYTES
+    for (const [index, lane] of inTurn.entries()) {
+      if (records === 0 || bytes <= 0) break
+      const share = Math.ceil(records / (inTurn.length - index))
+      bytes -= take(lane, share, MAX_BATCH_BYTES)
+      records -= lane.sending.length
+      if (lane.sending.length > 0) taken.push(lane)
+    }
+    return taken
+  }
+
+  const send = async (producer: typeof together, sent: Lane[]): Promise<void> => {
+    const byTopic = Map.groupBy(sent, ({ topic }) => topic)
+    const answers = await producer.sendBatch({
+      acks: ALL_REPLICAS,
+      timeout: REPLICAS_WITHIN_MS,
+      topicMessages: [...byTopic].map(([topic, lanes]) => ({
+        topic,
+        messages: lanes.flatMap(({ partition, sending }) =>
+          sending.map(({ record: { key, value, headers } }) => ({ key, value, headers, partition })),
+        ),
+      })),
+    })
+    for (const { topic, partition } of sent) {
+      if (answers?.length && !answers.some(one => one.topicName === topic && one.partition === partition))
+        throw new Error(`Kafka did not answer for ${topic}/${partition}`)
+    }
+  }
+
+  const sendTogether = async () => {
+    for (let sent = takeTogether(); sent.length > 0; sent = takeTogether()) {
       try {
-        await producer.sendBatch({
-          acks: ALL_REPLICAS,
-          topicMessages: [...byTopic].map(([topic, messages]) => ({ topic, messages })),
-        })
-        for (const { resolve } of batch) resolve()
-      } catch (error) {
-        for (const { reject } of batch) reject(error)
+        await send(together, sent)
+        for (const lane of sent) acknowledge(lane)
+      } catch {
+        for (const lane of sent) {
+          lane.apart = 1
+          void sendApart(lane)
+        }
       }
     }
-    inFlight = []
-    sending = undefined
+    sendingTogether = false
+  }
+
+  const sendApart = async (lane: Lane) => {
+    lane.sendingApart = true
+    while (lane.apart > 0) {
+      if (lane.sending.length === 0) take(lane, lane.most, MAX_BATCH_BYTES)
+      if (lane.sending.length === 0) break
+      await sendUntilKnown(lane)
+    }
+    lane.sendingApart = false
+    start()
+  }
+
+  /** Sends the lane's batch until Kafka has it, or until it is given up. */
+  const sendUntilKnown = async (lane: Lane) => {
+    const since = performance.now()
+    for (let retryMs = FIRST_RETRY_MS; ; retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)) {
+      try {
+        await send(apart, [lane])
+        return acknowledge(lane)
+      } catch (error) {
+        const { type, retriable } = causeOf(error)
+        if (REFUSALS.has(type ?? '')) {
+          if (lane.sending.length === 1)
+            return giveUp(lane, new RecordRefused(`Kafka refuses the record: ${type}`, { cause: error }))
+          lane.apart = lane.sending.length
+          lane.most = Math.ceil(lane.sending.length / 2)
+          lane.waiting.unshift(...lane.sending.splice(lane.most))
+        } else if (retriable === false || performance.now() - since > GIVE_UP_AFTER_MS)
+          return giveUp(lane, error)
+        else await sleep(clock, retryMs)
+      }
+    }
+  }
+
+  /** Begins to send what waits and is not on its way. */
+  const start = () => {
+    for (const lane of lanes.values())
+      if (lane.apart > 0 && !lane.sendingApart && lane.waiting.length > 0) void sendApart(lane)
+    if (sendingTogether) return
+    sendingTogether = true
+    // In a microtask of its own, so that all records of one tick share the first batch.
+    void Promise.resolve().then(sendTogether)
   }
 
   const enqueue = (records: RawRecord[]): Array<Promise<void>> => {
     if (stopped) throw new PublisherFull('the publisher is stopping')
-    if (waiting.length + records.length > maxWaiting)
-      throw new PublisherFull(`${waiting.length} records wait already`)
+    if (count + records.length > maxWaiting) throw new PublisherFull(`${count} records wait already`)
     const since = performance.now()
-    const acknowledged = records.map(
-      record => new Promise<void>((resolve, reject) => waiting.push({ record, since, resolve, reject })),
+    const sized = records.map(record => {
+      const bytes = sizeOf(record)
+      // Tests have topics of their own.
+      const most = (TOPICS[record.topic]?.maxMessageBytes ?? Number.POSITIVE_INFINITY) - FRAME_BYTES
+      if (bytes > most)
+        throw new RecordRefused(`a record of ${record.topic} has ${bytes} bytes; at most ${most} are taken`)
+      return { record, bytes }
+    })
+    count += records.length
+    const acknowledged = sized.map(
+      ({ record, bytes }) =>
+        new Promise<void>((resolve, reject) =>
+          laneOf(record.topic, record.partition ?? partitionOf(record.topic, record.key)).waiting.push({
+            record,
+            bytes,
+            since,
+            resolve,
+            reject,
+          }),
+        ),
     )
-    // Begin in a microtask of its own, so that all records of one tick share the first batch.
-    sending ??= Promise.resolve().then(sendWaiting)
+    start()
     return acknowledged
   }
 
@@ -113,17 +319,25 @@ export const createPublisher = async (
       const failed = results.find(result => result.status === 'rejected')
       if (failed) throw failed.reason
     },
-    load: () => {
-      const oldest = inFlight[0] ?? waiting[0]
-      return {
-        waiting: inFlight.length + waiting.length,
-        oldestMs: oldest ? performance.now() - oldest.since : 0,
+    load: of => {
+      const asked = of ? [laneOf(of.topic, of.partition)] : [...lanes.values()]
+      const now = performance.now()
+      let oldestMs = 0
+      let waiting = 0
+      for (const lane of asked) {
+        waiting += lane.sending.length + lane.waiting.length
+        const oldest = lane.sending[0] ?? lane.waiting[0]
+        if (oldest) oldestMs = Math.max(oldestMs, now - oldest.since)
       }
+      return { waiting, oldestMs }
     },
     stop: async () => {
       stopped = true
-      await sending
-      await producer.disconnect()
+      if (count > 0)
+        await new Promise<void>(resolve => {
+          idle = resolve
+        })
+      await Promise.all([together.disconnect(), apart.disconnect()])
     },
   }
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Topic } from '@pennywire/contracts/topics.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { KafkaClient } from './client.ts'
-import { type Position, startConsumer } from './consumer.ts'
+import { type Position, startConsumer, type TopicEnd } from './consumer.ts'
 import type { IncomingRecord } from './record.ts'
 
 /**
@@ -14,8 +14,12 @@ export const readTopic = async (options: {
   logger: Logger
   topic: Topic
   handle: (records: IncomingRecord[]) => Promise<void> | void
+  /** Where to begin in each partition, instead of at its first record. */
+  start?: (end: TopicEnd) => bigint
+  /** Rejects after this many milliseconds. */
+  withinMs?: number
 }): Promise<void> => {
-  const { client, logger, topic, handle } = options
+  const { client, logger, topic, handle, start, withinMs } = options
   const groupId = `read-${topic}-${randomUUID()}`
   const next = new Map<number, bigint>()
   const ends = new Map<number, bigint>()
@@ -30,6 +34,8 @@ export const readTopic = async (options: {
     finish()
   }
 
+  const late = () => fail(new Error(`${topic} could not be read to its end within ${withinMs} ms`))
+  const timer = withinMs === undefined ? undefined : setTimeout(late, withinMs)
   const consumer = await startConsumer({
     client,
     logger,
@@ -38,9 +44,9 @@ export const readTopic = async (options: {
     maxBatch: 2_000,
     positions: async (_assigned, topicEnds) => {
       // Asked again after a rebalance: then reading goes on where it was.
-      for (const { partition, offset, first } of topicEnds) {
-        if (!ends.has(partition)) ends.set(partition, offset)
-        if (!next.has(partition)) next.set(partition, first)
+      for (const end of topicEnds) {
+        if (!ends.has(end.partition)) ends.set(end.partition, end.offset)
+        if (!next.has(end.partition)) next.set(end.partition, start?.(end) ?? end.first)
       }
       finishAtEnd()
       return topicEnds.map(({ partition }): Position => ({ topic, partition, offset: next.get(partition)! }))
@@ -62,6 +68,7 @@ export const readTopic = async (options: {
   try {
     await finished
   } finally {
+    clearTimeout(timer)
     await consumer.stop()
     const admin = client.admin()
     await admin.connect()

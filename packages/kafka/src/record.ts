@@ -32,7 +32,7 @@ export type IncomingRecord = {
 }
 
 /** A header's text, or undefined; the last one counts where there are several. */
-export const headerOf = (record: IncomingRecord, name: string): string | undefined =>
+export const headerOf = (record: Pick<IncomingRecord, 'headers'>, name: string): string | undefined =>
   record.headers.findLast(([header]) => header === name)?.[1].toString('utf8')
 
 /**

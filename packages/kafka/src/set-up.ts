@@ -1,10 +1,12 @@
 // Creates the topics and registers the schemas: `node packages/kafka/src/set-up.ts`. May run any number of times.
 import { RECORD_NAMES } from '@pennywire/contracts/schemas.ts'
-import { TOPICS } from '@pennywire/contracts/topics.ts'
+import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
+import { textOf } from '@pennywire/runtime/watch-foundation.ts'
 import { z } from 'zod'
 import { applyAccess } from './access.ts'
+import { findTopicFaults, repairTopics, topicSettings, wantedSettings } from './check-topics.ts'
 import { createKafkaClient, kafkaConnectionOf } from './client.ts'
 import { connectRegistry, registryAccessOf } from './codec.ts'
 
@@ -14,17 +16,13 @@ const config = loadConfig(
     ...registrySettings,
     /** Whether the brokers ask who somebody is: then each gets what access.ts gives, and no more. */
     KAFKA_ACCESS_LISTS: z.enum(['true', 'false']).default('false'),
-    REPLICATION_FACTOR: z.coerce.number().int().min(1).max(9).default(1),
+    ...topicSettings,
+    /** What becomes of a topic that is there with other settings: they are set, or the set-up ends and names them. */
+    TOPIC_SETTINGS: z.enum(['repair', 'refuse']).default('repair'),
   },
   process.env,
 )
 const logger = createLogger('set-up', { level: 'warn', instance: 'set-up' })
-
-/**
- * A dead letter is the record as received and its reason, so the largest record that any topic takes (1 MiB) must fit
- * with room to spare: one that does not would hold its partition for ever. Binary headers triple as text.
- */
-const DEAD_LETTER_MAX_BYTES = String(4 * 1024 * 1024)
 
 const createTopics = async () => {
   const admin = createKafkaClient({
@@ -32,32 +30,35 @@ const createTopics = async () => {
     clientId: 'set-up',
     logger,
   }).admin()
+  const names = Object.keys(TOPICS) as Topic[]
   await admin.connect()
-  await admin.createTopics({
-    waitForLeaders: true,
-    topics: Object.entries(TOPICS).map(([topic, { partitions, retentionMs }]) => ({
-      topic,
-      numPartitions: partitions,
-      replicationFactor: config.REPLICATION_FACTOR,
-      configEntries: [
-        { name: 'retention.ms', value: String(retentionMs) },
-        { name: 'cleanup.policy', value: 'delete' },
-        ...(topic.endsWith('.dead-letters')
-          ? [{ name: 'max.message.bytes', value: DEAD_LETTER_MAX_BYTES }]
-          : []),
-      ],
-    })),
-  })
-  if (config.KAFKA_ACCESS_LISTS === 'true') await applyAccess(admin)
-  const { topics } = await admin.fetchTopicMetadata({ topics: Object.keys(TOPICS) })
-  await admin.disconnect()
-  for (const { name, partitions } of topics) {
-    const wanted = TOPICS[name as keyof typeof TOPICS].partitions
-    if (partitions.length !== wanted) {
+  try {
+    await admin.createTopics({
+      waitForLeaders: true,
+      topics: names.map(topic => ({
+        topic,
+        numPartitions: TOPICS[topic].partitions,
+        replicationFactor: config.REPLICATION_FACTOR,
+        configEntries: Object.entries(wantedSettings(topic, config)).map(([name, value]) => ({
+          name,
+          value,
+        })),
+      })),
+    })
+    if (config.KAFKA_ACCESS_LISTS === 'true') await applyAccess(admin)
+    const faults = await findTopicFaults(admin, names, config)
+    const lasting = faults.filter(
+      ({ of, setting }) =>
+        config.TOPIC_SETTINGS === 'refuse' || !(setting in wantedSettings(of as Topic, config)),
+    )
+    if (lasting.length > 0)
       throw new Error(
-        `topic ${name} has ${partitions.length} partitions, not ${wanted}; changing that is a drained migration`,
+        `the topics are not as they must be; their partition count changes by a drained migration only:\n${lasting.map(textOf).join('\n')}`,
       )
-    }
+    for (const fault of faults) logger.warn(fault, `repaired: ${textOf(fault)}`)
+    await repairTopics(admin, faults, config)
+  } finally {
+    await admin.disconnect()
   }
 }
 

@@ -116,6 +116,30 @@ test.each<[string, bigint, bigint, bigint, Partial<Limits>, string | undefined]>
   expect(breachedLimit({ ...NO_LIMITS, ...limits }, { day, month }, amount)?.code).toBe(code),
 )
 
+test('M3: a clock that steps back opens no limit: what is used falls only when a later day or month begins', () => {
+  const uses = fc.array(
+    fc.record({ amount: fc.bigInt(0n, 1_000n), time: fc.integer({ min: 0, max: 400 * 86_400_000 }) }),
+  )
+  fc.assert(
+    fc.property(uses, uses => {
+      let usage = NOTHING_USED
+      let latest = 0
+      for (const { amount, time } of uses) {
+        const before = usedNow(usage, 'send', time)
+        const back = time < latest
+        const then = usedNow(usage, 'send', latest)
+        if (back) expect(before).toEqual(then)
+        latest = Math.max(latest, time)
+        usage = withUse(usage, 'send', amount, time)
+        expect(usedNow(usage, 'send', time)).toEqual({
+          day: before.day + amount,
+          month: before.month + amount,
+        })
+      }
+    }),
+  )
+})
+
 describe('what is used', () => {
   const used = (usage: Usage, time: string) => {
     const { day, month } = usedNow(usage, 'send', at(time))
@@ -125,7 +149,8 @@ describe('what is used', () => {
     ['in the same moment', '2026-05-31T23:59:59.999', 5n, 5n],
     ['from the first moment of that day', '2026-05-31T00:00:00', 5n, 5n],
     ['after midnight, in another month', '2026-06-01T00:00:00', 0n, 0n],
-    ['earlier in the month', '2026-05-30T23:59:59.999', 0n, 5n],
+    ['on the day before, by a clock that stepped back', '2026-05-30T23:59:59.999', 5n, 5n],
+    ['in the month before, by a clock that stepped back', '2026-04-30T23:59:59.999', 5n, 5n],
     ['on that day of another month', '2026-07-31T12:00:00', 0n, 0n],
     ['on that day of another year', '2027-05-31T12:00:00', 0n, 0n],
   ])('%s', (_case, time, day, month) =>

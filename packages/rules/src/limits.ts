@@ -22,7 +22,7 @@ export type OwnLimits = { action: LimitedAction; source: 'self' | 'staff' } & Li
 /** The limits of whoever has none of their own, by tier and currency. */
 export type LimitDefaults = Record<Tier, (currency: string) => Limits>
 
-const LIMIT_KINDS = ['perTransaction', 'daily', 'monthly'] as const
+export const LIMIT_KINDS = ['perTransaction', 'daily', 'monthly'] as const
 
 /**
  * Reads limits as settings write them, major units as per transaction/day/month: `USD=2000/5000/20000 JPY=…`, with
@@ -103,6 +103,8 @@ const DAY_MS = 86_400_000
 const dayOf = (ms: number) => Math.floor(ms / DAY_MS)
 const monthOf = (day: number) => new Date(day * DAY_MS).toISOString().slice(0, 7)
 const sameMonth = (a: number, b: number) => a === b || monthOf(a) === monthOf(b)
+/** The day that counts: a clock that steps back (a failover, NTP) does not begin a day anew that has use already. */
+const todayOf = (usage: Usage, nowMs: number) => Math.max(dayOf(nowMs), usage.day)
 
 /** What is used of an action in the periods that `nowMs` lies in. */
 export const usedNow = (
@@ -110,7 +112,7 @@ export const usedNow = (
   action: LimitedAction,
   nowMs: number,
 ): { day: bigint; month: bigint } => {
-  const today = dayOf(nowMs)
+  const today = todayOf(usage, nowMs)
   const { day, month } = usage.used[action]
   return { day: usage.day === today ? day : 0n, month: sameMonth(usage.day, today) ? month : 0n }
 }
@@ -121,7 +123,7 @@ export const withUse = (usage: Usage, action: LimitedAction, amount: bigint, now
     LIMITED_ACTIONS.map(each => [each, usedNow(usage, each, nowMs)]),
   ) as Usage['used']
   used[action] = { day: used[action].day + amount, month: used[action].month + amount }
-  return { day: dayOf(nowMs), used }
+  return { day: todayOf(usage, nowMs), used }
 }
 
 /**
@@ -136,7 +138,7 @@ export const withoutUse = (
   nowMs: number,
 ): Usage => {
   const counted = dayOf(countedMs)
-  const today = dayOf(nowMs)
+  const today = todayOf(usage, nowMs)
   const now = withUse(usage, action, 0n, nowMs)
   const less = (used: bigint) => (used > amount ? used - amount : 0n)
   const { day, month } = now.used[action]

@@ -63,19 +63,25 @@ test('a connection that sends too many ahead is ended', async () => {
 })
 
 test('a connection that takes nothing of its answer is ended; one that takes it slowly is not', async () => {
-  const drainTimeoutMs = 500
-  const pieces = (count: number) => {
-    let left = count
-    return new ReadableStream({
+  const COUNT = 256
+  let deafEnded = () => {}
+  const ended = new Promise<void>(resolve => {
+    deafEnded = resolve
+  })
+  const pieces = (count: number, cancel: () => void) =>
+    new ReadableStream({
       pull: controller => {
         controller.enqueue(PIECE)
-        if (--left === 0) controller.close()
+        if (--count === 0) controller.close()
       },
+      cancel,
     })
-  }
   const port = await serve(
-    ({ url }) => new Response(pieces(url.endsWith('/endless') ? Number.POSITIVE_INFINITY : 256)),
-    { drainTimeoutMs },
+    ({ url }) =>
+      new Response(
+        url.endsWith('/endless') ? pieces(Number.POSITIVE_INFINITY, deafEnded) : pieces(COUNT, () => {}),
+      ),
+    { drainTimeoutMs: 500 },
   )
   const deaf = open(port)
   deaf.socket.pause()
@@ -86,10 +92,8 @@ test('a connection that takes nothing of its answer is ended; one that takes it 
     slow.socket.pause()
     setTimeout(() => slow.socket.resume(), 2)
   })
-  const got = await slow.closed
-  expect(got.length).toBeGreaterThan(256 * PIECE.length)
-  deaf.socket.resume()
-  await deaf.closed
+  const [got] = await Promise.all([slow.closed, ended])
+  expect(got.length).toBeGreaterThan(COUNT * PIECE.length)
 })
 
 test('connections are bounded by client', async () => {

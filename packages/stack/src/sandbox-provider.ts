@@ -7,6 +7,7 @@
 //   sandbox:silent  never decided: nobody is called back, and whoever asks hears "pending"
 //   sandbox:lost    succeeds at once, but the callback is lost: only whoever asks hears of it
 //   sandbox:return  payouts only: succeeds at once, and comes back after SANDBOX_DELAY_MS
+//   sandbox:forgets  takes the first order without an answer (503), and refuses every further one (422)
 //   anything else   succeeds at once
 import { randomBytes } from 'node:crypto'
 import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from 'node:fs'
@@ -40,13 +41,15 @@ const PaymentRequest = z
       .refine(text => /[1-9]/.test(text), 'must be above zero'),
     currency: z.string().regex(/^[A-Z]{3}$/),
     reference: z.string().max(200).optional(),
+    /** An order that arrives later is not taken: it was held up on its way. */
+    validUntil: z.iso.datetime().optional(),
     method: z
       .string()
       .min(1)
       .max(500)
       .refine(
-        text => !/^sandbox:(?!(fail|delay|silent|lost|return)$)/.test(text),
-        'must be fail, delay, silent, lost or return after sandbox:',
+        text => !/^sandbox:(?!(fail|delay|silent|lost|return|forgets)$)/.test(text),
+        'must be fail, delay, silent, lost, return or forgets after sandbox:',
       ),
     callbackUrl: z.string().refine(text => hostOf(text) !== undefined, 'must be an http URL'),
   })
@@ -83,8 +86,8 @@ const readState = (file: string): Map<string, Payment> => {
   return payments
 }
 
-// The callback's address is no part of what is paid: a gateway that came back elsewhere may ask again.
-const contentOf = ({ callbackUrl: _, ...content }: PaymentRequest) => JSON.stringify(content)
+// The callback's address and the order's own time are no part of what is paid: a gateway that came back elsewhere may ask again.
+const contentOf = ({ callbackUrl: _, validUntil: __, ...content }: PaymentRequest) => JSON.stringify(content)
 
 const stateOf = ({ request, providerReference, outcome }: Payment) => ({
   id: request.id,
@@ -172,11 +175,13 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
     if (method === 'sandbox:silent') return
     if (!outcome) {
       const dueAt = acceptedAt + (method === 'sandbox:delay' ? delayMs : 0)
-      after(Math.max(0, dueAt - Date.now()), () =>
+      after(Math.max(0, dueAt - Date.now()), () => {
+        // Cancelled meanwhile.
+        if (payments.get(id)!.outcome) return
         method === 'sandbox:fail'
           ? decide(id, { status: 'failed', failureReason: 'Declined: sandbox:fail was asked for.' })
-          : decide(id, { status: 'succeeded' }),
-      )
+          : decide(id, { status: 'succeeded' })
+      })
       return
     }
     if (!calledBack) after(0, () => callBack(id, RETRY_FIRST_MS))
@@ -212,6 +217,10 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
     const earlier = payments.get(request.id)
     if (earlier && contentOf(earlier.request) !== contentOf(request))
       return c.json({ code: 'ID_REUSED', detail: 'This id belongs to a payment with other content.' }, 409)
+    if (earlier && request.method === 'sandbox:forgets')
+      return c.json({ code: 'VALIDATION_ERROR', detail: 'id: sandbox:forgets was asked for' }, 422)
+    if (!earlier && request.validUntil !== undefined && Date.parse(request.validUntil) < Date.now())
+      return c.json({ code: 'ORDER_TOO_LATE', detail: 'validUntil: is over' }, 410)
     if (earlier) {
       if (earlier.request.callbackUrl !== request.callbackUrl) change(request.id, { request })
       return c.json(stateOf(payments.get(request.id)!), 202)
@@ -219,6 +228,8 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
     const providerReference = `SBX-${randomBytes(8).toString('hex').toUpperCase()}`
     const payment = change(request.id, { request, providerReference, acceptedAt: Date.now() })
     proceed(payment)
+    if (request.method === 'sandbox:forgets')
+      return c.json({ code: 'UNAVAILABLE', detail: 'sandbox:forgets was asked for' }, 503)
     return c.json(stateOf(payment), 202)
   })
 
@@ -234,6 +245,20 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
     const ids = [...payments.keys()].sort().filter(id => id > after)
     const page = ids.slice(0, Math.min(Number(limit) || PAGE_MAX, PAGE_MAX))
     return signed(c, { items: page.map(id => stateOf(payments.get(id)!)) })
+  })
+
+  app.post('/payments/:id/cancel', c => {
+    const id = c.req.param('id')
+    const payment = payments.get(id)
+    if (!payment) return c.json({ code: 'PAYMENT_NOT_FOUND', detail: 'No payment has this id.' }, 404)
+    if (payment.outcome) return signed(c, stateOf(payment))
+    const outcome: Outcome = {
+      status: 'failed',
+      failureReason: 'Cancelled.',
+      occurredAt: new Date().toISOString(),
+    }
+    // Who cancels is answered, and not called back.
+    return signed(c, stateOf(change(id, { outcome, calledBack: true })))
   })
 
   app.get('/payments/:id', c => {

@@ -58,6 +58,7 @@ const startInstance = async (end: TopicEnd) => {
     assigned: () => [],
     waiting: () => 0,
     seek: ({ offset }: Position) => void sought.push(offset),
+    hold: () => undefined,
     halt: (_of, reason) => void halted.push(reason),
     check: () => {},
     stop: async () => {},

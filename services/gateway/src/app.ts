@@ -14,6 +14,7 @@ import { matchedRoutes } from 'hono/route'
 import { clientAddress } from './client-address.ts'
 import { ProblemError, problemBody, problemResponse } from './problems.ts'
 import { BODY_LIMIT_BYTES, readBody } from './read-body.ts'
+import { runInScope } from './request-scope.ts'
 import type { GatewayEnv, Guards, Routes } from './routes/define-route.ts'
 import { referenceRoutes } from './routes/reference.ts'
 
@@ -107,7 +108,15 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppParts): Middlewa
     )
     context.header('x-request-id', requestId)
     for (const [name, value] of always) context.header(name, value)
-    await next()
+    const scope = {
+      address: context.var.address,
+      known: false,
+      // Made when it is asked for: most requests wait for nothing.
+      get gone() {
+        return context.req.raw.signal
+      },
+    }
+    await runInScope(scope, next)
     const ms = performance.now() - begun
     const { method } = context.req
     const route = routePattern(context)

@@ -31,7 +31,7 @@ export type AskLedgerParts = {
   logger: Logger
   codec: Codec
   /** Throws 503 where the request would only wait. */
-  admit: () => void
+  admit: (walletId: string) => void
   publishCommand: PublishCommand
   outcomes: Pick<Outcomes, 'wait'>
   /** The event that answers a command, and the fingerprint of that one, where it is decided. */
@@ -41,7 +41,8 @@ export type AskLedgerParts = {
 
 const WAIT_MS = 10_000
 /** The event is only a wake-up: whoever has not heard by then asks the ledger itself. */
-const ASK_EVERY_MS = 500
+const FIRST_PAUSE_MS = 500
+const LONGEST_PAUSE_MS = 2_000
 
 /**
  * Sends the ledger a command and resolves with its outcome, a refusal too. Throws 503 where it is not known in time;
@@ -55,10 +56,11 @@ export const createAskLedger =
       fingerprint: Buffer
       requestedAt: number
     }
-    parts.admit()
+    parts.admit(key)
     const waiter = parts.outcomes.wait(commandId, WAIT_MS, fingerprint)
     let cancel = () => {}
     let over = false
+    let pauseMs = FIRST_PAUSE_MS
     const asking = new Promise<Outcome>((resolve, reject) => {
       const ask = async () => {
         try {
@@ -69,9 +71,10 @@ export const createAskLedger =
         } catch (error) {
           parts.logger.warn({ err: error, commandId }, 'the ledger could not be asked')
         }
-        if (!over) cancel = parts.clock.after(ASK_EVERY_MS, () => void ask())
+        pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)
+        if (!over) cancel = parts.clock.after(pauseMs, () => void ask())
       }
-      cancel = parts.clock.after(ASK_EVERY_MS, () => void ask())
+      cancel = parts.clock.after(pauseMs, () => void ask())
     })
     asking.catch(() => {})
     try {

@@ -1,3 +1,4 @@
+import { partitionOf } from '@pennywire/kafka/partition-of.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { expect, test } from 'vitest'
 import { createBackPressure } from './back-pressure.ts'
@@ -11,7 +12,10 @@ const setUp = () => {
   let tick: () => void = () => {}
   const world = {
     load: { waiting: 0, oldestMs: 0 },
+    /** Partitions of which something has waited too long for Kafka. */
+    stuck: new Set<number>(),
     waiting: 0,
+    hasRoom: false,
     decided: new Set<string>(),
     fails: false,
     /** Lets time pass, and whoever sleeps wake. */
@@ -22,14 +26,15 @@ const setUp = () => {
     },
   }
   const backPressure = createBackPressure({
-    limits: { publishWaiting: 10, publishMs: 1_000, waitingRequests: 5, undecided: 3, undecidedMs: 30_000 },
+    limits: { publishWaiting: 10, publishMs: 1_000, waitingRequests: 5, undecided: 4, undecidedMs: 30_000 },
     publisher: {
-      load: () => world.load,
+      load: of => (of && world.stuck.has(of.partition) ? { waiting: 1, oldestMs: 1_000 } : world.load),
       publish: async () => {
         if (world.fails) throw new Error('Kafka is away')
       },
     },
     waitingRequests: () => world.waiting,
+    makeRoom: () => world.hasRoom,
     findDecided: async ids => ids.filter(id => world.decided.has(id)),
     forgetAfterMs: 360_000,
     clock: {
@@ -41,17 +46,26 @@ const setUp = () => {
     },
     logger,
   })
-  const send = (id: string) =>
-    backPressure.publish({ topic: 'ledger.commands', key: id, value: null, headers: { ce_subject: id } })
+  const send = (id: string, wallet = id) =>
+    backPressure.publish({ topic: 'ledger.commands', key: wallet, value: null, headers: { ce_subject: id } })
   return { ...backPressure, world, send }
 }
+const WALLET = 'a'
+/** Wallets of other partitions than the first's and each other's. */
+const OTHERS = [...'bcdefghijklmnop'].filter(
+  (key, index, all) =>
+    ![WALLET, ...all.slice(0, index)].some(
+      other => partitionOf('ledger.commands', other) === partitionOf('ledger.commands', key),
+    ),
+)
+const [OTHER, THIRD, FOURTH] = OTHERS as [string, string, string]
 const REFUSED = expect.objectContaining({
   code: 'SERVICE_UNAVAILABLE',
   headers: { 'retry-after': expect.stringMatching(/^[1-9]$/) },
 })
-const admitted = ({ admit }: { admit: () => void }) => {
+const admitted = ({ admit }: { admit: (walletId: string) => void }, walletId = WALLET) => {
   try {
-    admit()
+    admit(walletId)
     return true
   } catch (error) {
     expect(error).toBeInstanceOf(ProblemError)
@@ -75,11 +89,31 @@ test.each([
 
 test('too many undecided: one more is admitted for each outcome that is seen', async () => {
   const gateway = setUp()
-  for (const id of ['a', 'b', 'c', 'c']) await gateway.send(id)
-  expect([gateway.undecided(), admitted(gateway)]).toEqual([3, false])
-  gateway.decided('b')
+  for (const id of [WALLET, OTHER, THIRD, FOURTH, FOURTH]) await gateway.send(id)
+  expect([gateway.undecided(), admitted(gateway)]).toEqual([4, false])
+  gateway.decided(OTHER)
   gateway.decided('of another gateway')
-  expect([gateway.undecided(), admitted(gateway)]).toEqual([2, true])
+  expect([gateway.undecided(), admitted(gateway)]).toEqual([3, true])
+})
+
+test('P1: a partition that is behind refuses its own wallets and nobody else', async () => {
+  const gateway = setUp()
+  await gateway.send('stuck', WALLET)
+  await gateway.world.pass(30_000)
+  expect([admitted(gateway), admitted(gateway, OTHER)]).toEqual([false, true])
+  // What a partition that is behind has counts no more against the others.
+  for (const id of ['1', '2', '3', '4']) await gateway.send(id, OTHER)
+  expect([admitted(gateway, OTHER), admitted(gateway, THIRD)]).toEqual([false, true])
+  gateway.decided('1')
+  expect([admitted(gateway, OTHER), admitted(gateway)]).toEqual([true, false])
+  gateway.decided('stuck')
+  expect(admitted(gateway)).toBe(true)
+})
+
+test('P1: a partition that Kafka does not take refuses its own wallets and nobody else', () => {
+  const gateway = setUp()
+  gateway.world.stuck.add(partitionOf('ledger.commands', WALLET))
+  expect([admitted(gateway), admitted(gateway, OTHER)]).toEqual([false, true])
 })
 
 test('undecided for too long: refused until it is decided', async () => {

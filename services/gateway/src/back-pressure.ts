@@ -1,3 +1,4 @@
+import { partitionOf } from '@pennywire/kafka/partition-of.ts'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
 import type { RawRecord } from '@pennywire/kafka/record.ts'
 import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
@@ -12,22 +13,26 @@ const refusedEarly = counter(
 )
 
 export type BackPressureLimits = {
-  /** Records that wait for Kafka, and how long the oldest of them may have. */
+  /** Records that wait for Kafka, and how long the oldest of the wallet's partition may have. */
   publishWaiting: number
   publishMs: number
   /** Requests of clients that wait for their outcome. */
   waitingRequests: number
-  /** Commands in Kafka whose outcome this gateway has not seen, and how long the oldest of them may have waited. */
+  /**
+   * Commands in Kafka whose outcome this gateway has not seen, and how long the oldest of the wallet's partition may
+   * have waited.
+   */
   undecided: number
   undecidedMs: number
 }
 
 export type BackPressure = {
   /**
-   * Throws 503 where one more request would only wait: to be asked before anything is stored, sent, or tried (a PIN).
-   * Then the client's key is still free, and it knows at once. Whoever waits already goes on waiting.
+   * Throws 503 where one more command of this wallet would only wait: to be asked before anything is stored, sent, or
+   * tried (a PIN). Then the client's key is still free, and it knows at once. Requests that wait already go on waiting.
+   * What is too slow concerns the wallet's partition; what is too many concerns this process.
    */
-  admit: () => void
+  admit: (walletId: string) => void
   /** Publishes a command, and counts it as undecided until its outcome is seen. */
   publish: (record: RawRecord & { headers: { ce_subject?: string } }) => Promise<void>
   /** The outcome of a command was seen, whoever sent it. */
@@ -41,7 +46,7 @@ export type BackPressure = {
 /** How often undecided commands are looked for in the ledger's books, and from which age on. */
 const LOOK_EVERY_MS = 1_000
 const LOOK_FROM_MS = 5_000
-const LOOK_FOR = 200
+const LOOK_FOR_PER_PARTITION = 100
 
 /**
  * Refuses early when Kafka stands still, when too many wait, or when the ledger falls behind: a queue without a bound
@@ -51,6 +56,8 @@ export const createBackPressure = (parts: {
   limits: BackPressureLimits
   publisher: Pick<Publisher, 'publish' | 'load'>
   waitingRequests: () => number
+  /** Makes room for the current request by ending the wait of a user who has more; see await-outcome.ts. */
+  makeRoom: () => boolean
   /** Which of these commands the ledger has decided: its events may have passed while this gateway did not listen. */
   findDecided: (ids: string[]) => Promise<string[]>
   /** After so long a command has its outcome or was lost: it counts no more. */
@@ -60,22 +67,48 @@ export const createBackPressure = (parts: {
 }): BackPressure => {
   const { limits, publisher, clock, logger } = parts
   const stopped = new AbortController()
-  /** When each was sent, in that order. */
-  const undecided = new Map<string, number>()
+  /** By partition, when each command was sent, in that order. */
+  const undecided = new Map<number, Map<string, number>>()
+  const partitionOfCommand = new Map<string, number>()
 
-  const oldestUndecidedMs = (): number => {
-    for (const sentAt of undecided.values()) return clock.now() - sentAt
-    return 0
+  const add = (id: string, partition: number) => {
+    if (partitionOfCommand.has(id)) return
+    partitionOfCommand.set(id, partition)
+    const known = undecided.get(partition)
+    if (known) known.set(id, clock.now())
+    else undecided.set(partition, new Map([[id, clock.now()]]))
+  }
+  const remove = (id: string) => {
+    undecided.get(partitionOfCommand.get(id) ?? -1)?.delete(id)
+    partitionOfCommand.delete(id)
   }
 
-  const brokenLimit = (): [reason: string, detail: string, retryAfterSeconds: number] | undefined => {
-    const { waiting, oldestMs } = publisher.load()
-    if (oldestMs >= limits.publishMs || waiting >= limits.publishWaiting)
+  const oldestMsOf = (sent: Map<string, number> | undefined): number => {
+    for (const sentAt of sent?.values() ?? []) return clock.now() - sentAt
+    return 0
+  }
+  const isBehind = (sent: Map<string, number> | undefined): boolean =>
+    oldestMsOf(sent) >= limits.undecidedMs || (sent?.size ?? 0) >= limits.undecided
+
+  /** A partition that is behind admits nothing more, so what it has counts no more against the others. */
+  const isFull = (): boolean => {
+    let count = 0
+    for (const sent of undecided.values()) if (!isBehind(sent)) count += sent.size
+    return count >= limits.undecided
+  }
+
+  const brokenLimit = (
+    walletId: string,
+  ): [reason: string, detail: string, retryAfterSeconds: number] | undefined => {
+    const partition = partitionOf('ledger.commands', walletId)
+    if (
+      publisher.load({ topic: 'ledger.commands', partition }).oldestMs >= limits.publishMs ||
+      publisher.load().waiting >= limits.publishWaiting
+    )
       return ['kafka', 'The log of commands does not answer.', 2]
-    if (parts.waitingRequests() >= limits.waitingRequests)
+    if (parts.waitingRequests() >= limits.waitingRequests && !parts.makeRoom())
       return ['waiting', 'Too many requests wait for their outcome.', 1]
-    if (undecided.size >= limits.undecided || oldestUndecidedMs() >= limits.undecidedMs)
-      return ['ledger', 'The ledger is behind.', 2]
+    if (isBehind(undecided.get(partition)) || isFull()) return ['ledger', 'The ledger is behind.', 2]
     return undefined
   }
 
@@ -83,13 +116,16 @@ export const createBackPressure = (parts: {
   const lookForMissed = async () => {
     const now = clock.now()
     const old: string[] = []
-    for (const [id, sentAt] of undecided) {
-      if (now - sentAt >= parts.forgetAfterMs) undecided.delete(id)
-      else if (now - sentAt < LOOK_FROM_MS || old.length === LOOK_FOR) break
-      else old.push(id)
+    for (const sent of undecided.values()) {
+      let looked = 0
+      for (const [id, sentAt] of sent) {
+        if (now - sentAt >= parts.forgetAfterMs) remove(id)
+        else if (now - sentAt < LOOK_FROM_MS || looked++ === LOOK_FOR_PER_PARTITION) break
+        else old.push(id)
+      }
     }
     if (old.length === 0) return
-    for (const id of await parts.findDecided(old)) undecided.delete(id)
+    for (const id of await parts.findDecided(old)) remove(id)
   }
 
   const looking = (async () => {
@@ -102,8 +138,8 @@ export const createBackPressure = (parts: {
   })()
 
   return {
-    admit: () => {
-      const broken = brokenLimit()
+    admit: walletId => {
+      const broken = brokenLimit(walletId)
       if (!broken) return
       const [reason, detail, retryAfterSeconds] = broken
       refusedEarly.inc({ reason })
@@ -116,18 +152,18 @@ export const createBackPressure = (parts: {
     },
     publish: async record => {
       const id = record.headers.ce_subject
-      if (id !== undefined && !undecided.has(id)) undecided.set(id, clock.now())
+      if (id !== undefined) add(id, record.partition ?? partitionOf('ledger.commands', record.key))
       try {
         await publisher.publish(record)
       } catch (error) {
         // It may be in the log or not; either way it is not known to wait for the ledger.
-        if (id !== undefined) undecided.delete(id)
+        if (id !== undefined) remove(id)
         throw error
       }
     },
-    decided: id => void undecided.delete(id),
-    undecided: () => undecided.size,
-    oldestUndecidedSeconds: () => oldestUndecidedMs() / 1_000,
+    decided: remove,
+    undecided: () => partitionOfCommand.size,
+    oldestUndecidedSeconds: () => Math.max(0, ...[...undecided.values()].map(oldestMsOf)) / 1_000,
     stop: async () => {
       stopped.abort()
       await looking

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { addressSubject, clientAddress, parseNetworks } from './client-address.ts'
+import { addressSubject, clientAddress, networksOf, parseNetworks } from './client-address.ts'
 
 const none = parseNetworks('')
 const proxies = parseNetworks('10.0.0.0/8,192.0.2.7,2001:db8:1::/48')
@@ -44,3 +44,10 @@ test.each([
   '0.0.0.0/0',
   '::/0',
 ])('%s is no network', list => expect(() => parseNetworks(list)).toThrow())
+
+test.each([
+  ['192.0.2.7', ['192.0.2.0/24', '192.0.2.7']],
+  ['2001:db8:88:ab17::1', ['2001:db8:88::/48', '2001:db8:88:ab00::/56', '2001:db8:88:ab17::/64']],
+  ['2001:DB8::1', ['2001:db8:0::/48', '2001:db8:0:0::/56', '2001:db8:0:0::/64']],
+  ['unknown', ['unknown']],
+])('%s belongs to these networks', (address, networks) => expect(networksOf(address)).toEqual(networks))

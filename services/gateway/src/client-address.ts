@@ -42,21 +42,31 @@ export const clientAddress = (
   return client !== undefined && isIP(client) !== 0 ? client : nearest
 }
 
+const groupsOf = (ipv6: string): string[] => {
+  const [head = '', tail] = ipv6.split('%')[0]!.split('::')
+  const groups = head ? head.split(':') : []
+  const after = tail ? tail.split(':') : []
+  while (tail !== undefined && groups.length + after.length < 8) groups.push('0')
+  return [...groups, ...after].map(group => group.replace(/^0+(?=.)/, '').toLowerCase())
+}
+
+/**
+ * The networks that an address belongs to, the widest first. IPv6: /48, /56 and /64, because one subscriber has a /64
+ * or a /56 and a site has a /48. IPv4: /24 and the address.
+ */
+export const networksOf = (address: string): string[] => {
+  if (isIP(address) === 4) return [`${address.split('.').slice(0, 3).join('.')}.0/24`, address]
+  if (isIP(address) !== 6) return [address]
+  const [a, b, c, d = '0'] = groupsOf(address)
+  const half = (Number.parseInt(d, 16) & 0xff00).toString(16)
+  return [`${a}:${b}:${c}::/48`, `${a}:${b}:${c}:${half}::/56`, `${a}:${b}:${c}:${d}::/64`]
+}
+
 /**
  * What counts as one client address for limits: IPv4 as it is, IPv6 by its /64, because a single subscriber has all
  * of one and could draw a new address for every request.
  */
-export const addressSubject = (address: string): string => {
-  if (isIP(address) !== 6) return address
-  const [head = '', tail] = address.split('%')[0]!.split('::')
-  const groups = head ? head.split(':') : []
-  const after = tail ? tail.split(':') : []
-  while (tail !== undefined && groups.length + after.length < 8) groups.push('0')
-  return `${[...groups, ...after]
-    .slice(0, 4)
-    .map(group => group.replace(/^0+(?=.)/, '').toLowerCase())
-    .join(':')}::/64`
-}
+export const addressSubject = (address: string): string => networksOf(address).at(-1)!
 
 /** Whose a connection is, for the bound of connections by client: undefined where it is a proxy's, which has many. */
 export const connectionSubject = (socketAddress: string, trusted: BlockList): string | undefined => {

@@ -2,7 +2,7 @@
 // order of the ids, and compared here; what seems to differ is looked at once more, for it may just be under way.
 import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
-import { bookedDeposit } from './pay-out.ts'
+import { bookedDeposit, isAmountOf } from './pay-out.ts'
 import type { PaymentState } from './payment-provider.ts'
 import type { OutsideTransfer, Standing } from './sql/payment-reads.ts'
 import type { Payment } from './sql/payments.ts'
@@ -99,19 +99,27 @@ const differencesOf = (
   const said = state?.status ?? 'nothing'
   const agrees = {
     created: ['nothing'],
+    // An order that is under way; the worker asks for it.
+    ordering: ['nothing'],
     pending: ['pending'],
     confirmed: ['succeeded'],
     returned: ['returned'],
-    failed: payment.failureCode === 'PAYMENT_FAILED' ? ['failed'] : ['nothing'],
+    // What was cancelled at the provider has failed there as well.
+    failed:
+      payment.failureCode === 'PAYMENT_FAILED'
+        ? ['failed', 'nothing']
+        : payment.failureCode === 'REQUEST_EXPIRED'
+          ? ['nothing', 'failed']
+          : ['nothing'],
   }[status]
   if (!agrees.includes(said)) {
-    const isOpen = status === 'created' || (status === 'pending' && state)
+    const isOpen = status === 'created' || status === 'ordering' || (status === 'pending' && state)
     differs(
       state ? `the provider says ${said}` : 'the provider does not know it',
       isOpen ? ASKED : WITH_PROVIDER,
     )
   }
-  if (state && (state.amount !== formatAmount(payment.amount, currency) || state.currency !== currency)) {
+  if (state && !isAmountOf(state, payment)) {
     differs(`the provider has ${state.amount} ${state.currency} instead of ${amount}`, WITH_PROVIDER)
   }
   if (found.length === 0 && !payment.done && payment.requestedAt < stuckBefore) {

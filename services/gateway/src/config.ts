@@ -1,9 +1,11 @@
+import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
 import { jsonFile, loadConfig, serviceSettings, textFile } from '@pennywire/runtime/config.ts'
 import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
 import { z } from 'zod'
 import type { BackPressureLimits } from './back-pressure.ts'
 import { parseNetworks } from './client-address.ts'
+import { canonicalEmail } from './identity/email-address.ts'
 import { createKeyRing } from './identity/secret-box.ts'
 import type { JwtKey } from './identity/tokens.ts'
 import { providerSecrets } from './payment-provider.ts'
@@ -199,6 +201,7 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
   return loadConfig(
     {
       ...serviceSettings,
+      ...topicSettings,
       /** Where clients, or the proxy before them, reach the API. */
       HTTP_HOST: z.string().default('127.0.0.1'),
       HTTP_PORT: z.coerce.number().int().min(0).max(65_535),
@@ -236,8 +239,9 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       NOTIFIER_PUBLIC_KEY_FILE: jsonFile(ecPublic),
       /** Who becomes the first super_admin, once this address is verified. */
       BOOTSTRAP_ADMIN_EMAIL: z
-        .email()
-        .transform(email => email.toLowerCase())
+        .string()
+        .transform(canonicalEmail)
+        .refine(email => email !== null, 'must be an e-mail address')
         .optional(),
       ISSUER: z.string().min(1).default('pennywire'),
       /** Issuers whose tokens sign in whoever has linked their identity there: [{issuer, jwksUrl, audience}]. */
@@ -268,6 +272,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       REFUSE_AT_PUBLISH_WAITING: z.coerce.number().int().min(1).max(20_000).default(5_000),
       REFUSE_AT_PUBLISH_SECONDS: z.coerce.number().min(0.1).max(60).default(3),
       REFUSE_AT_WAITING_REQUESTS: z.coerce.number().int().min(1).max(100_000).default(2_000),
+      /** So many requests of one user wait as long as they prefer, over all API keys and sessions; further ones 2 s. */
+      WAITS_PER_USER: z.coerce.number().int().min(1).max(10_000).default(20),
       REFUSE_AT_UNDECIDED: z.coerce.number().int().min(1).max(1_000_000).default(20_000),
       REFUSE_AT_UNDECIDED_SECONDS: z.coerce.number().min(1).max(3_600).default(30),
       /**
@@ -276,6 +282,8 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
        */
       PAYMENT_LOOK_SECONDS: z.coerce.number().min(0.1).max(60).default(5),
       PAYMENT_STUCK_SECONDS: z.coerce.number().int().min(1).max(2_592_000).default(3_600),
+      /** A deposit that its payer has not completed with the provider by then is cancelled there: REQUEST_EXPIRED. */
+      DEPOSIT_EXPIRES_SECONDS: z.coerce.number().int().min(1).max(2_592_000).default(86_400),
       /** bcrypt's cost: 12 takes about 250 ms of one core. */
       BCRYPT_COST: z.coerce
         .number()

@@ -11,7 +11,7 @@ import { createBackPressure } from './back-pressure.ts'
 import { batchPerTick } from './batch-per-tick.ts'
 import { createChangeWallet } from './change-wallet.ts'
 import { backPressureLimitsOf, type GatewayConfig } from './config.ts'
-import { createWriteDeposit } from './deposit-limits.ts'
+import { createWriteDeposit, writeClaimedPayment } from './deposit-limits.ts'
 import { createEndHold } from './end-hold.ts'
 import { startHoldTimer } from './expire-holds.ts'
 import { createFindTransfer } from './find-transfer.ts'
@@ -43,6 +43,7 @@ import { withdrawalRoutes } from './routes/withdrawals.ts'
 import { startPaymentWorker } from './settle-payments.ts'
 import { checkDatabase } from './sql/check-database.ts'
 import { countDueHolds, readDueHolds, readHoldEndedBy, readHoldPlaces } from './sql/hold-reads.ts'
+import { claimKeys, type KeyClaim } from './sql/key-claims.ts'
 import * as ledger from './sql/ledger-reads.ts'
 import { readLimitedWallets } from './sql/limit-reads.ts'
 import { countUnread, readNotifications } from './sql/notifications.ts'
@@ -51,13 +52,13 @@ import {
   claimPayments,
   countStuckPayments,
   markPaymentDone,
+  markPaymentOrdering,
   markPaymentPending,
   type Payment,
   readPayment,
   readPaymentsBetween,
   type Settlement,
   settlePayment,
-  writePayment,
 } from './sql/payments.ts'
 import { type PendingRequest, readPending, writePending } from './sql/pending-requests.ts'
 import { readBalanceAt, readPeriod, readStatementEntries } from './sql/statement-reads.ts'
@@ -108,11 +109,12 @@ export const createMoney = async (parts: {
   })
   const now = () => Date.now()
 
-  const waiters = createOutcomeWaiters(codec, systemClock)
+  const waiters = createOutcomeWaiters(codec, systemClock, config.WAITS_PER_USER)
   const backPressure = createBackPressure({
     limits: backPressureLimitsOf(config),
     publisher,
     waitingRequests: waiters.waiting,
+    makeRoom: waiters.makeRoom,
     findDecided: ids => ledger.readDecidedIds(ledgerRead, ids),
     forgetAfterMs: (config.REQUEST_EXPIRES_SECONDS + 60) * 1_000,
     clock: systemClock,
@@ -175,6 +177,7 @@ export const createMoney = async (parts: {
     now,
   })
 
+  const claimKey = batchPerTick((claims: KeyClaim[]) => claimKeys(sql, claims))
   const sending = {
     logger,
     codec,
@@ -187,6 +190,7 @@ export const createMoney = async (parts: {
       ledger.readGroundwork(ledgerRead, questions),
     ),
     readDecided,
+    claimKey,
     writePending: batchPerTick(async (requests: PendingRequest[]) => {
       await writePending(sql, requests)
       return requests.map(() => undefined)
@@ -216,10 +220,13 @@ export const createMoney = async (parts: {
     }),
     readWallet: (userId: string, walletId: string) => ledger.readWalletOf(ledgerRead, userId, walletId),
     readDecided,
+    isCommand: async (id: string) => (await ledger.readDecidedIds(ledgerRead, [id])).length > 0,
     isPending: async (id: string) => (await readPending(sql, id, id)).length > 0,
     readPayment: (id: string) => readPayment(sql, id),
     readStandings: (ids: string[]) => readStandings(ledgerRead, ids),
-    markPending: (id: string, reference: string) => markPaymentPending(sql, id, reference),
+    markOrdering: (id: string, attempts: number) => markPaymentOrdering(sql, id, attempts),
+    markPending: (id: string, reference: string | null) => markPaymentPending(sql, id, reference),
+    depositExpiresAfterMs: config.DEPOSIT_EXPIRES_SECONDS * 1_000,
     settle: (id: string, settlement: Settlement) => settlePayment(sql, id, settlement),
     markDone: (id: string, status: Payment['status']) => markPaymentDone(sql, id, status),
     expiresAfterMs: config.REQUEST_EXPIRES_SECONDS * 1_000,
@@ -312,6 +319,7 @@ export const createMoney = async (parts: {
           outcomes,
           personKeys,
           readDecided,
+          claimKey,
           writePending: request => writePending(sql, [request]),
           now,
         }),
@@ -339,7 +347,7 @@ export const createMoney = async (parts: {
       holdRoutes({
         guards,
         requestHold: createRequestTransfer({ ...sending, view: viewHold }),
-        endHold: createEndHold({ ask, names, personKeys, readDecided, now }),
+        endHold: createEndHold({ ask, names, personKeys, readDecided, claimKey, now }),
         findTransfer,
         listHolds: createListHolds({
           names,
@@ -365,7 +373,10 @@ export const createMoney = async (parts: {
           ...payments,
           ...sending,
           publishCommand: payments.publishCommand,
-          writePayment: payment => writePayment(sql, payment, Math.min(lookAfterMs, PAYOUT_LOOK_MS)),
+          writePayment: payment =>
+            sql.begin(tx =>
+              writeClaimedPayment(tx, payment, Math.min(lookAfterMs, PAYOUT_LOOK_MS)),
+            ) as Promise<Payment>,
         }),
       }),
       notificationRoutes({

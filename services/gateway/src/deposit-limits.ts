@@ -1,12 +1,15 @@
 import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import { breachedLimit, limitsInForce, usedNow } from '@pennywire/rules/limits.ts'
-import type { Database } from '@pennywire/runtime/database.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import { ProblemError } from './problems.ts'
+import { keyReused } from './request-transfer.ts'
+import { claimKeys } from './sql/key-claims.ts'
 import { readLimitedWallets } from './sql/limit-reads.ts'
 import { readStandings } from './sql/payment-reads.ts'
 import {
   type NewPayment,
+  type OpenDeposit,
   type Payment,
   readOpenDeposits,
   readPayment,
@@ -35,13 +38,25 @@ export const createWriteDeposit =
       if (earlier) return earlier
       const open = await readOpenDeposits(tx, payment.walletId)
       await holdAgainstLimits(parts.ledgerRead, payment, open)
-      return writePayment(tx, payment, parts.lookAfterMs)
+      return writeClaimedPayment(tx, payment, parts.lookAfterMs)
     }) as Promise<Payment>
+
+/** Writes a payment under a key that no other request has, or finds the one with its id. Throws where another has it. */
+export const writeClaimedPayment = async (
+  tx: Tx,
+  payment: NewPayment,
+  lookAfterMs: number,
+): Promise<Payment> => {
+  const { id, fingerprint } = payment
+  const [holder] = await claimKeys(tx, [{ id, fingerprint, recipientId: null }])
+  if (holder === 'another') throw keyReused()
+  return writePayment(tx, payment, lookAfterMs)
+}
 
 const holdAgainstLimits = async (
   ledgerRead: Database,
   { walletId, userId, amount, currency }: NewPayment,
-  open: { id: string; amount: bigint }[],
+  open: OpenDeposit[],
 ): Promise<void> => {
   // One moment of the ledger: each deposit under way is in its counter or is not.
   const ids = open.flatMap(({ id }) => [id, displacedDepositIdOf(id)])
@@ -55,10 +70,21 @@ const holdAgainstLimits = async (
   if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
   const isBooked = (id: string) =>
     [id, displacedDepositIdOf(id)].some(known => standings.get(known)?.transfer?.type === 'deposit')
-  const underWay = open.reduce((sum, deposit) => (isBooked(deposit.id) ? sum : sum + deposit.amount), 0n)
+  // Each counts in the day and month it was asked for in; what is booked later, the ledger counts then.
+  const underWay = (prefixLength: number) => {
+    const period = (ms: number) => new Date(ms).toISOString().slice(0, prefixLength)
+    return open
+      .filter(
+        ({ id, requestedAt }) => !isBooked(id) && period(requestedAt.getTime()) === period(wallet.nowMs),
+      )
+      .reduce((sum, deposit) => sum + deposit.amount, 0n)
+  }
   const { limits } = limitsInForce('deposit', wallet.defaults, wallet.own)
   const counted = usedNow(wallet.usage, 'deposit', wallet.nowMs)
-  const used = { day: counted.day + underWay, month: counted.month + underWay }
+  const used = {
+    day: counted.day + underWay('2026-01-01'.length),
+    month: counted.month + underWay('2026-01'.length),
+  }
   const breach = breachedLimit(limits, used, amount)
   if (!breach) return
   throw new ProblemError(

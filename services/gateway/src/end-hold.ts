@@ -8,6 +8,7 @@ import type { PersonKeys } from './identity/person-keys.ts'
 import { isAllowed, refuseOwn } from './identity/roles.ts'
 import { ProblemError } from './problems.ts'
 import { keyReused } from './request-transfer.ts'
+import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
 import type { TransferFacts } from './sql/ledger-reads.ts'
 import {
   type HoldView,
@@ -31,6 +32,7 @@ export type EndHoldParts = {
   names: Pick<Names, 'namesOf'>
   personKeys: Pick<PersonKeys, 'decryptAll'>
   readDecided: (id: string) => Promise<TransferFacts | undefined>
+  claimKey: (claim: KeyClaim) => Promise<KeyHolder>
   now: () => number
 }
 
@@ -90,11 +92,19 @@ export const createEndHold = (parts: EndHoldParts): EndHold => {
       const { hold, from, to, currency } = await readForRecipient(asked)
       const amount = asked.readAmount(currency)
       const type = 'pennywire.ledger.HoldCaptureRequested'
+      const commandId = transferIdOf(asked.userId, asked.idempotencyKey)
+      const fingerprint = fingerprintOfCommand(type, {
+        holdId: asked.holdId,
+        amount: amount?.toString() ?? null,
+      })
+      if ((await parts.claimKey({ id: commandId, fingerprint, recipientId: null })) === 'another') {
+        throw keyReused()
+      }
       const outcome = await parts.ask(
         type,
         from.walletId,
         {
-          commandId: transferIdOf(asked.userId, asked.idempotencyKey),
+          commandId,
           holdId: asked.holdId,
           walletId: from.walletId,
           toWalletId: to.walletId,
@@ -102,10 +112,7 @@ export const createEndHold = (parts: EndHoldParts): EndHold => {
           source: 'user',
           amountMinor: amount,
           currency,
-          fingerprint: fingerprintOfCommand(type, {
-            holdId: asked.holdId,
-            amount: amount?.toString() ?? null,
-          }),
+          fingerprint,
           requestedAt: parts.now(),
         },
         asked.traceparent,

@@ -29,21 +29,37 @@ const LAST_MOMENT = {
 const LAST_MS = LAST_MOMENT.decidedAt.getTime()
 
 /** Where a page ended: the last sequence shown of each wallet, and the last rejected request. */
-const cursorSchema = z.object({
-  wallets: z.record(z.string(), z.string().regex(/^\d{1,18}$/)),
-  rejected: z.tuple([z.int().min(0).max(LAST_MS), z.uuid()]).nullable(),
-})
-type Cursor = z.infer<typeof cursorSchema>
+type Cursor = { wallets: Map<string, bigint>; rejected: { decidedAt: Date; id: string } | null }
 
 const LAST_SEQUENCE = 2n ** 62n
 
+/** What of a wallet's id, which is a hash, tells one user's wallets apart: whole ids of hundreds fit into no URL. */
+const shortOf = (walletId: string): string => walletId.replaceAll('-', '').slice(0, 12)
+
+const PLACE = /^([0-9a-f]{12})([0-9a-z]{1,10})$/
+const REJECTED = /^([0-9a-z]{1,10})-(.{36})$/
+
+const writeCursor = ({ wallets, rejected }: Cursor): string =>
+  [
+    rejected === null ? '' : `${rejected.decidedAt.getTime().toString(36)}-${rejected.id}`,
+    ...[...wallets].map(([short, sequence]) => `${short}${sequence.toString(36)}`),
+  ].join('_')
+
 const readCursor = (text: string | undefined): Cursor => {
-  if (text === undefined) return { wallets: {}, rejected: null }
-  try {
-    return cursorSchema.parse(JSON.parse(Buffer.from(text, 'base64url').toString('utf8')))
-  } catch {
+  if (text === undefined) return { wallets: new Map(), rejected: null }
+  const refuse = (): never => {
     throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
   }
+  const [last = '', ...places] = text.split('_')
+  const wallets = places.map(place => {
+    const [, short, sequence] = PLACE.exec(place) ?? refuse()
+    return [short!, BigInt(Number.parseInt(sequence!, 36))] as const
+  })
+  if (last === '') return { wallets: new Map(wallets), rejected: null }
+  const [, ms, id] = REJECTED.exec(last) ?? refuse()
+  const decidedMs = Number.parseInt(ms!, 36)
+  if (decidedMs > LAST_MS || !z.uuid().safeParse(id).success) refuse()
+  return { wallets: new Map(wallets), rejected: { decidedAt: new Date(decidedMs), id: id! } }
 }
 
 /**
@@ -61,9 +77,8 @@ export const createListTransfers =
   ): Promise<{ items: TransferView[]; nextCursor: string | null }> => {
     const cursor = readCursor(cursorText)
     const wallets = await parts.readWalletsOf(userId)
-    const before = wallets.map(({ id }) => ({ id, before: BigInt(cursor.wallets[id] ?? LAST_SEQUENCE) }))
-    const { rejected: place } = cursor
-    const rejectedBefore = place ? { decidedAt: new Date(place[0]), id: place[1] } : LAST_MOMENT
+    const before = wallets.map(({ id }) => ({ id, before: cursor.wallets.get(shortOf(id)) ?? LAST_SEQUENCE }))
+    const rejectedBefore = cursor.rejected ?? LAST_MOMENT
     const wantsRejected = [null, 'rejected'].includes(filter.status) && filter.direction !== 'in'
     const [posted, rejected] = await Promise.all([
       filter.status === 'rejected' ? [] : parts.readPosted(before, filter, limit + 1),
@@ -79,19 +94,19 @@ export const createListTransfers =
       else lists.set(walletId, [{ facts, sequence }])
     }
     const items: TransferFacts[] = []
-    const next: Cursor = { wallets: { ...cursor.wallets }, rejected: cursor.rejected }
+    const next: Cursor = { wallets: new Map(cursor.wallets), rejected: cursor.rejected }
     const takeNewest = () => {
       const heads = [...lists].filter(([, list]) => list.length > 0)
       const newest = heads.reduce((a, b) => (b[1][0]!.facts.decidedAt > a[1][0]!.facts.decidedAt ? b : a))
       const { facts, sequence } = newest[1].shift()!
-      if (sequence === undefined) next.rejected = [facts.decidedAt.getTime(), facts.id]
-      else next.wallets[newest[0]] = sequence.toString()
+      if (sequence === undefined) next.rejected = { decidedAt: facts.decidedAt, id: facts.id }
+      else next.wallets.set(shortOf(newest[0]), sequence)
       items.push(facts)
     }
     const remaining = () => [...lists.values()].some(list => list.length > 0)
     while (items.length < limit && remaining()) takeNewest()
     return {
       items: await viewDecided(parts, userId, items),
-      nextCursor: remaining() ? Buffer.from(JSON.stringify(next)).toString('base64url') : null,
+      nextCursor: remaining() ? writeCursor(next) : null,
     }
   }

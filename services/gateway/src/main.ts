@@ -1,14 +1,17 @@
 import type { HttpBindings } from '@hono/node-server'
+import { createTopicCheck } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { createCommandSigner, signCommands } from '@pennywire/kafka/command-mac.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
+import { systemClock } from '@pennywire/runtime/clock.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { operationsRoutes } from '@pennywire/runtime/health.ts'
 import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
+import { findPostgresFaults, findRedisFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
 import { createAnswerRefused, createApp } from './app.ts'
 import { connectionSubject } from './client-address.ts'
 import { loadGatewayConfig } from './config.ts'
@@ -56,6 +59,18 @@ const identity = await createIdentity({ config, logger, sql, redis, codec, inTra
 // What moves money.
 const money = await createMoney({ config, logger, sql, kafka, codec, publisher, identity, inTransaction })
 
+// Alarms, and no readiness of its own: a load balancer would take every gateway away, reads too. The ledger's is red.
+const topics = createTopicCheck(kafka, ['ledger.commands', 'identity.events', 'notifier.commands'], config)
+const foundation = watchFoundation({
+  checks: {
+    topics: topics.find,
+    postgres: () => findPostgresFaults(sql),
+    redis: async () => findRedisFaults(await redis.info('memory')),
+  },
+  logger,
+  clock: systemClock,
+})
+
 const app = createApp({
   logger,
   publicUrl: config.PUBLIC_URL,
@@ -94,6 +109,8 @@ logger.info({ port: server.port, opsPort: operations.port }, 'listening')
 onShutdown(logger, [
   server.stop, // takes no new requests and lets the running ones finish
   identity.stop,
+  foundation.stop,
+  topics.close,
   money.stop,
   relay.stop,
   publisher.stop,

@@ -6,7 +6,7 @@ import {
   payoutReturnIdOf,
   payoutVoidIdOf,
 } from '@pennywire/contracts/ids.ts'
-import { formatAmount } from '@pennywire/contracts/money.ts'
+import { formatAmount, parseAmount } from '@pennywire/contracts/money.ts'
 import type { Records, TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { envelope } from '@pennywire/kafka/record.ts'
@@ -29,11 +29,20 @@ export type PaymentParts = {
   readPayment: (id: string) => Promise<Payment | undefined>
   /** How payments stand in the ledger, by their ids; those that it does not know are missing. */
   readStandings: (ids: string[]) => Promise<Map<string, Standing>>
-  markPending: (id: string, providerReference: string) => Promise<void>
+  /** Marks an order before it is sent, where `orderAttempts` were before it; undefined: it must not be sent. */
+  markOrdering: (id: string, orderAttempts: number) => Promise<Date | undefined>
+  markPending: (id: string, providerReference: string | null) => Promise<void>
   settle: (id: string, settlement: Settlement) => Promise<boolean>
   markDone: (id: string, status: Payment['status']) => Promise<boolean>
+  /** How long a deposit may be pending with the provider before it is cancelled there. */
+  depositExpiresAfterMs: number
   now: () => number
 }
+
+/** The provider takes no order that arrives later than this after its mark. */
+const ORDER_VALID_MS = 30_000
+/** After this no order of the mark can arrive, though the provider's clock is off. */
+const ORDER_GONE_MS = 60_000
 
 const contradictions = counter(
   'gateway_payment_contradictions_total',
@@ -59,19 +68,21 @@ export const hearProvider = async (
   traceparent?: string,
 ): Promise<void> => {
   if (payment.kind !== state.kind) throw new ProblemError('PAYMENT_NOT_FOUND', 'id: there is no such payment')
-  if (
-    state.amount !== formatAmount(payment.amount, payment.currency) ||
-    state.currency !== payment.currency
-  ) {
+  if (!isAmountOf(state, payment)) {
     throw new ProblemError('VALIDATION_ERROR', 'amount: it is not the amount that was ordered')
   }
   if (state.status === 'pending') return parts.markPending(payment.id, state.providerReference)
-  if (payment.kind === 'withdrawal' && payment.status === 'created') {
+  if (payment.kind === 'withdrawal' && isOrderable(payment)) {
     // Nothing is ordered before the money is held. A capture of what is not held would be refused, and that for good.
     const standing = (await parts.readStandings([payment.id])).get(payment.id)
-    if (!standing?.hold?.fingerprint.equals(payment.fingerprint)) {
+    const hold = ownOf(standing?.hold, payment.fingerprint)
+    const isPaidOut = state.status !== 'failed'
+    if (!hold || (isPaidOut && (hold.status === 'voided' || hold.status === 'expired'))) {
       contradictions.inc({ kind: payment.kind })
-      parts.logger.error({ paymentId: payment.id }, 'the provider speaks of a payout that was not ordered')
+      parts.logger.error(
+        { paymentId: payment.id, hold: hold?.status },
+        'the provider speaks of a payout whose money is not held',
+      )
       throw new ProblemError('PAYMENT_NOT_FOUND', 'id: this payment was not ordered')
     }
   }
@@ -81,6 +92,7 @@ export const hearProvider = async (
     providerReference: state.providerReference,
     failureCode: status === 'failed' ? 'PAYMENT_FAILED' : null,
     failureReason: status === 'confirmed' ? null : (state.failureReason ?? null),
+    orderAttempts: null,
   })
   const settled = (await parts.readPayment(payment.id))!
   if (settled.status !== status || (changed && payment.failureCode === 'PAYMENT_FAILED')) {
@@ -97,6 +109,19 @@ export const hearProvider = async (
   // Booked again where it was heard before: if whoever heard it first died, this one does it.
   if (settled.status === status && !settled.done) await book(parts, settled, traceparent)
 }
+
+/** Whether the provider's amount is the payment's, however many zeros it writes. */
+export const isAmountOf = (
+  state: Pick<PaymentState, 'amount' | 'currency'>,
+  { amount, currency }: Pick<Payment, 'amount' | 'currency'>,
+): boolean => {
+  if (state.currency !== currency) return false
+  const said = parseAmount(state.amount.replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, ''), currency)
+  return 'minor' in said && said.minor === amount
+}
+
+/** The provider is not known to have the payment. */
+const isOrderable = ({ status }: Payment) => status === 'created' || status === 'ordering'
 
 /** Sends the ledger what a settled payment means for the books. */
 const book = async (parts: PaymentParts, payment: Payment, traceparent?: string): Promise<void> => {
@@ -213,8 +238,9 @@ export const publishWithdrawal = (
   })
 
 /**
- * Orders a payment from the provider; a payout only once its money is held. What the provider does not take has
- * failed. Throws 503 where it cannot be asked.
+ * Orders a payment from the provider. The order is marked before it is sent, so that each gateway knows that the
+ * provider may have it; a payout is sent only while its money is held. A refusal is final where the provider does not
+ * know the payment and no earlier order can still arrive. Throws 503 where the provider cannot be asked.
  */
 export const orderPayment = async (
   parts: PaymentParts,
@@ -223,26 +249,76 @@ export const orderPayment = async (
 ): Promise<void> => {
   const { id, kind, amount, currency } = payment
   const method = await parts.personKeys.decryptFor(payment.userId, payment.method, METHOD_PURPOSE)
-  const fail = async (failureCode: string, failureReason: string) => {
-    await parts.settle(id, { status: 'failed', providerReference: null, failureCode, failureReason })
-    const settled = await parts.readPayment(id)
-    if (settled?.status === 'failed') await book(parts, settled, traceparent)
-  }
   if (method === null) {
-    // The person was erased meanwhile. Somebody else may have ordered it before.
-    const state = await parts.provider.ask(id)
-    if (state) return hearProvider(parts, payment, state, traceparent)
-    return fail('PAYMENT_FAILED', 'The account is gone.')
+    // The person was erased meanwhile.
+    return concludeRefusal(parts, payment, 'PAYMENT_FAILED', 'The account is gone.', traceparent)
   }
+  const orderedAt = await parts.markOrdering(id, payment.orderAttempts)
+  if (!orderedAt) return
+  const marked: Payment = {
+    ...payment,
+    status: 'ordering',
+    orderAttempts: payment.orderAttempts + 1,
+  }
+  // Looked at after the mark: what ended the hold before is seen, and nothing but the provider's word ends it later.
+  if (kind === 'withdrawal') {
+    const hold = ownOf((await parts.readStandings([id])).get(id)?.hold, payment.fingerprint)
+    if (hold?.status !== 'active') {
+      return concludeRefusal(parts, marked, 'PAYMENT_FAILED', 'The money is not held.', traceparent)
+    }
+  }
+  const validUntilMs = orderedAt.getTime() + ORDER_VALID_MS
+  // This gateway stood still since the mark; the worker orders anew.
+  if (parts.now() > validUntilMs) return
   try {
-    const order = { id, kind, amount: formatAmount(amount, currency), currency, method, reference: id }
-    const { providerReference } = await parts.provider.order(order)
+    const { providerReference } = await parts.provider.order({
+      id,
+      kind,
+      amount: formatAmount(amount, currency),
+      currency,
+      method,
+      reference: id,
+      validUntil: new Date(validUntilMs).toISOString(),
+    })
     await parts.markPending(id, providerReference)
   } catch (error) {
     if (!(error instanceof OrderRefused)) throw error
     const field = kind === 'deposit' ? 'source' : 'destination'
-    await fail('VALIDATION_ERROR', `${field}: the payment provider does not take it`)
+    await concludeRefusal(
+      parts,
+      marked,
+      'VALIDATION_ERROR',
+      `${field}: the payment provider does not take it`,
+      traceparent,
+    )
   }
+}
+
+/** Whether an order that was marked before may still reach the provider. */
+const mayArrive = (parts: PaymentParts, { orderedAt }: Payment): boolean =>
+  orderedAt !== null && orderedAt.getTime() + ORDER_GONE_MS > parts.now()
+
+/**
+ * What an order that was not taken means for the payment: the provider's word where it knows the payment by an earlier
+ * order; a failure where it does not and never will; nothing yet where an earlier order may still arrive. `payment` has
+ * the time of the last order before this one, and this one among its attempts.
+ */
+const concludeRefusal = async (
+  parts: PaymentParts,
+  payment: Payment,
+  failureCode: string,
+  failureReason: string,
+  traceparent?: string,
+): Promise<void> => {
+  // Asked after this look at the time: a gateway that stands still in between does not take an old answer for a last one.
+  const arrivesLater = mayArrive(parts, payment)
+  const state = await parts.provider.ask(payment.id)
+  if (state) return hearProvider(parts, payment, state, traceparent)
+  if (arrivesLater) return
+  const { id, orderAttempts } = payment
+  const settlement = { status: 'failed', providerReference: null, failureCode, failureReason } as const
+  if (!(await parts.settle(id, { ...settlement, orderAttempts }))) return
+  await book(parts, (await parts.readPayment(id))!, traceparent)
 }
 
 /** Looks after a payment that nobody is known to look after: does what is next, or finds that nothing is left to do. */
@@ -283,19 +359,38 @@ const lookAfterDeposit = async (
   if (payment.status === 'confirmed') {
     return booked ? finish(parts, payment, booked.inSuspense) : book(parts, payment)
   }
+  const arrivesLater = mayArrive(parts, payment)
   const state = await parts.provider.ask(payment.id)
+  if (state?.status === 'pending' && isAbandoned(parts, payment)) return cancelDeposit(parts, payment, state)
   if (state) return hearProvider(parts, payment, state)
   if (payment.status === 'pending') {
     parts.logger.error({ paymentId: payment.id }, 'the provider does not know a deposit that it had taken')
-  } else if (expired(parts, payment)) {
+  } else if (expired(parts, payment) && !arrivesLater) {
     // Only its request orders a deposit: nobody's card is charged hours later.
     await parts.settle(payment.id, {
       status: 'failed',
       providerReference: null,
       failureCode: 'REQUEST_EXPIRED',
       failureReason: 'The payment provider could not be asked in time; nothing was paid.',
+      orderAttempts: payment.orderAttempts,
     })
   }
+}
+
+const isAbandoned = (parts: PaymentParts, { requestedAt }: Payment): boolean =>
+  requestedAt.getTime() + parts.depositExpiresAfterMs < parts.now()
+
+/** Ends a deposit that its payer has left, at the provider first: it may have succeeded meanwhile. */
+const cancelDeposit = async (parts: PaymentParts, payment: Payment, asked: PaymentState): Promise<void> => {
+  const state = (await parts.provider.cancel(payment.id)) ?? asked
+  if (state.status !== 'failed') return hearProvider(parts, payment, state)
+  await parts.settle(payment.id, {
+    status: 'failed',
+    providerReference: state.providerReference,
+    failureCode: 'REQUEST_EXPIRED',
+    failureReason: 'The payment was not completed in time; nothing was paid.',
+    orderAttempts: null,
+  })
 }
 
 const lookAfterWithdrawal = async (
@@ -313,12 +408,20 @@ const lookAfterWithdrawal = async (
     case 'created': {
       const refusal = refusalOf(standing, fingerprint)
       if (refusal) {
-        await parts.settle(id, { status: 'failed', providerReference: null, ...refusal })
+        const settlement = { status: 'failed', providerReference: null, ...refusal } as const
+        await parts.settle(id, { ...settlement, orderAttempts: payment.orderAttempts })
         await parts.markDone(id, 'failed')
       } else if (own.hold) await orderPayment(parts, payment)
       // The ledger refuses it if it has not decided it before: then it is known that nothing is held.
       else if (expired(parts, payment)) await publishWithdrawal(parts, payment)
       return
+    }
+    case 'ordering': {
+      const state = await parts.provider.ask(id)
+      if (state) return hearProvider(parts, payment, state)
+      // Ordered a second time at once, as the first order may be lost. From then on only where the last one cannot arrive
+      // any more: a refusal is the outcome then, and each further order would put that off.
+      return payment.orderAttempts > 1 && mayArrive(parts, payment) ? undefined : orderPayment(parts, payment)
     }
     case 'pending': {
       const state = await parts.provider.ask(id)

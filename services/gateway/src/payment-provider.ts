@@ -11,6 +11,8 @@ export type PaymentOrder = {
   /** Where the money comes from, or goes to. */
   method: string
   reference: string
+  /** The provider does not take the order after that: one that was held up on its way must not arrive late. */
+  validUntil: string
 }
 
 /** The provider does not take the order, now or ever: it knows no such source or destination. */
@@ -24,7 +26,12 @@ export type PaymentProvider = {
    * Orders a payment; any number of times with one id is one payment. Throws OrderRefused, or 503 where it cannot be
    * asked: then it may have the order nonetheless.
    */
-  order: (order: PaymentOrder) => Promise<{ providerReference: string }>
+  order: (order: PaymentOrder) => Promise<{ providerReference: string | null }>
+  /**
+   * Ends a payment that has not ended, and gives what has become of it: it may have succeeded meanwhile. Undefined where
+   * the provider has never had it. Throws 503 as above.
+   */
+  cancel: (id: string) => Promise<PaymentState | undefined>
   /** What has become of a payment, or undefined where the provider has never had it. Throws 503 as above. */
   ask: (id: string) => Promise<PaymentState | undefined>
   /** All that it has, in the order of the ids, above `after`: one page, empty at the end. */
@@ -36,16 +43,32 @@ export type PaymentProvider = {
 /** The provider's word on a payment. A payout that succeeded may come back. */
 export type ProviderWord = 'succeeded' | 'failed' | 'returned'
 
+const TEXT_MAX = 500
+
+/** What a provider writes is kept, cut to what is stored; no text of its own makes a payment fail. */
+const textOf = (value: unknown, max: number): string | undefined => {
+  if (typeof value !== 'string' && typeof value !== 'number') return undefined
+  return String(value).replaceAll('\0', '').slice(0, max).toWellFormed() || undefined
+}
+
 const stateSchema = z.object({
   id: z.uuid(),
   kind: z.enum(['deposit', 'withdrawal']),
   status: z.enum(['pending', 'succeeded', 'failed', 'returned']),
-  amount: z.string().max(40),
+  amount: z.union([z.string().max(40), z.number().transform(String)]),
   currency: z.string().max(3),
-  providerReference: z.string().min(1).max(200),
-  failureReason: z.string().max(500).optional(),
+  providerReference: z
+    .unknown()
+    .optional()
+    .transform(value => textOf(value, 200) ?? null),
+  failureReason: z
+    .unknown()
+    .optional()
+    .transform(value => textOf(value, TEXT_MAX)),
 })
-export type PaymentState = z.infer<typeof stateSchema>
+export type PaymentState = Omit<z.infer<typeof stateSchema>, 'failureReason'> & {
+  failureReason?: string | undefined
+}
 
 const callbackSchema = stateSchema
   .extend({ status: z.enum(['succeeded', 'failed', 'returned']) })
@@ -123,10 +146,18 @@ export const connectPaymentProvider = (options: {
       const response = await request('POST', '/payments', body)
       if (response.status === 422 || response.status === 400) throw new OrderRefused()
       if (!response.ok) throw providerAway()
-      return z.object({ providerReference: z.string() }).parse(await response.json())
+      const { providerReference } = (await response.json()) as { providerReference?: unknown }
+      return { providerReference: textOf(providerReference, 200) ?? null }
     },
     ask: async id => {
       const response = await request('GET', `/payments/${id}`, '')
+      if (response.status === 404) return undefined
+      const state = await readAnswer(response, stateSchema)
+      if (state.id !== id) throw providerAway()
+      return state
+    },
+    cancel: async id => {
+      const response = await request('POST', `/payments/${id}/cancel`, '{}')
       if (response.status === 404) return undefined
       const state = await readAnswer(response, stateSchema)
       if (state.id !== id) throw providerAway()

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { createHash, randomInt, randomUUID } from 'node:crypto'
 import type { Database } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import type { Redis } from 'ioredis'
@@ -7,7 +7,7 @@ import type { RateLimit } from './config.ts'
 import { createRateLimits, type TakeFromLimits } from './rate-limit.ts'
 import { openRedis } from './redis.ts'
 import type { LimitName } from './routes/define-route.ts'
-import { ageEndedSessions, createGatewayDatabase, decodeOutbox } from './sql/test-database.ts'
+import { ageEndedSessions, createGatewayDatabase, decodeOutbox, dumpTables } from './sql/test-database.ts'
 import {
   createTestGateway,
   createTestKeys,
@@ -24,12 +24,15 @@ const limits = {
   MAIL: { requests: 50, seconds: 60 },
 } as Record<LimitName, RateLimit>
 
+/** As the gateway's: of a fixed length, and not the text. */
+const hash = (text: string) => createHash('sha256').update(text).digest('base64url')
+
 let redis: Redis
 let take: TakeFromLimits
 
 beforeAll(async () => {
   redis = openRedis(redisUrl, createLogger('test', { level: 'fatal', instance: 'test' }))
-  take = createRateLimits(redis, limits)
+  take = createRateLimits(redis, limits, hash)
   await vi.waitFor(() => redis.ping())
 })
 
@@ -99,7 +102,7 @@ test('what is given back is there again, once; what was refused has nothing to g
   // Nor is there ever less than nothing.
   const forgotten = { name: 'PIN' as const, subject: randomUUID() }
   const taken = await take([forgotten])
-  await redis.del(`rate:{${forgotten.subject}}:PIN:1`)
+  await redis.del(`rate:{${hash(`rate\0${forgotten.subject}`)}}:PIN:1`)
   await taken.giveBack()
   expect((await take([forgotten])).answers[0]?.remaining).toBe(2)
 })
@@ -107,7 +110,7 @@ test('what is given back is there again, once; what was refused has nothing to g
 test('a window that the settings made longer or shorter begins anew', async () => {
   const subject = randomUUID()
   for (const seconds of [1, 9_000, 1]) {
-    const other = createRateLimits(redis, { ...limits, PIN: { requests: 2, seconds } })
+    const other = createRateLimits(redis, { ...limits, PIN: { requests: 2, seconds } }, hash)
     const { answers } = await other([{ name: 'PIN', subject }])
     expect(answers[0]!.resetSeconds).toBeGreaterThanOrEqual(seconds)
     expect(answers[0]!.resetSeconds).toBeLessThanOrEqual(Math.ceil((seconds * 13) / 12))
@@ -312,5 +315,79 @@ describe('over HTTP', () => {
     expect([read.status, pin.status, logIn.status]).toEqual([200, 503, 503])
     expect(pin.headers.get('retry-after')).toBe('1')
     await vi.waitFor(async () => expect((await gateway.logIn(user)).accessToken).toBeDefined(), 10_000)
+  })
+
+  test('networks share a limit: whoever has all addresses of one is stopped, and other networks are not', async () => {
+    const gateway = await openGateway({ RATE_LIMIT_LOGIN: '1/60' })
+    const logIn = async (address: string) =>
+      (
+        await gateway.ask('POST', '/v1/auth/login', {
+          body: { email: 'a@example.com', password: 'x' },
+          address,
+        })
+      ).status
+    const statusesOf = async (addresses: string[]) => {
+      const statuses: number[] = []
+      for (const address of addresses) statuses.push(await logIn(address))
+      return statuses
+    }
+    const [net] = [`2001:db8:${randomInt(65_536).toString(16)}`]
+    const inOne56 = Array.from({ length: 6 }, (_, host) => `${net}:ab0${host}::1`)
+    expect(await statusesOf(inOne56)).toEqual([401, 401, 401, 401, 429, 429])
+    const inOne48 = Array.from({ length: 16 }, (_, host) => `${net}:${(host + 1).toString(16)}00::1`)
+    expect(await statusesOf(inOne48)).toEqual([...Array(12).fill(401), ...Array(4).fill(429)])
+    const block = drawAddress().split('.').slice(0, 3).join('.')
+    const inOne24 = Array.from({ length: 34 }, (_, host) => `${block}.${host}`)
+    expect(await statusesOf(inOne24)).toEqual([...Array(32).fill(401), 429, 429])
+    expect(await logIn(drawAddress())).toBe(401)
+  })
+
+  test('no client address stands in Redis, in a table or in the log', async () => {
+    const gateway = await openGateway({})
+    const user = await gateway.signedInUser()
+    const addresses = [drawAddress(), '2001:db8:1234:5678:9abc:def0:1234:5678']
+    for (const address of addresses) {
+      const ask = (path: string, body: object, token?: string) =>
+        gateway.ask('POST', path, { body, address, ...(token === undefined ? {} : { token }) })
+      expect((await ask('/v1/auth/login', { email: user.email, password: user.password })).status).toBe(200)
+      await ask('/v1/auth/login', { email: user.email, password: 'Wrong-Horse-7' })
+      await ask('/v1/auth/signup', { email: user.email, password: user.password, fullName: 'Al Smith' })
+      await ask('/v1/auth/forgot-password', { email: user.email })
+      await ask('/v1/pin/verify', { pin: '4821' }, 'made-up')
+      await ask('/v1/pin/verify', { pin: '4821' }, user.accessToken)
+    }
+    const kept: string[] = [await dumpTables(sql), ...gateway.logLines]
+    for (const key of await redis.keys('*')) {
+      kept.push(key)
+      const type = await redis.type(key)
+      if (type === 'hash') kept.push(JSON.stringify(await redis.hgetall(key)))
+      if (type === 'string') kept.push((await redis.get(key)) ?? '')
+    }
+    const all = kept.join('\n')
+    for (const written of [addresses[0]!, '2001:db8:1234', '5678:9abc']) expect(all).not.toContain(written)
+  })
+
+  test('a Redis that comes and goes: guards of money never let through more than the limit, and recover', async () => {
+    const gateway = await openGateway({ RATE_LIMIT_PIN: '3/60' })
+    const user = await gateway.signedInUser()
+    const ended = await gateway.logIn(user)
+    await gateway.ask('POST', '/v1/auth/logout', { token: ended.accessToken })
+    const askAs = async (token: string) =>
+      (await gateway.ask('POST', '/v1/pin/verify', { token, body: { pin: '4821' } })).status
+    const own: number[] = []
+    const asEnded: number[] = []
+    for (let round = 0; round < 24; round++) {
+      if (round % 3 === 0) await redis.call('CLIENT', 'PAUSE', '120', 'ALL')
+      else if (round % 3 === 1) await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+      const [mine, theirs] = await Promise.all([askAs(user.accessToken), askAs(ended.accessToken)])
+      own.push(mine)
+      asEnded.push(theirs)
+    }
+    // 400: looked at, and no PIN is set.
+    expect(own.filter(status => ![400, 429, 503].includes(status))).toEqual([])
+    expect(own.filter(status => status === 400).length).toBeLessThanOrEqual(3)
+    expect(asEnded.filter(status => ![401, 503].includes(status))).toEqual([])
+    await vi.waitFor(async () => expect([400, 429]).toContain(await askAs(user.accessToken)), 10_000)
+    await vi.waitFor(async () => expect(await askAs(ended.accessToken)).toBe(401), 10_000)
   })
 })

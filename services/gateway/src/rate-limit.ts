@@ -66,12 +66,31 @@ end
  * What is counted: a limit, and by whom (a user id, an API key's id or an address). `limit` stands in place of the setting
  * where the subject has one of its own.
  */
-export type Counted = { name: LimitName; subject: string; limit?: RateLimit }
+export type Counted = {
+  name: LimitName
+  subject: string
+  limit?: RateLimit
+  /** A network shares the limit: so many times the requests. Answers tell of it only where it refuses. */
+  times?: number
+  /** What keeps the keys of one call on one node of a cluster, where the subjects differ. */
+  tag?: string
+}
 
-export type RateAnswer = { name: LimitName; limit: RateLimit; remaining: number; resetSeconds: number }
+export type RateAnswer = {
+  name: LimitName
+  limit: RateLimit
+  remaining: number
+  resetSeconds: number
+  isShared: boolean
+}
 export type Taken = { refused: RateAnswer | undefined; answers: RateAnswer[] }
 /** What was taken, and how to give it back: for a request that turns out not to be what the limits are there for. */
 type Given = Taken & { giveBack: () => Promise<void> }
+
+const limitOf = ({ name, limit, times = 1 }: Counted, limits: Record<LimitName, RateLimit>): RateLimit => {
+  const { requests, seconds } = limit ?? limits[name]
+  return { requests: requests * times, seconds }
+}
 
 /** Reads the script's answer; pure, so that the rounding is in one tested place. */
 export const readTaken = (
@@ -80,9 +99,10 @@ export const readTaken = (
   numbers: number[],
 ): Taken => {
   const [full = 0, ...rest] = numbers
-  const answers: RateAnswer[] = counted.map(({ name, limit = limits[name] }, index) => ({
-    name,
-    limit,
+  const answers: RateAnswer[] = counted.map((each, index) => ({
+    name: each.name,
+    limit: limitOf(each, limits),
+    isShared: each.times !== undefined,
     remaining: Math.max(0, rest[2 * index]!),
     resetSeconds: Math.max(1, Math.ceil(rest[2 * index + 1]! / 1_000)),
   }))
@@ -90,14 +110,17 @@ export const readTaken = (
 }
 
 /** `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): every limit that was counted. */
-export const rateHeaders = (answers: RateAnswer[]): Record<string, string> => ({
-  ratelimit: answers
-    .map(({ name, remaining, resetSeconds }) => `"${name.toLowerCase()}";r=${remaining};t=${resetSeconds}`)
-    .join(', '),
-  'ratelimit-policy': answers
-    .map(({ name, limit }) => `"${name.toLowerCase()}";q=${limit.requests};w=${limit.seconds}`)
-    .join(', '),
-})
+export const rateHeaders = (counted: RateAnswer[]): Record<string, string> => {
+  const answers = counted.filter(({ isShared }) => !isShared)
+  return {
+    ratelimit: answers
+      .map(({ name, remaining, resetSeconds }) => `"${name.toLowerCase()}";r=${remaining};t=${resetSeconds}`)
+      .join(', '),
+    'ratelimit-policy': answers
+      .map(({ name, limit }) => `"${name.toLowerCase()}";q=${limit.requests};w=${limit.seconds}`)
+      .join(', '),
+  }
+}
 
 const refusals = counter(
   'gateway_rate_limit_refusals_total',
@@ -131,10 +154,15 @@ export const rateProblem = (refused: RateAnswer): ProblemError =>
 export type TakeFromLimits = (counted: Counted[]) => Promise<Given>
 
 /**
- * Counts a request against several limits at once: one atomic script, one command. Rejects where Redis cannot be
+ * Counts a request against several limits at once: one atomic script, one command. Redis is told no subject, only its
+ * keyed hash, because a subject may be a client's address. Rejects where Redis cannot be
  * asked; what that means is the caller's to decide. `giveBack` never rejects.
  */
-export const createRateLimits = (redis: Redis, limits: Record<LimitName, RateLimit>): TakeFromLimits => {
+export const createRateLimits = (
+  redis: Redis,
+  limits: Record<LimitName, RateLimit>,
+  hash: (subject: string) => string,
+): TakeFromLimits => {
   let sha: Promise<string> | undefined
   const load = () => {
     sha = redis.script('LOAD', TAKE_SCRIPT) as Promise<string>
@@ -144,12 +172,14 @@ export const createRateLimits = (redis: Redis, limits: Record<LimitName, RateLim
     return sha
   }
   return async counted => {
-    // The subject in braces: all keys of one subject live on one node of a cluster. With the seconds, because slices of
+    // The tag in braces: all keys of one call live on one node of a cluster. With the seconds, because slices of
     // another width have other numbers: a setting that is changed must not read them as its own.
-    const rules = counted.map(({ name, limit = limits[name] }) => limit)
-    const keys = counted.map(
-      ({ name, subject }, index) => `rate:{${subject}}:${name}:${rules[index]!.seconds}`,
-    )
+    const rules = counted.map(each => limitOf(each, limits))
+    const keys = counted.map(({ name, subject, tag = subject }, index) => {
+      const node = hash(`rate\0${tag}`)
+      const own = tag === subject ? '' : `:${hash(`rate\0${subject}`)}`
+      return `rate:{${node}}${own}:${name}:${rules[index]!.seconds}`
+    })
     const settings = rules.flatMap(({ requests, seconds }) => [requests, seconds])
     const run = (hash: string) => redis.evalsha(hash, keys.length, ...keys, ...settings) as Promise<number[]>
     const numbers = await run(await (sha ?? load())).catch(async error => {

@@ -108,3 +108,69 @@ test('two relays take turns: every record once, in order; one that stops leaves 
   await vi.waitFor(() => expect(published).toEqual(keysUpTo(30)))
   await relays[1]!.stop()
 })
+
+test('O2: a record that Kafka refuses holds the later ones of its user, and of nobody else', async () => {
+  let refuses = true
+  const sent: string[] = []
+  const picky = {
+    publishAll: async (records: OutgoingRecord[]) => {
+      for (const { headers } of records) {
+        if (refuses && headers.ce_id === 'a 2') throw new Error('the record is too large')
+        sent.push(headers.ce_id!)
+      }
+    },
+  }
+  const relay = startOutboxRelay({ sql, publisher: picky, logger, pollMs: 20 })
+  const of = (user: string, number: number): OutgoingRecord => ({
+    ...record(user),
+    headers: { ce_id: `${user} ${number}` },
+  })
+  await sql.begin(tx =>
+    appendToOutbox(
+      tx,
+      [1, 2, 3].flatMap(number => ['a', 'b', 'c'].map(user => of(user, number))),
+    ),
+  )
+  await vi.waitFor(() => expect(sent).toEqual(expect.arrayContaining(['b 3', 'c 3'])))
+  await sql.begin(tx => appendToOutbox(tx, [of('d', 1), of('a', 4)]))
+  await vi.waitFor(() => expect(sent).toContain('d 1'))
+  expect(sent).not.toContain('a 3')
+  expect(await countOutbox(sql)).toBe(4)
+  refuses = false
+  await vi.waitFor(async () => expect(await countOutbox(sql)).toBe(0), { timeout: 8_000 })
+  for (const user of ['a', 'b', 'c'])
+    expect([...new Set(sent.filter(id => id.startsWith(user)))].slice(0, 3)).toEqual(
+      [1, 2, 3].map(number => `${user} ${number}`),
+    )
+  await relay.stop()
+}, 15_000)
+
+test('O1: a relay that stands still in the middle loses its lease, and another goes on', async () => {
+  let freeze: () => void = () => {}
+  const frozen = new Promise<void>(resolve => {
+    freeze = resolve
+  })
+  let thaw: () => void = () => {}
+  const still = startOutboxRelay({
+    sql,
+    publisher: {
+      publishAll: () =>
+        new Promise<void>(resolve => {
+          thaw = resolve
+          freeze()
+        }),
+    },
+    logger,
+    pollMs: NEVER_MS,
+    leaseMs: 200,
+  })
+  await append('x', 'y')
+  still.wake()
+  await frozen
+  const other = startOutboxRelay({ sql, publisher, logger, pollMs: 20 })
+  await vi.waitFor(() => expect(published).toEqual(['x', 'y']), { timeout: 5_000 })
+  await vi.waitFor(async () => expect(await countOutbox(sql)).toBe(0))
+  const stopping = still.stop()
+  thaw()
+  await Promise.all([stopping, other.stop()])
+}, 15_000)

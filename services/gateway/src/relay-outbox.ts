@@ -3,20 +3,28 @@ import type { Publisher } from '@pennywire/kafka/publisher.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { gauge } from '@pennywire/runtime/metrics.ts'
-import { deleteFromOutbox, readOutbox, takeOutboxLease } from './sql/outbox.ts'
+import { deleteFromOutbox, outboxOwner, readOutbox, takeOutboxLease } from './sql/outbox.ts'
 
 const MAX_BATCH = 500
 const FIRST_RETRY_MS = 100
 const LAST_RETRY_MS = 5_000
+/** Users whose records Kafka refuses are set aside for a while; so many at most, since each read leaves them out. */
+const MAX_HELD = 5_000
+/**
+ * How long a relay that has stopped in the middle, such as a frozen one, keeps the others from working. The publisher
+ * sends nothing that has waited for half as long, so one that wakes publishes nothing behind its successor's back.
+ */
+const LEASE_MS = 30_000
 
 const failing = gauge('gateway_outbox_failing', '1 while records of the outbox cannot be published')
 
 export type OutboxRelay = { wake: () => void; stop: () => Promise<void> }
 
 /**
- * Publishes what the outbox holds, in id order, and deletes it once all replicas have it. One relay works at a time,
- * by the lock on the lease row, which a crashed one loses with its connection; the next finds what is left, so a
- * record may be sent twice and never not at all. `wake` after each commit makes it prompt; the poll (every
+ * Publishes what the outbox holds and deletes it once all replicas have it. The order is each user's, in id order:
+ * where one's record cannot be published, that one's later records wait behind it, and everybody else's go on. One relay
+ * works at a time, by the lock on the lease row, which a crashed one loses with its connection; the next finds what is
+ * left, so a record may be sent twice and never not at all. `wake` after each commit makes it prompt; the poll (every
  * `pollMs`) finds what another process committed.
  */
 export const startOutboxRelay = (parts: {
@@ -24,23 +32,52 @@ export const startOutboxRelay = (parts: {
   publisher: Pick<Publisher, 'publishAll'>
   logger: Logger
   pollMs?: number
+  leaseMs?: number
 }): OutboxRelay => {
-  const { sql, publisher, logger, pollMs = 1_000 } = parts
+  const { sql, publisher, logger, pollMs = 1_000, leaseMs = LEASE_MS } = parts
   const stopped = new AbortController()
   let woken = false
   let endSleep: () => void = () => {}
+  /** Whose records failed: after which pause, and when, they are tried again. */
+  const held = new Map<string, { retryMs: number; until: number }>()
 
-  /** Publishes one batch; false where nothing is left for this relay. */
+  const hold = (owner: string) => {
+    const retryMs = Math.min(2 * (held.get(owner)?.retryMs ?? FIRST_RETRY_MS / 2), LAST_RETRY_MS)
+    if (held.has(owner) || held.size < MAX_HELD)
+      held.set(owner, { retryMs, until: performance.now() + retryMs })
+  }
+
+  /** Publishes one batch; false where nothing is left for this relay. Throws where all of it failed. */
   const relayBatch = (): Promise<boolean> =>
     sql.begin(async tx => {
-      if (!(await takeOutboxLease(tx))) return false
-      const rows = await readOutbox(tx, MAX_BATCH)
+      if (!(await takeOutboxLease(tx, leaseMs))) return false
+      const now = performance.now()
+      const except = [...held].filter(([, { until }]) => until > now).map(([owner]) => owner)
+      const rows = await readOutbox(tx, MAX_BATCH, except)
       if (rows.length === 0) return false
-      await publisher.publishAll(rows.map(({ record }) => record))
-      await deleteFromOutbox(
-        tx,
-        rows.map(({ id }) => id),
+      const byOwner = [...Map.groupBy(rows, ({ record }) => outboxOwner(record))]
+      const results = await Promise.allSettled(
+        byOwner.map(([, own]) => publisher.publishAll(own.map(({ record }) => record))),
       )
+      const published: bigint[] = []
+      let failure: { owner: string; reason: unknown } | undefined
+      for (const [index, [owner, own]] of byOwner.entries()) {
+        const result = results[index]!
+        if (result.status === 'fulfilled') {
+          held.delete(owner)
+          published.push(...own.map(({ id }) => id))
+        } else {
+          hold(owner)
+          failure ??= { owner, reason: result.reason }
+        }
+      }
+      if (failure && published.length === 0) throw failure.reason
+      if (failure)
+        logger.error(
+          { err: failure.reason, of: failure.owner },
+          'records of the outbox could not be published; those behind them wait, others go on',
+        )
+      await deleteFromOutbox(tx, published)
       return rows.length === MAX_BATCH
     })
 
@@ -60,9 +97,10 @@ export const startOutboxRelay = (parts: {
       woken = false
       try {
         while (!stopped.signal.aborted && (await relayBatch())) {}
-        failing.set(0)
+        failing.set(held.size > 0 ? 1 : 0)
         retryMs = FIRST_RETRY_MS
-        await rest(pollMs)
+        const soonest = Math.min(...[...held.values()].map(({ until }) => until - performance.now()))
+        await rest(Math.max(1, Math.min(pollMs, soonest)))
       } catch (error) {
         failing.set(1)
         logger.error({ err: error, retryMs }, 'the outbox could not be published; trying again')

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
-import type { Outcomes } from './await-outcome.ts'
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
+import { askUntilAnswered, type Outcomes } from './await-outcome.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
@@ -25,21 +25,20 @@ export type AskedDeposit = {
 
 export type DepositParts = PaymentParts & {
   /** Throws 503 where the request would only wait: asked before anything is stored or ordered. */
-  admit: () => void
+  admit: (walletId: string) => void
   outcomes: Pick<Outcomes, 'wait'>
   names: Names
   personKeys: PersonKeys
   readWallet: (userId: string, walletId: string) => Promise<WalletFacts | undefined>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
   isPending: (transferId: string) => Promise<boolean>
+  /** Whether the ledger has decided a command under this id: a capture, which is no transfer of its own. */
+  isCommand: (id: string) => Promise<boolean>
   /** Holds it against the wallet's limits and writes it, or finds the one with its id. */
   writeDeposit: (payment: NewPayment) => Promise<Payment>
   /** Until when a request may come to something. */
   expiresAfterMs: number
 }
-
-/** How often a waiting deposit is looked for where the provider's answer went to another gateway. */
-const ASK_EVERY_MS = 250
 
 /**
  * Takes a deposit: writes it down, orders it from the provider, and waits for the ledger to book what the provider
@@ -66,68 +65,91 @@ export const createRequestDeposit =
     // Held under this id is another request's money.
     const refusal = refusalOf((await parts.readStandings([id])).get(id), fingerprint)
     if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
+    // A payment of this id may just have been booked: then its row tells whose the key is.
+    if (!(await parts.readPayment(id)) && (await parts.isCommand(id))) throw keyReused()
 
-    parts.admit()
+    const earlier = await parts.readPayment(id)
+    if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
+    if (earlier?.status === 'failed') throw paymentFailed(earlier, true)
+
+    parts.admit(asked.walletId)
 
     const wallet = await parts.readWallet(user.userId, asked.walletId)
     if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
-    if (wallet.currency !== currency) {
-      throw new ProblemError('CURRENCY_MISMATCH', `currency: the wallet holds ${wallet.currency}`, {
-        final: false,
-      })
-    }
-    if (wallet.status === 'closed')
-      throw new ProblemError('WALLET_CLOSED', 'walletId: the wallet is closed', { final: false })
-    // Known before any money comes, it need not wait in suspense.
-    if (wallet.freezeSource === 'staff') {
-      throw new ProblemError('RECIPIENT_UNAVAILABLE', 'walletId: staff froze the wallet; it takes no money', {
-        final: false,
-      })
-    }
-
-    if (user.apiKey) refuseAboveKey(amount, currency, [user.apiKey.maxAmount])
-
-    const requestedAt = parts.now()
-    const payment = await parts.writeDeposit({
-      id,
-      kind: 'deposit',
-      userId: user.userId,
-      walletId: wallet.id,
-      amount,
-      currency,
-      method: await parts.personKeys.encryptFor(user.userId, asked.source, METHOD_PURPOSE),
-      fingerprint,
-      authenticatedBy: null,
-      authenticatedAt: null,
-      requestedAt: new Date(requestedAt),
-      expiresAt: new Date(requestedAt + parts.expiresAfterMs),
-    })
+    // What the provider has taken goes on, whatever the wallet has become since.
+    const ordered = earlier !== undefined && earlier.status !== 'created'
+    const payment = ordered ? earlier : await write(parts, asked, wallet, id, fingerprint)
     if (!payment.fingerprint.equals(fingerprint)) throw keyReused()
     if (payment.status === 'failed') throw paymentFailed(payment, true)
 
     const waiter = parts.outcomes.wait(id, asked.waitMs, fingerprint)
     try {
-      if (payment.status === 'created') {
+      if (payment.status === 'created' || payment.status === 'ordering') {
         await orderPayment(parts, payment)
       }
-      const deadline = parts.now() + asked.waitMs
-      let listening: Promise<unknown> | undefined = waiter.outcome
-      do {
-        const pause = sleep(Math.min(ASK_EVERY_MS, Math.max(0, deadline - parts.now())))
-        // What is heard once is not heard again: from then on the pause alone sets the pace.
-        if (listening && (await Promise.race([listening, pause])) !== undefined) listening = undefined
-        else await pause
+      // The provider's answer may have gone to another gateway; a refusal of its has no event.
+      const answer = await askUntilAnswered([waiter], async () => {
         const facts = await parts.readDecided(id)
-        if (facts) return await answerBooked(parts, user.userId, facts, fingerprint, false)
+        if (facts) return answerBooked(parts, user.userId, facts, fingerprint, false)
         const now = await parts.readPayment(id)
         if (now?.status === 'failed') throw paymentFailed(now, false)
-      } while (parts.now() < deadline)
+        return undefined
+      })
+      if (answer) return answer
     } finally {
       waiter.leave()
     }
     const transfer = await viewTransfer(parts.names, user.userId, subjectOfPayment(payment, wallet))
     return { status: 202, transfer, replayed: false }
   }
+
+/** Writes down what may be ordered, or finds the payment with the id. Throws where the wallet takes no money now. */
+const write = async (
+  parts: DepositParts,
+  { user, amount, currency, source }: AskedDeposit,
+  wallet: WalletFacts,
+  id: string,
+  fingerprint: Buffer,
+): Promise<Payment> => {
+  if (wallet.currency !== currency) {
+    throw new ProblemError('CURRENCY_MISMATCH', `currency: the wallet holds ${wallet.currency}`, {
+      final: false,
+    })
+  }
+  if (wallet.status === 'closed')
+    throw new ProblemError('WALLET_CLOSED', 'walletId: the wallet is closed', { final: false })
+  // Known before any money comes, it need not wait in suspense.
+  if (wallet.freezeSource === 'staff') {
+    throw new ProblemError('RECIPIENT_UNAVAILABLE', 'walletId: staff froze the wallet; it takes no money', {
+      final: false,
+    })
+  }
+
+  // Known before any money comes as well.
+  if (wallet.balance + amount > MAX_MINOR) {
+    throw new ProblemError('BALANCE_LIMIT', 'amount: the balance would pass the largest possible', {
+      final: false,
+    })
+  }
+
+  if (user.apiKey) refuseAboveKey(amount, currency, [user.apiKey.maxAmount])
+
+  const requestedAt = parts.now()
+  return parts.writeDeposit({
+    id,
+    kind: 'deposit',
+    userId: user.userId,
+    walletId: wallet.id,
+    amount,
+    currency,
+    method: await parts.personKeys.encryptFor(user.userId, source, METHOD_PURPOSE),
+    fingerprint,
+    authenticatedBy: null,
+    authenticatedAt: null,
+    requestedAt: new Date(requestedAt),
+    expiresAt: new Date(requestedAt + parts.expiresAfterMs),
+  })
+}
 
 /** Books what the provider says of a payment. Any number of times is once; throws where it must be said again. */
 export const createHandleCallback =
@@ -154,7 +176,7 @@ export const answerBooked = async (
     throw rejectionProblem(facts.id, code, detail, replayed, members)
   }
   const [transfer] = await viewDecided(parts, caller, [facts])
-  return { status: 201, transfer: transfer!, replayed }
+  return { status: transfer!.status === 'in_suspense' ? 202 : 201, transfer: transfer!, replayed }
 }
 
 const failureOf = ({ failureCode, failureReason }: Payment) =>

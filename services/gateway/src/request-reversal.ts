@@ -1,9 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
 import type { ReversalRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { envelope } from '@pennywire/kafka/record.ts'
-import type { Outcome, Outcomes } from './await-outcome.ts'
+import { askUntilAnswered, type Outcomes } from './await-outcome.ts'
 import { fingerprintOfCommand } from './fingerprint.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
 import { refuseOwn } from './identity/roles.ts'
@@ -11,6 +10,7 @@ import { ProblemError } from './problems.ts'
 import type { PublishCommand } from './publish-command.ts'
 import { keyReused, rejectionProblem } from './request-transfer.ts'
 import type { SignedInUser } from './routes/define-route.ts'
+import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
 import type { TransferFacts } from './sql/ledger-reads.ts'
 import type { PendingRequest } from './sql/pending-requests.ts'
 import { openDecided, rejectionOf, type TransferSubject } from './transfer-view.ts'
@@ -35,17 +35,15 @@ export type ReversalAnswer = { status: 201 | 202; reversal: TransferSubject; rep
 export type RequestReversalParts = {
   codec: Pick<Codec, 'encode'>
   /** Throws 503 where the request would only wait. */
-  admit: () => void
+  admit: (walletId: string) => void
   publishCommand: PublishCommand
   outcomes: Pick<Outcomes, 'wait'>
   personKeys: Pick<PersonKeys, 'encryptFor' | 'decryptAll'>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
+  claimKey: (claim: KeyClaim) => Promise<KeyHolder>
   writePending: (request: PendingRequest) => Promise<void>
   now: () => number
 }
-
-/** The event is only a wake-up: whoever has not heard by then asks the ledger itself. */
-const ASK_EVERY_MS = 250
 
 /**
  * Gives a completed transfer or deposit back, whole or in part, by a new transfer that points at it. The ledger decides
@@ -87,7 +85,14 @@ export const createRequestReversal =
     if (original.type === 'deposit' && original.to?.userId == null) {
       throw new ProblemError('NOT_REVERSIBLE', 'id: the deposit is in suspense', { final: false })
     }
-    parts.admit()
+    const [fromWalletId, toWalletId] = [
+      original.type === 'withdrawal' ? null : (original.to?.walletId ?? null),
+      original.type === 'deposit' ? null : (original.from?.walletId ?? null),
+    ]
+    parts.admit(fromWalletId ?? toWalletId ?? originalId)
+    if ((await parts.claimKey({ id: transferId, fingerprint, recipientId: null })) === 'another') {
+      throw keyReused()
+    }
 
     const left = original.amount - original.reversed
     const request: ReversalRequested = {
@@ -95,8 +100,8 @@ export const createRequestReversal =
       originalId,
       userId: staff.userId,
       source: 'staff',
-      fromWalletId: original.type === 'withdrawal' ? null : (original.to?.walletId ?? null),
-      toWalletId: original.type === 'deposit' ? null : (original.from?.walletId ?? null),
+      fromWalletId,
+      toWalletId,
       // Where nothing is left the ledger says so, for good.
       amountMinor: amount ?? (left > 0n ? left : original.amount),
       currency,
@@ -107,7 +112,12 @@ export const createRequestReversal =
     const waiter = parts.outcomes.wait(transferId, asked.waitMs, fingerprint)
     try {
       await publish(parts, request, asked.traceparent)
-      const facts = await hear(parts, transferId, waiter.outcome, asked.waitMs)
+      const facts = await askUntilAnswered([waiter], async heard => {
+        const found = await parts.readDecided(transferId)
+        // Something that is no transfer has the id.
+        if (!found && heard?.type === 'pennywire.ledger.CommandRefused') throw keyReused()
+        return found
+      })
       if (facts) return await answerDecided(parts, facts, fingerprint, false)
     } finally {
       waiter.leave()
@@ -131,29 +141,6 @@ const publish = (parts: RequestReversalParts, request: ReversalRequested, tracep
       traceparent,
     }),
   })
-}
-
-/** What the ledger decided, as soon as it is known; undefined where the wait is over. */
-const hear = async (
-  parts: RequestReversalParts,
-  transferId: string,
-  outcome: Promise<Outcome | undefined>,
-  waitMs: number,
-): Promise<TransferFacts | undefined> => {
-  const deadline = parts.now() + waitMs
-  let listening: Promise<Outcome | undefined> | undefined = outcome
-  for (;;) {
-    const leftMs = Math.max(0, deadline - parts.now())
-    const pause: Promise<undefined> = sleep(Math.min(ASK_EVERY_MS, leftMs), undefined)
-    // What is heard once is not heard again: from then on the pause alone sets the pace.
-    const heard = await Promise.race(listening ? [listening, pause] : [pause])
-    if (heard) listening = undefined
-    const facts = await parts.readDecided(transferId)
-    if (facts) return facts
-    // Something that is no transfer has the id.
-    if (heard?.type === 'pennywire.ledger.CommandRefused') throw keyReused()
-    if (leftMs === 0) return undefined
-  }
 }
 
 const answerDecided = async (

@@ -3,7 +3,7 @@ import { decimalsOf, formatAmount } from '@pennywire/contracts/money.ts'
 import { isProblemCode } from '@pennywire/contracts/problems.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { type Publisher, PublisherFull } from '@pennywire/kafka/publisher.ts'
+import { NotSent, type Publisher } from '@pennywire/kafka/publisher.ts'
 import { envelope } from '@pennywire/kafka/record.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
@@ -13,6 +13,7 @@ import type { Names } from './identity/names.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
 import { ProblemError, validationProblem } from './problems.ts'
 import type { Requester, SignedInUser } from './routes/define-route.ts'
+import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
 import type { TransferFacts, TransferGroundwork, TransferQuestion, WalletBrief } from './sql/ledger-reads.ts'
 import type { PendingRequest } from './sql/pending-requests.ts'
 import {
@@ -53,8 +54,8 @@ export type TransferAnswer = Answer<TransferView>
 export type RequestTransferParts<View> = {
   logger: Logger
   codec: Pick<Codec, 'encode'>
-  /** Throws 503 where the request would only wait: asked before anything is tried, stored or sent. */
-  admit: () => void
+  /** Throws 503 where a command of this wallet would only wait: asked before anything is tried, stored or sent. */
+  admit: (walletId: string) => void
   publisher: Pick<Publisher, 'publish'>
   outcomes: Pick<Outcomes, 'wait'>
   /** What the caller is shown: a transfer, or a hold. */
@@ -64,6 +65,8 @@ export type RequestTransferParts<View> = {
   /** The ledger's primary, asked once a tick for all requests of that tick. */
   lookUp: (question: TransferQuestion) => Promise<TransferGroundwork>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
+  /** Takes the key, over all money routes, just before the request goes out; one statement a tick for all requests. */
+  claimKey: (claim: KeyClaim) => Promise<KeyHolder>
   writePending: (request: PendingRequest) => Promise<void>
   verifyPin: (userId: string, pin: string, traceparent?: string) => Promise<void>
   verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
@@ -74,8 +77,9 @@ export type RequestTransferParts<View> = {
   clock: Clock
 }
 
-/** The event is only a wake-up: whoever has not heard by then asks the ledger itself, once. */
+/** The event is only a wake-up: whoever has not heard by then asks the ledger itself, again after twice the time. */
 const ASK_AFTER_MS = 250
+const ASK_AGAIN_WITHIN_MS = 2_000
 /** How long a client that does not wait for the outcome waits for Kafka to have its request. */
 const ACKNOWLEDGE_WITHIN_MS = 5_000
 
@@ -92,21 +96,30 @@ export const createRequestTransfer =
 
     // Is the answer known already? Before the PIN: a repeat costs no try, and needs none.
     const { decided, sender, recipient } = await parts.lookUp({ ...asked, transferId, userId: user.userId })
-    const fingerprint = sender && recipient && fingerprintOfTransfer(asked, sender, recipient)
     if (decided) {
       const facts = await parts.readDecided(transferId)
       // Something else has the key, such as the capture of a hold.
       if (!facts) throw keyReused()
-      return answerDecided(parts, user.userId, facts, fingerprint, true)
+      return answerDecided(parts, user.userId, facts, fingerprintOfRepeat(asked, facts), true)
     }
 
     // Is there any use in asking now? Before the PIN as well: a refusal costs no try.
-    parts.admit()
+    if (!sender) throw ownWalletMissing(asked)
+    parts.admit(sender.id)
 
     // Is it the user, and the user's money?
-    if (!sender) throw ownWalletMissing(asked)
     const authenticated = await authenticate(parts, asked)
-    if (!recipient || !fingerprint) throw recipientMissing(asked)
+    if (!recipient) throw recipientMissing(asked)
+    const fingerprint = fingerprintOfTransfer(asked, sender.id, recipient.id)
+
+    // Is the key this request's? A pending deposit has one too, and the ledger does not know of it.
+    const holder = await parts.claimKey({ id: transferId, fingerprint, recipientId: recipient.userId })
+    if (holder === 'another') throw keyReused()
+    if (holder === 'recipient-unavailable') {
+      throw new ProblemError('RECIPIENT_UNAVAILABLE', "the recipient's account is deactivated", {
+        final: false,
+      })
+    }
 
     // Ask the ledger, by a record that stays for ever. Whoever waits listens before it is sent.
     const requestedAt = parts.clock.now()
@@ -165,17 +178,29 @@ export const recipientMissing = ({ toWalletCode }: Pick<AskedTransfer, 'toWallet
     `${toWalletCode === null ? 'toWalletId' : 'toWalletCode'}: there is no such wallet`,
   )
 
-const fingerprintOfTransfer = (asked: AskedTransfer, sender: WalletBrief, recipient: WalletBrief): Buffer =>
+const fingerprintOfTransfer = (asked: AskedTransfer, fromWalletId: string, toWalletId: string): Buffer =>
   fingerprintOf({
     type: asked.type,
-    fromWalletId: sender.id,
-    toWalletId: recipient.id,
+    fromWalletId,
+    toWalletId,
     amount: asked.amount,
     currency: asked.currency,
     note: asked.note,
     metadata: asked.metadata,
     ...(asked.expiresInSeconds === null ? {} : { expiresInSeconds: asked.expiresInSeconds }),
   })
+
+/**
+ * What a repeat says, held against the decided request. A wallet that the repeat does not name by its id is the one
+ * that the request meant then: a lookup now would find another wallet, or none, once one is closed. Null where it
+ * cannot be the same request.
+ */
+const fingerprintOfRepeat = (asked: AskedTransfer, { from, to, currency }: TransferFacts): Buffer | null => {
+  const then = from?.userId === asked.user.userId && currency === asked.currency ? from.walletId : null
+  const fromWalletId = asked.fromWalletId ?? then
+  const toWalletId = asked.toWalletId ?? (to?.code === asked.toWalletCode ? to?.walletId : null)
+  return fromWalletId && toWalletId ? fingerprintOfTransfer(asked, fromWalletId, toWalletId) : null
+}
 
 /** A setting's amount in the currency's minor units; decimals that the currency does not have are dropped. */
 const minorOf = (majorUnits: string, currency: string): bigint => {
@@ -274,8 +299,11 @@ const publish = (
     error => {
       parts.logger.warn({ err: error, transferId: request.transferId }, 'request not acknowledged by Kafka')
       // Certain that it was not sent: the client may simply try again.
-      if (error instanceof PublisherFull) {
-        throw new ProblemError('SERVICE_UNAVAILABLE', 'Too many requests wait already; nothing was sent.')
+      if (error instanceof NotSent) {
+        throw new ProblemError(
+          'SERVICE_UNAVAILABLE',
+          'The log of commands takes no more now; nothing was sent.',
+        )
       }
       return false
     },
@@ -312,16 +340,27 @@ const hear = async (
   transferId: string,
 ): Promise<Outcome | TransferFacts | undefined> => {
   let cancel = () => {}
+  let over = false
   const asking = new Promise<TransferFacts>((resolve, reject) => {
-    cancel = parts.clock.after(ASK_AFTER_MS, () => {
-      parts.readDecided(transferId).then(facts => facts && resolve(facts), reject)
-    })
+    const askAfter = (ms: number) => {
+      cancel = parts.clock.after(ms, async () => {
+        try {
+          const facts = await parts.readDecided(transferId)
+          if (facts) resolve(facts)
+          else if (!over) askAfter(Math.min(2 * ms, ASK_AGAIN_WITHIN_MS))
+        } catch (error) {
+          reject(error)
+        }
+      })
+    }
+    askAfter(ASK_AFTER_MS)
   })
   asking.catch(error => parts.logger.warn({ err: error, transferId }, 'the ledger could not be asked'))
   try {
     const heard = await Promise.race([waiter.outcome, asking, failed])
     return heard === true ? undefined : heard
   } finally {
+    over = true
     cancel()
   }
 }

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { payoutCaptureIdOf, transferIdOf } from '@pennywire/contracts/ids.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
+import { askUntilAnswered } from './await-outcome.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import { METHOD_PURPOSE, orderPayment, publishWithdrawal, refusalOf } from './pay-out.ts'
 import { ProblemError } from './problems.ts'
@@ -32,12 +32,10 @@ export type AskedWithdrawal = {
 
 export type WithdrawalParts = Omit<DepositParts, 'writeDeposit'> &
   Pick<RequestTransferParts<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove'> & {
+    /** Takes the key and writes it, or finds the one with its id. */
     writePayment: (payment: NewPayment) => Promise<Payment>
     clock: Clock
   }
-
-/** The events are only wake-ups, and the provider's answer may go to another gateway: so it is looked, too. */
-const LOOK_EVERY_MS = 250
 
 /**
  * Takes a withdrawal: the money is held first, then ordered to be paid out, and leaves the wallet when the provider
@@ -65,8 +63,9 @@ export const createRequestWithdrawal =
     const earlier = await parts.readPayment(id)
     if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
     if (await parts.isPending(id)) throw keyReused()
+    if (!earlier && (await parts.isCommand(id))) throw keyReused()
 
-    parts.admit()
+    parts.admit(asked.walletId)
 
     const wallet = await parts.readWallet(user.userId, asked.walletId)
     if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
@@ -76,24 +75,15 @@ export const createRequestWithdrawal =
     const waiters = [id, payoutCaptureIdOf(id)].map(each =>
       parts.outcomes.wait(each, asked.waitMs, fingerprint),
     )
-    const deadline = parts.now() + asked.waitMs
     try {
       if (payment.status === 'created') await ask(parts, payment, traceparent)
-      let listening = waiters.map(({ outcome }) => outcome)
       let ordered = false
-      do {
-        const pause = sleep(Math.min(LOOK_EVERY_MS, Math.max(0, deadline - parts.now())))
-        // What is heard once is not heard again: from then on the pause and the others set the pace.
-        const heard = await Promise.race([
-          ...listening.map(async outcome => ((await outcome) ? { outcome } : undefined)),
-          pause,
-        ])
-        if (heard) listening = listening.filter(outcome => outcome !== heard.outcome)
-        else await pause
-        const answer = await answerKnown(parts, user.userId, id, fingerprint, false)
-        if (answer) return answer
-        if (!ordered) ordered = await orderWhenHeld(parts, id, traceparent)
-      } while (parts.now() < deadline)
+      const answer = await askUntilAnswered(waiters, async () => {
+        const known = await answerKnown(parts, user.userId, id, fingerprint, false)
+        if (!known && !ordered) ordered = await orderWhenHeld(parts, id, traceparent)
+        return known
+      })
+      if (answer) return answer
     } finally {
       for (const waiter of waiters) waiter.leave()
     }

@@ -14,26 +14,38 @@ const COLUMNS = [
 ] as const
 type Row = { record: string; currency: string } & Partial<Record<(typeof COLUMNS)[number], string>>
 
-/** What spreadsheets take for the beginning of a formula, also behind white space and in full width. */
-const FORMULA = /^\s*[=+\-@＝＋－＠|%]|^[\t\r\n]/
+/**
+ * Where a spreadsheet may see the beginning of a formula: at the beginning of a cell, also behind what it passes over
+ * (white space, quotes, what nobody sees) and in full width. Not all of them split at commas, and then a quote within
+ * the line protects nothing: so a cell begins behind every separator.
+ */
+const FORMULA =
+  /(?<=^|[,;|\t\r\n\u2028\u2029])(?=(?:[^\S\t\r\n\u2028\u2029]|["'`\p{Cf}\p{Default_Ignorable_Code_Point}])*[=+\-@＝＋－＠﹢﹣﹦﹫−%|])|^(?=[\t\r\n])/gu
 
-/** A text that somebody wrote: an apostrophe in front keeps a spreadsheet from running it. */
-const harmless = (text: string): string => (FORMULA.test(text) ? `'${text}` : text)
+/** A text that somebody wrote: an apostrophe where a cell could begin keeps a spreadsheet from running it. */
+const harmless = (text: string): string => text.replace(FORMULA, "'")
 
-/** A field by RFC 4180: quoted where it must be. */
-const field = (text: string): string => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)
+/** A field by RFC 4180, quoted also for whoever splits at something else than the comma. */
+const field = (text: string): string =>
+  /[",;|\t\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+
+/** What tells spreadsheets that the file is UTF-8. */
+const BYTE_ORDER_MARK = '\ufeff'
 
 const rowText = (row: Row): string => `${COLUMNS.map(column => field(row[column] ?? '')).join(',')}\r\n`
 
 /**
  * A statement as CSV (RFC 4180), in pieces: the column names, a record `opening_balance`, an `entry` for each line, then
- * `sum_in`, `sum_out` and `closing_balance`. One that lacks the last record was cut off.
+ * `sum_in`, `sum_out` and `closing_balance`. One that lacks the last record was cut off. `withMark`: a byte-order mark
+ * in front, without which some spreadsheets take UTF-8 for their own encoding.
  */
 export async function* statementCsv(
   statement: Statement,
   pages: AsyncIterable<StatementLine[]> | Iterable<StatementLine[]>,
+  withMark = false,
 ): AsyncGenerator<string> {
   const { currency, from, to } = statement
+  if (withMark) yield BYTE_ORDER_MARK
   yield `${COLUMNS.join(',')}\r\n${rowText({ record: 'opening_balance', date: from, balance: statement.opening, currency })}`
   for await (const lines of pages) {
     yield lines

@@ -36,6 +36,8 @@ export type StatementParts = {
 }
 
 const DAY_MS = 86_400_000
+/** How much earlier than in UTC a day begins in the east (Kiribati). */
+const EAST_MS = 14 * 3_600_000
 const MOST_DAYS = 366
 /** More entries than this belong into a CSV: nobody reads more pages, and laying them out takes the processor. */
 export const PDF_MOST_ENTRIES = 1_000
@@ -51,12 +53,19 @@ export const checkPeriod = (from: string, to: string): void => {
   if (broken.length > 0) throw validationProblem(broken)
 }
 
-/** Throws 422 where a period ends on a day that has not begun in UTC. */
-export const checkBegun = (to: string, now: Date): void => {
-  const today = now.toISOString().slice(0, 10)
-  if (to > today) {
-    throw validationProblem([{ field: 'to', rule: `must not be in the future (it is ${today} in UTC)` }])
+const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10)
+
+/**
+ * The last day of a statement: the one asked for, or today in UTC where that is later, so that a running month can be
+ * asked for. Throws 422 where the first day has begun nowhere on earth; where it has begun in the east, but not in UTC, the
+ * statement is that of a day without entries yet.
+ */
+export const lastDayOf = (from: string, to: string, now: Date): string => {
+  const today = dayOf(now.getTime())
+  if (from > dayOf(now.getTime() + EAST_MS)) {
+    throw validationProblem([{ field: 'from', rule: `must not be in the future (it is ${today} in UTC)` }])
   }
+  return from > today || to < today ? to : today
 }
 
 /** What stands above and below the lines. */

@@ -37,7 +37,7 @@ export type TransferView = {
   id: string
   reference: string
   type: string
-  status: 'pending' | 'completed' | 'rejected' | 'reversed'
+  status: 'pending' | 'in_suspense' | 'completed' | 'rejected' | 'reversed'
   from: PartyView | null
   to: PartyView | null
   amount: string
@@ -109,7 +109,10 @@ export const viewTransfer = async (
   caller: string,
   subject: TransferSubject,
 ): Promise<TransferView> => {
-  const { from, to, currency, status, reversed = 0n } = subject
+  const { from, to, currency, reversed = 0n } = subject
+  // Money that moved while no user's wallet did: the one that it came for could not take it, and it waits for a person.
+  const waits = subject.status === 'completed' && [from, to].every(party => (party?.userId ?? null) === null)
+  const status = waits ? 'in_suspense' : subject.status
   const known = await namesOfParties(names, subject)
   const own = [from, to].find(party => party?.userId === caller && party.balanceAfter !== null)
   return {
@@ -126,7 +129,7 @@ export const viewTransfer = async (
     requestedAt: subject.requestedAt.toISOString(),
     completedAt: status === 'completed' ? (subject.decidedAt?.toISOString() ?? null) : null,
     rejection: subject.rejection,
-    final: status !== 'pending',
+    final: status !== 'pending' && status !== 'in_suspense',
     reversedAmount: formatAmount(reversed, currency),
     originalId: subject.originalId ?? null,
     balanceAfter: own?.balanceAfter == null ? null : formatAmount(own.balanceAfter, currency),

@@ -5,6 +5,7 @@ import type { VerifyCommand } from '@pennywire/kafka/command-mac.ts'
 import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import { answerUndecided, applyCommand, type Books } from './apply-command.ts'
+import { wentBack } from './check-events.ts'
 import { type Command, needsOf } from './needs.ts'
 import { type Asked, readCommand } from './read-command.ts'
 import type { JournalRow, LedgerStore, LedgerTx, PartitionRow } from './store.ts'
@@ -16,13 +17,19 @@ export type BatchResult = {
   repeats: JournalRow[]
   /** Partitions whose next record did not come: nothing of them was applied, read again from here. */
   gaps: Array<{ partition: number; offset: bigint }>
-  /** Partitions whose topic is not the one remembered. */
-  strangers: Array<{ partition: number; reason: string }>
+  /** Partitions whose next record waits for a row that somebody else has locked, with `skipLocked`. */
+  held: Array<{ partition: number; offset: bigint }>
+  /** Partitions whose topic or database is not the one remembered; `behind`: by how many events the database is. */
+  strangers: Stranger[]
   /** For each partition with new commands: how many of the last ones, in a row, were set aside; and if all were. */
   setAsideInARow: Map<number, { count: number; all: boolean }>
+  /** How far the partitions with new records are decided by this batch. */
+  decided: Known
   /** How many records were decided by outcome, for metrics. */
   counts: Books['counts'] & { poison: number; unsigned: number; dropped: number }
 }
+
+type Stranger = { partition: number; reason: string; behind?: bigint }
 
 export type ApplyBatchParts = {
   store: LedgerStore
@@ -33,7 +40,18 @@ export type ApplyBatchParts = {
   limitDefaults: LimitDefaults
   /** Sets a record aside for a person, durably; called before the batch commits, so that none is lost. */
   setAside: (record: IncomingRecord, reason: string) => Promise<void>
+  /** Sets all these records aside undecided: for one that Postgres alone has refused. */
+  refuse?: Refusal
+  /** Passes over rows that somebody else has locked instead of waiting for them; what needs them is held. */
+  skipLocked?: boolean
+  /** What this process knows of partitions from its own last look or commit: the database must not be behind it. */
+  known?: Known
 }
+
+/** Why records are set aside; `answer`: whether their ids are answered, where the database takes that. */
+export type Refusal = { reason: string; answer: boolean }
+
+export type Known = Map<number, Pick<PartitionRow, 'nextOffset' | 'nextSeq'>>
 
 /** How often a batch that met a rival is run again at once; after that it waits its turn like any failure. */
 const RERUNS = 3
@@ -50,7 +68,9 @@ export const applyBatch = async (parts: ApplyBatchParts, records: IncomingRecord
     const reason = parts.refusalOf?.(record)
     const asked: Asked =
       reason === undefined ? await readCommand(parts.codec, record) : { type: 'unsigned', reason }
-    commands.push({ record, asked })
+    const { refuse } = parts
+    const unanswered = refuse && !refuse.answer && asked.type !== 'unsigned'
+    commands.push({ record, asked: unanswered ? { type: 'poison', reason: refuse.reason } : asked })
   }
   for (let run = 0; ; run++) {
     try {
@@ -73,8 +93,8 @@ const applyInTransaction = async (
     wanted.length > 0 ? read(wanted) : []
   const [partitionRows, walletRows, earlierRows, limitRows, holdRows, originalRows, usersWallets, now] =
     await Promise.all([
-      tx.lockPartitions([...new Set(commands.map(({ record }) => record.partition))]),
-      tx.lockWallets(needs.wallets),
+      tx.lockPartitions([...new Set(commands.map(({ record }) => record.partition))], parts.skipLocked),
+      tx.lockWallets(needs.wallets, parts.skipLocked),
       tx.findEarlier(needs.ids),
       some(needs.limited, tx.readLimits),
       some(needs.holds, tx.readHolds),
@@ -84,7 +104,9 @@ const applyInTransaction = async (
     ])
   const partitions = new Map(partitionRows.map(row => [row.partition, row]))
   const wallets = new Map(walletRows.map(wallet => [wallet.id, wallet]))
-  const missing = [...needs.systemWallets.values()].filter(({ id }) => !wallets.has(id))
+  const unlocked = parts.skipLocked ? needs.wallets.filter(id => !wallets.has(id)) : []
+  const locked = new Set(unlocked.length > 0 ? await tx.findWallets(unlocked) : [])
+  const missing = [...needs.systemWallets.values()].filter(({ id }) => !wallets.has(id) && !locked.has(id))
   if (missing.length > 0) {
     for (const wallet of await tx.openSystemWallets(missing, now)) wallets.set(wallet.id, wallet)
   }
@@ -96,7 +118,7 @@ const applyInTransaction = async (
   const inheritable = await some(closed, tx.readLimits)
 
   // 2. What is new: neither seen before nor ahead of what is still to come.
-  const { accepted, gaps, strangers, dropped } = fence(partitions, commands)
+  const { accepted, gaps, held, strangers, dropped } = fence(partitions, commands, parts, locked)
 
   // 3. Decide each in turn, in memory.
   const books: Books = {
@@ -182,6 +204,7 @@ const applyInTransaction = async (
     setAsideInARow.set(record.partition, inARow)
     try {
       if (asked.type === 'poison') throw new UndecodableRecord(asked.reason)
+      if (parts.refuse) throw new UndecodableRecord(parts.refuse.reason)
       applyCommand(books, record, asked)
       inARow.count = 0
       inARow.all = false
@@ -211,8 +234,10 @@ const applyInTransaction = async (
     events: writes.journal,
     repeats,
     gaps,
+    held,
     strangers,
     setAsideInARow,
+    decided: new Map(writes.partitions.map(row => [row.partition, row])),
     counts: { ...books.counts, poison, unsigned: unsigned.length, dropped },
   }
 }
@@ -222,17 +247,33 @@ const applyInTransaction = async (
  * we are a zombie that lost the partition): dropped. One above it is a gap: nothing of what follows is applied. The
  * record just before the stored offset must be the one remembered: else this is another topic of the same name.
  */
-const fence = (partitions: Map<number, PartitionRow>, commands: Command[]) => {
+const fence = (
+  partitions: Map<number, PartitionRow>,
+  commands: Command[],
+  { skipLocked, known }: Pick<ApplyBatchParts, 'skipLocked' | 'known'>,
+  locked: ReadonlySet<string>,
+) => {
   const accepted: Command[] = []
   const gaps = new Map<number, { partition: number; offset: bigint }>()
-  const strangers = new Map<number, { partition: number; reason: string }>()
+  const held = new Map<number, { partition: number; offset: bigint }>()
+  const strangers = new Map<number, Stranger>()
+  for (const [partition, { nextOffset, nextSeq }] of known ?? []) {
+    const row = partitions.get(partition)
+    if (row && (row.nextOffset < nextOffset || row.nextSeq < nextSeq)) {
+      strangers.set(partition, wentBack(partition, nextSeq - row.nextSeq, nextOffset - row.nextOffset))
+    }
+  }
   const last = new Map<number, IncomingRecord>()
   let dropped = 0
   for (const command of commands) {
     const { partition, offset } = command.record
     const row = partitions.get(partition)
-    if (!row) throw new Error(`partition ${partition} has no row in ledger.partitions`)
-    if (gaps.has(partition) || strangers.has(partition)) continue
+    if (gaps.has(partition) || held.has(partition) || strangers.has(partition)) continue
+    if (!row) {
+      if (!skipLocked) throw new Error(`partition ${partition} has no row in ledger.partitions`)
+      held.set(partition, { partition, offset })
+      continue
+    }
     if (offset < row.nextOffset) {
       dropped++
       const remembered = last.has(partition) ? null : row.lastDigest
@@ -244,6 +285,8 @@ const fence = (partitions: Map<number, PartitionRow>, commands: Command[]) => {
       }
     } else if (offset > row.nextOffset) {
       gaps.set(partition, { partition, offset: row.nextOffset })
+    } else if (locked.size > 0 && needsOf([command]).wallets.some(id => locked.has(id))) {
+      held.set(partition, { partition, offset })
     } else {
       accepted.push(command)
       row.nextOffset = offset + 1n
@@ -251,7 +294,13 @@ const fence = (partitions: Map<number, PartitionRow>, commands: Command[]) => {
     }
   }
   for (const [partition, record] of last) partitions.get(partition)!.lastDigest = digestOf(record)
-  return { accepted, gaps: [...gaps.values()], strangers: [...strangers.values()], dropped }
+  return {
+    accepted,
+    gaps: [...gaps.values()],
+    held: [...held.values()],
+    strangers: [...strangers.values()],
+    dropped,
+  }
 }
 
 /** Tells a record from any other: over its key and value, lengths included. */

@@ -1,3 +1,4 @@
+import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
 import { parseLimitDefaults } from '@pennywire/rules/limits.ts'
 import { jsonFile, serviceSettings } from '@pennywire/runtime/config.ts'
@@ -20,6 +21,7 @@ const UNVERIFIED =
 
 export const ledgerSettings = {
   ...serviceSettings,
+  ...topicSettings,
   /** The keys of the gateways' MACs on commands: any of them verifies. */
   COMMAND_MAC_FILE: jsonFile(commandMacKeys),
   /** Limits of wallets whose owner's identity is not verified; staff may set others for a wallet. */

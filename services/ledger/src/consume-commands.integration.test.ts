@@ -42,10 +42,15 @@ test('M1 D1: commands need a MAC from where the topic ended when the first ledge
   const store = postgresStore(sql, sql)
   const halted: string[] = []
   const setAside: string[] = []
-  const consumer = { seek: () => {}, halt: (_place: object, reason: string) => void halted.push(reason) }
+  const consumer = {
+    seek: () => {},
+    hold: () => {},
+    halt: (_place: object, reason: string) => void halted.push(reason),
+  }
   const handler = () =>
     createCommandHandler({
       ...{ store, codec, limitDefaults: limitsOf({}), verifyCommand: createCommandVerifier(keys) },
+      readTails: async () => new Map(),
       logger: createLogger('test', { level: 'silent', instance: 'test' }),
       publisher: {
         publish: async record => void setAside.push(String(record.headers.dead_letter_offset)),

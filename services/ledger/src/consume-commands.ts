@@ -1,13 +1,20 @@
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { VerifyCommand } from '@pennywire/kafka/command-mac.ts'
-import { type ConsumerOptions, type RunningConsumer, startConsumer } from '@pennywire/kafka/consumer.ts'
+import {
+  type Consumer,
+  type ConsumerOptions,
+  type RunningConsumer,
+  startConsumer,
+} from '@pennywire/kafka/consumer.ts'
 import { deadLetterOf } from '@pennywire/kafka/dead-letters.ts'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
-import { counter, secondsHistogram } from '@pennywire/runtime/metrics.ts'
-import { applyBatch } from './apply-batch.ts'
+import { counter, gauge, secondsHistogram } from '@pennywire/runtime/metrics.ts'
+import { applyBatch, type Known, type Refusal } from './apply-batch.ts'
+import { createReadTails, findBehind, type ReadTails } from './check-events.ts'
 import type { Relay } from './relay-outbox.ts'
 import type { LedgerStore } from './store.ts'
 
@@ -19,12 +26,23 @@ const gapsSeen = counter(
 const applySeconds = secondsHistogram('ledger_apply_seconds', 'Time to apply one batch')
 const batchRecords = counter('ledger_batch_records_total', 'Records handed over in batches')
 
+const behindEvents = gauge(
+  'ledger_behind_events',
+  'Events that are in ledger.events, or were committed by this process, and that the database does not hold',
+  ['partition'],
+)
+
 /** So many commands in a row that nobody understands are not the records' fault: the partition stops instead. */
 const MAX_SET_ASIDE_IN_A_ROW = 10
+/** A gap that reading again has not closed this often is a loss, not a race with a rebalance. */
+const MAX_GAPS = 10
+/** No batch is larger (MAX_BATCH in config.ts); a failing one is halved from here down to one record. */
+const LARGEST_BATCH = 5_000
 
 /**
  * What the ledger does with ledger.commands, apart from how the records come: where reading goes on, and each batch.
- * The stored offset decides, and reading starts one record before it: that one must be the one remembered.
+ * The stored offset decides, and reading starts one record before it: that one must be the one remembered. The journal
+ * must hold what ledger.events holds: a database that went back decides nothing.
  */
 export const createCommandHandler = (parts: {
   logger: Logger
@@ -34,18 +52,105 @@ export const createCommandHandler = (parts: {
   limitDefaults: LimitDefaults
   publisher: Pick<Publisher, 'publish'>
   relay: Pick<Relay, 'assign' | 'offer' | 'repeat'>
+  readTails: ReadTails
 }): Pick<ConsumerOptions, 'positions' | 'onAssigned' | 'handle'> => {
   const { logger, store, codec, verifyCommand, limitDefaults, publisher, relay } = parts
   let macsFrom = new Map<number, bigint>()
   const setAsideInARow = new Map<number, number>()
   const askedAgain = new Set<number>()
+  const known: Known = new Map()
+  const gapsAt = new Map<number, { offset: bigint; times: number }>()
+  const halted = new Set<number>()
+  let mine: number[] = []
+  let batchSize = LARGEST_BATCH
+  let skipLocked = false
+
+  const halt = (consumer: Consumer, partition: number, reason: string) => {
+    halted.add(partition)
+    consumer.halt({ topic: 'ledger.commands', partition }, reason)
+    // What a halted partition has written is not to be published either.
+    relay.assign(mine.filter(partition => !halted.has(partition)))
+  }
+  const hold = (consumer: Consumer, { partition, offset }: At, reason: string) => {
+    logger.error({ partition, offset: String(offset), reason }, 'partition held; trying again')
+    consumer.hold({ topic: 'ledger.commands', partition, offset }, reason)
+  }
+  const setAside = (record: IncomingRecord, reason: string) => {
+    const { partition, offset } = record
+    logger.error({ partition, offset: String(offset), reason }, 'record set aside')
+    return publisher.publish(deadLetterOf(record, 'ledger', reason))
+  }
+
+  /** Applies records in one transaction and passes on what came of it; returns the partitions that wait. */
+  const apply = async (
+    records: IncomingRecord[],
+    consumer: Consumer,
+    refuse?: Refusal,
+  ): Promise<Set<number>> => {
+    const end = applySeconds.startTimer()
+    const result = await applyBatch(
+      {
+        ...{ store, codec, limitDefaults, setAside, skipLocked, known },
+        refusalOf: record =>
+          record.offset < (macsFrom.get(record.partition) ?? 0n) ? undefined : verifyCommand(record),
+        ...(refuse === undefined ? {} : { refuse }),
+      },
+      records,
+    )
+    end()
+    for (const [partition, position] of result.decided) {
+      known.set(partition, position)
+      gapsAt.delete(partition)
+    }
+    relay.offer(result.events)
+    if (result.repeats.length > 0) relay.repeat(result.repeats)
+    batchRecords.inc(records.length)
+    for (const [outcome, count] of Object.entries(result.counts))
+      if (count > 0) decisions.inc({ outcome }, count)
+    for (const { partition, offset } of result.gaps) {
+      gapsSeen.inc()
+      const before = gapsAt.get(partition)
+      const times = before?.offset === offset ? before.times + 1 : 1
+      gapsAt.set(partition, { offset, times })
+      logger.warn({ partition, offset: String(offset), times }, 'gap: reading again from the stored offset')
+      if (times < MAX_GAPS) consumer.seek({ topic: 'ledger.commands', partition, offset })
+      else halt(consumer, partition, `the topic no longer holds offset ${offset}, which is next`)
+    }
+    for (const { partition, reason, behind } of result.strangers) {
+      if (behind !== undefined) behindEvents.set({ partition }, Number(behind))
+      halt(consumer, partition, reason)
+    }
+    for (const at of result.held) hold(consumer, at, 'a row that its next command needs is locked')
+    skipLocked = result.held.length > 0
+    for (const [partition, { count, all }] of result.setAsideInARow) {
+      const inARow = (all ? (setAsideInARow.get(partition) ?? 0) : 0) + count
+      setAsideInARow.set(partition, inARow)
+      if (inARow >= MAX_SET_ASIDE_IN_A_ROW)
+        halt(consumer, partition, `${inARow} records in a row could not be understood`)
+    }
+    return new Set([...result.gaps, ...result.held, ...result.strangers].map(({ partition }) => partition))
+  }
+
+  /** Sets a record aside that the database alone refuses, and answers it where the database takes the answer. */
+  const refuseAlone = async (records: IncomingRecord[], consumer: Consumer, message: string) => {
+    const reason = `the database refuses it: ${message}`
+    try {
+      return await apply(records, consumer, { reason, answer: true })
+    } catch (error) {
+      if (store.causeOf(error) !== 'data') throw error
+      return apply(records, consumer, { reason, answer: false })
+    }
+  }
 
   return {
     positions: async (assigned, ends, consumer) => {
-      const partitions = assigned.map(({ partition }) => partition)
+      const partitions = assigned.map(({ partition }) => partition).filter(one => !halted.has(one))
+      // A batch of before the assignment may commit while the database is asked: what is known now must be in it.
+      const knownBefore: Known = new Map(known)
       const stored = await store.readPositions(partitions)
       macsFrom = await store.readMacsFrom(ends)
       const endOf = (partition: number) => ends.find(end => end.partition === partition)?.offset ?? 0n
+      const firstOf = (partition: number) => ends.find(end => end.partition === partition)?.first ?? 0n
       const beyond = stored.filter(({ partition, nextOffset }) => nextOffset > endOf(partition))
       // The ends were asked first: a predecessor may have gone past them since. Once more tells.
       if (beyond.some(({ partition }) => !askedAgain.has(partition))) {
@@ -55,62 +160,74 @@ export const createCommandHandler = (parts: {
       askedAgain.clear()
       for (const { partition, nextOffset } of beyond) {
         const reason = `the topic ends at offset ${endOf(partition)}, but ${nextOffset} of its records are decided; it was made anew or lost`
-        consumer.halt({ topic: 'ledger.commands', partition }, reason)
+        halt(consumer, partition, reason)
       }
-      return stored
-        .filter(row => !beyond.includes(row))
-        .map(({ partition, nextOffset }) => ({
-          topic: 'ledger.commands',
-          partition,
-          offset: nextOffset > 0n ? nextOffset - 1n : 0n,
-        }))
-    },
-    onAssigned: assigned => relay.assign(assigned.map(({ partition }) => partition)),
-    handle: async (records, consumer) => {
-      const end = applySeconds.startTimer()
-      const result = await applyBatch(
-        {
-          store,
-          codec,
-          refusalOf: record =>
-            record.offset < (macsFrom.get(record.partition) ?? 0n) ? undefined : verifyCommand(record),
-          limitDefaults,
-          setAside: (record, reason) => {
-            logger.error(
-              { partition: record.partition, offset: String(record.offset), reason },
-              'record set aside',
-            )
-            return publisher.publish(deadLetterOf(record, 'ledger', reason))
-          },
-        },
-        records,
-      )
-      end()
-      relay.offer(result.events)
-      if (result.repeats.length > 0) relay.repeat(result.repeats)
-      batchRecords.inc(records.length)
-      for (const [outcome, count] of Object.entries(result.counts))
-        if (count > 0) decisions.inc({ outcome }, count)
-      for (const { partition, offset } of result.gaps) {
-        gapsSeen.inc()
-        logger.warn({ partition, offset: String(offset) }, 'gap: reading again from the stored offset')
-        consumer.seek({ topic: 'ledger.commands', partition, offset })
-      }
-      for (const { partition, reason } of result.strangers)
-        consumer.halt({ topic: 'ledger.commands', partition }, reason)
-      for (const [partition, { count, all }] of result.setAsideInARow) {
-        const inARow = (all ? (setAsideInARow.get(partition) ?? 0) : 0) + count
-        setAsideInARow.set(partition, inARow)
-        if (inARow >= MAX_SET_ASIDE_IN_A_ROW) {
-          consumer.halt(
-            { topic: 'ledger.commands', partition },
-            `${inARow} records in a row could not be understood`,
-          )
+      for (const { partition, nextOffset } of stored) {
+        const first = firstOf(partition)
+        if (nextOffset < first)
+          halt(consumer, partition, `the topic begins at offset ${first}, but offset ${nextOffset} is next`)
+        else if (nextOffset === first && first > 0n) {
+          const at = { partition, offset: String(first) }
+          logger.warn(at, 'the record before the stored offset is deleted; the topic cannot be compared')
         }
+      }
+      for (const { partition, reason, behind } of await findBehind(parts, stored, knownBefore)) {
+        behindEvents.set({ partition }, Number(behind))
+        halt(consumer, partition, reason)
+      }
+      const going = stored.filter(({ partition }) => !halted.has(partition))
+      for (const row of going) {
+        if (row.nextSeq >= (known.get(row.partition)?.nextSeq ?? 0n)) known.set(row.partition, row)
+      }
+      return going.map(({ partition, nextOffset }) => ({
+        topic: 'ledger.commands',
+        partition,
+        offset: nextOffset > firstOf(partition) ? nextOffset - 1n : nextOffset,
+      }))
+    },
+    onAssigned: assigned => {
+      mine = assigned.map(({ partition }) => partition)
+      relay.assign(mine.filter(partition => !halted.has(partition)))
+    },
+    /**
+     * A batch that fails is halved until what fails is found, or until the database keeps up; after success the size
+     * doubles again. A row that somebody has locked is waited for once, then passed over.
+     */
+    handle: async (records, consumer) => {
+      let rest = records
+      while (rest.length > 0) {
+        const part = rest.slice(0, batchSize)
+        const alone = part.length === 1 ? part[0]! : undefined
+        let waiting: Set<number>
+        try {
+          waiting = await apply(part, consumer)
+          batchSize = Math.min(2 * batchSize, LARGEST_BATCH)
+        } catch (error) {
+          const cause = store.causeOf(error)
+          if (cause === 'away') throw error
+          logger.error({ err: error, records: part.length, cause }, 'batch failed; narrowing it down')
+          if (cause === 'locked' && !skipLocked) {
+            skipLocked = true
+            continue
+          }
+          if (!alone) {
+            batchSize = Math.ceil(part.length / 2)
+            continue
+          }
+          const { message } = error as Error
+          if (cause === 'data') waiting = await refuseAlone(part, consumer, message)
+          else {
+            hold(consumer, alone, message)
+            waiting = new Set([alone.partition])
+          }
+        }
+        rest = rest.slice(part.length).filter(({ partition }) => !waiting.has(partition))
       }
     },
   }
 }
+
+type At = { partition: number; offset: bigint }
 
 /** Reads ledger.commands and applies it batch by batch: what arrives while one batch commits is the next. */
 export const consumeCommands = (parts: {
@@ -130,5 +247,5 @@ export const consumeCommands = (parts: {
     groupId: 'ledger',
     topics: ['ledger.commands'],
     maxBatch: parts.maxBatch,
-    ...createCommandHandler(parts),
+    ...createCommandHandler({ ...parts, readTails: createReadTails(parts.kafka, parts.logger) }),
   })

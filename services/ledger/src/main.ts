@@ -1,3 +1,4 @@
+import { createTopicCheck } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { createCommandVerifier } from '@pennywire/kafka/command-mac.ts'
@@ -11,11 +12,12 @@ import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
+import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
 import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
 import { startRelay } from './relay-outbox.ts'
 import { readBacklog, readOldestUnpublished } from './sql/journal.ts'
-import { writeLimitDefaults } from './sql/limit-defaults.ts'
+import { checkLimitDefaults, writeLimitDefaults } from './sql/limit-defaults.ts'
 import { ping } from './sql/ping.ts'
 import { postgresStore } from './sql/store.ts'
 import { watchBooks } from './watch-books.ts'
@@ -90,11 +92,25 @@ const books = watchBooks({
   maxEvents: config.BOOKS_CHECK_EVENTS,
 })
 
+const topics = createTopicCheck(kafka, ['ledger.commands', 'ledger.events', 'ledger.dead-letters'], config)
+const foundation = watchFoundation({
+  checks: { topics: topics.find, postgres: () => findPostgresFaults(sql) },
+  logger,
+  clock: systemClock,
+})
+
 const operations = await listen(
   operationsRoutes(
     {
-      postgres: () => ping(sql),
-      kafka: brokers.check,
+      postgres: async () => {
+        await ping(sql)
+        foundation.check('postgres')
+        await checkLimitDefaults(sql, limitDefaults)
+      },
+      kafka: async () => {
+        await brokers.check()
+        foundation.check('topics')
+      },
       consumer: consumer.check,
     },
     1_000 * config.OPS_KEEP_SECONDS,
@@ -105,6 +121,8 @@ logger.info({ port: operations.port }, 'ledger started')
 
 onShutdown(logger, [
   books.stop,
+  foundation.stop,
+  topics.close,
   consumer.stop,
   relay.stop,
   publisher.stop,

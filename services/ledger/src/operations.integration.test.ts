@@ -773,6 +773,8 @@ describe('limits', () => {
   })
 
   test('each action has its own; across midnight and the end of the month they begin anew', async () => {
+    // Before all that follows: a day that has use is not left by a clock that steps back.
+    ledger.circumstances.now = new Date('2026-05-01T00:00:00Z')
     const [alice, bob] = (await funded(10_000n, 0n)) as [User, User]
     ledger.circumstances.limits = limitsOf({ perTransaction: 100n, daily: 150n, monthly: 200n })
     const at = async (time: string, ...amounts: bigint[]) => {
@@ -799,6 +801,8 @@ describe('limits', () => {
   })
 
   test('what is let go or not taken is given back to the periods that are still the same', async () => {
+    // Before all that follows: a day that has use is not left by a clock that steps back.
+    ledger.circumstances.now = new Date('2026-05-01T00:00:00Z')
     const [alice, bob] = (await funded(10_000n, 0n)) as [User, User]
     ledger.circumstances.limits = limitsOf({ daily: 100n, monthly: 150n })
     ledger.circumstances.now = new Date('2026-05-30T12:00:00Z')

@@ -28,8 +28,12 @@ export type Asked =
   | { type: 'unsigned'; reason: string }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
-/** The last moment that a JavaScript date and a Postgres timestamp can both hold. */
-const LAST_MS = 8_640_000_000_000_000
+/** The last moment whose ISO text Postgres reads: from the year 10000 on it begins with a sign. */
+const LAST_MS = Date.UTC(10_000, 0) - 1
+/** Most bytes of note, metadata and reason together, so that a command's event fits where the command did. */
+const MAX_TEXT_BYTES = 64 * 1024
+/** Most bytes of a whole command. Its event repeats it and adds entries and headers; a topic takes 1 MiB. */
+const MAX_COMMAND_BYTES = 128 * 1024
 
 const ID_FIELDS = [
   'transferId',
@@ -44,16 +48,19 @@ const ID_FIELDS = [
 /** Amounts that must be above zero where they are there; limits may be zero: then nothing may move. */
 const AMOUNT_FIELDS = ['amountMinor'] as const
 const LIMIT_FIELDS = ['perTransactionMinor', 'dailyMinor', 'monthlyMinor'] as const
-const TIME_FIELDS = ['requestedAt', 'expiresAt', 'holdUntil'] as const
+const TIME_FIELDS = ['requestedAt', 'expiresAt', 'holdUntil', 'authenticatedAt'] as const
 const WORD_FIELDS = ['type', 'source'] as const
+const TEXT_FIELDS = ['note', 'metadata', 'reason'] as const
 
 /** The first rule that a command's form breaks. The gateway keeps them all; others may write to the topic too. */
 const brokenRule = (record: IncomingRecord, asked: Understood): string | undefined => {
   if (!UUID.test(record.key?.toString('latin1') ?? '')) return 'the key is not a wallet id'
+  if (record.value!.length > MAX_COMMAND_BYTES) return `the command is longer than ${MAX_COMMAND_BYTES} bytes`
   const value = asked.value as Partial<
     Record<(typeof ID_FIELDS | typeof WORD_FIELDS)[number], string | null> &
       Record<(typeof AMOUNT_FIELDS | typeof LIMIT_FIELDS)[number], bigint | null> &
-      Record<(typeof TIME_FIELDS)[number], number | null> & { currency: string; fingerprint: Buffer }
+      Record<(typeof TIME_FIELDS)[number], number | null> &
+      Record<(typeof TEXT_FIELDS)[number], Buffer | null> & { currency: string; fingerprint: Buffer }
   >
   for (const field of ID_FIELDS) {
     const id = value[field]
@@ -68,6 +75,10 @@ const brokenRule = (record: IncomingRecord, asked: Understood): string | undefin
   for (const field of WORD_FIELDS) {
     const word = value[field]
     if (word !== undefined && word !== null && !/^[a-z_]{1,32}$/.test(word)) return `${field} is not a word`
+  }
+  const textBytes = TEXT_FIELDS.reduce((sum, field) => sum + (value[field]?.length ?? 0), 0)
+  if (textBytes > MAX_TEXT_BYTES) {
+    return `${TEXT_FIELDS.join(', ')} are together longer than ${MAX_TEXT_BYTES} bytes`
   }
   for (const field of AMOUNT_FIELDS) {
     const amount = value[field]
@@ -90,7 +101,7 @@ const brokenRule = (record: IncomingRecord, asked: Understood): string | undefin
  */
 export const readCommand = async (codec: Codec, record: IncomingRecord): Promise<Asked> => {
   try {
-    const decoded = await codec.decode(record.value)
+    const decoded = await codec.decodeRecord(record)
     if (!isCommandName(decoded.type)) return { type: 'poison', reason: `${decoded.type} is no command` }
     const command = decoded as Understood
     const reason = brokenRule(record, command)

@@ -23,7 +23,13 @@ afterEach(async () => {
 /** A relay over a journal in memory, and a Kafka that acknowledges when it is told to. */
 const start = (journal: JournalRow[], marks: Map<number, bigint>) => {
   const sent: string[] = []
-  const kafka = { holds: [] as Array<() => void>, away: false }
+  const kafka = {
+    holds: [] as Array<() => void>,
+    away: false,
+    refuses: undefined as number | undefined,
+    atOnce: 0,
+    mostAtOnce: 0,
+  }
   const raises = { fail: 0 }
   relay = startRelay({
     logger,
@@ -31,6 +37,11 @@ const start = (journal: JournalRow[], marks: Map<number, bigint>) => {
     publisher: {
       publishAll: async (records: RawRecord[]) => {
         if (kafka.away) await new Promise<void>(resolve => kafka.holds.push(resolve))
+        if (records.some(({ partition }) => partition === kafka.refuses)) throw new Error('refused')
+        kafka.atOnce += records.length
+        kafka.mostAtOnce = Math.max(kafka.mostAtOnce, kafka.atOnce)
+        await new Promise(resolve => setImmediate(resolve))
+        kafka.atOnce -= records.length
         sent.push(...records.map(({ value }) => String(value)))
       },
     },
@@ -106,4 +117,31 @@ test('a published mark whose write failed is written again, though no event foll
   await vi.waitFor(() => expect(sent).toEqual(['0/1']))
   expect(marks.get(0)).toBeUndefined()
   await vi.waitFor(() => expect(marks.get(0)).toBe(1n), { timeout: 4_000 })
+}, 10_000)
+
+test('P1: a partition whose events Kafka refuses holds only itself, however many partitions there are', async () => {
+  const journal = Array.from({ length: 60 }, (_, partition) => [
+    event(partition, 1),
+    event(partition, 2),
+  ]).flat()
+  const { sent, kafka } = start(journal, new Map())
+  kafka.refuses = 7
+  relay.assign(Array.from({ length: 60 }, (_, partition) => partition))
+  await vi.waitFor(() => expect(sent).toHaveLength(118))
+  journal.push(event(8, 3))
+  relay.offer([event(8, 3)])
+  await vi.waitFor(() => expect(sent).toContain('8/3'))
+  expect(new Set(sent).size).toBe(sent.length)
+  kafka.refuses = undefined
+  await vi.waitFor(() => expect(sent.slice(-2)).toEqual(['7/1', '7/2']), { timeout: 4_000 })
+}, 10_000)
+
+test('what is offered to the publisher at once is bounded, however many partitions have a backlog', async () => {
+  const journal = Array.from({ length: 40 }, (_, partition) =>
+    Array.from({ length: 600 }, (_, index) => event(partition, index + 1)),
+  ).flat()
+  const { sent, kafka } = start(journal, new Map())
+  relay.assign(Array.from({ length: 40 }, (_, partition) => partition))
+  await vi.waitFor(() => expect(sent).toHaveLength(24_000), { timeout: 8_000 })
+  expect(kafka.mostAtOnce).toBeLessThanOrEqual(10_000)
 }, 10_000)

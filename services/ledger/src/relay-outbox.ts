@@ -7,8 +7,10 @@ import type { JournalRow, LedgerStore } from './store.ts'
 const TABLE_CHECK_MS = 1_000
 const FIRST_RETRY_MS = 100
 const LAST_RETRY_MS = 5_000
-/** Events read from the table, or sent, in one go. */
+/** Events of a partition that are read from the table, or sent, in one go. */
 const MAX_ROUND = 1_000
+/** Events of all partitions on their way to Kafka at once: half of what the publisher takes, however many partitions. */
+const MAX_ON_THE_WAY = 10_000
 /** While Kafka is away the journal keeps everything; more than this in memory is forgotten and read again later. */
 const MAX_OFFERED_PER_PARTITION = 5_000
 
@@ -24,12 +26,23 @@ export type Relay = {
   stop: () => Promise<void>
 }
 
-type Lane = { publishedThrough: bigint; offered: JournalRow[]; behind: boolean }
+type Lane = {
+  publishedThrough: bigint
+  offered: JournalRow[]
+  /** To be published once more. */
+  repeats: JournalRow[]
+  /** Whether the table holds what memory does not. */
+  behind: boolean
+  /** Whether its events are being published now, and whether something came since it was last looked at. */
+  working: boolean
+  woken: boolean
+}
 
 /**
  * Publishes the journal to ledger.events, each partition strictly from `published_through + 1` on, and raises that mark
- * only after Kafka's acknowledgement: nothing is lost, nothing invented, whoever dies when (O1). Two relays of one
- * partition (one of them a zombie) do no harm: events are repeated, never changed, and the mark only rises.
+ * only after Kafka's acknowledgement: nothing is lost, nothing invented, whoever dies when (O1). Partitions publish
+ * independently: one that Kafka refuses holds only itself (P1). Two relays of one partition (one of them a zombie) do no
+ * harm: events are repeated, never changed, and the mark only rises.
  */
 export const startRelay = (options: {
   store: Pick<LedgerStore, 'readProgress' | 'readJournalAfter' | 'raisePublished'>
@@ -40,7 +53,7 @@ export const startRelay = (options: {
   const { store, publisher, logger, clock } = options
   const stopped = new AbortController()
   let lanes = new Map<number, Lane | null>()
-  let repeats: JournalRow[] = []
+  const working = new Set<Promise<void>>()
   let publishedCount = 0
   let tableCheckedAt = 0
   let wake: () => void = () => {}
@@ -72,9 +85,12 @@ export const startRelay = (options: {
     ])) {
       const lane = mine.get(partition)
       if (lane === undefined) continue
-      if (lane === null)
-        mine.set(partition, { publishedThrough, offered: [], behind: writtenThrough > publishedThrough })
-      else {
+      if (lane === null) {
+        mine.set(partition, {
+          ...{ publishedThrough, offered: [], repeats: [], behind: writtenThrough > publishedThrough },
+          ...{ working: false, woken: false },
+        })
+      } else {
         if (writtenThrough > (lane.offered.at(-1)?.seq ?? lane.publishedThrough)) lane.behind = true
         // A write of the mark that failed, or was lost with the server, would be missing until the next event.
         if (publishedThrough < lane.publishedThrough) marks.set(partition, lane.publishedThrough)
@@ -86,83 +102,95 @@ export const startRelay = (options: {
 
   /** The next events of a lane that follow on without a hole, from memory where it can be, else from the table. */
   const nextOf = async (partition: number, lane: Lane): Promise<JournalRow[]> => {
+    const most = Math.min(MAX_ROUND, Math.ceil(MAX_ON_THE_WAY / lanes.size))
     const expected = lane.publishedThrough + 1n
     while (lane.offered[0] && lane.offered[0].seq < expected) lane.offered.shift()
     if (lane.offered[0] && lane.offered[0].seq !== expected) lane.behind = true
-    if (!lane.behind) return lane.offered.slice(0, MAX_ROUND)
-    const rows = await store.readJournalAfter(partition, lane.publishedThrough, MAX_ROUND)
+    if (!lane.behind) return lane.offered.slice(0, most)
+    const rows = await store.readJournalAfter(partition, lane.publishedThrough, most)
     // Written under the partition's lock, so the first that is missing is not committed yet, nor is any behind it.
     const hole = rows.findIndex((row, index) => row.seq !== expected + BigInt(index))
     const whole = hole === -1 ? rows : rows.slice(0, hole)
-    if (rows.length < MAX_ROUND) lane.behind = false
+    if (rows.length < most) lane.behind = false
     return whole
   }
 
-  const publishRound = async (): Promise<boolean> => {
-    if (clock.now() - tableCheckedAt >= TABLE_CHECK_MS || [...lanes.values()].includes(null))
-      await checkTable()
-    const round: Array<{ partition: number; lane: Lane; rows: JournalRow[] }> = []
-    for (const [partition, lane] of lanes) {
-      if (!lane) continue
-      const rows = await nextOf(partition, lane)
-      if (rows.length > 0) round.push({ partition, lane, rows })
-    }
+  /** Publishes what is next in a partition; false where there is nothing. */
+  const publishRound = async (partition: number, lane: Lane): Promise<boolean> => {
+    lane.woken = false
+    const rows = await nextOf(partition, lane)
     // An event's first time comes in its turn, from its partition's owner: repeated is only what is in Kafka already.
-    const repeatsTaken = repeats.length
-    const again = repeats.filter(
-      ({ partition, seq }) => seq <= (lanes.get(partition)?.publishedThrough ?? 0n),
-    )
-    const rows = [...round.flatMap(({ rows }) => rows), ...again]
-    if (rows.length === 0) {
-      repeats = []
-      return false
+    const repeatsTaken = lane.repeats.length
+    const again = lane.repeats.filter(({ seq }) => seq <= lane.publishedThrough)
+    const sent = [...rows, ...again]
+    if (sent.length > 0) {
+      await publisher.publishAll(
+        sent.map(({ key, headers, bytes }) => ({
+          topic: 'ledger.events' as const,
+          partition,
+          key,
+          value: bytes,
+          headers: JSON.parse(headers) as Record<string, string>,
+        })),
+      )
     }
-    await publisher.publishAll(
-      rows.map(({ partition, key, headers, bytes }) => ({
-        topic: 'ledger.events' as const,
-        partition,
-        key,
-        value: bytes,
-        headers: JSON.parse(headers) as Record<string, string>,
-      })),
-    )
     // What was asked for while these were sent is the next round's.
-    repeats = repeats.slice(repeatsTaken)
-    publishedCount += rows.length
-    for (const { partition, lane, rows } of round) {
-      const through = rows.at(-1)!.seq
+    lane.repeats.splice(0, repeatsTaken)
+    publishedCount += sent.length
+    const through = rows.at(-1)?.seq
+    if (through !== undefined) {
       lane.publishedThrough = through
       while (lane.offered[0] && lane.offered[0].seq <= through) lane.offered.shift()
       marks.set(partition, through)
+      raise()
     }
-    raise()
-    return true
+    return sent.length > 0
   }
 
-  const work = async () => {
+  /** Publishes a partition's events until none is left, however often Kafka refuses them meanwhile. */
+  const workOn = async (partition: number, lane: Lane) => {
     let retryMs = FIRST_RETRY_MS
-    while (!stopped.signal.aborted) {
+    while (!stopped.signal.aborted && lanes.get(partition) === lane) {
       try {
-        const idle = new Promise<void>(resolve => {
-          wake = resolve
-        })
-        const busy = await publishRound()
+        const busy = await publishRound(partition, lane)
         retryMs = FIRST_RETRY_MS
-        if (busy) continue
-        const timer = new AbortController()
-        await Promise.race([idle, sleep(clock, TABLE_CHECK_MS, timer.signal)])
-        timer.abort()
+        if (!busy && !lane.woken) break
       } catch (error) {
         logger.error(
-          { err: error, retryMs },
+          { err: error, partition, retryMs },
           'events could not be published; they are in the journal, trying again',
         )
         await sleep(clock, retryMs, stopped.signal)
         retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
       }
     }
+    lane.working = false
   }
-  const working = work()
+
+  const work = async () => {
+    while (!stopped.signal.aborted) {
+      const idle = new Promise<void>(resolve => {
+        wake = resolve
+      })
+      try {
+        if (clock.now() - tableCheckedAt >= TABLE_CHECK_MS || [...lanes.values()].includes(null))
+          await checkTable()
+      } catch (error) {
+        logger.error({ err: error }, 'the journal could not be asked for events; trying again')
+        await sleep(clock, FIRST_RETRY_MS, stopped.signal)
+      }
+      for (const [partition, lane] of lanes) {
+        if (!lane || lane.working) continue
+        lane.working = true
+        const publishing = workOn(partition, lane).finally(() => working.delete(publishing))
+        working.add(publishing)
+      }
+      const timer = new AbortController()
+      await Promise.race([idle, sleep(clock, TABLE_CHECK_MS, timer.signal)])
+      timer.abort()
+    }
+  }
+  const watching = work()
 
   return {
     assign: partitions => {
@@ -172,7 +200,9 @@ export const startRelay = (options: {
     offer: events => {
       for (const event of events) {
         const lane = lanes.get(event.partition)
-        if (!lane || lane.behind) continue
+        if (!lane) continue
+        lane.woken = true
+        if (lane.behind) continue
         const last = lane.offered.at(-1)
         // Between the two somebody committed what memory does not hold: a predecessor, or we without hearing of it.
         if (last && event.seq !== last.seq + 1n) {
@@ -188,14 +218,20 @@ export const startRelay = (options: {
       wake()
     },
     repeat: events => {
-      if (repeats.length < MAX_OFFERED_PER_PARTITION) repeats.push(...events)
+      for (const event of events) {
+        const lane = lanes.get(event.partition)
+        if (!lane || lane.repeats.length >= MAX_OFFERED_PER_PARTITION) continue
+        lane.repeats.push(event)
+        lane.woken = true
+      }
       wake()
     },
     published: () => publishedCount,
     stop: async () => {
       stopped.abort()
       wake()
-      await working
+      await watching
+      await Promise.all(working)
       await raising
     },
   }

@@ -9,6 +9,11 @@ export type PartitionRow = {
   nextSeq: bigint
 }
 
+/** How far a partition's commands are decided, its journal is written, and that is in Kafka for certain. */
+export type StoredPosition = Pick<PartitionRow, 'partition' | 'nextOffset' | 'nextSeq'> & {
+  publishedThrough: bigint
+}
+
 /** What was decided under an id before, and where the event that answers it stands in the journal. */
 export type Earlier = { id: string; fingerprint: Buffer; partition: number; seq: bigint }
 
@@ -117,9 +122,11 @@ export type Writes = {
 /** One transaction of the money path. Each step is a later statement than the one before: as fresh as its locks. */
 export type LedgerTx = {
   /** Locks the partitions' rows, in order: the fence. Whoever holds it is alone in deciding their commands. */
-  lockPartitions: (partitions: number[]) => Promise<PartitionRow[]>
+  lockPartitions: (partitions: number[], skipLocked?: boolean) => Promise<PartitionRow[]>
   /** Locks wallets in ascending id: batches of several ledgers that cross queue up instead of deadlocking (P1). */
-  lockWallets: (ids: string[]) => Promise<Wallet[]>
+  lockWallets: (ids: string[], skipLocked?: boolean) => Promise<Wallet[]>
+  /** Which of these wallets exist: those of them that could not be locked are locked by somebody else. */
+  findWallets: (ids: string[]) => Promise<string[]>
   /** What was decided under these ids, of whatever kind. */
   findEarlier: (ids: string[]) => Promise<Earlier[]>
   /** All wallets that these users have or had, oldest first. */
@@ -144,8 +151,13 @@ export type LedgerStore = {
   transact: <Result>(work: (tx: LedgerTx) => Promise<Result>) => Promise<Result>
   /** Whether an error means that a rival wrote the same key first. */
   isRivalry: (error: unknown) => boolean
+  /**
+   * What a transaction failed of: the database is away, a row is locked by somebody else for too long, a value that a
+   * column does not take, or anything else (time-outs among it).
+   */
+  causeOf: (error: unknown) => 'away' | 'locked' | 'data' | 'other'
   /** Where each partition of ledger.commands goes on; makes the rows of partitions seen for the first time. */
-  readPositions: (partitions: number[]) => Promise<{ partition: number; nextOffset: bigint }[]>
+  readPositions: (partitions: number[]) => Promise<StoredPosition[]>
   /**
    * From which offset on each partition's commands need a MAC. Set once, when the first ledger that checks MACs reads
    * the partition: at the topic's end as given, or at 0 where no ledger has decided anything in it.

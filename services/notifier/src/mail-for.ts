@@ -142,12 +142,12 @@ const htmlOf = (line: Line): string => {
 }
 
 /**
- * The mail of a template, for a name and what its secret holds. A link or a code stands alone on its line of the text.
+ * The mail of a template, for a name (null: nobody is known to have it) and what its secret holds. A link or a code stands alone on its line of the text.
  * Throws where the secret is not what the template needs.
  */
-export const mailFor = (name: string, fullName: string, secret: unknown): Mail => {
+export const mailFor = (name: string, fullName: string | null, secret: unknown): Mail => {
   const { subject, lines } = TEMPLATES[name]!(secret)
-  const greeted: Line[] = [`Hello ${fullName},`, ...lines]
+  const greeted: Line[] = [fullName === null ? 'Hello,' : `Hello ${fullName},`, ...lines]
   return {
     subject,
     text: [...greeted.map(line => (typeof line === 'string' ? line : line.link)), ''].join('\n\n'),

@@ -31,7 +31,8 @@ type Message = Pick<Notification, 'type' | 'title' | 'body'>
 export const messagesFor = (record: AnyRecord): Notification[] => {
   switch (record.type) {
     case 'pennywire.ledger.TransferCompleted': {
-      const { transferId, completedAt, entries } = record.value
+      const { transferId, userId, completedAt, entries } = record.value
+      if (isInSuspense(entries)) return aboutTransfer(transferId, userId, completedAt, waiting(record.value))
       return entries.flatMap(entry =>
         aboutTransfer(transferId, entry.userId, completedAt, completed(record.value, entry)),
       )
@@ -41,7 +42,8 @@ export const messagesFor = (record: AnyRecord): Notification[] => {
       return aboutTransfer(transferId, userId, rejectedAt, rejected(record.value))
     }
     case 'pennywire.ledger.TransferReversed': {
-      const { transferId, completedAt, entries } = record.value
+      const { transferId, userId, completedAt, entries } = record.value
+      if (isInSuspense(entries)) return aboutTransfer(transferId, userId, completedAt, waiting(record.value))
       return entries.flatMap(entry =>
         aboutTransfer(transferId, entry.userId, completedAt, reversed(record.value, entry)),
       )
@@ -143,6 +145,19 @@ const completed = ({ type, transferId, holdMinor }: TransferCompleted, entry: En
     ? { type: `${type}_sent`, title: 'Money sent', body: `You sent ${amount}. ${after}` }
     : { type: `${type}_received`, title: 'Money received', body: `You received ${amount}. ${after}` }
 }
+
+/** A suspense wallet took the money, because the user's could not: no wallet of a user moved. */
+const isInSuspense = (entries: Entry[]) => entries.every(({ userId }) => userId === null)
+
+const waiting = ({
+  transferId,
+  amountMinor,
+  currency,
+}: Pick<TransferCompleted, 'transferId' | 'amountMinor' | 'currency'>): Message => ({
+  type: 'money_in_suspense',
+  title: 'Money waits for you',
+  body: `${text(amountMinor, currency)} arrived, and your wallet cannot take it. We keep it for you (${referenceOf(transferId)}).`,
+})
 
 const reversed = ({ transferId, originalId, source }: TransferReversed, entry: Entry): Message => {
   const amount = text(entry.amountMinor, entry.currency)

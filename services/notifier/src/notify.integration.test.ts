@@ -61,6 +61,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
     assigned: () => [],
     waiting: () => 0,
     seek: ({ offset }: Position) => void seen.sought.push(offset),
+    hold: () => undefined,
     halt: (_of, reason) => void seen.halted.push(reason),
     check: () => {},
     stop: async () => {},
@@ -335,6 +336,13 @@ describe('positions', () => {
     await sql`insert into notifier.positions values ('ledger.events', 0, 7), ('notifier.commands', 0, 2)`
     const { position } = await startInstance({ first: 5n, offset: 9n })
     expect(await position()).toMatchObject([{ offset: 7n }, { offset: 5n }])
+  })
+
+  test('X2: records of a topic kept for ever that were deleted before they were read halt their partition', async () => {
+    await sql`insert into notifier.positions values ('ledger.events', 0, 2)`
+    const { position, seen } = await startInstance({ first: 5n, offset: 9n })
+    expect(await position()).toMatchObject([{ topic: 'notifier.commands', offset: 5n }])
+    expect(seen.halted).toEqual(['the topic begins at offset 5, but offset 2 is next'])
   })
 
   test('go back to the beginning of a topic made anew, asked twice', async () => {

@@ -1,4 +1,5 @@
 import type { AnyRecord, MailRequested } from '@pennywire/contracts/schemas.ts'
+import { TOPICS } from '@pennywire/contracts/topics.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import type { ConsumerOptions, Position, TopicPartition } from '@pennywire/kafka/consumer.ts'
 import { deadLetterOf } from '@pennywire/kafka/dead-letters.ts'
@@ -145,7 +146,7 @@ export const createNotifying = (parts: {
     })
     let decoded: AnyRecord
     try {
-      decoded = await codec.decode(record.value)
+      decoded = await codec.decodeRecord(record)
     } catch (error) {
       if (error instanceof UndecodableRecord) return deadLetter(error.message)
       throw error // the registry is away: hold, and try again
@@ -158,7 +159,7 @@ export const createNotifying = (parts: {
   }
 
   return {
-    positions: async (assigned, ends) => {
+    positions: async (assigned, ends, consumer) => {
       const stored = new Map((await readPositions(sql, assigned)).map(row => [idOf(row), row.offset]))
       const seemShort = ends.filter(end => end.offset < (stored.get(idOf(end)) ?? 0n))
       if (seemShort.some(end => end.offset >= (suspected.get(idOf(end)) ?? 0n))) {
@@ -170,10 +171,20 @@ export const createNotifying = (parts: {
       }
       suspected.clear()
       gapsInARow.clear()
+      // A topic that is kept for ever has lost what was not told yet: a person must look, nothing is passed over.
+      const lost = ends.filter(
+        end => TOPICS[end.topic].retentionMs < 0 && (stored.get(idOf(end)) ?? end.first) < end.first,
+      )
+      for (const { topic, partition, first } of lost) {
+        const next = stored.get(idOf({ topic, partition }))
+        const reason = `the topic begins at offset ${first}, but offset ${next} is next`
+        consumer.halt({ topic, partition }, reason)
+      }
       // Before the topic's beginning: its retention has deleted what would have been next, and mails of that age
       // have expired. Beyond its end: it was made anew. Reading from its beginning is safe, as every notification
       // and every mail has an id that makes it once.
-      const moved = ends
+      const going = ends.filter(end => !lost.includes(end))
+      const moved = going
         .filter(end => (stored.get(idOf(end)) ?? -1n) < end.first || seemShort.includes(end))
         .map(({ topic, partition, first }) => ({ topic, partition, offset: first }))
       if (moved.length > 0) await writePositions(sql, moved)
@@ -186,7 +197,7 @@ export const createNotifying = (parts: {
         )
       }
       const positions = new Map(moved.map(position => [idOf(position), position.offset]))
-      return ends.map(({ topic, partition, first }) => {
+      return going.map(({ topic, partition, first }) => {
         const id = idOf({ topic, partition })
         return { topic, partition, offset: positions.get(id) ?? stored.get(id) ?? first }
       })

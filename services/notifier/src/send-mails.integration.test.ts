@@ -53,9 +53,9 @@ const start = (smtpUrl = mail.smtpUrl) => {
   return sending
 }
 
-const addUser = async (fullName = 'Alice Example') => {
+const addUser = async (fullName = 'Alice Example', isVerified = true) => {
   const user = { user_id: randomUUID(), email: `${randomUUID()}@example.com`, full_name: fullName }
-  await superuser`insert into gateway_api.users ${superuser({ ...user, email_verified: false })}`
+  await superuser`insert into gateway_api.users ${superuser({ ...user, email_verified: isVerified })}`
   return user
 }
 
@@ -116,6 +116,16 @@ test.each(['ECDH-ES+A256KW', 'ECDH-ES'])(
     expect(sent!.html).toContain('Hello Alice &lt;Example&gt;,')
   },
 )
+
+test('nobody is greeted by a name before the address is verified: a stranger may have written it', async () => {
+  const user = await addUser('You won 500 USD', false)
+  const commandId = await store(user.user_id, await encrypt({ token: 'abc', url: URL_OF_LINK }))
+  start().wake()
+  await vi.waitFor(async () => expect(await deliveryOf(commandId)).toMatchObject({ state: 'sent' }), 10_000)
+  const [sent] = await mailsTo(user.email)
+  expect(sent!.text.startsWith('Hello,')).toBe(true)
+  expect(JSON.stringify(sent)).not.toContain('You won')
+})
 
 test('many due mails are each sent once by two instances', async () => {
   const users = await Promise.all(Array.from({ length: 30 }, () => addUser()))

@@ -63,7 +63,7 @@ export const startSendingMails = (parts: {
       const user = await readMailRecipient(gatewayRead, userId)
       if (!user) throw Object.assign(new Error('the gateway knows no such user'), { code: 'USER_UNKNOWN' })
       const mail = mailFor(template, user.fullName, await openSecret(secret))
-      await send({ name: user.fullName, address: user.email }, { id: commandId, ...mail })
+      await send({ name: user.fullName ?? '', address: user.email }, { id: commandId, ...mail })
     } catch (error) {
       const code = codeOf(error)
       if (isFinalRefusal(error) || attempts >= MAX_ATTEMPTS) {

@@ -16,6 +16,7 @@ import {
   markEmailVerified,
   readMailedToken,
   renameUser,
+  renewPasswordHash,
   replaceUnverifiedUser,
   setPasswordHash,
   spendMailedToken,
@@ -25,7 +26,8 @@ import {
 import type { Announce } from './announce.ts'
 import { endApiKeys } from './api-keys.ts'
 import type { LoginHistory } from './login-history.ts'
-import { noPassword, type Passwords, passwordFaults } from './passwords.ts'
+import type { PasswordMeter } from './password-meter.ts'
+import { GUESSED_FIRST, noPassword, type Passwords, passwordFaults } from './passwords.ts'
 import type { PersonKeys } from './person-keys.ts'
 import { highestRole } from './roles.ts'
 import { type Caller, type Sessions, sha256 } from './sessions.ts'
@@ -82,6 +84,7 @@ export const createAccounts = (parts: {
   inTransaction: InTransaction
   logger: Logger
   passwords: Passwords
+  passwordMeter: Pick<PasswordMeter, 'isGuessedFirst'>
   announce: Announce
   personKeys: PersonKeys
   sessions: Sessions
@@ -91,7 +94,18 @@ export const createAccounts = (parts: {
   /** The address whose owner becomes super_admin with its verification. */
   bootstrapAdminEmail: string | undefined
 }): Accounts => {
-  const { sql, inTransaction, logger, passwords, announce, personKeys, sessions, logins, urls } = parts
+  const {
+    sql,
+    inTransaction,
+    logger,
+    passwords,
+    passwordMeter,
+    announce,
+    personKeys,
+    sessions,
+    logins,
+    urls,
+  } = parts
   const { bootstrapAdminEmail } = parts
 
   const mailToken = async (
@@ -121,13 +135,31 @@ export const createAccounts = (parts: {
     return (await countMailedTokens(tx, userId, purpose, MAILS.seconds)) >= MAILS.many
   }
 
-  const assertGood = (
+  const assertForm = (field: string, password: string) => {
+    const faults = passwordFaults(password)
+    if (faults.length > 0) throw validationProblem(faults.map(rule => ({ field, rule })))
+  }
+
+  /** To be asked last: it takes a core for a while. */
+  const assertGood = async (
     field: string,
     password: string,
     { fullName, email }: Pick<User, 'fullName' | 'email'>,
   ) => {
-    const faults = passwordFaults(password, [fullName, email])
-    if (faults.length > 0) throw validationProblem(faults.map(rule => ({ field, rule })))
+    assertForm(field, password)
+    if (await passwordMeter.isGuessedFirst(password, [fullName, email])) {
+      throw validationProblem([{ field, rule: GUESSED_FIRST }])
+    }
+  }
+
+  /** At another cost the hash tells by its time that there is an account. That it could not be is no reason to refuse. */
+  const renewHash = async ({ id, passwordHash }: User, password: string) => {
+    try {
+      const renewed = await passwords.renew(password, passwordHash!)
+      if (renewed) await renewPasswordHash(sql, { id, passwordHash: renewed, insteadOf: passwordHash! })
+    } catch (error) {
+      logger.warn({ err: error, userId: id }, 'a password was not hashed anew')
+    }
   }
 
   const confirmPassword = async (userId: string, password: string): Promise<User> => {
@@ -174,11 +206,12 @@ export const createAccounts = (parts: {
 
   return {
     signUp: async ({ email, password, fullName }, traceparent) => {
-      assertGood('password', password, { fullName, email })
+      assertForm('password', password)
       const taken = () =>
         new ProblemError('EMAIL_ALREADY_REGISTERED', 'email: has an account already; sign in instead.')
       const known = await findUserByEmail(sql, email)
       if (known?.emailVerified || known?.disabled) throw taken()
+      await assertGood('password', password, { fullName, email })
       const id = known?.id ?? randomUUID()
       const passwordHash = await passwords.hash(password)
       await inTransaction(async tx => {
@@ -235,6 +268,7 @@ export const createAccounts = (parts: {
         if (user) logins.failed(user.id, { method: 'password', reason: 'wrong_password' }, caller)
         throw new ProblemError('INVALID_CREDENTIALS', 'email or password: is wrong.')
       }
+      await renewHash(user, password)
       if (!user.emailVerified) {
         logins.failed(user.id, { method: 'password', reason: 'email_not_verified' }, caller)
         throw new ProblemError(
@@ -278,7 +312,7 @@ export const createAccounts = (parts: {
       const found = await readMailedToken(sql, sha256(token), 'reset_password')
       const user = found === undefined ? undefined : await findUser(sql, found)
       if (!user || user.disabled) throw invalid()
-      assertGood('password', password, user)
+      await assertGood('password', password, user)
       const hash = await hashOfNew(password, user)
       const told = await inTransaction(async tx => {
         // The user first, as everybody who changes a password: else two who spend two links wait for each other.
@@ -294,7 +328,7 @@ export const createAccounts = (parts: {
 
     changePassword: async ({ userId, sessionId }, { current, next }, caller) => {
       const user = await confirmPassword(userId, current)
-      assertGood('newPassword', next, user)
+      await assertGood('newPassword', next, user)
       const hash = await hashOfNew(next, user)
       const told = await inTransaction(async tx => {
         const [known] = await lockUsers(tx, [userId])

@@ -148,7 +148,10 @@ describe('making a key', () => {
 
   test('of many at once no more than 20 are made', async () => {
     const user = await gateway.signedInUser()
-    const answers = await Promise.all(Array.from({ length: 24 }, () => create(user)))
+    // So many at once as one account has places for its password.
+    const answers: Awaited<ReturnType<typeof create>>[] = []
+    for (let round = 0; round < 3; round++)
+      answers.push(...(await Promise.all(Array.from({ length: 8 }, () => create(user)))))
     expect(answers.filter(({ status }) => status === 201).length).toBe(20)
     const refused = answers.filter(({ status }) => status !== 201)
     expect(refused.map(({ body }) => body.code)).toEqual(Array(4).fill('TOO_MANY_API_KEYS'))

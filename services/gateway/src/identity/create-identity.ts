@@ -19,6 +19,7 @@ import { pinRoutes } from '../routes/pin.ts'
 import { secondFactorRoutes } from '../routes/second-factor.ts'
 import { sessionRoutes } from '../routes/sessions.ts'
 import { userRoutes } from '../routes/users.ts'
+import { readCommonCost } from '../sql/users.ts'
 import { bootstrapAdmin, createAccounts } from './accounts.ts'
 import { createAnnounce } from './announce.ts'
 import { createApiKeys } from './api-keys.ts'
@@ -30,6 +31,7 @@ import { createLoginHistory } from './login-history.ts'
 import { createManageUsers } from './manage-users.ts'
 import { createNames, type Names } from './names.ts'
 import { createOidcProviders } from './oidc-providers.ts'
+import { createPasswordMeter } from './password-meter.ts'
 import { createPasswords } from './passwords.ts'
 import { createAddressHash, createPersonKeys, type PersonKeys } from './person-keys.ts'
 import { createPins, type Pins } from './pin.ts'
@@ -107,7 +109,7 @@ export const createIdentity = async (parts: {
     accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
     stepUpSeconds: config.STEP_UP_SECONDS,
   })
-  const takeFromLimits = createRateLimits(redis, rateLimitsOf(config))
+  const takeFromLimits = createRateLimits(redis, rateLimitsOf(config), hashAddress)
   const loginAttempts = createLoginAttempts({ sql, takeFromLimits, hash: hashAddress })
   const logins = createLoginHistory({ sql, inTransaction, announce, personKeys, logger })
   const sessions = createSessions({
@@ -120,7 +122,8 @@ export const createIdentity = async (parts: {
     logins,
     loginAttempts,
   })
-  const passwords = await createPasswords(slowHash('password', PASSWORDS_AT_ONCE))
+  const passwords = await createPasswords(slowHash('password', PASSWORDS_AT_ONCE), await readCommonCost(sql))
+  const passwordMeter = createPasswordMeter()
   const secondFactor = createSecondFactor({
     sql,
     inTransaction,
@@ -138,6 +141,7 @@ export const createIdentity = async (parts: {
     inTransaction,
     logger,
     passwords,
+    passwordMeter,
     announce,
     personKeys,
     sessions,
@@ -259,6 +263,7 @@ export const createIdentity = async (parts: {
       revocations.stop()
       await reloading.stop()
       await purging.stop()
+      await passwordMeter.stop()
     },
   }
 }

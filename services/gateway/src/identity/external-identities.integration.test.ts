@@ -101,6 +101,17 @@ describe('signing in', () => {
     Object.assign(linked, await gateway.logIn(linked))
   })
 
+  test('each token signs in once, also of several at once', async () => {
+    const token = await tokenFor('s-linked', { jti: randomUUID() })
+    const answers = await Promise.all([1, 2, 3].map(() => signIn(token)))
+    expect(
+      answers
+        .map(codeOf)
+        .map(([, code]) => code)
+        .sort(),
+    ).toEqual(['EXTERNAL_TOKEN_INVALID', 'EXTERNAL_TOKEN_INVALID', undefined])
+  })
+
   test('the token itself is taken nowhere else', async () => {
     const foreign = await tokenFor('s-linked', {
       sid: randomUUID(),

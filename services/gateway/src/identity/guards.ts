@@ -1,8 +1,9 @@
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Context, MiddlewareHandler } from 'hono'
-import { addressSubject } from '../client-address.ts'
+import { networksOf } from '../client-address.ts'
 import { ProblemError } from '../problems.ts'
 import { type Counted, enforceLimits, type TakeFromLimits } from '../rate-limit.ts'
+import { currentRequest } from '../request-scope.ts'
 import {
   type GatewayEnv,
   type Guards,
@@ -36,6 +37,31 @@ const OVER_ALL_KEYS: readonly LimitName[] = ['STATEMENT', 'RECIPIENT']
 /** How often a person pays is no measure of a back end, which has its key's own limit for that. */
 const FOR_PERSONS: readonly LimitName[] = ['TRANSFER', 'DEPOSIT', 'WITHDRAWAL']
 
+/** An address as the subject of a limit. One key tag for all networks of an address: they are counted in one script. */
+const subjectOf = (address: string): { subject: string; tag: string } => {
+  const networks = networksOf(address)
+  return { subject: networks.at(-1)!, tag: networks[0]! }
+}
+
+/**
+ * A network shares this many times the limit of an address: enough for the people in it, too little for one of them to
+ * draw a new address for each request.
+ */
+const SHARES: Record<string, number> = { '/24': 32, '/56': 4, '/48': 16 }
+
+/** A limit of an address, and the wider ones that it shares with its networks. */
+const countByNetworks = (name: LimitName, address: string): Counted[] => [
+  { name, ...subjectOf(address) },
+  ...networksOf(address)
+    .slice(0, -1)
+    .map(network => ({
+      name,
+      subject: network,
+      tag: subjectOf(address).tag,
+      times: SHARES[network.slice(network.lastIndexOf('/'))]!,
+    })),
+]
+
 /**
  * The guards before every handler: who it is, whether the session is still open, and how often. The session and all
  * limits are asked in one tick, so in one trip to Redis. Without Redis, what guards money or sign-ins refuses (never
@@ -55,7 +81,7 @@ export const createGuards = (parts: {
 
   /** What is asked with a token that is worth nothing is counted by address: trying many is limited like all else. */
   const takeByAddress = (context: Context<GatewayEnv>) =>
-    takeFromLimits([{ name: 'DEFAULT', subject: addressSubject(context.var.address) }]).catch(() => undefined)
+    takeFromLimits([{ name: 'DEFAULT', ...subjectOf(context.var.address) }]).catch(() => undefined)
 
   const countByAddress = async (context: Context<GatewayEnv>): Promise<void> => {
     const taken = await takeByAddress(context)
@@ -131,6 +157,8 @@ export const createGuards = (parts: {
           }
         }
         const pinLockedAt = known?.pinLockedAt
+        const request = currentRequest()
+        if (request) Object.assign(request, { userId: user.userId, known: true })
         context.set('user', pinLockedAt && user.sessionId !== null ? { ...user, pinLockedAt } : user)
         if (taken.status === 'fulfilled') enforceLimits(context, taken.value)
         else logger.warn({ err: taken.reason, requestId: context.var.requestId }, 'limits not checked')
@@ -153,9 +181,9 @@ export const createGuards = (parts: {
 
     anybody: ({ limit, guardsLogin = false } = {}) => {
       const guard: MiddlewareHandler<GatewayEnv> = async (context, next) => {
-        const subject = addressSubject(context.var.address)
-        const counted: Counted[] = [{ name: 'DEFAULT', subject }]
-        if (limit) counted.push({ name: limit, subject })
+        const { address } = context.var
+        const counted: Counted[] = [{ name: 'DEFAULT', ...subjectOf(address) }]
+        if (limit) counted.push(...countByNetworks(limit, address))
         const taken = await takeFromLimits(counted).catch(error => {
           if (guardsLogin) throw away()
           logger.warn({ err: error, requestId: context.var.requestId }, 'limits not checked')

@@ -73,16 +73,15 @@ test('strangers share one limit for an account, whether there is one or not', as
     expect(refused.headers.get('ratelimit')).toMatch(
       /^"default";r=\d+;t=\d+, "login";r=\d+;t=\d+, "login_account";r=0;t=\d+$/,
     )
-    // Neither case, nor another gateway, nor the right password makes more of it.
+    // Neither case, nor a space, nor another gateway, nor the right password makes more of it.
     for (const other of [
       { email: email.toUpperCase() },
+      { email: ` ${email}` },
       { email, through: gateways[1] },
       { email, password: user.password },
     ]) {
       expect(codeOf(await logIn(other))).toBe('429 RATE_LIMIT_EXCEEDED')
     }
-    const spaced = await logIn({ email: ` ${email}` })
-    expect([spaced.status, spaced.body.errors[0].field]).toEqual([422, 'email'])
   }
   // Another account has its own.
   expect((await logIn({ email: (await userAt()).email })).status).toBe(401)

@@ -2,6 +2,7 @@ import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import { addressSubject } from '../client-address.ts'
 import { ProblemError } from '../problems.ts'
 import type { TakeFromLimits, Taken } from '../rate-limit.ts'
+import { currentRequest } from '../request-scope.ts'
 import { readFamiliarSince, rememberAddress } from '../sql/familiar-addresses.ts'
 
 export type LoginAttempts = {
@@ -42,6 +43,8 @@ export const createLoginAttempts = (parts: {
       const addressHash = hashOf(address)
       const account = hash(`account\0${email}`)
       const since = await readFamiliarSince(sql, { email, addressHash })
+      const scope = currentRequest()
+      if (scope && since) scope.known = true
       const subject = since ? `${account}:${addressHash}:${since.getTime()}` : account
       try {
         const { giveBack, ...taken } = await takeFromLimits([{ name: 'LOGIN_ACCOUNT', subject }])

@@ -85,6 +85,9 @@ export type Pins = {
   resetPin: (session: Session, reset: { otp: string; newPin: string }, traceparent: string) => Promise<void>
 }
 
+/** So many checks of one user wait for each other on a gateway. */
+const MAX_TURNS = 200
+
 /** News of what was done to an account is worth a mail for so long. */
 const NEWS_MS = 7 * 24 * 60 * 60 * 1_000
 
@@ -118,7 +121,7 @@ export const createPins = (parts: {
   revocations: Pick<Revocations, 'pushPinLock'>
 }): Pins => {
   const { sql, inTransaction, slowHash, pepper, announce, sessions, revocations } = parts
-  const turns = new Map<string, Promise<unknown>>()
+  const turns = new Map<string, { last: Promise<unknown>; many: number }>()
 
   /** 10,000 PINs are guessed from a bare hash within the hour, so the hash alone must not be enough: the pepper. */
   const peppered = ({ key }: SecretKey, userId: string, pin: string) =>
@@ -145,12 +148,18 @@ export const createPins = (parts: {
    */
   const inTurnOf = async <Result>(userId: string, work: () => Promise<Result>): Promise<Result> => {
     const before = turns.get(userId)
-    const mine = before ? before.then(work, work) : work()
-    turns.set(userId, mine)
+    if (before && before.many >= MAX_TURNS) {
+      throw new ProblemError('SERVICE_UNAVAILABLE', 'pin: too many of yours are being checked; try again.')
+    }
+    const mine = before ? before.last.then(work, work) : work()
+    const turn = { last: mine, many: (before?.many ?? 0) + 1 }
+    turns.set(userId, turn)
     try {
       return await mine
     } finally {
-      if (turns.get(userId) === mine) turns.delete(userId)
+      const newest = turns.get(userId)!
+      if (newest === turn) turns.delete(userId)
+      else newest.many--
     }
   }
 
@@ -185,7 +194,7 @@ export const createPins = (parts: {
     throw new ProblemError('SERVICE_UNAVAILABLE', 'The PIN was being checked elsewhere; try again.')
   }
 
-  /** Under another pepper at the first right PIN after it changed. That it could not be is no reason to refuse. */
+  /** Under the pepper and at the cost of now, at the first right PIN after one changed. That it could not be is no reason to refuse. */
   const renew = async (userId: string, pin: string, hash: string): Promise<string> => {
     try {
       const renewed = await hashOf(userId, pin)
@@ -210,7 +219,8 @@ export const createPins = (parts: {
     })
     if (right) {
       await forgivePinAttempts(sql, userId, attempt)
-      return pepperId === pepper.current.kid ? hash : renew(userId, pin, hash)
+      const isCurrent = pepperId === pepper.current.kid && !slowHash.isOutdated(hash)
+      return isCurrent ? hash : renew(userId, pin, hash)
     }
     const { attempts, lockedUntil } = await inTransaction(async tx => {
       const state = await settleWrongPin(tx, userId)

@@ -1,4 +1,5 @@
 import { createHmac, randomInt } from 'node:crypto'
+import { codeAsTyped, crockfordAsTyped } from '@pennywire/contracts/as-typed.ts'
 import type { SecretKey } from './secret-box.ts'
 
 const HOW_MANY = 10
@@ -16,8 +17,7 @@ export const newRecoveryCodes = (): string[] =>
   )
 
 /** One form for however somebody typed it: case, dashes, spaces, and letters that look like digits. */
-const normalized = (code: string): string =>
-  code.toUpperCase().replace(/[\s-]/g, '').replaceAll('O', '0').replace(/[IL]/g, '1')
+const normalized = (code: string): string => crockfordAsTyped(codeAsTyped(code)).replaceAll('-', '')
 
 /** What is kept of a recovery code. */
 export const recoveryCodeHash = ({ key }: SecretKey, userId: string, code: string): Buffer =>

@@ -99,7 +99,7 @@ describe('sign-up and verification', () => {
     const weak = await gateway.ask('POST', '/v1/auth/signup', {
       body: { email: 'weak@example.com', password: 'abc', fullName: 'Bob Jones' },
     })
-    expect([weak.status, weak.body.errors.length]).toEqual([422, 4])
+    expect([weak.status, weak.body.errors.length]).toEqual([422, 1])
   })
 
   test('the same sign-up many times at once makes one account', async () => {

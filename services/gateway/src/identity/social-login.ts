@@ -1,6 +1,5 @@
 import { createHmac, randomBytes, randomUUID } from 'node:crypto'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
-import { z } from 'zod'
 import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
 import type { LinkedIdentity } from '../sql/external-identities.ts'
@@ -17,10 +16,12 @@ import {
 } from '../sql/users.ts'
 import { type Accounts, bootstrapAdmin, replaceSignup } from './accounts.ts'
 import type { Announce } from './announce.ts'
+import { canonicalEmail } from './email-address.ts'
 import type { ExternalIdentities } from './external-identities.ts'
 import type { ExternalIdentity } from './external-tokens.ts'
 import type { Checks, OidcProviders, Profile } from './oidc-providers.ts'
 import type { PersonKeys } from './person-keys.ts'
+import { NAME_LENGTH_MAX, nameFault } from './person-name.ts'
 import { type Caller, sha256 } from './sessions.ts'
 
 /** From here to the provider, through its pages, and back. */
@@ -28,12 +29,8 @@ export const REQUEST_SECONDS = 10 * 60
 const SECRET_BYTES = 32
 /** What `SECRET_BYTES` are as base64url; anything else in the cookie is not of ours. */
 const SECRET_FORM = /^[A-Za-z0-9_-]{43}$/
-const NAME_MIN = 2
-const NAME_MAX = 100
 /** For whom the provider has no name. Never a part of the address: strangers see the name. */
 const NAMELESS = 'New user'
-
-const address = z.email().max(254).toLowerCase()
 
 /** A sign-in or link that somebody begins. `browser` is what their cookie holds, if they have one. */
 type Begun = { provider: string; returnTo: string | undefined; browser: string | undefined }
@@ -82,15 +79,16 @@ const checksOf = (browser: string, state: string): Checks => {
 
 /** A name as the rules for names have it, made of what the provider says. */
 const nameOf = ({ name }: Profile): string => {
-  const clean = typeof name === 'string' ? name.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ').trim() : ''
-  const short = [...clean].slice(0, NAME_MAX).join('').trim()
-  return [...short].length < NAME_MIN ? NAMELESS : short
+  if (typeof name !== 'string') return NAMELESS
+  const clean = name.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ').trim()
+  const short = [...clean].slice(0, NAME_LENGTH_MAX).join('').toWellFormed().trim()
+  return short.length > NAME_LENGTH_MAX || nameFault(short) ? NAMELESS : short
 }
 
 /** The address, where the provider says that it is theirs: `true`, and nothing that only looks like it. */
 const verifiedAddressOf = ({ email, email_verified }: Profile): string => {
-  const parsed = address.safeParse(email)
-  if (email_verified === true && parsed.success) return parsed.data
+  const canonical = typeof email === 'string' ? canonicalEmail(email) : null
+  if (email_verified === true && canonical !== null) return canonical
   throw new ProblemError(
     'EXTERNAL_EMAIL_NOT_VERIFIED',
     'The provider does not say that it has verified your e-mail address; sign up with a password instead.',

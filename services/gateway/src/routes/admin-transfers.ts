@@ -108,8 +108,8 @@ const reversalRoute = ({ signedIn }: Guards) =>
       headers: moneyHeaders.extend(stepUpHeader.shape),
       body: jsonBody(
         z.strictObject({
-          amount: moneyString.optional(),
-          currency: currencyCode.optional(),
+          amount: moneyString.nullish(),
+          currency: currencyCode.nullish(),
           reason: reasonField.openapi({ example: 'Paid twice, case 4711' }),
         }),
       ),
@@ -158,7 +158,7 @@ export const adminTransferRoutes = (parts: AdminTransferParts): Routes => {
   }
 
   routes.openapi(getRoute(parts.guards), async context => {
-    const facts = await parts.readDecided(context.req.valid('param').id.toLowerCase())
+    const facts = await parts.readDecided(context.req.valid('param').id)
     if (!facts) throw new ProblemError('TRANSFER_NOT_FOUND', 'id: there is no such decided transfer')
     const [subject] = await openDecided(parts.personKeys, [facts])
     return context.json(await viewForStaff(subject!), 200)
@@ -169,8 +169,8 @@ export const adminTransferRoutes = (parts: AdminTransferParts): Routes => {
     const { status, reversal, replayed } = await parts.requestReversal({
       ...readMoneyRequest(context),
       staff: sessionOf(context),
-      originalId: context.req.valid('param').id.toLowerCase(),
-      amountIn: ofOriginal => (amount === undefined ? null : readAmount(amount, ofOriginal)),
+      originalId: context.req.valid('param').id,
+      amountIn: ofOriginal => (amount == null ? null : readAmount(amount, ofOriginal)),
       currency,
       reason,
     })

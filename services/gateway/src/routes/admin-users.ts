@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { ApiKeys } from '../identity/api-keys.ts'
+import { canonicalEmail } from '../identity/email-address.ts'
 import { DISABLED_REASON_PURPOSE, type ManageUsers } from '../identity/manage-users.ts'
 import type { PersonKeys } from '../identity/person-keys.ts'
 import { highestRole, ROLES } from '../identity/roles.ts'
@@ -87,9 +88,14 @@ const listRoute = ({ signedIn }: Guards) =>
         email: z
           .string()
           .max(254)
-          .toLowerCase()
+          // The beginning of an address, or all of one in any form.
+          .transform(text => canonicalEmail(text) ?? text.trim().toLowerCase())
           .optional()
-          .openapi({ example: 'ali', description: 'The beginning of the address' }),
+          .openapi({
+            type: 'string',
+            example: 'ali',
+            description: 'The beginning of the address',
+          }),
         role: role.optional(),
         disabled: z.enum(['true', 'false']).optional(),
       }),
@@ -164,7 +170,7 @@ const reactivateRoute = ({ signedIn }: Guards) =>
       params: userParams,
       headers: stepUpHeader,
       body: optionalJsonBody(
-        z.strictObject({ reason: reasonField.optional().openapi({ example: 'Case 4711 is settled' }) }),
+        z.strictObject({ reason: reasonField.nullish().openapi({ example: 'Case 4711 is settled' }) }),
       ),
     },
     responses: {

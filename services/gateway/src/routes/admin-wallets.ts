@@ -133,7 +133,7 @@ const unfreezeRoute = ({ signedIn }: Guards) =>
       params: walletParams,
       headers: optionalKeyHeader.extend(stepUpHeader.shape),
       body: optionalJsonBody(
-        z.strictObject({ reason: reasonField.optional().openapi({ example: 'Case 4711 is settled' }) }),
+        z.strictObject({ reason: reasonField.nullish().openapi({ example: 'Case 4711 is settled' }) }),
       ),
     },
     responses: {

@@ -1,5 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { ApiKey, ApiKeys } from '../identity/api-keys.ts'
+import { label } from '../identity/person-name.ts'
 import { SCOPES } from '../identity/scopes.ts'
 import { password } from './auth.ts'
 import {
@@ -91,7 +92,7 @@ const PROOF_PROBLEMS = [
   'TOO_MANY_API_KEYS',
 ] as const
 
-const pin = pinField.optional().openapi({ description: 'Where a scope lets money leave' })
+const pin = pinField.nullish().openapi({ description: 'Where a scope lets money leave' })
 
 const createKeyRoute = ({ signedIn }: Guards) =>
   createRoute({
@@ -108,27 +109,20 @@ const createKeyRoute = ({ signedIn }: Guards) =>
       body: jsonBody(
         z
           .strictObject({
-            name: z
-              .string()
-              .trim()
-              .min(1)
-              .max(NAME_LENGTH_MAX)
-              .regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, 'must not have control characters')
-              // Written out, because a pattern in a document has no flags.
-              .openapi({ pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$' }),
+            name: label(NAME_LENGTH_MAX),
             scopes: z
               .array(z.enum(SCOPES))
               .min(1)
               .max(SCOPES.length)
               .refine(scopes => new Set(scopes).size === scopes.length, 'must not name a scope twice'),
-            expiresInDays: z.int().min(1).max(LIFE_DAYS.max).default(LIFE_DAYS.usual),
+            expiresInDays: z.int().min(1).max(LIFE_DAYS.max).nullish().openapi({ default: LIFE_DAYS.usual }),
             maxAmount: z
               .string()
               .regex(/^(0|[1-9][0-9]{0,11})(\.[0-9]{1,4})?$/, 'must be a decimal string such as "250.00"')
               .refine(amount => Number(amount) > 0, 'must be more than zero')
-              .optional()
+              .nullish()
               .openapi({ description: 'The most at once, in whole units of any currency' }),
-            requestsPerMinute: z.int().min(1).optional(),
+            requestsPerMinute: z.int().min(1).nullish(),
             password,
             pin,
           })
@@ -193,7 +187,12 @@ const rotateRoute = ({ signedIn }: Guards) =>
       params,
       body: jsonBody(
         z.strictObject({
-          overlapSeconds: z.int().min(0).max(OVERLAP_SECONDS.max).default(OVERLAP_SECONDS.usual),
+          overlapSeconds: z
+            .int()
+            .min(0)
+            .max(OVERLAP_SECONDS.max)
+            .nullish()
+            .openapi({ default: OVERLAP_SECONDS.usual }),
           password,
           pin,
         }),
@@ -239,9 +238,10 @@ export const apiKeyRoutes = ({ guards, apiKeys }: { guards: Guards; apiKeys: Api
 
   routes.openapi(createKeyRoute(guards), async context => {
     const { pin = null, maxAmount = null, requestsPerMinute = null, ...asked } = context.req.valid('json')
+    const expiresInDays = asked.expiresInDays ?? LIFE_DAYS.usual
     const { userId } = context.var.user
     const { key, secret } = await apiKeys.create(
-      { ...asked, userId, pin, maxAmount, requestsPerMinute },
+      { ...asked, expiresInDays, userId, pin, maxAmount, requestsPerMinute },
       context.var.traceparent,
     )
     return context.json({ ...viewApiKey(key), secret }, 201)
@@ -261,9 +261,10 @@ export const apiKeyRoutes = ({ guards, apiKeys }: { guards: Guards; apiKeys: Api
 
   routes.openapi(rotateRoute(guards), async context => {
     const { pin = null, ...asked } = context.req.valid('json')
+    const overlapSeconds = asked.overlapSeconds ?? OVERLAP_SECONDS.usual
     const { userId } = context.var.user
     const { key, secret, replacedEndsAt } = await apiKeys.rotate(
-      { ...asked, userId, id: context.req.valid('param').id, pin },
+      { ...asked, overlapSeconds, userId, id: context.req.valid('param').id, pin },
       context.var.traceparent,
     )
     return context.json({ ...viewApiKey(key), secret, replacedEndsAt: replacedEndsAt.toISOString() }, 201)

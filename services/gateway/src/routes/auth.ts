@@ -3,8 +3,10 @@ import type { Database } from '@pennywire/runtime/database.ts'
 import type { Context } from 'hono'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
 import type { Accounts } from '../identity/accounts.ts'
+import { emailAddress } from '../identity/email-address.ts'
 import type { ExternalIdentities } from '../identity/external-identities.ts'
 import type { LoginAttempts } from '../identity/login-attempts.ts'
+import { fullName } from '../identity/person-name.ts'
 import { CHALLENGE_SECONDS, type SecondFactor } from '../identity/second-factor.ts'
 import type { Caller, Grant, Sessions } from '../identity/sessions.ts'
 import { ProblemError } from '../problems.ts'
@@ -42,17 +44,11 @@ export type AuthParts = {
   publicUrl: string
 }
 
-const EMAIL_LENGTH_MAX = 254
 /** bcrypt never sees more than a digest, but digesting must stay cheap: the rules allow 128 characters. */
 const PASSWORD_INPUT_MAX = 1_024
 const TOKEN_LENGTH_MAX = 256
 const EXTERNAL_TOKEN_LENGTH_MAX = 8_192
 
-const email = z
-  .email('must be an e-mail address')
-  .max(EMAIL_LENGTH_MAX)
-  .toLowerCase()
-  .openapi({ example: 'alice@example.com' })
 /** A password as it is typed in; the rules for new ones are in passwords.ts. */
 export const password = z
   .string()
@@ -68,16 +64,6 @@ const opaqueToken = z
 export const externalToken = z.string().min(1).max(EXTERNAL_TOKEN_LENGTH_MAX).openapi({
   example: 'eyJhbGciOiJSUzI1NiIsImtpZCI6InNzby0xIn0.eyJpc3MiOiJodHRwczovL3Nzby5leGFtcGxlIn0.c2ln',
 })
-
-/** A person's name: 2 to 100 characters, no control characters (they have no place in mails and logs). */
-export const fullName = z
-  .string()
-  .trim()
-  .min(2, 'must have at least 2 characters')
-  .max(100, 'must have at most 100 characters')
-  .regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, 'must not have control characters')
-  // Written out, because a pattern in a document has no flags.
-  .openapi({ example: 'Alice Smith', pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$' })
 
 const account = z
   .object({ id: z.uuid(), email: z.string(), fullName: z.string(), emailVerified: z.boolean() })
@@ -131,7 +117,7 @@ const signupRoute = ({ anybody }: Guards) =>
       'An account whose sign-up is older than 24 hours and was never verified goes to whoever signs up next: its ' +
       'password and links of before are worthless then.',
     ...anybody({ limit: 'SIGNUP', guardsLogin: true }),
-    request: { body: jsonBody(z.strictObject({ email, password, fullName })) },
+    request: { body: jsonBody(z.strictObject({ email: emailAddress, password, fullName })) },
     responses: {
       201: jsonAnswer('The account; sign-in works once the address is verified', account),
       ...problemResponses(...BODY_PROBLEMS, 'EMAIL_ALREADY_REGISTERED', ...ANYBODY_PROBLEMS),
@@ -160,7 +146,7 @@ const resendRoute = ({ anybody }: Guards) =>
     summary: 'Mails a new verification link, if there is an account that needs one',
     description: 'Answers the same whether there is such an account or not.',
     ...anybody({ limit: 'MAIL', guardsLogin: true }),
-    request: { body: jsonBody(z.strictObject({ email })) },
+    request: { body: jsonBody(z.strictObject({ email: emailAddress })) },
     responses: {
       200: jsonAnswer('Taken note of', acknowledged),
       ...problemResponses(...BODY_PROBLEMS, ...ANYBODY_PROBLEMS),
@@ -175,7 +161,7 @@ const forgotRoute = ({ anybody }: Guards) =>
     summary: 'Mails a link to set a new password, if there is an account for it',
     description: 'Answers the same, and as fast, whether there is such an account or not.',
     ...anybody({ limit: 'MAIL', guardsLogin: true }),
-    request: { body: jsonBody(z.strictObject({ email })) },
+    request: { body: jsonBody(z.strictObject({ email: emailAddress })) },
     responses: {
       200: jsonAnswer('Taken note of', acknowledged),
       ...problemResponses(...BODY_PROBLEMS, 'RATE_LIMIT_EXCEEDED', 'SERVICE_UNAVAILABLE'),
@@ -236,7 +222,11 @@ const loginRoute = ({ anybody }: Guards) =>
     ...anybody({ limit: 'LOGIN', guardsLogin: true }),
     request: {
       body: jsonBody(
-        z.strictObject({ email, password, cookie: z.boolean().optional().openapi({ example: false }) }),
+        z.strictObject({
+          email: emailAddress,
+          password,
+          cookie: z.boolean().nullish().openapi({ example: false }),
+        }),
       ),
     },
     responses: {
@@ -264,7 +254,7 @@ const externalRoute = ({ anybody }: Guards) =>
       'linked first, with `POST /v1/users/me/external-identities`. The second factor is asked for all the same.',
     ...anybody({ limit: 'LOGIN', guardsLogin: true }),
     request: {
-      body: jsonBody(z.strictObject({ token: externalToken, cookie: z.boolean().optional() })),
+      body: jsonBody(z.strictObject({ token: externalToken, cookie: z.boolean().nullish() })),
     },
     responses: {
       200: jsonAnswer('Tokens of a new session, or a challenge', z.union([tokens, secondFactorRequired])),
@@ -291,7 +281,7 @@ const refreshRoute = ({ anybody }: Guards) =>
     ...anybody(),
     request: {
       body: {
-        content: { 'application/json': { schema: z.strictObject({ refreshToken: opaqueToken.optional() }) } },
+        content: { 'application/json': { schema: z.strictObject({ refreshToken: opaqueToken.nullish() }) } },
       },
     },
     responses: {
@@ -462,34 +452,34 @@ export const authRoutes = (parts: AuthParts): Routes => {
   })
 
   routes.openapi(loginRoute(guards), async context => {
-    const { email, password, cookie = false } = context.req.valid('json')
+    const { email, password, cookie } = context.req.valid('json')
     if (cookie) refuseCrossSite(context, origin)
     const caller = callerOf(context)
     const user = await checkPassword(context, { email, password }, caller)
     const challengeToken = await secondFactor.challengeFor(user)
     if (challengeToken) return context.json(secondFactorAnswer(challengeToken), 200)
-    return context.json(tokensOf(context, await sessions.start(user, caller), cookie), 200)
+    return context.json(tokensOf(context, await sessions.start(user, caller), cookie === true), 200)
   })
 
   routes.openapi(externalRoute(guards), async context => {
-    const { token, cookie = false } = context.req.valid('json')
+    const { token, cookie } = context.req.valid('json')
     if (cookie) refuseCrossSite(context, origin)
     const caller = callerOf(context)
     const user = await externalIdentities.signIn(token, caller)
     const challengeToken = await secondFactor.challengeFor(user)
     if (challengeToken) return context.json(secondFactorAnswer(challengeToken), 200)
     const grant = await sessions.start(user, caller, 'external')
-    return context.json(tokensOf(context, grant, cookie), 200)
+    return context.json(tokensOf(context, grant, cookie === true), 200)
   })
 
   routes.openapi(refreshRoute(guards), async context => {
     const fromBody = context.req.valid('json').refreshToken
-    if (fromBody === undefined) refuseCrossSite(context, origin)
+    if (fromBody == null) refuseCrossSite(context, origin)
     const refreshToken = fromBody ?? getCookie(context, cookieName(secureCookies))
     if (!refreshToken)
       throw new ProblemError('REFRESH_TOKEN_INVALID', 'refreshToken: is required, or its cookie.')
     const grant = await sessions.refresh(refreshToken, context.var.traceparent)
-    return context.json(tokensOf(context, grant, fromBody === undefined), 200)
+    return context.json(tokensOf(context, grant, fromBody == null), 200)
   })
 
   routes.openapi(logoutRoute(guards), async context => {

@@ -1,5 +1,6 @@
 import type { HttpBindings } from '@hono/node-server'
 import { OpenAPIHono, z } from '@hono/zod-openapi'
+import { codeAsTyped } from '@pennywire/contracts/as-typed.ts'
 import { isCurrency } from '@pennywire/contracts/money.ts'
 import { PROBLEMS, type ProblemCode } from '@pennywire/contracts/problems.ts'
 import type { Context, MiddlewareHandler } from 'hono'
@@ -7,6 +8,7 @@ import type { UsedApiKey } from '../identity/api-keys.ts'
 import type { Role } from '../identity/roles.ts'
 import type { Scope } from '../identity/scopes.ts'
 import { type BrokenRule, problemBody, validationProblem } from '../problems.ts'
+import { checkText } from './check-text.ts'
 
 /**
  * Who signed in, as the access token says and the session confirms. Where the PIN was locked within the life of a step-up
@@ -87,12 +89,24 @@ const brokenRules = (issues: readonly z.core.$ZodIssue[]): BrokenRule[] =>
  *
  * Handlers throw `ProblemError` for whatever they refuse.
  */
-export const newRoutes = (): Routes =>
-  new OpenAPIHono<GatewayEnv>({
+export const newRoutes = (): Routes => {
+  const routes: Routes = new OpenAPIHono<GatewayEnv>({
     defaultHook: result => {
       if (!result.success) throw validationProblem(brokenRules(result.error.issues))
     },
   })
+  const { openapi } = routes
+  // Behind the route's guards, before its validation.
+  routes.openapi = ((route, handler) => {
+    const { body, query } = route.request ?? {}
+    const text = checkText({
+      body: body === undefined ? 'none' : body.required ? 'required' : 'optional',
+      query: query !== undefined,
+    })
+    return openapi({ ...route, middleware: [route.middleware ?? [], text].flat() }, handler)
+  }) as typeof openapi
+  return routes
+}
 
 /** The limits of design section 6; each is a setting `RATE_LIMIT_<name>`. */
 export type LimitName =
@@ -195,14 +209,14 @@ export const limitParam = z
 /** Query parameter `cursor`: the `nextCursor` of the page before, taken as opaque. */
 export const cursorParam = z
   .string()
-  .max(8_192)
+  .max(12_000)
   .regex(/^[A-Za-z0-9_-]+$/, 'must be the nextCursor of an earlier page')
   .optional()
   .openapi({ description: '`nextCursor` of the page before' })
 
 /** The id in a cursor that is one, where there is a cursor. */
 export const readIdCursor = (cursor: string | undefined): string | undefined => {
-  if (cursor === undefined || z.uuid().safeParse(cursor).success) return cursor
+  if (cursor === undefined || z.uuid().safeParse(cursor).success) return cursor?.toLowerCase()
   throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
 }
 
@@ -215,8 +229,18 @@ export const cutPage = <Row extends { id: string }>(
   return { page, nextCursor: found.length > limit ? page.at(-1)!.id : null }
 }
 
+/** A code of six digits that a person types or pastes, with or without blanks. */
+export const sixDigits = z
+  .string()
+  .max(32)
+  .transform(codeAsTyped)
+  .refine(text => /^[0-9]{6}$/.test(text), 'must be 6 digits')
+  .openapi({ type: 'string', pattern: '^ *([0-9] *){6}$', example: '048213' })
+
+/** A UUID, in lower case whatever the client wrote: ids are compared as texts, and derived from. */
 export const uuidParam = z
   .uuid('must be a UUID')
+  .toLowerCase()
   .openapi({ format: 'uuid', example: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11' })
 
 /** A point in time, as every answer writes it: RFC 3339 in UTC with milliseconds. */

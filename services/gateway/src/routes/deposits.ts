@@ -42,7 +42,12 @@ const depositRoute = ({ signedIn }: Guards) =>
           walletId: uuidParam,
           amount: moneyString,
           currency: currencyCode,
-          source: z.string().min(1).max(200).optional().openapi({ example: 'sandbox:delay' }),
+          source: z
+            .string()
+            .regex(/\S/, 'must not be blank')
+            .max(200)
+            .nullish()
+            .openapi({ example: 'sandbox:delay' }),
         }),
       ),
     },
@@ -101,7 +106,7 @@ export const depositRoutes = ({ guards, requestDeposit, handleCallback }: Deposi
     const body = context.req.valid('json')
     const { status, transfer, replayed } = await requestDeposit({
       ...readMoneyRequest(context),
-      walletId: body.walletId.toLowerCase(),
+      walletId: body.walletId,
       amount: readAmount(body.amount, body.currency),
       currency: body.currency,
       source: body.source ?? DEFAULT_SOURCE,

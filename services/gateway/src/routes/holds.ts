@@ -116,8 +116,8 @@ const placeRoute = ({ signedIn }: Guards, minSeconds: number) =>
               .int()
               .min(minSeconds)
               .max(MAX_SECONDS)
-              .default(DEFAULT_SECONDS)
-              .openapi({ example: 3 * DAY_SECONDS }),
+              .nullish()
+              .openapi({ example: 3 * DAY_SECONDS, default: DEFAULT_SECONDS }),
           })
           .openapi({ example: { ...SENDING_EXAMPLE, expiresInSeconds: 3 * DAY_SECONDS } }),
       ),
@@ -179,7 +179,7 @@ const captureRoute = ({ signedIn }: Guards) =>
       headers: moneyHeaders.pick({ 'idempotency-key': true }),
       // All of it may be asked for without a body.
       body: optionalJsonBody(
-        z.strictObject({ amount: moneyString.optional().openapi({ description: 'All where missing' }) }),
+        z.strictObject({ amount: moneyString.nullish().openapi({ description: 'All where missing' }) }),
       ),
     },
     responses: {
@@ -251,7 +251,7 @@ export const holdRoutes = (parts: HoldParts): Routes => {
     const { status, transfer, replayed } = await parts.requestHold({
       ...readSending(context, body),
       type: 'hold',
-      expiresInSeconds,
+      expiresInSeconds: expiresInSeconds ?? DEFAULT_SECONDS,
     })
     headAnswer(context, `/v1/holds/${transfer.id}`, replayed)
     return context.json(transfer, status)
@@ -266,7 +266,7 @@ export const holdRoutes = (parts: HoldParts): Routes => {
   })
 
   routes.openapi(getRoute(parts.guards), async context => {
-    const id = context.req.valid('param').id.toLowerCase()
+    const id = context.req.valid('param').id
     return context.json(await parts.findTransfer.hold(context.var.user.userId, id), 200)
   })
 
@@ -274,9 +274,9 @@ export const holdRoutes = (parts: HoldParts): Routes => {
     const { amount } = context.req.valid('json')
     const { transfer, replayed } = await parts.endHold.capture({
       userId: context.var.user.userId,
-      holdId: context.req.valid('param').id.toLowerCase(),
+      holdId: context.req.valid('param').id,
       idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
-      readAmount: currency => (amount === undefined ? null : readAmount(amount, currency)),
+      readAmount: currency => (amount == null ? null : readAmount(amount, currency)),
       traceparent: context.var.traceparent,
     })
     headAnswer(context, `/v1/transfers/${transfer.id}`, replayed)
@@ -291,7 +291,7 @@ export const holdRoutes = (parts: HoldParts): Routes => {
     routes.openapi(route, async context => {
       const { hold, replayed } = await parts.endHold.void({
         userId: context.var.user.userId,
-        holdId: context.req.valid('param').id.toLowerCase(),
+        holdId: context.req.valid('param').id,
         idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
         source,
         traceparent: context.var.traceparent,

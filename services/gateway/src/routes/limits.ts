@@ -288,7 +288,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
   routes.openapi(listRoute(guards), async context => {
     const { userId } = context.var.user
     const { walletId, limit, cursor } = context.req.valid('query')
-    const wallets = await parts.readLimitedWallets({ userId, walletId: walletId?.toLowerCase() ?? null })
+    const wallets = await parts.readLimitedWallets({ userId, walletId: walletId ?? null })
     if (walletId !== undefined && wallets.length === 0) throw notFound('walletId')
     const items = viewAllLimits(wallets)
     const cursorOf = (item: (typeof items)[number]) => `${item.walletId}_${item.action}`
@@ -307,7 +307,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
     action: LimitedAction,
     asked: Wanted,
   ) => {
-    const { id, currency } = await find('walletId', walletId.toLowerCase(), asker.userId)
+    const { id, currency } = await find('walletId', walletId, asker.userId)
     await change(asker, 'self', id, action, readWanted(asked, currency))
     return viewLimits(await find('walletId', id, asker.userId), action)
   }
@@ -333,7 +333,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
   })
 
   routes.openapi(staffListRoute(guards), async context => {
-    const wallet = await find('id', context.req.valid('param').id.toLowerCase(), null)
+    const wallet = await find('id', context.req.valid('param').id, null)
     return context.json(
       { items: LIMITED_ACTIONS.map(action => viewStaffLimits(wallet, action)), nextCursor: null },
       200,
@@ -343,7 +343,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
   routes.openapi(staffSetRoute(guards), async context => {
     const { userId } = context.var.user
     const { id, action } = context.req.valid('param')
-    const wallet = await find('id', id.toLowerCase(), null)
+    const wallet = await find('id', id, null)
     refuseOwn(userId, [wallet.userId], 'a wallet')
     const asker = {
       userId,

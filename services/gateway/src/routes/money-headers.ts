@@ -19,7 +19,7 @@ export const moneyHeaders = z.object({
       example: 'order-4711-payment-1',
     }),
   prefer: z.string().optional().openapi({
-    description: '`wait=N` (0 to 60 seconds, default 10) or `respond-async` (RFC 7240)',
+    description: '`wait=N` (0 to 60 seconds, default 10), or `respond-async` to wait for nothing (RFC 7240)',
     example: 'wait=10',
   }),
 })
@@ -60,19 +60,29 @@ export const readOptionalKey = (header: string | undefined): string | null =>
   header === undefined ? null : checkKey(header)
 
 const checkKey = (header: string): string => {
-  if (/^[\x21-\x7e]{1,255}$/.test(header)) return header
-  throw validationProblem([{ field: 'Idempotency-Key', rule: 'must be 1 to 255 visible ASCII characters' }])
+  if (!/^[\x21-\x7e]{1,255}$/.test(header)) {
+    throw validationProblem([{ field: 'Idempotency-Key', rule: 'must be 1 to 255 visible ASCII characters' }])
+  }
+  // URLs leave such a segment out, also where it is escaped: nobody could ask what has become of the request.
+  if (header === '.' || header === '..') {
+    throw validationProblem([{ field: 'Idempotency-Key', rule: 'must not be a path segment of dots' }])
+  }
+  return header
 }
 
-/** How long the client waits for the outcome (RFC 7240), in milliseconds. What it does not understand is ignored. */
+/**
+ * How long the client waits for the outcome (RFC 7240), in milliseconds: so many seconds as the first `wait` says, also
+ * beside `respond-async`, which by itself waits for nothing. What it does not understand is ignored.
+ */
 const readWaitMs = (prefer: string | undefined): number => {
-  const preferences = (prefer ?? '').split(',').map(preference => preference.trim().toLowerCase())
-  if (preferences.includes('respond-async')) return 0
+  const preferences = (prefer ?? '')
+    .split(',')
+    .map(preference => preference.split(';', 1)[0]!.trim().toLowerCase())
   for (const preference of preferences) {
-    const match = /^wait=(\d{1,6})$/.exec(preference)
+    const match = /^wait\s*=\s*"?(\d{1,6})"?$/.exec(preference)
     if (match) return Math.min(Number(match[1]), LONGEST_WAIT_SECONDS) * 1_000
   }
-  return DEFAULT_WAIT_MS
+  return preferences.includes('respond-async') ? 0 : DEFAULT_WAIT_MS
 }
 
 /** An amount in minor units, or 422 naming the field and the rule. */
@@ -139,7 +149,7 @@ export const transferSchema = z
     id: z.uuid(),
     reference: z.string().openapi({ example: 'TXN-6J3V0G8Q2KXA' }),
     type: z.string().openapi({ example: 'transfer' }),
-    status: z.enum(['pending', 'completed', 'rejected', 'reversed']),
+    status: z.enum(['pending', 'in_suspense', 'completed', 'rejected', 'reversed']),
     from: party,
     to: party,
     amount: moneyOut,

@@ -138,7 +138,9 @@ const linkRoute = ({ signedIn }: Guards) =>
       'The browser that asked goes to `authorizationUrl` within 10 minutes, and comes back with the identity linked. ' +
       'The session must still be open then.',
     ...signedIn({ limit: 'LOGIN', guardsMoney: true }),
-    request: { body: jsonBody(z.strictObject({ provider: providerName, password, returnTo })) },
+    request: {
+      body: jsonBody(z.strictObject({ provider: providerName, password, returnTo: returnTo.nullable() })),
+    },
     responses: {
       200: jsonAnswer(
         'Where the browser goes; the cookie comes with it',
@@ -260,7 +262,7 @@ export const oidcRoutes = (parts: {
     const { provider, password, returnTo } = context.req.valid('json')
     const { userId, sessionId } = sessionOf(context)
     const { url, browser, expiresAt } = await socialLogin.beginLink({
-      ...{ provider, password, returnTo, userId, sessionId },
+      ...{ provider, password, returnTo: returnTo ?? undefined, userId, sessionId },
       browser: browserOf(context),
     })
     bind(context, browser)

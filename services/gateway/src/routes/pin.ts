@@ -11,6 +11,7 @@ import {
   type Routes,
   SIGNED_IN_PROBLEMS,
   sessionOf,
+  sixDigits,
   timestamp,
 } from './define-route.ts'
 
@@ -149,7 +150,7 @@ const resetRoute = ({ signedIn }: Guards) =>
     request: {
       body: jsonBody(
         z
-          .strictObject({ otp: z.string().regex(/^[0-9]{6}$/, 'must be 6 digits'), newPin: pinField })
+          .strictObject({ otp: sixDigits, newPin: pinField })
           .openapi({ example: { otp: '048213', newPin: '730164' } }),
       ),
     },

@@ -14,6 +14,7 @@ import {
   type Routes,
   SIGNED_IN_PROBLEMS,
   sessionOf,
+  sixDigits,
   timestamp,
 } from './define-route.ts'
 
@@ -35,27 +36,24 @@ const password = z
   .max(PASSWORD_INPUT_MAX)
   .openapi({ example: 'Correct-Horse-7', format: 'password' })
 
-/** Six digits, spaces left out: authenticators show "048 213". */
-const code = z
-  .string()
-  .max(32)
-  .transform(text => text.replaceAll(' ', ''))
-  .refine(text => /^[0-9]{6}$/.test(text), 'must be 6 digits')
-  .openapi({ type: 'string', pattern: '^ *([0-9] *){6}$', example: '048213' })
-
 const recoveryCode = z.string().min(1).max(64).openapi({ example: '7K2M-0QXD-93TF-ZB5A' })
 
-const proofFields = { code: code.optional(), recoveryCode: recoveryCode.optional() }
+const proofFields = {
+  code: sixDigits.nullish().openapi({ type: ['string', 'null'] }),
+  recoveryCode: recoveryCode.nullish(),
+}
 const eitherProof: [
-  (proof: { code?: string | undefined; recoveryCode?: string | undefined }) => boolean,
+  (proof: { code?: string | null | undefined; recoveryCode?: string | null | undefined }) => boolean,
   { path: string[]; message: string },
 ] = [
-  ({ code, recoveryCode }) => (code === undefined) !== (recoveryCode === undefined),
+  ({ code, recoveryCode }) => (code == null) !== (recoveryCode == null),
   { path: ['code'], message: 'send either code or recoveryCode' },
 ]
 
-const proofOf = (body: { code?: string | undefined; recoveryCode?: string | undefined }): Proof =>
-  body.code === undefined ? { recoveryCode: body.recoveryCode! } : { code: body.code }
+const proofOf = (body: {
+  code?: string | null | undefined
+  recoveryCode?: string | null | undefined
+}): Proof => (body.code == null ? { recoveryCode: body.recoveryCode! } : { code: body.code })
 
 const recoveryCodes = z.array(z.string()).openapi({
   description: 'Shown this once. Each stands in for a code once.',
@@ -137,7 +135,7 @@ const confirmRoute = ({ signedIn }: Guards) =>
     summary: 'Turns the second factor on, with the first code',
     description: 'Ends all other sessions: they were let in without it.',
     ...signedIn({ limit: 'PIN', guardsMoney: true }),
-    request: { body: jsonBody(z.strictObject({ code })) },
+    request: { body: jsonBody(z.strictObject({ code: sixDigits })) },
     responses: {
       200: jsonAnswer(
         'It is on, and sign-in asks for a code',
@@ -171,7 +169,7 @@ const verifyRoute = ({ anybody }: Guards) =>
           .strictObject({
             challengeToken: z.string().min(1).max(TOKEN_LENGTH_MAX),
             ...proofFields,
-            cookie: z.boolean().optional(),
+            cookie: z.boolean().nullish(),
           })
           .refine(...eitherProof)
           .openapi({ example: { challengeToken: 'Wd0m…', code: '048213' } }),
@@ -202,7 +200,7 @@ const stepUpRoute = ({ signedIn }: Guards) =>
       'For a code, which is good once. The token goes into the `Step-Up-Token` header of acts that give power or money ' +
       '(roles, reversals, limits, removing a second factor, unfreezing, reactivating), any number of them within its life.',
     ...signedIn({ limit: 'PIN', guardsMoney: true }),
-    request: { body: jsonBody(z.strictObject({ code })) },
+    request: { body: jsonBody(z.strictObject({ code: sixDigits })) },
     responses: {
       200: jsonAnswer(
         'The token',
@@ -294,11 +292,14 @@ export const secondFactorRoutes = (parts: SecondFactorParts): Routes => {
   })
 
   routes.openapi(verifyRoute(guards), async context => {
-    const { challengeToken, cookie = false, ...body } = context.req.valid('json')
+    const { challengeToken, cookie, ...body } = context.req.valid('json')
     if (cookie) refuseCrossSite(context, origin)
     const caller = callerOf(context)
     const user = await secondFactor.verify(challengeToken, proofOf(body), caller)
-    return context.json(tokensOf(context, await sessions.start(user, caller, 'second_factor'), cookie), 200)
+    return context.json(
+      tokensOf(context, await sessions.start(user, caller, 'second_factor'), cookie === true),
+      200,
+    )
   })
 
   routes.openapi(stepUpRoute(guards), async context => {

@@ -3,8 +3,8 @@ import { createRoute, z } from '@hono/zod-openapi'
 import { ProblemError, validationProblem } from '../problems.ts'
 import type { BalanceAt, Period } from '../sql/statement-reads.ts'
 import {
-  checkBegun,
   checkPeriod,
+  lastDayOf,
   linesOf,
   PDF_MOST_ENTRIES,
   type StatementLine,
@@ -33,6 +33,8 @@ export type StatementRouteParts = StatementParts & {
 }
 
 const FIRST_YEAR = 1970
+/** An offset such as +02:00 whose plus was not encoded. */
+const SPACE_FOR_PLUS = / \d{2}:\d{2}$/
 const fromThen = (text: string) => Number(text.slice(0, 4)) >= FIRST_YEAR
 const walletParams = z.object({ id: uuidParam })
 
@@ -46,11 +48,21 @@ const balanceRoute = ({ signedIn }: Guards) =>
     request: {
       params: walletParams,
       query: z.strictObject({
-        at: z.iso
-          .datetime({ offset: true, error: 'must be a date and time such as 2026-01-31T09:30:00Z' })
+        at: z
+          .string()
+          .refine(
+            text => !SPACE_FOR_PLUS.test(text),
+            'must have its + percent-encoded as %2B: a + in a query is a space',
+          )
+          // RFC 3339 takes them in either case.
+          .toUpperCase()
+          .pipe(
+            z.iso.datetime({ offset: true, error: 'must be a date and time such as 2026-01-31T09:30:00Z' }),
+          )
           .refine(fromThen, `must be in ${FIRST_YEAR} or later`)
           .optional()
           .openapi({
+            type: 'string',
             format: 'date-time',
             example: '2026-01-31T09:30:00Z',
             description: 'RFC 3339; now where it is missing. Not in the future',
@@ -93,9 +105,9 @@ const statementRoute = ({ signedIn }: Guards) =>
     summary: 'Makes a statement of one of your wallets as CSV or PDF',
     description:
       'Opening balance, every entry with the balance after it, money in and out, closing balance: opening + in − out = ' +
-      'closing. Days are UTC days, `from` and `to` included, at most 366. The CSV is RFC 4180 in UTF-8 with a record ' +
+      'closing. Days are UTC days, `from` and `to` included, at most 366; one that ends later than today ends now. The CSV is RFC 4180 in UTF-8 with a record ' +
       'in each line (`opening_balance`, `entry`, `sum_in`, `sum_out`, `closing_balance`); one without the last record ' +
-      "was cut off. Texts that a spreadsheet would run as a formula begin with an apostrophe. Notes are the caller's own. " +
+      "was cut off. Where a text could begin a formula in a spreadsheet stands an apostrophe. Notes are the caller's own. " +
       `A PDF has at most ${PDF_MOST_ENTRIES} entries. One statement of a user is made at a time: another one is 429 meanwhile.`,
     ...signedIn({ scope: 'wallets:read', limit: 'STATEMENT' }),
     request: {
@@ -104,6 +116,9 @@ const statementRoute = ({ signedIn }: Guards) =>
         from: day('2026-01-01'),
         to: day('2026-01-31'),
         format: z.enum(['csv', 'pdf']).default('csv').openapi({ example: 'csv' }),
+        bom: z.enum(['true', 'false']).default('false').openapi({
+          description: 'Of a CSV: a byte-order mark in front, which Excel needs to read it as UTF-8',
+        }),
       }),
     },
     responses: {
@@ -170,14 +185,14 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
 
   routes.openapi(statementRoute(parts.guards), async context => {
     const { userId } = context.var.user
-    const { from, to, format } = context.req.valid('query')
+    const { from, to, format, bom } = context.req.valid('query')
     checkPeriod(from, to)
     const over = begin(userId)
     let isStreaming = false
     try {
-      const period = await parts.readPeriod(userId, context.req.valid('param').id, from, to)
-      if (!period) throw notFound()
-      checkBegun(to, period.now)
+      const asked = await parts.readPeriod(userId, context.req.valid('param').id, from, to)
+      if (!asked) throw notFound()
+      const period = { ...asked, to: lastDayOf(from, to, asked.now) }
       const name = (await parts.names.namesOf([userId])).get(userId)
       const statement = summarise(period, name?.fullName ?? '')
       if (format === 'pdf' && statement.count > PDF_MOST_ENTRIES) {
@@ -191,7 +206,7 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
       const pages = linesOf(parts, period)
       const headers = {
         'content-type': TYPES[format],
-        'content-disposition': `attachment; filename="statement-${statement.code}-${from}-${to}.${format}"`,
+        'content-disposition': `attachment; filename="statement-${statement.code}-${from}-${period.to}.${format}"`,
       }
       // Nobody would read a body, and so nothing would say that it is over.
       if (context.req.method === 'HEAD') return context.body(null, 200, headers)
@@ -201,7 +216,7 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
         const pdf = await parts.pdfs.run({ statement, lines }, userId, context.req.raw.signal)
         return context.body(pdf as Uint8Array<ArrayBuffer>, 200, headers)
       }
-      const stream = Readable.from(statementCsv(statement, pages), { objectMode: false })
+      const stream = Readable.from(statementCsv(statement, pages, bom === 'true'), { objectMode: false })
       stream.once('close', over)
       isStreaming = true
       return context.body(Readable.toWeb(stream) as ReadableStream, 200, headers)

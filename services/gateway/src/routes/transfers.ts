@@ -63,22 +63,22 @@ const metadataField = z
 
 const previewFields = {
   fromWalletId: uuidParam
-    .optional()
+    .nullish()
     .openapi({ description: 'Your open wallet in the currency where it is missing' }),
   toWalletCode: z
     .string()
     .max(40)
-    .optional()
+    .nullish()
     .openapi({ example: 'PW-7K2M9QXA', description: 'This or `toWalletId`' }),
-  toWalletId: uuidParam.optional(),
+  toWalletId: uuidParam.nullish(),
   amount: moneyString,
   currency: currencyCode,
-  note: z.string().max(255).optional().openapi({ example: 'Lunch' }),
-  metadata: metadataField.optional(),
+  note: z.string().max(255).nullish().openapi({ example: 'Lunch' }),
+  metadata: metadataField.nullish(),
 }
 
 /** What a request says that sends money, at once or as a hold. */
-export const sendingFields = { ...previewFields, pin: pinField.optional() }
+export const sendingFields = { ...previewFields, pin: pinField.nullish() }
 
 /** The recipient is named in one way, though the schema cannot say so. */
 const PREVIEW_EXAMPLE = { toWalletCode: 'PW-7K2M9QXA', amount: '12.50', currency: 'USD', note: 'Lunch' }
@@ -257,14 +257,13 @@ const byIdRoute = ({ signedIn }: Guards) =>
 
 /** Exactly one way to name the recipient; a code with a typing error is nobody's. */
 const readRecipient = (body: {
-  toWalletCode?: string | undefined
-  toWalletId?: string | undefined
+  toWalletCode?: string | null | undefined
+  toWalletId?: string | null | undefined
 }): { toWalletId: string | null; toWalletCode: string | null } => {
-  if ((body.toWalletCode === undefined) === (body.toWalletId === undefined)) {
+  if ((body.toWalletCode == null) === (body.toWalletId == null)) {
     throw validationProblem([{ field: 'toWalletCode', rule: 'give either toWalletCode or toWalletId' }])
   }
-  if (body.toWalletCode === undefined)
-    return { toWalletId: body.toWalletId!.toLowerCase(), toWalletCode: null }
+  if (body.toWalletCode == null) return { toWalletId: body.toWalletId!, toWalletCode: null }
   const toWalletCode = parseWalletCode(body.toWalletCode)
   if (toWalletCode === null) {
     throw new ProblemError(
@@ -291,7 +290,7 @@ export const readSending = (context: Context<GatewayEnv>, body: SendingBody) => 
 
 /** Who pays whom how much. */
 const readParties = (body: SendingBody) => ({
-  fromWalletId: body.fromWalletId?.toLowerCase() ?? null,
+  fromWalletId: body.fromWalletId ?? null,
   ...readRecipient(body),
   amount: readAmount(body.amount, body.currency),
   currency: body.currency,
@@ -348,10 +347,7 @@ export const transferRoutes = ({
   )
 
   routes.openapi(byIdRoute(guards), async context =>
-    context.json(
-      await findTransfer.byId(context.var.user.userId, context.req.valid('param').id.toLowerCase()),
-      200,
-    ),
+    context.json(await findTransfer.byId(context.var.user.userId, context.req.valid('param').id), 200),
   )
 
   return routes

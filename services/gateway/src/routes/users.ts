@@ -4,10 +4,11 @@ import type { Accounts } from '../identity/accounts.ts'
 import type { LoginHistory } from '../identity/login-history.ts'
 import type { ManageUsers } from '../identity/manage-users.ts'
 import type { Names } from '../identity/names.ts'
+import { fullName } from '../identity/person-name.ts'
 import type { Pins } from '../identity/pin.ts'
 import { ProblemError } from '../problems.ts'
 import { findUser, type User } from '../sql/users.ts'
-import { fullName, password } from './auth.ts'
+import { password } from './auth.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { createRoute, z } from '@hono/zod-openapi'
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
@@ -40,7 +41,7 @@ export type WalletParts = {
   changeWallet: ChangeWallet
   codec: Codec
   /** Throws 503 where the request would only wait. */
-  admit: () => void
+  admit: (walletId: string) => void
   publishCommand: PublishCommand
   outcomes: Outcomes
   readWalletCounts: (userId: string, currency: string) => Promise<{ closed: number; openId: string | null }>
@@ -156,7 +157,7 @@ const freezeRoute = ({ signedIn }: Guards) =>
       params: walletParams,
       headers: optionalKeyHeader,
       body: optionalJsonBody(
-        z.strictObject({ reason: reasonField.optional().openapi({ example: 'My phone was stolen' }) }),
+        z.strictObject({ reason: reasonField.nullish().openapi({ example: 'My phone was stolen' }) }),
       ),
     },
     responses: {
@@ -265,18 +266,19 @@ export const walletRoutes = (parts: WalletParts): Routes => {
       })
     const { closed, openId } = await parts.readWalletCounts(userId, currency)
     if (openId !== null) throw exists(openId)
-    parts.admit()
-
-    // Derived, so that a repeat and a race meet in one partition under one id.
+    // Derived, so that a repeat and a race meet in one partition, where the first opens the wallet.
     const walletId = walletIdOf(userId, currency, closed)
-    const waiter = parts.outcomes.wait(walletId, OPEN_WAIT_MS)
+    parts.admit(walletId)
+    // Each request's own: of several at once each hears its own outcome, and a refusal of one stands for no later one.
+    const commandId = randomUUID()
+    const waiter = parts.outcomes.wait(commandId, OPEN_WAIT_MS)
     try {
       const requestedAt = Date.now()
       await parts.publishCommand({
         topic: 'ledger.commands',
         key: walletId,
         value: parts.codec.encode('pennywire.ledger.WalletOpenRequested', {
-          commandId: walletId,
+          commandId,
           walletId,
           userId,
           currency,
@@ -284,11 +286,11 @@ export const walletRoutes = (parts: WalletParts): Routes => {
           tier: 'unverified',
         }),
         headers: envelope({
-          id: walletId,
+          id: commandId,
           type: 'pennywire.ledger.WalletOpenRequested',
           source: 'gateway',
           time: requestedAt,
-          subject: walletId,
+          subject: commandId,
           traceparent: context.var.traceparent,
         }),
       })

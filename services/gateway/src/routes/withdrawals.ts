@@ -41,8 +41,12 @@ const withdrawalRoute = ({ signedIn }: Guards) =>
           walletId: uuidParam,
           amount: moneyString,
           currency: currencyCode,
-          destination: z.string().min(1).max(200).openapi({ example: 'DE02 1203 0000 0000 2020 51' }),
-          pin: pinField.optional(),
+          destination: z
+            .string()
+            .regex(/\S/, 'must not be blank')
+            .max(200)
+            .openapi({ example: 'DE02 1203 0000 0000 2020 51' }),
+          pin: pinField.nullish(),
         }),
       ),
     },
@@ -82,7 +86,7 @@ export const withdrawalRoutes = ({ guards, requestWithdrawal }: WithdrawalRouteP
     const body = context.req.valid('json')
     const { status, transfer, replayed } = await requestWithdrawal({
       ...readMoneyRequest(context),
-      walletId: body.walletId.toLowerCase(),
+      walletId: body.walletId,
       amount: readAmount(body.amount, body.currency),
       currency: body.currency,
       destination: body.destination,

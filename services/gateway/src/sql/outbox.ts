@@ -1,6 +1,6 @@
 import type { Topic } from '@pennywire/contracts/topics.ts'
 import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
-import { type Database, INT8, type Tx } from '@pennywire/runtime/database.ts'
+import { type Database, INT8, TEXT, type Tx } from '@pennywire/runtime/database.ts'
 
 /** Writes records for Kafka in the transaction of the change they tell of: both happen or neither. */
 export const appendToOutbox = async (tx: Tx, records: OutgoingRecord[]): Promise<void> => {
@@ -14,18 +14,32 @@ export const appendToOutbox = async (tx: Tx, records: OutgoingRecord[]): Promise
   await tx`insert into gateway.outbox ${tx(rows, 'topic', 'key', 'headers', 'bytes')}`
 }
 
-/** Takes the relay's lease for this transaction; false where another relay has it. */
-export const takeOutboxLease = async (tx: Tx): Promise<boolean> => {
+/**
+ * Takes the relay's lease for this transaction; false where another relay has it. Postgres ends the transaction of a
+ * process that asks nothing for `leaseMs`: one that is frozen must not keep the lease.
+ */
+export const takeOutboxLease = async (tx: Tx, leaseMs: number): Promise<boolean> => {
+  await tx`select set_config('idle_in_transaction_session_timeout', ${String(leaseMs)}, true)`
   const rows = await tx`select 1 from gateway.outbox_lease for update skip locked`
   return rows.length === 1
 }
 
 export type OutboxRow = { id: bigint; record: OutgoingRecord }
 
-/** The oldest records that wait. By presence, not above a watermark: ids are drawn before commits, and may lag. */
-export const readOutbox = async (tx: Tx, limit: number): Promise<OutboxRow[]> => {
+/** Whose order a record belongs to: a user's, within a topic. */
+export const outboxOwner = ({ topic, key }: Pick<OutgoingRecord, 'topic' | 'key'>): string =>
+  `${topic} ${key}`
+
+/** The oldest records that wait, except those of some owners. By presence, not above a watermark: ids are drawn before commits, and may lag. */
+export const readOutbox = async (
+  tx: Tx,
+  limit: number,
+  except: readonly string[] = [],
+): Promise<OutboxRow[]> => {
   const rows = await tx<Array<{ id: bigint; topic: Topic; key: string; headers: string; bytes: Buffer }>>`
-    select id, topic, key, headers, bytes from gateway.outbox order by id limit ${limit}`
+    select id, topic, key, headers, bytes from gateway.outbox
+    where (topic || ' ' || key) <> all(${tx.array([...except], TEXT)})
+    order by id limit ${limit}`
   return rows.map(({ id, topic, key, headers, bytes }) => ({
     id,
     record: { topic, key, headers: JSON.parse(headers) as Record<string, string>, value: bytes },

@@ -12,8 +12,8 @@ export type Payment = {
   /** Where the money comes from, or goes to: ciphertext. */
   method: Buffer
   fingerprint: Buffer
-  /** created: not ordered, as far as is known. pending: the provider has it. Then the provider's word. */
-  status: 'created' | 'pending' | 'confirmed' | 'failed' | 'returned'
+  /** created: not ordered. ordering: an order may be with the provider. pending: it has it. Then the provider's word. */
+  status: 'created' | 'ordering' | 'pending' | 'confirmed' | 'failed' | 'returned'
   providerReference: string | null
   failureCode: string | null
   failureReason: string | null
@@ -23,20 +23,24 @@ export type Payment = {
   requestedAt: Date
   /** Nothing is ordered for a request that came to nothing by then. */
   expiresAt: Date | null
+  /** When the last order was marked, by the database's clock. */
+  orderedAt: Date | null
+  /** How many orders were marked. */
+  orderAttempts: number
   /** Nothing is left to do: the ledger has booked what the provider said, or there is nothing to book. */
   done: boolean
 }
 
 export type NewPayment = Omit<
   Payment,
-  'status' | 'providerReference' | 'failureCode' | 'failureReason' | 'done'
+  'status' | 'providerReference' | 'failureCode' | 'failureReason' | 'orderedAt' | 'orderAttempts' | 'done'
 >
 
 const columns = (sql: Database | Tx) => sql`
   id, kind, user_id as "userId", wallet_id as "walletId", amount, currency, method, fingerprint, status,
   provider_reference as "providerReference", failure_code as "failureCode", failure_reason as "failureReason",
   authenticated_by as "authenticatedBy", authenticated_at as "authenticatedAt", requested_at as "requestedAt",
-  expires_at as "expiresAt", done_at is not null as done`
+  expires_at as "expiresAt", ordered_at as "orderedAt", order_attempts as "orderAttempts", done_at is not null as done`
 
 /** Writes a payment, or finds the one with its id: the first one written stands. `lookAfterMs`: see `claimPayments`. */
 export const writePayment = async (
@@ -64,15 +68,34 @@ export const readPayment = async (sql: Database | Tx, id: string): Promise<Payme
 export const readPaymentsBetween = (sql: Database, first: string, last: string): Promise<Payment[]> =>
   sql<Payment[]>`select ${columns(sql)} from gateway.payments where id between ${first} and ${last}`
 
+/**
+ * Marks that an order is about to be sent, and gives the time of the mark. Undefined where it must not be sent: another
+ * gateway has marked one since, the payment is past its order, or a deposit has expired.
+ */
+export const markPaymentOrdering = async (
+  sql: Database,
+  id: string,
+  orderAttempts: number,
+): Promise<Date | undefined> => {
+  const [row] = await sql<{ orderedAt: Date }[]>`
+    update gateway.payments
+    set status = 'ordering', ordered_at = date_trunc('milliseconds', clock_timestamp()),
+      order_attempts = order_attempts + 1, updated_at = now()
+    where id = ${id} and status in ('created', 'ordering') and order_attempts = ${orderAttempts}
+      and (kind = 'withdrawal' or expires_at > clock_timestamp())
+    returning ordered_at as "orderedAt"`
+  return row?.orderedAt
+}
+
 /** The provider has taken the payment. What the provider said since stands. */
 export const markPaymentPending = async (
   sql: Database,
   id: string,
-  providerReference: string,
+  providerReference: string | null,
 ): Promise<void> => {
   await sql`
     update gateway.payments set status = 'pending', provider_reference = ${providerReference}, updated_at = now()
-    where id = ${id} and status = 'created'`
+    where id = ${id} and status in ('created', 'ordering')`
 }
 
 export type Settlement = {
@@ -80,6 +103,11 @@ export type Settlement = {
   providerReference: string | null
   failureCode: string | null
   failureReason: string | null
+  /**
+   * Null: the provider's word. Else the gateway's own conclusion, which holds only as long as no further order was marked
+   * and the provider has not taken one.
+   */
+  orderAttempts: number | null
 }
 
 /**
@@ -89,7 +117,7 @@ export type Settlement = {
 export const settlePayment = async (
   sql: Database,
   id: string,
-  { status, providerReference, failureCode, failureReason }: Settlement,
+  { status, providerReference, failureCode, failureReason, orderAttempts }: Settlement,
 ): Promise<boolean> => {
   const { count } = await sql`
     update gateway.payments
@@ -97,9 +125,11 @@ export const settlePayment = async (
       failure_code = ${failureCode}, failure_reason = ${failureReason}, updated_at = now(), done_at = null,
       next_look_at = now(), looks = 0
     where id = ${id}
-      and (status in ('created', 'pending')
-        or ${status} = 'returned' and status = 'confirmed'
-        or ${status} = 'confirmed' and status = 'failed' and kind = 'deposit')`
+      and case when ${orderAttempts}::int is null
+        then status in ('created', 'ordering', 'pending')
+          or ${status} = 'returned' and status = 'confirmed'
+          or ${status} = 'confirmed' and status = 'failed' and kind = 'deposit'
+        else status in ('created', 'ordering') and order_attempts = ${orderAttempts}::int end`
   return count === 1
 }
 
@@ -148,10 +178,12 @@ export const takeDepositTurn = async (tx: Tx, walletId: string): Promise<void> =
   await tx`select 1 from gateway.deposit_turns where wallet_id = ${walletId} for update`
 }
 
+export type OpenDeposit = { id: string; amount: bigint; requestedAt: Date }
+
 /** A wallet's deposits that may still be booked, or were and have not been seen to be. */
-export const readOpenDeposits = (tx: Tx, walletId: string): Promise<{ id: string; amount: bigint }[]> =>
-  tx<{ id: string; amount: bigint }[]>`
-    select id, amount from gateway.payments
+export const readOpenDeposits = (tx: Tx, walletId: string): Promise<OpenDeposit[]> =>
+  tx<OpenDeposit[]>`
+    select id, amount, requested_at as "requestedAt" from gateway.payments
     where wallet_id = ${walletId} and done_at is null and kind = 'deposit' and status <> 'failed'`
 
 /** All payments in the order of their ids, above one: a page. */

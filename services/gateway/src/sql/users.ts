@@ -97,6 +97,24 @@ export const setPasswordHash = async (tx: Tx, id: string, passwordHash: string):
   await tx`update gateway.users set password_hash = ${passwordHash} where id = ${id}`
 }
 
+/** The same password under another hash; does nothing where the password has changed meanwhile. */
+export const renewPasswordHash = async (
+  sql: Database,
+  { id, passwordHash, insteadOf }: { id: string; passwordHash: string; insteadOf: string },
+): Promise<void> => {
+  await sql`
+    update gateway.users set password_hash = ${passwordHash} where id = ${id} and password_hash = ${insteadOf}`
+}
+
+/** bcrypt's cost of most password hashes, by a sample; undefined where there are none. */
+export const readCommonCost = async (sql: Database): Promise<number | undefined> => {
+  const [row] = await sql<Array<{ cost: number }>>`
+    select substr(password_hash, 5, 2)::int as cost
+    from (select password_hash from gateway.users where password_hash is not null limit 1000) sample
+    group by 1 order by count(*) desc, 1 desc limit 1`
+  return row?.cost
+}
+
 export const setRoles = async (tx: Tx, id: string, roles: string[]): Promise<void> => {
   await tx`
     update gateway.users

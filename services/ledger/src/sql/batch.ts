@@ -27,11 +27,15 @@ import type {
 // and awaits its query: one that is returned bare is sent when somebody waits for it, behind all others.
 
 /** Locks the partitions' rows, in order: the fence. Whoever holds it is alone in deciding their commands. */
-export const lockPartitions = async (tx: Tx, partitions: number[]): Promise<PartitionRow[]> =>
+export const lockPartitions = async (
+  tx: Tx,
+  partitions: number[],
+  skipLocked = false,
+): Promise<PartitionRow[]> =>
   await tx<PartitionRow[]>`
     select partition, next_offset as "nextOffset", last_digest as "lastDigest", next_seq as "nextSeq"
     from ledger.partitions where partition = any(${arrayOf(tx, partitions, INT2)})
-    order by partition for update`
+    order by partition for update ${skipLocked ? tx`skip locked` : tx``}`
 
 /** A wallet's usage as the table keeps it: {day, sent that day, that month, deposited …, withdrawn …}. */
 const readUsage = (text: string): Usage => {
@@ -45,20 +49,27 @@ const writeUsage = ({ day, used: { send, deposit, withdrawal } }: Usage): string
   `{${day},${send.day},${send.month},${deposit.day},${deposit.month},${withdrawal.day},${withdrawal.month}}`
 
 /** Locks wallets in ascending id: batches of several ledgers that cross queue up instead of deadlocking (P1). */
-export const lockWallets = async (tx: Tx, ids: string[]): Promise<Wallet[]> => {
+export const lockWallets = async (tx: Tx, ids: string[], skipLocked = false): Promise<Wallet[]> => {
   const rows = await tx<
     (Omit<Wallet, 'sequence' | 'usage' | 'ownLimits'> & { sequence: bigint; usage: string })[]
   >`
     select id, user_id as "userId", currency, status, freeze_source as "freezeSource", balance, held, sequence, tier,
       usage::text
     from ledger.wallets where id = any(${arrayOf(tx, ids, UUID)})
-    order by id for update`
+    order by id for update ${skipLocked ? tx`skip locked` : tx``}`
   return rows.map(row => ({
     ...row,
     sequence: Number(row.sequence),
     usage: readUsage(row.usage),
     ownLimits: [],
   }))
+}
+
+/** Which of these wallets exist, locked by somebody else or not. */
+export const findWallets = async (tx: Tx, ids: string[]): Promise<string[]> => {
+  const rows = await tx<{ id: string }[]>`
+    select id from ledger.wallets where id = any(${arrayOf(tx, ids, UUID)})`
+  return rows.map(({ id }) => id)
 }
 
 /** Makes the system wallets that do not exist yet and locks them. Only their partition's owner ever comes here. */

@@ -1,5 +1,5 @@
-import { CURRENCIES } from '@pennywire/contracts/money.ts'
-import { type LimitDefaults, TIERS } from '@pennywire/rules/limits.ts'
+import { CURRENCIES, isCurrency } from '@pennywire/contracts/money.ts'
+import { LIMIT_KINDS, type LimitDefaults, type Limits, TIERS, type Tier } from '@pennywire/rules/limits.ts'
 import {
   arrayOf,
   type Database,
@@ -8,6 +8,24 @@ import {
   INT8,
   TEXT,
 } from '@pennywire/runtime/database.ts'
+
+/**
+ * Rejects where the limits written down are not this ledger's: another one has started since with other settings, and
+ * one wallet's limits would depend on which of them decides. For readiness.
+ */
+export const checkLimitDefaults = async (sql: Database, defaults: LimitDefaults): Promise<void> => {
+  const rows = await sql<(Limits & { tier: Tier; currency: string })[]>`
+    select tier, currency, per_transaction as "perTransaction", daily, monthly from ledger.limit_defaults`
+  for (const { tier, currency, ...theirs } of rows) {
+    if (!isCurrency(currency)) continue
+    const ours = defaults[tier](currency)
+    if (LIMIT_KINDS.some(kind => ours[kind] !== theirs[kind])) {
+      throw new Error(
+        `LIMITS_${tier.toUpperCase()} differs from another ledger's in ${currency}; all ledgers must have the same`,
+      )
+    }
+  }
+}
 
 /** Writes the settings' limits down for those who read them: this ledger decides by its own. */
 export const writeLimitDefaults = async (sql: Database, defaults: LimitDefaults): Promise<void> => {

@@ -1,16 +1,15 @@
 import { type Database, INT2, INT8 } from '@pennywire/runtime/database.ts'
+import type { StoredPosition } from '../store.ts'
 
 /** Where each partition of ledger.commands goes on; makes the rows of partitions seen for the first time. */
-export const readPositions = async (
-  sql: Database,
-  partitions: number[],
-): Promise<{ partition: number; nextOffset: bigint }[]> => {
+export const readPositions = async (sql: Database, partitions: number[]): Promise<StoredPosition[]> => {
   await sql`
     insert into ledger.partitions (partition) select unnest(${sql.array(partitions, INT2)}) on conflict do nothing`
   await sql`
     insert into ledger.published (partition) select unnest(${sql.array(partitions, INT2)}) on conflict do nothing`
-  return sql<{ partition: number; nextOffset: bigint }[]>`
-    select partition, next_offset as "nextOffset" from ledger.partitions
+  return sql<StoredPosition[]>`
+    select partition, next_offset as "nextOffset", next_seq as "nextSeq", published_through as "publishedThrough"
+    from ledger.partitions join ledger.published using (partition)
     where partition = any(${sql.array(partitions, INT2)})`
 }
 

@@ -1,8 +1,12 @@
-import { type Database, isUniqueViolation } from '@pennywire/runtime/database.ts'
+import { type Database, isDatabaseAway, isUniqueViolation } from '@pennywire/runtime/database.ts'
 import type { LedgerStore } from '../store.ts'
 import * as batch from './batch.ts'
 import { raisePublished, readJournalAfter, readProgress } from './journal.ts'
 import { readMacsFrom, readPositions } from './positions.ts'
+
+const LOCK_NOT_AVAILABLE = '55P03'
+/** statement_timeout, idle_in_transaction_session_timeout, transaction_timeout: the batch is too much at once. */
+const TOO_SLOW = ['57014', '25P03', '25P04']
 
 /**
  * The ledger's store in Postgres. `relay` is a pool of its own: its marks need not wait for the disk, and it must
@@ -12,8 +16,9 @@ export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
   transact: work =>
     sql.begin(tx =>
       work({
-        lockPartitions: partitions => batch.lockPartitions(tx, partitions),
-        lockWallets: ids => batch.lockWallets(tx, ids),
+        lockPartitions: (partitions, skipLocked) => batch.lockPartitions(tx, partitions, skipLocked),
+        lockWallets: (ids, skipLocked) => batch.lockWallets(tx, ids, skipLocked),
+        findWallets: ids => batch.findWallets(tx, ids),
         findEarlier: ids => batch.findEarlier(tx, ids),
         findWalletsOf: userIds => batch.findWalletsOf(tx, userIds),
         readLimits: walletIds => batch.readLimits(tx, walletIds),
@@ -26,6 +31,14 @@ export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
       }),
     ) as ReturnType<typeof work>,
   isRivalry: error => isUniqueViolation(error),
+  causeOf: error => {
+    const code = String((error as { code?: unknown })?.code)
+    if (code === LOCK_NOT_AVAILABLE) return 'locked'
+    if (TOO_SLOW.includes(code)) return 'other'
+    if (isDatabaseAway(error)) return 'away'
+    // A data exception or a broken constraint. A unique key is a rival's doing, never the record's.
+    return /^2[23][0-9A-Z]{3}$/.test(code) && !isUniqueViolation(error) ? 'data' : 'other'
+  },
   readPositions: partitions => readPositions(sql, partitions),
   readMacsFrom: ends => readMacsFrom(sql, ends),
   readProgress: partitions => readProgress(relay, partitions),

@@ -1,6 +1,10 @@
 import type { Database } from '@pennywire/runtime/database.ts'
 
-export type MailRecipient = { email: string; fullName: string }
+export type MailRecipient = {
+  email: string
+  /** Null until the address is verified: whoever signed up with it may have been a stranger to its owner. */
+  fullName: string | null
+}
 
 /** A user's address and name as the gateway has them at this moment; undefined where it knows no such user. */
 export const readMailRecipient = async (
@@ -8,6 +12,6 @@ export const readMailRecipient = async (
   userId: string,
 ): Promise<MailRecipient | undefined> => {
   const [user] = await gatewayRead<MailRecipient[]>`
-    select email, full_name as "fullName" from gateway_api.users where user_id = ${userId}`
+    select email, case when email_verified then full_name end as "fullName" from gateway_api.users where user_id = ${userId}`
   return user
 }

@@ -1,0 +1,103 @@
+// The database goes back by an hour while Kafka goes on, as an asynchronous failover or an older backup makes it: the
+// real Postgres is put back by a copy of its data folder.
+import { execFileSync } from 'node:child_process'
+import { existsSync, renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
+import { expectBooksToBeRight } from './books.ts'
+import { balanceOf, control, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
+
+const { dataDir, opsUrls, databaseUrls } = inject('system')
+const data = join(dataDir, 'postgres', 'data')
+const copy = join(dataDir, 'postgres', 'an-hour-ago')
+const current = join(dataDir, 'postgres', 'now')
+const OTHERS = ['gateway', 'notifier', 'audit']
+
+let alice: Person
+let bob: Person
+let wallets: { alice: Wallet; bob: Wallet }
+beforeAll(async () => {
+  alice = await makePerson('Alice Smith')
+  bob = await makePerson('Bob Brown')
+  wallets = { alice: await openWallet(alice, 'USD', '100'), bob: await openWallet(bob, 'USD') }
+}, 60_000)
+
+/** Whatever happens in the test, the next file finds the system as it was. */
+afterAll(async () => {
+  if (!existsSync(current)) return
+  await Promise.all(['ledger', ...OTHERS].map(name => control(name, 'stop')))
+  await control('postgres', 'stop')
+  rmSync(data, { recursive: true, force: true })
+  renameSync(current, data)
+  rmSync(copy, { recursive: true, force: true })
+  await control('postgres', 'restart')
+  await Promise.all(['ledger', ...OTHERS].map(name => control(name, 'restart')))
+}, 180_000)
+
+const stopped = async (work: () => void) => {
+  await Promise.all(['ledger', ...OTHERS].map(name => control(name, 'stop')))
+  await control('postgres', 'stop')
+  work()
+  await control('postgres', 'restart')
+}
+
+const inDatabase = async <Result>(ask: (sql: Database) => Promise<Result>): Promise<Result> => {
+  const sql = openDatabase(databaseUrls.superuser, { applicationName: 'test', maxConnections: 1 })
+  try {
+    return await ask(sql)
+  } finally {
+    await sql.end()
+  }
+}
+
+const journalOf = (partition: number) =>
+  inDatabase(sql => sql`select count(*)::int as events from ledger.journal where partition = ${partition}`)
+
+test('X1, O1: its partition halts with an alarm, no command gets a second outcome, and the books go on where it is back', {
+  timeout: 300_000,
+}, async () => {
+  await stopped(() => execFileSync('cp', ['-a', data, copy]))
+  await Promise.all(['ledger', ...OTHERS].map(name => control(name, 'restart')))
+  const sent = await send(alice, wallets.bob, '40')
+  expect([sent.status, sent.body.status]).toEqual([201, 'completed'])
+  const [decided] = await inDatabase(
+    sql => sql<{ partition: number }[]>`select partition from ledger.commands where id = ${sent.body.id}`,
+  )
+  const { partition } = decided!
+
+  await stopped(() => {
+    renameSync(data, current)
+    execFileSync('cp', ['-a', copy, data])
+  })
+  const before = await journalOf(partition)
+  const starting = control('ledger', 'restart').catch((error: Error) => error)
+  await vi.waitFor(
+    async () => {
+      const answer = await fetch(`${opsUrls.ledger}/readyz`)
+      const { checks } = (await answer.json()) as { checks: { consumer: string } }
+      expect([answer.status, checks.consumer]).toEqual([
+        503,
+        expect.stringMatching(/is halted: the database is behind its own events by [1-9]/),
+      ])
+    },
+    { timeout: 60_000, interval: 200 },
+  )
+  const metrics = await (await fetch(`${opsUrls.ledger}/metrics`)).text()
+  expect(metrics).toMatch(
+    new RegExp(`pennywire_ledger_behind_events\\{[^}]*partition="${partition}"[^}]*\\} [1-9]`),
+  )
+  // The command is in the topic, and its id free in this database: it is not decided again.
+  expect(await journalOf(partition)).toEqual(before)
+
+  await stopped(() => {
+    rmSync(data, { recursive: true })
+    renameSync(current, data)
+    rmSync(copy, { recursive: true })
+  })
+  await starting
+  await Promise.all(['ledger', ...OTHERS].map(name => control(name, 'restart')))
+  expect(await balanceOf(alice, wallets.alice)).toBe('60.00')
+  expect((await send(alice, wallets.bob, '1')).status).toBe(201)
+  expectBooksToBeRight()
+})
