@@ -187,10 +187,10 @@ describe('what is refused before the handler', () => {
   })
 
   test('an answer does not grow with the fields that a client makes up', async () => {
-    const fields = Array.from({ length: 5_000 }, (_, index) => [`${'x'.repeat(5)}${index}`, 1])
+    const fields = Array.from({ length: 900 }, (_, index) => [`x${index}`, 1])
     const text = await (await post(JSON.stringify(Object.fromEntries(fields)))).text()
     expect(JSON.parse(text).errors).toHaveLength(20)
-    expect(JSON.parse(text).detail).toContain('; and 4981 more')
+    expect(JSON.parse(text).detail).toContain('; and 881 more')
     expect((await (await post(`{"${'x'.repeat(60_000)}":1}`)).text()).length).toBeLessThan(2_000)
   })
 
