@@ -15,7 +15,7 @@ COPY . .
 RUN CI=true pnpm install --frozen-lockfile --prod --no-optional
 
 FROM node:${NODE_VERSION}-bookworm-slim
-ENV NODE_ENV=production HTTP_HOST=0.0.0.0 HTTP_PORT=8080
+ENV NODE_ENV=production HTTP_HOST=0.0.0.0 HTTP_PORT=8080 OPS_PORT=9090
 # A named volume that is mounted there for the first time gets their owner.
 RUN install --directory --owner=node --group=node --mode=0700 /data /state \
   /keys /keys/gateway /keys/ledger /keys/notifier /keys/provider
@@ -24,5 +24,5 @@ WORKDIR /app
 USER node
 EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=12 \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.HTTP_PORT}/healthz`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.OPS_PORT}/healthz`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
 CMD ["node", "services/gateway/src/main.ts"]

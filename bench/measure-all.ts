@@ -69,7 +69,7 @@ export const measureAll = async (
     seconds: plan.httpSeconds,
     warmUpSeconds: plan.httpWarmUpSeconds,
   }
-  const hashesBefore = await readSlowHashes(system.gatewayUrl)
+  const hashesBefore = await readSlowHashes(system.opsUrl('gateway'))
   const http: Figures['http'] = []
   for (const clients of plan.clients) {
     http.push({ clients, ...(await runLoad({ ...load, kind: 'closed', clients })) })
@@ -80,7 +80,7 @@ export const measureAll = async (
   const open = { ...load, kind: 'open', perSecond: offeredPerSecond, connections: 64 } as const
   const atATenth = { offeredPerSecond, ...(await runLoad(open)) }
   say(`  evenly paced, ${offeredPerSecond}/s: ${describe(atATenth)}`)
-  const { pin, password } = await readSlowHashes(system.gatewayUrl)
+  const { pin, password } = await readSlowHashes(system.opsUrl('gateway'))
   const hashes = pin - hashesBefore.pin + (password - hashesBefore.password)
   if (hashes !== 0) throw new Error(`${hashes} hashes were made though every transfer had a step-up token`)
   say('  nothing was hashed meanwhile: every transfer had a step-up token')
@@ -129,7 +129,7 @@ const describe = ({ perSecond, p50Ms, p99Ms, others }: LoadResult) => {
 }
 
 const readServiceMemory = async (system: System, service: Service): Promise<number> => {
-  const metrics = await (await fetch(`${system.serviceUrl(service)}/metrics`)).text()
+  const metrics = await (await fetch(`${system.opsUrl(service)}/metrics`)).text()
   return Number(/^process_resident_memory_bytes (\S+)/m.exec(metrics)?.[1]) / 2 ** 20
 }
 

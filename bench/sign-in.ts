@@ -30,8 +30,8 @@ export type SignInFigures = {
 }
 
 /** Asks a gateway for its counters. */
-export const readSlowHashes = async (gatewayUrl: string): Promise<SlowHashes> => {
-  const metrics = await (await fetch(`${gatewayUrl}/metrics`)).text()
+export const readSlowHashes = async (opsUrl: string): Promise<SlowHashes> => {
+  const metrics = await (await fetch(`${opsUrl}/metrics`)).text()
   const of = (what: keyof SlowHashes) =>
     Number(
       new RegExp(`^pennywire_gateway_slow_hashes_total\\{of="${what}"\\} (\\d+)$`, 'm').exec(metrics)?.[1] ??
@@ -129,7 +129,7 @@ export const measureSignIns = async (
 
   const pay = (warmUpSeconds: number) =>
     runLoad({ gatewayUrl, people, kind: 'closed', clients: TRANSFER_CLIENTS, seconds, warmUpSeconds })
-  const hashesBefore = await readSlowHashes(gatewayUrl)
+  const hashesBefore = await readSlowHashes(gateway.opsUrl)
   const before = await pay(2)
   const over = new AbortController()
   const start = performance.now()
@@ -140,7 +140,7 @@ export const measureSignIns = async (
   ])
   const flood = { seconds: (performance.now() - start) / 1_000, logins, pinVerifications }
   const after = await pay(1)
-  const hashes = await readSlowHashes(gatewayUrl)
+  const hashes = await readSlowHashes(gateway.opsUrl)
   const hashesOfTransfers =
     hashes.pin -
     hashesBefore.pin -

@@ -23,12 +23,16 @@ import {
 
 const started: string[] = []
 
+/** Where the metrics of a gateway are, by its URL. */
+const opsUrls = new Map<string, string>()
+
 /** A gateway of our own. What it limits within an odd number of seconds is counted apart from all other gateways. */
 const startGateway = async (settings: Record<string, string> = {}): Promise<string> => {
   const body = JSON.stringify(settings)
   const response = await fetch(`${inject('system').controlUrl}/gateway/start`, { method: 'POST', body })
   expect(response.ok).toBe(true)
-  const { name, url } = (await response.json()) as { name: string; url: string }
+  const { name, url, opsUrl } = (await response.json()) as { name: string; url: string; opsUrl: string }
+  opsUrls.set(url, opsUrl)
   started.push(name)
   return url
 }
@@ -180,6 +184,7 @@ describe('what a request may cost that asks for nothing', () => {
 describe('guesses', () => {
   test('100 PINs at once through two gateways: three are looked at, and others pay meanwhile', async () => {
     const { gatewayUrl } = inject('system')
+    opsUrls.set(gatewayUrl, inject('system').opsUrls.gateway)
     const urls = [gatewayUrl, await startGateway()]
     const [alice, bob] = [await makePerson('Alice Smith'), await makePerson('Bob Brown')]
     const from = await openWallet(bob, 'USD', '100')
@@ -187,7 +192,7 @@ describe('guesses', () => {
     const hashes = async () => {
       let sum = 0
       for (const url of urls) {
-        const text = await (await fetch(`${url}/metrics`)).text()
+        const text = await (await fetch(`${opsUrls.get(url)}/metrics`)).text()
         sum += Number(/^pennywire_gateway_slow_hashes_total\{of="pin"\} (\d+)$/m.exec(text)?.[1] ?? 0)
       }
       return sum

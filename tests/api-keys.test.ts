@@ -80,7 +80,7 @@ const pay = (key: Key, amount: string, more: Parameters<typeof by>[4] = {}, body
 const outcome = ({ status, body }: Answer): string => (status < 400 ? 'done' : `${status} ${body.code}`)
 
 const hashes = async (): Promise<string[]> => {
-  const text = await (await fetch(`${inject('system').gatewayUrl}/metrics`)).text()
+  const text = await (await fetch(`${inject('system').opsUrls.gateway}/metrics`)).text()
   return text.match(/^pennywire_gateway_slow_hashes_total.*$/gm) ?? []
 }
 

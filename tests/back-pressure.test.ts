@@ -41,19 +41,23 @@ afterAll(async () => {
 })
 
 /** A gateway of our own, with limits that a test can reach. */
+/** Where the metrics of a gateway are, by its URL. */
+const opsUrls = new Map<string, string>()
+
 const startGateway = async (settings: Record<string, string> = {}): Promise<string> => {
   const response = await fetch(`${inject('system').controlUrl}/gateway/start`, {
     method: 'POST',
     body: JSON.stringify(settings),
   })
   expect(response.ok).toBe(true)
-  const { name, url } = (await response.json()) as { name: string; url: string }
+  const { name, url, opsUrl } = (await response.json()) as { name: string; url: string; opsUrl: string }
+  opsUrls.set(url, opsUrl)
   started.push(name)
   return url
 }
 
 const metric = async (gatewayUrl: string, name: string): Promise<number> => {
-  const text = await (await fetch(`${gatewayUrl}/metrics`)).text()
+  const text = await (await fetch(`${opsUrls.get(gatewayUrl)}/metrics`)).text()
   return text
     .split('\n')
     .filter(line => line.startsWith(`${name}{`) || line.startsWith(`${name} `))

@@ -11,7 +11,7 @@ const SIGNALS = ['SIGKILL', 'SIGSTOP', 'SIGCONT', 'SIGTERM'] as const
  * Lets test files, which run in processes of their own, do things to the system's processes:
  * `POST /ledger/SIGKILL` sends a signal, `POST /ledger/stop` stops it in an orderly way, `POST /ledger/restart` starts
  * it again and answers when it is ready, and `POST /ledger/start` starts a further instance, with the body's settings
- * over the usual ones, and answers with its name (for the other actions) and URL.
+ * over the usual ones, and answers with its name (for the other actions) and URLs.
  */
 export const startControl = async (system: System): Promise<{ url: string; stop: () => Promise<void> }> => {
   const instances = new Map<string, ManagedProcess>()
@@ -25,9 +25,9 @@ export const startControl = async (system: System): Promise<{ url: string; stop:
   const startInstance = async (name: string, request: IncomingMessage) => {
     if (!isService(name)) throw new Error(`${name} is no service`)
     const body = await text(request)
-    const { process, url } = await system.startInstance(name, body === '' ? {} : JSON.parse(body))
+    const { process, url, opsUrl } = await system.startInstance(name, body === '' ? {} : JSON.parse(body))
     instances.set(process.name, process)
-    return { name: process.name, url }
+    return { name: process.name, url, opsUrl }
   }
 
   const act = async (request: IncomingMessage): Promise<object | undefined> => {

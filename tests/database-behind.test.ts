@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
 import { expectBooksToBeRight } from './books.ts'
 import { balanceOf, control, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
 
-const { dataDir, ledgerUrl, databaseUrls } = inject('system')
+const { dataDir, opsUrls, databaseUrls } = inject('system')
 const data = join(dataDir, 'postgres', 'data')
 const copy = join(dataDir, 'postgres', 'an-hour-ago')
 const current = join(dataDir, 'postgres', 'now')
@@ -74,7 +74,7 @@ test('X1, O1: its partition halts with an alarm, no command gets a second outcom
   const starting = control('ledger', 'restart').catch((error: Error) => error)
   await vi.waitFor(
     async () => {
-      const answer = await fetch(`${ledgerUrl}/readyz`)
+      const answer = await fetch(`${opsUrls.ledger}/readyz`)
       const { checks } = (await answer.json()) as { checks: { consumer: string } }
       expect([answer.status, checks.consumer]).toEqual([
         503,
@@ -83,7 +83,7 @@ test('X1, O1: its partition halts with an alarm, no command gets a second outcom
     },
     { timeout: 60_000, interval: 200 },
   )
-  const metrics = await (await fetch(`${ledgerUrl}/metrics`)).text()
+  const metrics = await (await fetch(`${opsUrls.ledger}/metrics`)).text()
   expect(metrics).toMatch(
     new RegExp(`pennywire_ledger_behind_events\\{[^}]*partition="${partition}"[^}]*\\} [1-9]`),
   )

@@ -19,9 +19,10 @@ const reports: FaultReport[] = []
 
 beforeAll(async () => {
   world = await openWorld(inject('stack'), inject('system'))
-  const { name, url } = await world.startInstance('gateway')
+  const { name, url, opsUrl } = await world.startInstance('gateway')
   secondGateway = name
   world.gateways.push(url)
+  world.opsUrls.push(opsUrl)
   suite = await openSuite(world, { people: 12, clients: 24 })
 }, 60_000)
 afterAll(async () => {

@@ -16,7 +16,7 @@ import {
   type Wallet,
 } from './client.ts'
 
-const { databaseUrls, controlUrl, gatewayUrl } = inject('system')
+const { databaseUrls, controlUrl, gatewayUrl, opsUrls } = inject('system')
 const soon = { timeout: 20_000, interval: 50 }
 
 let alice: Person
@@ -299,7 +299,7 @@ describe('how it ends', () => {
       const commands = ids.map(id => holdExpiryIdOf(id, 0))
       const ends = await sql`select end_command from ledger.holds where id = any(${ids})`
       expect(ends.map(row => row.end_command).toSorted()).toEqual(commands.toSorted())
-      expect(await (await fetch(`${gatewayUrl}/metrics`)).text()).toContain(
+      expect(await (await fetch(`${opsUrls.gateway}/metrics`)).text()).toContain(
         '\npennywire_gateway_due_holds 0\n',
       )
     } finally {

@@ -20,7 +20,7 @@ afterAll(() => sql.end())
 
 /** How often the gateway ran bcrypt, for PINs and for passwords. */
 const hashes = async (): Promise<{ pin: number; password: number }> => {
-  const text = await (await fetch(`${inject('system').gatewayUrl}/metrics`)).text()
+  const text = await (await fetch(`${inject('system').opsUrls.gateway}/metrics`)).text()
   const of = (what: string) =>
     Number(
       new RegExp(`^pennywire_gateway_slow_hashes_total\\{of="${what}"\\} (\\d+)$`, 'm').exec(text)?.[1] ?? 0,

@@ -174,6 +174,6 @@ test('a deposit that the wallet cannot take waits in suspense: raised, and named
 const raised = async () =>
   Number(
     /^pennywire_gateway_payments_in_suspense_total\{kind="deposit"\} (\d+)$/m.exec(
-      await (await fetch(`${inject('system').gatewayUrl}/metrics`)).text(),
+      await (await fetch(`${inject('system').opsUrls.gateway}/metrics`)).text(),
     )?.[1] ?? 0,
   )

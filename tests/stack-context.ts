@@ -17,9 +17,8 @@ export type StackContext = {
 /** And of the whole system that runs on it: `inject('system')`. */
 export type SystemContext = {
   gatewayUrl: string
-  ledgerUrl: string
-  notifierUrl: string
-  auditUrl: string
+  /** Where each service's `/readyz` and `/metrics` are. */
+  opsUrls: Record<'gateway' | 'ledger' | 'notifier' | 'audit', string>
   /** Where processes are killed, stopped and started: see control.ts. */
   controlUrl: string
   dataDir: string

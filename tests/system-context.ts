@@ -32,6 +32,8 @@ export const TEST_SETTINGS = {
   // Wallets that tests fill by the thousand; tests of the limits set their own.
   LIMITS_UNVERIFIED: '*=900000000000/900000000000/900000000000',
   SANDBOX_DELAY_MS: '1000',
+  // Metrics as they are at that moment.
+  OPS_KEEP_SECONDS: '0',
   // Holds that end while a test waits.
   HOLD_MIN_SECONDS: '1',
   HOLD_EXPIRY_SECONDS: '0.2',
@@ -54,9 +56,12 @@ export const stackContextOf = ({ stack }: System): StackContext => ({
 
 export const systemContextOf = (system: System, controlUrl: string): SystemContext => ({
   gatewayUrl: system.gatewayUrl,
-  ledgerUrl: system.serviceUrl('ledger'),
-  notifierUrl: system.serviceUrl('notifier'),
-  auditUrl: system.serviceUrl('audit'),
+  opsUrls: {
+    gateway: system.opsUrl('gateway'),
+    ledger: system.opsUrl('ledger'),
+    notifier: system.opsUrl('notifier'),
+    audit: system.opsUrl('audit'),
+  },
   controlUrl,
   dataDir: system.dataDir,
   databaseUrls: {

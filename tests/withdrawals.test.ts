@@ -330,7 +330,7 @@ describe('callbacks', () => {
     const alarms = async () =>
       Number(
         /^pennywire_gateway_payment_contradictions_total\{kind="withdrawal"\} (\d+)$/m.exec(
-          await (await fetch(`${inject('system').gatewayUrl}/metrics`)).text(),
+          await (await fetch(`${inject('system').opsUrls.gateway}/metrics`)).text(),
         )?.[1] ?? 0,
       )
     const before = await alarms()

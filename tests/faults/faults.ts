@@ -380,7 +380,7 @@ const untilHalted = (what: string, url: string) =>
 export const commandsMadeAnew: Fault = {
   name: 'ledger.commands made anew',
   inject: async (world, { load, over }) => {
-    const { ledgerUrl, auditUrl, databaseUrls, env } = world.system
+    const { opsUrls, databaseUrls, env } = world.system
     await load.pause()
     await untilDecided(world, 60)
     const old = await readCommands(world)
@@ -398,8 +398,8 @@ export const commandsMadeAnew: Fault = {
     await publishAgain(world, old.slice(-500))
     const decidedBefore = await world.sql`select count(*) from ledger.transfers`
     load.resume()
-    await untilHalted('the ledger', ledgerUrl)
-    await untilHalted('the audit', auditUrl)
+    await untilHalted('the ledger', opsUrls.ledger)
+    await untilHalted('the audit', opsUrls.audit)
     const decidedMeanwhile = await world.sql`select count(*) from ledger.transfers`
     if (decidedMeanwhile[0]!.count !== decidedBefore[0]!.count)
       throw new Error('the ledger decided records of a topic that nobody adopted')

@@ -10,13 +10,15 @@ import { waitUntil } from '@pennywire/stack/wait-until.ts'
 import type { StackContext, SystemContext } from '../stack-context.ts'
 
 export type ServiceName = 'gateway' | 'ledger' | 'notifier' | 'audit'
-export type Instance = { name: string; url: string }
+export type Instance = { name: string; url: string; opsUrl: string }
 
 export type World = {
   stack: StackContext
   system: SystemContext
   /** The gateways that clients know; they fail over from one to the next. */
   gateways: string[]
+  /** Where `/readyz` of every service is, of further gateways too. */
+  opsUrls: string[]
   /** The whole database, as the superuser: only the checks may look everywhere. */
   sql: Database
   kafka: KafkaClient
@@ -46,6 +48,7 @@ export const openWorld = async (stack: StackContext, system: SystemContext): Pro
     stack,
     system,
     gateways: [system.gatewayUrl],
+    opsUrls: Object.values(system.opsUrls),
     sql,
     kafka: createKafkaClient({ connection: stack.kafka, clientId: 'faults', logger }),
     codec: await createCodec(connectRegistry(stack.registryUrl)),
@@ -81,8 +84,7 @@ export const readiness = async (url: string): Promise<{ ready: boolean; text: st
 
 /** Until every service says that it is ready. */
 export const untilHealthy = async (world: World, seconds: number): Promise<void> => {
-  const { ledgerUrl, notifierUrl, auditUrl } = world.system
-  for (const url of [...world.gateways, ledgerUrl, notifierUrl, auditUrl])
+  for (const url of world.opsUrls)
     await until(`${url}/readyz`, seconds, async () => {
       const { ready, text } = await readiness(url)
       if (!ready) throw new Error(text)

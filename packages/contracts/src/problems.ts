@@ -12,6 +12,9 @@ const decided = (status: number, title: string) => ({ status, title, retryable: 
 
 export const PROBLEMS = {
   // the request's form
+  MALFORMED_REQUEST: refused(400, 'The request cannot be read'),
+  REQUEST_TIMEOUT: refused(408, 'The request did not come in time'),
+  HEADERS_TOO_LARGE: refused(431, 'The headers are too large'),
   MALFORMED_JSON: refused(400, 'The body is not JSON'),
   VALIDATION_ERROR: refused(422, 'The request breaks a rule'),
   PAYLOAD_TOO_LARGE: refused(413, 'The body is too large'),

@@ -17,7 +17,7 @@ const fileWith = (text: string) => {
 
 const GOOD = {
   INSTANCE_ID: 'ledger-1',
-  HTTP_PORT: '8081',
+  OPS_PORT: '8081',
   KAFKA_BROKERS: 'one:9092,two:9092',
   KAFKA_TLS: 'true',
   REGISTRY_URL: 'http://127.0.0.1:18081/apis',
@@ -28,15 +28,16 @@ test('settings become values once, with their defaults, and stay as they are', (
   const config = loadConfig(serviceSettings, { ...GOOD, UNKNOWN: 'x' })
   expect(config).toEqual({
     INSTANCE_ID: 'ledger-1',
-    HTTP_HOST: '127.0.0.1',
-    HTTP_PORT: 8081,
+    OPS_HOST: '127.0.0.1',
+    OPS_PORT: 8081,
+    OPS_KEEP_SECONDS: 1,
     LOG_LEVEL: 'info',
     KAFKA_BROKERS: ['one:9092', 'two:9092'],
     KAFKA_TLS: 'true',
     REGISTRY_URL: 'http://127.0.0.1:18081/apis',
     DATABASE_URL: 'postgres://ledger@127.0.0.1:5432/pennywire',
   })
-  expect(() => Object.assign(config, { HTTP_PORT: 1 })).toThrow('read only')
+  expect(() => Object.assign(config, { OPS_PORT: 1 })).toThrow('read only')
 })
 
 /** Loads the service settings, and a key file, in a process of its own: a wrong setting ends it. */
@@ -57,13 +58,13 @@ const start = (env: Record<string, string>) =>
 describe('a process with a wrong setting', () => {
   test('does not start where it is only one character off, and starts where it is right', () => {
     expect(start(GOOD)).toMatchObject({ status: 0, stdout: 'started\n', stderr: '' })
-    expect(start({ ...GOOD, HTTP_PORT: '8081x' })).toMatchObject({ status: 2, stdout: '' })
+    expect(start({ ...GOOD, OPS_PORT: '8081x' })).toMatchObject({ status: 2, stdout: '' })
   })
 
   test.each<[string, Record<string, string>]>([
-    ['HTTP_PORT', { HTTP_PORT: '65536' }],
-    ['HTTP_PORT', { HTTP_PORT: '-1' }],
-    ['HTTP_PORT', { HTTP_PORT: '80.5' }],
+    ['OPS_PORT', { OPS_PORT: '65536' }],
+    ['OPS_PORT', { OPS_PORT: '-1' }],
+    ['OPS_PORT', { OPS_PORT: '80.5' }],
     ['LOG_LEVEL', { LOG_LEVEL: 'loud' }],
     ['INSTANCE_ID', { INSTANCE_ID: 'two words' }],
     ['KAFKA_BROKERS', { KAFKA_BROKERS: '' }],
@@ -81,9 +82,9 @@ describe('a process with a wrong setting', () => {
 
   test('names all of them at once, missing ones included', () => {
     const { DATABASE_URL: _, ...rest } = GOOD
-    const { status, stderr } = start({ ...rest, HTTP_PORT: 'x' })
+    const { status, stderr } = start({ ...rest, OPS_PORT: 'x' })
     expect(status).toBe(2)
-    expect(stderr).toMatch(/^setting HTTP_PORT: /m)
+    expect(stderr).toMatch(/^setting OPS_PORT: /m)
     expect(stderr).toMatch(/^setting DATABASE_URL: /m)
   })
 

@@ -84,8 +84,11 @@ export const registrySettings = {
 /** The settings that every service has. */
 export const serviceSettings = {
   INSTANCE_ID: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 . _ -'),
-  HTTP_HOST: z.string().default('127.0.0.1'),
-  HTTP_PORT: z.coerce.number().int().min(0).max(65_535),
+  /** Where `/readyz` and `/metrics` are: for operators only, never where clients reach. */
+  OPS_HOST: z.string().default('127.0.0.1'),
+  OPS_PORT: z.coerce.number().int().min(0).max(65_535),
+  /** For how long an answer of theirs is given again. */
+  OPS_KEEP_SECONDS: z.coerce.number().min(0).max(60).default(1),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info'),
   ...kafkaSettings,
   ...registrySettings,

@@ -1,5 +1,3 @@
-import type { AddressInfo } from 'node:net'
-import { serve } from '@hono/node-server'
 import { Hono } from 'hono'
 import { metricsText } from './metrics.ts'
 
@@ -7,7 +5,6 @@ import { metricsText } from './metrics.ts'
 export type ReadinessCheck = () => unknown
 
 const CHECK_TIMEOUT_MS = 2_000
-
 const ask = async (check: ReadinessCheck): Promise<string> => {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise((_, reject) => {
@@ -23,44 +20,49 @@ const ask = async (check: ReadinessCheck): Promise<string> => {
   }
 }
 
+/** One flight at a time, and its result for a moment; a failure is not kept. */
+const keptFor = <Result>(ms: number, make: () => Promise<Result>): (() => Promise<Result>) => {
+  let kept: Promise<Result> | undefined
+  let until = 0
+  return () => {
+    if (kept && performance.now() < until) return kept
+    until = Number.POSITIVE_INFINITY
+    const flight = make()
+    kept = flight
+    flight.then(
+      () => {
+        until = performance.now() + ms
+      },
+      () => {
+        kept = undefined
+      },
+    )
+    return flight
+  }
+}
+
+/** `/healthz`: the process answers. It asks nobody, so it may stand where anybody can reach it. */
+export const healthRoutes = (): Hono => new Hono().get('/healthz', context => context.json({ status: 'ok' }))
+
 /**
- * The routes that every service has: `/healthz` (the process answers), `/readyz` (each dependency was asked just
- * now; 503 names those that are away) and `/metrics` (Prometheus).
+ * The routes of the operations listener (OPS_HOST, OPS_PORT), which is for operators only: `/healthz`, `/readyz` (each
+ * dependency was asked within the last `keptMs`; 503 names those that are away) and `/metrics` (Prometheus). Both answers
+ * are kept for `keptMs` and made one flight at a time, so that asking often costs the dependencies nothing.
  */
-export const operationsRoutes = (checks: Record<string, ReadinessCheck>): Hono =>
-  new Hono()
-    .get('/healthz', context => context.json({ status: 'ok' }))
+export const operationsRoutes = (checks: Record<string, ReadinessCheck>, keptMs: number): Hono => {
+  const readiness = keptFor(keptMs, async () => {
+    const answers = await Promise.all(
+      Object.entries(checks).map(async ([name, check]) => [name, await ask(check)] as const),
+    )
+    return { ready: answers.every(([, answer]) => answer === 'ok'), checks: Object.fromEntries(answers) }
+  })
+  const metrics = keptFor(keptMs, metricsText)
+  return healthRoutes()
     .get('/readyz', async context => {
-      const answers = await Promise.all(
-        Object.entries(checks).map(async ([name, check]) => [name, await ask(check)] as const),
-      )
-      const ready = answers.every(([, answer]) => answer === 'ok')
-      return context.json(
-        { status: ready ? 'ready' : 'not ready', checks: Object.fromEntries(answers) },
-        ready ? 200 : 503,
-      )
+      const { ready, checks } = await readiness()
+      return context.json({ status: ready ? 'ready' : 'not ready', checks }, ready ? 200 : 503)
     })
     .get('/metrics', async context =>
-      context.body(await metricsText(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
+      context.body(await metrics(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
     )
-
-/** Serves an app on a port (0: a free one) and tells where; `stop` lets running requests finish. */
-export const listen = async (
-  app: { fetch: (request: Request, env?: unknown) => Response | Promise<Response> },
-  options: { host: string; port: number },
-): Promise<{ port: number; stop: () => Promise<void> }> => {
-  const server = await new Promise<ReturnType<typeof serve>>((resolve, reject) => {
-    const starting = serve({ fetch: app.fetch, hostname: options.host, port: options.port }, () =>
-      resolve(starting),
-    )
-    starting.once('error', reject)
-  })
-  return {
-    port: (server.address() as AddressInfo).port,
-    stop: () =>
-      new Promise(resolve => {
-        server.close(() => resolve())
-        if ('closeIdleConnections' in server) server.closeIdleConnections()
-      }),
-  }
 }

@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
-import { serve } from '@hono/node-server'
+import { listen } from '@pennywire/runtime/http-server.ts'
 import { Hono } from 'hono'
 import { html } from 'hono/html'
 import PostalMime from 'postal-mime'
@@ -11,7 +11,8 @@ import { SMTPServer } from 'smtp-server'
 export type SunkMail = { to: string; subject: string; text: string; html: string }
 
 const KEPT = 1_000
-const MAX_MAIL_BYTES = 10 * 1024 * 1024
+const MAX_MAIL_BYTES = 256 * 1024
+const MAX_SMTP_CLIENTS = 100
 
 const page = (mails: SunkMail[]) => html`<!doctype html>
 <html lang="en">
@@ -31,6 +32,7 @@ export const startMailSink = async (ports: { smtp: number; http: number }, host 
     disabledCommands: ['AUTH', 'STARTTLS'],
     disableReverseLookup: true,
     size: MAX_MAIL_BYTES,
+    maxClients: MAX_SMTP_CLIENTS,
     logger: false,
     onData: (stream, session, done) => {
       // The recipients are the envelope's: they say who gets it, whatever the headers claim.
@@ -52,15 +54,14 @@ export const startMailSink = async (ports: { smtp: number; http: number }, host 
   app.get('/', c =>
     c.html(page(mails), 200, { 'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'" }),
   )
-  const http = serve({ fetch: app.fetch, port: ports.http, hostname: host })
-  if (!http.listening) await once(http, 'listening')
+  const http = await listen(app, { host, port: ports.http })
 
   return {
     smtpUrl: `smtp://${host}:${(smtpServer.address() as AddressInfo).port}`,
-    httpUrl: `http://${host}:${(http.address() as AddressInfo).port}`,
+    httpUrl: `http://${host}:${http.port}`,
     stop: async () => {
       await new Promise<void>(resolve => smtp.close(resolve))
-      await new Promise(resolve => http.close(resolve))
+      await http.stop()
     },
   }
 }

@@ -12,7 +12,7 @@
 import { randomBytes } from 'node:crypto'
 import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { serve } from '@hono/node-server'
+import { listen } from '@pennywire/runtime/http-server.ts'
 import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { z } from 'zod'
@@ -302,7 +302,6 @@ if (import.meta.main) {
     delayMs: env.SANDBOX_DELAY_MS,
     callbackHosts: env.CALLBACK_HOST ? [env.CALLBACK_HOST] : [],
   })
-  serve({ fetch: app.fetch, port: env.HTTP_PORT, hostname: env.HTTP_HOST }, () =>
-    console.log(`taking payments at http://${env.HTTP_HOST}:${env.HTTP_PORT}`),
-  )
+  await listen(app, { host: env.HTTP_HOST, port: env.HTTP_PORT })
+  console.log(`taking payments at http://${env.HTTP_HOST}:${env.HTTP_PORT}`)
 }

@@ -44,7 +44,7 @@ export type ServiceSpec = {
   /** The whole environment. */
   env: NodeJS.ProcessEnv
   /** Where it answers `GET /readyz`. */
-  port: number
+  opsPort: number
   /** Lower ones stop first; all of them before the servers. */
   order: number
 }
@@ -226,7 +226,7 @@ const startServers = async (
     process: name => byName[name],
     processes: () => [...started],
     logFile,
-    spawnService: async ({ name, script, env, port, order }) => {
+    spawnService: async ({ name, script, env, opsPort, order }) => {
       const service = await startProcess(guard, {
         name,
         file: process.execPath,
@@ -234,7 +234,7 @@ const startServers = async (
         env,
         logFile: logFile(name),
         order,
-        isReady: answersOk(`http://127.0.0.1:${port}/readyz`),
+        isReady: answersOk(`http://127.0.0.1:${opsPort}/readyz`),
         readyWithinMs: SERVICE_READY_MS,
       })
       started.push(service)

@@ -54,7 +54,7 @@ const shortPath = (path: string) => {
   return fromHere.startsWith('..') ? path : fromHere
 }
 
-const summaryOf = ({ stack, dataDir, gatewayUrl, serviceUrl }: System) => {
+const summaryOf = ({ stack, dataDir, gatewayUrl, opsUrl }: System) => {
   const psql = `PGPASSFILE=${shortPath(passwordFile(dataDir))} psql -h ${stack.postgres.host} -p ${stack.postgres.port} -U ${OWNER} ${DATABASE}`
   const rows = [
     ['API', gatewayUrl],
@@ -65,7 +65,7 @@ const summaryOf = ({ stack, dataDir, gatewayUrl, serviceUrl }: System) => {
     ['Redis', stack.redisUrl.replace(/\/\/.*@/, '//')],
     ['Postgres', psql],
     ['Payment provider', stack.providerUrl],
-    ...services.filter(name => name !== 'gateway').map(name => [name, serviceUrl(name)]),
+    ...services.map(name => [`${name}'s health`, `${opsUrl(name)}/readyz, /metrics`]),
     ['Data and logs', `${shortPath(dataDir)}, ${shortPath(join(dataDir, 'logs'))}`],
   ]
   return rows.map(([name, where]) => `  ${name?.padEnd(18)}${where}`).join('\n')

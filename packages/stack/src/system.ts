@@ -19,16 +19,20 @@ export type SystemOptions = {
   report?: (line: string) => void
 }
 
+/** A further instance: its process, its API where it is a gateway, and its `/readyz` and `/metrics`. */
+export type Instance = { process: ManagedProcess; url: string; opsUrl: string }
+
 export type System = {
   stack: Stack
   dataDir: string
   gatewayUrl: string
-  serviceUrl(service: Service): string
+  /** Where a service's `/readyz` and `/metrics` are. */
+  opsUrl(service: Service): string
   /** A service's whole environment, for a test that starts something itself. */
   env(service: Service): NodeJS.ProcessEnv
   service(service: Service): ManagedProcess
   /** A further instance of a service on a free port, with the given settings over the usual ones. */
-  startInstance(service: Service, overrides?: Env): Promise<{ process: ManagedProcess; url: string }>
+  startInstance(service: Service, overrides?: Env): Promise<Instance>
   superuserUrl: string
   databaseUrl(role: Role): string
   logFile(name: string): string
@@ -86,18 +90,21 @@ const startServices = async (
   report('Database, topics and schemas: setting up ...')
   await Promise.all([migrate(), setUpKafka()])
 
-  const ports: Record<Service, number> = {
-    gateway: stack.ports.gateway ?? (await findFreePort()),
+  const gatewayPort = stack.ports.gateway ?? (await findFreePort())
+  const opsPorts: Record<Service, number> = {
+    gateway: await findFreePort(),
     ledger: await findFreePort(),
     notifier: await findFreePort(),
     audit: await findFreePort(),
   }
   const urlAt = (port: number) => `http://127.0.0.1:${port}`
   const key = (file: string) => join(keysFolder(dataDir), file)
-  const publicUrl = urlAt(ports.gateway)
+  const publicUrl = urlAt(gatewayPort)
 
   const ownEnv: Record<Service, Env> = {
     gateway: {
+      HTTP_HOST: '127.0.0.1',
+      HTTP_PORT: String(gatewayPort),
       LEDGER_READ_URL: databaseUrl('ledger_reader'),
       NOTIFIER_READ_URL: databaseUrl('notifier_reader'),
       REDIS_URL: stack.gatewayRedisUrl,
@@ -123,13 +130,13 @@ const startServices = async (
     audit: {},
   }
 
-  const envOf = (service: Service, port: number, instance: number): NodeJS.ProcessEnv => ({
+  const envOf = (service: Service, opsPort: number, instance: number): NodeJS.ProcessEnv => ({
     LOG_LEVEL: 'info',
     ...process.env,
     ...stack.kafkaEnv(service),
     REGISTRY_URL: stack.registryUrl,
-    HTTP_HOST: '127.0.0.1',
-    HTTP_PORT: String(port),
+    OPS_HOST: '127.0.0.1',
+    OPS_PORT: String(opsPort),
     DATABASE_URL: databaseUrl(service),
     INSTANCE_ID: `${service}-${instance}`,
     ...ownEnv[service],
@@ -137,12 +144,12 @@ const startServices = async (
     ...env[service],
   })
 
-  const spawn = (service: Service, name: string, port: number, serviceEnv: NodeJS.ProcessEnv) =>
+  const spawn = (service: Service, name: string, opsPort: number, serviceEnv: NodeJS.ProcessEnv) =>
     stack.spawnService({
       name,
       script: join(root, 'services', service, 'src', 'main.ts'),
       env: serviceEnv,
-      port,
+      opsPort,
       order: services.indexOf(service),
     })
 
@@ -151,8 +158,8 @@ const startServices = async (
   const running = Object.fromEntries(
     await Promise.all(
       services.map(async service => {
-        const port = ports[service]
-        return [service, await spawn(service, service, port, envOf(service, port, 1))] as const
+        const opsPort = opsPorts[service]
+        return [service, await spawn(service, service, opsPort, envOf(service, opsPort, 1))] as const
       }),
     ),
   ) as Record<Service, ManagedProcess>
@@ -161,14 +168,16 @@ const startServices = async (
     stack,
     dataDir,
     gatewayUrl: publicUrl,
-    serviceUrl: service => urlAt(ports[service]),
-    env: service => envOf(service, ports[service], 1),
+    opsUrl: service => urlAt(opsPorts[service]),
+    env: service => envOf(service, opsPorts[service], 1),
     service: service => running[service],
     startInstance: async (service, overrides = {}) => {
-      const port = await findFreePort()
+      const [port, opsPort] = [await findFreePort(), await findFreePort()]
       const instance = ++instances[service]
-      const instanceEnv = { ...envOf(service, port, instance), ...overrides }
-      return { process: await spawn(service, `${service}-${instance}`, port, instanceEnv), url: urlAt(port) }
+      const own = service === 'gateway' ? { HTTP_PORT: String(port) } : {}
+      const instanceEnv = { ...envOf(service, opsPort, instance), ...own, ...overrides }
+      const process = await spawn(service, `${service}-${instance}`, opsPort, instanceEnv)
+      return { process, url: urlAt(port), opsUrl: urlAt(opsPort) }
     },
     superuserUrl: stack.postgres.superuserUrl,
     databaseUrl,

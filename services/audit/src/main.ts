@@ -4,7 +4,8 @@ import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
-import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
+import { operationsRoutes } from '@pennywire/runtime/health.ts'
+import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
@@ -39,12 +40,15 @@ measureConsumer(consumer)
 measuredGauge('audit_waiting_records', 'Records that have come and are not recorded yet', consumer.waiting)
 
 const operations = await listen(
-  operationsRoutes({
-    postgres: () => ping(sql),
-    kafka: brokers.check,
-    consumer: consumer.check,
-  }),
-  { host: config.HTTP_HOST, port: config.HTTP_PORT },
+  operationsRoutes(
+    {
+      postgres: () => ping(sql),
+      kafka: brokers.check,
+      consumer: consumer.check,
+    },
+    1_000 * config.OPS_KEEP_SECONDS,
+  ),
+  { host: config.OPS_HOST, port: config.OPS_PORT },
 )
 logger.info({ port: operations.port }, 'recording')
 

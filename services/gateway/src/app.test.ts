@@ -2,6 +2,7 @@ import { Writable } from 'node:stream'
 import { createRoute, z } from '@hono/zod-openapi'
 import { PROBLEMS } from '@pennywire/contracts/problems.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
+import { metricsText } from '@pennywire/runtime/metrics.ts'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { createApp } from './app.ts'
 import { parseNetworks } from './client-address.ts'
@@ -61,7 +62,8 @@ const app = createApp({
   logger,
   publicUrl: 'https://pay.example',
   trustedProxies: parseNetworks(''),
-  readiness: {},
+  guards: { anybody: () => ({ 'x-fails-closed': false, middleware: [] }) },
+  apiDocs: true,
   routes: [routes],
 })
 
@@ -184,6 +186,14 @@ describe('what is refused before the handler', () => {
     expect(body.detail).toMatch(/^amount: must be .*; b: is not a known field$/)
   })
 
+  test('an answer does not grow with the fields that a client makes up', async () => {
+    const fields = Array.from({ length: 900 }, (_, index) => [`x${index}`, 1])
+    const text = await (await post(JSON.stringify(Object.fromEntries(fields)))).text()
+    expect(JSON.parse(text).errors).toHaveLength(20)
+    expect(JSON.parse(text).detail).toContain('; and 881 more')
+    expect((await (await post(`{"${'x'.repeat(60_000)}":1}`)).text()).length).toBeLessThan(2_000)
+  })
+
   test('405 says what the path takes', async () => {
     const response = await app.request(`/v1/things/${ID}`, { method: 'DELETE' })
     expect(response.headers.get('allow')).toBe('POST')
@@ -213,9 +223,8 @@ test('a refusal carries its own members; 503 says when to come again', async () 
 test('a refusal is counted by its code, and the log names it', async () => {
   const counted = async () =>
     Number(
-      /^pennywire_gateway_problems_total\{code="MALFORMED_JSON"\} (\d+)$/m.exec(
-        await (await app.request('/metrics')).text(),
-      )?.[1] ?? 0,
+      /^pennywire_gateway_problems_total\{code="MALFORMED_JSON"\} (\d+)$/m.exec(await metricsText())?.[1] ??
+        0,
     )
   const before = await counted()
   await post('{')

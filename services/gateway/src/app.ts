@@ -3,18 +3,19 @@ import type { BlockList } from 'node:net'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { ProblemCode } from '@pennywire/contracts/problems.ts'
 import { isDatabaseAway } from '@pennywire/runtime/database.ts'
-import { operationsRoutes, type ReadinessCheck } from '@pennywire/runtime/health.ts'
+import { healthRoutes } from '@pennywire/runtime/health.ts'
+import type { RefusedStatus } from '@pennywire/runtime/http-server.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { secondsHistogram } from '@pennywire/runtime/metrics.ts'
 import { continueTrace, traceIdOf } from '@pennywire/runtime/tracing.ts'
 import type { Context, MiddlewareHandler } from 'hono'
-import { bodyLimit } from 'hono/body-limit'
 import { HTTPException } from 'hono/http-exception'
 import { matchedRoutes } from 'hono/route'
 import { clientAddress } from './client-address.ts'
-import { ProblemError, problemResponse } from './problems.ts'
+import { ProblemError, problemBody, problemResponse } from './problems.ts'
+import { BODY_LIMIT_BYTES, readBody } from './read-body.ts'
 import { runInScope } from './request-scope.ts'
-import type { GatewayEnv, Routes } from './routes/define-route.ts'
+import type { GatewayEnv, Guards, Routes } from './routes/define-route.ts'
 import { referenceRoutes } from './routes/reference.ts'
 
 export type AppParts = {
@@ -22,17 +23,18 @@ export type AppParts = {
   /** Where clients reach the gateway; HTTPS here turns on HSTS. */
   publicUrl: string
   trustedProxies: BlockList
-  readiness: Record<string, ReadinessCheck>
+  guards: Pick<Guards, 'anybody'>
+  /** Whether `/docs` and `/openapi.json` are there. */
+  apiDocs: boolean
   /** The groups of routes, in the order of the reference page. */
   routes: Routes[]
 }
 
-const BODY_LIMIT_BYTES = 64 * 1024
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/
 const HSTS_SECONDS = 365 * 24 * 60 * 60
 
-/** Asked every few seconds by machines: not worth a line of log each. */
-const PROBES = new Set(['/healthz', '/readyz', '/metrics'])
+/** Asked every few seconds by machines: not worth a line of log each time. */
+const PROBE = '/healthz'
 
 const httpSeconds = secondsHistogram('http_request_seconds', 'HTTP requests by route and status', [
   'method',
@@ -44,12 +46,49 @@ const httpSeconds = secondsHistogram('http_request_seconds', 'HTTP requests by r
 const routePattern = (context: Context): string =>
   matchedRoutes(context).findLast(route => route.method !== 'ALL')?.path ?? 'none'
 
+/** What every answer says, those included that no handler makes. */
+const securityHeaders = (publicUrl: string): Record<string, string> => ({
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'cross-origin-resource-policy': 'same-origin',
+  'cross-origin-opener-policy': 'same-origin',
+  'permissions-policy': 'camera=(), geolocation=(), microphone=(), payment=(), usb=()',
+  ...(publicUrl.startsWith('https:')
+    ? { 'strict-transport-security': `max-age=${HSTS_SECONDS}; includeSubDomains` }
+    : {}),
+})
+
+const REFUSALS: Record<RefusedStatus, [ProblemCode, string]> = {
+  400: [
+    'MALFORMED_REQUEST',
+    "The request is not HTTP/1.1 that can be read: its first line, a header or the body's frame.",
+  ],
+  408: ['REQUEST_TIMEOUT', 'The request did not come within 30 seconds, or its headers within 10.'],
+  413: ['PAYLOAD_TOO_LARGE', "body: the chunks' extensions are too long"],
+  431: ['HEADERS_TOO_LARGE', 'headers: must be at most 16 KiB together, the first line included'],
+}
+
+/** What the server answers to a request that no handler gets to see, because it cannot be read. */
+export const createAnswerRefused = (publicUrl: string) => {
+  const always = securityHeaders(publicUrl)
+  return (status: RefusedStatus) => {
+    const requestId = randomUUID()
+    return {
+      headers: { ...always, 'content-type': 'application/problem+json', 'x-request-id': requestId },
+      body: JSON.stringify(problemBody(...REFUSALS[status], requestId)),
+    }
+  }
+}
+
 /**
  * Names the request (id, trace, address), sets the headers every answer has, and writes its one line of log: no
  * body and no query string, because both may hold secrets.
  */
 const frameRequest = ({ logger, publicUrl, trustedProxies }: AppParts): MiddlewareHandler<GatewayEnv> => {
-  const secure = publicUrl.startsWith('https:')
+  const always = Object.entries(securityHeaders(publicUrl))
   // Looking for secrets by name costs 7% of a busy gateway, and this line is made here of members that hold none.
   const accessLog = logger.child({}, { redact: [] })
   return async (context, next) => {
@@ -68,12 +107,7 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppParts): Middlewa
       ),
     )
     context.header('x-request-id', requestId)
-    context.header('x-content-type-options', 'nosniff')
-    context.header('x-frame-options', 'DENY')
-    context.header('referrer-policy', 'no-referrer')
-    context.header('cache-control', 'no-store')
-    context.header('content-security-policy', "default-src 'none'; frame-ancestors 'none'")
-    if (secure) context.header('strict-transport-security', `max-age=${HSTS_SECONDS}; includeSubDomains`)
+    for (const [name, value] of always) context.header(name, value)
     const scope = {
       address: context.var.address,
       known: false,
@@ -88,7 +122,7 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppParts): Middlewa
     const route = routePattern(context)
     const { status } = context.res
     httpSeconds.observe({ method, route, status }, ms / 1_000)
-    accessLog[PROBES.has(route) ? 'debug' : 'info'](
+    accessLog[route === PROBE ? 'debug' : 'info'](
       {
         method,
         route,
@@ -105,21 +139,20 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppParts): Middlewa
   }
 }
 
-/** Refuses bodies above 64 KiB: by their declared length, which Node enforces, or by counting a chunked one. */
-const limitBody = (): MiddlewareHandler<GatewayEnv> => {
-  const refuse = () => {
-    throw new ProblemError('PAYLOAD_TOO_LARGE', `body: must be at most ${BODY_LIMIT_BYTES} bytes`)
+/** Headers that a second time would mean something else to a proxy, or to whoever reads the first. */
+const SENT_ONCE = new Set(['host', 'authorization', 'content-type', 'idempotency-key', 'step-up-token'])
+
+const refuseRepeatedHeaders = (): MiddlewareHandler<GatewayEnv> => async (context, next) => {
+  // Names and values in turn, as they were sent; elsewhere Node has dropped or joined the second.
+  const sent = context.env?.incoming?.rawHeaders ?? []
+  const seen = new Set<string>()
+  for (let at = 0; at < sent.length; at += 2) {
+    const name = sent[at]!.toLowerCase()
+    if (!SENT_ONCE.has(name)) continue
+    if (seen.has(name)) throw new ProblemError('MALFORMED_REQUEST', `${sent[at]}: must be sent once`)
+    seen.add(name)
   }
-  const count = bodyLimit({ maxSize: BODY_LIMIT_BYTES, onError: refuse })
-  return async (context, next) => {
-    if (context.req.method === 'GET' || context.req.method === 'HEAD') return next()
-    // Looking at the body itself builds the whole Request object, which costs more than all else here.
-    const length = context.req.header('content-length')
-    if (length === undefined || context.req.header('transfer-encoding') !== undefined)
-      return count(context, next)
-    if (Number(length) > BODY_LIMIT_BYTES) refuse()
-    return next()
-  }
+  return next()
 }
 
 const CODE_OF_STATUS: Record<number, [ProblemCode, string]> = {
@@ -184,9 +217,9 @@ export const createApp = (parts: AppParts): OpenAPIHono<GatewayEnv> => {
   const app = new OpenAPIHono<GatewayEnv>()
   app.onError(answerError(parts.logger))
   app.notFound(answerUnknown(app))
-  app.use('*', frameRequest(parts), limitBody())
-  app.route('/', operationsRoutes(parts.readiness))
+  app.use('*', frameRequest(parts), refuseRepeatedHeaders(), readBody())
+  app.route('/', healthRoutes())
   for (const routes of parts.routes) app.route('/', routes)
-  app.route('/', referenceRoutes(app))
+  app.route('/', referenceRoutes(app, parts))
   return app
 }

@@ -67,3 +67,9 @@ export const networksOf = (address: string): string[] => {
  * of one and could draw a new address for every request.
  */
 export const addressSubject = (address: string): string => networksOf(address).at(-1)!
+
+/** Whose a connection is, for the bound of connections by client: undefined where it is a proxy's, which has many. */
+export const connectionSubject = (socketAddress: string, trusted: BlockList): string | undefined => {
+  const address = plain(socketAddress)
+  return contains(trusted, address) ? undefined : addressSubject(address)
+}

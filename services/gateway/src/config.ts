@@ -203,6 +203,15 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
     {
       ...serviceSettings,
       ...topicSettings,
+      /** Where clients, or the proxy before them, reach the API. */
+      HTTP_HOST: z.string().default('127.0.0.1'),
+      HTTP_PORT: z.coerce.number().int().min(0).max(65_535),
+      /** Connections at once; then the one that was idle longest makes room. */
+      MAX_CONNECTIONS: z.coerce.number().int().min(1).max(100_000).default(10_000),
+      /** The same for one address (IPv6: a /64), whose further ones are closed; those of TRUSTED_PROXIES are not counted. */
+      MAX_CONNECTIONS_PER_ADDRESS: z.coerce.number().int().min(1).max(100_000).default(1_000),
+      /** Whether `/docs` and `/openapi.json` are there. */
+      API_DOCS: z.enum(['true', 'false']).default('true'),
       LEDGER_READ_URL: databaseUrl,
       NOTIFIER_READ_URL: databaseUrl,
       REDIS_URL: z.url({ protocol: /^rediss?$/ }),

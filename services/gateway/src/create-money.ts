@@ -62,6 +62,7 @@ import {
 } from './sql/payments.ts'
 import { type PendingRequest, readPending, writePending } from './sql/pending-requests.ts'
 import { readBalanceAt, readPeriod, readStatementEntries } from './sql/statement-reads.ts'
+import { createPdfPool } from './statement-pdf-pool.ts'
 import { viewHold, viewTransfer } from './transfer-view.ts'
 
 export type Money = {
@@ -267,6 +268,8 @@ export const createMoney = async (parts: {
     countDueHolds(ledgerRead),
   )
 
+  const pdfs = createPdfPool()
+
   return {
     routes: [
       walletRoutes({
@@ -297,6 +300,7 @@ export const createMoney = async (parts: {
         guards,
         names,
         personKeys,
+        pdfs,
         readBalanceAt: (userId, walletId, at) => readBalanceAt(ledgerRead, userId, walletId, at),
         readPeriod: (userId, walletId, from, to) => readPeriod(ledgerRead, userId, walletId, from, to),
         readEntries: (walletId, above, last, limit) =>
@@ -399,6 +403,7 @@ export const createMoney = async (parts: {
         holdTimer?.stop(),
         outcomes.stop(),
         backPressure.stop(),
+        pdfs.stop(),
       ])
       await Promise.all([ledgerRead.end(), notifierRead.end()])
     },

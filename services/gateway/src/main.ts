@@ -6,12 +6,14 @@ import { createCommandSigner, signCommands } from '@pennywire/kafka/command-mac.
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
-import { listen } from '@pennywire/runtime/health.ts'
+import { operationsRoutes } from '@pennywire/runtime/health.ts'
+import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { findPostgresFaults, findRedisFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
-import { createApp } from './app.ts'
+import { createAnswerRefused, createApp } from './app.ts'
+import { connectionSubject } from './client-address.ts'
 import { loadGatewayConfig } from './config.ts'
 import { createMoney } from './create-money.ts'
 import { createIdentity } from './identity/create-identity.ts'
@@ -73,17 +75,36 @@ const app = createApp({
   logger,
   publicUrl: config.PUBLIC_URL,
   trustedProxies: config.TRUSTED_PROXIES,
-  readiness: {
-    postgres: () => checkDatabase(sql),
-    redis: identity.check,
-    kafka: brokers.check,
-    ...money.readiness,
-  },
+  guards: identity.guards,
+  apiDocs: config.API_DOCS === 'true',
   routes: [...identity.routes, ...money.routes],
 })
 const fetch = (request: Request, env: unknown) => app.fetch(request, env as HttpBindings)
-const server = await listen({ fetch }, { host: config.HTTP_HOST, port: config.HTTP_PORT })
-logger.info({ port: server.port }, 'listening')
+const server = await listen(
+  { fetch },
+  {
+    host: config.HTTP_HOST,
+    port: config.HTTP_PORT,
+    maxConnections: config.MAX_CONNECTIONS,
+    maxConnectionsPerClient: config.MAX_CONNECTIONS_PER_ADDRESS,
+    clientOf: address => connectionSubject(address, config.TRUSTED_PROXIES),
+    answerRefused: createAnswerRefused(config.PUBLIC_URL),
+  },
+)
+// The last to listen: what it calls ready takes requests.
+const operations = await listen(
+  operationsRoutes(
+    {
+      postgres: () => checkDatabase(sql),
+      redis: identity.check,
+      kafka: brokers.check,
+      ...money.readiness,
+    },
+    1_000 * config.OPS_KEEP_SECONDS,
+  ),
+  { host: config.OPS_HOST, port: config.OPS_PORT },
+)
+logger.info({ port: server.port, opsPort: operations.port }, 'listening')
 
 onShutdown(logger, [
   server.stop, // takes no new requests and lets the running ones finish
@@ -94,6 +115,7 @@ onShutdown(logger, [
   relay.stop,
   publisher.stop,
   brokers.close,
+  operations.stop,
   () => redis.quit(),
   () => sql.end(),
 ])

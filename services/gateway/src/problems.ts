@@ -35,11 +35,19 @@ export class ProblemError extends Error {
   }
 }
 
-/** 422 VALIDATION_ERROR for one or several fields, all named at once. */
-export const validationProblem = (errors: BrokenRule[]): ProblemError =>
-  new ProblemError('VALIDATION_ERROR', errors.map(({ field, rule }) => `${field}: ${rule}`).join('; '), {
-    errors,
-  })
+/** A client chooses how many fields it sends and how they are called; the answer is not to grow with them. */
+const MOST_SHOWN = 20
+const FIELD_LETTERS = 100
+
+/** 422 VALIDATION_ERROR for one or several fields, up to twenty named at once. */
+export const validationProblem = (broken: BrokenRule[]): ProblemError => {
+  const errors = broken
+    .slice(0, MOST_SHOWN)
+    .map(({ field, rule }) => ({ field: field.slice(0, FIELD_LETTERS), rule }))
+  const more = broken.length > MOST_SHOWN ? `; and ${broken.length - MOST_SHOWN} more` : ''
+  const detail = `${errors.map(({ field, rule }) => `${field}: ${rule}`).join('; ')}${more}`
+  return new ProblemError('VALIDATION_ERROR', detail, { errors })
+}
 
 /** Told to a client that may try again, where nothing better is known (seconds). */
 const RETRY_AFTER_SECONDS = 1

@@ -7,9 +7,6 @@ import PDFDocument from 'pdfkit'
 import type { Statement, StatementLine } from './statement.ts'
 import { isRightToLeft, visualRuns } from './visual-runs.ts'
 
-/** More entries than this belong into a CSV: nobody reads 300 pages, and laying them out takes the processor. */
-export const PDF_MOST_ENTRIES = 10_000
-
 const MARGIN = 40
 const [WIDTH, HEIGHT] = [595.28, 841.89] // A4 in points
 const RIGHT = WIDTH - MARGIN

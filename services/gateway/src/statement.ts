@@ -39,6 +39,8 @@ const DAY_MS = 86_400_000
 /** How much earlier than in UTC a day begins in the east (Kiribati). */
 const EAST_MS = 14 * 3_600_000
 const MOST_DAYS = 366
+/** More entries than this belong into a CSV: nobody reads more pages, and laying them out takes the processor. */
+export const PDF_MOST_ENTRIES = 1_000
 /** Entries read at a time: a statement of any length needs no more memory than this many. */
 const PAGE = 500
 

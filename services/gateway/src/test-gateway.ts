@@ -85,6 +85,7 @@ export const createTestGateway = async (parts: {
   const config = loadGatewayConfig({
     INSTANCE_ID: 'gateway-test',
     HTTP_PORT: '0',
+    OPS_PORT: '0',
     // Nothing is asked there.
     ALLOW_PLAINTEXT: 'true',
     KAFKA_BROKERS: 'none:9092',
@@ -132,7 +133,8 @@ export const createTestGateway = async (parts: {
     logger,
     publicUrl: config.PUBLIC_URL,
     trustedProxies: config.TRUSTED_PROXIES,
-    readiness: {},
+    guards: identity.guards,
+    apiDocs: true,
     routes: [...identity.routes, ...(parts.routes ? [parts.routes(identity.guards)] : [])],
   })
 

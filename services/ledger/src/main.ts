@@ -7,7 +7,8 @@ import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import { loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
-import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
+import { operationsRoutes } from '@pennywire/runtime/health.ts'
+import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
@@ -100,19 +101,22 @@ const foundation = watchFoundation({
 })
 
 const operations = await listen(
-  operationsRoutes({
-    postgres: async () => {
-      await ping(sql)
-      foundation.check('postgres')
-      await checkLimitDefaults(sql, limitDefaults)
+  operationsRoutes(
+    {
+      postgres: async () => {
+        await ping(sql)
+        foundation.check('postgres')
+        await checkLimitDefaults(sql, limitDefaults)
+      },
+      kafka: async () => {
+        await brokers.check()
+        foundation.check('topics')
+      },
+      consumer: consumer.check,
     },
-    kafka: async () => {
-      await brokers.check()
-      foundation.check('topics')
-    },
-    consumer: consumer.check,
-  }),
-  { host: config.HTTP_HOST, port: config.HTTP_PORT },
+    1_000 * config.OPS_KEEP_SECONDS,
+  ),
+  { host: config.OPS_HOST, port: config.OPS_PORT },
 )
 logger.info({ port: operations.port }, 'ledger started')
 

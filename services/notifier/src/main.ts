@@ -8,7 +8,8 @@ import { systemClock } from '@pennywire/runtime/clock.ts'
 import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
-import { listen, operationsRoutes } from '@pennywire/runtime/health.ts'
+import { operationsRoutes } from '@pennywire/runtime/health.ts'
+import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
@@ -89,8 +90,11 @@ measuredGauge('notifier_waiting_records', 'Records that have come and are not ha
 
 const operations = await listen(
   // The mail server is not asked: mails wait for it, and nothing else does.
-  operationsRoutes({ postgres: () => ping(sql), kafka: brokers.check, consumer: consumer.check }),
-  { host: config.HTTP_HOST, port: config.HTTP_PORT },
+  operationsRoutes(
+    { postgres: () => ping(sql), kafka: brokers.check, consumer: consumer.check },
+    1_000 * config.OPS_KEEP_SECONDS,
+  ),
+  { host: config.OPS_HOST, port: config.OPS_PORT },
 )
 logger.info({ port: operations.port }, 'notifying')
 

@@ -1,4 +1,5 @@
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { metricsText } from '@pennywire/runtime/metrics.ts'
 import { compactDecrypt } from 'jose'
 import { Secret, TOTP } from 'otpauth'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
@@ -407,7 +408,7 @@ describe('the history of sign-ins', () => {
 
 test('equal timing: a sign-in hashes once, whether there is such an account or not', async () => {
   const hashed = async () => {
-    const { text } = await gateway.ask('GET', '/metrics')
+    const text = await metricsText()
     return Number(/^pennywire_gateway_slow_hashes_total\{of="password"\} (\d+)$/m.exec(text)![1])
   }
   const user = await gateway.signedInUser()

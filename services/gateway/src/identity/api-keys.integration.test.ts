@@ -438,7 +438,7 @@ describe('limits', () => {
 
   test('a key’s are its own: neither its user nor another key uses them up, nor the other way round', async () => {
     const through = await openGateway({
-      ...{ RATE_LIMIT_API_KEY: '4/60', RATE_LIMIT_RECIPIENT: '3/60', RATE_LIMIT_DEFAULT: '8/60' },
+      ...{ RATE_LIMIT_API_KEY: '4/60', RATE_LIMIT_RECIPIENT: '9/60', RATE_LIMIT_DEFAULT: '8/60' },
     })
     const user = await gateway.signedInUser()
     const [one, two] = [await makeKey(user), await makeKey(user, { requestsPerMinute: 2 })]
@@ -446,23 +446,24 @@ describe('limits', () => {
     const ask = (token: string, path = '/v1/test/read') => through.ask('GET', path, { token, address })
     const first = await ask(one.secret)
     expect(first.headers.get('ratelimit-policy')).toBe(
-      '"api_key";q=4;w=60, "api_keys";q=10000;w=60, "recipient";q=3;w=60',
+      '"api_key";q=4;w=60, "api_keys";q=10000;w=60, "recipient";q=9;w=60',
     )
     expect(first.headers.get('ratelimit')).toMatch(
-      /^"api_key";r=3;t=\d+, "api_keys";r=9999;t=\d+, "recipient";r=2;t=\d+$/,
+      /^"api_key";r=3;t=\d+, "api_keys";r=9999;t=\d+, "recipient";r=8;t=\d+$/,
     )
     const statuses = async (times: number, token: string, path?: string) => {
       const all = []
       for (let i = 0; i < times; i++) all.push((await ask(token, path)).status)
       return all
     }
-    expect(await statuses(3, one.secret)).toEqual([200, 200, 429])
+    expect(await statuses(2, one.secret)).toEqual([200, 200])
     // What it may not do is counted as well.
     expect(await statuses(2, one.secret, '/v1/users/me')).toEqual([403, 429])
     expect(await statuses(3, two.secret)).toEqual([200, 200, 429])
+    // What tells of others counts by user, so that keys do not multiply it: both keys and the user have nine together.
+    expect(await statuses(5, user.accessToken)).toEqual([200, 200, 200, 200, 429])
     // The user made two keys before.
-    expect(await statuses(4, user.accessToken)).toEqual([200, 200, 200, 429])
-    expect(await statuses(4, user.accessToken, '/v1/users/me')).toEqual([200, 200, 200, 429])
+    expect(await statuses(3, user.accessToken, '/v1/users/me')).toEqual([200, 200, 429])
     // A limit of its own that the setting has since fallen below.
     const wide = await makeKey(user, { requestsPerMinute: 100 })
     expect((await ask(wide.secret)).headers.get('ratelimit-policy')).toContain('"api_key";q=4;w=60')

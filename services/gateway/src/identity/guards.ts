@@ -31,6 +31,9 @@ const endedProblem = (reason: string) =>
 const away = () =>
   new ProblemError('SERVICE_UNAVAILABLE', 'Sign-ins and limits cannot be checked now; try again.')
 
+/** What costs the gateway much, or tells of others, counts by user over all their API keys. */
+const OVER_ALL_KEYS: readonly LimitName[] = ['STATEMENT', 'RECIPIENT']
+
 /** How often a person pays is no measure of a back end, which has its key's own limit for that. */
 const FOR_PERSONS: readonly LimitName[] = ['TRANSFER', 'DEPOSIT', 'WITHDRAWAL']
 
@@ -135,7 +138,9 @@ export const createGuards = (parts: {
               { name: 'API_KEYS', subject: user.userId },
             ]
           : [{ name: 'DEFAULT', subject }]
-        if (limit && !(apiKey && FOR_PERSONS.includes(limit))) counted.push({ name: limit, subject })
+        if (limit && !(apiKey && FOR_PERSONS.includes(limit))) {
+          counted.push({ name: limit, subject: OVER_ALL_KEYS.includes(limit) ? user.userId : subject })
+        }
         const [revoked, taken] = await Promise.allSettled([
           sessionId === null ? null : revocations.stateOf(user),
           takeFromLimits(counted),

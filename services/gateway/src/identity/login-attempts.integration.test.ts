@@ -1,5 +1,6 @@
 // Guesses of one account's password from many addresses, and who still gets in meanwhile.
 import type { Database } from '@pennywire/runtime/database.ts'
+import { metricsText } from '@pennywire/runtime/metrics.ts'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
 import { createGatewayDatabase, dumpTables } from '../sql/test-database.ts'
 import {
@@ -154,7 +155,7 @@ test.each([
   async (_of, known) => {
     const email = known ? (await userAt()).email : `nobody-${Math.random()}@example.com`
     const hashes = async () => {
-      const { text } = await gateway.ask('GET', '/metrics')
+      const text = await metricsText()
       return Number(/^pennywire_gateway_slow_hashes_total\{of="password"\} (\d+)$/m.exec(text)![1])
     }
     const before = await hashes()

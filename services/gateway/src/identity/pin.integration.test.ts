@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import type { Database } from '@pennywire/runtime/database.ts'
+import { metricsText } from '@pennywire/runtime/metrics.ts'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import {
   createGatewayDatabase,
@@ -41,7 +42,7 @@ beforeAll(async () => {
 
 /** How many times bcrypt ran for PINs, in this process. */
 const pinHashes = async (): Promise<number> => {
-  const { text } = await gateway.ask('GET', '/metrics')
+  const text = await metricsText()
   return Number(/^pennywire_gateway_slow_hashes_total\{of="pin"\} (\d+)$/m.exec(text)?.[1] ?? 0)
 }
 

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { metricsText } from '@pennywire/runtime/metrics.ts'
 import { Secret, TOTP } from 'otpauth'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import {
@@ -811,7 +812,7 @@ describe('an account without a password', () => {
 })
 
 const hashesSoFar = async (): Promise<number> => {
-  const { text } = await gateway.ask('GET', '/metrics')
+  const text = await metricsText()
   return Number(/^pennywire_gateway_slow_hashes_total\{of="password"\} (\d+)$/m.exec(text)![1])
 }
 

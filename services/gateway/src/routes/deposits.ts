@@ -88,6 +88,8 @@ const callbackRoute = () =>
       ...problemResponses(
         'SIGNATURE_INVALID',
         'PAYMENT_NOT_FOUND',
+        'MALFORMED_JSON',
+        'UNSUPPORTED_MEDIA_TYPE',
         'VALIDATION_ERROR',
         'PAYLOAD_TOO_LARGE',
         'SERVICE_UNAVAILABLE',

@@ -1,11 +1,11 @@
-import { readFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { PROBLEMS } from '@pennywire/contracts/problems.ts'
 import { Hono } from 'hono'
 import { addExamples } from './compose-examples.ts'
-import type { GatewayEnv } from './define-route.ts'
+import type { GatewayEnv, Guards } from './define-route.ts'
 
 /** Pages take scripts and styles from the gateway alone: no CDN, nothing inline. */
 export const PAGE_POLICY =
@@ -19,6 +19,7 @@ const ASSETS: Record<string, string> = {
 }
 const ASSETS_FOLDER = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'))
 const ASSET_SECONDS = 60 * 60
+const PIECE_BYTES = 64 * 1024
 
 const REFERENCE_PAGE = `<!doctype html>
 <html lang="en">
@@ -75,8 +76,60 @@ ${Object.entries(PROBLEMS)
 </html>
 `
 
-/** `/openapi.json`, made from the routes that are mounted, and the pages that show it. */
-export const referenceRoutes = (app: OpenAPIHono<GatewayEnv>): Hono<GatewayEnv> => {
+/** Made at the first request, then the same for all: no request has a copy of its own. */
+const once = (make: () => string | Uint8Array): (() => Uint8Array) => {
+  let made: Uint8Array | undefined
+  return () => {
+    made ??= Buffer.from(make())
+    return made
+  }
+}
+
+/** Shared bytes, a piece at a time as they are taken: a client that reads nothing holds one piece, and is found out. */
+const inPieces = (bytes: Uint8Array): ReadableStream<Uint8Array> => {
+  let at = 0
+  return new ReadableStream({
+    pull: controller => {
+      controller.enqueue(bytes.subarray(at, at + PIECE_BYTES))
+      at += PIECE_BYTES
+      if (at >= bytes.length) controller.close()
+    },
+  })
+}
+
+/**
+ * `/openapi.json`, made from the routes that are mounted, and the pages that show it; only the page of problems, which
+ * every problem names, where `apiDocs` is false.
+ */
+export const referenceRoutes = (
+  app: OpenAPIHono<GatewayEnv>,
+  { guards, apiDocs }: { guards: Pick<Guards, 'anybody'>; apiDocs: boolean },
+): Hono<GatewayEnv> => {
+  const routes = new Hono<GatewayEnv>()
+  const { middleware } = guards.anybody()
+  const serve = (
+    path: string,
+    contentType: string,
+    make: () => string | Uint8Array,
+    headers: Record<string, string> = { 'content-security-policy': PAGE_POLICY },
+  ) => {
+    const bytesOf = once(make)
+    routes.use(path, ...middleware)
+    routes.get(path, context => {
+      const bytes = bytesOf()
+      const { length } = bytes
+      const body = length > PIECE_BYTES ? inPieces(bytes) : (bytes as Uint8Array<ArrayBuffer>)
+      return context.body(body, 200, {
+        'content-type': contentType,
+        'content-length': String(length),
+        ...headers,
+      })
+    })
+  }
+  serve('/docs/problems', 'text/html; charset=utf-8', problemsPage)
+  serve('/docs/page.css', 'text/css; charset=utf-8', () => PAGE_STYLE)
+  if (!apiDocs) return routes
+
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
     type: 'http',
     scheme: 'bearer',
@@ -92,10 +145,8 @@ export const referenceRoutes = (app: OpenAPIHono<GatewayEnv>): Hono<GatewayEnv> 
       '`x-required-scope`.',
   })
   // Made at the first request: by then every route is mounted. The routes never change afterwards.
-  // As text: writing it out each time would make it the dearest answer that nobody has to sign in for.
-  let document: string | undefined
-  const openApiDocument = () => {
-    document ??= JSON.stringify(
+  const openApiDocument = () =>
+    JSON.stringify(
       addExamples(
         app.getOpenAPI31Document({
           openapi: '3.1.0',
@@ -112,28 +163,13 @@ export const referenceRoutes = (app: OpenAPIHono<GatewayEnv>): Hono<GatewayEnv> 
         }),
       ),
     )
-    return document
-  }
-
-  const routes = new Hono<GatewayEnv>()
-  const page = (path: string, contentType: string, body: () => string) =>
-    routes.get(path, context =>
-      context.body(body(), 200, { 'content-type': contentType, 'content-security-policy': PAGE_POLICY }),
-    )
-  page('/docs', 'text/html; charset=utf-8', () => REFERENCE_PAGE)
-  page('/docs/problems', 'text/html; charset=utf-8', problemsPage)
-  page('/docs/start.js', 'text/javascript; charset=utf-8', () => START_SCRIPT)
-  page('/docs/page.css', 'text/css; charset=utf-8', () => PAGE_STYLE)
-  routes.get('/openapi.json', context =>
-    context.body(openApiDocument(), 200, { 'content-type': 'application/json' }),
-  )
+  serve('/openapi.json', 'application/json', openApiDocument)
+  serve('/docs', 'text/html; charset=utf-8', () => REFERENCE_PAGE)
+  serve('/docs/start.js', 'text/javascript; charset=utf-8', () => START_SCRIPT)
   for (const [name, contentType] of Object.entries(ASSETS)) {
-    routes.get(`/docs/assets/${name}`, async context =>
-      context.body(new Uint8Array(await readFile(join(ASSETS_FOLDER, name))), 200, {
-        'content-type': contentType,
-        'cache-control': `public, max-age=${ASSET_SECONDS}`,
-      }),
-    )
+    serve(`/docs/assets/${name}`, contentType, () => readFileSync(join(ASSETS_FOLDER, name)), {
+      'cache-control': `public, max-age=${ASSET_SECONDS}`,
+    })
   }
   return routes
 }

@@ -2,9 +2,17 @@ import { Readable } from 'node:stream'
 import { createRoute, z } from '@hono/zod-openapi'
 import { ProblemError, validationProblem } from '../problems.ts'
 import type { BalanceAt, Period } from '../sql/statement-reads.ts'
-import { checkPeriod, lastDayOf, linesOf, type StatementParts, summarise } from '../statement.ts'
+import {
+  checkPeriod,
+  lastDayOf,
+  linesOf,
+  PDF_MOST_ENTRIES,
+  type StatementLine,
+  type StatementParts,
+  summarise,
+} from '../statement.ts'
 import { statementCsv } from '../statement-csv.ts'
-import { PDF_MOST_ENTRIES, statementPdf } from '../statement-pdf.ts'
+import type { PdfPool } from '../statement-pdf-pool.ts'
 import {
   type Guards,
   jsonAnswer,
@@ -21,6 +29,7 @@ export type StatementRouteParts = StatementParts & {
   guards: Guards
   readBalanceAt: (userId: string, walletId: string, at: Date | null) => Promise<BalanceAt | undefined>
   readPeriod: (userId: string, walletId: string, from: string, to: string) => Promise<Period | undefined>
+  pdfs: Pick<PdfPool, 'run'>
 }
 
 const FIRST_YEAR = 1970
@@ -99,7 +108,7 @@ const statementRoute = ({ signedIn }: Guards) =>
       'closing. Days are UTC days, `from` and `to` included, at most 366; one that ends later than today ends now. The CSV is RFC 4180 in UTF-8 with a record ' +
       'in each line (`opening_balance`, `entry`, `sum_in`, `sum_out`, `closing_balance`); one without the last record ' +
       "was cut off. Where a text could begin a formula in a spreadsheet stands an apostrophe. Notes are the caller's own. " +
-      `A PDF has at most ${PDF_MOST_ENTRIES} entries.`,
+      `A PDF has at most ${PDF_MOST_ENTRIES} entries. One statement of a user is made at a time: another one is 429 meanwhile.`,
     ...signedIn({ scope: 'wallets:read', limit: 'STATEMENT' }),
     request: {
       params: walletParams,
@@ -138,6 +147,16 @@ const TYPES = { csv: 'text/csv; charset=utf-8; header=present', pdf: 'applicatio
 /** What a wallet had, and what came and went: at a moment, over a period. */
 export const statementRoutes = (parts: StatementRouteParts): Routes => {
   const routes = newRoutes()
+  /** Whose statement is being made or sent, however slowly it is read. */
+  const atWork = new Set<string>()
+  const begin = (userId: string): (() => void) => {
+    if (atWork.has(userId)) {
+      const detail = 'At most 1 of your statements at a time; wait for the one before.'
+      throw new ProblemError('RATE_LIMIT_EXCEEDED', detail, {}, { 'retry-after': '1' })
+    }
+    atWork.add(userId)
+    return () => atWork.delete(userId)
+  }
 
   routes.openapi(balanceRoute(parts.guards), async context => {
     const { at } = context.req.valid('query')
@@ -168,28 +187,42 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
     const { userId } = context.var.user
     const { from, to, format, bom } = context.req.valid('query')
     checkPeriod(from, to)
-    const asked = await parts.readPeriod(userId, context.req.valid('param').id, from, to)
-    if (!asked) throw notFound()
-    const period = { ...asked, to: lastDayOf(from, to, asked.now) }
-    const name = (await parts.names.namesOf([userId])).get(userId)
-    const statement = summarise(period, name?.fullName ?? '')
-    if (format === 'pdf' && statement.count > PDF_MOST_ENTRIES) {
-      throw validationProblem([
-        {
-          field: 'format',
-          rule: `a PDF has at most ${PDF_MOST_ENTRIES} entries, here are ${statement.count}: take csv or fewer days`,
-        },
-      ])
+    const over = begin(userId)
+    let isStreaming = false
+    try {
+      const asked = await parts.readPeriod(userId, context.req.valid('param').id, from, to)
+      if (!asked) throw notFound()
+      const period = { ...asked, to: lastDayOf(from, to, asked.now) }
+      const name = (await parts.names.namesOf([userId])).get(userId)
+      const statement = summarise(period, name?.fullName ?? '')
+      if (format === 'pdf' && statement.count > PDF_MOST_ENTRIES) {
+        throw validationProblem([
+          {
+            field: 'format',
+            rule: `a PDF has at most ${PDF_MOST_ENTRIES} entries, here are ${statement.count}: take csv or fewer days`,
+          },
+        ])
+      }
+      const pages = linesOf(parts, period)
+      const headers = {
+        'content-type': TYPES[format],
+        'content-disposition': `attachment; filename="statement-${statement.code}-${from}-${period.to}.${format}"`,
+      }
+      // Nobody would read a body, and so nothing would say that it is over.
+      if (context.req.method === 'HEAD') return context.body(null, 200, headers)
+      if (format === 'pdf') {
+        const lines: StatementLine[] = []
+        for await (const page of pages) lines.push(...page)
+        const pdf = await parts.pdfs.run({ statement, lines }, userId, context.req.raw.signal)
+        return context.body(pdf as Uint8Array<ArrayBuffer>, 200, headers)
+      }
+      const stream = Readable.from(statementCsv(statement, pages, bom === 'true'), { objectMode: false })
+      stream.once('close', over)
+      isStreaming = true
+      return context.body(Readable.toWeb(stream) as ReadableStream, 200, headers)
+    } finally {
+      if (!isStreaming) over()
     }
-    const pages = linesOf(parts, period)
-    const stream =
-      format === 'csv'
-        ? Readable.from(statementCsv(statement, pages, bom === 'true'), { objectMode: false })
-        : statementPdf(statement, pages)
-    return context.body(Readable.toWeb(stream) as ReadableStream, 200, {
-      'content-type': TYPES[format],
-      'content-disposition': `attachment; filename="statement-${statement.code}-${from}-${period.to}.${format}"`,
-    })
   })
 
   return routes

@@ -1,0 +1,147 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ask, makePerson, type Person, signIn } from '../faults/people.ts'
+import { forEach, until, type World } from '../faults/world.ts'
+import { ATTACKS, type Attack, PROXY_ADDRESS, type Size } from './attacks.ts'
+import { payHonestly } from './honest-client.ts'
+
+/** What an attacked gateway may take. A quiet one has about 200 MiB; without bounds one attack took 3,274. */
+export const MEMORY_BOUND_MIB = 640
+const SAMPLE_MS = 250
+
+/**
+ * The gateway that is attacked counts sign-ins and sign-ups as it is shipped, and lets people do the rest without end. It counts
+ * in windows of its own, apart from those of the gateway that people sign up at.
+ */
+const ATTACKED_SETTINGS = {
+  TRUSTED_PROXIES: PROXY_ADDRESS,
+  RATE_LIMIT_SIGNUP: '5/61',
+  RATE_LIMIT_LOGIN: '5/61',
+  RATE_LIMIT_LOGIN_ACCOUNT: '20/901',
+  RATE_LIMIT_PIN: '10/61',
+  RATE_LIMIT_DEPOSIT: '1200/61',
+  // So that what is asked for is done, and not only refused.
+  RATE_LIMIT_STATEMENT: '100000/61',
+  RATE_LIMIT_DEFAULT: '100000/61',
+  RATE_LIMIT_MAIL: '3/301',
+  BCRYPT_COST: '12',
+}
+
+export type Report = {
+  attack: string
+  saw: string
+  payments: number
+  failures: string[]
+  medianMs: number
+  slowestMs: number
+  memoryMiB: number
+  /** The longest that the event loop stood still: work that belongs into a thread shows here. */
+  lagMs: number
+}
+
+const HISTORY_AT_ONCE = 8
+
+export type Scene = { gatewayUrl: string; opsUrl: string; honest: Person; shop: Person; attackers: Person[] }
+
+/** People with money, of whom the first attacker has a history of so many entries. */
+export const setScene = async (world: World, history: number): Promise<Scene & { name: string }> => {
+  const [honest, shop, ...attackers] = await Promise.all(
+    Array.from({ length: 5 }, async () => {
+      const person = await makePerson(world, '500.00')
+      await signIn(world, person)
+      return person
+    }),
+  )
+  const payer = attackers[0]!
+  await forEach(Array.from({ length: history }), HISTORY_AT_ONCE, async () => {
+    const { status, body } = await ask(`${world.system.gatewayUrl}/v1/transfers`, 'POST', {
+      token: payer.token,
+      body: { toWalletId: shop!.walletId, amount: '0.01', currency: 'USD' },
+      headers: { 'idempotency-key': randomUUID(), 'step-up-token': payer.stepUp },
+    })
+    if (status !== 201) throw new Error(`a payment of the history is answered ${status} ${body?.code}`)
+  })
+  const { name, url, opsUrl } = await world.startInstance('gateway', ATTACKED_SETTINGS)
+  return { name, gatewayUrl: url, opsUrl, honest: honest!, shop: shop!, attackers }
+}
+
+/** The gateway's own word on its memory, and on its event loop since it was asked last. */
+const readProcess = async (opsUrl: string): Promise<{ memoryMiB: number; lagMs: number }> => {
+  const text = await (await fetch(`${opsUrl}/metrics`, { signal: AbortSignal.timeout(30_000) })).text()
+  const value = (name: string) => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(text)?.[1])
+  return {
+    memoryMiB: value('process_resident_memory_bytes') / 2 ** 20,
+    lagMs: value('nodejs_eventloop_lag_max_seconds') * 1_000,
+  }
+}
+
+const runOne = async (scene: Scene, attack: Attack, size: Size, ms: number): Promise<Report> => {
+  const { hostname, port } = new URL(scene.gatewayUrl)
+  const over = new AbortController()
+  const timer = setTimeout(() => over.abort(), ms)
+  const { signal } = over
+  let [memoryMiB, lagMs] = [0, 0]
+  const watch = async () => {
+    do {
+      const seen = await readProcess(scene.opsUrl)
+      memoryMiB = Math.max(memoryMiB, seen.memoryMiB)
+      lagMs = Math.max(lagMs, seen.lagMs)
+      await sleep(SAMPLE_MS)
+    } while (!signal.aborted)
+  }
+  try {
+    const [saw, payments] = await Promise.all([
+      attack.run({ host: hostname, port: Number(port), attackers: scene.attackers }, size, signal),
+      payHonestly(scene.gatewayUrl, scene.honest, scene.shop, signal),
+      watch(),
+    ])
+    const sorted = payments.ms.toSorted((a, b) => a - b)
+    return {
+      attack: attack.name,
+      saw,
+      payments: sorted.length,
+      failures: payments.failures,
+      medianMs: sorted[Math.floor(sorted.length / 2)]!,
+      slowestMs: sorted.at(-1)!,
+      memoryMiB,
+      lagMs,
+    }
+  } finally {
+    clearTimeout(timer)
+    over.abort()
+  }
+}
+
+/** One attack after the other beside an honest client, each for so long. */
+export const runAttacks = async (
+  scene: Scene,
+  size: Size,
+  secondsEach: number,
+  chosen: Attack[] = ATTACKS,
+  say: (line: string) => void = () => {},
+): Promise<Report[]> => {
+  const reports: Report[] = []
+  for (const attack of chosen) {
+    const report = await runOne(scene, attack, size, 1_000 * secondsEach)
+    reports.push(report)
+    say(lineOf(report))
+    await until(
+      `${scene.opsUrl}/readyz after ${attack.name}`,
+      60,
+      async () => (await fetch(`${scene.opsUrl}/readyz`, { signal: AbortSignal.timeout(5_000) })).ok,
+    )
+  }
+  return reports
+}
+
+const lineOf = ({ attack, payments, failures, medianMs, slowestMs, memoryMiB, lagMs, saw }: Report) =>
+  `${attack.padEnd(40)} ${String(payments).padStart(5)} ${String(failures.length).padStart(6)} ` +
+  `${medianMs.toFixed(0).padStart(9)} ${slowestMs.toFixed(0).padStart(10)} ${memoryMiB.toFixed(0).padStart(6)} ` +
+  `${lagMs.toFixed(0).padStart(6)}  ${saw}`
+
+export const tableOf = (reports: Report[]): string =>
+  [
+    `${'attack'.padEnd(40)} ${'paid'.padStart(5)} ${'failed'.padStart(6)} ${'median ms'.padStart(9)} ` +
+      `${'slowest ms'.padStart(10)} ${'MiB'.padStart(6)} ${'lag ms'.padStart(6)}  what the attacker saw (bound: ${MEMORY_BOUND_MIB} MiB)`,
+    ...reports.map(lineOf),
+  ].join('\n')

@@ -1,0 +1,65 @@
+// `npm run test:hostile`: a gateway of a system of its own under one attack after the other, each beside an honest client
+// that pays. Words after `--` choose attacks by their names. Exits with 1 where a payment fails or takes too long, or the
+// gateway takes too much memory. It takes about eight minutes and stops by itself.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openWorld } from '../faults/world.ts'
+import { startTestSystem } from '../start-test-system.ts'
+import { ATTACKS } from './attacks.ts'
+import { MEMORY_BOUND_MIB, runAttacks, setScene, tableOf } from './run-attacks.ts'
+
+const SECONDS_EACH = 30
+const SCALE = 10
+const HISTORY = 1_000
+/** Half of the payments are to take less than the first, and each less than the second, on a machine that shares its cores. */
+const MEDIAN_BOUND_MS = 1_000
+const SLOWEST_BOUND_MS = 10_000
+const OVER_WITHIN_MS = 20 * 60_000
+
+const words = process.argv.slice(2)
+const chosen = ATTACKS.filter(({ name }) => words.length === 0 || words.some(word => name.includes(word)))
+if (chosen.length === 0) {
+  console.log(`No attack has a name with ${words.join(' or ')} in it; there are:`)
+  for (const { name } of ATTACKS) console.log(`    ${name}`)
+  process.exit(2)
+}
+
+const dataDir = mkdtempSync(join(tmpdir(), 'pennywire-hostile-'))
+let stop = async () => {}
+const end = async (code: number): Promise<never> => {
+  await stop()
+  rmSync(dataDir, { recursive: true, force: true })
+  process.exit(code)
+}
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void end(130))
+setTimeout(() => {
+  console.error(`not over after ${OVER_WITHIN_MS / 60_000} minutes`)
+  void end(1)
+}, OVER_WITHIN_MS).unref()
+
+try {
+  const system = await startTestSystem(dataDir)
+  stop = system.stop
+  const world = await openWorld(system.context.stack, system.context.system)
+  const scene = await setScene(world, HISTORY)
+  console.log(`${chosen.length} attacks of ${SECONDS_EACH} s each; a line for each as it is over`)
+  const reports = await runAttacks(scene, { scale: SCALE }, SECONDS_EACH, chosen, line => console.log(line))
+  await world.close()
+  console.log(`\n${tableOf(reports)}\n`)
+  const bad = reports.filter(
+    ({ failures, medianMs, slowestMs, memoryMiB }) =>
+      failures.length > 0 ||
+      medianMs > MEDIAN_BOUND_MS ||
+      slowestMs > SLOWEST_BOUND_MS ||
+      memoryMiB > MEMORY_BOUND_MIB,
+  )
+  for (const { attack, failures } of bad)
+    console.log(
+      `NOT HELD under ${attack}${failures.length > 0 ? `: ${[...new Set(failures)].join(', ')}` : ''}`,
+    )
+  await end(bad.length === 0 ? 0 : 1)
+} catch (error) {
+  console.error(error)
+  await end(1)
+}
