@@ -154,6 +154,18 @@ test.each([
   expect([answer.status, answer.body.code]).toEqual([status, code])
 })
 
+test('the account of the recipient is deactivated: both are refused alike', async () => {
+  const dora = await makePerson('Dora Deactivated')
+  const { id } = await openWallet(dora, 'USD')
+  await sql`update gateway.users set disabled_at = now(), disabled_source = 'staff' where id = ${dora.id}`
+  const body = { toWalletId: id, amount: '1', currency: 'USD' }
+  const headers = { 'idempotency-key': randomUUID(), 'step-up-token': alice.stepUp }
+  for (const path of ['/v1/transfers/preview', '/v1/transfers']) {
+    const answer = await alice.ask('POST', path, body, path.endsWith('preview') ? {} : headers)
+    expect([answer.status, answer.body.code]).toEqual([409, 'RECIPIENT_UNAVAILABLE'])
+  }
+})
+
 test("what is held is not available: a preview tells both, and nobody previews another's wallet", async () => {
   const [carol, dora] = await Promise.all([makePerson('Carol'), makePerson('Dora')])
   const [mine, theirs] = await Promise.all([openWallet(carol, 'USD', '50'), openWallet(dora, 'USD')])

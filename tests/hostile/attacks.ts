@@ -16,6 +16,8 @@ export type Size = { scale: number }
 
 export type Attack = {
   name: string
+  /** It floods what hashes passwords, so that the honest client signs in beside it. */
+  floodsSignIn?: true
   /** Resolves with what it saw, in a few words, once the signal has come. */
   run: (target: Target, size: Size, signal: AbortSignal) => Promise<string>
 }
@@ -177,6 +179,7 @@ export const ATTACKS: Attack[] = [
   },
   {
     name: 'sign-ins from one network',
+    floodsSignIn: true,
     run: (target, { scale }, signal) =>
       flood(
         target,
@@ -193,6 +196,7 @@ export const ATTACKS: Attack[] = [
   },
   {
     name: 'sign-ups with the worst passwords',
+    floodsSignIn: true,
     run: (target, { scale }, signal) =>
       flood(
         target,

@@ -62,6 +62,7 @@ import {
 } from './sql/payments.ts'
 import { type PendingRequest, readPending, writePending } from './sql/pending-requests.ts'
 import { readBalanceAt, readPeriod, readStatementEntries } from './sql/statement-reads.ts'
+import { findUser } from './sql/users.ts'
 import { createPdfPool } from './statement-pdf-pool.ts'
 import { viewHold, viewTransfer } from './transfer-view.ts'
 
@@ -333,6 +334,7 @@ export const createMoney = async (parts: {
           readWallets: ids => ledger.readWallets(ledgerRead, ids),
           readLimited: async walletId =>
             (await readLimitedWallets(ledgerRead, { userId: null, walletId }))[0],
+          isDeactivated: async userId => (await findUser(sql, userId))?.disabled ?? false,
         }),
         findTransfer,
         listTransfers: createListTransfers({

@@ -3,7 +3,12 @@ import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import { decideTransfer, type Wallet } from '@pennywire/rules/decide.ts'
 import { NOTHING_USED } from '@pennywire/rules/limits.ts'
 import { type ActionLimits, viewLimits } from './read-limits.ts'
-import { type AskedTransfer, ownWalletMissing, recipientMissing } from './request-transfer.ts'
+import {
+  type AskedTransfer,
+  ownWalletMissing,
+  recipientDeactivated,
+  recipientMissing,
+} from './request-transfer.ts'
 import type { TransferGroundwork, TransferQuestion, WalletFacts } from './sql/ledger-reads.ts'
 import type { LimitedWallet } from './sql/limit-reads.ts'
 import { limitMembers } from './transfer-view.ts'
@@ -35,6 +40,8 @@ export type PreviewParts = {
   lookUp: (question: TransferQuestion) => Promise<TransferGroundwork>
   readWallets: (ids: string[]) => Promise<WalletFacts[]>
   readLimited: (walletId: string) => Promise<LimitedWallet | undefined>
+  /** Whether the user's account is deactivated. */
+  isDeactivated: (userId: string) => Promise<boolean>
 }
 
 /** No request has it: the rules look at nobody else's requests. */
@@ -52,10 +59,12 @@ export const createPreviewTransfer =
     const { sender, recipient } = await parts.lookUp({ ...asked, transferId: NO_ID })
     if (!sender) throw ownWalletMissing(asked)
     if (!recipient) throw recipientMissing(asked)
-    const [wallets, limited] = await Promise.all([
+    const [wallets, limited, unavailable] = await Promise.all([
       parts.readWallets([sender.id, recipient.id]),
       parts.readLimited(sender.id),
+      recipient.userId !== null && parts.isDeactivated(recipient.userId),
     ])
+    if (unavailable) throw recipientDeactivated()
     if (!limited) throw new Error(`wallet ${sender.id} has no limits: has the ledger written its defaults?`)
     const from = ruledWallet(wallets.find(({ id }) => id === sender.id)!, limited)
     const to = sender.id === recipient.id ? from : ruledWallet(wallets.find(({ id }) => id === recipient.id)!)

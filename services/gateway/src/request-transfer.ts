@@ -115,11 +115,7 @@ export const createRequestTransfer =
     // Is the key this request's? A pending deposit has one too, and the ledger does not know of it.
     const holder = await parts.claimKey({ id: transferId, fingerprint, recipientId: recipient.userId })
     if (holder === 'another') throw keyReused()
-    if (holder === 'recipient-unavailable') {
-      throw new ProblemError('RECIPIENT_UNAVAILABLE', "the recipient's account is deactivated", {
-        final: false,
-      })
-    }
+    if (holder === 'recipient-unavailable') throw recipientDeactivated()
 
     // Ask the ledger, by a record that stays for ever. Whoever waits listens before it is sent.
     const requestedAt = parts.clock.now()
@@ -177,6 +173,10 @@ export const recipientMissing = ({ toWalletCode }: Pick<AskedTransfer, 'toWallet
     'RECIPIENT_NOT_FOUND',
     `${toWalletCode === null ? 'toWalletId' : 'toWalletCode'}: there is no such wallet`,
   )
+
+/** Their money could not be got at; staff may activate the account again, so the key is not used up. */
+export const recipientDeactivated = (): ProblemError =>
+  new ProblemError('RECIPIENT_UNAVAILABLE', "the recipient's account is deactivated", { final: false })
 
 const fingerprintOfTransfer = (asked: AskedTransfer, fromWalletId: string, toWalletId: string): Buffer =>
   fingerprintOf({

@@ -258,6 +258,18 @@ describe('who verifies an address shows that they made the account', () => {
   })
 })
 
+test('a password whose hash is made anew, at another cost, signs in all the same, many at once', async () => {
+  const user = await gateway.signedInUser()
+  const dearer = await openGateway({ BCRYPT_COST: '5' })
+  await vi.waitFor(() => dearer.identity.check())
+  const credentials = { email: user.email, password: user.password }
+  const answers = await Promise.all(
+    [dearer, dearer, gateway, dearer].map(through => post('/v1/auth/login', credentials, undefined, through)),
+  )
+  expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200])
+  dearer.stop()
+})
+
 describe('a new password by mail', () => {
   test('the whole way: asked for, set once, all sessions ended, told by mail and event', async () => {
     const user = await gateway.signedInUser()

@@ -413,7 +413,7 @@ export const createAccounts = (parts: {
       const told = await inTransaction(async tx => {
         const [known] = await lockUsers(tx, [userId])
         // Of two changes at once the second knows an old password only.
-        if (known?.passwordHash !== user.passwordHash) {
+        if (known?.passwordVersion !== user.passwordVersion) {
           throw new ProblemError('PASSWORD_MISMATCH', 'The current password is wrong.')
         }
         return settlePassword(tx, { userId, hash, how: 'changed', exceptSessionId: sessionId }, caller)

@@ -221,7 +221,7 @@ export const createApiKeys = (parts: {
   const lockProven = async (tx: Tx, user: User) => {
     const [known] = await lockUsers(tx, [user.id])
     if (!known || known.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
-    if (known.passwordHash !== user.passwordHash) {
+    if (known.passwordVersion !== user.passwordVersion) {
       throw new ProblemError('PASSWORD_MISMATCH', 'The current password is wrong.')
     }
   }

@@ -116,7 +116,7 @@ export const createExternalIdentities = (parts: {
         // Under a lock, and the issuer may have taken its time: no link outlives the password that allowed it.
         const known = await shareUser(tx, userId)
         if (!known || known.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
-        if (known.passwordHash !== user.passwordHash) {
+        if (known.passwordVersion !== user.passwordVersion) {
           throw new ProblemError('PASSWORD_MISMATCH', 'The current password is wrong.')
         }
         return linkIn(tx, { userId, issuer, subject, mail: true }, traceparent)

@@ -177,7 +177,8 @@ export const createSessions = (parts: {
         return new ProblemError(code, detail)
       }
       const isAsRead = (known: User) =>
-        known.passwordHash === user.passwordHash && known.secondFactorVersion === user.secondFactorVersion
+        known.passwordVersion === user.passwordVersion &&
+        known.secondFactorVersion === user.secondFactorVersion
       const current = await inTransaction(async tx => {
         // Under a lock: whoever disables the account or changes password or second factor comes before, or ends this
         // session too.
@@ -197,7 +198,7 @@ export const createSessions = (parts: {
         return known
       })
       if (!current || current.disabled) throw refused('ACCOUNT_DISABLED', 'The account is disabled.')
-      if (current.passwordHash !== user.passwordHash) {
+      if (current.passwordVersion !== user.passwordVersion) {
         throw refused('INVALID_CREDENTIALS', 'email or password: is wrong.')
       }
       if (!isAsRead(current)) {

@@ -3,6 +3,8 @@ import { appendToOutbox } from '../sql/outbox.ts'
 import { listSuperAdmins } from '../sql/users.ts'
 import type { Announce } from './announce.ts'
 
+const PAGE = 100
+
 /** Mails all super_admins but the new one that there is a new one, in the transaction that makes it. */
 export const tellSuperAdmins = async (
   tx: Tx,
@@ -10,7 +12,10 @@ export const tellSuperAdmins = async (
   newUserId: string,
   traceparent: string,
 ): Promise<void> => {
-  const others = (await listSuperAdmins(tx)).filter(userId => userId !== newUserId)
-  const mails = others.map(userId => announce.mail({ userId, template: 'super_admin_added' }, traceparent))
-  await appendToOutbox(tx, await Promise.all(mails))
+  for (let page = await listSuperAdmins(tx, undefined, PAGE); page.length > 0; ) {
+    const others = page.filter(userId => userId !== newUserId)
+    const mails = others.map(userId => announce.mail({ userId, template: 'super_admin_added' }, traceparent))
+    await appendToOutbox(tx, await Promise.all(mails))
+    page = page.length < PAGE ? [] : await listSuperAdmins(tx, page.at(-1), PAGE)
+  }
 }

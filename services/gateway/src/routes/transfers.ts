@@ -187,7 +187,13 @@ const previewRoute = ({ signedIn }: Guards) =>
     request: { body: jsonBody(z.strictObject(previewFields).openapi({ example: PREVIEW_EXAMPLE })) },
     responses: {
       200: jsonAnswer('What would become of it', previewSchema),
-      ...problemResponses(...BODY_PROBLEMS, ...KEY_PROBLEMS, 'WALLET_NOT_FOUND', 'RECIPIENT_NOT_FOUND'),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...KEY_PROBLEMS,
+        'WALLET_NOT_FOUND',
+        'RECIPIENT_NOT_FOUND',
+        'RECIPIENT_UNAVAILABLE',
+      ),
     },
   })
 

@@ -6,6 +6,8 @@ export type User = {
   fullName: string
   /** Null until the owner of an account that came by a provider sets a password. */
   passwordHash: string | null
+  /** Another one with each new password; the same where its hash is made anew. */
+  passwordVersion: number
   /** Another one whenever the second factor is turned on or off, has other recovery codes, or an identity is unlinked. */
   secondFactorVersion: number
   secondFactorEnabled: boolean
@@ -17,7 +19,7 @@ export type User = {
 
 const userColumns = (sql: Database | Tx) => sql`
   id, email, full_name as "fullName", password_hash as "passwordHash",
-  second_factor_version as "secondFactorVersion",
+  password_version as "passwordVersion", second_factor_version as "secondFactorVersion",
   exists (
     select 1 from gateway.second_factors f where f.user_id = users.id and f.enabled_at is not null
   ) as "secondFactorEnabled", email_verified_at is not null as "emailVerified",
@@ -76,6 +78,7 @@ export const replaceUnverifiedUser = async (
   const { count } = await tx`
     update gateway.users
     set full_name = ${user.fullName}, password_hash = ${user.passwordHash}, replaced_at = now(),
+      password_version = password_version + 1,
       signup_network_hash = ${user.signupNetworkHash}
     where id = ${user.id} and email_verified_at is null and disabled_at is null
       and coalesce(replaced_at, created_at) <= clock_timestamp() - make_interval(hours => ${olderThanHours})
@@ -101,7 +104,8 @@ export const lockUsers = (tx: Tx, ids: string[]): Promise<User[]> => tx<User[]>`
   select ${userColumns(tx)} from gateway.users where id = any(${ids}::uuid[]) order by id for update`
 
 export const setPasswordHash = async (tx: Tx, id: string, passwordHash: string): Promise<void> => {
-  await tx`update gateway.users set password_hash = ${passwordHash} where id = ${id}`
+  await tx`
+    update gateway.users set password_hash = ${passwordHash}, password_version = password_version + 1 where id = ${id}`
 }
 
 /** The same password under another hash; does nothing where the password has changed meanwhile. */
@@ -221,13 +225,16 @@ export const isOwnerUnproved = async (sql: Database, email: string): Promise<boo
       where email = ${email} and email_verified_at is not null and owner_proved_at is null and super_admin_since is null`
   ).length === 1
 
-/** The first super_admins by id: so many are mailed at the most. */
-const SUPER_ADMINS_MAX = 100
-
-export const listSuperAdmins = async (tx: Tx): Promise<string[]> => {
+/** Some super_admins, by their ids, behind one of them. */
+export const listSuperAdmins = async (
+  tx: Tx,
+  afterId: string | undefined,
+  limit: number,
+): Promise<string[]> => {
   const rows = await tx<Array<{ id: string }>>`
     select id from gateway.users where 'super_admin' = any(roles) and disabled_at is null
-    order by id limit ${SUPER_ADMINS_MAX}`
+      ${afterId === undefined ? tx`` : tx`and id > ${afterId}`}
+    order by id limit ${limit}`
   return rows.map(({ id }) => id)
 }
 

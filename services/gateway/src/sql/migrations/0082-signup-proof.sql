@@ -4,4 +4,6 @@ alter table gateway.users
   add column signup_network_hash text,
   -- When the owner of the address showed that the password is theirs, or that there is none: in the verification, by a
   -- reset through the mail, by a provider. BOOTSTRAP_ADMIN_EMAIL asks for it. Null of those who verified before.
-  add column owner_proved_at timestamptz;
+  add column owner_proved_at timestamptz,
+  -- Another one with each new password. A hash that is made anew is of the same password.
+  add column password_version integer not null default 0;
