@@ -75,6 +75,9 @@ export type Tables = {
   published: Map<number, bigint>
 }
 
+/** All that is committed at one moment, the unique keys too. */
+export type Backup = { tables: Tables; keys: Set<string> }
+
 /** What one transaction changes when it commits. */
 export type Changes = {
   opened: WalletRow[]
@@ -157,6 +160,10 @@ export type MemoryDatabase = {
   /** The server dies: every transaction is undone, connections break, and the last published marks may be gone. */
   crash: () => void
   start: () => void
+  /** What is committed, as it is now: a backup. */
+  copy: () => Backup
+  /** The server dies and comes back with a backup in place of what it had, once it is started. */
+  putBack: (backup: Backup) => void
   openTransactions: () => number
 }
 
@@ -956,6 +963,16 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       })
     })
 
+  const crash = () => {
+    up = false
+    for (const session of [...sessions]) close(session, 'the server died')
+    while (unflushed.length > 0 && options.losesMark?.()) {
+      const { partition, before } = unflushed.pop()!
+      tables.published.set(partition, before)
+    }
+    unflushed = []
+  }
+
   return {
     tables,
     connect: client => ({
@@ -1032,19 +1049,43 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
         )
       }
     },
-    crash: () => {
-      up = false
-      for (const session of [...sessions]) close(session, 'the server died')
-      while (unflushed.length > 0 && options.losesMark?.()) {
-        const { partition, before } = unflushed.pop()!
-        tables.published.set(partition, before)
-      }
-      unflushed = []
-    },
+    crash,
     start: () => {
       up = true
     },
+    copy: () => ({ tables: copyOf(tables), keys: new Set(keys) }),
+    putBack: backup => {
+      crash()
+      const from = copyOf(backup.tables)
+      for (const name of Object.keys(tables) as (keyof Tables)[]) {
+        const table = tables[name] as Map<unknown, unknown>
+        table.clear()
+        for (const [key, row] of from[name]) table.set(key, row)
+      }
+      keys.clear()
+      for (const key of backup.keys) keys.add(key)
+    },
     openTransactions: () => sessions.size,
+  }
+}
+
+/** Rows are changed where they stand, lists of them grow; what a row holds is never changed. */
+const copyOf = (tables: Tables): Tables => {
+  const rows = <Key, Row extends object>(table: Map<Key, Row>) =>
+    new Map([...table].map(([key, row]): [Key, Row] => [key, { ...row }]))
+  const lists = <Key, Row>(table: Map<Key, Row[]>) =>
+    new Map([...table].map(([key, list]): [Key, Row[]] => [key, [...list]]))
+  return {
+    wallets: rows(tables.wallets),
+    transfers: rows(tables.transfers),
+    entries: lists(tables.entries),
+    commands: rows(tables.commands),
+    holds: rows(tables.holds),
+    reversals: lists(tables.reversals),
+    limits: lists(tables.limits),
+    journal: lists(tables.journal),
+    partitions: rows(tables.partitions),
+    published: new Map(tables.published),
   }
 }
 

@@ -13,6 +13,7 @@ export type PlantedBug = {
 const applyBatch = 'services/ledger/src/apply-batch.ts'
 const relay = 'services/ledger/src/relay-outbox.ts'
 const consume = 'services/ledger/src/consume-commands.ts'
+const checkEvents = 'services/ledger/src/check-events.ts'
 const applyCommand = 'services/ledger/src/apply-command.ts'
 const needs = 'services/ledger/src/needs.ts'
 const decide = 'packages/rules/src/decide.ts'
@@ -263,6 +264,40 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: applyBatch,
     replace: [
       ['&& remembered && !digestOf(command.record).equals(remembered)', '&& remembered && offset < 0n'],
+    ],
+  },
+  {
+    name: 'behind-not-looked-for',
+    what: 'a database that is behind its own events is gone on with',
+    file: checkEvents,
+    replace: [
+      ['if (highest >= nextSeq) {', 'if (highest < 0n) {'],
+      [
+        'const other = await findOther(parts.store, row.partition, tail, highest)',
+        'const other = undefined as bigint | undefined',
+      ],
+    ],
+  },
+  {
+    name: 'behind-by-the-last-record',
+    what: 'the last record of ledger.events is taken for its newest event',
+    file: checkEvents,
+    replace: [
+      [
+        'const highest = tail.events.reduce((most, { seq }) => (seq > most ? seq : most), 0n)',
+        'const highest = tail.events.at(-1)?.seq ?? 0n',
+      ],
+    ],
+  },
+  {
+    name: 'going-back-not-seen',
+    what: 'a running ledger does not see its database go back',
+    file: applyBatch,
+    replace: [
+      [
+        'if (row && (row.nextOffset < nextOffset || row.nextSeq < nextSeq)) {',
+        'if (row && nextOffset < 0n && nextSeq < 0n) {',
+      ],
     ],
   },
   {

@@ -6,7 +6,7 @@ import { BrokenPromise } from './broken-promise.ts'
 import { createClients } from './clients.ts'
 import { createGroup } from './consumer-group.ts'
 import { createLog, type LogFaults } from './log.ts'
-import { type Changes, createMemoryDatabase, type StatementFate } from './memory-store.ts'
+import { type Backup, type Changes, createMemoryDatabase, type StatementFate } from './memory-store.ts'
 import {
   createSimulatedCodec,
   type SimulatedGateway,
@@ -92,6 +92,7 @@ const drawWeather = (random: Random) => {
     provider: { away: some(0.3) },
     expiresAfterMs: random.pick([2_000, 20_000, 300_000]),
     topicMadeAnew: random.chance(0.3),
+    databaseGoesBack: random.chance(0.5),
   }
 }
 
@@ -473,6 +474,46 @@ export const simulate = async (options: {
     if (wrong !== undefined) throw new BrokenPromise('O2', wrong)
   }
 
+  /**
+   * X1, O1: Postgres comes back with a backup, as an asynchronous failover makes it, under running ledgers or before they
+   * start. Partitions that are behind their events halt; what they had is decided no second time. With the newest state
+   * back they go on. Clients rest and gateways are gone: what is read and decided elsewhere meanwhile is not promised.
+   */
+  const databaseGoesBack = async (backup: Backup) => {
+    const nextSeqIn = (partition: number) => backup.tables.partitions.get(partition)?.nextSeq ?? 1n
+    const behind = [...database.tables.partitions.values()]
+      .filter(({ partition, nextSeq }) => nextSeqIn(partition) < nextSeq)
+      .map(({ partition }) => partition)
+    if (behind.length === 0) return
+    count('database goes back')
+    for (const gateway of gateways.splice(0)) gateway.kill()
+    const running = random.chance(0.5)
+    if (!running) for (const ledger of ledgers.splice(0)) ledger.kill()
+    const newest = database.copy()
+    database.putBack(backup)
+    watch.freeze(behind)
+    await pass(random.float() * 2_000)
+    database.start()
+    // Something to decide, or to decide again, in each of them.
+    for (const partition of behind)
+      log.appendNow(asSent(random.pick(log.records('ledger.commands', partition))))
+    if (!running) for (let i = 0; i < 2; i++) startOneLedger()
+    await pass(20_000)
+    const halted = new Set(ledgers.flatMap(({ halted }) => [...halted().keys()]))
+    for (const partition of behind) {
+      if (!halted.has(partition))
+        throw new BrokenPromise('X1', `partition ${partition} is behind its own events and not halted`)
+    }
+    for (const ledger of ledgers.splice(0)) ledger.kill()
+    await pass(12_000)
+    database.putBack(newest)
+    watch.freeze([])
+    database.start()
+    for (let i = 0; i < 2; i++) startOneLedger()
+    startOneGateway()
+    await untilDone(isQuiet, whatIsStuck)
+  }
+
   /** Kafka's data is lost and the topic made anew: the ledger stops there, until it is told to adopt it. */
   const makeTopicAnew = async () => {
     count('topic made anew')
@@ -511,7 +552,10 @@ export const simulate = async (options: {
 
   try {
     let checkedAt = 0
+    let backup: Backup | undefined
+    const backupAt = weather.databaseGoesBack ? steps - random.int(random.pick([50, steps])) : steps
     await world.runUntil(() => {
+      if (world.steps() >= backupAt) backup ??= database.copy()
       if (world.steps() - checkedAt >= FULL_CHECK_EVERY_STEPS) {
         checkedAt = world.steps()
         watch.checkAll()
@@ -545,6 +589,12 @@ export const simulate = async (options: {
     watch.checkAll()
     checkPayments()
     await checkSubscribers()
+    if (weather.databaseGoesBack) {
+      await databaseGoesBack(backup!)
+      watch.checkAll()
+      checkPayments()
+      await checkSubscribers()
+    }
     if (weather.topicMadeAnew) {
       await makeTopicAnew()
       watch.checkAll()
