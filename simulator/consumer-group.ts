@@ -200,6 +200,7 @@ export const createGroup = (world: World, log: Log): Group => {
       ) {
         try {
           const all = await log.ends(process, TOPIC)
+          if (told !== mine || stopped) return
           const ends = assigned.map(of => ({ ...of, first: 0n, offset: all[of.partition]! }))
           const positions = await options.positions(assigned, ends, consumer)
           if (told !== mine || stopped) return

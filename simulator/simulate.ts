@@ -1,11 +1,11 @@
-import { payoutReturnIdOf } from '@pennywire/contracts/ids.ts'
+import { payoutReturnIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults, Limits } from '../packages/rules/src/limits.ts'
 import type { JournalRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise } from './broken-promise.ts'
 import { createClients } from './clients.ts'
 import { createGroup } from './consumer-group.ts'
-import { createLog, type LogFaults } from './log.ts'
+import { createLog, type LogFaults, type RefusedAs } from './log.ts'
 import { type Backup, type Changes, createMemoryDatabase, type StatementFate } from './memory-store.ts'
 import {
   createSimulatedCodec,
@@ -66,6 +66,7 @@ const drawWeather = (random: Random) => {
     sendLate: some(0.03),
     sendTwice: some(0.05),
     publisherFull: some(0.02),
+    mostBytes: random.chance(0.3) ? 1_500 : Number.POSITIVE_INFINITY,
     fetchAgain: some(0.1),
     fetchSkips: some(0.03),
   }
@@ -84,12 +85,14 @@ const drawWeather = (random: Random) => {
     gatewayFaults: random.chance(0.5),
     databaseCrashes: random.chance(0.4),
     brokerOutages: random.chance(0.4),
+    refusals: random.chance(0.5),
     slowness: random.chance(0.4),
     replays: random.chance(0.6),
     poison: random.chance(0.3),
     limits: drawLimits(random),
     leaps: random.chance(0.6),
     provider: { away: some(0.3) },
+    paymentsGoBack: random.chance(0.4),
     expiresAfterMs: random.pick([2_000, 20_000, 300_000]),
     topicMadeAnew: random.chance(0.3),
     databaseGoesBack: random.chance(0.5),
@@ -192,7 +195,13 @@ export const simulate = async (options: {
   let started = 0
   const ledgers: SimulatedLedger[] = []
   const gateways: SimulatedGateway[] = []
-  const startOneLedger = () => ledgers.push(startLedger(site, `ledger${++started}`, 1 + random.int(20)))
+  const startOneLedger = () =>
+    ledgers.push(
+      startLedger(site, `ledger${++started}`, {
+        maxBatch: 1 + random.int(20),
+        maxPublished: 1 + random.int(20),
+      }),
+    )
   const startOneGateway = () =>
     gateways.push(startGateway(site, `gateway${++started}`, weather.expiresAfterMs))
   for (let i = 0; i < LEDGERS; i++) startOneLedger()
@@ -262,6 +271,16 @@ export const simulate = async (options: {
     count('broker away')
     log.setUp(false)
     later(random.float() * 4_000, 'the broker is back', () => log.setUp(true))
+  }
+  const REFUSED_AS: RefusedAs[] = ['passing', 'for good', 'too large']
+  const refuseInOne = () => {
+    count('one partition refuses')
+    const topic = random.pick(['ledger.events', 'ledger.commands'] as const)
+    const partition = random.int(weather.partitions)
+    log.refuse(topic, partition, random.pick(REFUSED_AS))
+    later(random.float() * 10_000, 'the partition takes records again', () =>
+      log.refuse(topic, partition, undefined),
+    )
   }
   const slowDown = () => {
     count('everything slow')
@@ -370,6 +389,7 @@ export const simulate = async (options: {
     ...(weather.gatewayFaults ? [troubleGateway] : []),
     ...(weather.databaseCrashes ? [crashDatabase] : []),
     ...(weather.brokerOutages ? [stopBroker] : []),
+    ...(weather.refusals ? [refuseInOne] : []),
     ...(weather.slowness ? [slowDown] : []),
     ...(weather.replays ? [replay, replay, replay] : []),
     ...(weather.poison ? [poison, forge] : []),
@@ -386,7 +406,8 @@ export const simulate = async (options: {
   const calm = () => {
     quiet = true
     world.note('-- quiet from here on')
-    for (const name of Object.keys(weather.log) as (keyof LogFaults)[]) weather.log[name] = 0
+    for (const name of Object.keys(weather.log) as (keyof LogFaults)[])
+      if (name !== 'mostBytes') weather.log[name] = 0
     weather.statementLost = 0
     weather.provider.away = 0
     // What is written last is the hardest to find again, so its answers may still be lost.
@@ -514,6 +535,60 @@ export const simulate = async (options: {
     await untilDone(isQuiet, whatIsStuck)
   }
 
+  /**
+   * P1, O2: one partition of ledger.events takes nothing. What is decided in the others meanwhile is published and marked,
+   * and of that one nothing goes out before its time.
+   */
+  const onePartitionRefuses = async () => {
+    count('one partition refuses while all else is well')
+    const refusing = random.int(weather.partitions)
+    log.refuse('ledger.events', refusing, random.pick(REFUSED_AS))
+    for (let round = 0; round < 3; round++) {
+      for (let partition = 0; partition < weather.partitions; partition++)
+        for (let n = 1 + random.int(4); n > 0; n--) openSomebodysWallet(partition)
+      await pass(3_000)
+    }
+    await untilDone(
+      () => watch.unfinished({ unpublished: refusing }) === undefined,
+      () => `while partition ${refusing} refuses, ${watch.unfinished({ unpublished: refusing })}`,
+    )
+    log.refuse('ledger.events', refusing, undefined)
+    await untilDone(isQuiet, whatIsStuck)
+  }
+  let newcomers = 0
+  /** A command that a gateway signed, for somebody who is nobody's client. */
+  const openSomebodysWallet = (partition: number) => {
+    const userId = `00000000-0000-4000-b000-${String(++newcomers).padStart(12, '0')}`
+    const walletId = walletIdOf(userId, 'USD', 0)
+    const command = { commandId: walletId, walletId, userId, currency: 'USD', tier: 'unverified' }
+    log.appendNow(
+      signCommand({
+        topic: 'ledger.commands',
+        partition,
+        key: walletId,
+        value: site.codec.encode('pennywire.ledger.WalletOpenRequested', { ...command, requestedAt: 0 }),
+        headers: {},
+      }),
+    )
+  }
+
+  /**
+   * X1: the gateways' tables come back as they were when withdrawals had just been asked for, whose holds have ended since:
+   * nothing is paid out for them.
+   */
+  const paymentsGoBack = async () => {
+    for (const payment of gatewayTables.payments.values()) {
+      if (payment.kind !== 'withdrawal' || database.tables.holds.get(payment.id)?.status !== 'voided')
+        continue
+      count('payment goes back to its beginning')
+      Object.assign(payment, {
+        ...{ status: 'created', done: false, orderAttempts: 0, orderedAt: null, providerReference: null },
+        ...{ failureCode: null, failureReason: null },
+      })
+    }
+    await untilDone(isQuiet, whatIsStuck)
+  }
+
   /** Kafka's data is lost and the topic made anew: the ledger stops there, until it is told to adopt it. */
   const makeTopicAnew = async () => {
     count('topic made anew')
@@ -555,7 +630,8 @@ export const simulate = async (options: {
     let backup: Backup | undefined
     const backupAt = weather.databaseGoesBack ? steps - random.int(random.pick([50, steps])) : steps
     await world.runUntil(() => {
-      if (world.steps() >= backupAt) backup ??= database.copy()
+      if (world.steps() >= backupAt && database.tables.partitions.size === weather.partitions)
+        backup ??= database.copy()
       if (world.steps() - checkedAt >= FULL_CHECK_EVERY_STEPS) {
         checkedAt = world.steps()
         watch.checkAll()
@@ -586,11 +662,16 @@ export const simulate = async (options: {
     await pass(500)
     database.start()
     await untilDone(isQuiet, whatIsStuck)
+    if (weather.paymentsGoBack) await paymentsGoBack()
     watch.checkAll()
     checkPayments()
     await checkSubscribers()
-    if (weather.databaseGoesBack) {
-      await databaseGoesBack(backup!)
+    if (weather.refusals) {
+      await onePartitionRefuses()
+      await checkSubscribers()
+    }
+    if (backup) {
+      await databaseGoesBack(backup)
       watch.checkAll()
       checkPayments()
       await checkSubscribers()
