@@ -268,6 +268,12 @@ export const PLANTED_BUGS: PlantedBug[] = [
     ],
   },
   {
+    name: 'batch-never-shrinks',
+    what: 'a batch that takes too long is tried again as it is',
+    file: consume,
+    replace: [['batchSize = Math.ceil(part.length / 2)', 'void 0']],
+  },
+  {
     name: 'rest-goes-on-after-failure',
     what: 'after a failed batch what waits behind it in its partition is sent',
     file: publisher,

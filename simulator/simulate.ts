@@ -95,6 +95,8 @@ const drawWeather = (random: Random) => {
     paymentsGoBack: random.chance(0.4),
     expiresAfterMs: random.pick([2_000, 20_000, 300_000]),
     topicMadeAnew: random.chance(0.3),
+    /** While the backlog of a run is worked off each event takes so long to write; a transaction ends after 8 s. */
+    rowMs: random.chance(0.3) ? 900 : 0,
     databaseGoesBack: random.chance(0.5),
   }
 }
@@ -153,6 +155,7 @@ export const simulate = async (options: {
     return random.chance(0.5) ? 'never-arrives' : 'answer-lost'
   }
   const gatewayTables: Site['gatewayTables'] = { pending: new Map(), payments: new Map() }
+  let rowMs = 0
   const watch = createWatch({
     tables: () => database.tables,
     records: (topic, partition) => log.records(topic, partition),
@@ -163,6 +166,7 @@ export const simulate = async (options: {
   const database = createMemoryDatabase({
     scheduler: world,
     fate,
+    rowMs: () => rowMs,
     losesMark: () => random.chance(0.5),
     onCommit: (changes: Changes) => watch.committing(changes),
     onCommitted: (changes: Changes) => watch.committed(changes),
@@ -535,6 +539,28 @@ export const simulate = async (options: {
     await untilDone(isQuiet, whatIsStuck)
   }
 
+  /** P1: events take so long to write that a batch of ten never ends in time: batches shrink until they do. */
+  const slowWrites = async () => {
+    if (weather.rowMs === 0) return
+    count('writes are slow')
+    rowMs = weather.rowMs
+    for (let n = 0; n < 15; n++)
+      for (let partition = 0; partition < weather.partitions; partition++) openSomebodysWallet(partition)
+    const { partitions } = database.tables
+    const wanted = Array.from({ length: weather.partitions }, (_, partition) =>
+      Math.min(
+        log.records('ledger.commands', partition).length,
+        Number(partitions.get(partition)?.nextOffset ?? 0n) + 5,
+      ),
+    )
+    await untilDone(
+      () =>
+        wanted.every((offset, partition) => Number(partitions.get(partition)?.nextOffset ?? 0n) >= offset),
+      () => `with slow writes ${whatIsStuck()}`,
+    )
+    rowMs = 0
+  }
+
   /**
    * P1, O2: one partition of ledger.events takes nothing. What is decided in the others meanwhile is published and marked,
    * and of that one nothing goes out before its time.
@@ -639,6 +665,7 @@ export const simulate = async (options: {
       return world.steps() >= steps
     })
     calm()
+    await slowWrites()
     await untilDone(isQuiet, whatIsStuck)
     weather.commitAnswerLost = 0
     // An order may reach the provider after its deposit was given up. Of a provider that never calls only the
