@@ -8,6 +8,7 @@ const TOPIC = 'ledger.commands'
 const SESSION_TIMEOUT_MS = 10_000
 const FIRST_RETRY_MS = 100
 const LAST_RETRY_MS = 5_000
+const HOLD_MS = 1_000
 
 export type Member = { stop: () => Promise<void>; halted: () => Map<number, string> }
 
@@ -139,7 +140,18 @@ export const createGroup = (world: World, log: Log): Group => {
         halted.set(partition, reason)
         drop(partition)
       },
-      hold: () => world.fail(new Error('nothing is held here')),
+      hold: ({ partition, offset }, reason) => {
+        const queue = queues.get(partition)
+        if (!queue) return
+        world.note(`${process.name} holds partition ${partition}: ${reason}`)
+        queue.reader?.stop()
+        queue.reader = null
+        queue.records = []
+        world.after(HOLD_MS, process, `goes on with partition ${partition}`, () => {
+          if (queues.get(partition) === queue && !queue.reader)
+            consumer.seek({ topic: TOPIC, partition, offset })
+        })
+      },
       check: () => {},
       stop: async () => {},
     }
@@ -200,6 +212,7 @@ export const createGroup = (world: World, log: Log): Group => {
       ) {
         try {
           const all = await log.ends(process, TOPIC)
+          if (told !== mine || stopped) return
           const ends = assigned.map(of => ({ ...of, first: 0n, offset: all[of.partition]! }))
           const positions = await options.positions(assigned, ends, consumer)
           if (told !== mine || stopped) return

@@ -1,5 +1,6 @@
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
-import { type Publisher, PublisherFull } from '@pennywire/kafka/publisher.ts'
+import type { KafkaClient } from '@pennywire/kafka/client.ts'
+import { createPublisher, type Publisher, PublisherFull } from '@pennywire/kafka/publisher.ts'
 import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
 import type { Process, World } from './world.ts'
 
@@ -15,6 +16,8 @@ export type LogFaults = {
   sendLate: number
   /** The client sent it a second time by itself. */
   sendTwice: number
+  /** Several records for one partition with more bytes together than this are refused as too large. */
+  mostBytes: number
   /** The publisher refuses at once: too much waits. */
   publisherFull: number
   /** A fetch begins some records back. */
@@ -22,6 +25,14 @@ export type LogFaults = {
   /** A fetch leaves records out, which no client should ever do. */
   fetchSkips: number
 }
+
+/** Why a partition takes nothing: for a while, for good, or because of the record. */
+const REFUSALS = {
+  passing: { type: 'NOT_ENOUGH_REPLICAS', retriable: true },
+  'for good': { type: 'TOPIC_AUTHORIZATION_FAILED', retriable: false },
+  'too large': { type: 'MESSAGE_TOO_LARGE', retriable: false },
+}
+export type RefusedAs = keyof typeof REFUSALS
 
 export type Reader = {
   /** Reads on from this offset. */
@@ -33,7 +44,8 @@ export type Log = {
   partitionsOf: (topic: Topic) => number
   partitionOf: (topic: Topic, key: string) => number
   records: (topic: Topic, partition: number) => IncomingRecord[]
-  publisherOf: (process: Process) => Pick<Publisher, 'publish' | 'publishAll' | 'stop'>
+  /** The services' own publisher, on a connection of the process'. `maxBatch`: most records of its batches. */
+  publisherOf: (process: Process, maxBatch?: number) => Pick<Publisher, 'publish' | 'publishAll' | 'stop'>
   /** Hands a partition's records to a process as they come, from an offset on. */
   read: (
     process: Process,
@@ -42,6 +54,8 @@ export type Log = {
   ) => Reader
   ends: (process: Process, topic: Topic) => Promise<bigint[]>
   setUp: (up: boolean) => void
+  /** From now on the partition takes nothing, or takes everything again. */
+  refuse: (topic: Topic, partition: number, as: RefusedAs | undefined) => void
   /** The topic is made anew, empty. */
   makeAnew: (topic: Topic) => void
   /** Puts a record where it belongs, without a broker's ways. */
@@ -119,76 +133,88 @@ export const createLog = (parts: {
     for (const record of batch) append(record)
   }
 
-  /** What becomes of a batch: each partition's share of it goes its own way, as each has its own leader. */
-  const deliver = (batch: RawRecord[]): boolean => {
-    if (!up) return false
-    const shares = new Map<string, RawRecord[]>()
-    for (const record of batch) {
-      const share = `${record.topic} ${record.partition ?? partitionOf(record.topic, String(record.key))}`
-      const others = shares.get(share)
-      if (others) others.push(record)
-      else shares.set(share, [record])
+  const refusals = new Map<string, RefusedAs>()
+  const sizeOf = ({ key, value }: RawRecord) => (key?.length ?? 0) + (value?.length ?? 0)
+
+  /** What becomes of one partition's share of a request: undefined where it is acknowledged. */
+  const deliverShare = (share: RawRecord[]): Error | undefined => {
+    const { topic, partition } = share[0]!
+    const bytes = share.reduce((sum, record) => sum + sizeOf(record), 0)
+    const tooLarge = share.length > 1 && bytes > faults.mostBytes
+    const refused = refusals.get(`${topic}/${partition}`) ?? (tooLarge ? 'too large' : undefined)
+    if (refused)
+      return Object.assign(new Error(`the broker refuses: ${refused}`), { cause: REFUSALS[refused] })
+    const notAcknowledged = () => new Error('the broker did not acknowledge')
+    const draw = random.float()
+    let below = faults.sendLost
+    if (draw < below) return notAcknowledged()
+    below += faults.sendLate
+    if (draw < below) {
+      world.after(random.float() * 8_000, null, `${share.length} late records arrive`, () => appendAll(share))
+      return notAcknowledged()
     }
-    let acknowledged = true
-    for (const share of shares.values()) {
-      const draw = random.float()
-      let below = faults.sendLost
-      if (draw < below) {
-        acknowledged = false
-        continue
-      }
-      below += faults.sendLate
-      if (draw < below) {
-        acknowledged = false
-        world.after(random.float() * 8_000, null, `${share.length} late records arrive`, () =>
-          appendAll(share),
-        )
-        continue
-      }
-      appendAll(share)
-      below += faults.sendTwice
-      if (draw < below)
-        world.after(world.latency(), null, `${share.length} records arrive twice`, () => appendAll(share))
-      below += faults.acknowledgementLost
-      if (draw >= below - faults.acknowledgementLost && draw < below) acknowledged = false
-    }
-    return acknowledged
+    appendAll(share)
+    below += faults.sendTwice
+    if (draw < below)
+      world.after(world.latency(), null, `${share.length} records arrive twice`, () => appendAll(share))
+    below += faults.acknowledgementLost
+    return draw >= below - faults.acknowledgementLost && draw < below ? notAcknowledged() : undefined
   }
+
+  /** As kafkajs: a request with shares for several partitions, each with a leader of its own, and one error for all. */
+  const deliver = (batch: RawRecord[]): Error | undefined => {
+    if (!up) return new Error('the broker is away')
+    const shares = Map.groupBy(batch, ({ topic, partition }) => `${topic}/${partition}`)
+    return [...shares.values()].map(deliverShare).find(error => error)
+  }
+
+  const clientOf = (process: Process): Pick<KafkaClient, 'producer'> => ({
+    producer: () =>
+      ({
+        connect: async () => {},
+        disconnect: async () => {},
+        sendBatch: ({ topicMessages }: { topicMessages: { topic: Topic; messages: RawRecord[] }[] }) =>
+          new Promise((resolve, reject) => {
+            const batch = topicMessages.flatMap(({ topic, messages }) =>
+              messages.map(message => ({ ...message, topic })),
+            )
+            world.after(world.latency(), null, `${batch.length} records of ${process.name} arrive`, () => {
+              const error = deliver(batch)
+              const lateMs = random.chance(faults.acknowledgementLate) ? random.float() * MAX_LATE_MS : 0
+              world.after(
+                world.latency() + lateMs,
+                process,
+                error ? `request fails: ${error.message}` : 'request acknowledged',
+                () => (error ? reject(error) : resolve([])),
+              )
+            })
+          }),
+      }) as never,
+  })
 
   return {
     partitionsOf,
     partitionOf,
     records,
-    publisherOf: process => {
-      type Waiting = { records: RawRecord[]; resolve: () => void; reject: (error: Error) => void }
-      let waiting: Waiting[] = []
-      let sending = false
-      const send = () => {
-        sending = waiting.length > 0
-        if (!sending) return
-        const batch = waiting
-        waiting = []
-        world.after(world.latency(), null, `${batch.length} batches of ${process.name} arrive`, () => {
-          const acknowledged = deliver(batch.flatMap(({ records }) => records))
-          const lateMs = random.chance(faults.acknowledgementLate) ? random.float() * MAX_LATE_MS : 0
-          const told = acknowledged ? 'batch acknowledged' : 'batch fails'
-          world.after(world.latency() + lateMs, process, told, () => {
-            for (const { resolve, reject } of batch) {
-              if (acknowledged) resolve()
-              else reject(new Error('the broker did not acknowledge'))
-            }
-            send()
-          })
-        })
+    publisherOf: (process, maxBatch) => {
+      const clock = world.clockOf(process)
+      const publisher = createPublisher(clientOf(process), {
+        ...{ clock, elapsedMs: world.now },
+        ...(maxBatch === undefined ? {} : { maxBatch }),
+      })
+      const publishAll = async (records: RawRecord[]): Promise<void> => {
+        if (random.chance(faults.publisherFull)) throw new PublisherFull('too many records wait already')
+        const placed = records.map(record => ({
+          ...record,
+          partition: record.partition ?? partitionOf(record.topic, String(record.key)),
+        }))
+        await (await publisher).publishAll(placed)
       }
-      const publishAll = (records: RawRecord[]): Promise<void> =>
-        new Promise((resolve, reject) => {
-          if (random.chance(faults.publisherFull))
-            return reject(new PublisherFull('too many records wait already'))
-          waiting.push({ records, resolve, reject })
-          if (!sending) send()
-        })
-      return { publish: record => publishAll([record]), publishAll, stop: async () => {} }
+      return {
+        publish: record => publishAll([record]),
+        publishAll,
+        stop: async () => (await publisher).stop(),
+      }
     },
     read: (process, { topic, partition, offset }, { onRecords, skips }) => {
       let position = Number(offset)
@@ -241,6 +267,10 @@ export const createLog = (parts: {
       }),
     setUp: now => {
       up = now
+    },
+    refuse: (topic, partition, as) => {
+      if (as) refusals.set(`${topic}/${partition}`, as)
+      else refusals.delete(`${topic}/${partition}`)
     },
     makeAnew: topic => {
       make(topic)

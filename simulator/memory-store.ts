@@ -36,7 +36,18 @@ const CODES = {
   deadlock: '40P01',
   lockTimeout: '55P03',
   aborted: '25P02',
+  away: 'ECONNREFUSED',
   closed: 'CONNECTION_CLOSED',
+  idleTimeout: '25P03',
+  transactionTimeout: '25P04',
+}
+
+/** As sql/store.ts tells them. */
+const causeOf = (error: unknown): ReturnType<LedgerStore['causeOf']> => {
+  const code = error instanceof DatabaseError ? error.code : ''
+  if (code === CODES.lockTimeout) return 'locked'
+  if (code === CODES.closed || code === CODES.away) return 'away'
+  return code === CODES.checkViolation ? 'data' : 'other'
 }
 
 export type WalletRow = Omit<Wallet, 'ownLimits'> & {
@@ -75,6 +86,9 @@ export type Tables = {
   published: Map<number, bigint>
 }
 
+/** All that is committed at one moment, the unique keys too. */
+export type Backup = { tables: Tables; keys: Set<string> }
+
 /** What one transaction changes when it commits. */
 export type Changes = {
   opened: WalletRow[]
@@ -98,6 +112,8 @@ export type Changes = {
 type Work<Result> = Generator<void, Result>
 type Statement = {
   label: string
+  /** How many it writes. */
+  rows: number
   work: () => Work<unknown>
   resolve: (value: never) => void
   reject: (error: Error) => void
@@ -157,6 +173,10 @@ export type MemoryDatabase = {
   /** The server dies: every transaction is undone, connections break, and the last published marks may be gone. */
   crash: () => void
   start: () => void
+  /** What is committed, as it is now: a backup. */
+  copy: () => Backup
+  /** The server dies and comes back with a backup in place of what it had, once it is started. */
+  putBack: (backup: Backup) => void
   openTransactions: () => number
 }
 
@@ -174,6 +194,8 @@ export type MemoryDatabaseOptions = {
   onRaise?: (partition: number, mark: bigint) => void
   onDeadlock?: (names: string[]) => void
   fate?: (label: string) => StatementFate
+  /** How long each row that a batch writes takes. */
+  rowMs?: () => number
   /** Whether a mark written without waiting for the disk is lost in a crash. */
   losesMark?: () => boolean
 }
@@ -363,18 +385,18 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     scheduler.after(session.answeredAt - scheduler.now(), session.client, label, run)
   }
 
-  const close = (session: Session, reason: string) => {
+  const close = (session: Session, reason: string, code = CODES.closed) => {
     if (session.state === 'ended') return
     undo(session)
     session.state = 'ended'
     sessions.delete(session)
-    breakOff(session, reason)
+    breakOff(session, reason, code)
   }
 
   /** The client hears no more of what it has asked, whatever has become of it. */
-  const breakOff = (session: Session, reason: string) => {
+  const breakOff = (session: Session, reason: string, code = CODES.closed) => {
     const pending = session.sent.splice(0)
-    const error = new DatabaseError(CODES.closed, reason)
+    const error = new DatabaseError(code, reason)
     answer(session, `connection lost: ${reason}`, () => {
       for (const { reject } of pending) reject(error)
       session.closed.reject(error)
@@ -408,9 +430,16 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       )
       return next(session)
     }
-    session.working = statement.work()
-    session.answers = fate !== 'answer-lost'
-    advance(session)
+    const work = statement.work()
+    const start = () => {
+      if (session.state === 'ended' || session.sent[0] !== statement) return
+      session.working = work
+      session.answers = fate !== 'answer-lost'
+      advance(session)
+    }
+    const ms = statement.rows * (options.rowMs?.() ?? 0)
+    if (ms === 0) start()
+    else scheduler.after(ms, null, `${labelOf(session)}, slowly`, start)
   }
 
   const advance = (session: Session) => {
@@ -434,7 +463,12 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     if ((session.state as string) !== 'ended') next(session)
   }
 
-  const send = <Result>(session: Session, label: string, work: () => Work<Result>): Promise<Result> =>
+  const send = <Result>(
+    session: Session,
+    label: string,
+    work: () => Work<Result>,
+    rows = 0,
+  ): Promise<Result> =>
     new Promise((resolve, fail) => {
       const reject = (error: Error) => {
         session.failure ??= error
@@ -442,7 +476,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       }
       if (session.state === 'ended')
         return reject(new DatabaseError(CODES.closed, 'the connection is closed'))
-      session.sent.push({ label, work, resolve: resolve as (value: never) => void, reject })
+      session.sent.push({ label, rows, work, resolve: resolve as (value: never) => void, reject })
       if (session.sent.length === 1)
         scheduler.after(scheduler.latency(), null, labelOf(session), () => begin(session))
     })
@@ -454,9 +488,10 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     const look = () => {
       if (session.state === 'ended') return
       const now = scheduler.now()
-      if (now >= session.begunAt + transactionTimeoutMs) return close(session, 'transaction timeout')
+      if (now >= session.begunAt + transactionTimeoutMs)
+        return close(session, 'transaction timeout', CODES.transactionTimeout)
       if (session.idleSince !== null && now >= session.idleSince + idleTimeoutMs) {
-        return close(session, 'idle-in-transaction timeout')
+        return close(session, 'idle-in-transaction timeout', CODES.idleTimeout)
       }
       scheduler.after(Math.max(deadline() - now, 1), null, `${session.name} looks at the time`, look)
     }
@@ -530,11 +565,14 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       return { id, type, status, fromWalletId, toWalletId, amount, currency, reversed }
     })
 
-  function* lockPartitions(session: Session, partitions: number[]): Work<PartitionRow[]> {
+  const isLocked = (session: Session, row: string) => (locks.get(row)?.holder ?? session) !== session
+
+  function* lockPartitions(session: Session, partitions: number[], skipLocked = false): Work<PartitionRow[]> {
     const seen = [...new Set(partitions)].filter(partition => tables.partitions.has(partition))
     seen.sort((a, b) => a - b)
     const rows: PartitionRow[] = []
     for (const partition of seen) {
+      if (skipLocked && isLocked(session, `partition ${partition}`)) continue
       yield* lockRow(session, `partition ${partition}`)
       const { nextOffset, lastDigest, nextSeq } = tables.partitions.get(partition)!
       rows.push({ partition, nextOffset, lastDigest, nextSeq })
@@ -542,12 +580,13 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     return rows
   }
 
-  function* lockWallets(session: Session, ids: string[]): Work<Wallet[]> {
+  function* lockWallets(session: Session, ids: string[], skipLocked = false): Work<Wallet[]> {
     // Which rows there are is seen now; what they hold once their lock is ours.
     const seen = [...new Set(ids)].filter(id => walletSeenBy(session, id) !== undefined)
     seen.sort()
     const rows: Wallet[] = []
     for (const id of seen) {
+      if (skipLocked && isLocked(session, `wallet ${id}`)) continue
       yield* lockRow(session, `wallet ${id}`)
       rows.push(lockedWallet(walletSeenBy(session, id)!))
     }
@@ -775,8 +814,10 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     }
 
   const transactionOf = (session: Session): LedgerTx => ({
-    lockPartitions: partitions => send(session, 'lock partitions', () => lockPartitions(session, partitions)),
-    lockWallets: ids => send(session, 'lock wallets', () => lockWallets(session, ids)),
+    lockPartitions: (partitions, skipLocked) =>
+      send(session, 'lock partitions', () => lockPartitions(session, partitions, skipLocked)),
+    lockWallets: (ids, skipLocked) =>
+      send(session, 'lock wallets', () => lockWallets(session, ids, skipLocked)),
     findWallets: ids =>
       send(
         session,
@@ -894,7 +935,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       if (commands.length > 0)
         statements.push(send(session, 'insert commands', () => insertCommands(session, commands)))
       if (journal.length > 0)
-        statements.push(send(session, 'insert events', () => insertJournal(session, journal)))
+        statements.push(send(session, 'insert events', () => insertJournal(session, journal), journal.length))
       statements.push(send(session, 'update partitions', () => updatePartitions(session, partitions)))
       await Promise.all(statements)
       const updated = (await balancesWritten) ?? 0
@@ -935,7 +976,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   const refused = (client: Process | null): Promise<never> =>
     new Promise((_, reject) =>
       scheduler.after(scheduler.latency(), client, 'database away', () =>
-        reject(new DatabaseError('ECONNREFUSED', 'the database is away')),
+        reject(new DatabaseError(CODES.away, 'the database is away')),
       ),
     )
 
@@ -956,13 +997,22 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       })
     })
 
+  const crash = () => {
+    up = false
+    for (const session of [...sessions]) close(session, 'the server died')
+    while (unflushed.length > 0 && options.losesMark?.()) {
+      const { partition, before } = unflushed.pop()!
+      tables.published.set(partition, before)
+    }
+    unflushed = []
+  }
+
   return {
     tables,
     connect: client => ({
       transact: work => transact(client, session => work(transactionOf(session))),
       isRivalry: error => error instanceof DatabaseError && error.code === CODES.uniqueViolation,
-      // No row is locked for long here, and no value is refused: whatever fails is tried again as it is.
-      causeOf: () => 'away',
+      causeOf,
       readPositions: partitions =>
         run(client, 'read positions', () =>
           partitions.map(partition => {
@@ -1032,19 +1082,43 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
         )
       }
     },
-    crash: () => {
-      up = false
-      for (const session of [...sessions]) close(session, 'the server died')
-      while (unflushed.length > 0 && options.losesMark?.()) {
-        const { partition, before } = unflushed.pop()!
-        tables.published.set(partition, before)
-      }
-      unflushed = []
-    },
+    crash,
     start: () => {
       up = true
     },
+    copy: () => ({ tables: copyOf(tables), keys: new Set(keys) }),
+    putBack: backup => {
+      crash()
+      const from = copyOf(backup.tables)
+      for (const name of Object.keys(tables) as (keyof Tables)[]) {
+        const table = tables[name] as Map<unknown, unknown>
+        table.clear()
+        for (const [key, row] of from[name]) table.set(key, row)
+      }
+      keys.clear()
+      for (const key of backup.keys) keys.add(key)
+    },
     openTransactions: () => sessions.size,
+  }
+}
+
+/** Rows are changed where they stand, lists of them grow; what a row holds is never changed. */
+const copyOf = (tables: Tables): Tables => {
+  const rows = <Key, Row extends object>(table: Map<Key, Row>) =>
+    new Map([...table].map(([key, row]): [Key, Row] => [key, { ...row }]))
+  const lists = <Key, Row>(table: Map<Key, Row[]>) =>
+    new Map([...table].map(([key, list]): [Key, Row[]] => [key, [...list]]))
+  return {
+    wallets: rows(tables.wallets),
+    transfers: rows(tables.transfers),
+    entries: lists(tables.entries),
+    commands: rows(tables.commands),
+    holds: rows(tables.holds),
+    reversals: lists(tables.reversals),
+    limits: lists(tables.limits),
+    journal: lists(tables.journal),
+    partitions: rows(tables.partitions),
+    published: new Map(tables.published),
   }
 }
 

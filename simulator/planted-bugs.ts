@@ -13,6 +13,8 @@ export type PlantedBug = {
 const applyBatch = 'services/ledger/src/apply-batch.ts'
 const relay = 'services/ledger/src/relay-outbox.ts'
 const consume = 'services/ledger/src/consume-commands.ts'
+const checkEvents = 'services/ledger/src/check-events.ts'
+const publisher = 'packages/kafka/src/publisher.ts'
 const applyCommand = 'services/ledger/src/apply-command.ts'
 const needs = 'services/ledger/src/needs.ts'
 const decide = 'packages/rules/src/decide.ts'
@@ -266,6 +268,87 @@ export const PLANTED_BUGS: PlantedBug[] = [
     ],
   },
   {
+    name: 'batch-never-shrinks',
+    what: 'a batch that takes too long is tried again as it is',
+    file: consume,
+    replace: [['batchSize = Math.ceil(part.length / 2)', 'void 0']],
+  },
+  {
+    name: 'rest-goes-on-after-failure',
+    what: 'after a failed batch what waits behind it in its partition is sent',
+    file: publisher,
+    replace: [
+      [
+        `    const behind = lane.waiting
+    lane.sending = []
+    lane.waiting = []
+`,
+        `    const behind: Waiting[] = []
+    lane.sending = []
+`,
+      ],
+    ],
+  },
+  {
+    name: 'one-failure-for-all',
+    what: 'partitions that share a request fail together',
+    file: publisher,
+    replace: [
+      [
+        `          lane.apart = 1
+          void sendApart(lane)
+`,
+        `          giveUp(lane, new Error('the request failed'))
+`,
+      ],
+    ],
+  },
+  {
+    name: 'second-half-to-the-end',
+    what: 'the second half of a batch that is too large goes behind what waits',
+    file: publisher,
+    replace: [
+      [
+        'lane.waiting.unshift(...lane.sending.splice(lane.most))',
+        'lane.waiting.push(...lane.sending.splice(lane.most))',
+      ],
+    ],
+  },
+  {
+    name: 'behind-not-looked-for',
+    what: 'a database that is behind its own events is gone on with',
+    file: checkEvents,
+    replace: [
+      ['if (highest >= nextSeq) {', 'if (highest < 0n) {'],
+      [
+        'const other = await findOther(parts.store, row.partition, tail, highest)',
+        'const other = undefined as bigint | undefined',
+      ],
+    ],
+  },
+  {
+    name: 'behind-by-the-last-record',
+    what: 'the last record of ledger.events is taken for its newest event',
+    file: checkEvents,
+    replace: [
+      [
+        'const highest = tail.events.reduce((most, { seq }) => (seq > most ? seq : most), 0n)',
+        'const highest = tail.events.at(-1)?.seq ?? 0n',
+      ],
+    ],
+  },
+  {
+    name: 'going-back-not-seen',
+    what: 'a running ledger does not see its database go back',
+    file: applyBatch,
+    replace: [
+      [
+        'if (row && (row.nextOffset < nextOffset || row.nextSeq < nextSeq)) {',
+        'if (row && nextOffset < 0n && nextSeq < 0n) {',
+      ],
+    ],
+  },
+  {
     name: 'repeat-gets-new-event',
     what: 'a repeated command is answered by a new event',
     file: applyCommand,
@@ -495,6 +578,32 @@ export const PLANTED_BUGS: PlantedBug[] = [
         'else if (own.hold || !standing) await orderPayment(parts, payment)',
       ],
       ["if (hold?.status !== 'active') {", "if (hold && hold.status !== 'active') {"],
+    ],
+  },
+  {
+    name: 'payout-of-voided-hold',
+    what: 'a payout is ordered whose hold has ended',
+    file: payOut,
+    replace: [["if (hold?.status !== 'active') {", 'if (!hold) {']],
+  },
+  {
+    name: 'second-refusal-believed',
+    what: 'the refusal of a repeated order is taken for the outcome of the first',
+    file: payOut,
+    replace: [
+      [
+        `      if (state) return hearProvider(parts, payment, state)
+      // Ordered a second`,
+        '      // Ordered a second',
+      ],
+      [
+        'return payment.orderAttempts > 1 && mayArrive(parts, payment) ? undefined : orderPayment(parts, payment)',
+        'return state === null ? undefined : orderPayment(parts, payment)',
+      ],
+      [
+        '  if (state) return hearProvider(parts, payment, state, traceparent)\n  if (arrivesLater) return\n',
+        '  void [state, arrivesLater, traceparent]\n',
+      ],
     ],
   },
   {

@@ -100,10 +100,14 @@ const tailOf = (log: Log, partition: number, count: number): Tail => {
 }
 
 /** One ledger: the service's own handler and relay on a replaced store, publisher and consumer. */
-export const startLedger = (site: Site, name: string, maxBatch: number): SimulatedLedger => {
+export const startLedger = (
+  site: Site,
+  name: string,
+  { maxBatch, maxPublished }: { maxBatch: number; maxPublished: number },
+): SimulatedLedger => {
   const { world, database, log, group, codec, limitDefaults } = site
   const process = world.createProcess(name)
-  const publisher = log.publisherOf(process)
+  const publisher = log.publisherOf(process, maxPublished)
   const store = database.connect(process)
   const relay = startRelay({ store, publisher, logger, clock: world.clockOf(process) })
   const handler = createCommandHandler({

@@ -11,6 +11,8 @@ import type { Process, World } from './world.ts'
 type Plan = { words: ('succeeded' | 'failed' | 'returned')[]; calls: boolean }
 type Ordered = { state: PaymentState; plan: Plan }
 
+const MAX_LATE_MS = 15_000
+
 export type SimulatedProvider = {
   portOf: (process: Process) => Pick<PaymentProvider, 'order' | 'cancel' | 'ask' | 'list' | 'readCallback'>
   /** What has become of every payment that was ordered. */
@@ -74,11 +76,12 @@ export const createProvider = (
     await Promise.all(said)
   }
 
-  /** The way there and back; either may be lost. */
+  /** The way there and back; either may be lost, and the way there may take long: others ask and order meanwhile. */
   const asked = <Result>(client: Process, what: string, answer: () => Result): Promise<Result> =>
     new Promise((resolve, reject) => {
       const fate = random.float()
-      world.after(world.latency(), null, what, () => {
+      const lateMs = random.chance(faults.away / 2) ? random.float() * MAX_LATE_MS : 0
+      world.after(world.latency() + lateMs, null, what, () => {
         const heard = (then: () => void) => world.after(world.latency(), client, `${what}: answer`, then)
         if (fate < faults.away / 2) return void heard(() => reject(away()))
         try {
@@ -101,7 +104,7 @@ export const createProvider = (
             // What was held up on its way is not taken any more.
             if (world.wall() > Date.parse(order.validUntil)) throw away()
             // Refused by chance: an account that is closed, and open again for a later order.
-            if (random.chance(0.05)) throw new OrderRefused()
+            if (random.chance(0.15)) throw new OrderRefused()
             const { id, kind, amount, currency } = order
             const state: PaymentState = {
               id,

@@ -1,12 +1,12 @@
-import { payoutReturnIdOf } from '@pennywire/contracts/ids.ts'
+import { payoutReturnIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults, Limits } from '../packages/rules/src/limits.ts'
 import type { JournalRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise } from './broken-promise.ts'
 import { createClients } from './clients.ts'
 import { createGroup } from './consumer-group.ts'
-import { createLog, type LogFaults } from './log.ts'
-import { type Changes, createMemoryDatabase, type StatementFate } from './memory-store.ts'
+import { createLog, type LogFaults, type RefusedAs } from './log.ts'
+import { type Backup, type Changes, createMemoryDatabase, type StatementFate } from './memory-store.ts'
 import {
   createSimulatedCodec,
   type SimulatedGateway,
@@ -66,6 +66,7 @@ const drawWeather = (random: Random) => {
     sendLate: some(0.03),
     sendTwice: some(0.05),
     publisherFull: some(0.02),
+    mostBytes: random.chance(0.3) ? 1_500 : Number.POSITIVE_INFINITY,
     fetchAgain: some(0.1),
     fetchSkips: some(0.03),
   }
@@ -84,14 +85,19 @@ const drawWeather = (random: Random) => {
     gatewayFaults: random.chance(0.5),
     databaseCrashes: random.chance(0.4),
     brokerOutages: random.chance(0.4),
+    refusals: random.chance(0.5),
     slowness: random.chance(0.4),
     replays: random.chance(0.6),
     poison: random.chance(0.3),
     limits: drawLimits(random),
     leaps: random.chance(0.6),
     provider: { away: some(0.3) },
+    paymentsGoBack: random.chance(0.4),
     expiresAfterMs: random.pick([2_000, 20_000, 300_000]),
     topicMadeAnew: random.chance(0.3),
+    /** While the backlog of a run is worked off each event takes so long to write; a transaction ends after 8 s. */
+    rowMs: random.chance(0.3) ? 900 : 0,
+    databaseGoesBack: random.chance(0.5),
   }
 }
 
@@ -149,6 +155,7 @@ export const simulate = async (options: {
     return random.chance(0.5) ? 'never-arrives' : 'answer-lost'
   }
   const gatewayTables: Site['gatewayTables'] = { pending: new Map(), payments: new Map() }
+  let rowMs = 0
   const watch = createWatch({
     tables: () => database.tables,
     records: (topic, partition) => log.records(topic, partition),
@@ -159,6 +166,7 @@ export const simulate = async (options: {
   const database = createMemoryDatabase({
     scheduler: world,
     fate,
+    rowMs: () => rowMs,
     losesMark: () => random.chance(0.5),
     onCommit: (changes: Changes) => watch.committing(changes),
     onCommitted: (changes: Changes) => watch.committed(changes),
@@ -191,7 +199,13 @@ export const simulate = async (options: {
   let started = 0
   const ledgers: SimulatedLedger[] = []
   const gateways: SimulatedGateway[] = []
-  const startOneLedger = () => ledgers.push(startLedger(site, `ledger${++started}`, 1 + random.int(20)))
+  const startOneLedger = () =>
+    ledgers.push(
+      startLedger(site, `ledger${++started}`, {
+        maxBatch: 1 + random.int(20),
+        maxPublished: 1 + random.int(20),
+      }),
+    )
   const startOneGateway = () =>
     gateways.push(startGateway(site, `gateway${++started}`, weather.expiresAfterMs))
   for (let i = 0; i < LEDGERS; i++) startOneLedger()
@@ -261,6 +275,16 @@ export const simulate = async (options: {
     count('broker away')
     log.setUp(false)
     later(random.float() * 4_000, 'the broker is back', () => log.setUp(true))
+  }
+  const REFUSED_AS: RefusedAs[] = ['passing', 'for good', 'too large']
+  const refuseInOne = () => {
+    count('one partition refuses')
+    const topic = random.pick(['ledger.events', 'ledger.commands'] as const)
+    const partition = random.int(weather.partitions)
+    log.refuse(topic, partition, random.pick(REFUSED_AS))
+    later(random.float() * 10_000, 'the partition takes records again', () =>
+      log.refuse(topic, partition, undefined),
+    )
   }
   const slowDown = () => {
     count('everything slow')
@@ -369,6 +393,7 @@ export const simulate = async (options: {
     ...(weather.gatewayFaults ? [troubleGateway] : []),
     ...(weather.databaseCrashes ? [crashDatabase] : []),
     ...(weather.brokerOutages ? [stopBroker] : []),
+    ...(weather.refusals ? [refuseInOne] : []),
     ...(weather.slowness ? [slowDown] : []),
     ...(weather.replays ? [replay, replay, replay] : []),
     ...(weather.poison ? [poison, forge] : []),
@@ -385,7 +410,8 @@ export const simulate = async (options: {
   const calm = () => {
     quiet = true
     world.note('-- quiet from here on')
-    for (const name of Object.keys(weather.log) as (keyof LogFaults)[]) weather.log[name] = 0
+    for (const name of Object.keys(weather.log) as (keyof LogFaults)[])
+      if (name !== 'mostBytes') weather.log[name] = 0
     weather.statementLost = 0
     weather.provider.away = 0
     // What is written last is the hardest to find again, so its answers may still be lost.
@@ -473,6 +499,122 @@ export const simulate = async (options: {
     if (wrong !== undefined) throw new BrokenPromise('O2', wrong)
   }
 
+  /**
+   * X1, O1: Postgres comes back with a backup, as an asynchronous failover makes it, under running ledgers or before they
+   * start. Partitions that are behind their events halt; what they had is decided no second time. With the newest state
+   * back they go on. Clients rest and gateways are gone: what is read and decided elsewhere meanwhile is not promised.
+   */
+  const databaseGoesBack = async (backup: Backup) => {
+    const nextSeqIn = (partition: number) => backup.tables.partitions.get(partition)?.nextSeq ?? 1n
+    const behind = [...database.tables.partitions.values()]
+      .filter(({ partition, nextSeq }) => nextSeqIn(partition) < nextSeq)
+      .map(({ partition }) => partition)
+    if (behind.length === 0) return
+    count('database goes back')
+    for (const gateway of gateways.splice(0)) gateway.kill()
+    const running = random.chance(0.5)
+    if (!running) for (const ledger of ledgers.splice(0)) ledger.kill()
+    const newest = database.copy()
+    database.putBack(backup)
+    watch.freeze(behind)
+    await pass(random.float() * 2_000)
+    database.start()
+    // Something to decide, or to decide again, in each of them.
+    for (const partition of behind)
+      log.appendNow(asSent(random.pick(log.records('ledger.commands', partition))))
+    if (!running) for (let i = 0; i < 2; i++) startOneLedger()
+    await pass(20_000)
+    const halted = new Set(ledgers.flatMap(({ halted }) => [...halted().keys()]))
+    for (const partition of behind) {
+      if (!halted.has(partition))
+        throw new BrokenPromise('X1', `partition ${partition} is behind its own events and not halted`)
+    }
+    for (const ledger of ledgers.splice(0)) ledger.kill()
+    await pass(12_000)
+    database.putBack(newest)
+    watch.freeze([])
+    database.start()
+    for (let i = 0; i < 2; i++) startOneLedger()
+    startOneGateway()
+    await untilDone(isQuiet, whatIsStuck)
+  }
+
+  /** P1: events take so long to write that a batch of ten never ends in time: batches shrink until they do. */
+  const slowWrites = async () => {
+    if (weather.rowMs === 0) return
+    count('writes are slow')
+    rowMs = weather.rowMs
+    for (let n = 0; n < 15; n++)
+      for (let partition = 0; partition < weather.partitions; partition++) openSomebodysWallet(partition)
+    const { partitions } = database.tables
+    const wanted = Array.from({ length: weather.partitions }, (_, partition) =>
+      Math.min(
+        log.records('ledger.commands', partition).length,
+        Number(partitions.get(partition)?.nextOffset ?? 0n) + 5,
+      ),
+    )
+    await untilDone(
+      () =>
+        wanted.every((offset, partition) => Number(partitions.get(partition)?.nextOffset ?? 0n) >= offset),
+      () => `with slow writes ${whatIsStuck()}`,
+    )
+    rowMs = 0
+  }
+
+  /**
+   * P1, O2: one partition of ledger.events takes nothing. What is decided in the others meanwhile is published and marked,
+   * and of that one nothing goes out before its time.
+   */
+  const onePartitionRefuses = async () => {
+    count('one partition refuses while all else is well')
+    const refusing = random.int(weather.partitions)
+    log.refuse('ledger.events', refusing, random.pick(REFUSED_AS))
+    for (let round = 0; round < 3; round++) {
+      for (let partition = 0; partition < weather.partitions; partition++)
+        for (let n = 1 + random.int(4); n > 0; n--) openSomebodysWallet(partition)
+      await pass(3_000)
+    }
+    await untilDone(
+      () => watch.unfinished({ unpublished: refusing }) === undefined,
+      () => `while partition ${refusing} refuses, ${watch.unfinished({ unpublished: refusing })}`,
+    )
+    log.refuse('ledger.events', refusing, undefined)
+    await untilDone(isQuiet, whatIsStuck)
+  }
+  let newcomers = 0
+  /** A command that a gateway signed, for somebody who is nobody's client. */
+  const openSomebodysWallet = (partition: number) => {
+    const userId = `00000000-0000-4000-b000-${String(++newcomers).padStart(12, '0')}`
+    const walletId = walletIdOf(userId, 'USD', 0)
+    const command = { commandId: walletId, walletId, userId, currency: 'USD', tier: 'unverified' }
+    log.appendNow(
+      signCommand({
+        topic: 'ledger.commands',
+        partition,
+        key: walletId,
+        value: site.codec.encode('pennywire.ledger.WalletOpenRequested', { ...command, requestedAt: 0 }),
+        headers: {},
+      }),
+    )
+  }
+
+  /**
+   * X1: the gateways' tables come back as they were when withdrawals had just been asked for, whose holds have ended since:
+   * nothing is paid out for them.
+   */
+  const paymentsGoBack = async () => {
+    for (const payment of gatewayTables.payments.values()) {
+      if (payment.kind !== 'withdrawal' || database.tables.holds.get(payment.id)?.status !== 'voided')
+        continue
+      count('payment goes back to its beginning')
+      Object.assign(payment, {
+        ...{ status: 'created', done: false, orderAttempts: 0, orderedAt: null, providerReference: null },
+        ...{ failureCode: null, failureReason: null },
+      })
+    }
+    await untilDone(isQuiet, whatIsStuck)
+  }
+
   /** Kafka's data is lost and the topic made anew: the ledger stops there, until it is told to adopt it. */
   const makeTopicAnew = async () => {
     count('topic made anew')
@@ -511,7 +653,11 @@ export const simulate = async (options: {
 
   try {
     let checkedAt = 0
+    let backup: Backup | undefined
+    const backupAt = weather.databaseGoesBack ? steps - random.int(random.pick([50, steps])) : steps
     await world.runUntil(() => {
+      if (world.steps() >= backupAt && database.tables.partitions.size === weather.partitions)
+        backup ??= database.copy()
       if (world.steps() - checkedAt >= FULL_CHECK_EVERY_STEPS) {
         checkedAt = world.steps()
         watch.checkAll()
@@ -519,6 +665,7 @@ export const simulate = async (options: {
       return world.steps() >= steps
     })
     calm()
+    await slowWrites()
     await untilDone(isQuiet, whatIsStuck)
     weather.commitAnswerLost = 0
     // An order may reach the provider after its deposit was given up. Of a provider that never calls only the
@@ -542,9 +689,20 @@ export const simulate = async (options: {
     await pass(500)
     database.start()
     await untilDone(isQuiet, whatIsStuck)
+    if (weather.paymentsGoBack) await paymentsGoBack()
     watch.checkAll()
     checkPayments()
     await checkSubscribers()
+    if (weather.refusals) {
+      await onePartitionRefuses()
+      await checkSubscribers()
+    }
+    if (backup) {
+      await databaseGoesBack(backup)
+      watch.checkAll()
+      checkPayments()
+      await checkSubscribers()
+    }
     if (weather.topicMadeAnew) {
       await makeTopicAnew()
       watch.checkAll()

@@ -1,7 +1,11 @@
 // The faults: each breaks the running system in one way, under load, and puts back what it broke.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createCommandVerifier, loadCommandMacKeys } from '@pennywire/kafka/command-mac.ts'
+import {
+  createCommandSigner,
+  createCommandVerifier,
+  loadCommandMacKeys,
+} from '@pennywire/kafka/command-mac.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { readTopic } from '@pennywire/kafka/read-topic.ts'
@@ -417,6 +421,133 @@ export const commandsMadeAnew: Fault = {
     over()
     await Promise.all([world.control('ledger', 'restart'), world.control('audit', 'restart')])
     return 1
+  },
+}
+
+/** Publishes records in a gateway's name, together, to one partition of ledger.commands. */
+const publishSigned = async (world: World, partition: number, key: string, values: Buffer[]) => {
+  const sign = createCommandSigner(loadCommandMacKeys(world.system.env.ledger.COMMAND_MAC_FILE!))
+  const publisher = await createPublisher(world.kafka)
+  await publisher.publishAll(
+    values.map(value => sign({ topic: 'ledger.commands', partition, key, value, headers: {} })),
+  )
+  await publisher.stop()
+}
+
+const decidedIn = async ({ sql }: World): Promise<Map<number, bigint>> => {
+  const rows = await sql<{ partition: number; next: bigint }[]>`
+    select partition, next_offset as next from ledger.partitions`
+  return new Map(rows.map(({ partition, next }) => [partition, next]))
+}
+
+const HALTED_PARTITION = 5
+
+/** Ten records in a row that nobody understands halt a partition: the eleven others go on. A restart ends it. */
+export const onePartitionHalted: Fault = {
+  name: 'one partition halted, eleven flow',
+  inject: async (world, { over }) => {
+    const garbage = Array.from({ length: 10 }, () => Buffer.from('no record of ours'))
+    await publishSigned(world, HALTED_PARTITION, randomUUID(), garbage)
+    await untilHalted('the ledger', world.system.opsUrls.ledger)
+    const before = await decidedIn(world)
+    await until('the other partitions go on', 30, async () => {
+      const now = await decidedIn(world)
+      const standing = [...now].filter(([partition, next]) => next === before.get(partition))
+      return standing.every(([partition]) => partition === HALTED_PARTITION)
+    })
+    const { next } = (
+      await world.sql<[{ next: bigint }]>`
+      select next_offset as next from ledger.partitions where partition = ${HALTED_PARTITION}`
+    )[0]
+    if (next !== before.get(HALTED_PARTITION)) throw new Error('a halted partition goes on')
+    over()
+    await world.control('ledger', 'restart')
+    return 1
+  },
+}
+
+/** A rule of Postgres that the ledger knows nothing of refuses one command: it is set aside and answered, all else goes on. */
+export const refusedByPostgres: Fault = {
+  name: 'Postgres refuses one record',
+  inject: async (world, { servedAgain, over }) => {
+    const id = randomUUID()
+    await world.sql.unsafe(
+      `alter table ledger.wallets add constraint fault_refuses check (id <> '${id}') not valid`,
+    )
+    try {
+      const command = {
+        commandId: id,
+        walletId: id,
+        userId: randomUUID(),
+        currency: 'USD',
+        tier: 'unverified',
+      }
+      const value = world.codec.encode('pennywire.ledger.WalletOpenRequested', {
+        ...command,
+        requestedAt: Date.now(),
+      })
+      await publishSigned(world, 0, id, [value])
+      await until('its id is answered', 30, async () => {
+        const rows = await world.sql`select 1 from ledger.commands where id = ${id}`
+        return rows.length === 1
+      })
+      await servedAgain()
+    } finally {
+      await world.sql.unsafe('alter table ledger.wallets drop constraint fault_refuses')
+    }
+    over()
+    return 1
+  },
+}
+
+/** Each event takes so long to write that a full batch never ends in time: batches shrink until they do. */
+export const slowWrites = (seconds: number): Fault => ({
+  name: `Postgres: writes so slow that batches must shrink, ${seconds} s`,
+  inject: async (world, { over }) => {
+    const { sql } = world
+    await sql.unsafe(`create function ledger.fault_slow() returns trigger language plpgsql as
+      $$ begin perform pg_sleep(0.25); return new; end $$`)
+    await sql.unsafe(`create trigger fault_slow before insert on ledger.journal
+      for each row execute function ledger.fault_slow()`)
+    try {
+      const before = await decidedIn(world)
+      await sleep(1_000 * seconds)
+      const now = await decidedIn(world)
+      if ([...now].every(([partition, next]) => next === before.get(partition)))
+        throw new Error('nothing was decided while writes were slow')
+    } finally {
+      await sql.unsafe('drop trigger fault_slow on ledger.journal')
+      await sql.unsafe('drop function ledger.fault_slow()')
+    }
+    over()
+    return 1
+  },
+})
+
+/** Records of ledger.commands that are decided and recorded are deleted: the topic begins above 0, and all goes on. */
+export const decidedRecordsDeleted: Fault = {
+  name: 'ledger.commands begins above 0',
+  inject: async (world, { load, servedAgain, over }) => {
+    await load.pause()
+    await untilDecided(world, 60)
+    const decided = await decidedIn(world)
+    const admin = world.kafka.admin()
+    await admin.connect()
+    // kafkajs asks for nobody's leader by itself here.
+    await admin.fetchTopicOffsets('ledger.commands')
+    await admin.deleteTopicRecords({
+      topic: 'ledger.commands',
+      // The audit looks for the last record that it knows, and so does the ledger.
+      partitions: [...decided]
+        .filter(([, next]) => next > 5n)
+        .map(([partition, next]) => ({ partition, offset: String(next - 5n) })),
+    })
+    await admin.disconnect()
+    await Promise.all([world.control('ledger', 'restart'), world.control('audit', 'restart')])
+    load.resume()
+    await servedAgain()
+    over()
+    return decided.size
   },
 }
 

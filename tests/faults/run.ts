@@ -13,6 +13,7 @@ import {
   commandsMadeAnew,
   connectionsTerminated,
   cutAtCommit,
+  decidedRecordsDeleted,
   everyCommandAgain,
   type Fault,
   frozen,
@@ -22,11 +23,14 @@ import {
   mailAway,
   oneOfThreeLedgersFrozen,
   oneOfThreeLedgersKilled,
+  onePartitionHalted,
   rebalanceStorm,
+  refusedByPostgres,
   registryAway,
   secondLedgerFromZero,
   serverKilled,
   serverRestarted,
+  slowWrites,
 } from './faults.ts'
 import { diskFull, enterNamespace, mountDisk, unmountDisk } from './full-disk.ts'
 import { type FaultReport, openSuite, type Suite } from './run-fault.ts'
@@ -67,6 +71,10 @@ const faultsOn = (disk: string | undefined): Fault[] => [
   serverKilled('provider', 5_000),
   mailAway,
   registryAway,
+  onePartitionHalted,
+  refusedByPostgres,
+  slowWrites(20),
+  decidedRecordsDeleted,
   commandsMadeAnew,
 ]
 

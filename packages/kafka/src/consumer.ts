@@ -236,6 +236,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
       ) {
         try {
           const ends = await topicEnds(assigned)
+          if (mine !== generation) return
           const from = await positions(assigned, ends, consumer)
           if (mine !== generation) return
           for (const position of from) {

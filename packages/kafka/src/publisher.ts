@@ -106,11 +106,19 @@ const causeOf = (error: unknown): { type?: string; retriable?: boolean } =>
  * because Kafka answers one connection's requests one after the other; it joins the others again once that succeeds.
  */
 export const createPublisher = async (
-  client: KafkaClient,
-  options: { maxWaiting?: number; clock?: Clock } = {},
+  client: Pick<KafkaClient, 'producer'>,
+  options: {
+    maxWaiting?: number
+    maxBatch?: number
+    clock?: Clock
+    /** Milliseconds that only grow: a calendar that is set back makes nothing wait longer. */
+    elapsedMs?: () => number
+  } = {},
 ): Promise<Publisher> => {
   const maxWaiting = options.maxWaiting ?? 20_000
+  const maxBatch = options.maxBatch ?? MAX_BATCH
   const clock = options.clock ?? systemClock
+  const elapsedMs = options.elapsedMs ?? (() => performance.now())
   const connect = async () => {
     const producer = client.producer({
       allowAutoTopicCreation: false,
@@ -137,7 +145,7 @@ export const createPublisher = async (
     if (known) return known
     const lane = {
       ...{ topic, partition, waiting: [], sending: [] },
-      ...{ most: MAX_BATCH, apart: 0, sendingApart: false },
+      ...{ most: maxBatch, apart: 0, sendingApart: false },
     }
     lanes.set(id, lane)
     return lane
@@ -152,7 +160,7 @@ export const createPublisher = async (
   const acknowledge = (lane: Lane) => {
     const sent = lane.sending
     lane.sending = []
-    lane.most = Math.min(2 * lane.most, MAX_BATCH)
+    lane.most = Math.min(2 * lane.most, maxBatch)
     lane.apart = Math.max(0, lane.apart - sent.length)
     settle(sent, ({ resolve }) => resolve())
   }
@@ -173,7 +181,7 @@ export const createPublisher = async (
   /** Takes a lane's next batch, at least one record: as many as Kafka takes together, and at most so many bytes. */
   const take = (lane: Lane, most: number, mostBytes: number): number => {
     const oldest = lane.waiting[0]
-    if (oldest && performance.now() - oldest.since > SEND_WITHIN_MS)
+    if (oldest && elapsedMs() - oldest.since > SEND_WITHIN_MS)
       giveUp(lane, new NotSent(`it waited for more than ${SEND_WITHIN_MS} ms`))
     let taken = 0
     let bytes = 0
@@ -193,7 +201,7 @@ export const createPublisher = async (
     turn = filled.length > 0 ? (turn + 1) % filled.length : 0
     const inTurn = [...filled.slice(turn), ...filled.slice(0, turn)]
     const taken: Lane[] = []
-    let records = MAX_BATCH
+    let records = maxBatch
     let bytes = MAX_REQUEST_BYTES
     for (const [index, lane] of inTurn.entries()) {
       if (records === 0 || bytes <= 0) break
@@ -251,7 +259,7 @@ export const createPublisher = async (
 
   /** Sends the lane's batch until Kafka has it, or until it is given up. */
   const sendUntilKnown = async (lane: Lane) => {
-    const since = performance.now()
+    const since = elapsedMs()
     for (let retryMs = FIRST_RETRY_MS; ; retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)) {
       try {
         await send(apart, [lane])
@@ -264,8 +272,7 @@ export const createPublisher = async (
           lane.apart = lane.sending.length
           lane.most = Math.ceil(lane.sending.length / 2)
           lane.waiting.unshift(...lane.sending.splice(lane.most))
-        } else if (retriable === false || performance.now() - since > GIVE_UP_AFTER_MS)
-          return giveUp(lane, error)
+        } else if (retriable === false || elapsedMs() - since > GIVE_UP_AFTER_MS) return giveUp(lane, error)
         else await sleep(clock, retryMs)
       }
     }
@@ -284,7 +291,7 @@ export const createPublisher = async (
   const enqueue = (records: RawRecord[]): Array<Promise<void>> => {
     if (stopped) throw new PublisherFull('the publisher is stopping')
     if (count + records.length > maxWaiting) throw new PublisherFull(`${count} records wait already`)
-    const since = performance.now()
+    const since = elapsedMs()
     const sized = records.map(record => {
       const bytes = sizeOf(record)
       // Tests have topics of their own.
@@ -321,7 +328,7 @@ export const createPublisher = async (
     },
     load: of => {
       const asked = of ? [laneOf(of.topic, of.partition)] : [...lanes.values()]
-      const now = performance.now()
+      const now = elapsedMs()
       let oldestMs = 0
       let waiting = 0
       for (const lane of asked) {

@@ -57,7 +57,8 @@ export const createCommandHandler = (parts: {
   const { logger, store, codec, verifyCommand, limitDefaults, publisher, relay } = parts
   let macsFrom = new Map<number, bigint>()
   const setAsideInARow = new Map<number, number>()
-  const askedAgain = new Set<number>()
+  /** Of an assignment: partitions whose stored offset was beyond the topic's end, with that offset. */
+  const beyondBefore = new WeakMap<object, Map<number, bigint>>()
   const known: Known = new Map()
   const gapsAt = new Map<number, { offset: bigint; times: number }>()
   const halted = new Set<number>()
@@ -152,13 +153,22 @@ export const createCommandHandler = (parts: {
       const endOf = (partition: number) => ends.find(end => end.partition === partition)?.offset ?? 0n
       const firstOf = (partition: number) => ends.find(end => end.partition === partition)?.first ?? 0n
       const beyond = stored.filter(({ partition, nextOffset }) => nextOffset > endOf(partition))
-      // The ends were asked first: a predecessor may have gone past them since. Once more tells.
-      if (beyond.some(({ partition }) => !askedAgain.has(partition))) {
-        for (const { partition } of beyond) askedAgain.add(partition)
+      // The ends were asked before the offsets: a predecessor may have gone past them. So they are asked once more; what
+      // was decided before that must be in the topic, however far the predecessor is meanwhile.
+      const before = beyondBefore.get(assigned) ?? new Map<number, bigint>()
+      if (beyond.some(({ partition }) => !before.has(partition))) {
+        beyondBefore.set(
+          assigned,
+          new Map([
+            ...beyond.map(({ partition, nextOffset }) => [partition, nextOffset] as const),
+            ...before,
+          ]),
+        )
         throw new Error('stored offsets lie beyond the ends of ledger.commands')
       }
-      askedAgain.clear()
-      for (const { partition, nextOffset } of beyond) {
+      for (const { partition } of beyond) {
+        const nextOffset = before.get(partition)!
+        if (nextOffset <= endOf(partition)) continue
         const reason = `the topic ends at offset ${endOf(partition)}, but ${nextOffset} of its records are decided; it was made anew or lost`
         halt(consumer, partition, reason)
       }
