@@ -7,8 +7,8 @@ const LOGIN_DAYS = 180
 const FAMILIAR_DAYS = 90
 /** Longer than a request can be under way: after that the ledger or gateway.payments knows who has its key. */
 const CLAIM_HOURS = 3
-/** A pending request that can be decided no more, or was long ago, is found in the ledger by its id. */
-const PENDING_DAYS = 30
+/** A request that Kafka may never have had, or whose command was not kept: nobody sends it again. */
+const UNCERTAIN_DAYS = 30
 /** One statement deletes so many rows: none holds locks for long. */
 const ROWS = 5_000
 
@@ -53,7 +53,11 @@ export const purgeExpired = async (sql: Database): Promise<{ deleted: number; mo
     await sql`
       delete from gateway.pending_requests where transfer_id in (
         select transfer_id from gateway.pending_requests
-        where expires_at < now() - make_interval(days => ${PENDING_DAYS}) limit ${ROWS})`,
+        where expires_at < now() - make_interval(days => ${SPARE_DAYS})
+          and (decided_at < now() - make_interval(days => ${SPARE_DAYS})
+            or expires_at < now() - make_interval(days => ${UNCERTAIN_DAYS})
+              and (not acknowledged or command is null))
+        limit ${ROWS})`,
   ].map(({ count }) => count)
   return {
     deleted: counts.reduce((sum, count) => sum + count, 0),
