@@ -25,7 +25,7 @@ export type Person = {
 export const SIDE_CURRENCY = 'EUR'
 
 const PIN = '482915'
-const PASSWORD = 'Correct-horse-9'
+export const PASSWORD = 'Correct-horse-9'
 
 /** One HTTP request; rejects where the answer is lost or takes too long. */
 export const ask = async (

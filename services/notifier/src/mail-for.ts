@@ -10,6 +10,11 @@ const linkSecret = z.object({
   token: z.string().regex(/^[A-Za-z0-9_-]+$/),
   url: z.url({ protocol: /^https?$/ }),
 })
+/** A link with what is known of the sign-up that it is for. Secrets of the version before have neither. */
+const signupSecret = linkSecret.extend({
+  signedUpAt: z.iso.datetime().optional(),
+  network: z.union([z.cidrv4(), z.cidrv6()]).optional(),
+})
 /** Digits to be typed in. */
 const codeSecret = z.object({ code: z.string().regex(/^[0-9]{4,10}$/) })
 /** A mail that tells of something and carries no secret. */
@@ -23,13 +28,18 @@ const template =
 
 const linkOf = ({ url, token }: z.output<typeof linkSecret>) => ({ link: `${url}?token=${token}` })
 
+const signupOf = ({ signedUpAt, network }: z.output<typeof signupSecret>): string =>
+  (signedUpAt === undefined ? '' : ` at ${signedUpAt.slice(0, 16).replace('T', ' ')} UTC`) +
+  (network === undefined ? '' : ` from the network ${network}`)
+
 const NOT_YOU = 'If this was not you, set a new password now and tell us.'
 
 const TEMPLATES: Record<string, Template> = {
-  verify_email: template(linkSecret, 'Verify your e-mail address', secret => [
-    'please verify your e-mail address by opening this link:',
+  verify_email: template(signupSecret, 'Verify your e-mail address', secret => [
+    `somebody, probably you, signed up with this address${signupOf(secret)}. Verify it by opening this link:`,
     linkOf(secret),
-    'If you did not sign up at Pennywire, ignore this mail.',
+    'The page asks for the password that was chosen then. Where that was not you, set your own there: the one of the ' +
+      'sign-up is worthless then. If you want no account at Pennywire, ignore this mail.',
   ]),
   reset_password: template(linkSecret, 'Set a new password', secret => [
     'somebody, probably you, asked for a new password. Set it by opening this link within the hour:',

@@ -172,6 +172,92 @@ describe('a sign-up that nobody has verified', () => {
   })
 })
 
+describe('who verifies an address shows that they made the account', () => {
+  const ELSEWHERE = '198.51.100.7'
+  const OWN = 'Quiet-lantern-83-oats'
+  const verify = (body: object, address = ELSEWHERE) =>
+    gateway.ask('POST', '/v1/auth/verify-email', { body, address })
+  /** A stranger has signed up with an address that is not theirs; its owner has the mail. */
+  const byStranger = async () => {
+    const stranger = await gateway.signUp({ fullName: 'Mallory Mean' })
+    return { ...stranger, token: await gateway.mailedToken(stranger.id) }
+  }
+
+  test('the mail tells when and from which network somebody signed up, and nothing that they wrote', async () => {
+    const { id } = await byStranger()
+    const { token, url, ...told } = await gateway.mailedSecret(id)
+    expect([typeof token, url]).toEqual(['string', 'http://pennywire.test/v1/auth/verify-email'])
+    expect(told).toEqual({ signedUpAt: expect.stringMatching(/^\d{4}-/), network: '192.0.2.0/24' })
+  })
+
+  test('the token alone, from another network: refused, not spent, and the password of the sign-up opens nothing', async () => {
+    const { email, token } = await byStranger()
+    const refused = await verify({ token })
+    expect([refused.status, refused.body.code]).toEqual([403, 'VERIFICATION_PROOF_REQUIRED'])
+    expect(refused.body.detail).toMatch(/^password: /)
+    expect(codeOf(await logIn(email, PASSWORD))).toEqual([403, 'EMAIL_NOT_VERIFIED'])
+    expect((await verify({ token, password: PASSWORD })).status).toBe(200)
+    expect((await logIn(email, PASSWORD)).status).toBe(200)
+  })
+
+  test('a password of their own: the one of the sign-up is worthless, and so are the name and other links', async () => {
+    const { id, email, token } = await byStranger()
+    await post('/v1/auth/resend-verification', { email })
+    await vi.waitFor(async () => expect(await templatesOf(id)).toEqual(['verify_email', 'verify_email']))
+    const later = await gateway.mailedToken(id)
+    const verified = await verify({ token, newPassword: OWN, fullName: 'Olga Owner' })
+    expect(verified.body).toMatchObject({ email, fullName: 'Olga Owner', emailVerified: true })
+    expect(codeOf(await logIn(email, PASSWORD))).toEqual([401, 'INVALID_CREDENTIALS'])
+    expect((await logIn(email, OWN)).status).toBe(200)
+    expect(await eventOf(id, 'SignupReplaced')).toMatchObject({ userId: id, how: 'mail' })
+    expect(codeOf(await verify({ token: later, newPassword: PASSWORD }))).toEqual([
+      ...[400, 'INVALID_VERIFICATION_TOKEN'],
+    ])
+  })
+
+  test('a link that is left when the account is verified sets no password', async () => {
+    const { id, email, token } = await byStranger()
+    await post('/v1/auth/resend-verification', { email })
+    await vi.waitFor(async () => expect(await templatesOf(id)).toHaveLength(2))
+    const later = await gateway.mailedToken(id)
+    expect((await verify({ token, password: PASSWORD })).status).toBe(200)
+    expect(codeOf(await verify({ token: later, newPassword: OWN }))).toEqual([
+      ...[400, 'INVALID_VERIFICATION_TOKEN'],
+    ])
+    expect((await logIn(email, PASSWORD)).status).toBe(200)
+  })
+
+  test('what is refused does not spend the token', async () => {
+    const { token } = await byStranger()
+    expect(codeOf(await verify({ token, password: 'Wrong-horse-9' }))).toEqual([400, 'PASSWORD_MISMATCH'])
+    for (const [body, field] of [
+      [{ newPassword: 'Summer2024!' }, 'newPassword'],
+      [{ newPassword: OWN, password: PASSWORD }, 'newPassword'],
+      [{ password: PASSWORD, fullName: 'Olga Owner' }, 'fullName'],
+      [{ newPassword: OWN, fullName: 'www.evil.example' }, 'fullName'],
+    ] as const) {
+      const { status, body: problem } = await verify({ token, ...body })
+      expect([status, problem.errors[0].field]).toEqual([422, field])
+    }
+    expect((await verify({ token, password: PASSWORD, newPassword: null, fullName: null })).status).toBe(200)
+  })
+
+  test('who forgot the password before verifying gets the link that takes a new one', async () => {
+    const { id, email } = await byStranger()
+    await post('/v1/auth/forgot-password', { email })
+    await vi.waitFor(async () => expect(await templatesOf(id)).toEqual(['verify_email', 'verify_email']))
+    expect((await verify({ token: await gateway.mailedToken(id), newPassword: OWN })).status).toBe(200)
+    expect((await logIn(email, OWN)).status).toBe(200)
+  })
+
+  test('a sign-up of the version before has no network: it needs the password', async () => {
+    const { id, token } = await byStranger()
+    await setClocks.forgetSignupNetwork(sql, id)
+    expect(codeOf(await verify({ token }, '192.0.2.1'))).toEqual([403, 'VERIFICATION_PROOF_REQUIRED'])
+    expect((await verify({ token, password: PASSWORD }, '192.0.2.1')).status).toBe(200)
+  })
+})
+
 describe('a new password by mail', () => {
   test('the whole way: asked for, set once, all sessions ended, told by mail and event', async () => {
     const user = await gateway.signedInUser()

@@ -1,6 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto'
+import { isIP } from 'node:net'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import { addressSubject, networksOf } from '../client-address.ts'
 import type { InTransaction } from '../in-transaction.ts'
 import { ProblemError, validationProblem } from '../problems.ts'
 import { forgetOidcRequests } from '../sql/oidc-requests.ts'
@@ -12,8 +14,10 @@ import {
   grantSuperAdmin,
   insertMailedToken,
   insertUser,
+  isSignupNetwork,
   lockUsers,
   markEmailVerified,
+  markOwnerProved,
   readMailedToken,
   renameUser,
   renewPasswordHash,
@@ -41,18 +45,28 @@ const SIGNUP_HOURS = VERIFICATION_MS / 3_600_000
 /** So many mails of a kind go to an address within so many seconds, wherever they are asked from. */
 const MAILS = { many: 3, seconds: 15 * 60 }
 
+/** A mailed token with what shows who made the account: nothing, its password, or a new one, with a name where given. */
+export type VerificationProof = {
+  token: string
+  password?: string | undefined
+  newPassword?: string | undefined
+  fullName?: string | undefined
+}
+
 export type Accounts = {
   /**
    * Makes an account whose address is not verified yet. Where there is one whose sign-up is older than 24 hours and
    * was never verified, it is taken over: whoever signed up with an address that is not theirs does not lock its owner
    * out. Throws VALIDATION_ERROR, EMAIL_ALREADY_REGISTERED.
    */
-  signUp: (
-    person: { email: string; password: string; fullName: string },
-    traceparent: string,
-  ) => Promise<User>
-  /** Spends a mailed token. Throws INVALID_VERIFICATION_TOKEN where it is unknown, expired or used. */
-  verifyEmail: (token: string, traceparent: string) => Promise<User>
+  signUp: (person: { email: string; password: string; fullName: string }, caller: Caller) => Promise<User>
+  /**
+   * Spends a mailed token for who shows that they made the account: by its password, by a password of their own that
+   * replaces it, or by the network that signed up. Else the owner of an address would verify a stranger's password.
+   * Throws INVALID_VERIFICATION_TOKEN where the token is unknown, expired or used; VERIFICATION_PROOF_REQUIRED,
+   * PASSWORD_MISMATCH and VALIDATION_ERROR, with which it stays good.
+   */
+  verifyEmail: (proof: VerificationProof, caller: Caller) => Promise<User>
   /** Mails a new token where that makes sense; says nothing about whether it did, and takes no time to decide. */
   resendVerification: (email: string, traceparent: string) => void
   /**
@@ -62,7 +76,10 @@ export type Accounts = {
   checkPassword: (email: string, password: string, caller: Caller) => Promise<User>
   /** Throws PASSWORD_MISMATCH or NO_PASSWORD unless it is the password of the signed-in user, whom it returns. */
   confirmPassword: (userId: string, password: string) => Promise<User>
-  /** Mails a link to set a new password where that makes sense; says nothing about it, and takes no time to decide. */
+  /**
+   * Mails a link to set a new password where that makes sense; says nothing about it, and takes no time to decide. Where
+   * the address is not verified it is the link that verifies it, which takes a new password as well.
+   */
   forgotPassword: (email: string, caller: Caller) => void
   /**
    * Sets a new password, ends all sessions and revokes all API keys; the token is spent with it, in one transaction. Says
@@ -91,8 +108,9 @@ export const createAccounts = (parts: {
   logins: LoginHistory
   /** Where mailed links lead; `?token=` is added by the notifier. */
   urls: { verification: string; newPassword: string }
-  /** The address whose owner becomes super_admin with its verification. */
+  /** The address whose owner becomes super_admin once they have shown that the account's password is theirs. */
   bootstrapAdminEmail: string | undefined
+  hashAddress: (text: string) => string
 }): Accounts => {
   const {
     sql,
@@ -106,28 +124,53 @@ export const createAccounts = (parts: {
     logins,
     urls,
   } = parts
-  const { bootstrapAdminEmail } = parts
+  const { bootstrapAdminEmail, hashAddress } = parts
+
+  /** By the network of a subscriber, because the address of a phone changes between two requests. */
+  const networkHashOf = ({ address }: Caller) => hashAddress(`signup\0${addressSubject(address)}`)
 
   const mailToken = async (
     tx: Tx,
-    mail: { userId: string; purpose: 'verify_email' | 'reset_password'; url: string; lifeMs: number },
+    mail: {
+      userId: string
+      purpose: 'verify_email' | 'reset_password'
+      url: string
+      lifeMs: number
+      /** What the mail tells besides. */
+      told?: Record<string, string>
+    },
     traceparent: string,
   ) => {
-    const { userId, purpose, url, lifeMs } = mail
+    const { userId, purpose, url, lifeMs, told } = mail
     const token = randomBytes(TOKEN_BYTES).toString('base64url')
     const expiresAt = new Date(Date.now() + lifeMs)
     await insertMailedToken(tx, { hash: sha256(token), userId, purpose, expiresAt })
     return announce.mailWithSecret(
-      { userId, template: purpose, secret: { token, url }, expiresAt },
+      { userId, template: purpose, secret: { token, url, ...told }, expiresAt },
       traceparent,
     )
   }
-  const mailVerification = (tx: Tx, userId: string, traceparent: string) =>
+  const mailVerification = (tx: Tx, userId: string, traceparent: string, told: Record<string, string> = {}) =>
     mailToken(
       tx,
-      { userId, purpose: 'verify_email', url: urls.verification, lifeMs: VERIFICATION_MS },
+      { userId, purpose: 'verify_email', url: urls.verification, lifeMs: VERIFICATION_MS, told },
       traceparent,
     )
+  /** So that the owner of the address knows whether it was them. Only the widest network: the address is personal. */
+  const signupOf = ({ address }: Caller): Record<string, string> => ({
+    signedUpAt: new Date().toISOString(),
+    ...(isIP(address) === 0 ? {} : { network: networksOf(address)[0]! }),
+  })
+  const remailVerification = (user: User, traceparent: string): Promise<void> =>
+    inTransaction(async tx => {
+      if (await isFlooded(tx, user.id, 'verify_email')) return
+      await appendToOutbox(tx, [await mailVerification(tx, user.id, traceparent)])
+    })
+  /** Does nothing where it is another's address. */
+  const bootstrap = async (tx: Tx, traceparent: string) => {
+    if (bootstrapAdminEmail !== undefined)
+      await bootstrapAdmin(tx, announce, bootstrapAdminEmail, traceparent)
+  }
 
   /** Under the user's lock, so that of many requests at once no more than so many find room. */
   const isFlooded = async (tx: Tx, userId: string, purpose: 'verify_email' | 'reset_password') => {
@@ -205,10 +248,15 @@ export const createAccounts = (parts: {
   }
 
   return {
-    signUp: async ({ email, password, fullName }, traceparent) => {
+    signUp: async ({ email, password, fullName }, caller) => {
+      const { traceparent } = caller
+      const signupNetworkHash = networkHashOf(caller)
       assertForm('password', password)
       const taken = () =>
-        new ProblemError('EMAIL_ALREADY_REGISTERED', 'email: has an account already; sign in instead.')
+        new ProblemError(
+          'EMAIL_ALREADY_REGISTERED',
+          'email: has an account already; sign in instead, or set a new password with POST /v1/auth/forgot-password.',
+        )
       const known = await findUserByEmail(sql, email)
       if (known?.emailVerified || known?.disabled) throw taken()
       await assertGood('password', password, { fullName, email })
@@ -216,47 +264,75 @@ export const createAccounts = (parts: {
       const passwordHash = await passwords.hash(password)
       await inTransaction(async tx => {
         if (known) {
-          const signup = { userId: id, fullName, passwordHash, how: 'signup' as const }
+          const signup = { userId: id, fullName, passwordHash, signupNetworkHash, how: 'signup' as const }
           if (!(await replaceSignup(tx, announce, signup, traceparent))) throw taken()
         } else {
-          if (!(await insertUser(tx, { id, email, fullName, passwordHash }))) throw taken()
+          if (!(await insertUser(tx, { id, email, fullName, passwordHash, signupNetworkHash }))) throw taken()
           await personKeys.create(tx, id)
           await appendToOutbox(tx, [announce.identityEvent('UserRegistered', { userId: id }, traceparent)])
         }
-        await appendToOutbox(tx, [await mailVerification(tx, id, traceparent)])
+        await appendToOutbox(tx, [await mailVerification(tx, id, traceparent, signupOf(caller))])
       })
       return (await findUser(sql, id))!
     },
 
-    verifyEmail: async (token, traceparent) => {
-      const userId = await inTransaction(async tx => {
-        const id = await spendMailedToken(tx, sha256(token), 'verify_email')
-        if (id && (await markEmailVerified(tx, id))) {
-          await appendToOutbox(tx, [announce.identityEvent('EmailVerified', { userId: id }, traceparent)])
-          // Does nothing where it is another's address.
-          if (bootstrapAdminEmail !== undefined) {
-            await bootstrapAdmin(tx, announce, bootstrapAdminEmail, traceparent)
-          }
-        }
-        return id
-      })
-      if (!userId) {
-        throw new ProblemError(
+    verifyEmail: async ({ token, password, newPassword, fullName }, caller) => {
+      const { traceparent } = caller
+      const invalid = () =>
+        new ProblemError(
           'INVALID_VERIFICATION_TOKEN',
           'token: is unknown, expired (24 hours) or used before.',
         )
+      const found = await readMailedToken(sql, sha256(token), 'verify_email')
+      const user = found === undefined ? undefined : await findUser(sql, found)
+      if (!user) throw invalid()
+      let hash: string | undefined
+      if (newPassword !== undefined) {
+        await assertGood('newPassword', newPassword, {
+          fullName: fullName ?? user.fullName,
+          email: user.email,
+        })
+        hash = await passwords.hash(newPassword)
+      } else if (password !== undefined) {
+        if (!(await passwords.matches(password, user.passwordHash))) {
+          throw new ProblemError('PASSWORD_MISMATCH', 'password: is not the one of the sign-up.')
+        }
+      } else if (!(await isSignupNetwork(sql, user.id, networkHashOf(caller)))) {
+        throw new ProblemError(
+          'VERIFICATION_PROOF_REQUIRED',
+          'password: is needed, the one of the sign-up, because that came from another network; or set your own as newPassword.',
+        )
       }
-      return (await findUser(sql, userId))!
+      await inTransaction(async tx => {
+        if (!(await spendMailedToken(tx, sha256(token), 'verify_email'))) throw invalid()
+        const isFirst = await markEmailVerified(tx, user.id)
+        if (isFirst) {
+          await appendToOutbox(tx, [
+            announce.identityEvent('EmailVerified', { userId: user.id }, traceparent),
+          ])
+        }
+        if (hash !== undefined) {
+          // An account that is somebody's already changes its password by a reset, which ends sessions and keys.
+          if (!isFirst) throw invalid()
+          await setPasswordHash(tx, user.id, hash)
+          if (fullName !== undefined) await renameUser(tx, user.id, fullName)
+          // Other links of the sign-up would verify nothing any more.
+          await spendMailedTokensOf(tx, user.id, 'verify_email')
+          await appendToOutbox(tx, [
+            announce.identityEvent('SignupReplaced', { userId: user.id, how: 'mail' }, traceparent),
+          ])
+        }
+        await markOwnerProved(tx, user.id)
+        await bootstrap(tx, traceparent)
+      })
+      return (await findUser(sql, user.id))!
     },
 
     resendVerification: (email, traceparent) => {
       const resend = async () => {
         const user = await findUserByEmail(sql, email)
         if (!user || user.emailVerified || user.disabled) return
-        await inTransaction(async tx => {
-          if (await isFlooded(tx, user.id, 'verify_email')) return
-          await appendToOutbox(tx, [await mailVerification(tx, user.id, traceparent)])
-        })
+        await remailVerification(user, traceparent)
       }
       resend().catch(error => logger.error({ err: error }, 'a verification mail was not requested'))
     },
@@ -288,8 +364,9 @@ export const createAccounts = (parts: {
     forgotPassword: (email, { addressHash, traceparent }) => {
       const mailLink = async () => {
         const user = await findUserByEmail(sql, email)
-        // An address that nobody verified is perhaps not the owner's: what is mailed there must open nothing.
-        if (!user?.emailVerified || user.disabled) return
+        if (!user || user.disabled) return
+        // Its link sets a new password as well, and nothing of the sign-up is good any more then.
+        if (!user.emailVerified) return remailVerification(user, traceparent)
         const userId = user.id
         await inTransaction(async tx => {
           if (await isFlooded(tx, userId, 'reset_password')) return
@@ -319,7 +396,10 @@ export const createAccounts = (parts: {
         const [current] = await lockUsers(tx, [user.id])
         if (!current || current.disabled) return undefined
         if (!(await spendMailedToken(tx, sha256(token), 'reset_password'))) return undefined
-        return settlePassword(tx, { userId: user.id, hash, how: 'reset' }, caller)
+        await markOwnerProved(tx, user.id)
+        const settled = await settlePassword(tx, { userId: user.id, hash, how: 'reset' }, caller)
+        await bootstrap(tx, caller.traceparent)
+        return settled
       })
       if (!told) throw invalid()
       await told()
@@ -363,20 +443,20 @@ export const replaceSignup = async (
   tx: Tx,
   announce: Announce,
   signup: { userId: string; fullName: string } & (
-    | { how: 'signup'; passwordHash: string }
-    | { how: 'oidc'; passwordHash: null }
+    | { how: 'signup'; passwordHash: string; signupNetworkHash: string }
+    | { how: 'oidc'; passwordHash: null; signupNetworkHash: null }
   ),
   traceparent: string,
 ): Promise<boolean> => {
-  const { userId, fullName, passwordHash, how } = signup
+  const { userId, fullName, passwordHash, signupNetworkHash, how } = signup
   await spendMailedTokensOf(tx, userId, 'verify_email')
-  const user = { id: userId, fullName, passwordHash }
+  const user = { id: userId, fullName, passwordHash, signupNetworkHash }
   if (!(await replaceUnverifiedUser(tx, user, how === 'signup' ? SIGNUP_HOURS : 0))) return false
   await appendToOutbox(tx, [announce.identityEvent('SignupReplaced', { userId, how }, traceparent)])
   return true
 }
 
-/** Makes the owner of an address super_admin, where they never were and have verified it; returns their id then. */
+/** Makes the owner of an address super_admin, where they never were and have proved it theirs; returns their id then. */
 export const bootstrapAdmin = async (
   tx: Tx,
   announce: Announce,

@@ -22,7 +22,7 @@ import { secondFactorRoutes } from '../routes/second-factor.ts'
 import { sessionRoutes } from '../routes/sessions.ts'
 import { userRoutes } from '../routes/users.ts'
 import { purgeExpired } from '../sql/purge.ts'
-import { readCommonCost } from '../sql/users.ts'
+import { isOwnerUnproved, readCommonCost } from '../sql/users.ts'
 import { bootstrapAdmin, createAccounts } from './accounts.ts'
 import { createAnnounce } from './announce.ts'
 import { createApiKeys } from './api-keys.ts'
@@ -158,6 +158,7 @@ export const createIdentity = async (parts: {
       newPassword: `${config.PUBLIC_URL}/v1/auth/reset-password`,
     },
     bootstrapAdminEmail: config.BOOTSTRAP_ADMIN_EMAIL,
+    hashAddress,
   })
   // Where the setting came after the account. A changed role ends the sessions: the next token carries it.
   if (config.BOOTSTRAP_ADMIN_EMAIL !== undefined) {
@@ -167,6 +168,10 @@ export const createIdentity = async (parts: {
     if (userId) {
       logger.warn({ userId }, 'BOOTSTRAP_ADMIN_EMAIL: its owner is super_admin now')
       await sessions.end({ userId, reason: 'role_changed' }, traceparent)
+    } else if (await isOwnerUnproved(sql, email)) {
+      logger.warn(
+        'BOOTSTRAP_ADMIN_EMAIL: its owner becomes super_admin with a new password by mail: POST /v1/auth/forgot-password',
+      )
     }
   }
   const externalIdentities = createExternalIdentities({
@@ -206,6 +211,7 @@ export const createIdentity = async (parts: {
     slowHash: slowHash('pin', PINS_AT_ONCE),
     pepper: config.PIN_PEPPER_FILE,
     announce,
+    accounts,
     sessions,
     revocations,
   })

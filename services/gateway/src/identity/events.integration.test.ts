@@ -201,6 +201,19 @@ row(
   async user =>
     ask('POST', '/v1/auth/verify-email', undefined, { token: await gateway.mailedToken(user.id) }),
 )
+row(
+  [
+    'the same with a password of the owner',
+    'POST /v1/auth/verify-email',
+    ['EmailVerified', 'SignupReplaced'],
+  ],
+  () => gateway.signUp(),
+  async user =>
+    ask('POST', '/v1/auth/verify-email', undefined, {
+      token: await gateway.mailedToken(user.id),
+      newPassword: 'Quiet-lantern-83-oats',
+    }),
+)
 row(['a sign-in', 'POST /v1/auth/login', ['SessionStarted']], signedIn, user => logIn(user))
 row(['a sign-in that failed', 'POST /v1/auth/login', ['LoginFailed']], signedIn, user =>
   logIn(user, 'Wrong-1!'),

@@ -50,7 +50,8 @@ const codeOf = ({ status, body }: Awaited<ReturnType<typeof logIn>>) => `${statu
 const userAt = async (home = drawAddress()) => {
   const { id, email, password } = await gateway.signUp()
   const token = await gateway.mailedToken(id)
-  const verified = await gateway.ask('POST', '/v1/auth/verify-email', { body: { token }, address: home })
+  const body = { token, password }
+  const verified = await gateway.ask('POST', '/v1/auth/verify-email', { body, address: home })
   expect(verified.status).toBe(200)
   return { id, email, password, home }
 }

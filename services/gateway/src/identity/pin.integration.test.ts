@@ -114,6 +114,44 @@ test('setting: trivial ones are refused, a second one too; none set is told', as
   expect((await verify(user, '1234')).body.code).toBe('INVALID_PIN') // any well-formed one may be tried
 })
 
+describe('the first PIN needs more than an access token', () => {
+  const set = (token: string, body: object) =>
+    gateway.ask('POST', '/v1/pin', { token, body: { pin: PIN, ...body } })
+  /** Signed in a while ago, and refreshed since. */
+  const userOfBefore = async () => {
+    const user = await gateway.signedInUser()
+    await setClocks.ageSignIns(sql, user.id)
+    const { body } = await gateway.ask('POST', '/v1/auth/refresh', {
+      body: { refreshToken: user.refreshToken },
+    })
+    return { ...user, ...(body as { accessToken: string }) }
+  }
+
+  test('a session whose sign-in is a while ago is asked for the password', async () => {
+    const user = await userOfBefore()
+    const refused = await set(user.accessToken, {})
+    expect([refused.status, refused.body.code]).toEqual([403, 'REAUTHENTICATION_REQUIRED'])
+    expect(refused.body.detail).toMatch(/^password: /)
+    const wrong = await set(user.accessToken, { password: 'Wrong-horse-9' })
+    expect([wrong.status, wrong.body.code]).toEqual([400, 'PASSWORD_MISMATCH'])
+    expect((await verify(user, PIN)).body.code).toBe('PIN_NOT_SET')
+    expect((await set(user.accessToken, { password: user.password })).status).toBe(201)
+    expect((await verify(user, PIN)).status).toBe(200)
+  })
+
+  test('or sets it with a mailed code', async () => {
+    const user = await userOfBefore()
+    const { accessToken: token } = user
+    expect((await gateway.ask('POST', '/v1/pin/reset-request', { token })).status).toBe(202)
+    const otp = (await gateway.mailedSecret(user.id)).code!
+    const reset = await gateway.ask('POST', '/v1/pin/reset', { token, body: { otp, newPin: PIN } })
+    expect(reset.status).toBe(200)
+    expect((await verify(user, PIN)).status).toBe(200)
+    const mine = (await decodeOutbox(sql, gateway.codec)).filter(({ key }) => key === user.id)
+    expect(mine.map(({ type }) => type)).toContain('pennywire.identity.PinSet')
+  })
+})
+
 test('three wrong in a row lock at once, for the right one as well, until the lock has run out', async () => {
   const user = await userWithPin()
   expect((await verify(user, WRONG)).body).toMatchObject({
@@ -399,7 +437,6 @@ describe('a reset by a mailed code', () => {
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(86_000)
     await setClocks.endPinResetDay(sql, user.id)
     expect((await ask(user)).status).toBe(202)
-    expect((await ask(await gateway.signedInUser())).body.code).toBe('PIN_NOT_SET')
   })
 })
 

@@ -22,6 +22,8 @@ import {
   replacePin,
   settleWrongPin,
 } from '../sql/pins.ts'
+import { isSignInFresh } from '../sql/sessions.ts'
+import type { Accounts } from './accounts.ts'
 import type { Announce } from './announce.ts'
 import type { Revocations } from './revocations.ts'
 import type { KeyRing, SecretKey } from './secret-box.ts'
@@ -34,6 +36,9 @@ export const PIN_FORM = /^[0-9]{4,6}$/
 const RULE = { maxAttempts: 3, lockHours: 24 }
 /** So many locks within so many days freeze the user's wallets; see freeze-after-pin-locks.ts. */
 const FREEZE_RULE = { many: 3, days: 30 }
+
+/** So long after a sign-in its session may set the first PIN without another proof (ASVS 5.0, 7.5.1). */
+const FRESH_MINUTES = 5
 
 /** Of 1,000,000 codes some 25 can be tried a day, by somebody who has the user's session but not the mailbox. */
 const RESET_RULE = { minutes: 15, maxAttempts: 5, maxAsked: 5 }
@@ -56,8 +61,16 @@ export const pinFault = (pin: string): string | undefined => {
 type Session = { userId: string; sessionId: string }
 
 export type Pins = {
-  /** Sets a user's first PIN. Throws VALIDATION_ERROR for a trivial one, PIN_ALREADY_SET. */
-  setPin: (userId: string, pin: string, traceparent: string) => Promise<void>
+  /**
+   * Sets a user's first PIN, which pays from then on: more than an access token may do alone. So it needs the password,
+   * or a sign-in of the last 5 minutes; a mailed code sets it with `resetPin`. Throws VALIDATION_ERROR for a trivial
+   * one, PIN_ALREADY_SET, REAUTHENTICATION_REQUIRED, PASSWORD_MISMATCH, NO_PASSWORD.
+   */
+  setPin: (
+    session: Session,
+    first: { pin: string; password: string | undefined },
+    traceparent: string,
+  ) => Promise<void>
   /**
    * Resolves where the PIN is right. Throws INVALID_PIN with `attemptsRemaining`, PIN_LOCKED with `lockedUntil` (at
    * once with the third wrong try), PIN_NOT_SET, or SERVICE_UNAVAILABLE when too many are being checked.
@@ -75,10 +88,10 @@ export type Pins = {
     pins: { currentPin: string; newPin: string },
     traceparent: string,
   ) => Promise<void>
-  /** Mails a code for `resetPin`. Throws PIN_NOT_SET, RATE_LIMIT_EXCEEDED where too many were asked for. */
+  /** Mails a code for `resetPin`. Throws RATE_LIMIT_EXCEEDED where too many were asked for. */
   requestReset: (userId: string, traceparent: string) => Promise<{ expiresAt: Date }>
   /**
-   * Spends the mailed code and sets another PIN, in one transaction; a lock of the PIN and all other sessions end with
+   * Spends the mailed code and sets another PIN, or the first one, in one transaction; a lock of the PIN and all other sessions end with
    * it, and freezes after wrong PINs are asked to be lifted. Throws INVALID_OTP alike for a wrong, spent, expired or much tried code, and
    * VALIDATION_ERROR for a PIN that must not be set.
    */
@@ -117,10 +130,11 @@ export const createPins = (parts: {
   slowHash: SlowHash
   pepper: KeyRing
   announce: Announce
+  accounts: Pick<Accounts, 'confirmPassword'>
   sessions: Pick<Sessions, 'endIn'>
   revocations: Pick<Revocations, 'pushPinLock'>
 }): Pins => {
-  const { sql, inTransaction, slowHash, pepper, announce, sessions, revocations } = parts
+  const { sql, inTransaction, slowHash, pepper, announce, accounts, sessions, revocations } = parts
   const turns = new Map<string, { last: Promise<unknown>; many: number }>()
 
   /** 10,000 PINs are guessed from a bare hash within the hour, so the hash alone must not be enough: the pepper. */
@@ -176,12 +190,12 @@ export const createPins = (parts: {
   const settleChange = async (
     tx: Tx,
     { userId, sessionId }: Session,
-    how: 'PinChanged' | 'PinReset',
+    how: 'PinChanged' | 'PinReset' | 'PinSet',
     traceparent: string,
   ) => {
     await appendToOutbox(tx, [
       announce.identityEvent(how, { userId }, traceparent),
-      await news(userId, 'pin_changed', traceparent),
+      await news(userId, how === 'PinSet' ? 'pin_set' : 'pin_changed', traceparent),
     ])
     const reason = how === 'PinChanged' ? 'pin_changed' : 'pin_reset'
     return sessions.endIn(tx, { userId, exceptSessionId: sessionId, reason }, traceparent)
@@ -248,15 +262,31 @@ export const createPins = (parts: {
     })
   }
 
+  /** Whoever stole an access token has neither the password nor, after a few minutes, a fresh sign-in. */
+  const proveOwner = async ({ userId, sessionId }: Session, password: string | undefined): Promise<void> => {
+    if (password !== undefined) {
+      await accounts.confirmPassword(userId, password)
+      return
+    }
+    if (await isSignInFresh(sql, sessionId, FRESH_MINUTES)) return
+    throw new ProblemError(
+      'REAUTHENTICATION_REQUIRED',
+      `password: is needed for the first PIN, because the sign-in is older than ${FRESH_MINUTES} minutes; or set the PIN ` +
+        'with a mailed code, POST /v1/pin/reset-request.',
+    )
+  }
+
   return {
-    setPin: async (userId, pin, traceparent) => {
+    setPin: async (session, { pin, password }, traceparent) => {
+      const { userId } = session
       refuseTrivial('pin', pin)
       const alreadySet = () => new ProblemError('PIN_ALREADY_SET', 'pin: is set already.')
       if (await hasPin(sql, userId)) throw alreadySet()
+      await proveOwner(session, password)
       const hash = await hashOf(userId, pin)
       const inserted = await inTransaction(async tx => {
         if (!(await insertPin(tx, { userId, pepperId: pepper.current.kid, hash }))) return false
-        // Whoever has the session alone may set it, and pay by it: the owner hears of it.
+        // Payments need no more than it from now on: the owner hears of it.
         await appendToOutbox(tx, [
           announce.identityEvent('PinSet', { userId }, traceparent),
           await news(userId, 'pin_set', traceparent),
@@ -297,8 +327,6 @@ export const createPins = (parts: {
       }),
 
     requestReset: async (userId, traceparent) => {
-      if (!(await hasPin(sql, userId)))
-        throw new ProblemError('PIN_NOT_SET', 'pin: set one with POST /v1/pin.')
       const id = randomUUID()
       const code = String(randomInt(1_000_000)).padStart(6, '0')
       const hash = mailedCodeHash(pepper.current, userId, id, code)
@@ -347,9 +375,12 @@ export const createPins = (parts: {
         })
         const told = await inTransaction(async tx => {
           if (!(await spendPinReset(tx, userId, begun.id))) throw invalidOtp(0)
-          await replacePin(tx, { userId, pepperId: pepper.current.kid, hash, insteadOf: undefined })
+          const pin = { userId, pepperId: pepper.current.kid, hash }
+          const isFirst = !(await replacePin(tx, { ...pin, insteadOf: undefined }))
+          if (isFirst && !(await insertPin(tx, pin)))
+            throw new ProblemError('SERVICE_UNAVAILABLE', 'The PIN was being set elsewhere; try again.')
           await forgetDuePinFreezes(tx, userId)
-          return settleChange(tx, session, 'PinReset', traceparent)
+          return settleChange(tx, session, isFirst ? 'PinSet' : 'PinReset', traceparent)
         })
         await told()
       }),

@@ -1,6 +1,6 @@
 import type { Database } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
-import { createGatewayDatabase } from '../sql/test-database.ts'
+import { createGatewayDatabase, setClocks } from '../sql/test-database.ts'
 import { createTestGateway, createTestKeys, type TestGateway, type TestKeys } from '../test-gateway.ts'
 
 const { superuserUrl, redisUrl } = inject('stack')
@@ -79,6 +79,25 @@ test('a setting that comes later makes them super_admin at the start, and ends t
   await early.ask('POST', '/v1/auth/verify-email', { body: { token } })
   const verified = await early.withSecondFactor({ ...unverified, ...(await early.logIn(unverified)) })
   expect(await rolesOf(early, verified.accessToken)).toEqual(['user', 'super_admin'])
+})
+
+test('who verified before a proof was asked for becomes super_admin with a new password by mail', async () => {
+  const before = await start()
+  const { id, email, accessToken } = await before.signedInUser({ email: 'owner@example.com' })
+  await setClocks.forgetOwnerProof(sql, id)
+  const gateway = await start(email)
+  expect(await rolesOf(gateway, accessToken)).toEqual(['user'])
+  expect(JSON.stringify(gateway.logLines)).toContain('forgot-password')
+  await gateway.ask('POST', '/v1/auth/forgot-password', { body: { email } })
+  const token = await vi.waitFor(async () => {
+    const secret = await gateway.mailedSecret(id)
+    expect(secret.url).toContain('reset-password')
+    return secret.token
+  })
+  const body = { token, password: 'Quiet-lantern-83-oats' }
+  expect((await gateway.ask('POST', '/v1/auth/reset-password', { body })).status).toBe(200)
+  const [stored] = await sql`select roles from gateway.users where id = ${id}`
+  expect(stored!.roles).toEqual(['user', 'super_admin'])
 })
 
 test('whom another super_admin made less is not made more again by the setting', async () => {

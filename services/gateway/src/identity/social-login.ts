@@ -11,6 +11,7 @@ import {
   findUserByEmail,
   insertUser,
   markEmailVerified,
+  markOwnerProved,
   shareUser,
   type User,
 } from '../sql/users.ts'
@@ -158,17 +159,18 @@ export const createSocialLogin = (parts: {
   ): Promise<string> => {
     const { email, fullName, issuer, subject } = person
     const id = randomUUID()
-    const isNew = await insertUser(tx, { id, email, fullName, passwordHash: null })
+    const isNew = await insertUser(tx, { id, email, fullName, passwordHash: null, signupNetworkHash: null })
     // Whoever has the address, has it now: the insert has waited for others who were about to.
     const userId = isNew ? id : (await findUserByEmail(tx, email))!.id
     if (isNew) {
       await personKeys.create(tx, id)
       await appendToOutbox(tx, [announce.identityEvent('UserRegistered', { userId }, traceparent)])
     } else {
-      const signup = { userId, fullName, passwordHash: null, how: 'oidc' as const }
+      const signup = { userId, fullName, passwordHash: null, signupNetworkHash: null, how: 'oidc' as const }
       if (!(await replaceSignup(tx, announce, signup, traceparent))) throw notLinked()
     }
     await markEmailVerified(tx, userId)
+    await markOwnerProved(tx, userId)
     await appendToOutbox(tx, [announce.identityEvent('EmailVerified', { userId }, traceparent)])
     await externalIdentities.linkIn(tx, { userId, issuer, subject, mail: false }, traceparent)
     if (bootstrapAdminEmail !== undefined) {

@@ -130,11 +130,39 @@ const verifyEmailRoute = ({ anybody }: Guards) =>
     path: '/v1/auth/verify-email',
     tags: ['Accounts'],
     summary: 'Verifies the e-mail address with the mailed token (24 hours, once)',
+    description:
+      'Anybody may have signed up with the address, so who verifies it shows that they made the account: with its ' +
+      '`password`, or with a `newPassword` of their own, which makes the one of the sign-up worthless (`fullName` beside it ' +
+      'corrects the name). The token alone is enough from the network that signed up. What is refused does not spend it.',
     ...anybody(),
-    request: { body: jsonBody(z.strictObject({ token: opaqueToken })) },
+    request: {
+      body: jsonBody(
+        z
+          .strictObject({
+            token: opaqueToken,
+            password: password.nullish(),
+            newPassword: password.nullish(),
+            fullName: fullName.nullish(),
+          })
+          .refine(({ password, newPassword }) => password == null || newPassword == null, {
+            path: ['newPassword'],
+            error: 'must not stand beside password',
+          })
+          .refine(({ fullName, newPassword }) => fullName == null || newPassword != null, {
+            path: ['fullName'],
+            error: 'must stand beside newPassword',
+          }),
+      ),
+    },
     responses: {
       200: jsonAnswer('The account, verified', account),
-      ...problemResponses(...BODY_PROBLEMS, 'INVALID_VERIFICATION_TOKEN', ...ANYBODY_PROBLEMS),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'INVALID_VERIFICATION_TOKEN',
+        'VERIFICATION_PROOF_REQUIRED',
+        'PASSWORD_MISMATCH',
+        ...ANYBODY_PROBLEMS,
+      ),
     },
   })
 
@@ -413,13 +441,21 @@ export const authRoutes = (parts: AuthParts): Routes => {
     loginAttempts.remember(sql, { userId, address: context.var.address, by: 'mail' })
 
   routes.openapi(signupRoute(guards), async context => {
-    const user = await accounts.signUp(context.req.valid('json'), context.var.traceparent)
+    const user = await accounts.signUp(context.req.valid('json'), callerOf(context))
     return context.json(accountOf(user), 201)
   })
 
   routes.openapi(verifyEmailRoute(guards), async context => {
-    const { token } = context.req.valid('json')
-    const user = await accounts.verifyEmail(token, context.var.traceparent)
+    const { token, password, newPassword, fullName } = context.req.valid('json')
+    const user = await accounts.verifyEmail(
+      {
+        token,
+        password: password ?? undefined,
+        newPassword: newPassword ?? undefined,
+        fullName: fullName ?? undefined,
+      },
+      callerOf(context),
+    )
     await rememberByMail(context, user.id)
     return context.json(accountOf(user), 200)
   })

@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { PIN_FORM, type Pins } from '../identity/pin.ts'
 import type { Tokens } from '../identity/tokens.ts'
+import { password } from './auth.ts'
 import {
   BODY_PROBLEMS,
   type Guards,
@@ -26,12 +27,28 @@ const setRoute = ({ signedIn }: Guards) =>
     path: '/v1/pin',
     tags: ['PIN'],
     summary: 'Sets the PIN that confirms payments',
-    description: 'Not one that everybody tries first: a digit repeated, a run, a repeated group.',
+    description:
+      'Not one that everybody tries first: a digit repeated, a run, a repeated group. It pays from then on, so it needs ' +
+      'more than an access token: a sign-in of the last 5 minutes, or the `password`; or set it by a mailed code, with ' +
+      '`POST /v1/pin/reset-request` and `POST /v1/pin/reset`.',
     ...signedIn({ limit: 'PIN', guardsMoney: true }),
-    request: { body: jsonBody(z.strictObject({ pin: pinField })) },
+    request: {
+      body: jsonBody(
+        z
+          .strictObject({ pin: pinField, password: password.nullish() })
+          .openapi({ example: { pin: '482915' } }),
+      ),
+    },
     responses: {
       201: jsonAnswer('The PIN is set', z.object({ pinSet: z.literal(true) })),
-      ...problemResponses(...BODY_PROBLEMS, ...SIGNED_IN_PROBLEMS, 'PIN_ALREADY_SET'),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        'PIN_ALREADY_SET',
+        'REAUTHENTICATION_REQUIRED',
+        'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
+      ),
     },
   })
 
@@ -126,14 +143,14 @@ const resetRequestRoute = ({ signedIn }: Guards) =>
     method: 'post',
     path: '/v1/pin/reset-request',
     tags: ['PIN'],
-    summary: 'Mails a code with which a forgotten PIN is replaced',
+    summary: 'Mails a code with which a forgotten PIN is replaced, or the first one set',
     description:
       'Six digits, good for 15 minutes, once, for at most 5 tries; a new one makes the one before worthless. At most ' +
       '5 within 24 hours.',
     ...signedIn({ limit: 'MAIL', guardsMoney: true }),
     responses: {
       202: jsonAnswer('The mail is on its way', z.object({ expiresAt: timestamp })),
-      ...problemResponses(...SIGNED_IN_PROBLEMS, 'PIN_NOT_SET'),
+      ...problemResponses(...SIGNED_IN_PROBLEMS),
     },
   })
 
@@ -142,7 +159,7 @@ const resetRoute = ({ signedIn }: Guards) =>
     method: 'post',
     path: '/v1/pin/reset',
     tags: ['PIN'],
-    summary: 'Sets another PIN, with the mailed code',
+    summary: 'Sets another PIN, or the first one, with the mailed code',
     description:
       'Ends a lock of the PIN and all other sessions, and within moments lifts the freezes that came from wrong PINs, ' +
       'and no others.',
@@ -165,7 +182,8 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   const routes = newRoutes()
 
   routes.openapi(setRoute(guards), async context => {
-    await pins.setPin(context.var.user.userId, context.req.valid('json').pin, context.var.traceparent)
+    const { pin, password } = context.req.valid('json')
+    await pins.setPin(sessionOf(context), { pin, password: password ?? undefined }, context.var.traceparent)
     return context.json({ pinSet: true as const }, 201)
   })
 

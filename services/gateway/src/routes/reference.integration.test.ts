@@ -50,6 +50,81 @@ test('every operation is for signed-in users, or one of the few that are not', (
   expect(those(({ of, path }) => path.includes('/admin/') && of.responses[403] === undefined)).toEqual([])
 })
 
+/**
+ * What a route for signed-in users asks of whoever calls it, beyond the access token. A token is stolen in a moment and
+ * good for minutes: what lasts longer, or moves money, needs the person.
+ */
+const PROOFS: Record<string, 'password' | 'step-up' | 'pin' | 'code' | { none: string }> = {
+  'post /v1/pin': { none: 'a sign-in of the last minutes, or the password: see pin.integration.test.ts' },
+  'post /v1/pin/verify': 'pin',
+  'post /v1/pin/change': 'pin',
+  'post /v1/pin/reset-request': { none: 'the code goes to the mailbox of the owner' },
+  'post /v1/pin/reset': 'code',
+  'post /v1/auth/change-password': 'password',
+  'post /v1/auth/2fa/enable': 'password',
+  'post /v1/auth/2fa/confirm': 'code',
+  'post /v1/auth/2fa/step-up': 'code',
+  'post /v1/auth/2fa/disable': 'password',
+  'post /v1/auth/2fa/recovery-codes': 'password',
+  'post /v1/users/me/external-identities': 'password',
+  'post /v1/users/me/external-identities/oidc': 'password',
+  'post /v1/users/me/deactivate': 'password',
+  'post /v1/api-keys': 'password',
+  'post /v1/api-keys/{id}/rotate': 'password',
+  'post /v1/transfers': 'pin',
+  'post /v1/withdrawals': 'pin',
+  'post /v1/holds': 'pin',
+  'post /v1/wallets/{id}/unfreeze': {
+    none: 'payments need the PIN all the same; freezes by PINs or staff stay',
+  },
+  'delete /v1/limits/{action}': { none: 'the limit of the tier stays, and payments need the PIN' },
+  'put /v1/limits/{action}': { none: 'only ever below the limit of the tier, and payments need the PIN' },
+  'post /v1/holds/{id}/capture': { none: 'takes what its payer has approved by PIN' },
+  'post /v1/holds/{id}/void': { none: 'gives money back to its payer' },
+  'post /v1/deposits': { none: 'money comes in' },
+  'post /v1/transfers/preview': { none: 'nothing is done' },
+  'post /v1/wallets': { none: 'an empty wallet' },
+  'delete /v1/wallets/{id}': { none: 'only an empty one, and another can be opened' },
+  'post /v1/wallets/{id}/freeze': { none: 'takes power away' },
+  'delete /v1/api-keys/{id}': { none: 'takes power away' },
+  'delete /v1/sessions/{id}': { none: 'takes power away' },
+  'post /v1/auth/logout': { none: 'takes power away' },
+  'post /v1/auth/logout-all': { none: 'takes power away' },
+  'delete /v1/users/me/external-identities/{id}': {
+    none: 'takes power away, and never the last way to sign in',
+  },
+  'patch /v1/users/me': { none: 'a name, which an event tells of' },
+  'patch /v1/admin/users/{id}/role': 'step-up',
+  'post /v1/admin/users/{id}/reactivate': 'step-up',
+  'delete /v1/admin/users/{id}/second-factor': 'step-up',
+  'post /v1/admin/transfers/{id}/reversals': 'step-up',
+  'post /v1/admin/wallets/{id}/unfreeze': 'step-up',
+  'put /v1/admin/wallets/{id}/limits/{action}': 'step-up',
+  'post /v1/admin/users/{id}/deactivate': { none: 'takes power away' },
+  'delete /v1/admin/users/{id}/sessions': { none: 'takes power away' },
+  'delete /v1/admin/users/{id}/api-keys/{keyId}': { none: 'takes power away' },
+  'post /v1/admin/wallets/{id}/freeze': { none: 'takes power away' },
+  'post /v1/admin/holds/{id}/void': { none: 'gives money back to its payer' },
+}
+const PROOF_FIELDS = {
+  password: ['password', 'currentPassword'],
+  pin: ['pin', 'currentPin'],
+  code: ['code', 'otp'],
+}
+
+test('every route that changes something for signed-in users is known with the proof that it asks for', () => {
+  const changing = operations.filter(({ method, of }) => of.security !== undefined && method !== 'get')
+  expect(changing.map(({ name }) => name).sort()).toEqual(Object.keys(PROOFS).sort())
+  const broken = changing.flatMap(({ name, of }) => {
+    const proof = PROOFS[name]!
+    if (typeof proof === 'object') return []
+    if (proof === 'step-up') return of['x-step-up'] === undefined ? [`${name}: no x-step-up`] : []
+    const fields = Object.keys(of.requestBody?.content['application/json'].schema.properties ?? {})
+    return PROOF_FIELDS[proof].some(field => fields.includes(field)) ? [] : [`${name}: no ${proof}`]
+  })
+  expect(broken).toEqual([])
+})
+
 /** zod looks for what is referred to where JSON Schema keeps it. */
 const schemaOf = (media: Json) =>
   z.fromJSONSchema(

@@ -17,6 +17,14 @@ export const insertSession = async (
       ${session.secondFactor})`
 }
 
+/** Whether the session's user signed in within the last so many minutes; a refresh is no sign-in. */
+export const isSignInFresh = async (sql: Database, sessionId: string, minutes: number): Promise<boolean> =>
+  (
+    await sql`
+      select from gateway.sessions
+      where id = ${sessionId} and started_at > clock_timestamp() - make_interval(mins => ${minutes})`
+  ).length === 1
+
 /** Records that the session's user has given a code of the second factor. */
 export const markSecondFactor = async (tx: Tx, sessionId: string): Promise<void> => {
   await tx`update gateway.sessions set second_factor = true where id = ${sessionId}`

@@ -96,6 +96,14 @@ export const setClocks = {
   ageOidcRequests: (sql: Database) =>
     sql`update gateway.oidc_requests set expires_at = now() - interval '25 hours'`,
   /** Somebody signed up a day ago. */
+  /** The address was verified by the version before, which asked for no proof. */
+  forgetOwnerProof: (sql: Database, userId: string) =>
+    sql`update gateway.users set owner_proved_at = null where id = ${userId}`,
+  forgetSignupNetwork: (sql: Database, userId: string) =>
+    sql`update gateway.users set signup_network_hash = null where id = ${userId}`,
+  /** All sessions of the user began six minutes ago. */
+  ageSignIns: (sql: Database, userId: string) =>
+    sql`update gateway.sessions set started_at = now() - interval '6 minutes' where user_id = ${userId}`,
   ageSignup: (sql: Database, userId: string) =>
     sql`
       update gateway.users

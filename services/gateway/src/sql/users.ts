@@ -49,11 +49,17 @@ export const findLinkedUser = async (
 /** Inserts a user; false where the address belongs to somebody already. */
 export const insertUser = async (
   tx: Tx,
-  user: { id: string; email: string; fullName: string; passwordHash: string | null },
+  user: {
+    id: string
+    email: string
+    fullName: string
+    passwordHash: string | null
+    signupNetworkHash: string | null
+  },
 ): Promise<boolean> => {
   const { count } = await tx`
-    insert into gateway.users (id, email, full_name, password_hash)
-    values (${user.id}, ${user.email}, ${user.fullName}, ${user.passwordHash})
+    insert into gateway.users (id, email, full_name, password_hash, signup_network_hash)
+    values (${user.id}, ${user.email}, ${user.fullName}, ${user.passwordHash}, ${user.signupNetworkHash})
     on conflict (email) do nothing`
   return count === 1
 }
@@ -64,12 +70,13 @@ export const insertUser = async (
  */
 export const replaceUnverifiedUser = async (
   tx: Tx,
-  user: { id: string; fullName: string; passwordHash: string | null },
+  user: { id: string; fullName: string; passwordHash: string | null; signupNetworkHash: string | null },
   olderThanHours: number,
 ): Promise<boolean> => {
   const { count } = await tx`
     update gateway.users
-    set full_name = ${user.fullName}, password_hash = ${user.passwordHash}, replaced_at = now()
+    set full_name = ${user.fullName}, password_hash = ${user.passwordHash}, replaced_at = now(),
+      signup_network_hash = ${user.signupNetworkHash}
     where id = ${user.id} and email_verified_at is null and disabled_at is null
       and coalesce(replaced_at, created_at) <= clock_timestamp() - make_interval(hours => ${olderThanHours})
       and not exists (select from gateway.sessions where user_id = ${user.id})`
@@ -175,24 +182,44 @@ export const listUsers = (
     }
   order by email collate "C" limit ${page.limit}`
 
+/** Whether an account was made from the network that has this keyed hash. */
+export const isSignupNetwork = async (sql: Database, id: string, networkHash: string): Promise<boolean> =>
+  (await sql`select from gateway.users where id = ${id} and signup_network_hash = ${networkHash}`).length ===
+  1
+
 /** Marks the address as verified; false where it was before. */
 export const markEmailVerified = async (tx: Tx, id: string): Promise<boolean> => {
   const { count } = await tx`
-    update gateway.users set email_verified_at = now() where id = ${id} and email_verified_at is null`
+    update gateway.users set email_verified_at = now(), signup_network_hash = null
+    where id = ${id} and email_verified_at is null`
   return count === 1
 }
 
+/** Notes that the owner of the address has shown that the account's password is theirs, or that it has none. */
+export const markOwnerProved = async (tx: Tx, id: string): Promise<void> => {
+  await tx`update gateway.users set owner_proved_at = now() where id = ${id} and owner_proved_at is null`
+}
+
 /**
- * Makes the user with this address super_admin, where the address is verified and they never were; returns them as they
- * are then, where that changed anything. Whom another super_admin made less is not made more again by this.
+ * Makes the user with this address super_admin, where the address is verified, its owner has shown that the password is
+ * theirs, and they never were; returns them as they are then, where that changed anything. Whom another super_admin made less is not made more again by this.
  */
 export const grantSuperAdmin = async (tx: Tx, email: string): Promise<User | undefined> => {
   const [granted] = await tx<User[]>`
     update gateway.users set roles = array_append(roles, 'super_admin'), super_admin_since = now()
-    where email = ${email} and email_verified_at is not null and super_admin_since is null
+    where email = ${email} and email_verified_at is not null and owner_proved_at is not null
+      and super_admin_since is null
     returning ${userColumns(tx)}`
   return granted
 }
+
+/** Whether the owner of this address verified it without showing that the account's password is theirs. */
+export const isOwnerUnproved = async (sql: Database, email: string): Promise<boolean> =>
+  (
+    await sql`
+      select from gateway.users
+      where email = ${email} and email_verified_at is not null and owner_proved_at is null and super_admin_since is null`
+  ).length === 1
 
 /** The first super_admins by id: so many are mailed at the most. */
 const SUPER_ADMINS_MAX = 100
