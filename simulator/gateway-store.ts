@@ -10,7 +10,7 @@ import type {
 } from '../services/gateway/src/sql/ledger-reads.ts'
 import type { Standing } from '../services/gateway/src/sql/payment-reads.ts'
 import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
-import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
+import type { NewPendingRequest, PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
 import type { HoldTableRow, Tables, WalletRow } from './memory-store.ts'
 
 /** What the gateway keeps beside the ledger's tables. */
@@ -202,8 +202,8 @@ export const readWallets = (tables: Tables, ids: string[]): WalletFacts[] =>
     return { ...facts, available: wallet.balance - held }
   })
 
-export const writePending = ({ pending }: GatewayTables, requests: PendingRequest[]): void => {
-  for (const request of requests) {
+export const writePending = ({ pending }: GatewayTables, requests: NewPendingRequest[]): void => {
+  for (const { command: _, ...request } of requests) {
     const known = pending.get(request.transferId)
     if (!known) pending.set(request.transferId, { ...request })
     else if (known.fingerprint.equals(request.fingerprint)) {

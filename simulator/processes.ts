@@ -17,7 +17,7 @@ import { createHandleCallback } from '../services/gateway/src/request-deposit.ts
 import { createRequestTransfer } from '../services/gateway/src/request-transfer.ts'
 import type { TransferQuestion } from '../services/gateway/src/sql/ledger-reads.ts'
 import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
-import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
+import type { NewPendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
 import { viewHold, viewTransfer } from '../services/gateway/src/transfer-view.ts'
 import type { Tail } from '../services/ledger/src/check-events.ts'
 import { createCommandHandler } from '../services/ledger/src/consume-commands.ts'
@@ -209,7 +209,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     readDecided,
     // The clients here ask for payments beside the routes, so the keys are the ledger's matter alone.
     claimKey: async () => 'own' as const,
-    writePending: (request: PendingRequest) =>
+    writePending: (request: NewPendingRequest) =>
       read('gateway writes pending', () => writePending(gatewayTables, [request])),
     verifyPin: async () => {},
     verifyStepUp: async () => ({ at: new Date(clock.now()) }),

@@ -21,7 +21,7 @@ import type {
 } from '../services/gateway/src/sql/ledger-reads.ts'
 import type { Standing } from '../services/gateway/src/sql/payment-reads.ts'
 import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
-import type { PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
+import type { NewPendingRequest, PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
 import { applyBatch } from '../services/ledger/src/apply-batch.ts'
 import type {
   Earlier,
@@ -47,7 +47,7 @@ export type GatewaySite = {
   readTransfers: (ids: string[]) => Promise<TransferFacts[]>
   readGroundwork: (questions: TransferQuestion[]) => Promise<TransferGroundwork[]>
   readWallets: (ids: string[]) => Promise<WalletFacts[]>
-  writePending: (requests: PendingRequest[]) => Promise<void>
+  writePending: (requests: NewPendingRequest[]) => Promise<void>
   readPending: (id: string) => Promise<PendingRequest[]>
   /** Written as the provider's order leaves it. */
   writePayment: (payment: Payment) => Promise<unknown>
@@ -1763,7 +1763,7 @@ const EVERY_COMMAND: StoreScript[] = [
 
 // --- the gateway's side ---
 
-const pendingRequest = (over: Partial<PendingRequest> = {}): PendingRequest => ({
+const pendingRequest = (over: Partial<PendingRequest> = {}): NewPendingRequest => ({
   transferId: id(4_000),
   userId: ALICE,
   type: 'transfer',
@@ -1777,6 +1777,7 @@ const pendingRequest = (over: Partial<PendingRequest> = {}): PendingRequest => (
   requestedAt: NOW,
   expiresAt: NOW,
   acknowledged: false,
+  command: { key: ALICE, type: 'pennywire.ledger.TransferRequested', value: bytes('command') },
   ...over,
 })
 

@@ -180,7 +180,7 @@ const gatewayOnPostgres = (sql: Database, reader: Database): GatewaySite => ({
   readTransfers: ids => ledgerReads.readTransfers(reader, ids),
   readGroundwork: questions => ledgerReads.readGroundwork(reader, questions),
   readWallets: ids => ledgerReads.readWallets(reader, ids),
-  writePending: requests => pendingRequests.writePending(sql, requests),
+  writePending: requests => pendingRequests.writePending(sql, requests, 60_000),
   readPending: id => pendingRequests.readPending(sql, id, id),
   writePayment: payment => payments.writePayment(sql, payment, 0),
   readPayment: id => payments.readPayment(sql, id),

@@ -258,6 +258,11 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
       FRESH_PIN_ABOVE: amountByCurrency('1000'),
       /** A transfer that the ledger has not decided by then is rejected as REQUEST_EXPIRED. */
       REQUEST_EXPIRES_SECONDS: z.coerce.number().int().min(1).max(3_600).default(300),
+      /**
+       * How long past its expiry a request that Kafka took may be undecided before its command is sent again, so that
+       * the ledger says what became of it. Again after twice the time, up to an hour.
+       */
+      PENDING_LOOK_SECONDS: z.coerce.number().min(0.1).max(3_600).default(60),
       /** How often expired tokens and old sign-ins are deleted. */
       PURGE_SECONDS: z.coerce.number().min(0.1).max(86_400).default(3_600),
       /** How often holds are looked for whose time is over; 0: this gateway does not. */

@@ -40,6 +40,7 @@ import { statementRoutes } from './routes/statements.ts'
 import { transferRoutes } from './routes/transfers.ts'
 import { walletRoutes } from './routes/wallets.ts'
 import { withdrawalRoutes } from './routes/withdrawals.ts'
+import { startSendingOverdueAgain } from './send-overdue-again.ts'
 import { startPaymentWorker } from './settle-payments.ts'
 import { checkDatabase } from './sql/check-database.ts'
 import { countDueHolds, readDueHolds, readHoldEndedBy, readHoldPlaces } from './sql/hold-reads.ts'
@@ -60,7 +61,14 @@ import {
   type Settlement,
   settlePayment,
 } from './sql/payments.ts'
-import { type PendingRequest, readPending, writePending } from './sql/pending-requests.ts'
+import {
+  claimOverdue,
+  countOverdue,
+  markDecided,
+  type NewPendingRequest,
+  readPending,
+  writePending,
+} from './sql/pending-requests.ts'
 import { readBalanceAt, readPeriod, readStatementEntries } from './sql/statement-reads.ts'
 import { findUser } from './sql/users.ts'
 import { createPdfPool } from './statement-pdf-pool.ts'
@@ -178,6 +186,7 @@ export const createMoney = async (parts: {
     now,
   })
 
+  const pendingLookMs = config.PENDING_LOOK_SECONDS * 1_000
   const claimKey = batchPerTick((claims: KeyClaim[]) => claimKeys(sql, claims))
   const sending = {
     logger,
@@ -192,8 +201,8 @@ export const createMoney = async (parts: {
     ),
     readDecided,
     claimKey,
-    writePending: batchPerTick(async (requests: PendingRequest[]) => {
-      await writePending(sql, requests)
+    writePending: batchPerTick(async (requests: NewPendingRequest[]) => {
+      await writePending(sql, requests, pendingLookMs)
       return requests.map(() => undefined)
     }),
     verifyPin: pins.verifyPin,
@@ -243,6 +252,21 @@ export const createMoney = async (parts: {
     'gateway_stuck_payments',
     'Payments that have not come to an end within PAYMENT_STUCK_SECONDS',
     () => countStuckPayments(sql, config.PAYMENT_STUCK_SECONDS),
+  )
+
+  const overdue = startSendingOverdueAgain({
+    claim: limit => claimOverdue(sql, limit, pendingLookMs),
+    readDecidedIds: ids => ledger.readDecidedIds(ledgerRead, ids),
+    markDecided: ids => markDecided(sql, ids),
+    publishCommand: createPublishCommand({ publisher, clock: systemClock, logger }),
+    clock: systemClock,
+    logger,
+    everyMs: Math.min(pendingLookMs, 1_000),
+  })
+  measuredGauge(
+    'gateway_overdue_requests',
+    'Requests that the ledger had not decided PENDING_LOOK_SECONDS after their expiry, and has not yet',
+    () => countOverdue(sql),
   )
 
   const findTransfer = createFindTransfer({
@@ -321,7 +345,7 @@ export const createMoney = async (parts: {
           personKeys,
           readDecided,
           claimKey,
-          writePending: request => writePending(sql, [request]),
+          writePending: request => writePending(sql, [request], pendingLookMs),
           now,
         }),
       }),
@@ -401,6 +425,7 @@ export const createMoney = async (parts: {
     stop: async () => {
       await Promise.all([
         paymentWorker.stop(),
+        overdue.stop(),
         pinFreezes.stop(),
         holdTimer?.stop(),
         outcomes.stop(),

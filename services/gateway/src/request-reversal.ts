@@ -1,7 +1,7 @@
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
 import type { ReversalRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { envelope } from '@pennywire/kafka/record.ts'
+import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
 import { askUntilAnswered, type Outcomes } from './await-outcome.ts'
 import { fingerprintOfCommand } from './fingerprint.ts'
 import type { PersonKeys } from './identity/person-keys.ts'
@@ -12,7 +12,7 @@ import { keyReused, rejectionProblem } from './request-transfer.ts'
 import type { SignedInUser } from './routes/define-route.ts'
 import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
 import type { TransferFacts } from './sql/ledger-reads.ts'
-import type { PendingRequest } from './sql/pending-requests.ts'
+import type { NewPendingRequest } from './sql/pending-requests.ts'
 import { openDecided, rejectionOf, type TransferSubject } from './transfer-view.ts'
 
 /** A reversal as a staff member asks for it; the form is checked. */
@@ -41,7 +41,7 @@ export type RequestReversalParts = {
   personKeys: Pick<PersonKeys, 'encryptFor' | 'decryptAll'>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
   claimKey: (claim: KeyClaim) => Promise<KeyHolder>
-  writePending: (request: PendingRequest) => Promise<void>
+  writePending: (request: NewPendingRequest) => Promise<void>
   now: () => number
 }
 
@@ -109,9 +109,10 @@ export const createRequestReversal =
       requestedAt: parts.now(),
       note: await parts.personKeys.encryptFor(staff.userId, reason, 'note'),
     }
+    const record = recordOf(parts, request, asked.traceparent)
     const waiter = parts.outcomes.wait(transferId, asked.waitMs, fingerprint)
     try {
-      await publish(parts, request, asked.traceparent)
+      await parts.publishCommand(record)
       const facts = await askUntilAnswered([waiter], async heard => {
         const found = await parts.readDecided(transferId)
         // Something that is no transfer has the id.
@@ -122,25 +123,30 @@ export const createRequestReversal =
     } finally {
       waiter.leave()
     }
-    return answerPending(parts, request, original, reason)
+    return answerPending(parts, request, record, original, reason)
   }
 
-const publish = (parts: RequestReversalParts, request: ReversalRequested, traceparent: string) => {
+const REVERSAL_REQUESTED = 'pennywire.ledger.ReversalRequested'
+
+const recordOf = (
+  { codec }: RequestReversalParts,
+  request: ReversalRequested,
+  traceparent: string,
+): OutgoingRecord => {
   const { transferId, fromWalletId, toWalletId, requestedAt } = request
-  const type = 'pennywire.ledger.ReversalRequested'
-  return parts.publishCommand({
+  return {
     topic: 'ledger.commands',
     key: fromWalletId ?? toWalletId ?? request.originalId,
-    value: parts.codec.encode(type, request),
+    value: codec.encode(REVERSAL_REQUESTED, request),
     headers: envelope({
       id: transferId,
-      type,
+      type: REVERSAL_REQUESTED,
       source: 'gateway',
       time: requestedAt,
       subject: transferId,
       traceparent,
     }),
-  })
+  }
 }
 
 const answerDecided = async (
@@ -160,6 +166,7 @@ const answerDecided = async (
 const answerPending = async (
   parts: RequestReversalParts,
   request: ReversalRequested,
+  record: OutgoingRecord,
   original: TransferFacts,
   reason: string,
 ): Promise<ReversalAnswer> => {
@@ -182,6 +189,7 @@ const answerPending = async (
     // Never expires, and is there for certain.
     expiresAt: requestedAt,
     acknowledged: true,
+    command: { key: record.key, type: REVERSAL_REQUESTED, value: record.value },
   })
   const party = (facts: TransferFacts['from']) => facts && { ...facts, balanceAfter: null }
   const reversal: TransferSubject = {

@@ -4,7 +4,7 @@ import { isProblemCode } from '@pennywire/contracts/problems.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { NotSent, type Publisher } from '@pennywire/kafka/publisher.ts'
-import { envelope } from '@pennywire/kafka/record.ts'
+import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Outcome, Outcomes, Waiter } from './await-outcome.ts'
@@ -15,7 +15,7 @@ import { ProblemError, validationProblem } from './problems.ts'
 import type { Requester, SignedInUser } from './routes/define-route.ts'
 import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
 import type { TransferFacts, TransferGroundwork, TransferQuestion, WalletBrief } from './sql/ledger-reads.ts'
-import type { PendingRequest } from './sql/pending-requests.ts'
+import type { NewPendingRequest } from './sql/pending-requests.ts'
 import {
   limitMembers,
   type Metadata,
@@ -67,7 +67,7 @@ export type RequestTransferParts<View> = {
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
   /** Takes the key, over all money routes, just before the request goes out; one statement a tick for all requests. */
   claimKey: (claim: KeyClaim) => Promise<KeyHolder>
-  writePending: (request: PendingRequest) => Promise<void>
+  writePending: (request: NewPendingRequest) => Promise<void>
   verifyPin: (userId: string, pin: string, traceparent?: string) => Promise<void>
   verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
   /** Amounts above this many major units of a currency, as a decimal string, need the PIN itself. */
@@ -140,7 +140,8 @@ export const createRequestTransfer =
       holdUntil: asked.expiresInSeconds === null ? null : requestedAt + asked.expiresInSeconds * 1_000,
     }
     const waiter = parts.outcomes.wait(transferId, asked.waitMs, request.fingerprint)
-    const publishing = publish(parts, request, asked.traceparent)
+    const record = recordOf(parts, request, asked.traceparent)
+    const publishing = publish(parts, record, transferId)
     let heard: Outcome | TransferFacts | undefined
     try {
       if (asked.waitMs > 0) heard = await hear(parts, waiter, publishing.failed, transferId)
@@ -152,7 +153,7 @@ export const createRequestTransfer =
       return answerDecided(parts, user.userId, heard, request.fingerprint, false)
     const pending = pendingSubject(asked, sender, recipient, request)
     if (heard) return answerOutcome(parts, pending, request, heard)
-    return answerPending(parts, pending, request, publishing, asked.waitMs)
+    return answerPending(parts, pending, request, record.value, publishing, asked.waitMs)
   }
 
 /** The requester has no such wallet to pay from. */
@@ -275,29 +276,36 @@ type Publishing = {
   acknowledged: Promise<boolean>
 }
 
-const publish = (
-  parts: RequestTransferParts<unknown>,
+const TRANSFER_REQUESTED = 'pennywire.ledger.TransferRequested'
+
+const recordOf = (
+  { codec }: RequestTransferParts<unknown>,
   request: TransferRequested,
   traceparent: string,
+): OutgoingRecord => ({
+  topic: 'ledger.commands',
+  key: request.fromWalletId!,
+  value: codec.encode(TRANSFER_REQUESTED, request),
+  headers: envelope({
+    id: request.transferId,
+    type: TRANSFER_REQUESTED,
+    source: 'gateway',
+    time: request.requestedAt,
+    subject: request.transferId,
+    traceparent,
+  }),
+})
+
+const publish = (
+  parts: RequestTransferParts<unknown>,
+  record: OutgoingRecord,
+  transferId: string,
 ): Publishing => {
-  const key = request.fromWalletId!
-  const published = parts.publisher.publish({
-    topic: 'ledger.commands',
-    key,
-    value: parts.codec.encode('pennywire.ledger.TransferRequested', request),
-    headers: envelope({
-      id: request.transferId,
-      type: 'pennywire.ledger.TransferRequested',
-      source: 'gateway',
-      time: request.requestedAt,
-      subject: request.transferId,
-      traceparent,
-    }),
-  })
+  const published = parts.publisher.publish(record)
   const acknowledged = published.then(
     () => true,
     error => {
-      parts.logger.warn({ err: error, transferId: request.transferId }, 'request not acknowledged by Kafka')
+      parts.logger.warn({ err: error, transferId }, 'request not acknowledged by Kafka')
       // Certain that it was not sent: the client may simply try again.
       if (error instanceof NotSent) {
         throw new ProblemError(
@@ -463,6 +471,7 @@ const answerPending = async <View>(
   parts: RequestTransferParts<View>,
   pending: TransferSubject,
   request: TransferRequested,
+  value: Buffer,
   publishing: Publishing,
   waitedMs: number,
 ): Promise<Answer<View>> => {
@@ -487,6 +496,7 @@ const answerPending = async <View>(
     requestedAt: new Date(request.requestedAt),
     expiresAt: new Date(request.expiresAt!),
     acknowledged,
+    command: { key: request.fromWalletId!, type: TRANSFER_REQUESTED, value },
   })
   if (!acknowledged) {
     throw new ProblemError(

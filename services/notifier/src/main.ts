@@ -11,14 +11,16 @@ import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { operationsRoutes } from '@pennywire/runtime/health.ts'
 import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
-import { measuredGauge } from '@pennywire/runtime/metrics.ts'
+import { counter, measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
+import { startPurging } from '@pennywire/runtime/start-purging.ts'
 import { z } from 'zod'
 import { connectMail } from './channels/mail.ts'
 import { createNotifying } from './notify.ts'
 import { createSecretOpener, privateJwks } from './open-secret.ts'
 import { startSendingMails } from './send-mails.ts'
 import { ping } from './sql/ping.ts'
+import { purgeOld } from './sql/purge.ts'
 import { createSequenceWatch } from './watch-sequences.ts'
 
 const config = loadConfig(
@@ -30,6 +32,12 @@ const config = loadConfig(
     /** Lets mails go in plain text where the mail server offers nothing else. */
     ALLOW_PLAINTEXT: z.enum(['true', 'false']).default('false'),
     MAIL_FROM: z.string().min(3),
+    /** How often what is old is deleted. */
+    PURGE_SECONDS: z.coerce.number().min(0.1).max(86_400).default(3_600),
+    /** Days that a mail's row stays once the mail can be sent no more; it holds no secret then. */
+    DELIVERY_KEEP_DAYS: z.coerce.number().int().min(1).max(3_650).default(30),
+    /** Days that people can read what happened among their notifications; the transfers themselves stay. */
+    NOTIFICATION_KEEP_DAYS: z.coerce.number().int().min(30).max(36_500).default(730),
   },
   process.env,
 )
@@ -60,6 +68,20 @@ const mails = startSendingMails({
   openSecret: await createSecretOpener(config.NOTIFIER_PRIVATE_KEY_FILE),
   send: mail.send,
   logger,
+})
+const purging = startPurging({
+  purge: () =>
+    purgeOld(sql, {
+      deliveryDays: config.DELIVERY_KEEP_DAYS,
+      notificationDays: config.NOTIFICATION_KEEP_DAYS,
+    }),
+  purged: counter(
+    'notifier_purged_rows_total',
+    'Rows of mails that are over and of old notifications that were deleted',
+  ),
+  clock: systemClock,
+  logger,
+  everyMs: config.PURGE_SECONDS * 1_000,
 })
 const sequences = createSequenceWatch({
   clock: systemClock,
@@ -101,6 +123,7 @@ logger.info({ port: operations.port }, 'notifying')
 onShutdown(logger, [
   consumer.stop,
   mails.stop,
+  purging.stop,
   mail.close,
   publisher.stop,
   operations.stop,

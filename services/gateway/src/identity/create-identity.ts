@@ -3,6 +3,8 @@ import type { Codec } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import { counter } from '@pennywire/runtime/metrics.ts'
+import { startPurging } from '@pennywire/runtime/start-purging.ts'
 import { continueTrace } from '@pennywire/runtime/tracing.ts'
 import type { Redis } from 'ioredis'
 import { type GatewayConfig, rateLimitsOf } from '../config.ts'
@@ -19,6 +21,7 @@ import { pinRoutes } from '../routes/pin.ts'
 import { secondFactorRoutes } from '../routes/second-factor.ts'
 import { sessionRoutes } from '../routes/sessions.ts'
 import { userRoutes } from '../routes/users.ts'
+import { purgeExpired } from '../sql/purge.ts'
 import { isOwnerUnproved, readCommonCost } from '../sql/users.ts'
 import { bootstrapAdmin, createAccounts } from './accounts.ts'
 import { createAnnounce } from './announce.ts'
@@ -35,7 +38,6 @@ import { createPasswordMeter } from './password-meter.ts'
 import { createPasswords } from './passwords.ts'
 import { createAddressHash, createPersonKeys, type PersonKeys } from './person-keys.ts'
 import { createPins, type Pins } from './pin.ts'
-import { startPurging } from './purge-expired.ts'
 import { startReloadingKeys } from './reload-keys.ts'
 import { createRevocations } from './revocations.ts'
 import { createSecondFactor } from './second-factor.ts'
@@ -53,6 +55,11 @@ const PINS_AT_ONCE = availableParallelism() > 2 ? 2 : 1
 const PASSWORDS_AT_ONCE = 1
 /** What waits longer than a client does is not worth hashing. */
 const MAX_WAITING = 60
+
+const purged = counter(
+  'gateway_purged_rows_total',
+  'Rows of expired tokens, old sign-ins, addresses and finished requests that were deleted',
+)
 
 export type Identity = {
   guards: Guards
@@ -192,7 +199,8 @@ export const createIdentity = async (parts: {
     bootstrapAdminEmail: config.BOOTSTRAP_ADMIN_EMAIL,
   })
   const purging = startPurging({
-    sql,
+    purge: () => purgeExpired(sql),
+    purged,
     clock: systemClock,
     logger,
     everyMs: config.PURGE_SECONDS * 1_000,

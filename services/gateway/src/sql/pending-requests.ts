@@ -1,3 +1,4 @@
+import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
 import { BYTEA, type Database, INT8, TEXT, TIMESTAMPTZ, UUID } from '@pennywire/runtime/database.ts'
 
 export type PendingRequest = {
@@ -16,9 +17,21 @@ export type PendingRequest = {
   acknowledged: boolean
 }
 
+/** A pending request with its command as it was sent, so that it can be sent again. */
+export type NewPendingRequest = PendingRequest & { command: Command }
+type Command = { type: string } & Pick<OutgoingRecord, 'key' | 'value'>
+
+/** A request that Kafka had and that the ledger has not decided long after its expiry. */
+export type OverdueRequest = { transferId: string; requestedAt: Date } & Command
+
+/** The pause between two times that a command is sent again grows to this. */
+const LONGEST_PAUSE_SECONDS = 3_600
+/** The pause doubles so often. */
+const DOUBLINGS = 12
+
 /** One statement may touch a row once: repeats in one batch become one, as if they had come one after the other. */
-const mergeRepeats = (requests: PendingRequest[]): PendingRequest[] => {
-  const merged = new Map<string, PendingRequest>()
+const mergeRepeats = (requests: NewPendingRequest[]): NewPendingRequest[] => {
+  const merged = new Map<string, NewPendingRequest>()
   for (const request of requests) {
     const first = merged.get(request.transferId) ?? request
     if (!first.fingerprint.equals(request.fingerprint)) continue
@@ -31,27 +44,38 @@ const mergeRepeats = (requests: PendingRequest[]): PendingRequest[] => {
   return [...merged.values()]
 }
 
-/** Writes requests whose clients are about to be told "pending". A repeat of one renews its expiry. */
-export const writePending = async (sql: Database, requests: PendingRequest[]): Promise<void> => {
+/**
+ * Writes requests whose clients are about to be told "pending". A repeat of one renews its expiry. `lookAfterMs` past the
+ * expiry a gateway looks whether the ledger has decided it.
+ */
+export const writePending = async (
+  sql: Database,
+  requests: NewPendingRequest[],
+  lookAfterMs: number,
+): Promise<void> => {
   const rows = mergeRepeats(requests)
-  const column = <Value>(value: (row: PendingRequest) => Value, type: number) =>
+  const column = <Value>(value: (row: NewPendingRequest) => Value, type: number) =>
     sql.array(rows.map(value) as never[], type)
   await sql`
     insert into gateway.pending_requests (transfer_id, user_id, type, from_wallet, to_wallet, amount, currency,
-      fingerprint, note, metadata, requested_at, expires_at, acknowledged)
+      fingerprint, note, metadata, requested_at, expires_at, acknowledged, command_key, command_type, command, look_at)
     select transfer_id, user_id, type, from_wallet, to_wallet, amount, currency, fingerprint, note, metadata,
-      requested_at, expires_at, acknowledged = 't'
+      requested_at, expires_at, acknowledged = 't', command_key, command_type, command,
+      greatest(expires_at, clock_timestamp()) + make_interval(secs => ${lookAfterMs / 1_000})
     from unnest(
       ${column(r => r.transferId, UUID)}, ${column(r => r.userId, UUID)}, ${column(r => r.type, TEXT)},
       ${column(r => r.fromWallet, UUID)}, ${column(r => r.toWallet, UUID)}, ${column(r => r.amount, INT8)},
       ${column(r => r.currency, TEXT)}, ${column(r => r.fingerprint, BYTEA)}, ${column(r => r.note, BYTEA)},
       ${column(r => r.metadata, BYTEA)}, ${column(r => r.requestedAt, TIMESTAMPTZ)},
-      ${column(r => r.expiresAt, TIMESTAMPTZ)}, ${column(r => (r.acknowledged ? 't' : 'f'), TEXT)})
+      ${column(r => r.expiresAt, TIMESTAMPTZ)}, ${column(r => (r.acknowledged ? 't' : 'f'), TEXT)},
+      ${column(r => r.command.key, TEXT)}, ${column(r => r.command.type, TEXT)},
+      ${column(r => r.command.value, BYTEA)})
       as r (transfer_id, user_id, type, from_wallet, to_wallet, amount, currency, fingerprint, note, metadata,
-        requested_at, expires_at, acknowledged)
+        requested_at, expires_at, acknowledged, command_key, command_type, command)
     on conflict (transfer_id) do update
       set expires_at = greatest(pending_requests.expires_at, excluded.expires_at),
-        acknowledged = pending_requests.acknowledged or excluded.acknowledged
+        acknowledged = pending_requests.acknowledged or excluded.acknowledged,
+        look_at = greatest(pending_requests.look_at, excluded.look_at)
       where pending_requests.fingerprint = excluded.fingerprint`
 }
 
@@ -65,3 +89,36 @@ export const readPending = (sql: Database, firstId: string, lastId: string): Pro
     select ${columns(sql)} from gateway.pending_requests
     where transfer_id between ${firstId} and ${lastId}
       and (acknowledged or expires_at > clock_timestamp() - interval '1 minute')`
+
+/**
+ * Takes up to `limit` overdue requests, each for this gateway alone: it is due again after `pauseMs`, and each time after
+ * twice that, up to an hour.
+ */
+export const claimOverdue = (sql: Database, limit: number, pauseMs: number): Promise<OverdueRequest[]> =>
+  sql<OverdueRequest[]>`
+    with due as (
+      select transfer_id from gateway.pending_requests
+      where decided_at is null and acknowledged and command is not null and look_at <= clock_timestamp()
+      order by look_at limit ${limit} for update skip locked)
+    update gateway.pending_requests r
+    set look_at = clock_timestamp() + make_interval(secs => least(${LONGEST_PAUSE_SECONDS},
+        ${pauseMs / 1_000} * power(2, least(r.sent_again, ${DOUBLINGS})))),
+      sent_again = r.sent_again + 1
+    from due where r.transfer_id = due.transfer_id
+    returning r.transfer_id as "transferId", r.requested_at as "requestedAt", r.command_key as key,
+      r.command_type as type, r.command as value`
+
+/** Marks requests that the ledger has decided. */
+export const markDecided = async (sql: Database, ids: string[]): Promise<void> => {
+  await sql`
+    update gateway.pending_requests set decided_at = clock_timestamp()
+    where transfer_id = any(${sql.array(ids, UUID)}) and decided_at is null`
+}
+
+/** Requests whose command was sent again and that are not decided yet. */
+export const countOverdue = async (sql: Database): Promise<number> => {
+  const [row] = await sql<Array<{ count: number }>>`
+    select count(*)::int as count from gateway.pending_requests
+    where decided_at is null and acknowledged and command is not null and sent_again > 0`
+  return row!.count
+}

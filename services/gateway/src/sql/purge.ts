@@ -5,10 +5,12 @@ const SPARE_DAYS = 1
 const LOGIN_DAYS = 180
 /** Who has not signed in from an address for so long is a stranger there again. */
 const FAMILIAR_DAYS = 90
+/** A lock of a PIN counts for a month, and is looked into for as long as the sign-ins around it. */
+const PIN_LOCK_DAYS = 180
 /** Longer than a request can be under way: after that the ledger or gateway.payments knows who has its key. */
 const CLAIM_HOURS = 3
-/** A pending request that can be decided no more, or was long ago, is found in the ledger by its id. */
-const PENDING_DAYS = 30
+/** A request that Kafka may never have had, or whose command was not kept: nobody sends it again. */
+const UNCERTAIN_DAYS = 30
 /** One statement deletes so many rows: none holds locks for long. */
 const ROWS = 5_000
 
@@ -47,13 +49,21 @@ export const purgeExpired = async (sql: Database): Promise<{ deleted: number; mo
         select user_id, address_hash from gateway.familiar_addresses
         where last_used_at < now() - make_interval(days => ${FAMILIAR_DAYS}) limit ${ROWS})`,
     await sql`
+      delete from gateway.pin_locks where (user_id, locked_until) in (
+        select user_id, locked_until from gateway.pin_locks
+        where locked_at < now() - make_interval(days => ${PIN_LOCK_DAYS}) and not freeze_due limit ${ROWS})`,
+    await sql`
       delete from gateway.key_claims where id in (
         select id from gateway.key_claims
         where claimed_at < now() - make_interval(hours => ${CLAIM_HOURS}) limit ${ROWS})`,
     await sql`
       delete from gateway.pending_requests where transfer_id in (
         select transfer_id from gateway.pending_requests
-        where expires_at < now() - make_interval(days => ${PENDING_DAYS}) limit ${ROWS})`,
+        where expires_at < now() - make_interval(days => ${SPARE_DAYS})
+          and (decided_at < now() - make_interval(days => ${SPARE_DAYS})
+            or expires_at < now() - make_interval(days => ${UNCERTAIN_DAYS})
+              and (not acknowledged or command is null))
+        limit ${ROWS})`,
   ].map(({ count }) => count)
   return {
     deleted: counts.reduce((sum, count) => sum + count, 0),

@@ -1,0 +1,81 @@
+// A command that Kafka acknowledged and no longer has, as after a topic was made anew: what is pending ends nonetheless.
+import { randomBytes, randomUUID } from 'node:crypto'
+import type { Records } from '@pennywire/contracts/schemas.ts'
+import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
+import { type NewPendingRequest, writePending } from '../services/gateway/src/sql/pending-requests.ts'
+import { balanceOf, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
+
+let sql: Database
+let codec: Codec
+let alice: Person
+let from: Wallet
+let to: Wallet
+
+beforeAll(async () => {
+  sql = openDatabase(inject('system').databaseUrls.gateway, { applicationName: 'test', maxConnections: 2 })
+  codec = await createCodec(connectRegistry(inject('stack').registryUrl))
+  alice = await makePerson('Alice Smith')
+  from = await openWallet(alice, 'USD', '100')
+  to = await openWallet(await makePerson('Bob Brown'), 'USD')
+})
+afterAll(() => sql.end())
+
+/** What a gateway wrote before it answered 202, a minute ago; the command itself is nowhere. */
+const lost = (type: 'transfer' | 'hold'): NewPendingRequest => {
+  const requestedAt = Date.now() - 60_000
+  const asked: Records['pennywire.ledger.TransferRequested'] = {
+    ...{ transferId: randomUUID(), type, userId: alice.id, fromWalletId: from.id, toWalletId: to.id },
+    ...{ amountMinor: 500n, currency: 'USD', fingerprint: randomBytes(16), note: null, metadata: null },
+    ...{ requestedAt, expiresAt: requestedAt + 30_000, authenticatedBy: 'pin', authenticatedAt: requestedAt },
+    holdUntil: type === 'hold' ? requestedAt + 3_600_000 : null,
+  }
+  return {
+    ...{ transferId: asked.transferId, userId: alice.id, type, fromWallet: from.id, toWallet: to.id },
+    ...{ amount: 500n, currency: 'USD', fingerprint: asked.fingerprint, note: null, metadata: null },
+    requestedAt: new Date(requestedAt),
+    expiresAt: new Date(asked.expiresAt!),
+    acknowledged: true,
+    command: {
+      key: from.id,
+      type: 'pennywire.ledger.TransferRequested',
+      value: codec.encode('pennywire.ledger.TransferRequested', asked),
+    },
+  }
+}
+
+const isDecided = async (id: string): Promise<boolean> => {
+  const [row] = await sql<Array<{ decided: boolean }>>`
+    select decided_at is not null as decided from gateway.pending_requests where transfer_id = ${id}`
+  return row!.decided
+}
+const until = (check: () => Promise<void>) => vi.waitFor(check, { timeout: 30_000, interval: 100 })
+
+test.for(['transfer', 'hold'] as const)(
+  "X2: a %s whose command was lost ends by the ledger's refusal, though nobody asks again",
+  async type => {
+    const before = await balanceOf(alice, from)
+    const request = lost(type)
+    // Not looked at for ten minutes: pending.
+    await writePending(sql, [request], 600_000)
+    const path = `/v1/${type}s/${request.transferId}`
+    expect((await alice.ask('GET', path)).body.status).toBe('pending')
+    await sql`
+      update gateway.pending_requests set look_at = clock_timestamp() where transfer_id = ${request.transferId}`
+    await until(async () => expect((await alice.ask('GET', path)).body.status).toBe('rejected'))
+    expect((await alice.ask('GET', path)).body.rejection.code).toBe('REQUEST_EXPIRED')
+    // The worker is not kept busy by it.
+    await sql`
+      update gateway.pending_requests set look_at = clock_timestamp() where transfer_id = ${request.transferId}`
+    await until(async () => expect(await isDecided(request.transferId)).toBe(true))
+    expect(await balanceOf(alice, from)).toBe(before)
+  },
+)
+
+test('X1, X2: what the ledger has decided is marked, and its outcome stays', async () => {
+  const paid = await send(alice, to, '1.00')
+  await writePending(sql, [{ ...lost('transfer'), transferId: paid.body.id }], 0)
+  await until(async () => expect(await isDecided(paid.body.id)).toBe(true))
+  expect((await alice.ask('GET', `/v1/transfers/${paid.body.id}`)).body).toEqual(paid.body)
+})
