@@ -62,6 +62,8 @@ export const createCommandHandler = (parts: {
   const known: Known = new Map()
   const gapsAt = new Map<number, { offset: bigint; times: number }>()
   const halted = new Set<number>()
+  /** What showed that the database went back: this process decides nothing any more, in no partition. */
+  let wentBack: string | undefined
   let mine: number[] = []
   let batchSize = LARGEST_BATCH
   let skipLocked = false
@@ -71,6 +73,24 @@ export const createCommandHandler = (parts: {
     consumer.halt({ topic: 'ledger.commands', partition }, reason)
     // What a halted partition has written is not to be published either.
     relay.assign(mine.filter(partition => !halted.has(partition)))
+  }
+  /**
+   * A database that is behind in one partition lacks the entries that its events made in wallets of others: their next
+   * entries would take sequences that are published (O2). So no partition goes on.
+   */
+  const haltBehind = (
+    consumer: Consumer,
+    assigned: number[],
+    behind: Array<{ partition: number; reason: string; behind?: bigint }>,
+  ) => {
+    for (const one of behind) {
+      behindEvents.set({ partition: one.partition }, Number(one.behind))
+      halt(consumer, one.partition, one.reason)
+    }
+    wentBack ??= behind[0] && `partition ${behind[0].partition}: ${behind[0].reason}`
+    if (wentBack === undefined) return
+    for (const partition of assigned)
+      if (!halted.has(partition)) halt(consumer, partition, `entries may be missing here too; ${wentBack}`)
   }
   const hold = (consumer: Consumer, { partition, offset }: At, reason: string) => {
     logger.error({ partition, offset: String(offset), reason }, 'partition held; trying again')
@@ -117,10 +137,10 @@ export const createCommandHandler = (parts: {
       if (times < MAX_GAPS) consumer.seek({ topic: 'ledger.commands', partition, offset })
       else halt(consumer, partition, `the topic no longer holds offset ${offset}, which is next`)
     }
-    for (const { partition, reason, behind } of result.strangers) {
-      if (behind !== undefined) behindEvents.set({ partition }, Number(behind))
-      halt(consumer, partition, reason)
-    }
+    for (const { partition, reason, behind } of result.strangers)
+      if (behind === undefined) halt(consumer, partition, reason)
+    const behind = result.strangers.filter(({ behind }) => behind !== undefined)
+    if (behind.length > 0) haltBehind(consumer, mine, behind)
     for (const at of result.held) hold(consumer, at, 'a row that its next command needs is locked')
     skipLocked = result.held.length > 0
     for (const [partition, { count, all }] of result.setAsideInARow) {
@@ -129,7 +149,8 @@ export const createCommandHandler = (parts: {
       if (inARow >= MAX_SET_ASIDE_IN_A_ROW)
         halt(consumer, partition, `${inARow} records in a row could not be understood`)
     }
-    return new Set([...result.gaps, ...result.held, ...result.strangers].map(({ partition }) => partition))
+    const waiting = [...result.gaps, ...result.held, ...result.strangers].map(({ partition }) => partition)
+    return new Set([...waiting, ...halted])
   }
 
   /** Sets a record aside that the database alone refuses, and answers it where the database takes the answer. */
@@ -181,10 +202,7 @@ export const createCommandHandler = (parts: {
           logger.warn(at, 'the record before the stored offset is deleted; the topic cannot be compared')
         }
       }
-      for (const { partition, reason, behind } of await findBehind(parts, stored, knownBefore)) {
-        behindEvents.set({ partition }, Number(behind))
-        halt(consumer, partition, reason)
-      }
+      haltBehind(consumer, partitions, await findBehind(parts, stored, knownBefore))
       const going = stored.filter(({ partition }) => !halted.has(partition))
       for (const row of going) {
         if (row.nextSeq >= (known.get(row.partition)?.nextSeq ?? 0n)) known.set(row.partition, row)
