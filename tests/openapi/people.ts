@@ -11,8 +11,11 @@ export type Person = {
   /** An empty one, in EUR. */
   spareWalletId: string
   token: string
+  /** Stands for the PIN in payments. */
   stepUp: string
   isAdmin?: boolean
+  /** An admin's, for acts of staff. */
+  staffStepUp?: string
   /** Of an admin's second factor. */
   secret?: string
 }
@@ -54,15 +57,16 @@ const mailedToken = (system: System, email: string): Promise<string> =>
     PATIENCE,
   )
 
-/** A new session and a step-up token, an admin's for acts of staff: both are good for minutes. */
+/** A new session with its step-up token, and an admin's second one for acts of staff: all are good for minutes. */
 export const signIn = async (system: System, person: Person, sql: Database): Promise<void> => {
   if (person.isAdmin) {
     const { gatewayUrl } = system
-    Object.assign(person, await signInStaff({ gatewayUrl, sql }, { ...person, password: PASSWORD }))
-    return
+    const session = await signInStaff({ gatewayUrl, sql }, { ...person, password: PASSWORD })
+    Object.assign(person, { token: session.token, secret: session.secret, staffStepUp: session.stepUp })
+  } else {
+    const login = { email: person.email, password: PASSWORD }
+    person.token = (await post(system, '', 'auth/login', login)).accessToken
   }
-  const login = { email: person.email, password: PASSWORD }
-  person.token = (await post(system, '', 'auth/login', login)).accessToken
   person.stepUp = (await post(system, person.token, 'pin/verify', { pin: PIN })).stepUpToken
 }
 
