@@ -1,7 +1,9 @@
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import { createTopicCheck, topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
+import { systemClock } from '@pennywire/runtime/clock.ts'
 import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { operationsRoutes } from '@pennywire/runtime/health.ts'
@@ -9,12 +11,13 @@ import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
+import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
 import { createRecorder } from './record-topics.ts'
 import { ping } from './sql/ping.ts'
 
 // The audit service never decodes, so it needs no schema registry.
 const { REGISTRY_URL: _, REGISTRY_USERNAME: __, REGISTRY_PASSWORD: ___, ...settings } = serviceSettings
-const config = loadConfig(settings, process.env)
+const config = loadConfig({ ...settings, ...topicSettings }, process.env)
 const logger = createLogger('audit', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
 
 const sql = openDatabase(config.DATABASE_URL, {
@@ -39,6 +42,14 @@ const consumer = await startConsumer({
 measureConsumer(consumer)
 measuredGauge('audit_waiting_records', 'Records that have come and are not recorded yet', consumer.waiting)
 
+// Alarms, and no readiness of its own: the ledger's is red, and what is recorded here is right until then.
+const topics = createTopicCheck(client, Object.keys(TOPICS) as Topic[], config)
+const foundation = watchFoundation({
+  checks: { topics: topics.find, postgres: () => findPostgresFaults(sql) },
+  logger,
+  clock: systemClock,
+})
+
 const operations = await listen(
   operationsRoutes(
     {
@@ -52,4 +63,11 @@ const operations = await listen(
 )
 logger.info({ port: operations.port }, 'recording')
 
-onShutdown(logger, [consumer.stop, operations.stop, brokers.close, () => sql.end({ timeout: 5 })])
+onShutdown(logger, [
+  consumer.stop,
+  foundation.stop,
+  topics.close,
+  operations.stop,
+  brokers.close,
+  () => sql.end({ timeout: 5 }),
+])

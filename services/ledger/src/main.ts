@@ -17,8 +17,10 @@ import { BOOKS_DEADLINE_MS } from './check-books.ts'
 import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
 import { startRelay } from './relay-outbox.ts'
+import { findPartitionFaults } from './sql/find-partition-faults.ts'
 import { readBacklog, readOldestUnpublished } from './sql/journal.ts'
 import { checkLimitDefaults, writeLimitDefaults } from './sql/limit-defaults.ts'
+import { readOldestSnapshotSeconds } from './sql/oldest-snapshot.ts'
 import { ping } from './sql/ping.ts'
 import { postgresStore } from './sql/store.ts'
 import { watchBooks } from './watch-books.ts'
@@ -77,6 +79,11 @@ measuredGauge('ledger_unpublished_events', 'Events decided and not yet known to 
 measuredGauge('ledger_oldest_unpublished_seconds', 'Age of the oldest of them', () =>
   readOldestUnpublished(relaySql),
 )
+measuredGauge(
+  'ledger_oldest_snapshot_seconds',
+  "Age of the oldest transaction on the ledger's server that keeps dead row versions, by any role",
+  () => readOldestSnapshotSeconds(relaySql),
+)
 
 const books = watchBooks({
   sql: openDatabase(config.DATABASE_URL, {
@@ -95,7 +102,10 @@ const books = watchBooks({
 
 const topics = createTopicCheck(kafka, ['ledger.commands', 'ledger.events', 'ledger.dead-letters'], config)
 const foundation = watchFoundation({
-  checks: { topics: topics.find, postgres: () => findPostgresFaults(sql) },
+  checks: {
+    topics: topics.find,
+    postgres: async () => [...(await findPostgresFaults(sql)), ...(await findPartitionFaults(sql))],
+  },
   logger,
   clock: systemClock,
 })

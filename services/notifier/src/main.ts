@@ -1,4 +1,5 @@
 import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
+import { createTopicCheck, topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
@@ -14,6 +15,7 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { counter, measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { startPurging } from '@pennywire/runtime/start-purging.ts'
+import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
 import { z } from 'zod'
 import { connectMail } from './channels/mail.ts'
 import { createNotifying } from './notify.ts'
@@ -26,6 +28,7 @@ import { createSequenceWatch } from './watch-sequences.ts'
 const config = loadConfig(
   {
     ...serviceSettings,
+    ...topicSettings,
     GATEWAY_READ_URL: databaseUrl,
     NOTIFIER_PRIVATE_KEY_FILE: jsonFile(privateJwks),
     SMTP_URL: z.url({ protocol: /^smtps?$/ }),
@@ -110,6 +113,18 @@ measuredGauge(
 )
 measuredGauge('notifier_waiting_records', 'Records that have come and are not handled yet', consumer.waiting)
 
+// Alarms, and no readiness of its own: the ledger's is red, and what is recorded here is right until then.
+const topics = createTopicCheck(
+  client,
+  ['ledger.events', 'notifier.commands', 'notifier.dead-letters'],
+  config,
+)
+const foundation = watchFoundation({
+  checks: { topics: topics.find, postgres: () => findPostgresFaults(sql) },
+  logger,
+  clock: systemClock,
+})
+
 const operations = await listen(
   // The mail server is not asked: mails wait for it, and nothing else does.
   operationsRoutes(
@@ -124,6 +139,8 @@ onShutdown(logger, [
   consumer.stop,
   mails.stop,
   purging.stop,
+  foundation.stop,
+  topics.close,
   mail.close,
   publisher.stop,
   operations.stop,
