@@ -1,3 +1,4 @@
+import { createRegistryCheck } from '@pennywire/kafka/check-registry.ts'
 import { createTopicCheck } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
@@ -104,6 +105,7 @@ const topics = createTopicCheck(kafka, ['ledger.commands', 'ledger.events', 'led
 const foundation = watchFoundation({
   checks: {
     topics: topics.find,
+    registry: createRegistryCheck(config.REGISTRY_URL, registryAccessOf(config)),
     postgres: async () => [...(await findPostgresFaults(sql)), ...(await findPartitionFaults(sql))],
   },
   logger,
