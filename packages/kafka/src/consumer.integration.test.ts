@@ -132,6 +132,24 @@ test('X1: a batch that fails comes again as it was until it is handled, and noth
   consumer.check()
 })
 
+test('X1: a batch that never ends turns readiness red, and ends it when it does', async () => {
+  const topic = await makeTopic()
+  await fill(topic, 0, 0, 3)
+  const shut = door()
+  const handled: IncomingRecord[] = []
+  const consumer = await start(topic, {
+    stuckAfterMs: 200,
+    handle: async records => {
+      await shut.passed
+      handled.push(...records)
+    },
+  })
+  await until(() => expect(() => consumer.check()).toThrow(/^a batch has been running for \d+ s$/))
+  shut.open()
+  await until(() => expect(handled.length).toBe(3))
+  consumer.check()
+})
+
 test('a consumer that kafkajs has given up is started again', async () => {
   const topic = await makeTopic()
   await fill(topic, 0, 0, 10)

@@ -75,6 +75,8 @@ export type ConsumerOptions = {
   /** Told after each assignment, once the positions are set. */
   onAssigned?: (assigned: TopicPartition[]) => void
   maxBatch?: number
+  /** Tests only: in place of 15 s. */
+  stuckAfterMs?: number
 }
 
 const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
@@ -86,7 +88,7 @@ const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
  */
 export const startConsumer = async (options: ConsumerOptions): Promise<RunningConsumer> => {
   const { client, logger, groupId, topics, positions, handle } = options
-  const maxBatch = options.maxBatch ?? 500
+  const { maxBatch = 500, stuckAfterMs = STUCK_AFTER_MS } = options
   const kafka = client.consumer({
     groupId,
     allowAutoTopicCreation: false,
@@ -203,7 +205,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
       for (const [partition, reason] of halted) throw new Error(`${partition} is halted: ${reason}`)
       for (const [partition, reason] of held) throw new Error(`${partition} is held: ${reason}`)
       const runningMs = batchSince === undefined ? 0 : performance.now() - batchSince
-      if (runningMs > STUCK_AFTER_MS)
+      if (runningMs > stuckAfterMs)
         throw new Error(`a batch has been running for ${Math.round(runningMs / 1_000)} s`)
       if (!positioned) throw new Error('not positioned on its partitions yet')
       if (failure) throw failure

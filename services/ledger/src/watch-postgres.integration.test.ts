@@ -5,7 +5,9 @@ import { textOf } from '@pennywire/runtime/watch-foundation.ts'
 import { createTestDatabase, type TestDatabase } from '@pennywire/stack/test-database.ts'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { findPartitionFaults } from './sql/find-partition-faults.ts'
+import { checkLimitDefaults, writeLimitDefaults } from './sql/limit-defaults.ts'
 import { readOldestSnapshotSeconds } from './sql/oldest-snapshot.ts'
+import { limitsOf } from './test-ledger.ts'
 
 let database: TestDatabase
 
@@ -26,6 +28,22 @@ test('O2: a row of a partition that the topic does not have is named', async () 
     expect((await findPartitionFaults(sql)).map(textOf)).toEqual([
       `ledger.partitions: partition is ${LEDGER_PARTITIONS}, must be below ${LEDGER_PARTITIONS}`,
     ])
+  } finally {
+    await sql.end()
+  }
+})
+
+test('a ledger whose limits are not those of the one that started last is not ready', async () => {
+  const sql = openDatabase(database.url('ledger'), { applicationName: 'test', maxConnections: 1 })
+  const upTo = (daily: bigint) => limitsOf({ perTransaction: 100_00n, daily, monthly: 10_000_00n })
+  const limits = upTo(1_000_00n)
+  try {
+    await writeLimitDefaults(sql, limits)
+    await checkLimitDefaults(sql, limits)
+    await writeLimitDefaults(sql, upTo(2_000_00n))
+    await expect(checkLimitDefaults(sql, limits)).rejects.toThrow(
+      /^LIMITS_UNVERIFIED differs from another ledger's in [A-Z]{3}; all ledgers must have the same$/,
+    )
   } finally {
     await sql.end()
   }
