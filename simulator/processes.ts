@@ -113,8 +113,10 @@ export const startLedger = (
   const handler = createCommandHandler({
     ...{ logger, store, codec, verifyCommand, limitDefaults, publisher, relay },
     readTails: async (partitions, count) => {
+      // The topics here have fewer partitions than the real ones.
       await log.ends(process, 'ledger.events')
-      return new Map(partitions.map(partition => [partition, tailOf(log, partition, count)]))
+      const known = partitions.filter(partition => partition < log.partitionsOf('ledger.events'))
+      return new Map(known.map(partition => [partition, tailOf(log, partition, count)]))
     },
   })
   const member = group.join(process, { ...handler, maxBatch })

@@ -27,7 +27,7 @@ beforeEach(async () => {
 })
 afterEach(() => ledger.close())
 
-const start = (over: { store?: Partial<LedgerStore>; tail?: Tail['events'] } = {}) => {
+const start = (over: { store?: Partial<LedgerStore>; tail?: Tail['events']; assigned?: number[] } = {}) => {
   const seen = {
     halted: [] as string[],
     held: [] as string[],
@@ -68,7 +68,10 @@ const start = (over: { store?: Partial<LedgerStore>; tail?: Tail['events'] } = {
         ]),
       ),
   })
-  const assigned = [0, 1, 2, 3].map(partition => ({ topic: 'ledger.commands' as const, partition }))
+  const assigned = (over.assigned ?? [0, 1, 2, 3]).map(partition => ({
+    topic: 'ledger.commands' as const,
+    partition,
+  }))
   return {
     seen,
     handle: (records: IncomingRecord[]) => handler.handle(records, consumer),
@@ -132,6 +135,44 @@ describe('F13: a database behind its own events', () => {
     // Whichever partition comes to it later.
     expect(await position()).toEqual([])
     expect(await journalOf(0)).toEqual([])
+  })
+
+  test('O2: a ledger that has other partitions halts as well', async () => {
+    await ledger.funded(100n)
+    const { seen, position } = start({
+      assigned: [2, 3],
+      tail: [{ seq: 99n, value: Buffer.from('decided before the failover') }],
+    })
+    expect(await position()).toEqual([])
+    expect(seen.halted).toEqual(
+      [2, 3].map(other => expect.stringContaining(`${other}: entries may be missing`)),
+    )
+  })
+
+  test('O2: a server that came in the place of one that was away is compared before its first batch', async () => {
+    const alice = user(1)
+    const tail: Tail['events'] = []
+    let away = true
+    const store = postgresStore(ledger.sql, ledger.sql)
+    const { seen, handle, position } = start({
+      tail,
+      assigned: [1],
+      store: {
+        transact: work => (away ? Promise.reject(new Error('away')) : store.transact(work)),
+        causeOf: error => ((error as Error).message === 'away' ? 'away' : store.causeOf(error)),
+      },
+    })
+    await position()
+    await expect(handle([ledger.open(alice)])).rejects.toThrow('away')
+    away = false
+    tail.push({ seq: 1n, value: Buffer.from('published of partition 0, and lost') })
+    await handle([{ ...ledger.open(alice), offset: 0n }])
+    expect(seen.halted).toEqual([
+      expect.stringMatching(
+        /^1: entries may be missing here too; partition 0: the database is behind .* by 1:/,
+      ),
+    ])
+    expect(await journalOf(1)).toEqual([])
   })
 
   test('the tail is read from a real ledger.events, to its end', async () => {

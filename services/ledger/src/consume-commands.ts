@@ -1,3 +1,4 @@
+import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { VerifyCommand } from '@pennywire/kafka/command-mac.ts'
@@ -38,6 +39,8 @@ const MAX_SET_ASIDE_IN_A_ROW = 10
 const MAX_GAPS = 10
 /** No batch is larger (MAX_BATCH in config.ts); a failing one is halved from here down to one record. */
 const LARGEST_BATCH = 5_000
+/** Also those that other ledgers have: what their events lost, the books of all have lost. */
+const ALL_PARTITIONS = Array.from({ length: LEDGER_PARTITIONS }, (_, partition) => partition)
 
 /**
  * What the ledger does with ledger.commands, apart from how the records come: where reading goes on, and each batch.
@@ -64,6 +67,8 @@ export const createCommandHandler = (parts: {
   const halted = new Set<number>()
   /** What showed that the database went back: this process decides nothing any more, in no partition. */
   let wentBack: string | undefined
+  /** The database was away since it was compared with its events: another server may have come in its place. */
+  let isUncompared = false
   let mine: number[] = []
   let batchSize = LARGEST_BATCH
   let skipLocked = false
@@ -85,7 +90,7 @@ export const createCommandHandler = (parts: {
   ) => {
     for (const one of behind) {
       behindEvents.set({ partition: one.partition }, Number(one.behind))
-      halt(consumer, one.partition, one.reason)
+      if (assigned.includes(one.partition)) halt(consumer, one.partition, one.reason)
     }
     wentBack ??= behind[0] && `partition ${behind[0].partition}: ${behind[0].reason}`
     if (wentBack === undefined) return
@@ -169,7 +174,8 @@ export const createCommandHandler = (parts: {
       const partitions = assigned.map(({ partition }) => partition).filter(one => !halted.has(one))
       // A batch of before the assignment may commit while the database is asked: what is known now must be in it.
       const knownBefore: Known = new Map(known)
-      const stored = await store.readPositions(partitions)
+      const all = await store.readPositions(ALL_PARTITIONS)
+      const stored = all.filter(({ partition }) => partitions.includes(partition))
       macsFrom = await store.readMacsFrom(ends)
       const endOf = (partition: number) => ends.find(end => end.partition === partition)?.offset ?? 0n
       const firstOf = (partition: number) => ends.find(end => end.partition === partition)?.first ?? 0n
@@ -202,7 +208,7 @@ export const createCommandHandler = (parts: {
           logger.warn(at, 'the record before the stored offset is deleted; the topic cannot be compared')
         }
       }
-      haltBehind(consumer, partitions, await findBehind(parts, stored, knownBefore))
+      haltBehind(consumer, partitions, await findBehind(parts, all, knownBefore))
       const going = stored.filter(({ partition }) => !halted.has(partition))
       for (const row of going) {
         if (row.nextSeq >= (known.get(row.partition)?.nextSeq ?? 0n)) known.set(row.partition, row)
@@ -222,7 +228,12 @@ export const createCommandHandler = (parts: {
      * doubles again. A row that somebody has locked is waited for once, then passed over.
      */
     handle: async (records, consumer) => {
-      let rest = records
+      if (isUncompared) {
+        const all = await store.readPositions(ALL_PARTITIONS)
+        haltBehind(consumer, mine, await findBehind(parts, all, known))
+        isUncompared = false
+      }
+      let rest = records.filter(({ partition }) => !halted.has(partition))
       while (rest.length > 0) {
         const part = rest.slice(0, batchSize)
         const alone = part.length === 1 ? part[0]! : undefined
@@ -232,7 +243,10 @@ export const createCommandHandler = (parts: {
           batchSize = Math.min(2 * batchSize, LARGEST_BATCH)
         } catch (error) {
           const cause = store.causeOf(error)
-          if (cause === 'away') throw error
+          if (cause === 'away') {
+            isUncompared = true
+            throw error
+          }
           logger.error({ err: error, records: part.length, cause }, 'batch failed; narrowing it down')
           if (cause === 'locked' && !skipLocked) {
             skipLocked = true
