@@ -1,6 +1,11 @@
 // The faults: each breaks the running system in one way, under load, and puts back what it broke.
+import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { TOPICS } from '@pennywire/contracts/topics.ts'
+import { changeTopic } from '@pennywire/kafka/check-topics.ts'
 import {
   createCommandSigner,
   createCommandVerifier,
@@ -18,7 +23,7 @@ import { startRelay } from '../../services/ledger/src/relay-outbox.ts'
 import { postgresStore } from '../../services/ledger/src/sql/store.ts'
 import { startCommitCutter } from './commit-cutter.ts'
 import { type Load, MAXIMUM } from './load.ts'
-import { mailedToken, signUp } from './people.ts'
+import { ask, mailedToken, makePerson, signIn, signUp } from './people.ts'
 import { type Instance, readiness, runScript, topicEnds, until, type World } from './world.ts'
 
 export type Scene = {
@@ -548,6 +553,144 @@ export const decidedRecordsDeleted: Fault = {
     await servedAgain()
     over()
     return decided.size
+  },
+}
+
+const OTHER_SERVICES = ['gateway', 'notifier', 'audit']
+
+/**
+ * Postgres comes back as it was a while ago, as after an asynchronous failover: the ledger halts in all partitions and
+ * says why, decides nothing and publishes nothing. With the newest state back all goes on.
+ */
+export const databaseBehind = (newerMs: number): Fault => ({
+  name: `Postgres put back by ${newerMs / 1_000} s`,
+  inject: async (world, { load, servedAgain, over }) => {
+    const { control, system } = world
+    const data = join(system.dataDir, 'postgres', 'data')
+    const [older, newest] = ['older', 'newest'].map(name => join(system.dataDir, `put-back-${name}`)) as [
+      string,
+      string,
+    ]
+    // The folder itself may be a disk of its own, so its contents are exchanged.
+    const put = (from: string, to: string) => {
+      mkdirSync(to, { recursive: true, mode: 0o700 })
+      for (const name of readdirSync(to)) rmSync(join(to, name), { recursive: true })
+      execFileSync('cp', ['-a', `${from}/.`, to])
+    }
+    const withPostgresStopped = async (work: () => void) => {
+      await control('postgres', 'stop')
+      work()
+      await control('postgres', 'restart')
+    }
+    const counted = async () => {
+      const [row] = await world.sql<[{ events: number }]>`select count(*)::int as events from ledger.journal`
+      return row.events
+    }
+    const eventsIn = async () => [...(await topicEnds(world, 'ledger.events'))].toSorted()
+    try {
+      await withPostgresStopped(() => put(data, older))
+      await servedAgain()
+      await sleep(newerMs)
+      await load.pause()
+      await untilDecided(world, 60)
+      await untilPublished(world, 60)
+      await Promise.all(['ledger', ...OTHER_SERVICES].map(name => control(name, 'stop')))
+      await withPostgresStopped(() => {
+        put(data, newest)
+        put(older, data)
+      })
+      const [before, published] = [await counted(), await eventsIn()]
+      const starting = control('ledger', 'restart').catch((error: Error) => error)
+      await until('the ledger says that its database is behind', 60, async () => {
+        const { ready, text } = await readiness(system.opsUrls.ledger)
+        return (
+          !ready && /is halted: (the database is behind its own events|entries may be missing)/.test(text)
+        )
+      })
+      if ((await counted()) !== before) throw new Error('a database that is behind decides commands again')
+      if (JSON.stringify(await eventsIn()) !== JSON.stringify(published))
+        throw new Error('a database that is behind publishes events')
+      await control('ledger', 'SIGKILL')
+      await starting
+      await withPostgresStopped(() => put(newest, data))
+    } finally {
+      for (const folder of [older, newest]) rmSync(folder, { recursive: true, force: true })
+    }
+    over()
+    await Promise.all(['ledger', ...OTHER_SERVICES].map(name => control(name, 'restart')))
+    load.resume()
+    return 1
+  },
+})
+
+const untilPublished = (world: World, seconds: number) =>
+  until('all events are published', seconds, async () => {
+    const rows = await world.sql`
+      select 1 from ledger.partitions join ledger.published using (partition)
+      where published_through < next_seq - 1`
+    return rows.length === 0
+  })
+
+/** The broker takes no event as large as one that is decided: its partition waits, the others go on. */
+export const refusedByKafka: Fault = {
+  name: 'Kafka refuses one record',
+  inject: async (world, { servedAgain, over }) => {
+    const payer = await makePerson(world, '5.00')
+    const payee = await makePerson(world, '5.00')
+    await signIn(world, payer)
+    const admin = world.kafka.admin()
+    await admin.connect()
+    const setLargest = (bytes: number) =>
+      changeTopic(admin, 'ledger.events', { 'max.message.bytes': String(bytes) })
+    const unpublished = async () => {
+      const rows = await world.sql<{ partition: number }[]>`
+        select partition from ledger.partitions join ledger.published using (partition)
+        where published_through < next_seq - 1`
+      return rows.map(({ partition }) => partition)
+    }
+    try {
+      await setLargest(2_500)
+      const { status, body } = await ask(`${world.system.gatewayUrl}/v1/transfers`, 'POST', {
+        token: payer.token,
+        body: {
+          toWalletId: payee.walletId,
+          amount: '1.00',
+          currency: 'USD',
+          metadata: { large: 'x'.repeat(3_500) },
+        },
+        headers: { 'idempotency-key': randomUUID(), 'step-up-token': payer.stepUp },
+        timeoutMs: 30_000,
+      })
+      if (status !== 201) throw new Error(`its transfer is answered ${status} ${body?.code}`)
+      const [decided] = await world.sql<[{ partition: number }]>`
+        select partition from ledger.commands where id = ${body.id}`
+      const stuck = decided.partition
+      await servedAgain()
+      await until('the other partitions publish on', 60, async () => {
+        const waiting = await unpublished()
+        return waiting.includes(stuck) && waiting.length < 12
+      })
+      const published = async () => {
+        const rows = await world.sql<{ partition: number; through: bigint }[]>`
+          select partition, published_through as through from ledger.published`
+        return new Map(rows.map(({ partition, through }) => [partition, through]))
+      }
+      const before = await published()
+      await until('each other partition publishes what is new', 60, async () => {
+        const now = await published()
+        return [...now].every(
+          ([partition, through]) => partition === stuck || through > before.get(partition)!,
+        )
+      })
+      if ((await published()).get(stuck) !== before.get(stuck))
+        throw new Error('what stands behind a record that Kafka refuses was published')
+    } finally {
+      await setLargest(TOPICS['ledger.events'].maxMessageBytes)
+      await admin.disconnect()
+    }
+    over()
+    await untilPublished(world, 60)
+    return 1
   },
 }
 

@@ -146,7 +146,7 @@ const newRequest = (people: Person[], from: number, earlier: Request[]): Request
   const to = (from + randomInt(1, people.length - 1)) % (people.length - 1)
   const die = randomInt(100)
   if (die < 4) {
-    const method = oneOf('card', 'card', 'card', 'sandbox:fail', 'sandbox:delay')
+    const method = oneOf('card', 'card', 'card', 'sandbox:fail', 'sandbox:delay', 'sandbox:forgets')
     return requestOf('deposit', from, { to: from, minor: BigInt(randomInt(100, 2_000)), method })
   }
   if (die < 8) {
@@ -158,6 +158,7 @@ const newRequest = (people: Person[], from: number, earlier: Request[]): Request
       'sandbox:delay',
       'sandbox:return',
       'sandbox:lost',
+      'sandbox:forgets',
     )
     return requestOf('withdrawal', from, { to: from, minor: small(), method })
   }

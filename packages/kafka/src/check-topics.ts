@@ -66,37 +66,41 @@ export const findTopicFaults = async (
   })
 }
 
+/** Sets settings of a topic and leaves its others alone, which Kafka would put back to their defaults. */
+export const changeTopic = async (
+  admin: Admin,
+  name: Topic,
+  settings: Record<string, string>,
+): Promise<void> => {
+  const topic = { type: kafkajs.ConfigResourceTypes.TOPIC, name }
+  const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [topic] })
+  const own = resources[0]!.configEntries
+    .filter(({ isDefault, isSensitive, readOnly }) => !isDefault && !isSensitive && !readOnly)
+    .map(({ configName, configValue }) => [configName, configValue] as const)
+  await admin.alterConfigs({
+    validateOnly: false,
+    resources: [
+      {
+        ...topic,
+        configEntries: Object.entries({ ...Object.fromEntries(own), ...settings }).map(([name, value]) => ({
+          name,
+          value,
+        })),
+      },
+    ],
+  })
+}
+
 /** Sets what is not as wanted and keeps what else was set; replaces all of a topic's settings, as Kafka's request does. */
 export const repairTopics = async (
   admin: Admin,
   faults: readonly FoundationFault[],
   config: TopicConfig,
 ): Promise<void> => {
-  const names = [...new Set(faults.map(({ of }) => of as Topic))]
-  if (names.length === 0) return
-  const { resources } = await admin.describeConfigs({
-    includeSynonyms: false,
-    resources: names.map(name => ({ type: kafkajs.ConfigResourceTypes.TOPIC, name })),
-  })
-  await admin.alterConfigs({
-    validateOnly: false,
-    resources: resources.map(({ resourceName, configEntries }) => ({
-      type: kafkajs.ConfigResourceTypes.TOPIC,
-      name: resourceName,
-      configEntries: Object.entries({
-        ...Object.fromEntries(
-          configEntries
-            .filter(({ isDefault, isSensitive, readOnly }) => !isDefault && !isSensitive && !readOnly)
-            .map(({ configName, configValue }) => [configName, configValue]),
-        ),
-        ...Object.fromEntries(
-          faults
-            .filter(({ of }) => of === resourceName)
-            .map(({ setting }) => [setting, wantedSettings(resourceName as Topic, config)[setting]!]),
-        ),
-      }).map(([name, value]) => ({ name, value })),
-    })),
-  })
+  for (const [name, own] of Map.groupBy(faults, ({ of }) => of as Topic)) {
+    const wanted = wantedSettings(name, config)
+    await changeTopic(admin, name, Object.fromEntries(own.map(({ setting }) => [setting, wanted[setting]!])))
+  }
 }
 
 /** Asks for the topics' settings again and again, over one connection. */
