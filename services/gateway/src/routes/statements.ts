@@ -144,6 +144,15 @@ const notFound = () => new ProblemError('WALLET_NOT_FOUND', 'id: you have no suc
 
 const TYPES = { csv: 'text/csv; charset=utf-8; header=present', pdf: 'application/pdf' } as const
 
+/** The pieces, and a call when they are made or not wanted any more: before their reader sees the end. */
+async function* lastly<Piece>(pieces: AsyncIterable<Piece>, call: () => void): AsyncGenerator<Piece> {
+  try {
+    yield* pieces
+  } finally {
+    call()
+  }
+}
+
 /** What a wallet had, and what came and went: at a moment, over a period. */
 export const statementRoutes = (parts: StatementRouteParts): Routes => {
   const routes = newRoutes()
@@ -216,7 +225,10 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
         const pdf = await parts.pdfs.run({ statement, lines }, userId, context.req.raw.signal)
         return context.body(pdf as Uint8Array<ArrayBuffer>, 200, headers)
       }
-      const stream = Readable.from(statementCsv(statement, pages, bom === 'true'), { objectMode: false })
+      const stream = Readable.from(lastly(statementCsv(statement, pages, bom === 'true'), over), {
+        objectMode: false,
+      })
+      // Where nobody has read the first piece.
       stream.once('close', over)
       isStreaming = true
       return context.body(Readable.toWeb(stream) as ReadableStream, 200, headers)
