@@ -349,6 +349,17 @@ export const PLANTED_BUGS: PlantedBug[] = [
     ],
   },
   {
+    name: 'lost-commit-not-seen',
+    what: 'a ledger knows of its partitions only what it was answered, not what it reads',
+    file: consume,
+    replace: [
+      [
+        'for (const [partition, position] of result.seen) known.set(partition, position)',
+        'for (const [partition, position] of result.seen) if (result.decided.has(partition)) known.set(partition, position)',
+      ],
+    ],
+  },
+  {
     name: 'repeat-gets-new-event',
     what: 'a repeated command is answered by a new event',
     file: applyCommand,

@@ -656,7 +656,7 @@ export const simulate = async (options: {
     let backup: Backup | undefined
     const backupAt = weather.databaseGoesBack ? steps - random.int(random.pick([50, steps])) : steps
     await world.runUntil(() => {
-      if (world.steps() >= backupAt && database.tables.partitions.size === weather.partitions)
+      if (world.steps() >= backupAt && database.tables.partitions.size >= weather.partitions)
         backup ??= database.copy()
       if (world.steps() - checkedAt >= FULL_CHECK_EVERY_STEPS) {
         checkedAt = world.steps()

@@ -23,8 +23,10 @@ export type BatchResult = {
   strangers: Stranger[]
   /** For each partition with new commands: how many of the last ones, in a row, were set aside; and if all were. */
   setAsideInARow: Map<number, { count: number; all: boolean }>
-  /** How far the partitions with new records are decided by this batch. */
-  decided: Known
+  /** The partitions with new records. */
+  decided: Set<number>
+  /** How far the batch's partitions are decided, by it or before: a commit whose answer was lost is seen here. */
+  seen: Known
   /** How many records were decided by outcome, for metrics. */
   counts: Books['counts'] & { poison: number; unsigned: number; dropped: number }
 }
@@ -237,7 +239,12 @@ const applyInTransaction = async (
     held,
     strangers,
     setAsideInARow,
-    decided: new Map(writes.partitions.map(row => [row.partition, row])),
+    decided: new Set(writes.partitions.map(({ partition }) => partition)),
+    seen: new Map(
+      partitionRows
+        .filter(row => !strangers.some(({ partition }) => partition === row.partition))
+        .map(row => [row.partition, row]),
+    ),
     counts: { ...books.counts, poison, unsigned: unsigned.length, dropped },
   }
 }

@@ -124,10 +124,8 @@ export const createCommandHandler = (parts: {
       records,
     )
     end()
-    for (const [partition, position] of result.decided) {
-      known.set(partition, position)
-      gapsAt.delete(partition)
-    }
+    for (const [partition, position] of result.seen) known.set(partition, position)
+    for (const partition of result.decided) gapsAt.delete(partition)
     relay.offer(result.events)
     if (result.repeats.length > 0) relay.repeat(result.repeats)
     batchRecords.inc(records.length)
