@@ -52,7 +52,7 @@ const seconds = (performance.now() - begun) / 1_000
 
 if (values.json) {
   const { seed, step, promise, message } = failure ?? {}
-  console.log(JSON.stringify({ seed, step, promise, message, taken, seconds }))
+  console.log(JSON.stringify({ seed, step, promise, message, taken, seconds, faults }))
 } else if (failure) {
   const bug = values.bug === undefined ? '' : ` --bug ${values.bug}`
   console.error(failure.trace?.join('\n'))

@@ -14,10 +14,23 @@ const simulate = (...args: string[]): string => {
 }
 const lastOf = (output: string) => JSON.parse(output.trim().split('\n').at(-1)!)
 
+/** What a million steps must have met: a fault that stopped coming would leave its promises untried in silence. */
+const FAULTS = [
+  ...['answer to commit lost', 'broker away', 'commands that no gateway signed', 'connection lost'],
+  ...['database goes back', 'database killed', 'everything slow', 'gateway killed', 'gateway paused'],
+  ...['ledger killed', 'ledger paused', 'ledger stopped', 'old command sent again'],
+  ...['one partition refuses', 'one partition refuses while all else is well'],
+  ...['payment goes back to its beginning', 'record that cannot be read', 'the calendar leaps'],
+  ...['topic made anew', 'writes are slow'],
+]
+
 test('M1 to M4, X1 to X3, O1, O2: a million steps under faults break no promise', () => {
-  const { taken, seed, promise, message } = lastOf(simulate('--json', '--seeds', '120', '--steps', '5000'))
+  const { taken, seed, promise, message, faults } = lastOf(
+    simulate('--json', '--seeds', '120', '--steps', '5000'),
+  )
   expect([seed, promise, message]).toEqual([undefined, undefined, undefined])
   expect(taken).toBeGreaterThan(1_000_000)
+  expect(FAULTS.filter(fault => !(faults[fault] > 0))).toEqual([])
 }, 240_000)
 
 test('a seed is replayed exactly', () => {
