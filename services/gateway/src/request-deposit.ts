@@ -65,10 +65,10 @@ export const createRequestDeposit =
     // Held under this id is another request's money.
     const refusal = refusalOf((await parts.readStandings([id])).get(id), fingerprint)
     if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
-    // A payment of this id may just have been booked: then its row tells whose the key is.
-    if (!(await parts.readPayment(id)) && (await parts.isCommand(id))) throw keyReused()
-
+    // The command first: a payment's row is older than its command, so that of its own repeat both are seen.
+    const isCommand = await parts.isCommand(id)
     const earlier = await parts.readPayment(id)
+    if (isCommand && !earlier) throw keyReused()
     if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
     if (earlier?.status === 'failed') throw paymentFailed(earlier, true)
 

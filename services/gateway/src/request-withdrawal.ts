@@ -60,10 +60,12 @@ export const createRequestWithdrawal =
     // Is the answer known already? Before the PIN: a repeat costs no try, and needs none.
     const answered = await answerKnown(parts, user.userId, id, fingerprint, true)
     if (answered) return answered
+    // The command first: a withdrawal's row is older than its command, so that of its own repeat both are seen.
+    const isCommand = await parts.isCommand(id)
     const earlier = await parts.readPayment(id)
     if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
     if (await parts.isPending(id)) throw keyReused()
-    if (!earlier && (await parts.isCommand(id))) throw keyReused()
+    if (isCommand && !earlier) throw keyReused()
 
     parts.admit(asked.walletId)
 
