@@ -33,6 +33,14 @@ const party = (tables: Tables, walletId: string | null, sequence: number | null)
 const reversedOf = (tables: Tables, id: string): bigint =>
   (tables.reversals.get(id) ?? []).reduce((sum, { amount }) => sum + amount, 0n)
 
+const inSuspense = (tables: Tables, walletId: string | null): boolean =>
+  tables.wallets.get(walletId ?? '')?.system?.startsWith('suspense:') ?? false
+
+const suspendedOf = (tables: Tables, id: string): bigint =>
+  (tables.reversals.get(id) ?? [])
+    .filter(({ transferId }) => inSuspense(tables, tables.transfers.get(transferId)!.toWallet))
+    .reduce((sum, { amount }) => sum + amount, 0n)
+
 const holdFacts = ({ status, amount, captured, untilMs, endedAt }: HoldTableRow): HoldFacts => ({
   status,
   amount,
@@ -58,6 +66,7 @@ export const readTransfer = (tables: Tables, id: string): TransferFacts | undefi
       from: party(tables, fromWallet, fromSequence),
       to: party(tables, toWallet, toSequence),
       reversed: reversedOf(tables, id),
+      suspended: suspendedOf(tables, id),
       hold: hold ? holdFacts(hold) : null,
     }
   }
@@ -83,6 +92,7 @@ export const readTransfer = (tables: Tables, id: string): TransferFacts | undefi
     rejectionUsed: null,
     originalId: null,
     reversed: reversedOf(tables, id),
+    suspended: suspendedOf(tables, id),
     hold: holdFacts(hold),
   }
 }
@@ -116,7 +126,7 @@ export const readStandings = (tables: Tables, ids: string[]): Map<string, Standi
               fingerprint: row.fingerprint,
               rejectionCode: row.rejectionCode,
               rejectionDetail: row.rejectionDetail,
-              inSuspense: tables.wallets.get(row.toWallet ?? '')?.system?.startsWith('suspense:') ?? false,
+              inSuspense: inSuspense(tables, row.toWallet),
             }
           : null,
         reversed: reversedOf(tables, id),

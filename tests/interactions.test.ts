@@ -207,8 +207,17 @@ test('a wallet is not closed while money is held for a payout; what comes for a 
   await callback(paid, 'withdrawal', '100.00', 'returned')
   await vi.waitFor(async () => {
     const { body } = await alice.ask('GET', `/v1/transfers/${paid}`)
-    expect([body.status, body.reversedAmount]).toEqual(['reversed', '100.00'])
+    expect([body.status, body.final, body.reversedAmount]).toEqual(['in_suspense', false, '0.00'])
   }, soon)
+  for (const [filter, listed] of [
+    ['', ['in_suspense']],
+    ['&status=completed', []],
+    ['&status=reversed', []],
+  ] as const) {
+    const { body } = await alice.ask('GET', `/v1/transfers?type=withdrawal${filter}`)
+    const mine = body.items.filter((item: { id: string }) => item.id === paid)
+    expect([filter, mine.map((item: { status: string }) => item.status)]).toEqual([filter, listed])
+  }
   expect(await funds()).toEqual(['0.00', '0.00'])
 })
 

@@ -43,6 +43,7 @@ const historyOf = () => {
       rejectionUsed: null,
       originalId: null,
       reversed: 0n,
+      suspended: 0n,
       hold: null,
     }
     if (wallet === 'rejected') rejected.push(facts)

@@ -25,6 +25,7 @@ const facts = (over: Partial<TransferFacts> = {}): TransferFacts => ({
   rejectionUsed: null,
   originalId: null,
   reversed: 0n,
+  suspended: 0n,
   hold: null,
   ...over,
 })

@@ -28,6 +28,8 @@ export type TransferSubject = {
   originalId?: string | null
   /** How much of it was given back; none where it is missing. */
   reversed?: bigint
+  /** How much of that waits in a suspense wallet, not in the payer's. */
+  suspended?: bigint
   /** What the ledger holds or held for it. */
   hold?: HoldFacts | null
 }
@@ -109,9 +111,13 @@ export const viewTransfer = async (
   caller: string,
   subject: TransferSubject,
 ): Promise<TransferView> => {
-  const { from, to, currency, reversed = 0n } = subject
-  // Money that moved while no user's wallet did: the one that it came for could not take it, and it waits for a person.
-  const waits = subject.status === 'completed' && [from, to].every(party => (party?.userId ?? null) === null)
+  const { from, to, currency, suspended = 0n } = subject
+  const reversed = (subject.reversed ?? 0n) - suspended
+  // Money that no user's wallet could take waits for a person: a deposit's, which moved no user's wallet, or a payout's
+  // that came back.
+  const waits =
+    subject.status === 'completed' &&
+    (suspended > 0n || [from, to].every(party => (party?.userId ?? null) === null))
   const status = waits ? 'in_suspense' : subject.status
   const known = await namesOfParties(names, subject)
   const own = [from, to].find(party => party?.userId === caller && party.balanceAfter !== null)

@@ -60,6 +60,8 @@ export type TransferFacts = {
   originalId: string | null
   /** How much of it was given back. */
   reversed: bigint
+  /** How much of that waits in a suspense wallet, because the payer's could not take it: only of a payout that came back. */
+  suspended: bigint
   hold: HoldFacts | null
 }
 
@@ -107,12 +109,19 @@ const factsOf = (row: TransferRow): TransferFacts => {
 const reversed = (sql: Database) => sql`
   (select coalesce(sum(r.amount), 0)::bigint from ledger_api.reversals r where r.original_id = t.id)`
 
+/** How much of that went to a suspense wallet. */
+const suspended = (sql: Database) => sql`
+  (select coalesce(sum(r.amount), 0)::bigint from ledger_api.reversals r
+    join ledger_api.transfers back on back.id = r.transfer_id
+    join ledger_api.wallets w on w.id = back.to_wallet
+    where r.original_id = t.id and w.system like 'suspense:%')`
+
 const transferColumns = (sql: Database) => sql`
   t.id, t.type, t.status, t.user_id as "userId", t.amount, t.currency, t.fingerprint, t.note, t.metadata,
   t.requested_at as "requestedAt", t.decided_at as "decidedAt",
   t.rejection_code as "rejectionCode", t.rejection_detail as "rejectionDetail",
   t.rejection_limit as "rejectionLimit", t.rejection_used as "rejectionUsed", t.original_id as "originalId",
-  ${reversed(sql)} as reversed,
+  ${reversed(sql)} as reversed, ${suspended(sql)} as suspended,
   h.status as "holdStatus", h.amount as "heldAmount", h.captured, h.hold_until as "holdUntil",
   h.ended_at as "holdEndedAt",
   t.from_wallet as "fromWallet", fw.user_id as "fromUser", fw.code as "fromCode", fe.balance_after as "fromBalance",
@@ -363,7 +372,8 @@ export const readPosted = async (
             select 1 from ledger_api.transfers t where t.id = e.transfer_id
               and (${filter.type}::text is null or t.type = ${filter.type})
               and (${filter.status}::text is null
-                or (${reversed(sql)} = t.amount) = (${filter.status} = 'reversed'))))
+                or ${filter.status} = 'reversed' and ${reversed(sql)} - ${suspended(sql)} = t.amount
+                or ${filter.status} = 'completed' and ${reversed(sql)} < t.amount)))
       order by e.sequence desc limit ${limit}) own
     join ledger_api.transfers t on t.id = own.transfer_id ${parties(sql)}
     order by own.wallet_id, own.sequence desc`
