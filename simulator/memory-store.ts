@@ -254,6 +254,8 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   /** Marks that may not be on the disk yet, with what they were before. */
   let unflushed: Array<{ partition: number; before: bigint }> = []
   let up = true
+  let starts = 1
+  const server = () => String(starts)
   let count = 0
 
   // --- waiting ---
@@ -867,6 +869,12 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
         'read originals',
         at(() => originalsSeenBy(session, ids)),
       ),
+    readServer: () =>
+      send(
+        session,
+        'read server',
+        at(() => server()),
+      ),
     readClock: () =>
       send(
         session,
@@ -1013,6 +1021,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       transact: work => transact(client, session => work(transactionOf(session))),
       isRivalry: error => error instanceof DatabaseError && error.code === CODES.uniqueViolation,
       causeOf,
+      readServer: () => run(client, 'read server', server),
       readPositions: partitions =>
         run(client, 'read positions', () =>
           partitions.map(partition => {
@@ -1085,6 +1094,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     crash,
     start: () => {
       up = true
+      starts++
     },
     copy: () => ({ tables: copyOf(tables), keys: new Set(keys) }),
     putBack: backup => {

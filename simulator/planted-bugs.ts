@@ -327,6 +327,12 @@ export const PLANTED_BUGS: PlantedBug[] = [
     ],
   },
   {
+    name: 'behind-not-looked-for-again',
+    what: 'a database server that comes while a ledger is idle is not compared with the events',
+    file: applyBatch,
+    replace: [['if (server !== comparedServer)', 'if (server === undefined)']],
+  },
+  {
     name: 'behind-by-the-last-record',
     what: 'the last record of ledger.events is taken for its newest event',
     file: checkEvents,

@@ -677,6 +677,11 @@ const TRANSACTIONS: StoreScript[] = [
     ],
   },
   {
+    name: 'a transaction runs on the server that answers outside of it, and says so',
+    run: async ({ store }) => (await store.transact(tx => tx.readServer())) === (await store.readServer()),
+    expected: true,
+  },
+  {
     name: 'after a statement has failed the transaction takes no other, and ends as that one did',
     run: async ({ store, dump }) => {
       await twoWallets(store)

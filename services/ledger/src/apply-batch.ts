@@ -48,7 +48,12 @@ export type ApplyBatchParts = {
   skipLocked?: boolean
   /** What this process knows of partitions from its own last look or commit: the database must not be behind it. */
   known?: Known
+  /** The run of the database server whose books were compared with the events: the batch is for no other. */
+  comparedServer?: string | undefined
 }
+
+/** Another server answers than the one that was compared, or it started anew: its books may be older. */
+export class UncomparedServer extends Error {}
 
 /** Why records are set aside; `answer`: whether their ids are answered, where the database takes that. */
 export type Refusal = { reason: string; answer: boolean }
@@ -103,6 +108,7 @@ const applyInTransaction = async (
       some(needs.originals, tx.readOriginals),
       some(needs.openers, tx.findWalletsOf),
       tx.readClock(),
+      refuseUncompared(parts, tx),
     ])
   const partitions = new Map(partitionRows.map(row => [row.partition, row]))
   const wallets = new Map(walletRows.map(wallet => [wallet.id, wallet]))
@@ -247,6 +253,18 @@ const applyInTransaction = async (
     ),
     counts: { ...books.counts, poison, unsigned: unsigned.length, dropped },
   }
+}
+
+const refuseUncompared = async (
+  { comparedServer }: Pick<ApplyBatchParts, 'comparedServer'>,
+  tx: Pick<LedgerTx, 'readServer'>,
+) => {
+  if (comparedServer === undefined) return
+  const server = await tx.readServer()
+  if (server !== comparedServer)
+    throw new UncomparedServer(
+      `the database server that runs since ${server} is not compared with its events`,
+    )
 }
 
 /**

@@ -175,6 +175,30 @@ describe('F13: a database behind its own events', () => {
     expect(await journalOf(1)).toEqual([])
   })
 
+  test('O2: a server that came while the ledger had nothing to do is compared before its first batch', async () => {
+    const alice = user(1)
+    const tail: Tail['events'] = []
+    const store = postgresStore(ledger.sql, ledger.sql)
+    let server = 'the old one'
+    const { seen, handle, position } = start({
+      tail,
+      assigned: [1],
+      store: {
+        readServer: async () => server,
+        transact: work => store.transact(tx => work({ ...tx, readServer: async () => server })),
+      },
+    })
+    await position()
+    server = 'the new one'
+    tail.push({ seq: 1n, value: Buffer.from('published of partition 0, and lost') })
+    const record = { ...ledger.open(alice), offset: 0n }
+    // Nothing tells the ledger: no connection of its broke.
+    await expect(handle([record])).rejects.toThrow('is not compared')
+    await handle([record])
+    expect(seen.halted).toEqual([expect.stringMatching(/^1: entries may be missing here too; partition 0:/)])
+    expect(await journalOf(1)).toEqual([])
+  })
+
   test('the tail is read from a real ledger.events, to its end', async () => {
     const client = createKafkaClient({ connection: kafka, clientId: 'tail-test', logger })
     const tails = await createReadTails(client, logger)([0, 1], 50)

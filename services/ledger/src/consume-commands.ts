@@ -14,7 +14,7 @@ import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter, gauge, secondsHistogram } from '@pennywire/runtime/metrics.ts'
-import { applyBatch, type Known, type Refusal } from './apply-batch.ts'
+import { applyBatch, type Known, type Refusal, UncomparedServer } from './apply-batch.ts'
 import { createReadTails, findBehind, type ReadTails } from './check-events.ts'
 import type { Relay } from './relay-outbox.ts'
 import type { LedgerStore } from './store.ts'
@@ -67,8 +67,8 @@ export const createCommandHandler = (parts: {
   const halted = new Set<number>()
   /** What showed that the database went back: this process decides nothing any more, in no partition. */
   let wentBack: string | undefined
-  /** The database was away since it was compared with its events: another server may have come in its place. */
-  let isUncompared = false
+  /** The run of the database server that was compared with its events; another may come in its place at any time. */
+  let comparedServer: string | undefined
   let mine: number[] = []
   let batchSize = LARGEST_BATCH
   let skipLocked = false
@@ -116,7 +116,7 @@ export const createCommandHandler = (parts: {
     const end = applySeconds.startTimer()
     const result = await applyBatch(
       {
-        ...{ store, codec, limitDefaults, setAside, skipLocked, known },
+        ...{ store, codec, limitDefaults, setAside, skipLocked, known, comparedServer },
         refusalOf: record =>
           record.offset < (macsFrom.get(record.partition) ?? 0n) ? undefined : verifyCommand(record),
         ...(refuse === undefined ? {} : { refuse }),
@@ -172,6 +172,7 @@ export const createCommandHandler = (parts: {
       const partitions = assigned.map(({ partition }) => partition).filter(one => !halted.has(one))
       // A batch of before the assignment may commit while the database is asked: what is known now must be in it.
       const knownBefore: Known = new Map(known)
+      const server = await store.readServer()
       const all = await store.readPositions(ALL_PARTITIONS)
       const stored = all.filter(({ partition }) => partitions.includes(partition))
       macsFrom = await store.readMacsFrom(ends)
@@ -207,6 +208,7 @@ export const createCommandHandler = (parts: {
         }
       }
       haltBehind(consumer, partitions, await findBehind(parts, all, knownBefore))
+      comparedServer = server
       const going = stored.filter(({ partition }) => !halted.has(partition))
       for (const row of going) {
         if (row.nextSeq >= (known.get(row.partition)?.nextSeq ?? 0n)) known.set(row.partition, row)
@@ -226,10 +228,11 @@ export const createCommandHandler = (parts: {
      * doubles again. A row that somebody has locked is waited for once, then passed over.
      */
     handle: async (records, consumer) => {
-      if (isUncompared) {
+      if (comparedServer === undefined) {
+        const server = await store.readServer()
         const all = await store.readPositions(ALL_PARTITIONS)
         haltBehind(consumer, mine, await findBehind(parts, all, known))
-        isUncompared = false
+        comparedServer = server
       }
       let rest = records.filter(({ partition }) => !halted.has(partition))
       while (rest.length > 0) {
@@ -241,8 +244,8 @@ export const createCommandHandler = (parts: {
           batchSize = Math.min(2 * batchSize, LARGEST_BATCH)
         } catch (error) {
           const cause = store.causeOf(error)
-          if (cause === 'away') {
-            isUncompared = true
+          if (cause === 'away' || error instanceof UncomparedServer) {
+            comparedServer = undefined
             throw error
           }
           logger.error({ err: error, records: part.length, cause }, 'batch failed; narrowing it down')

@@ -138,6 +138,8 @@ export type LedgerTx = {
   readOriginals: (ids: string[]) => Promise<Original[]>
   /** The ledger's only clock. */
   readClock: () => Promise<Date>
+  /** The run of the database server that has the transaction, as `LedgerStore.readServer`. */
+  readServer: () => Promise<string>
   /** Makes the system wallets that do not exist yet and locks them. Only their partition's owner ever comes here. */
   openSystemWallets: (wallets: SystemWallet[], now: Date) => Promise<Wallet[]>
   /** The journal's rows at these places, whatever their order. */
@@ -156,6 +158,8 @@ export type LedgerStore = {
    * column does not take, or anything else (time-outs among it).
    */
   causeOf: (error: unknown) => 'away' | 'locked' | 'data' | 'other'
+  /** Which run of a database server answers: another one after each restart, failover or restored backup. */
+  readServer: () => Promise<string>
   /** Where each partition of ledger.commands goes on; makes the rows of partitions seen for the first time. */
   readPositions: (partitions: number[]) => Promise<StoredPosition[]>
   /**

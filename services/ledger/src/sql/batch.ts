@@ -3,6 +3,7 @@ import { NOTHING_USED, type Usage } from '@pennywire/rules/limits.ts'
 import {
   arrayOf,
   BYTEA,
+  type Database,
   type Element,
   type ElementType,
   INT2,
@@ -102,6 +103,12 @@ export const openSystemWallets = async (tx: Tx, wallets: SystemWallet[], now: Da
 export const readClock = async (tx: Tx): Promise<Date> => {
   const [row] = await tx<[{ now: Date }]>`select clock_timestamp() as now`
   return row.now
+}
+
+/** Which run of the server this is, to the microsecond of its start. */
+export const readServer = async (sql: Database | Tx): Promise<string> => {
+  const [row] = await sql<[{ server: string }]>`select pg_postmaster_start_time()::text as server`
+  return row.server
 }
 
 export const findEarlier = async (tx: Tx, ids: string[]): Promise<Earlier[]> =>

@@ -25,6 +25,7 @@ export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
         readHolds: ids => batch.readHolds(tx, ids),
         readOriginals: ids => batch.readOriginals(tx, ids),
         readClock: () => batch.readClock(tx),
+        readServer: () => batch.readServer(tx),
         openSystemWallets: (wallets, now) => batch.openSystemWallets(tx, wallets, now),
         readJournalAt: places => batch.readJournalAt(tx, places),
         writeBatch: writes => batch.writeBatch(tx, writes),
@@ -39,6 +40,7 @@ export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
     // A data exception or a broken constraint. A unique key is a rival's doing, never the record's.
     return /^2[23][0-9A-Z]{3}$/.test(code) && !isUniqueViolation(error) ? 'data' : 'other'
   },
+  readServer: () => batch.readServer(sql),
   readPositions: partitions => readPositions(sql, partitions),
   readMacsFrom: ends => readMacsFrom(sql, ends),
   readProgress: partitions => readProgress(relay, partitions),
