@@ -43,7 +43,11 @@ export const openWorld = async (stack: StackContext, system: SystemContext): Pro
     if (!response.ok) throw new Error(`${path}: ${answer}`)
     return answer
   }
-  const sql = openDatabase(system.databaseUrls.superuser, { applicationName: 'faults', maxConnections: 4 })
+  const sql = openDatabase(system.databaseUrls.superuser, {
+    applicationName: 'faults',
+    maxConnections: 4,
+    deadlineMs: 60_000,
+  })
   return {
     stack,
     system,
