@@ -178,6 +178,7 @@ export const createWorld = (random: Random, rememberedLines = 40): World => {
     },
     clockOf: process => ({
       now: () => Math.floor(world.wall() + process.skewMs),
+      elapsed: () => now,
       after: (ms, action) => world.after(ms, process, 'timer', action),
     }),
     sleep: (ms, process, label) => new Promise(resolve => world.after(ms, process, label, resolve)),

@@ -125,6 +125,16 @@ const RULES: Rule[] = [
     example: { path: 'packages/rules/src/decide.ts', text: 'const now = Date.now()' },
   },
   {
+    // The wall clock steps back, and what waits for it then waits for the whole step.
+    rule: 'durations are measured by a clock that never steps back',
+    applies: path => !isTest(path),
+    finds: /clock\.now\(\)\s*[-<>]|[-<>]=?\s*clock\.now\(\)/,
+    example: {
+      path: 'services/ledger/src/relay-outbox.ts',
+      text: 'if (clock.now() - checkedAt > 1_000) check()',
+    },
+  },
+  {
     rule: 'kafkajs speaks only inside packages/kafka',
     applies: path => !path.startsWith('packages/kafka/'),
     finds: /['"](kafkajs|@kafkajs\/[\w-]+)/,

@@ -35,6 +35,7 @@ const start = async (
     // Pauses take no time.
     clock: {
       now: Date.now,
+      elapsed: Date.now,
       after: (_ms, action) => {
         setImmediate(action)
         return () => {}

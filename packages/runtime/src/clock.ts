@@ -3,14 +3,17 @@
  * does not wait.
  */
 export type Clock = {
-  /** Milliseconds since 1970. */
+  /** Milliseconds since 1970: for times that are told or stored. It may step back. */
   now: () => number
+  /** Milliseconds since some moment: for durations. It never steps back. */
+  elapsed: () => number
   /** Does something later; the returned function calls it off. */
   after: (ms: number, action: () => void) => () => void
 }
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  elapsed: () => performance.now(),
   after: (ms, action) => {
     const timer = setTimeout(action, ms)
     return () => clearTimeout(timer)

@@ -80,7 +80,7 @@ const isAlive = (pid: number) => {
 export const startGuard = async (dataDir: string, report: (line: string) => void): Promise<Guard> => {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 })
   const holderFile = join(dataDir, 'stack.pid') // only to tell who holds the lock; the lock itself decides
-  const end = Date.now() + PREDECESSOR_WAIT_MS
+  const end = performance.now() + PREDECESSOR_WAIT_MS
   for (let round = 0; ; round++) {
     const guard = await spawnGuard(dataDir, report)
     if (guard) {
@@ -88,7 +88,7 @@ export const startGuard = async (dataDir: string, report: (line: string) => void
       return guard
     }
     const holder = Number(readFileSync(holderFile, { encoding: 'utf8', flag: 'a+' }))
-    if (isAlive(holder) || Date.now() > end)
+    if (isAlive(holder) || performance.now() > end)
       throw new Error(
         `A stack already runs on ${dataDir} (process ${holder}): stop it first, or set PENNYWIRE_DATA.`,
       )

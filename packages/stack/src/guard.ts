@@ -52,8 +52,8 @@ const stopGroups = async (members: Group[]) => {
   if (alive.length === 0) return
   say(`stopping ${alive.map(group => group.name).join(', ')} ...`)
   for (const group of alive) send(group, group.signal)
-  const end = Date.now() + GRACE_MS
-  while (alive.some(isAlive) && Date.now() < end) await sleep(20)
+  const end = performance.now() + GRACE_MS
+  while (alive.some(isAlive) && performance.now() < end) await sleep(20)
   for (const group of alive.filter(isAlive)) {
     say(`${group.name} did not stop within ${GRACE_MS / 1000} s and was killed`)
   }

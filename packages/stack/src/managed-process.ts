@@ -124,7 +124,7 @@ export const startProcess = async (guard: Guard, command: ServerCommand): Promis
 
   const start = async () => {
     const from = existsSync(command.logFile) ? statSync(command.logFile).size : 0
-    const triesEnd = Date.now() + command.readyWithinMs
+    const triesEnd = performance.now() + command.readyWithinMs
     for (;;) {
       run = await launch(guard, command)
       const current = run
@@ -138,7 +138,7 @@ export const startProcess = async (guard: Guard, command: ServerCommand): Promis
         return
       } catch (error) {
         const text = lastLines(command.logFile, from)
-        const again = current.exit && command.tryAgainAfter?.test(text) && Date.now() < triesEnd
+        const again = current.exit && command.tryAgainAfter?.test(text) && performance.now() < triesEnd
         if (again) {
           appendFileSync(command.logFile, '(its predecessor is still ending: started again)\n')
           await sleep(200)

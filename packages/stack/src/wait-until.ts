@@ -9,7 +9,7 @@ export const waitUntil = async <Found>(
   condition: () => Promise<Found | false | undefined>,
   { deadlineMs, gaveUp }: { deadlineMs: number; gaveUp?: () => string | undefined },
 ): Promise<Found> => {
-  const end = Date.now() + deadlineMs
+  const end = performance.now() + deadlineMs
   for (;;) {
     let last: unknown
     const met = await condition().catch(error => {
@@ -19,7 +19,7 @@ export const waitUntil = async <Found>(
     if (met !== undefined && met !== false) return met
     const reason = gaveUp?.()
     if (reason) throw new Error(reason)
-    if (Date.now() > end) {
+    if (performance.now() > end) {
       const seen = last instanceof Error ? ` (last error: ${last.message})` : ''
       throw new Error(`${what}: not there after ${deadlineMs / 1000} s${seen}`)
     }

@@ -9,6 +9,7 @@ const createClock = () => {
   const timers = new Map<object, { at: number; action: () => void }>()
   const clock: Clock = {
     now: () => now,
+    elapsed: () => now,
     after: (ms, action) => {
       const timer = { at: now + ms, action }
       timers.set(timer, timer)

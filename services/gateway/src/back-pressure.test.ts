@@ -39,6 +39,7 @@ const setUp = () => {
     forgetAfterMs: 360_000,
     clock: {
       now: () => now,
+      elapsed: () => now,
       after: (_ms, action) => {
         tick = action
         return () => {}

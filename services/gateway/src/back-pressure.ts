@@ -75,8 +75,8 @@ export const createBackPressure = (parts: {
     if (partitionOfCommand.has(id)) return
     partitionOfCommand.set(id, partition)
     const known = undecided.get(partition)
-    if (known) known.set(id, clock.now())
-    else undecided.set(partition, new Map([[id, clock.now()]]))
+    if (known) known.set(id, clock.elapsed())
+    else undecided.set(partition, new Map([[id, clock.elapsed()]]))
   }
   const remove = (id: string) => {
     undecided.get(partitionOfCommand.get(id) ?? -1)?.delete(id)
@@ -84,7 +84,7 @@ export const createBackPressure = (parts: {
   }
 
   const oldestMsOf = (sent: Map<string, number> | undefined): number => {
-    for (const sentAt of sent?.values() ?? []) return clock.now() - sentAt
+    for (const sentAt of sent?.values() ?? []) return clock.elapsed() - sentAt
     return 0
   }
   const isBehind = (sent: Map<string, number> | undefined): boolean =>
@@ -114,7 +114,7 @@ export const createBackPressure = (parts: {
 
   /** Events are wake-ups, and some may be missed: before old ones shut the door, the ledger itself is asked. */
   const lookForMissed = async () => {
-    const now = clock.now()
+    const now = clock.elapsed()
     const old: string[] = []
     for (const sent of undecided.values()) {
       let looked = 0

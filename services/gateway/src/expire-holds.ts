@@ -60,11 +60,11 @@ export const startHoldTimer = (parts: HoldTimerParts): { stop: () => Promise<voi
         traceparent: continueTrace(undefined),
       }),
     })
-    told.set(hold.id, requestedAt)
+    told.set(hold.id, clock.elapsed())
   }
 
   const look = async () => {
-    for (const [id, at] of told) if (clock.now() - at >= AGAIN_AFTER_MS) told.delete(id)
+    for (const [id, at] of told) if (clock.elapsed() - at >= AGAIN_AFTER_MS) told.delete(id)
     let page: DueHold[]
     let after: { until: Date; id: string } = FIRST
     do {

@@ -7,6 +7,7 @@ const setUp = (bounds: { maxWaiting?: number; maxPerPath?: number } = {}) => {
   const timers = new Map<() => void, number>()
   const clock = {
     now: () => now,
+    elapsed: () => now,
     after: (ms: number, action: () => void) => {
       timers.set(action, now + ms)
       return () => void timers.delete(action)

@@ -66,12 +66,12 @@ export const createFairQueue = (options: {
 
   const turnsOf = (subject: string): number => {
     const had = turns.peek(subject)
-    return had ? had.many * 2 ** ((had.at - clock.now()) / HALF_LIFE_MS) : 0
+    return had ? had.many * 2 ** ((had.at - clock.elapsed()) / HALF_LIFE_MS) : 0
   }
   const charge = ({ path }: Place) => {
     for (let level = 0; level < path.length; level++) {
       const subject = path.slice(0, level + 1).join(' ')
-      turns.set(subject, { many: turnsOf(subject) + 1, at: clock.now() })
+      turns.set(subject, { many: turnsOf(subject) + 1, at: clock.elapsed() })
     }
   }
 

@@ -49,7 +49,7 @@ describe('an API key in place of a person', () => {
     verifyPin: vi.fn(),
     verifyStepUp: vi.fn(),
     freshPinAbove: () => '1000',
-    clock: { now: () => 0, after: () => () => {} },
+    clock: { now: () => 0, elapsed: () => 0, after: () => () => {} },
   }
   const asked = { pin: null, stepUpToken: null, amount: 100n, currency: 'USD', traceparent: '' }
 

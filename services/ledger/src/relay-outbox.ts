@@ -97,7 +97,7 @@ export const startRelay = (options: {
       }
     }
     if (marks.size > 0) raise()
-    tableCheckedAt = clock.now()
+    tableCheckedAt = clock.elapsed()
   }
 
   /** The next events of a lane that follow on without a hole, from memory where it can be, else from the table. */
@@ -173,7 +173,7 @@ export const startRelay = (options: {
         wake = resolve
       })
       try {
-        if (clock.now() - tableCheckedAt >= TABLE_CHECK_MS || [...lanes.values()].includes(null))
+        if (clock.elapsed() - tableCheckedAt >= TABLE_CHECK_MS || [...lanes.values()].includes(null))
           await checkTable()
       } catch (error) {
         logger.error({ err: error }, 'the journal could not be asked for events; trying again')

@@ -127,7 +127,7 @@ export const watchBooks = (parts: {
   }
 
   const checkAll = async () => {
-    const began = clock.now()
+    const began = clock.elapsed()
     fullShare.set(0)
     let rangeBegan = began
     const { checks } = await checkBooks({
@@ -139,37 +139,37 @@ export const watchBooks = (parts: {
       // Rests as long as it worked, so that it takes at most half of a core from the payments.
       afterRange: async share => {
         fullShare.set(share)
-        await sleep(clock, clock.now() - rangeBegan, stopped.signal)
-        rangeBegan = clock.now()
+        await sleep(clock, clock.elapsed() - rangeBegan, stopped.signal)
+        rangeBegan = clock.elapsed()
       },
     })
     for (const promise of WATCHED)
       if (checks.every(check => check.promise !== promise || check.broken === undefined))
         booksBroken.set({ promise }, 0)
-    fullSeconds.set((clock.now() - began) / 1_000)
+    fullSeconds.set((clock.elapsed() - began) / 1_000)
     fullAt.set(clock.now() / 1_000)
   }
 
   const work = async () => {
-    let nextNew = clock.now() + everyMs
-    let nextFull = clock.now() + everyMsFull
+    let nextNew = clock.elapsed() + everyMs
+    let nextFull = clock.elapsed() + everyMsFull
     while (!stopped.signal.aborted) {
       const due = Math.min(
         everyMs > 0 ? nextNew : Number.POSITIVE_INFINITY,
         everyMsFull > 0 ? nextFull : Number.POSITIVE_INFINITY,
       )
       if (due === Number.POSITIVE_INFINITY) return
-      await sleep(clock, Math.max(0, due - clock.now()), stopped.signal)
+      await sleep(clock, Math.max(0, due - clock.elapsed()), stopped.signal)
       if (stopped.signal.aborted) return
       try {
-        if (everyMsFull > 0 && clock.now() >= nextFull) {
-          nextFull = clock.now() + everyMsFull
+        if (everyMsFull > 0 && clock.elapsed() >= nextFull) {
+          nextFull = clock.elapsed() + everyMsFull
           await checkAll()
-          nextFull = clock.now() + everyMsFull
+          nextFull = clock.elapsed() + everyMsFull
         } else {
-          nextNew = clock.now() + everyMs
+          nextNew = clock.elapsed() + everyMs
           await checkNew()
-          nextNew = clock.now() + everyMs
+          nextNew = clock.elapsed() + everyMs
         }
       } catch (error) {
         if (!stopped.signal.aborted)

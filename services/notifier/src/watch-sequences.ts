@@ -41,11 +41,11 @@ export const createSequenceWatch = (parts: {
   const { clock, graceMs, caughtUp } = parts
   const wallets = new Map<string, Wallet>()
   let warm = false
-  let askAtMs = clock.now() + graceMs
+  let askAtMs = clock.elapsed() + graceMs
 
   const isWarm = (): boolean => {
-    if (!warm && clock.now() >= askAtMs) {
-      askAtMs = clock.now() + ASK_EVERY_MS
+    if (!warm && clock.elapsed() >= askAtMs) {
+      askAtMs = clock.elapsed() + ASK_EVERY_MS
       warm = caughtUp()
     }
     return warm
@@ -78,33 +78,33 @@ export const createSequenceWatch = (parts: {
     reached: (walletId, sequence) => {
       const wallet = watched(walletId, sequence)
       if (!wallet) return
-      if (!lacks(wallet)) wallet.missingSinceMs = clock.now()
+      if (!lacks(wallet)) wallet.missingSinceMs = clock.elapsed()
       wallet.reached = Math.max(wallet.reached, sequence)
     },
     saw: (walletId, sequence) => {
       const wallet = watched(walletId, sequence)
       if (!wallet) return
       if (sequence > wallet.next) {
-        if (!lacks(wallet)) wallet.missingSinceMs = clock.now()
+        if (!lacks(wallet)) wallet.missingSinceMs = clock.elapsed()
         wallet.early.add(sequence)
         return
       }
       wallet.next++
       while (wallet.early.delete(wallet.next)) wallet.next++
       // Whatever is missing behind it has its own time.
-      wallet.missingSinceMs = clock.now()
+      wallet.missingSinceMs = clock.elapsed()
     },
     holes: () => {
       const holes: Array<{ walletId: string; missing: number }> = []
       for (const [walletId, wallet] of wallets)
-        if (lacks(wallet) && clock.now() - wallet.missingSinceMs >= graceMs)
+        if (lacks(wallet) && clock.elapsed() - wallet.missingSinceMs >= graceMs)
           holes.push({ walletId, missing: wallet.next })
       return holes
     },
     reset: () => {
       wallets.clear()
       warm = false
-      askAtMs = clock.now() + graceMs
+      askAtMs = clock.elapsed() + graceMs
     },
   }
 }

@@ -88,6 +88,7 @@ test('a check that never ends is ended with its thread, and the next one is made
   let timers = 0
   const stuck = createPasswordMeter({
     now: () => 0,
+    elapsed: () => 0,
     // The first is the start's; the second is the first check's, which is over at once.
     after: (_ms, action) => {
       if (++timers === 2) queueMicrotask(action)
