@@ -563,6 +563,60 @@ export const decidedRecordsDeleted: Fault = {
   },
 }
 
+/**
+ * Commands that clients were told of are deleted before they are decided: their partition halts and is not passed over,
+ * all others flow. Adopted by an operator it goes on, and what was pending ends.
+ */
+export const undecidedRecordsDeleted: Fault = {
+  name: 'ledger.commands loses what is not decided',
+  inject: async (world, { over }) => {
+    const { control, system, sql } = world
+    await control('ledger', 'stop')
+    const undecided = async () => {
+      const [ends, decided] = [await topicEnds(world, 'ledger.commands'), await decidedIn(world)]
+      return [...ends]
+        .map(([partition, end]) => ({ partition, end, left: Number(end - decided.get(partition)!) }))
+        .reduce((most, one) => (one.left > most.left ? one : most))
+    }
+    await until('commands wait', 30, async () => (await undecided()).left >= 3)
+    const { partition, end, left } = await undecided()
+    await until('the audit has recorded them', 30, async () => {
+      const rows = await sql`
+        select 1 from audit.records
+        where topic = 'ledger.commands' and partition = ${partition} and record_offset >= ${end - 1n}`
+      return rows.length > 0
+    })
+    const admin = world.kafka.admin()
+    await admin.connect()
+    // kafkajs asks for nobody's leader by itself here.
+    await admin.fetchTopicOffsets('ledger.commands')
+    await admin.deleteTopicRecords({
+      topic: 'ledger.commands',
+      partitions: [{ partition, offset: String(end) }],
+    })
+    await admin.disconnect()
+    const starting = control('ledger', 'restart').catch((error: Error) => error)
+    await untilHalted('the ledger', system.opsUrls.ledger)
+    const before = await decidedIn(world)
+    await until('the other partitions go on', 30, async () => {
+      const now = await decidedIn(world)
+      return [...now].every(([one, next]) => one === partition || next > before.get(one)!)
+    })
+    if ((await decidedIn(world)).get(partition) !== before.get(partition))
+      throw new Error('what was deleted is passed over')
+    await control('ledger', 'stop')
+    await starting
+    const arguments_ = ['--partition', String(partition), '--yes']
+    const adopted = await runScript('services/ledger/src/adopt-topic.ts', system.env.ledger, ...arguments_)
+    if (adopted.code !== 0) throw new Error(`adopt-topic: ${adopted.output}`)
+    over()
+    await control('ledger', 'restart')
+    // What nobody asks for again the gateways send again, long after its expiry. The fault does not wait for that.
+    await sql`update gateway.pending_requests set look_at = clock_timestamp() where decided_at is null`
+    return left
+  },
+}
+
 const OTHER_SERVICES = ['gateway', 'notifier', 'audit']
 
 /**

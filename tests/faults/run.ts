@@ -33,6 +33,7 @@ import {
   serverKilled,
   serverRestarted,
   slowWrites,
+  undecidedRecordsDeleted,
 } from './faults.ts'
 import { diskFull, enterNamespace, mountDisk, unmountDisk } from './full-disk.ts'
 import { type FaultReport, openSuite, type Suite } from './run-fault.ts'
@@ -79,6 +80,7 @@ const faultsOn = (disk: string | undefined): Fault[] => [
   databaseBehind(5_000),
   slowWrites(20),
   decidedRecordsDeleted,
+  undecidedRecordsDeleted,
   commandsMadeAnew,
 ]
 

@@ -1,19 +1,56 @@
-// After ledger.commands was made anew (its data lost, or the cluster replaced) the ledger stops and says so. This
-// command takes the topic as it is now for its successor: `npm run ledger:adopt-topic -- --yes`, with the ledger
-// stopped. The old records' effects stay; what the new topic asks for a second time is recognised by its ids.
-import { loadConfig } from '@pennywire/runtime/config.ts'
+// After ledger.commands was made anew (its data lost, or the cluster replaced), or lost commands that were not decided, the
+// ledger halts and says so. This command takes what the topic holds now for its successor, with the ledger stopped:
+// `npm run ledger:adopt-topic -- --yes`, or for some partitions alone `--partition 5 --partition 7 --yes`. The old
+// records' effects stay; what the topic asks for a second time is recognised by its ids.
+import { parseArgs } from 'node:util'
+import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
+import { createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
 import { adoptTopic } from './sql/positions.ts'
 
-const config = loadConfig({ DATABASE_URL: databaseUrl }, process.env)
-if (!process.argv.includes('--yes')) {
-  console.error(
-    'This makes the ledger read ledger.commands from its start, under a new epoch. Stop it, then add --yes.',
-  )
+const USAGE = 'usage: adopt-topic.ts [--partition N ...] --yes'
+
+const refuse = (message: string): never => {
+  console.error(`${message}\n${USAGE}`)
   process.exit(2)
 }
+
+const readArguments = () => {
+  try {
+    return parseArgs({
+      options: { yes: { type: 'boolean' }, partition: { type: 'string', multiple: true, default: [] } },
+    }).values
+  } catch (error) {
+    return refuse((error as Error).message)
+  }
+}
+const { yes, partition: named } = readArguments()
+for (const text of named) {
+  if (!/^\d{1,5}$/.test(text) || Number(text) >= LEDGER_PARTITIONS)
+    refuse(`--partition: ${text} is none of the ${LEDGER_PARTITIONS} partitions of ledger.commands.`)
+}
+const config = loadConfig({ DATABASE_URL: databaseUrl, ...kafkaSettings }, process.env)
+if (!yes) {
+  refuse(
+    'This makes the ledger read ledger.commands from where it begins now, under a new epoch. Stop the ledger, then add --yes.',
+  )
+}
+
+const kafka = createKafkaClient({
+  connection: kafkaConnectionOf(config),
+  clientId: 'adopt-topic',
+  logger: createLogger('adopt-topic', { level: 'error', instance: 'adopt-topic' }),
+})
+const admin = kafka.admin()
+await admin.connect()
+const begins = (await admin.fetchTopicOffsets('ledger.commands'))
+  .filter(({ partition }) => named.length === 0 || named.map(Number).includes(partition))
+  .map(({ partition, low }) => ({ partition, first: BigInt(low) }))
+await admin.disconnect()
 const sql = openDatabase(config.DATABASE_URL, { applicationName: 'adopt-topic', maxConnections: 1 })
-for (const { partition, epoch } of await adoptTopic(sql))
-  console.log(`partition ${partition}: epoch ${epoch}, offset 0`)
+for (const { partition, epoch, nextOffset } of await adoptTopic(sql, begins))
+  console.log(`partition ${partition}: epoch ${epoch}, offset ${nextOffset}`)
 await sql.end()

@@ -39,10 +39,24 @@ export const readMacsFrom = async (
 }
 
 /**
- * Takes the topic as it is now for a new one: reading begins at its start, under the next epoch. What its records ask
- * for a second time is recognised by its ids, so nothing is applied twice. All of them need a MAC.
+ * Takes these partitions as they are now for new ones: reading begins at the first offset that each holds, under the next
+ * epoch. What their records ask for a second time is recognised by its ids, so nothing is applied twice. All of them need a
+ * MAC.
  */
-export const adoptTopic = (sql: Database): Promise<{ partition: number; epoch: number }[]> =>
-  sql<{ partition: number; epoch: number }[]>`
-    update ledger.partitions set epoch = epoch + 1, next_offset = 0, last_digest = null, macs_from = 0
-    returning partition, epoch`
+export const adoptTopic = (
+  sql: Database,
+  begins: { partition: number; first: bigint }[],
+): Promise<{ partition: number; epoch: number; nextOffset: bigint }[]> => {
+  const partitions = sql.array(
+    begins.map(({ partition }) => partition),
+    INT2,
+  )
+  const firsts = sql.array(
+    begins.map(({ first }) => first),
+    INT8,
+  )
+  return sql<{ partition: number; epoch: number; nextOffset: bigint }[]>`
+    update ledger.partitions p set epoch = p.epoch + 1, next_offset = begins.first, last_digest = null, macs_from = 0
+    from unnest(${partitions}, ${firsts}) as begins (partition, first) where begins.partition = p.partition
+    returning p.partition, p.epoch, p.next_offset as "nextOffset"`
+}
