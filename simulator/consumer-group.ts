@@ -213,7 +213,7 @@ export const createGroup = (world: World, log: Log): Group => {
         try {
           const all = await log.ends(process, TOPIC)
           if (told !== mine || stopped) return
-          const ends = assigned.map(of => ({ ...of, first: 0n, offset: all[of.partition]! }))
+          const ends = assigned.map(of => ({ ...of, ...all[of.partition]! }))
           const positions = await options.positions(assigned, ends, consumer)
           if (told !== mine || stopped) return
           for (const at of positions) consumer.seek(at)

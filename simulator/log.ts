@@ -43,7 +43,12 @@ export type Reader = {
 export type Log = {
   partitionsOf: (topic: Topic) => number
   partitionOf: (topic: Topic, key: string) => number
+  /** All that a partition ever held, deleted ones too: a record's place is its offset. */
   records: (topic: Topic, partition: number) => IncomingRecord[]
+  /** The first offset that a partition still holds. */
+  firstOf: (topic: Topic, partition: number) => number
+  /** Deletes a partition's records before an offset, as an operator or a retention time does. */
+  deleteBefore: (topic: Topic, partition: number, offset: number) => void
   /** The services' own publisher, on a connection of the process'. `maxBatch`: most records of its batches. */
   publisherOf: (process: Process, maxBatch?: number) => Pick<Publisher, 'publish' | 'publishAll' | 'stop'>
   /** Hands a partition's records to a process as they come, from an offset on. */
@@ -52,7 +57,7 @@ export type Log = {
     from: { topic: Topic; partition: number; offset: bigint },
     options: { onRecords: (records: IncomingRecord[]) => void; skips?: boolean },
   ) => Reader
-  ends: (process: Process, topic: Topic) => Promise<bigint[]>
+  ends: (process: Process, topic: Topic) => Promise<{ first: bigint; offset: bigint }[]>
   setUp: (up: boolean) => void
   /** From now on the partition takes nothing, or takes everything again. */
   refuse: (topic: Topic, partition: number, as: RefusedAs | undefined) => void
@@ -79,6 +84,8 @@ export const createLog = (parts: {
   const { random } = world
   const topics = new Map<Topic, IncomingRecord[][]>()
   const kicks = new Map<Topic, Set<() => void>[]>()
+  const firsts = new Map<string, number>()
+  const firstOf = (topic: Topic, partition: number) => firsts.get(`${topic}/${partition}`) ?? 0
   let up = true
 
   const partitionsOf = (topic: Topic) => (topic.startsWith('ledger.dead') ? 1 : parts.partitions)
@@ -196,6 +203,10 @@ export const createLog = (parts: {
     partitionsOf,
     partitionOf,
     records,
+    firstOf,
+    deleteBefore: (topic, partition, offset) => {
+      firsts.set(`${topic}/${partition}`, Math.max(firstOf(topic, partition), offset))
+    },
     publisherOf: (process, maxBatch) => {
       const clock = world.clockOf(process)
       const publisher = createPublisher(clientOf(process), {
@@ -225,8 +236,11 @@ export const createLog = (parts: {
         if (stopped) return
         if (up) {
           const kept = records(topic, partition)
+          // What is deleted is passed over, as kafkajs does: reading goes on at the first record that there is.
+          const first = firstOf(topic, partition)
+          position = Math.max(position, first)
           let from = position
-          if (random.chance(faults.fetchAgain)) from = Math.max(0, from - 1 - random.int(10))
+          if (random.chance(faults.fetchAgain)) from = Math.max(first, from - 1 - random.int(10))
           // Something behind the hole is always handed over: the end of a topic cannot be left out unnoticed.
           if (skips && random.chance(faults.fetchSkips))
             from = Math.min(from + 1 + random.int(3), kept.length - 1)
@@ -258,7 +272,10 @@ export const createLog = (parts: {
     ends: (process, topic) =>
       new Promise((resolve, reject) => {
         world.after(world.latency(), null, `ends of ${topic} are asked`, () => {
-          const ends = topics.get(topic)!.map(records => BigInt(records.length))
+          const ends = topics.get(topic)!.map((records, partition) => ({
+            first: BigInt(firstOf(topic, partition)),
+            offset: BigInt(records.length),
+          }))
           const answers = up
           world.after(world.latency(), process, 'ends', () =>
             answers ? resolve(ends) : reject(new Error('the broker is away')),
@@ -273,6 +290,8 @@ export const createLog = (parts: {
       else refusals.delete(`${topic}/${partition}`)
     },
     makeAnew: topic => {
+      for (let partition = 0; partition < partitionsOf(topic); partition++)
+        firsts.delete(`${topic}/${partition}`)
       make(topic)
     },
     appendNow: append,

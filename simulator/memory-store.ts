@@ -30,6 +30,9 @@ class DatabaseError extends Error {
     this.code = code
   }
 }
+/** Wallets that a rule of the database refuses, of which no service knows. */
+export const isRefusedWallet = (id: string): boolean => id.startsWith('00000000-0000-4000-c')
+
 const CODES = {
   uniqueViolation: '23505',
   checkViolation: '23514',
@@ -50,6 +53,7 @@ const causeOf = (error: unknown): ReturnType<LedgerStore['causeOf']> => {
   return code === CODES.checkViolation ? 'data' : 'other'
 }
 
+export type PartitionTableRow = PartitionRow & { epoch: number; macsFrom: bigint | null }
 export type WalletRow = Omit<Wallet, 'ownLimits'> & {
   system: string | null
   code: string | null
@@ -82,7 +86,7 @@ export type Tables = {
   limits: Map<string, LimitRow[]>
   /** Each partition's events; the one with number n stands at n - 1. */
   journal: Map<number, JournalRow[]>
-  partitions: Map<number, PartitionRow & { epoch: number; macsFrom: bigint | null }>
+  partitions: Map<number, PartitionTableRow>
   published: Map<number, bigint>
 }
 
@@ -196,6 +200,8 @@ export type MemoryDatabaseOptions = {
   fate?: (label: string) => StatementFate
   /** How long each row that a batch writes takes. */
   rowMs?: () => number
+  /** How far the database's clock has stepped back. */
+  clockBackMs?: () => number
   /** Whether a mark written without waiting for the disk is lost in a crash. */
   losesMark?: () => boolean
 }
@@ -597,6 +603,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
 
   function* insertWallet(session: Session, wallet: WalletRow, whereFree: boolean): Work<void> {
     const { id, userId, system, code, currency, status, freezeSource } = wallet
+    check(!isRefusedWallet(id), 'no such wallet')
     check((status === 'frozen') === (freezeSource !== null), 'a frozen wallet says by whom')
     check((userId === null) === (system !== null), 'a wallet has a user or a name')
     check((userId === null) === (code === null), 'a user wallet has a code')
@@ -879,7 +886,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       send(
         session,
         'read clock',
-        at(() => new Date(Math.floor(scheduler.wall()))),
+        at(() => new Date(Math.floor(scheduler.wall()) - (options.clockBackMs?.() ?? 0))),
       ),
     openSystemWallets: async (wallets, now) => {
       await send(session, 'open system wallets', function* () {

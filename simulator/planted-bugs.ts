@@ -268,6 +268,35 @@ export const PLANTED_BUGS: PlantedBug[] = [
     ],
   },
   {
+    name: 'gap-read-again-for-ever',
+    what: 'a partition whose next record is deleted is read again for ever, and says nothing',
+    file: consume,
+    replace: [['if (times < MAX_GAPS) consumer.seek', 'if (times > 0) consumer.seek']],
+  },
+  {
+    name: 'halts-where-all-is-decided',
+    what: 'a topic that begins right behind what is decided halts its partition',
+    file: consume,
+    replace: [['if (nextOffset < first)', 'if (first > 0n && nextOffset <= first)']],
+  },
+  {
+    name: 'refused-by-the-database-held',
+    what: 'a record that the database alone refuses holds its partition for ever',
+    file: consume,
+    replace: [[`if (cause === 'data') waiting = await`, `if (cause === 'locked') waiting = await`]],
+  },
+  {
+    name: 'refused-by-the-database-unanswered',
+    what: 'a record that the database alone refuses is set aside, and its id never answered',
+    file: consume,
+    replace: [
+      [
+        'return await apply(records, consumer, { reason, answer: true })',
+        'return await apply(records, consumer, { reason, answer: false })',
+      ],
+    ],
+  },
+  {
     name: 'batch-never-shrinks',
     what: 'a batch that takes too long is tried again as it is',
     file: consume,
@@ -862,6 +891,17 @@ export const PLANTED_BUGS: PlantedBug[] = [
         `held: { wallet: parties.sender, amount },
     counted: { wallet: parties.sender, action: 'send', amount },`,
         'held: { wallet: parties.sender, amount },',
+      ],
+    ],
+  },
+  {
+    name: 'day-by-the-clock-alone',
+    what: 'a clock that steps back begins an earlier day, of which nothing is used',
+    file: limits,
+    replace: [
+      [
+        'const todayOf = (usage: Usage, nowMs: number) => Math.max(dayOf(nowMs), usage.day)',
+        'const todayOf = (_usage: Usage, nowMs: number) => dayOf(nowMs)',
       ],
     ],
   },

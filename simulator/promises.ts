@@ -8,7 +8,7 @@ import type { Outcome } from '../services/gateway/src/await-outcome.ts'
 import type { HoldView, TransferView } from '../services/gateway/src/transfer-view.ts'
 import type { Earlier, TransferRow } from '../services/ledger/src/store.ts'
 import { decodeNow, hold } from './broken-promise.ts'
-import type { Changes, HoldTableRow, Tables } from './memory-store.ts'
+import { type Changes, type HoldTableRow, isRefusedWallet, type Tables } from './memory-store.ts'
 import { verifyCommand } from './processes.ts'
 import { type AskedCommand, createBooksWatch } from './watch-books.ts'
 
@@ -531,11 +531,12 @@ export const createWatch = (parts: {
     },
 
     /**
-     * When all is quiet: whatever was asked is decided and told, but in the `unpublished` partition. Says what is not, or
-     * undefined.
+     * When all is quiet: whatever was asked is decided and told, but in the `undecided` partition, and told but in the
+     * `unpublished` one. Says what is not, or undefined.
      */
-    unfinished: (but: { unpublished?: number } = {}): string | undefined => {
+    unfinished: (but: { unpublished?: number; undecided?: number } = {}): string | undefined => {
       for (let partition = 0; partition < partitions; partition++) {
+        if (partition === but.undecided) continue
         const row = tables().partitions.get(partition)
         const end = parts.records('ledger.commands', partition).length
         const next = Number(row?.nextOffset ?? 0n)
@@ -562,6 +563,10 @@ const transferTypeOf = (command: Command) =>
     ? command.asked.value.type
     : undefined
 
-const isSetAside = (command: Command) => command.is === 'poison' || transferTypeOf(command) === 'teleport'
+const isSetAside = (command: Command) =>
+  command.is === 'poison' ||
+  transferTypeOf(command) === 'teleport' ||
+  (command.asked.type === 'pennywire.ledger.WalletOpenRequested' &&
+    isRefusedWallet(command.asked.value.walletId))
 
 export type Watch = ReturnType<typeof createWatch>

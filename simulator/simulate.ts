@@ -6,7 +6,13 @@ import { BrokenPromise } from './broken-promise.ts'
 import { createClients } from './clients.ts'
 import { createGroup } from './consumer-group.ts'
 import { createLog, type LogFaults, type RefusedAs } from './log.ts'
-import { type Backup, type Changes, createMemoryDatabase, type StatementFate } from './memory-store.ts'
+import {
+  type Backup,
+  type Changes,
+  createMemoryDatabase,
+  type PartitionTableRow,
+  type StatementFate,
+} from './memory-store.ts'
 import {
   createSimulatedCodec,
   type SimulatedGateway,
@@ -98,6 +104,8 @@ const drawWeather = (random: Random) => {
     /** While the backlog of a run is worked off each event takes so long to write; a transaction ends after 8 s. */
     rowMs: random.chance(0.3) ? 900 : 0,
     databaseGoesBack: random.chance(0.5),
+    clockSteps: random.chance(0.4),
+    deletions: random.chance(0.4),
   }
 }
 
@@ -156,6 +164,7 @@ export const simulate = async (options: {
   }
   const gatewayTables: Site['gatewayTables'] = { pending: new Map(), payments: new Map() }
   let rowMs = 0
+  let clockBackMs = 0
   const watch = createWatch({
     tables: () => database.tables,
     records: (topic, partition) => log.records(topic, partition),
@@ -167,6 +176,7 @@ export const simulate = async (options: {
     scheduler: world,
     fate,
     rowMs: () => rowMs,
+    clockBackMs: () => clockBackMs,
     losesMark: () => random.chance(0.5),
     onCommit: (changes: Changes) => watch.committing(changes),
     onCommitted: (changes: Changes) => watch.committed(changes),
@@ -343,6 +353,25 @@ export const simulate = async (options: {
       )
       .catch(() => {})
   }
+  let refused = 0
+  /** Reads well, could be decided, and cannot be written. */
+  const refuseInDatabase = () => {
+    if (refused++ >= 3) return
+    count('record that only the database refuses')
+    const walletId = `00000000-0000-4000-c000-${String(refused).padStart(12, '0')}`
+    const command = { commandId: walletId, walletId, userId: walletId, currency: 'USD', tier: 'unverified' }
+    stranger
+      .publish(
+        signCommand({
+          topic: 'ledger.commands',
+          partition: random.int(weather.partitions),
+          key: walletId,
+          value: site.codec.encode('pennywire.ledger.WalletOpenRequested', { ...command, requestedAt: 0 }),
+          headers: {},
+        }),
+      )
+      .catch(() => {})
+  }
   /** Commands in others' names by somebody who may write to the topic, in rows that would stop a partition. */
   const forge = () => {
     count('commands that no gateway signed')
@@ -386,6 +415,23 @@ export const simulate = async (options: {
     count('the calendar leaps')
     world.leap(ms)
   }
+  /** The database's clock alone, as after a failover to a server whose clock is late, or by NTP. */
+  const stepBack = () => {
+    if (clockBackMs > 0) return
+    count("the database's clock steps back")
+    clockBackMs = random.float() * random.pick([60_000, 3_600_000, 2 * 86_400_000, 40 * 86_400_000])
+    later(random.float() * 20_000, "the database's clock is right", () => {
+      clockBackMs = 0
+    })
+  }
+  /** As a retention time would: what is decided is gone from the topic, the record that is compared too at times. */
+  const deleteDecided = () => {
+    const partition = random.int(weather.partitions)
+    const decided = Number(database.tables.partitions.get(partition)?.nextOffset ?? 0n)
+    if (decided === 0) return
+    count('decided records deleted')
+    log.deleteBefore('ledger.commands', partition, random.chance(0.5) ? decided : random.int(decided))
+  }
   const kinds = [
     ...(weather.kills ? [killLedger, killLedger] : []),
     ...(weather.pauses ? [pauseLedger, pauseLedger] : []),
@@ -396,7 +442,9 @@ export const simulate = async (options: {
     ...(weather.refusals ? [refuseInOne] : []),
     ...(weather.slowness ? [slowDown] : []),
     ...(weather.replays ? [replay, replay, replay] : []),
-    ...(weather.poison ? [poison, forge] : []),
+    ...(weather.poison ? [poison, forge, refuseInDatabase] : []),
+    ...(weather.clockSteps ? [stepBack] : []),
+    ...(weather.deletions ? [deleteDecided] : []),
     ...(weather.leaps ? [leap] : []),
   ]
   const disturb = () => {
@@ -414,6 +462,7 @@ export const simulate = async (options: {
       if (name !== 'mostBytes') weather.log[name] = 0
     weather.statementLost = 0
     weather.provider.away = 0
+    clockBackMs = 0
     // What is written last is the hardest to find again, so its answers may still be lost.
     weather.commitAnswerLost = random.chance(0.5) ? 0.4 : 0
     world.setSlowness(1)
@@ -618,6 +667,49 @@ export const simulate = async (options: {
     await untilDone(isQuiet, whatIsStuck)
   }
 
+  /**
+   * X2, P1: commands are deleted before they are decided, under running ledgers or before they start. Their partition halts
+   * and passes nothing over; the others go on. Adopted it goes on, and what was lost is decided once it is sent again.
+   */
+  const deleteUndecided = async () => {
+    count('undecided records deleted')
+    const partition = random.int(weather.partitions)
+    const running = random.chance(0.5)
+    if (!running) for (const ledger of ledgers.splice(0)) ledger.kill()
+    log.setUp(false)
+    const from = log.records('ledger.commands', partition).length
+    for (let n = 1 + random.int(5); n > 0; n--) openSomebodysWallet(partition)
+    const lost = log.records('ledger.commands', partition).slice(from)
+    log.deleteBefore('ledger.commands', partition, from + lost.length)
+    log.setUp(true)
+    watch.freeze([partition])
+    for (let each = 0; each < weather.partitions; each++) openSomebodysWallet(each)
+    if (!running) for (let i = 0; i < 2; i++) startOneLedger()
+    await untilDone(
+      () => watch.unfinished({ undecided: partition }) === undefined,
+      () => `while partition ${partition} is halted, ${watch.unfinished({ undecided: partition })}`,
+    )
+    await pass(20_000)
+    if (!ledgers.some(({ halted }) => halted().has(partition)))
+      throw new BrokenPromise('X2', `partition ${partition} has lost commands and is not halted`)
+    for (const ledger of ledgers.splice(0)) ledger.kill()
+    await pass(12_000)
+    adopt(database.tables.partitions.get(partition)!)
+    watch.freeze([])
+    for (const record of lost) log.appendNow(asSent(record))
+    for (let i = 0; i < 2; i++) startOneLedger()
+    await untilDone(isQuiet, whatIsStuck)
+  }
+
+  /** As sql/positions.ts adoptTopic. */
+  const adopt = (row: PartitionTableRow) =>
+    Object.assign(row, {
+      epoch: row.epoch + 1,
+      nextOffset: BigInt(log.firstOf('ledger.commands', row.partition)),
+      lastDigest: null,
+      macsFrom: 0n,
+    })
+
   /** Kafka's data is lost and the topic made anew: the ledger stops there, until it is told to adopt it. */
   const makeTopicAnew = async () => {
     count('topic made anew')
@@ -646,9 +738,7 @@ export const simulate = async (options: {
     }
     for (const ledger of ledgers.splice(0)) ledger.kill()
     await pass(12_000)
-    // As sql/positions.ts adoptTopic.
-    for (const row of database.tables.partitions.values())
-      Object.assign(row, { epoch: row.epoch + 1, nextOffset: 0n, lastDigest: null, macsFrom: 0n })
+    for (const row of database.tables.partitions.values()) adopt(row)
     watch.freeze([])
     startOneLedger()
     await untilDone(isQuiet, whatIsStuck)
@@ -698,6 +788,11 @@ export const simulate = async (options: {
     await checkSubscribers()
     if (weather.refusals) {
       await onePartitionRefuses()
+      await checkSubscribers()
+    }
+    if (weather.deletions) {
+      await deleteUndecided()
+      watch.checkAll()
       await checkSubscribers()
     }
     if (backup) {

@@ -10,7 +10,7 @@ import {
 } from '../packages/rules/src/limits.ts'
 import type { Earlier, JournalRow, LimitRow, TransferRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise, decodeNow, hold } from './broken-promise.ts'
-import type { Changes, Tables } from './memory-store.ts'
+import { type Changes, isRefusedWallet, type Tables } from './memory-store.ts'
 
 /** A command as it was asked: by its record in the topic. */
 export type AskedCommand = AnyRecord & { value: { fingerprint?: Buffer } }
@@ -71,7 +71,12 @@ export const createBooksWatch = (parts: {
 
   // --- limits ---
 
+  /** The latest time that any event tells. */
+  let latestMs = 0
+
   const purse = ({ userId, currency }: State) => `${userId} ${currency}`
+  /** A day that anything was counted on is not followed by an earlier one, whatever the clock says. */
+  const neverEarlier = (of: State, ms: number) => Math.max(ms, (countedOn.get(purse(of)) ?? 0) * DAY_MS)
   const periods = (of: State, action: LimitedAction, ms: number) => [
     `${purse(of)} ${action} ${dayOf(ms)}`,
     `${purse(of)} ${action} ${monthOf(ms)}`,
@@ -80,8 +85,9 @@ export const createBooksWatch = (parts: {
     for (const period of periods(of, action, ms)) used.set(period, (used.get(period) ?? 0n) + amount)
   }
   const countNow = (of: State, action: LimitedAction, amount: bigint, nowMs: number) => {
-    countedOn.set(purse(of), Math.max(countedOn.get(purse(of)) ?? 0, Math.floor(nowMs / DAY_MS)))
-    count(of, action, amount, nowMs)
+    const countedMs = neverEarlier(of, nowMs)
+    countedOn.set(purse(of), Math.floor(countedMs / DAY_MS))
+    count(of, action, amount, countedMs)
   }
   const limitOf = (of: State, action: LimitedAction, kind: keyof Limits, source?: 'staff') => {
     const own = (by: string) => ownLimits.get(`${purse(of)} ${action} ${by}`)?.[kind] ?? null
@@ -91,7 +97,7 @@ export const createBooksWatch = (parts: {
     return source === 'staff' || self === null || (ceiling !== null && ceiling < self) ? ceiling : self
   }
   const breachOf = (of: State, action: LimitedAction, amount: bigint, nowMs: number) => {
-    const [day, month] = periods(of, action, nowMs).map(period => used.get(period) ?? 0n)
+    const [day, month] = periods(of, action, neverEarlier(of, nowMs)).map(period => used.get(period) ?? 0n)
     const usedOf = { perTransaction: 0n, daily: day!, monthly: month! }
     for (const kind of KINDS) {
       const limit = limitOf(of, action, kind)
@@ -109,6 +115,12 @@ export const createBooksWatch = (parts: {
       'M4',
       () => `wallet ${id} counts what was used of day ${usage.day}, it moved on day ${last}`,
     )
+    hold(
+      usage.day * DAY_MS <= latestMs,
+      'M4',
+      () => `wallet ${id} counts what was used of day ${usage.day}, which has not begun`,
+    )
+    countedOn.set(purse(of), usage.day)
     for (const action of LIMITED_ACTIONS) {
       const counted = periods(of, action, usage.day * DAY_MS).map(period => used.get(period) ?? 0n)
       const { day, month } = usage.used[action]
@@ -307,6 +319,8 @@ export const createBooksWatch = (parts: {
       }
 
       const replay = (row: JournalRow, event: AnyRecord | undefined) => {
+        const told = JSON.parse(row.headers) as { ce_time: string }
+        latestMs = Math.max(latestMs, Date.parse(told.ce_time))
         switch (event?.type) {
           case 'pennywire.ledger.TransferCompleted': {
             const { transferId: id, amountMinor, entries, completedAt, fingerprint, commandId } = event.value
@@ -703,7 +717,7 @@ export const createBooksWatch = (parts: {
         const isTrue = (() => {
           switch (code) {
             case 'INTERNAL_ERROR':
-              return false
+              return isRefusedWallet(value.walletId ?? '')
             case 'HOLD_ENDED':
               return held && held.status !== 'active'
             case 'HOLD_EXPIRED':

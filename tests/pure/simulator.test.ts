@@ -21,6 +21,8 @@ const FAULTS = [
   ...['ledger killed', 'ledger paused', 'ledger stopped', 'old command sent again'],
   ...['one partition refuses', 'one partition refuses while all else is well'],
   ...['payment goes back to its beginning', 'record that cannot be read', 'the calendar leaps'],
+  ...["the database's clock steps back", 'record that only the database refuses'],
+  ...['decided records deleted', 'undecided records deleted'],
   ...['topic made anew', 'writes are slow'],
 ]
 
