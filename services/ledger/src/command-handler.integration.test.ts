@@ -60,13 +60,15 @@ const start = (over: { store?: Partial<LedgerStore>; tail?: Tail['events']; assi
       offer: events => void seen.events.push(...events),
       repeat: () => {},
     },
-    readTails: async partitions =>
-      new Map(
+    readTails: async (partitions, count) => {
+      const tail = over.tail ?? []
+      return new Map(
         partitions.map(partition => [
           partition,
-          { events: partition === 0 ? (over.tail ?? []) : [], whole: true },
+          { events: partition === 0 ? tail.slice(-count) : [], whole: tail.length <= count },
         ]),
-      ),
+      )
+    },
   })
   const assigned = (over.assigned ?? [0, 1, 2, 3]).map(partition => ({
     topic: 'ledger.commands' as const,
@@ -109,6 +111,22 @@ describe('F13: a database behind its own events', () => {
       ),
     ])
     expect(seen.lanes).toEqual([])
+  })
+
+  test('X1, O1: is found behind thousands of repeats, which reach no further than what the database knows as published', async () => {
+    await ledger.funded(100n)
+    const rows = await journalOf(0)
+    await ledger.superuser`
+      update ledger.published set published_through = ${rows.length} where partition = 0`
+    const { seen, position } = start({
+      tail: [
+        ...rows.map(({ seq, bytes }) => ({ seq, value: bytes })),
+        { seq: BigInt(rows.length) + 1n, value: Buffer.from('decided before the failover') },
+        ...Array.from({ length: 9_000 }, () => ({ seq: 1n, value: rows[0]!.bytes })),
+      ],
+    })
+    expect(await position()).toEqual([])
+    expect(seen.halted[0]).toContain('0: the database is behind its own events by 1')
   })
 
   test('X1, O1: another event at the same seq halts it too, repeats of the right ones do not', async () => {
