@@ -176,7 +176,7 @@ export type MemoryDatabase = {
   disconnect: (client: Process) => void
   /** The server dies: every transaction is undone, connections break, and the last published marks may be gone. */
   crash: () => void
-  start: () => void
+  start: (options?: { sameRun?: boolean }) => void
   /** What is committed, as it is now: a backup. */
   copy: () => Backup
   /** The server dies and comes back with a backup in place of what it had, once it is started. */
@@ -1099,9 +1099,9 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       }
     },
     crash,
-    start: () => {
+    start: ({ sameRun = false } = {}) => {
       up = true
-      starts++
+      if (!sameRun) starts++
     },
     copy: () => ({ tables: copyOf(tables), keys: new Set(keys) }),
     putBack: backup => {
