@@ -38,9 +38,9 @@ for (let seed = first; seed <= last && !failure; seed++) {
     decisions += result.decisions
     for (const [what, count] of Object.entries(result.faults)) faults[what] = (faults[what] ?? 0) + count
     if (!values.json) {
-      const { traceHash, simulatedMs } = result
+      const { traceHash, journalHash, simulatedMs } = result
       console.log(
-        `seed ${seed}: ${result.steps} steps, ${result.decisions} decisions, ${Math.round(simulatedMs / 1_000)} s simulated, trace ${traceHash}`,
+        `seed ${seed}: ${result.steps} steps, ${result.decisions} decisions, ${Math.round(simulatedMs / 1_000)} s simulated, trace ${traceHash}, journal ${journalHash}`,
       )
     }
   } catch (error) {

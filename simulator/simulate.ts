@@ -1,8 +1,9 @@
+import { createHash } from 'node:crypto'
 import { payoutReturnIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults, Limits } from '../packages/rules/src/limits.ts'
 import type { JournalRow } from '../services/ledger/src/store.ts'
-import { BrokenPromise } from './broken-promise.ts'
+import { BrokenPromise, decodeNow } from './broken-promise.ts'
 import { createClients } from './clients.ts'
 import { createGroup } from './consumer-group.ts'
 import { createLog, type LogFaults, type RefusedAs } from './log.ts'
@@ -40,6 +41,8 @@ const ASKED_AGAIN = 60
 export type SimulationResult = {
   steps: number
   traceHash: string
+  /** Over all events in their order, but for what is drawn by chance: equal before and after a change of shape alone. */
+  journalHash: string
   simulatedMs: number
   decisions: number
   faults: Record<string, number>
@@ -131,6 +134,18 @@ const asSent = ({ topic, partition, key, value, headers }: IncomingRecord): RawR
   value,
   headers: Object.fromEntries(headers.map(([name, text]) => [name, [text]])),
 })
+
+const hashOf = (journal: JournalRow[]): string => {
+  const hash = createHash('sha256')
+  for (const { partition, seq, key, headers, bytes } of journal) {
+    const { traceparent: _, ...said } = JSON.parse(headers) as Record<string, string>
+    hash.update(JSON.stringify([partition, String(seq), key, said]))
+    const event = decodeNow(bytes)
+    if (event?.type !== 'pennywire.ledger.WalletOpened') hash.update(bytes)
+    else hash.update(JSON.stringify({ ...event.value, code: '' }))
+  }
+  return hash.digest('hex').slice(0, 12)
+}
 
 /**
  * One run: the services' own code in a world where time, order and every fault come from the seed, watched at every
@@ -826,6 +841,7 @@ export const simulate = async (options: {
   return {
     steps: world.steps(),
     traceHash: world.traceHash(),
+    journalHash: hashOf([...database.tables.journal.values()].flat()),
     simulatedMs: world.now(),
     decisions: watch.decisions(),
     faults,
