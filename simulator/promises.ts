@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
-import type { AnyRecord } from '@pennywire/contracts/schemas.ts'
+import { isLedgerCommand } from '@pennywire/contracts/schemas.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '../packages/rules/src/limits.ts'
 import type { Outcome } from '../services/gateway/src/await-outcome.ts'
@@ -13,18 +13,6 @@ import { verifyCommand } from './processes.ts'
 import { type AskedCommand, createBooksWatch } from './watch-books.ts'
 
 type Command = { is: 'command'; id: string; asked: AskedCommand } | { is: 'poison' }
-
-const COMMANDS = new Set<string>([
-  'pennywire.ledger.TransferRequested',
-  'pennywire.ledger.ReversalRequested',
-  'pennywire.ledger.HoldCaptureRequested',
-  'pennywire.ledger.HoldVoidRequested',
-  'pennywire.ledger.WalletOpenRequested',
-  'pennywire.ledger.WalletFreezeRequested',
-  'pennywire.ledger.WalletUnfreezeRequested',
-  'pennywire.ledger.WalletCloseRequested',
-  'pennywire.ledger.LimitChangeRequested',
-] satisfies AnyRecord['type'][])
 
 const fingerprintIn = ({ value }: AskedCommand): Buffer | null => value.fingerprint ?? null
 
@@ -91,7 +79,7 @@ export const createWatch = (parts: {
     if (!command) {
       // Nothing that a gateway has not signed is a command, whatever it says.
       const decoded = verifyCommand(record) === undefined ? decodeNow(record.value) : undefined
-      if (decoded && COMMANDS.has(decoded.type)) {
+      if (decoded && isLedgerCommand(decoded.type)) {
         const value = decoded.value as { transferId?: string; commandId?: string }
         command = {
           is: 'command',

@@ -49,5 +49,23 @@ export const canonicalSchema = (name: RecordName): string => JSON.stringify(sche
 export const avroType = (name: RecordName): avsc.Type =>
   avsc.Type.forSchema(schemas.get(name) as avsc.Schema, { logicalTypes: AVRO_LOGICAL_TYPES })
 
+type RecordOf<Name extends RecordName> = { [Each in Name]: { type: Each; value: Records[Each] } }[Name]
 /** One decoded record: its name decides its value. */
-export type AnyRecord = { [Name in RecordName]: { type: Name; value: Records[Name] } }[RecordName]
+export type AnyRecord = RecordOf<RecordName>
+
+/** The ledger's commands: by the rule that their names end in `Requested`. */
+export type LedgerCommandName = Extract<RecordName, `pennywire.ledger.${string}Requested`>
+export type LedgerCommand = RecordOf<LedgerCommandName>
+/** The ledger's events: everything else in its namespace. */
+export type LedgerEventName = Exclude<Extract<RecordName, `pennywire.ledger.${string}`>, LedgerCommandName>
+export type LedgerEvent = RecordOf<LedgerEventName>
+
+export const isLedgerCommand = (name: string): name is LedgerCommandName =>
+  /^pennywire\.ledger\.\w+Requested$/.test(name) && schemas.has(name)
+/** For the `default` of a switch over records: a record without a case does not compile. */
+export const unknownRecord = (record: never): never => {
+  throw new Error(`${(record as AnyRecord).type} is unknown to this version`)
+}
+
+export const isLedgerEvent = (name: string): name is LedgerEventName =>
+  name.startsWith('pennywire.ledger.') && schemas.has(name) && !isLedgerCommand(name)

@@ -1,4 +1,4 @@
-import type { Records } from '@pennywire/contracts/schemas.ts'
+import { isLedgerEvent, type LedgerEvent } from '@pennywire/contracts/schemas.ts'
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
@@ -8,26 +8,10 @@ import { type Clock, sleep, systemClock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { currentRequest } from './request-scope.ts'
 
-const OUTCOMES = [
-  'pennywire.ledger.TransferCompleted',
-  'pennywire.ledger.TransferRejected',
-  'pennywire.ledger.TransferReversed',
-  'pennywire.ledger.HoldPlaced',
-  'pennywire.ledger.HoldEnded',
-  'pennywire.ledger.WalletOpened',
-  'pennywire.ledger.WalletFrozen',
-  'pennywire.ledger.WalletUnfrozen',
-  'pennywire.ledger.WalletClosed',
-  'pennywire.ledger.LimitChanged',
-  'pennywire.ledger.CommandRefused',
-] as const satisfies (keyof Records)[]
-type OutcomeName = (typeof OUTCOMES)[number]
-
 /** How a command ended, as its event says. */
-export type Outcome = { [Name in OutcomeName]: { type: Name; value: Records[Name] } }[OutcomeName]
+export type Outcome = LedgerEvent
 
-export const isOutcome = (record: { type: string }): record is Outcome =>
-  (OUTCOMES as readonly string[]).includes(record.type)
+export const isOutcome = (record: { type: string }): record is Outcome => isLedgerEvent(record.type)
 
 export type Waiter = {
   /** The outcome, or undefined where the wait ended without one. */

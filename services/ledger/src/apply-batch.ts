@@ -1,14 +1,13 @@
-import { createHash } from 'node:crypto'
-import type { RecordName, Records } from '@pennywire/contracts/schemas.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import type { VerifyCommand } from '@pennywire/kafka/command-mac.ts'
-import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
+import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
-import { answerUndecided, applyCommand, type Books } from './apply-command.ts'
-import { wentBack } from './check-events.ts'
-import { type Command, needsOf } from './needs.ts'
+import { applyCommand, UNDECIDED } from './apply-command.ts'
+import { type BatchState, openBatchState } from './batch-state.ts'
+import { fence, type Stranger } from './fence.ts'
+import { type Command, lockSetOf } from './lock-set.ts'
 import { type Asked, readCommand } from './read-command.ts'
-import type { JournalRow, LedgerStore, LedgerTx, PartitionRow } from './store.ts'
+import type { JournalRow, Known, LedgerStore, LedgerTx } from './store.ts'
 
 export type BatchResult = {
   /** The batch's events as written to the journal, each partition's in order: committed, not yet published. */
@@ -28,10 +27,8 @@ export type BatchResult = {
   /** How far the batch's partitions are decided, by it or before: a commit whose answer was lost is seen here. */
   seen: Known
   /** How many records were decided by outcome, for metrics. */
-  counts: Books['counts'] & { poison: number; unsigned: number; dropped: number }
+  counts: BatchState['counts'] & { poison: number; unsigned: number; dropped: number }
 }
-
-type Stranger = { partition: number; reason: string; behind?: bigint }
 
 export type ApplyBatchParts = {
   store: LedgerStore
@@ -57,8 +54,6 @@ export class UncomparedServer extends Error {}
 
 /** Why records are set aside; `answer`: whether their ids are answered, where the database takes that. */
 export type Refusal = { reason: string; answer: boolean }
-
-export type Known = Map<number, Pick<PartitionRow, 'nextOffset' | 'nextSeq'>>
 
 /** How often a batch that met a rival is run again at once; after that it waits its turn like any failure. */
 const RERUNS = 3
@@ -95,26 +90,26 @@ const applyInTransaction = async (
   commands: Command[],
 ): Promise<BatchResult> => {
   // 1. The fence, then the wallets, then what is as fresh as the locks. One trip: the server takes them in order.
-  const needs = needsOf(commands)
+  const reads = lockSetOf(commands)
   const some = <Row>(wanted: string[], read: (ids: string[]) => Promise<Row[]>): Promise<Row[]> | Row[] =>
     wanted.length > 0 ? read(wanted) : []
   const [partitionRows, walletRows, earlierRows, limitRows, holdRows, originalRows, usersWallets, now] =
     await Promise.all([
       tx.lockPartitions([...new Set(commands.map(({ record }) => record.partition))], parts.skipLocked),
-      tx.lockWallets(needs.wallets, parts.skipLocked),
-      tx.findEarlier(needs.ids),
-      some(needs.limited, tx.readLimits),
-      some(needs.holds, tx.readHolds),
-      some(needs.originals, tx.readOriginals),
-      some(needs.openers, tx.findWalletsOf),
+      tx.lockWallets(reads.wallets, parts.skipLocked),
+      tx.findEarlier(reads.ids),
+      some(reads.limited, tx.readLimits),
+      some(reads.holds, tx.readHolds),
+      some(reads.originals, tx.readOriginals),
+      some(reads.openers, tx.findWalletsOf),
       tx.readClock(),
       refuseUncompared(parts, tx),
     ])
   const partitions = new Map(partitionRows.map(row => [row.partition, row]))
   const wallets = new Map(walletRows.map(wallet => [wallet.id, wallet]))
-  const unlocked = parts.skipLocked ? needs.wallets.filter(id => !wallets.has(id)) : []
+  const unlocked = parts.skipLocked ? reads.wallets.filter(id => !wallets.has(id)) : []
   const locked = new Set(unlocked.length > 0 ? await tx.findWallets(unlocked) : [])
-  const missing = [...needs.systemWallets.values()].filter(({ id }) => !wallets.has(id) && !locked.has(id))
+  const missing = [...reads.systemWallets.values()].filter(({ id }) => !wallets.has(id) && !locked.has(id))
   if (missing.length > 0) {
     for (const wallet of await tx.openSystemWallets(missing, now)) wallets.set(wallet.id, wallet)
   }
@@ -129,75 +124,20 @@ const applyInTransaction = async (
   const { accepted, gaps, held, strangers, dropped } = fence(partitions, commands, parts, locked)
 
   // 3. Decide each in turn, in memory.
-  const books: Books = {
-    now,
-    limitDefaults: parts.limitDefaults,
-    wallets,
-    usersWallets,
-    inheritable,
-    holds: new Map(holdRows.map(hold => [hold.id, hold])),
-    originals: new Map(originalRows.map(original => [original.id, original])),
-    wantedOriginals: new Set(needs.originals),
-    earlier: new Map(earlierRows.map(row => [row.id, row])),
-    repeated: [],
-    changed: new Map(),
-    writes: {
-      partitions: [],
-      balances: [],
-      transfers: [],
-      entries: [],
-      opened: [],
-      statuses: [],
-      tiers: [],
-      limits: [],
-      holds: [],
-      holdEnds: [],
-      reversals: [],
-      commands: [],
-      journal: [],
+  const state = openBatchState(
+    {
+      now,
+      partitions,
+      wallets,
+      usersWallets,
+      inheritable,
+      holds: holdRows,
+      originals: originalRows,
+      wantedOriginals: reads.originals,
+      outcomes: earlierRows,
     },
-    counts: {
-      completed: 0,
-      rejected: 0,
-      held: 0,
-      released: 0,
-      opened: 0,
-      changed: 0,
-      refused: 0,
-      repeated: 0,
-      suspense: 0,
-    },
-    append: <Name extends RecordName>(
-      record: IncomingRecord,
-      name: Name,
-      value: Records[Name],
-      subject: string,
-    ): JournalRow => {
-      const row = partitions.get(record.partition)!
-      const seq = row.nextSeq
-      const headers = {
-        ...envelope({
-          id: `${record.partition}-${seq}`,
-          type: name,
-          source: 'ledger',
-          time: now.getTime(),
-          subject,
-          traceparent: traceOf(record),
-        }),
-        seq: String(seq),
-      }
-      const entry = {
-        partition: record.partition,
-        seq,
-        key: record.key?.toString('utf8') ?? '',
-        headers: JSON.stringify(headers),
-        bytes: parts.codec.encode(name, value),
-      }
-      row.nextSeq = seq + 1n
-      books.writes.journal.push(entry)
-      return entry
-    },
-  }
+    parts,
+  )
   let poison = 0
   const unsigned: Promise<void>[] = []
   const setAsideInARow = new Map<number, { count: number; all: boolean }>()
@@ -210,10 +150,11 @@ const applyInTransaction = async (
     }
     const inARow = setAsideInARow.get(record.partition) ?? { count: 0, all: true }
     setAsideInARow.set(record.partition, inARow)
+    const before = countOutcomes(state)
     try {
       if (asked.type === 'poison') throw new UndecodableRecord(asked.reason)
       if (parts.refuse) throw new UndecodableRecord(parts.refuse.reason)
-      applyCommand(books, record, asked)
+      applyCommand(state, record, asked)
       inARow.count = 0
       inARow.all = false
     } catch (error) {
@@ -221,15 +162,18 @@ const applyInTransaction = async (
       poison++
       inARow.count++
       await parts.setAside(record, error instanceof Error ? error.message : String(error))
-      if (asked.type !== 'poison') answerUndecided(books, record, asked)
+      if (asked.type !== 'poison') applyCommand(state, record, asked, UNDECIDED)
     }
+    const outcomes = countOutcomes(state) - before
+    if (outcomes !== (asked.type === 'poison' ? 0 : 1))
+      throw new Error(`${asked.type} at ${record.partition}/${record.offset} has ${outcomes} outcomes (X2)`)
   }
 
   await Promise.all(unsigned)
 
   // 4. Write what was decided, and what the repeated commands are answered with.
-  const { writes, repeated } = books
-  writes.balances = [...books.changed.values()]
+  const { writes, repeated } = state
+  writes.balances = [...state.changed.values()]
   writes.partitions = partitionRows.filter(row =>
     accepted.some(({ record }) => record.partition === row.partition),
   )
@@ -251,7 +195,7 @@ const applyInTransaction = async (
         .filter(row => !strangers.some(({ partition }) => partition === row.partition))
         .map(row => [row.partition, row]),
     ),
-    counts: { ...books.counts, poison, unsigned: unsigned.length, dropped },
+    counts: { ...state.counts, poison, unsigned: unsigned.length, dropped },
   }
 }
 
@@ -267,78 +211,5 @@ const refuseUncompared = async (
     )
 }
 
-/**
- * Takes exactly the next records of each partition. One below the stored offset was applied before (a redelivery, or
- * we are a zombie that lost the partition): dropped. One above it is a gap: nothing of what follows is applied. The
- * record just before the stored offset must be the one remembered: else this is another topic of the same name.
- */
-const fence = (
-  partitions: Map<number, PartitionRow>,
-  commands: Command[],
-  { skipLocked, known }: Pick<ApplyBatchParts, 'skipLocked' | 'known'>,
-  locked: ReadonlySet<string>,
-) => {
-  const accepted: Command[] = []
-  const gaps = new Map<number, { partition: number; offset: bigint }>()
-  const held = new Map<number, { partition: number; offset: bigint }>()
-  const strangers = new Map<number, Stranger>()
-  for (const [partition, { nextOffset, nextSeq }] of known ?? []) {
-    const row = partitions.get(partition)
-    if (row && (row.nextOffset < nextOffset || row.nextSeq < nextSeq)) {
-      strangers.set(partition, wentBack(partition, nextSeq - row.nextSeq, nextOffset - row.nextOffset))
-    }
-  }
-  const last = new Map<number, IncomingRecord>()
-  let dropped = 0
-  for (const command of commands) {
-    const { partition, offset } = command.record
-    const row = partitions.get(partition)
-    if (gaps.has(partition) || held.has(partition) || strangers.has(partition)) continue
-    if (!row) {
-      if (!skipLocked) throw new Error(`partition ${partition} has no row in ledger.partitions`)
-      held.set(partition, { partition, offset })
-      continue
-    }
-    if (offset < row.nextOffset) {
-      dropped++
-      const remembered = last.has(partition) ? null : row.lastDigest
-      if (offset === row.nextOffset - 1n && remembered && !digestOf(command.record).equals(remembered)) {
-        strangers.set(partition, {
-          partition,
-          reason: `the record at offset ${offset} is not the one that was decided; the topic was made anew or changed`,
-        })
-      }
-    } else if (offset > row.nextOffset) {
-      gaps.set(partition, { partition, offset: row.nextOffset })
-    } else if (locked.size > 0 && needsOf([command]).wallets.some(id => locked.has(id))) {
-      held.set(partition, { partition, offset })
-    } else {
-      accepted.push(command)
-      row.nextOffset = offset + 1n
-      last.set(partition, command.record)
-    }
-  }
-  for (const [partition, record] of last) partitions.get(partition)!.lastDigest = digestOf(record)
-  return {
-    accepted,
-    gaps: [...gaps.values()],
-    held: [...held.values()],
-    strangers: [...strangers.values()],
-    dropped,
-  }
-}
-
-/** Tells a record from any other: over its key and value, lengths included. */
-const digestOf = (record: IncomingRecord): Buffer => {
-  const hash = createHash('sha256')
-  for (const part of [record.key, record.value]) hash.update(`${part?.length ?? -1}:`).update(part ?? '')
-  return hash.digest()
-}
-
-/** The command's trace goes on in its event; anything else in that header is left behind. */
-const traceOf = (record: IncomingRecord): string | undefined => {
-  const traceparent = headerOf(record, 'traceparent')
-  return traceparent && /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent)
-    ? traceparent
-    : undefined
-}
+/** Events that were appended, and outcomes that a command has had before. */
+const countOutcomes = ({ writes, repeated }: BatchState): number => writes.journal.length + repeated.length

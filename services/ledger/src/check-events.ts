@@ -2,8 +2,7 @@ import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import { readTopic } from '@pennywire/kafka/read-topic.ts'
 import { headerOf } from '@pennywire/kafka/record.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
-import type { Known } from './apply-batch.ts'
-import type { LedgerStore, StoredPosition } from './store.ts'
+import type { Known, LedgerStore, StoredPosition } from './store.ts'
 
 /** The last events of a partition of ledger.events, oldest first, and whether they are all that it holds. */
 export type Tail = { events: Array<{ seq: bigint; value: Buffer }>; whole: boolean }

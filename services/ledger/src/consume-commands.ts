@@ -14,10 +14,10 @@ import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter, gauge, secondsHistogram } from '@pennywire/runtime/metrics.ts'
-import { applyBatch, type Known, type Refusal, UncomparedServer } from './apply-batch.ts'
+import { applyBatch, type Refusal, UncomparedServer } from './apply-batch.ts'
 import { createReadTails, findBehind, type ReadTails } from './check-events.ts'
 import type { Relay } from './relay-outbox.ts'
-import type { LedgerStore } from './store.ts'
+import type { Known, LedgerStore } from './store.ts'
 
 const decisions = counter('ledger_decisions_total', 'Commands decided, by outcome', ['outcome'])
 const gapsSeen = counter(

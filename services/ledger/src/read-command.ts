@@ -1,28 +1,11 @@
 import { isCurrency, MAX_MINOR } from '@pennywire/contracts/money.ts'
-import type { Records } from '@pennywire/contracts/schemas.ts'
+import { isLedgerCommand, type LedgerCommand } from '@pennywire/contracts/schemas.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 
-const COMMANDS = [
-  'pennywire.ledger.TransferRequested',
-  'pennywire.ledger.ReversalRequested',
-  'pennywire.ledger.HoldCaptureRequested',
-  'pennywire.ledger.HoldVoidRequested',
-  'pennywire.ledger.WalletOpenRequested',
-  'pennywire.ledger.WalletFreezeRequested',
-  'pennywire.ledger.WalletUnfreezeRequested',
-  'pennywire.ledger.WalletCloseRequested',
-  'pennywire.ledger.LimitChangeRequested',
-] as const satisfies (keyof Records)[]
-type CommandName = (typeof COMMANDS)[number]
-const isCommandName = (name: string): name is CommandName => (COMMANDS as readonly string[]).includes(name)
-
-/** A command as it was decoded: its name, and what it says. */
-export type Understood = { [Name in CommandName]: { type: Name; value: Records[Name] } }[CommandName]
-
 /** What a record asks for, or why it asks for nothing that can be understood. */
 export type Asked =
-  | Understood
+  | LedgerCommand
   | { type: 'poison'; reason: string }
   /** No gateway has signed it: whoever may write to the topic may have made it. */
   | { type: 'unsigned'; reason: string }
@@ -53,7 +36,7 @@ const WORD_FIELDS = ['type', 'source'] as const
 const TEXT_FIELDS = ['note', 'metadata', 'reason'] as const
 
 /** The first rule that a command's form breaks. The gateway keeps them all; others may write to the topic too. */
-const brokenRule = (record: IncomingRecord, asked: Understood): string | undefined => {
+const brokenRule = (record: IncomingRecord, asked: LedgerCommand): string | undefined => {
   if (!UUID.test(record.key?.toString('latin1') ?? '')) return 'the key is not a wallet id'
   if (record.value!.length > MAX_COMMAND_BYTES) return `the command is longer than ${MAX_COMMAND_BYTES} bytes`
   const value = asked.value as Partial<
@@ -102,8 +85,8 @@ const brokenRule = (record: IncomingRecord, asked: Understood): string | undefin
 export const readCommand = async (codec: Codec, record: IncomingRecord): Promise<Asked> => {
   try {
     const decoded = await codec.decodeRecord(record)
-    if (!isCommandName(decoded.type)) return { type: 'poison', reason: `${decoded.type} is no command` }
-    const command = decoded as Understood
+    if (!isLedgerCommand(decoded.type)) return { type: 'poison', reason: `${decoded.type} is no command` }
+    const command = decoded as LedgerCommand
     const reason = brokenRule(record, command)
     return reason === undefined ? command : { type: 'poison', reason }
   } catch (error) {

@@ -9,6 +9,9 @@ export type PartitionRow = {
   nextSeq: bigint
 }
 
+/** What a process knows of partitions from its own last look or commit: the database must not be behind it. */
+export type Known = Map<number, Pick<PartitionRow, 'nextOffset' | 'nextSeq'>>
+
 /** How far a partition's commands are decided, its journal is written, and that is in Kafka for certain. */
 export type StoredPosition = Pick<PartitionRow, 'partition' | 'nextOffset' | 'nextSeq'> & {
   publishedThrough: bigint

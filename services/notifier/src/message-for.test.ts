@@ -1,5 +1,10 @@
 import { notificationIdOf, referenceOf, transferIdOf } from '@pennywire/contracts/ids.ts'
-import type { AnyRecord, Records, TransferCompleted, TransferRejected } from '@pennywire/contracts/schemas.ts'
+import type {
+  LedgerEvent,
+  Records,
+  TransferCompleted,
+  TransferRejected,
+} from '@pennywire/contracts/schemas.ts'
 import { expect, test } from 'vitest'
 import { messagesFor } from './message-for.ts'
 
@@ -27,7 +32,7 @@ const entry = (userId: string | null, amountMinor: bigint, balanceAfterMinor: bi
   balanceAfterMinor,
   sequence: 1,
 })
-const completed = (changed: Partial<TransferCompleted>): AnyRecord => ({
+const completed = (changed: Partial<TransferCompleted>): LedgerEvent => ({
   type: 'pennywire.ledger.TransferCompleted',
   value: {
     ...request,
@@ -40,7 +45,7 @@ const completed = (changed: Partial<TransferCompleted>): AnyRecord => ({
     ...changed,
   },
 })
-const rejected = (changed: Partial<TransferRejected>): AnyRecord => ({
+const rejected = (changed: Partial<TransferRejected>): LedgerEvent => ({
   type: 'pennywire.ledger.TransferRejected',
   value: {
     ...request,
@@ -176,7 +181,7 @@ const limits = { perTransactionMinor: 1n, dailyMinor: null, monthlyMinor: null, 
 
 type Told = [userId: string, type: string, title: string, body: string]
 
-test.each<[string, AnyRecord, Told[]]>([
+test.each<[string, LedgerEvent, Told[]]>([
   [
     'a withdrawal that was paid out tells the owner',
     completed({
@@ -345,7 +350,7 @@ test.each<[string, AnyRecord, Told[]]>([
       ['staff', 'Our staff froze your wallet: no money leaves it or comes in.'],
       ['new', 'Your wallet was frozen: no money leaves it.'],
     ] as const
-  ).map(([source, body]): [string, AnyRecord, Told[]] => [
+  ).map(([source, body]): [string, LedgerEvent, Told[]] => [
     `a freeze tells the owner (${source})`,
     { type: 'pennywire.ledger.WalletFrozen', value: { ...change, source, frozenAt: 5 } },
     [[alice, 'wallet_frozen', 'Wallet frozen', body]],
@@ -399,7 +404,7 @@ test.each<[string, AnyRecord, Told[]]>([
 })
 
 test('the messages of one hold have ids of their own', () => {
-  const records: AnyRecord[] = [
+  const records: LedgerEvent[] = [
     { type: 'pennywire.ledger.HoldPlaced', value: hold },
     { type: 'pennywire.ledger.HoldEnded', value: end },
     completed({ commandId: staff, holdMinor: 2000n }),
@@ -410,7 +415,7 @@ test('the messages of one hold have ids of their own', () => {
 })
 
 test('what is about a wallet names no transfer, and each event is told once', () => {
-  const frozen = (commandId: string): AnyRecord => ({
+  const frozen = (commandId: string): LedgerEvent => ({
     type: 'pennywire.ledger.WalletFrozen',
     value: { ...change, commandId, frozenAt: 1_700_000_000_000 },
   })

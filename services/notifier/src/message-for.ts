@@ -1,16 +1,17 @@
 import { notificationIdOf, referenceOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import { isProblemCode, PROBLEMS } from '@pennywire/contracts/problems.ts'
-import type {
-  AnyRecord,
-  HoldEnded,
-  HoldPlaced,
-  LimitChanged,
-  TransferCompleted,
-  TransferRejected,
-  TransferReversed,
-  WalletFrozen,
-  WalletUnfrozen,
+import {
+  type HoldEnded,
+  type HoldPlaced,
+  type LedgerEvent,
+  type LimitChanged,
+  type TransferCompleted,
+  type TransferRejected,
+  type TransferReversed,
+  unknownRecord,
+  type WalletFrozen,
+  type WalletUnfrozen,
 } from '@pennywire/contracts/schemas.ts'
 
 export type Notification = {
@@ -28,7 +29,7 @@ export type Notification = {
 type Message = Pick<Notification, 'type' | 'title' | 'body'>
 
 /** What a record tells users, and whom: empty for records that tell nobody anything. Names nobody but by id. */
-export const messagesFor = (record: AnyRecord): Notification[] => {
+export const messagesFor = (record: LedgerEvent): Notification[] => {
   switch (record.type) {
     case 'pennywire.ledger.TransferCompleted': {
       const { transferId, userId, completedAt, entries } = record.value
@@ -83,8 +84,12 @@ export const messagesFor = (record: AnyRecord): Notification[] => {
       // Who changes limits of their own knows.
       return source === 'staff' ? aboutWallet(commandId, ownerId, changedAt, limited(record.value)) : []
     }
-    default:
+    // Who asked knows.
+    case 'pennywire.ledger.WalletOpened':
+    case 'pennywire.ledger.CommandRefused':
       return []
+    default:
+      return unknownRecord(record)
   }
 }
 

@@ -1,4 +1,10 @@
-import type { AnyRecord, MailRequested } from '@pennywire/contracts/schemas.ts'
+import {
+  type AnyRecord,
+  isLedgerEvent,
+  type LedgerEvent,
+  type MailRequested,
+  unknownRecord,
+} from '@pennywire/contracts/schemas.ts'
 import { TOPICS } from '@pennywire/contracts/topics.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import type { ConsumerOptions, Position, TopicPartition } from '@pennywire/kafka/consumer.ts'
@@ -41,19 +47,7 @@ type Counted = { walletId: string; sequence: number }
 
 const NOTHING: Work = { notifications: [], mails: [], deadLetters: [], entries: [], reached: [] }
 
-const HANDLED: readonly string[] = [
-  'pennywire.ledger.TransferCompleted',
-  'pennywire.ledger.TransferRejected',
-  'pennywire.ledger.TransferReversed',
-  'pennywire.ledger.HoldPlaced',
-  'pennywire.ledger.HoldEnded',
-  'pennywire.ledger.WalletOpened',
-  'pennywire.ledger.WalletFrozen',
-  'pennywire.ledger.WalletUnfrozen',
-  'pennywire.ledger.WalletClosed',
-  'pennywire.ledger.LimitChanged',
-  'pennywire.notifier.MailRequested',
-] satisfies Array<AnyRecord['type']>
+const MAIL_REQUESTED = 'pennywire.notifier.MailRequested'
 
 // Avro's strings and longs hold more than the columns do. What would not fit is found here, where it is one record's
 // fault, instead of in the batch's insert, where it would hold the partition for ever.
@@ -81,17 +75,15 @@ const storedMail = z.object({
 })
 
 /** Throws where the record cannot be told to anybody; it will then never be possible, as nothing but it decides. */
-const workFor = (record: AnyRecord): Work =>
-  record.type === 'pennywire.notifier.MailRequested'
-    ? { ...NOTHING, mails: [storedMail.parse(record.value)] }
-    : {
-        ...NOTHING,
-        notifications: storedNotifications.parse(messagesFor(record)),
-        ...countedBy(record),
-      }
+const workFor = (record: AnyRecord): Work => {
+  if (record.type === MAIL_REQUESTED) return { ...NOTHING, mails: [storedMail.parse(record.value)] }
+  if (!isLedgerEvent(record.type)) return NOTHING
+  const event = record as LedgerEvent
+  return { ...NOTHING, notifications: storedNotifications.parse(messagesFor(event)), ...countedBy(event) }
+}
 
 /** What an event tells of how many entries wallets have: by entries of its own, or by the way. */
-const countedBy = (record: AnyRecord): Pick<Work, 'entries' | 'reached'> => {
+const countedBy = (record: LedgerEvent): Pick<Work, 'entries' | 'reached'> => {
   switch (record.type) {
     case 'pennywire.ledger.TransferCompleted':
     case 'pennywire.ledger.TransferReversed':
@@ -107,8 +99,11 @@ const countedBy = (record: AnyRecord): Pick<Work, 'entries' | 'reached'> => {
     case 'pennywire.ledger.WalletClosed':
     case 'pennywire.ledger.LimitChanged':
       return { entries: [], reached: [record.value] }
-    default:
+    case 'pennywire.ledger.TransferRejected':
+    case 'pennywire.ledger.CommandRefused':
       return { entries: [], reached: [] }
+    default:
+      return unknownRecord(record)
   }
 }
 
@@ -139,7 +134,7 @@ export const createNotifying = (parts: {
   const readWork = async (record: IncomingRecord): Promise<Work> => {
     // By the header, so that types newer than this version are passed over instead of being taken for damage.
     const type = headerOf(record, 'ce_type')
-    if (type !== undefined && !HANDLED.includes(type)) return NOTHING
+    if (type !== undefined && type !== MAIL_REQUESTED && !isLedgerEvent(type)) return NOTHING
     const deadLetter = (reason: string): Work => ({
       ...NOTHING,
       deadLetters: [deadLetterOf(record, 'notifier', reason)],

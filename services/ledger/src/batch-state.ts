@@ -1,0 +1,136 @@
+// The books of one batch in memory: what was read under the locks, changed by one command after the other, and all that
+// the batch writes.
+import { externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
+import type { RecordName, Records } from '@pennywire/contracts/schemas.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
+import type { Original, Wallet } from '@pennywire/rules/decide.ts'
+import type { LimitDefaults } from '@pennywire/rules/limits.ts'
+import type { Earlier, HoldRow, JournalRow, LimitRow, PartitionRow, UsersWallet, Writes } from './store.ts'
+
+/** What was read for a batch, each as fresh as the locks. */
+export type Rows = {
+  now: Date
+  partitions: Map<number, PartitionRow>
+  wallets: Map<string, Wallet>
+  /** All wallets of the users who open one, oldest first, and what was set for those that are closed. */
+  usersWallets: UsersWallet[]
+  inheritable: LimitRow[]
+  holds: HoldRow[]
+  originals: Original[]
+  wantedOriginals: string[]
+  outcomes: Earlier[]
+}
+
+export type BatchState = Omit<Rows, 'holds' | 'originals' | 'wantedOriginals' | 'outcomes'> & {
+  limitDefaults: LimitDefaults
+  holds: Map<string, HoldRow>
+  originals: Map<string, Original>
+  /** Transfers that a reversal in this batch gives back, decided in it perhaps. */
+  wantedOriginals: ReadonlySet<string>
+  /** By command id, the outcomes so far. */
+  outcomes: Map<string, Earlier>
+  /** Outcomes of commands that came again. */
+  repeated: Earlier[]
+  changed: Map<string, Wallet>
+  writes: Writes
+  counts: {
+    completed: number
+    rejected: number
+    held: number
+    released: number
+    opened: number
+    /** Frozen, unfrozen, closed, limited. */
+    changed: number
+    refused: number
+    repeated: number
+    suspense: number
+  }
+  codec: Codec
+}
+
+export const openBatchState = (
+  rows: Rows,
+  { codec, limitDefaults }: Pick<BatchState, 'codec' | 'limitDefaults'>,
+): BatchState => ({
+  ...rows,
+  codec,
+  limitDefaults,
+  holds: new Map(rows.holds.map(hold => [hold.id, hold])),
+  originals: new Map(rows.originals.map(original => [original.id, original])),
+  wantedOriginals: new Set(rows.wantedOriginals),
+  outcomes: new Map(rows.outcomes.map(outcome => [outcome.id, outcome])),
+  repeated: [],
+  changed: new Map(),
+  writes: {
+    partitions: [],
+    balances: [],
+    transfers: [],
+    entries: [],
+    opened: [],
+    statuses: [],
+    tiers: [],
+    limits: [],
+    holds: [],
+    holdEnds: [],
+    reversals: [],
+    commands: [],
+    journal: [],
+  },
+  counts: {
+    completed: 0,
+    rejected: 0,
+    held: 0,
+    released: 0,
+    opened: 0,
+    changed: 0,
+    refused: 0,
+    repeated: 0,
+    suspense: 0,
+  },
+})
+
+/** The system wallets of a command's partition. */
+export const systemWallets = (state: Pick<BatchState, 'wallets'>, partition: number, currency: string) => ({
+  outside: state.wallets.get(externalWalletId(currency, partition))!,
+  suspense: state.wallets.get(suspenseWalletId(currency, partition))!,
+})
+
+/** Encodes an event and gives it its place in the journal. Throws, with nothing changed, where it cannot be encoded. */
+export const appendEvent = <Name extends RecordName>(
+  state: BatchState,
+  record: IncomingRecord,
+  event: { type: Name; value: Records[Name]; subject: string },
+): JournalRow => {
+  const partition = state.partitions.get(record.partition)!
+  const seq = partition.nextSeq
+  const headers = {
+    ...envelope({
+      id: `${record.partition}-${seq}`,
+      type: event.type,
+      source: 'ledger',
+      time: state.now.getTime(),
+      subject: event.subject,
+      traceparent: traceOf(record),
+    }),
+    seq: String(seq),
+  }
+  const row = {
+    partition: record.partition,
+    seq,
+    key: record.key?.toString('utf8') ?? '',
+    headers: JSON.stringify(headers),
+    bytes: state.codec.encode(event.type, event.value),
+  }
+  partition.nextSeq = seq + 1n
+  state.writes.journal.push(row)
+  return row
+}
+
+/** The command's trace goes on in its event; anything else in that header is left behind. */
+const traceOf = (record: IncomingRecord): string | undefined => {
+  const traceparent = headerOf(record, 'traceparent')
+  return traceparent && /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent)
+    ? traceparent
+    : undefined
+}

@@ -1,0 +1,87 @@
+import type { LedgerCommandName, LedgerEventName, Records } from '@pennywire/contracts/schemas.ts'
+import type { Accepted, Original, Wallet } from '@pennywire/rules/decide.ts'
+import type { LimitBreach, OwnLimits, Tier, Usage } from '@pennywire/rules/limits.ts'
+import type { BatchState } from '../batch-state.ts'
+import type { HoldRow } from '../store.ts'
+
+/** What the ledger does with one kind of command. A command without a handler does not compile (index.ts). */
+export type Handler<Name extends LedgerCommandName> = {
+  /** The id and fingerprint that its one outcome is recorded under. */
+  identify: (command: Records[Name], outcomes: BatchState['outcomes']) => Identity
+  /** What must be locked and read before it can be decided: by what the command says alone. */
+  reads: (command: Records[Name]) => Reads
+  /** Its outcome by the rules. Changes nothing. */
+  decide: (state: BatchState, command: Records[Name], at: At) => Decided | Refused
+  /** The event that refuses it finally. */
+  refuse: (state: BatchState, command: Records[Name], at: At, why: Refused) => Decided
+}
+
+/** A command's identity: a repeat has the same id and fingerprint, another request under its id another fingerprint. */
+export type Identity = { id: string; fingerprint: Buffer }
+/** Under which id, and in which partition, a command is decided. */
+export type At = Identity & { partition: number }
+
+export type Reads = {
+  /** Ids that may have an outcome already. */
+  ids: string[]
+  /** Wallets to lock. */
+  wallets: (string | null)[]
+  /** Wallets whose own limits matter: those that pay, are closed, or get other limits. */
+  limited?: string[]
+  /** The currency of the outside world's and the suspense wallet of the command's partition. */
+  systemCurrency?: string
+  holds?: string[]
+  originals?: string[]
+  /** Users who open a wallet. */
+  openers?: string[]
+}
+
+/** Why the rules refuse a command. */
+export type Refused = { code: string; detail: string; breach?: LimitBreach }
+
+/** What `record-event.ts` needs beside an event to change the books. */
+type Effects = Record<LedgerEventName, object> & {
+  'pennywire.ledger.TransferCompleted': { movement: Accepted; hold?: HoldRow }
+  'pennywire.ledger.TransferReversed': { movement: Accepted; original: Original }
+  'pennywire.ledger.TransferRejected': {
+    note: Buffer | null
+    metadata: Buffer | null
+    originalId: string | null
+  }
+  'pennywire.ledger.HoldPlaced': { movement: Accepted }
+  'pennywire.ledger.HoldEnded': { movement: Accepted; hold: HoldRow }
+  'pennywire.ledger.WalletOpened': { tier: Tier; usage: Usage; ownLimits: OwnLimits[] }
+  'pennywire.ledger.WalletFrozen': { freezeSource: Wallet['freezeSource'] }
+  'pennywire.ledger.LimitChanged': { limits: OwnLimits | null; tier: Tier | null }
+}
+
+/** A command's one event, and its effects on the books. */
+export type DecidedAs<Name extends LedgerEventName> = {
+  type: Name
+  value: Records[Name]
+  /** What the event is about: the `ce_subject` of its record. */
+  subject: string
+} & Effects[Name]
+export type Decided = { [Name in LedgerEventName]: DecidedAs<Name> }[LedgerEventName]
+
+/** The identity of a command with an id of its own. */
+export const byCommandId = ({ commandId, fingerprint }: { commandId: string; fingerprint: Buffer }) => ({
+  id: commandId,
+  fingerprint,
+})
+
+/** Refuses a command that is no transfer. */
+export const commandRefused =
+  (name: LedgerCommandName) =>
+  (state: BatchState, _command: unknown, { id, fingerprint }: At, { code, detail }: Refused): Decided => ({
+    type: 'pennywire.ledger.CommandRefused',
+    value: {
+      commandId: id,
+      commandType: name.slice(name.lastIndexOf('.') + 1),
+      code,
+      detail,
+      fingerprint,
+      refusedAt: state.now.getTime(),
+    },
+    subject: id,
+  })

@@ -1,0 +1,80 @@
+import { externalWalletId } from '@pennywire/contracts/ids.ts'
+import { decideCapture, decideVoid } from '@pennywire/rules/decide.ts'
+import { byCommandId, commandRefused, type Handler } from './handler.ts'
+import { transferCompleted } from './transfer-events.ts'
+
+/** Ends a hold by moving what was promised, or a part of it. */
+export const holdCaptureRequested: Handler<'pennywire.ledger.HoldCaptureRequested'> = {
+  identify: byCommandId,
+  reads: ({ commandId, holdId, walletId, toWalletId, currency }) => ({
+    ids: [commandId],
+    holds: [holdId],
+    wallets: [walletId, toWalletId],
+    ...(toWalletId === null ? { systemCurrency: currency } : {}),
+  }),
+  decide: (state, command, { partition }) => {
+    const { commandId, holdId, currency, toWalletId } = command
+    const hold = state.holds.get(holdId)
+    const recipient = state.wallets.get(toWalletId ?? externalWalletId(currency, partition))
+    const payer = state.wallets.get(command.walletId)
+    const decision = decideCapture(command, hold, payer, recipient, state.now.getTime())
+    if (decision.outcome === 'rejected') return decision
+    const details = {
+      transferId: holdId,
+      type: hold!.type === 'withdrawal' ? 'withdrawal' : 'transfer',
+      userId: hold!.userId,
+      fromWalletId: hold!.walletId,
+      toWalletId: hold!.toWalletId,
+      amountMinor: decision.postings[1]!.amount,
+      currency: hold!.currency,
+      fingerprint: hold!.fingerprint,
+      requestedAt: hold!.requestedAt.getTime(),
+      note: hold!.note,
+      metadata: hold!.metadata,
+    }
+    return transferCompleted(state, details, decision, { commandId, hold: hold! })
+  },
+  refuse: commandRefused('pennywire.ledger.HoldCaptureRequested'),
+}
+
+/** Ends a hold without a movement: by its recipient, by the provider, or by its time. */
+export const holdVoidRequested: Handler<'pennywire.ledger.HoldVoidRequested'> = {
+  identify: byCommandId,
+  reads: ({ commandId, holdId, walletId, toWalletId }) => ({
+    ids: [commandId],
+    holds: [holdId],
+    wallets: [walletId, toWalletId],
+  }),
+  decide: (state, command) => {
+    const { commandId, holdId, source } = command
+    const hold = state.holds.get(holdId)
+    const payer = state.wallets.get(command.walletId)
+    const recipient = state.wallets.get(command.toWalletId ?? '')
+    const decision = decideVoid(command, hold, payer, recipient, state.now.getTime())
+    if (decision.outcome === 'rejected') return decision
+    const { wallet, amount } = decision.held!
+    return {
+      type: 'pennywire.ledger.HoldEnded',
+      value: {
+        commandId,
+        holdId,
+        type: hold!.type,
+        reason: source === 'timer' ? 'expired' : source === 'provider' ? 'payment_failed' : 'voided',
+        userId: hold!.userId,
+        fromWalletId: wallet.id,
+        toWalletId: hold!.toWalletId,
+        amountMinor: hold!.amount,
+        currency: hold!.currency,
+        balanceMinor: wallet.balance,
+        heldMinor: wallet.held + amount,
+        sequence: wallet.sequence,
+        endedAt: state.now.getTime(),
+        toUserId: state.wallets.get(hold!.toWalletId ?? '')?.userId ?? null,
+      },
+      subject: commandId,
+      movement: decision,
+      hold: hold!,
+    }
+  },
+  refuse: commandRefused('pennywire.ledger.HoldVoidRequested'),
+}

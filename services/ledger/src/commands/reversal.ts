@@ -1,0 +1,57 @@
+import type { ReversalRequested } from '@pennywire/contracts/schemas.ts'
+import { decideReversal } from '@pennywire/rules/decide.ts'
+import { systemWallets } from '../batch-state.ts'
+import type { Handler } from './handler.ts'
+import { entriesOf, type TransferDetails, transferRejected } from './transfer-events.ts'
+
+const detailsOf = (request: ReversalRequested): TransferDetails => ({
+  ...request,
+  type: 'reversal',
+  metadata: null,
+})
+
+/** Gives a completed transfer back, whole or in part. */
+export const reversalRequested: Handler<'pennywire.ledger.ReversalRequested'> = {
+  identify: ({ transferId, fingerprint }) => ({ id: transferId, fingerprint }),
+  reads: ({ transferId, originalId, fromWalletId, toWalletId, currency }) => ({
+    ids: [transferId],
+    originals: [originalId],
+    wallets: [fromWalletId, toWalletId],
+    systemCurrency: currency,
+  }),
+  decide: (state, request, { partition }) => {
+    const { transferId, originalId, currency } = request
+    const original = state.originals.get(originalId)
+    const decision = decideReversal(request, original, {
+      payer: state.wallets.get(request.fromWalletId ?? ''),
+      payee: state.wallets.get(request.toWalletId ?? ''),
+      ...systemWallets(state, partition, currency),
+    })
+    if (decision.outcome === 'rejected') return decision
+    return {
+      type: 'pennywire.ledger.TransferReversed',
+      value: {
+        transferId,
+        originalId,
+        type: 'reversal',
+        userId: request.userId,
+        source: request.source,
+        fromWalletId: request.fromWalletId,
+        toWalletId: request.toWalletId,
+        amountMinor: request.amountMinor,
+        currency,
+        originalAmountMinor: original!.amount,
+        reversedMinor: original!.reversed + request.amountMinor,
+        fingerprint: request.fingerprint,
+        requestedAt: request.requestedAt,
+        completedAt: state.now.getTime(),
+        note: request.note,
+        entries: entriesOf(decision),
+      },
+      subject: transferId,
+      movement: decision,
+      original: original!,
+    }
+  },
+  refuse: (state, request, _at, why) => transferRejected(state, detailsOf(request), why, request.originalId),
+}

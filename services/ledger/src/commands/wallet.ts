@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto'
+import type { WalletOpenRequested } from '@pennywire/contracts/schemas.ts'
+import { drawWalletCode } from '@pennywire/contracts/wallet-code.ts'
+import { isTier, NOTHING_USED } from '@pennywire/rules/limits.ts'
+import { decideClose, decideFreeze, decideUnfreeze, decideWalletOpen } from '@pennywire/rules/wallet-rules.ts'
+import { byCommandId, commandRefused, type Handler } from './handler.ts'
+
+const openFingerprint = ({ walletId, userId, currency }: WalletOpenRequested): Buffer =>
+  createHash('sha256').update(`${walletId} ${userId} ${currency}`).digest().subarray(0, 16)
+
+export const walletOpenRequested: Handler<'pennywire.ledger.WalletOpenRequested'> = {
+  identify: request => ({ id: request.commandId, fingerprint: openFingerprint(request) }),
+  // Should another wallet have its id, that is seen.
+  reads: ({ commandId, userId, walletId }) => ({ ids: [commandId], openers: [userId], wallets: [walletId] }),
+  decide: (state, request) => {
+    const { commandId, walletId, userId, currency } = request
+    const before = state.usersWallets.filter(
+      wallet => wallet.userId === userId && wallet.currency === currency,
+    )
+    const hasOpen = state.wallets.has(walletId) || before.some(({ status }) => status !== 'closed')
+    const decision = decideWalletOpen(request, hasOpen)
+    if (decision.outcome === 'refused') return decision
+    // A user's next wallet in a currency goes on with what was used of the last one's limits, and with what staff set.
+    const last = before.at(-1)
+    const tier =
+      last?.tier === 'verified' || !isTier(request.tier) ? (last?.tier ?? 'unverified') : request.tier
+    return {
+      type: 'pennywire.ledger.WalletOpened',
+      value: {
+        commandId,
+        walletId,
+        // A code that is taken breaks the unique key; the batch runs again and draws another.
+        code: drawWalletCode(),
+        userId,
+        currency,
+        sequence: 0,
+        openedAt: state.now.getTime(),
+      },
+      subject: commandId,
+      tier,
+      usage: last?.usage ?? NOTHING_USED,
+      ownLimits: state.inheritable.filter(limits => limits.walletId === last?.id),
+    }
+  },
+  refuse: commandRefused('pennywire.ledger.WalletOpenRequested'),
+}
+
+export const walletFreezeRequested: Handler<'pennywire.ledger.WalletFreezeRequested'> = {
+  identify: byCommandId,
+  reads: ({ commandId, walletId }) => ({ ids: [commandId], wallets: [walletId] }),
+  decide: (state, command) => {
+    const { commandId, walletId, userId, reason } = command
+    const wallet = state.wallets.get(walletId)
+    const decision = decideFreeze(command, wallet)
+    if (decision.outcome === 'refused') return decision
+    return {
+      type: 'pennywire.ledger.WalletFrozen',
+      value: {
+        commandId,
+        walletId,
+        userId,
+        ownerId: wallet!.userId!,
+        source: decision.source,
+        reason,
+        sequence: wallet!.sequence,
+        frozenAt: state.now.getTime(),
+      },
+      subject: commandId,
+      freezeSource: decision.source,
+    }
+  },
+  refuse: commandRefused('pennywire.ledger.WalletFreezeRequested'),
+}
+
+export const walletUnfreezeRequested: Handler<'pennywire.ledger.WalletUnfreezeRequested'> = {
+  identify: byCommandId,
+  reads: ({ commandId, walletId }) => ({ ids: [commandId], wallets: [walletId] }),
+  decide: (state, command) => {
+    const { commandId, walletId, userId, source, reason } = command
+    const wallet = state.wallets.get(walletId)
+    const decision = decideUnfreeze(command, wallet)
+    if (decision.outcome === 'refused') return decision
+    return {
+      type: 'pennywire.ledger.WalletUnfrozen',
+      value: {
+        commandId,
+        walletId,
+        userId,
+        ownerId: wallet!.userId!,
+        source,
+        reason,
+        sequence: wallet!.sequence,
+        unfrozenAt: state.now.getTime(),
+      },
+      subject: commandId,
+    }
+  },
+  refuse: commandRefused('pennywire.ledger.WalletUnfreezeRequested'),
+}
+
+export const walletCloseRequested: Handler<'pennywire.ledger.WalletCloseRequested'> = {
+  identify: byCommandId,
+  // The user's next wallet in the currency goes on with the limits of the one that is closed.
+  reads: ({ commandId, walletId }) => ({ ids: [commandId], wallets: [walletId], limited: [walletId] }),
+  decide: (state, command) => {
+    const { commandId, walletId } = command
+    const wallet = state.wallets.get(walletId)
+    const decision = decideClose(command, wallet)
+    if (decision.outcome === 'refused') return decision
+    return {
+      type: 'pennywire.ledger.WalletClosed',
+      value: {
+        commandId,
+        walletId,
+        userId: wallet!.userId!,
+        currency: wallet!.currency,
+        sequence: wallet!.sequence,
+        closedAt: state.now.getTime(),
+      },
+      subject: commandId,
+    }
+  },
+  refuse: commandRefused('pennywire.ledger.WalletCloseRequested'),
+}

@@ -1,0 +1,62 @@
+// What must be locked and read before a batch can be decided: by what its commands say, without a look at the books.
+import { externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
+import type { LedgerCommandName, Records } from '@pennywire/contracts/schemas.ts'
+import type { IncomingRecord } from '@pennywire/kafka/record.ts'
+import type { Reads } from './commands/handler.ts'
+import { HANDLERS } from './commands/index.ts'
+import type { Asked } from './read-command.ts'
+import type { SystemWallet } from './store.ts'
+
+export type Command = { record: IncomingRecord; asked: Asked }
+
+export type LockSet = Required<Omit<Reads, 'wallets' | 'systemCurrency'>> & {
+  wallets: string[]
+  /** The outside world's and the suspense wallets of the commands' own partitions. */
+  systemWallets: Map<string, SystemWallet>
+}
+
+export const lockSetOf = (commands: readonly Command[]): LockSet => {
+  const set: LockSet = {
+    ids: [],
+    wallets: [],
+    limited: [],
+    systemWallets: new Map(),
+    holds: [],
+    originals: [],
+    openers: [],
+  }
+  const wallets = new Set<string>()
+  for (const { record, asked } of commands) {
+    if (asked.type === 'poison' || asked.type === 'unsigned') continue
+    const reads = readsOf(asked)
+    set.ids.push(...reads.ids)
+    set.limited.push(...(reads.limited ?? []))
+    set.holds.push(...(reads.holds ?? []))
+    set.originals.push(...(reads.originals ?? []))
+    set.openers.push(...(reads.openers ?? []))
+    for (const id of reads.wallets) if (id !== null) wallets.add(id)
+    if (reads.systemCurrency === undefined) continue
+    for (const wallet of systemWalletsOf(reads.systemCurrency, record.partition)) {
+      set.systemWallets.set(wallet.id, wallet)
+      wallets.add(wallet.id)
+    }
+  }
+  set.wallets = [...wallets]
+  return set
+}
+
+const readsOf = <Name extends LedgerCommandName>({
+  type,
+  value,
+}: {
+  type: Name
+  value: Records[Name]
+}): Reads => HANDLERS[type].reads(value)
+
+const systemWalletsOf = (currency: string, partition: number): SystemWallet[] => {
+  const suffix = `${currency}:${String(partition).padStart(2, '0')}`
+  return [
+    { id: externalWalletId(currency, partition), system: `external:${suffix}`, currency },
+    { id: suspenseWalletId(currency, partition), system: `suspense:${suffix}`, currency },
+  ]
+}
