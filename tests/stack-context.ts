@@ -1,13 +1,14 @@
 import type { KafkaUser } from '@pennywire/kafka/access.ts'
 import type { KafkaConnection } from '@pennywire/kafka/client.ts'
+import type { KAFKA_ADMIN } from '@pennywire/stack/server-passwords.ts'
 
 /** What tests with real servers get of the one stack that is started for all of them: `inject('stack')`. */
 export type StackContext = {
   superuserUrl: string
   /** As the user who may do everything. */
   kafka: KafkaConnection
-  /** The settings of a process that asks Kafka as a user of its own. */
-  kafkaEnv: Record<KafkaUser, Record<string, string>>
+  /** The settings of a process that asks Kafka as a user of its own, or as who may do everything. */
+  kafkaEnv: Record<KafkaUser | typeof KAFKA_ADMIN, Record<string, string>>
   registryUrl: string
   redisUrl: string
   mail: { smtpUrl: string; httpUrl: string }

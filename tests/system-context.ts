@@ -1,5 +1,6 @@
 // A running system as tests are told of it, and the settings that tests run it with.
 import { KAFKA_USERS } from '@pennywire/kafka/access.ts'
+import { KAFKA_ADMIN } from '@pennywire/stack/server-passwords.ts'
 import type { System } from '@pennywire/stack/system.ts'
 import type { StackContext, SystemContext } from './stack-context.ts'
 
@@ -46,7 +47,7 @@ export const stackContextOf = ({ stack }: System): StackContext => ({
   superuserUrl: stack.postgres.superuserUrl,
   kafka: stack.kafka,
   kafkaEnv: Object.fromEntries(
-    KAFKA_USERS.map(user => [user, stack.kafkaEnv(user)]),
+    ([KAFKA_ADMIN, ...KAFKA_USERS] as const).map(user => [user, stack.kafkaEnv(user)]),
   ) as StackContext['kafkaEnv'],
   registryUrl: stack.registryUrl,
   redisUrl: stack.redisUrl,

@@ -401,7 +401,10 @@ export const commandsMadeAnew: Fault = {
       20,
       async () => !(await admin.listTopics()).includes('ledger.commands'),
     )
-    const made = await runScript('packages/kafka/src/set-up.ts', env.ledger)
+    const made = await runScript('packages/kafka/src/set-up.ts', {
+      ...env.ledger,
+      ...world.stack.kafkaEnv.admin,
+    })
     if (made.code !== 0) throw new Error(`set-up: ${made.output}`)
     await admin.disconnect()
     await publishAgain(world, old.slice(-500))
