@@ -1,4 +1,4 @@
-import type { DueHold } from '../services/gateway/src/sql/hold-reads.ts'
+import type { DueHold } from '../services/gateway/src/holds/sql/hold-reads.ts'
 import type {
   HoldFacts,
   PartyFacts,
@@ -7,10 +7,13 @@ import type {
   TransferQuestion,
   WalletBrief,
   WalletFacts,
-} from '../services/gateway/src/sql/ledger-reads.ts'
-import type { Standing } from '../services/gateway/src/sql/payment-reads.ts'
-import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
-import type { NewPendingRequest, PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
+} from '../services/gateway/src/ledger/sql/ledger-reads.ts'
+import type { Standing } from '../services/gateway/src/payments/sql/payment-reads.ts'
+import type { Payment, Settlement } from '../services/gateway/src/payments/sql/payments.ts'
+import type {
+  NewPendingRequest,
+  PendingRequest,
+} from '../services/gateway/src/transfers/sql/pending-requests.ts'
 import type { HoldTableRow, Tables, WalletRow } from './memory-store.ts'
 
 /** What the gateway keeps beside the ledger's tables. */

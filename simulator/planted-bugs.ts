@@ -23,10 +23,10 @@ const walletCommands = 'services/ledger/src/commands/wallet.ts'
 const decide = 'packages/rules/src/decide.ts'
 const limits = 'packages/rules/src/limits.ts'
 const walletRules = 'packages/rules/src/wallet-rules.ts'
-const requestTransfer = 'services/gateway/src/request-transfer.ts'
-const awaitOutcome = 'services/gateway/src/await-outcome.ts'
-const askLedger = 'services/gateway/src/ask-ledger.ts'
-const payOut = 'services/gateway/src/pay-out.ts'
+const requestTransfer = 'services/gateway/src/transfers/request-transfer.ts'
+const awaitOutcome = 'services/gateway/src/ledger/await-outcome.ts'
+const askLedger = 'services/gateway/src/ledger/ask-ledger.ts'
+const payOut = 'services/gateway/src/payments/pay-out.ts'
 /** Where the bug would be in SQL, it is planted in what stands for it. */
 const store = 'simulator/memory-store.ts'
 
@@ -787,7 +787,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
   {
     name: 'timer-asleep',
     what: 'nobody lets holds go in time',
-    file: 'services/gateway/src/expire-holds.ts',
+    file: 'services/gateway/src/holds/expire-holds.ts',
     replace: [['await Promise.all(page.filter(({ id }) => !told.has(id)).map(letGo))', 'void letGo']],
   },
   {

@@ -12,16 +12,19 @@ import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Wallet } from '../packages/rules/src/decide.ts'
 import { type LimitDefaults, NOTHING_USED, type Usage } from '../packages/rules/src/limits.ts'
-import type { DueHold } from '../services/gateway/src/sql/hold-reads.ts'
+import type { DueHold } from '../services/gateway/src/holds/sql/hold-reads.ts'
 import type {
   TransferFacts,
   TransferGroundwork,
   TransferQuestion,
   WalletFacts,
-} from '../services/gateway/src/sql/ledger-reads.ts'
-import type { Standing } from '../services/gateway/src/sql/payment-reads.ts'
-import type { Payment, Settlement } from '../services/gateway/src/sql/payments.ts'
-import type { NewPendingRequest, PendingRequest } from '../services/gateway/src/sql/pending-requests.ts'
+} from '../services/gateway/src/ledger/sql/ledger-reads.ts'
+import type { Standing } from '../services/gateway/src/payments/sql/payment-reads.ts'
+import type { Payment, Settlement } from '../services/gateway/src/payments/sql/payments.ts'
+import type {
+  NewPendingRequest,
+  PendingRequest,
+} from '../services/gateway/src/transfers/sql/pending-requests.ts'
 import { applyBatch } from '../services/ledger/src/apply-batch.ts'
 import type {
   Earlier,

@@ -4,7 +4,10 @@ import type { Records } from '@pennywire/contracts/schemas.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
-import { type NewPendingRequest, writePending } from '../services/gateway/src/sql/pending-requests.ts'
+import {
+  type NewPendingRequest,
+  writePending,
+} from '../services/gateway/src/transfers/sql/pending-requests.ts'
 import { balanceOf, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
 
 let sql: Database

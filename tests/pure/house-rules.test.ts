@@ -45,9 +45,9 @@ const PURE = [
   'packages/rules/src/limits.ts',
   'packages/rules/src/wallet-rules.ts',
   'services/audit/src/hash-chain.ts',
-  'services/gateway/src/client-address.ts',
-  'services/gateway/src/fingerprint.ts',
-  'services/gateway/src/problems.ts',
+  'services/gateway/src/http/client-address.ts',
+  'services/gateway/src/ledger/fingerprint.ts',
+  'services/gateway/src/http/problem.ts',
   'services/ledger/src/apply-command.ts',
   'services/ledger/src/batch-state.ts',
   'services/ledger/src/commands/handler.ts',
@@ -106,7 +106,7 @@ const RULES: Rule[] = [
   {
     rule: 'SQL stands below sql/',
     applies: path =>
-      !/\/src\/sql\//.test(path) &&
+      !/\/src\/(.+\/)?sql\//.test(path) &&
       !isTest(path) &&
       !path.startsWith('packages/stack/') &&
       !/^packages\/runtime\/src\/(database|migrate)\.ts$/.test(path),
@@ -158,7 +158,7 @@ const RULES: Rule[] = [
     applies: path => !/-worker\.ts$|\/statement-pdf(\.test)?\.ts$/.test(path),
     finds: /\bfrom '(pdfkit|@zxcvbn-ts\/[\w-]+|[\w./-]*\/statement-pdf\.ts)'/,
     example: {
-      path: 'services/gateway/src/routes/statements.ts',
+      path: 'services/gateway/src/statements/statement-routes.ts',
       text: "import { x } from '../statement-pdf.ts'",
     },
   },

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
-const PARTS = ['services/ledger/src/verify-books.ts', 'services/gateway/src/reconcile.ts']
+const PARTS = ['services/ledger/src/verify-books.ts', 'services/gateway/src/payments/reconcile.ts']
 
 const statuses = PARTS.map(
   part =>

@@ -5,8 +5,7 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { metricsText } from '@pennywire/runtime/metrics.ts'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { createApp } from './app.ts'
-import { parseNetworks } from './client-address.ts'
-import { ProblemError } from './problems.ts'
+import { parseNetworks } from './http/client-address.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
@@ -17,7 +16,8 @@ import {
   newRoutes,
   problemResponses,
   uuidParam,
-} from './routes/define-route.ts'
+} from './http/define-route.ts'
+import { ProblemError } from './http/problem.ts'
 
 const ID = '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11'
 const JSON_TYPE = { 'content-type': 'application/json' }

@@ -11,12 +11,12 @@ import { continueTrace, traceIdOf } from '@pennywire/runtime/tracing.ts'
 import type { Context, MiddlewareHandler } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import { matchedRoutes } from 'hono/route'
-import { clientAddress } from './client-address.ts'
-import { ProblemError, problemBody, problemResponse } from './problems.ts'
-import { BODY_LIMIT_BYTES, readBody } from './read-body.ts'
-import { runInScope } from './request-scope.ts'
-import type { GatewayEnv, Guards, Routes } from './routes/define-route.ts'
-import { referenceRoutes } from './routes/reference.ts'
+import { clientAddress } from './http/client-address.ts'
+import type { GatewayEnv, Guards, Routes } from './http/define-route.ts'
+import { ProblemError, problemBody, problemResponse } from './http/problem.ts'
+import { BODY_LIMIT_BYTES, readBody } from './http/read-body.ts'
+import { referenceRoutes } from './http/reference.ts'
+import { runInScope } from './http/request-scope.ts'
 
 export type AppParts = {
   logger: Logger

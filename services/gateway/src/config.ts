@@ -4,13 +4,13 @@ import { jsonFile, loadConfig, serviceSettings, textFile } from '@pennywire/runt
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
 import { z } from 'zod'
-import type { BackPressureLimits } from './back-pressure.ts'
-import { parseNetworks } from './client-address.ts'
-import { canonicalEmail } from './identity/email-address.ts'
-import { createKeyRing } from './identity/secret-box.ts'
-import type { JwtKey } from './identity/tokens.ts'
-import { providerSecrets } from './payment-provider.ts'
-import type { LimitName } from './routes/define-route.ts'
+import { parseNetworks } from './http/client-address.ts'
+import type { LimitName } from './http/define-route.ts'
+import { canonicalEmail } from './identity/accounts/email-address.ts'
+import { createKeyRing } from './identity/persons/secret-box.ts'
+import type { JwtKey } from './identity/sessions/tokens.ts'
+import type { BackPressureLimits } from './ledger/back-pressure.ts'
+import { providerSecrets } from './payments/payment-provider.ts'
 
 /** How many requests a subject may make within how many seconds. */
 export type RateLimit = { requests: number; seconds: number }

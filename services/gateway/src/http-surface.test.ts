@@ -6,8 +6,8 @@ import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createAnswerRefused, createApp } from './app.ts'
-import { parseNetworks } from './client-address.ts'
-import { jsonAnswer, jsonBody, newRoutes } from './routes/define-route.ts'
+import { parseNetworks } from './http/client-address.ts'
+import { jsonAnswer, jsonBody, newRoutes } from './http/define-route.ts'
 
 const PUBLIC_URL = 'https://pay.example'
 

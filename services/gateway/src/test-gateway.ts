@@ -11,10 +11,10 @@ import { compactDecrypt, exportJWK, generateKeyPair, type JWK } from 'jose'
 import { Secret, TOTP } from 'otpauth'
 import { createApp } from './app.ts'
 import { loadGatewayConfig } from './config.ts'
+import type { Guards, Routes } from './http/define-route.ts'
 import { createIdentity } from './identity/create-identity.ts'
-import { createInTransaction } from './in-transaction.ts'
+import { createInTransaction } from './outbox/in-transaction.ts'
 import { openRedis } from './redis.ts'
-import type { Guards, Routes } from './routes/define-route.ts'
 import { decodeOutbox } from './sql/test-database.ts'
 
 /** For tests: a codec whose registry is in memory. Bytes and schemas are the real ones. */

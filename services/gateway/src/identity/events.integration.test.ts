@@ -11,7 +11,7 @@ import { Secret, TOTP } from 'otpauth'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
 import { createGatewayDatabase, decodeOutbox, setClocks } from '../sql/test-database.ts'
 import { createTestGateway, createTestKeys, type TestGateway, type TestKeys } from '../test-gateway.ts'
-import { passProvider, startOidcProvider } from './test-oidc-provider.ts'
+import { passProvider, startOidcProvider } from './sign-in/test-oidc-provider.ts'
 
 const { superuserUrl, redisUrl } = inject('stack')
 

@@ -1,23 +1,23 @@
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Context, MiddlewareHandler } from 'hono'
-import { networksOf } from '../client-address.ts'
-import { ProblemError } from '../problems.ts'
-import { type Counted, enforceLimits, type TakeFromLimits } from '../rate-limit.ts'
-import { currentRequest } from '../request-scope.ts'
+import { requireRole } from '../access/roles.ts'
+import { requireScope } from '../access/scopes.ts'
+import { networksOf } from '../http/client-address.ts'
 import {
   type GatewayEnv,
   type Guards,
   type LimitName,
   type Requester,
   sessionOf,
-} from '../routes/define-route.ts'
-import { type ApiKeys, isApiKey } from './api-keys.ts'
-import type { Revocations } from './revocations.ts'
-import { requireRole } from './roles.ts'
-import { requireScope } from './scopes.ts'
-import { ACCOUNT_DISABLED } from './sessions.ts'
-import type { RecordView } from './staff-views.ts'
-import type { Tokens } from './tokens.ts'
+} from '../http/define-route.ts'
+import { ProblemError } from '../http/problem.ts'
+import { type Counted, enforceLimits, type TakeFromLimits } from '../http/rate-limit.ts'
+import { currentRequest } from '../http/request-scope.ts'
+import { type ApiKeys, isApiKey } from './api-keys/api-keys.ts'
+import type { Revocations } from './sessions/revocations.ts'
+import { ACCOUNT_DISABLED } from './sessions/sessions.ts'
+import type { Tokens } from './sessions/tokens.ts'
+import type { RecordView } from './staff/staff-views.ts'
 
 const bearerOf = (authorization: string | undefined): string | undefined =>
   /^Bearer +([^ ]+) *$/i.exec(authorization ?? '')?.[1]

@@ -1,7 +1,7 @@
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { createTestDatabase } from '@pennywire/stack/test-database.ts'
-import { readOutbox } from './outbox.ts'
+import { readOutbox } from '../outbox/sql/outbox.ts'
 
 /** For tests: a database of its own with the gateway's schema, opened by the role that the service has. */
 export const createGatewayDatabase = async (superuserUrl: string) => {

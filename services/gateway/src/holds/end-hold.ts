@@ -1,0 +1,165 @@
+import { commandIdOf, transferIdOf } from '@pennywire/contracts/ids.ts'
+import { isProblemCode } from '@pennywire/contracts/problems.ts'
+import { isAllowed, refuseOwn } from '../access/roles.ts'
+import { ProblemError } from '../http/problem.ts'
+import type { Names } from '../identity/persons/names.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import type { Ask } from '../ledger/ask-ledger.ts'
+import type { Outcome } from '../ledger/await-outcome.ts'
+import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
+import type { TransferFacts } from '../ledger/sql/ledger-reads.ts'
+import { keyReused } from '../transfers/request-transfer.ts'
+import type { KeyClaim, KeyHolder } from '../transfers/sql/key-claims.ts'
+import {
+  type HoldView,
+  openDecided,
+  type TransferSubject,
+  type TransferView,
+  viewHold,
+  viewTransfer,
+} from '../transfers/transfer-view.ts'
+
+/** Who wants a hold to end, and how a repeat is known. */
+export type AskedEnd = {
+  userId: string
+  holdId: string
+  idempotencyKey: string | null
+  traceparent: string
+}
+
+export type EndHoldParts = {
+  ask: Ask
+  names: Pick<Names, 'namesOf'>
+  personKeys: Pick<PersonKeys, 'decryptAll'>
+  readDecided: (id: string) => Promise<TransferFacts | undefined>
+  claimKey: (claim: KeyClaim) => Promise<KeyHolder>
+  now: () => number
+}
+
+export type EndHold = {
+  /**
+   * Moves held money to its recipient, who asks: `readAmount` gives how much of it, in minor units of the hold's
+   * currency, null for all. What is not taken is available to the payer again.
+   */
+  capture: (
+    asked: AskedEnd & { idempotencyKey: string; readAmount: (currency: string) => bigint | null },
+  ) => Promise<{ transfer: TransferView; replayed: boolean }>
+  /** Lets held money go: by its recipient, or by staff who are no party of it. */
+  void: (asked: AskedEnd & { source: 'user' | 'staff' }) => Promise<{ hold: HoldView; replayed: boolean }>
+}
+
+type HeldFacts = TransferFacts & {
+  hold: NonNullable<TransferFacts['hold']>
+  from: NonNullable<TransferFacts['from']>
+  to: NonNullable<TransferFacts['to']>
+}
+
+const isHeld = (facts: TransferFacts | undefined): facts is HeldFacts =>
+  facts !== undefined && facts.hold !== null && facts.from !== null && facts.to !== null
+
+const notFound = () => new ProblemError('HOLD_NOT_FOUND', 'id: there is no such hold of yours.')
+
+/**
+ * Ends holds before their time: by a command to the ledger, which decides in the order of all that happens to the
+ * paying wallet, so that of many who try exactly one succeeds. Throws the ledger's refusal as a problem.
+ */
+export const createEndHold = (parts: EndHoldParts): EndHold => {
+  const readHold = async (id: string): Promise<HeldFacts> => {
+    const facts = await parts.readDecided(id)
+    if (!isHeld(facts)) throw notFound()
+    return facts
+  }
+
+  /** The hold, for its recipient; whoever is no party is not told that there is one. */
+  const readForRecipient = async ({ userId, holdId }: AskedEnd): Promise<HeldFacts> => {
+    const facts = await readHold(holdId)
+    if (isAllowed(userId, 'owner', [facts.to.userId])) return facts
+    if (!isAllowed(userId, 'owner', [facts.from.userId])) throw notFound()
+    throw new ProblemError(
+      'INSUFFICIENT_PERMISSIONS',
+      'id: only the recipient captures the hold or lets it go; it ends by itself in time.',
+    )
+  }
+
+  /** The hold as it is after the event that ended it. */
+  const readEnded = async (holdId: string): Promise<TransferSubject> => {
+    const [subject] = await openDecided(parts.personKeys, [await readHold(holdId)])
+    return subject!
+  }
+
+  return {
+    capture: async asked => {
+      const { hold, from, to, currency } = await readForRecipient(asked)
+      const amount = asked.readAmount(currency)
+      const type = 'pennywire.ledger.HoldCaptureRequested'
+      const commandId = transferIdOf(asked.userId, asked.idempotencyKey)
+      const fingerprint = fingerprintOfCommand(type, {
+        holdId: asked.holdId,
+        amount: amount?.toString() ?? null,
+      })
+      if ((await parts.claimKey({ id: commandId, fingerprint, recipientId: null })) === 'another') {
+        throw keyReused()
+      }
+      const outcome = await parts.ask(
+        type,
+        from.walletId,
+        {
+          commandId,
+          holdId: asked.holdId,
+          walletId: from.walletId,
+          toWalletId: to.walletId,
+          userId: asked.userId,
+          source: 'user',
+          amountMinor: amount,
+          currency,
+          fingerprint,
+          requestedAt: parts.now(),
+        },
+        asked.traceparent,
+      )
+      if (outcome.type !== 'pennywire.ledger.TransferCompleted') throw refusal(outcome, asked)
+      const transfer = await viewTransfer(parts.names, asked.userId, await readEnded(asked.holdId))
+      // Of a hold that had ended only a repeat is told that it succeeded.
+      return { transfer, replayed: hold.status !== 'active' }
+    },
+
+    void: async asked => {
+      const { source, userId, holdId } = asked
+      const facts = source === 'user' ? await readForRecipient(asked) : await readHold(holdId)
+      const { hold, from, to } = facts
+      if (source === 'staff') refuseOwn(userId, [from.userId, to.userId], 'a hold')
+      const type = 'pennywire.ledger.HoldVoidRequested'
+      const outcome = await parts.ask(
+        type,
+        from.walletId,
+        {
+          // No key can hold a space: without one every repeat is the same request.
+          commandId: commandIdOf(userId, asked.idempotencyKey ?? `void ${holdId}`),
+          holdId,
+          walletId: from.walletId,
+          toWalletId: to.walletId,
+          userId,
+          source,
+          fingerprint: fingerprintOfCommand(type, { holdId, source }),
+          requestedAt: parts.now(),
+        },
+        asked.traceparent,
+      )
+      if (outcome.type !== 'pennywire.ledger.HoldEnded') throw refusal(outcome, asked)
+      const ended = await readEnded(holdId)
+      return { hold: await viewHold(parts.names, userId, ended), replayed: hold.status !== 'active' }
+    },
+  }
+}
+
+/** The ledger keeps its refusal under the command's id, so that it is final. */
+const refusal = (outcome: Outcome, { holdId }: AskedEnd): Error => {
+  if (outcome.type !== 'pennywire.ledger.CommandRefused') return keyReused()
+  const { code, detail } = outcome.value
+  if (code === 'IDEMPOTENCY_KEY_REUSED') return keyReused()
+  return new ProblemError(isProblemCode(code) ? code : 'INTERNAL_ERROR', detail, {
+    holdId,
+    final: true,
+    retryable: false,
+  })
+}

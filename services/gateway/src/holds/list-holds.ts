@@ -1,0 +1,65 @@
+import { z } from 'zod'
+import { validationProblem } from '../http/problem.ts'
+import type { Names } from '../identity/persons/names.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import type { TransferFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import { type HoldView, openDecided, viewHold } from '../transfers/transfer-view.ts'
+import type { HoldFilter, HoldPlace } from './sql/hold-reads.ts'
+
+export type ListHoldsParts = {
+  names: Names
+  personKeys: PersonKeys
+  readWalletsOf: (userId: string) => Promise<WalletFacts[]>
+  readHoldPlaces: (
+    walletIds: string[],
+    filter: HoldFilter,
+    before: HoldPlace,
+    limit: number,
+  ) => Promise<HoldPlace[]>
+  readTransfers: (ids: string[]) => Promise<TransferFacts[]>
+}
+
+const LAST: HoldPlace = {
+  placedAt: new Date('9999-12-31T00:00:00Z'),
+  id: 'ffffffff-ffff-ffff-ffff-ffffffffffff',
+}
+
+/** Where a page ended: the last hold shown. */
+const cursorSchema = z.tuple([z.int().min(0).max(LAST.placedAt.getTime()), z.uuid()])
+
+const readCursor = (text: string | undefined): HoldPlace => {
+  if (text === undefined) return LAST
+  try {
+    const [ms, id] = cursorSchema.parse(JSON.parse(Buffer.from(text, 'base64url').toString('utf8')))
+    return { placedAt: new Date(ms), id }
+  } catch {
+    throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
+  }
+}
+
+/** The holds that a user placed or may capture, newest first. A hold keeps its place whatever becomes of it. */
+export const createListHolds =
+  (parts: ListHoldsParts) =>
+  async (
+    userId: string,
+    filter: HoldFilter,
+    cursor: string | undefined,
+    limit: number,
+  ): Promise<{ items: HoldView[]; nextCursor: string | null }> => {
+    const before = readCursor(cursor)
+    const wallets = await parts.readWalletsOf(userId)
+    const walletIds = wallets.map(({ id }) => id)
+    const places = await parts.readHoldPlaces(walletIds, filter, before, limit + 1)
+    const page = places.slice(0, limit)
+    const found = await parts.readTransfers(page.map(({ id }) => id))
+    const facts = page.map(({ id }) => found.find(facts => facts.id === id)!)
+    const subjects = await openDecided(parts.personKeys, facts)
+    const last = page.at(-1)
+    return {
+      items: await Promise.all(subjects.map(subject => viewHold(parts.names, userId, subject))),
+      nextCursor:
+        places.length > limit && last
+          ? Buffer.from(JSON.stringify([last.placedAt.getTime(), last.id])).toString('base64url')
+          : null,
+    }
+  }

@@ -1,0 +1,17 @@
+import type { Context } from 'hono'
+import type { GatewayEnv } from './define-route.ts'
+import { ProblemError } from './problem.ts'
+
+/**
+ * Throws CROSS_SITE_REQUEST where a browser says that another origin's page made the request. For routes that act on a
+ * cookie: SameSite=Strict keeps it from other sites, this from other origins of the same site (a sibling subdomain
+ * that was taken over), and from browsers that do not know SameSite. Every browser says one of the two headers with a
+ * POST and lets no page set them; a client that says neither is none, and nobody can make it send what it does not
+ * want to. A double-submitted token would need a readable cookie, which siblings can plant.
+ */
+export const refuseCrossSite = (context: Context<GatewayEnv>, publicOrigin: string): void => {
+  const site = context.req.header('sec-fetch-site')
+  const origin = context.req.header('origin')
+  if (site === undefined ? origin === undefined || origin === publicOrigin : site === 'same-origin') return
+  throw new ProblemError('CROSS_SITE_REQUEST', 'Origin: must be the gateway itself where a cookie is used.')
+}

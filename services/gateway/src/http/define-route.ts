@@ -1,0 +1,333 @@
+import type { HttpBindings } from '@hono/node-server'
+import { OpenAPIHono, z } from '@hono/zod-openapi'
+import { codeAsTyped } from '@pennywire/contracts/as-typed.ts'
+import { isCurrency } from '@pennywire/contracts/money.ts'
+import { PROBLEMS, type ProblemCode } from '@pennywire/contracts/problems.ts'
+import type { Context, MiddlewareHandler } from 'hono'
+import type { Role } from '../access/roles.ts'
+import type { Scope } from '../access/scopes.ts'
+import type { UsedApiKey } from '../identity/api-keys/api-keys.ts'
+import { checkText } from './check-text.ts'
+import { type BrokenRule, problemBody, validationProblem } from './problem.ts'
+
+/**
+ * Who signed in, as the access token says and the session confirms. Where the PIN was locked within the life of a step-up
+ * token, `pinLockedAt` says when (milliseconds since 1970).
+ */
+export type SignedInUser = { userId: string; sessionId: string; roles: string[]; pinLockedAt?: number }
+
+/** Who makes the request: a person in a session of theirs, or a back end of theirs with an API key. */
+export type Requester =
+  | (SignedInUser & { apiKey: null })
+  | { userId: string; sessionId: null; roles: string[]; apiKey: UsedApiKey }
+
+/** What every handler finds in `context.var`. `user` is there only on routes that are `signedIn`. */
+export type GatewayEnv = {
+  Bindings: HttpBindings
+  Variables: {
+    requestId: string
+    traceparent: string
+    /** The client's network address; see client-address.ts. Never logged or stored as it is. */
+    address: string
+    user: Requester
+    /** The code of the answer, where it is a problem. For the log. */
+    problem: ProblemCode | undefined
+    /** The ids of what a list shows to staff, for the record of what they have seen. */
+    viewed: string[] | undefined
+  }
+}
+
+/** The person's session, on a route that takes no API key. */
+export const sessionOf = (context: Context<GatewayEnv>): SignedInUser => {
+  const { user } = context.var
+  if (user.sessionId === null) throw new Error('a route that takes API keys has no session to go by')
+  return user
+}
+
+export type Routes = OpenAPIHono<GatewayEnv>
+
+const ruleOf = (message: string) =>
+  message.endsWith('received undefined') ? 'is required' : message.replace(/^Invalid input: /, '')
+
+const brokenRules = (issues: readonly z.core.$ZodIssue[]): BrokenRule[] =>
+  issues.flatMap(issue =>
+    issue.code === 'unrecognized_keys'
+      ? issue.keys.map(key => ({ field: [...issue.path, key].join('.'), rule: 'is not a known field' }))
+      : [{ field: issue.path.join('.') || 'body', rule: ruleOf(issue.message) }],
+  )
+
+/**
+ * A group of routes whose requests are validated before the handler runs: 422 VALIDATION_ERROR names every field
+ * that breaks a rule.
+ *
+ * A route file is a function from what it needs to its routes, and main.ts lists it in `createApp({ routes })`:
+ *
+ * ```ts
+ * const openWallet = ({ signedIn }: Guards) =>
+ *   createRoute({
+ *     method: 'post',
+ *     path: '/v1/wallets',
+ *     tags: ['Wallets'],
+ *     summary: 'Opens a wallet',
+ *     ...signedIn(),
+ *     request: { body: jsonBody(z.strictObject({ currency: currencyCode })) },
+ *     responses: {
+ *       201: jsonAnswer('The wallet', walletSchema),
+ *       ...problemResponses('WALLET_ALREADY_EXISTS', ...SIGNED_IN_PROBLEMS, ...BODY_PROBLEMS),
+ *     },
+ *   })
+ *
+ * export const walletRoutes = (parts: WalletParts): Routes => {
+ *   const routes = newRoutes()
+ *   routes.openapi(openWallet(parts.guards), async context => {
+ *     const { currency } = context.req.valid('json')
+ *     return context.json(await parts.open(context.var.user.userId, currency), 201)
+ *   })
+ *   return routes
+ * }
+ * ```
+ *
+ * Handlers throw `ProblemError` for whatever they refuse.
+ */
+export const newRoutes = (): Routes => {
+  const routes: Routes = new OpenAPIHono<GatewayEnv>({
+    defaultHook: result => {
+      if (!result.success) throw validationProblem(brokenRules(result.error.issues))
+    },
+  })
+  const { openapi } = routes
+  // Behind the route's guards, before its validation.
+  routes.openapi = ((route, handler) => {
+    const { body, query } = route.request ?? {}
+    const text = checkText({
+      body: body === undefined ? 'none' : body.required ? 'required' : 'optional',
+      query: query !== undefined,
+    })
+    return openapi({ ...route, middleware: [route.middleware ?? [], text].flat() }, handler)
+  }) as typeof openapi
+  return routes
+}
+
+/** The limits of design section 6; each is a setting `RATE_LIMIT_<name>`. */
+export type LimitName =
+  | 'SIGNUP'
+  | 'LOGIN'
+  | 'LOGIN_ACCOUNT'
+  | 'PIN'
+  | 'TRANSFER'
+  | 'DEPOSIT'
+  | 'WITHDRAWAL'
+  | 'RECIPIENT'
+  | 'STATEMENT'
+  | 'MAIL'
+  | 'API_KEY'
+  | 'API_KEYS'
+  | 'DEFAULT'
+
+export type Guards = {
+  /**
+   * For a route of signed-in users: checks the access token, the session and the rate limits (DEFAULT and the one
+   * named) before anything else. `guardsMoney` refuses with 503 where Redis cannot be asked; without it the
+   * request goes on then, the session being asked of Postgres. `role` is the least that the caller must have, a
+   * user's where it is missing. With `scope` the route takes API keys that have it, counted by key (API_KEY in place
+   * of DEFAULT); what they may answer is KEY_PROBLEMS then. `stepUp` asks for a Step-Up-Token of the second factor: for
+   * acts of staff that give power or money. A route for staff that reads is recorded: see `viewed`.
+   */
+  signedIn: (
+    options?: { limit?: LimitName; guardsMoney?: boolean } & (
+      | { role?: Role; scope?: never; stepUp?: boolean }
+      | { role?: never; scope: Scope; stepUp?: never }
+    ),
+  ) => {
+    security: Array<{ bearer: string[] } | { apiKey: string[] }>
+    /** Stands in the document, for clients and for the test of every route by every role. */
+    'x-required-role': Role
+    'x-fails-closed': boolean
+    'x-required-scope'?: Scope
+    'x-step-up'?: true
+    middleware: MiddlewareHandler<GatewayEnv>[]
+  }
+  /**
+   * For a route that anybody may call: counts by address (DEFAULT and the one named). `guardsLogin` refuses with
+   * 503 where Redis cannot be asked.
+   */
+  anybody: (options?: { limit?: LimitName; guardsLogin?: boolean }) => {
+    /** Stands in the document: whether the route refuses (503) while sessions and limits cannot be checked. */
+    'x-fails-closed': boolean
+    middleware: MiddlewareHandler<GatewayEnv>[]
+  }
+}
+
+/** A JSON body by a strict schema (`z.strictObject`): unknown fields are refused. */
+export const jsonBody = <Schema extends z.ZodType>(schema: Schema) => ({
+  required: true as const,
+  content: { 'application/json': { schema } },
+})
+
+/** The same where the body may be left out: then it is read as `{}`. What is sent must still be JSON, else 415. */
+export const optionalJsonBody = <Schema extends z.ZodType>(schema: Schema) => ({
+  required: false as const,
+  content: { 'application/json': { schema } },
+})
+
+/** A JSON answer. */
+export const jsonAnswer = <Schema extends z.ZodType>(description: string, schema: Schema) => ({
+  description,
+  content: { 'application/json': { schema } },
+})
+
+/** One page of a list: `nextCursor` is null on the last one. */
+export const pageOf = <Schema extends z.ZodType>(item: Schema) =>
+  z.object({ items: z.array(item), nextCursor: z.string().nullable() })
+
+/** An amount as clients write it. How many decimals it may have is the currency's to say: `parseAmount`. */
+export const moneyString = z
+  .string()
+  .regex(
+    /^(0|[1-9][0-9]{0,18})(\.[0-9]{1,20})?$/,
+    'must be a decimal string such as "12.50", digits and at most one point',
+  )
+  .openapi({ example: '12.50', description: "Decimal string with at most the currency's decimals" })
+
+export const currencyCode = z
+  .string()
+  .refine(isCurrency, 'must be an ISO 4217 currency in use, in upper case')
+  .openapi({ example: 'USD', pattern: '^[A-Z]{3}$' })
+
+const PAGE_DEFAULT = 20
+const PAGE_MAX = 100
+
+/** Query parameter `limit`: 1 to 100, 20 where it is missing. */
+export const limitParam = z
+  .string()
+  .regex(/^[0-9]{1,9}$/, `must be a whole number from 1 to ${PAGE_MAX}`)
+  .transform(Number)
+  .refine(limit => limit >= 1 && limit <= PAGE_MAX, `must be from 1 to ${PAGE_MAX}`)
+  .default(PAGE_DEFAULT)
+  .openapi({ type: 'integer', minimum: 1, maximum: PAGE_MAX, default: PAGE_DEFAULT, example: PAGE_DEFAULT })
+
+/** Query parameter `cursor`: the `nextCursor` of the page before, taken as opaque. */
+export const cursorParam = z
+  .string()
+  .max(12_000)
+  .regex(/^[A-Za-z0-9_-]+$/, 'must be the nextCursor of an earlier page')
+  .optional()
+  .openapi({ description: '`nextCursor` of the page before' })
+
+/** The id in a cursor that is one, where there is a cursor. */
+export const readIdCursor = (cursor: string | undefined): string | undefined => {
+  if (cursor === undefined || z.uuid().safeParse(cursor).success) return cursor?.toLowerCase()
+  throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
+}
+
+/** A page, where one more than its `limit` was read: its rows, and the last one's id where others follow. */
+export const cutPage = <Row extends { id: string }>(
+  found: Row[],
+  limit: number,
+): { page: Row[]; nextCursor: string | null } => {
+  const page = found.slice(0, limit)
+  return { page, nextCursor: found.length > limit ? page.at(-1)!.id : null }
+}
+
+/** A code of six digits that a person types or pastes, with or without blanks. */
+export const sixDigits = z
+  .string()
+  .max(32)
+  .transform(codeAsTyped)
+  .refine(text => /^[0-9]{6}$/.test(text), 'must be 6 digits')
+  .openapi({ type: 'string', pattern: '^ *([0-9] *){6}$', example: '048213' })
+
+/** A UUID, in lower case whatever the client wrote: ids are compared as texts, and derived from. */
+export const uuidParam = z
+  .uuid('must be a UUID')
+  .toLowerCase()
+  .openapi({ format: 'uuid', example: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11' })
+
+/** A point in time, as every answer writes it: RFC 3339 in UTC with milliseconds. */
+export const timestamp = z.string().openapi({ format: 'date-time', example: '2026-01-31T09:30:00.000Z' })
+
+const problemSchema = z
+  .looseObject({
+    type: z.string().openapi({ description: 'A path of this documentation that explains the code' }),
+    title: z.string(),
+    status: z.int(),
+    code: z.enum(Object.keys(PROBLEMS) as [ProblemCode, ...ProblemCode[]]),
+    detail: z.string().openapi({ description: 'Names the field and the rule' }),
+    requestId: z.string(),
+    retryable: z.boolean().openapi({ description: 'Whether the same request may succeed later' }),
+    final: z.boolean().openapi({ description: 'Whether a new attempt needs a new Idempotency-Key' }),
+  })
+  .openapi('Problem', { description: 'RFC 9457. Further members depend on the code.' })
+
+const EXAMPLE_REQUEST_ID = '0b9a3c0e-6b1e-4a53-8f6a-2d2f0c9f4a55'
+
+/** What any route with a body may answer. */
+export const BODY_PROBLEMS = [
+  'MALFORMED_JSON',
+  'PAYLOAD_TOO_LARGE',
+  'UNSUPPORTED_MEDIA_TYPE',
+  'VALIDATION_ERROR',
+] as const satisfies ProblemCode[]
+
+/** What any route that anybody may call may answer. */
+export const ANYBODY_PROBLEMS = [
+  'RATE_LIMIT_EXCEEDED',
+  'SERVICE_UNAVAILABLE',
+  'INTERNAL_ERROR',
+] as const satisfies ProblemCode[]
+
+const TOKEN_PROBLEMS = [
+  'TOKEN_MISSING',
+  'TOKEN_INVALID',
+  'TOKEN_EXPIRED',
+  'TOKEN_REVOKED',
+  'ACCOUNT_DISABLED',
+  ...ANYBODY_PROBLEMS,
+] as const satisfies ProblemCode[]
+
+/** What any route for signed-in users may answer. */
+export const SIGNED_IN_PROBLEMS = [...TOKEN_PROBLEMS, 'API_KEY_NOT_ALLOWED'] as const satisfies ProblemCode[]
+
+/** What any route may answer that takes API keys too. */
+export const KEY_PROBLEMS = [...TOKEN_PROBLEMS, 'INSUFFICIENT_SCOPE'] as const satisfies ProblemCode[]
+
+/** What any route for staff may answer. */
+export const STAFF_PROBLEMS = [
+  ...SIGNED_IN_PROBLEMS,
+  'INSUFFICIENT_PERMISSIONS',
+] as const satisfies ProblemCode[]
+
+/** What a route of staff with `stepUp` may answer besides. */
+export const STEP_UP_PROBLEMS = ['STEP_UP_REQUIRED', 'STEP_UP_INVALID'] as const satisfies ProblemCode[]
+
+/** The header of a route with `stepUp`, for its document. */
+export const stepUpHeader = z.object({
+  'step-up-token': z.string().optional().openapi({ description: 'From POST /v1/auth/2fa/step-up' }),
+})
+
+/**
+ * The problem answers of a route, by status, each code with an example. Typed as nothing: handlers throw
+ * `ProblemError`, so that only their successes are checked against the route.
+ */
+// biome-ignore lint/complexity/noBannedTypes: the empty type is what is meant: no member that a handler could return
+export const problemResponses = (...codes: ProblemCode[]): {} => {
+  const responses: Record<number, unknown> = {}
+  for (const status of new Set(codes.map(code => PROBLEMS[code].status))) {
+    const ofStatus = [...new Set(codes)].filter(code => PROBLEMS[code].status === status)
+    responses[status] = {
+      description: ofStatus.map(code => `\`${code}\` ${PROBLEMS[code].title}`).join('; '),
+      content: {
+        'application/problem+json': {
+          schema: problemSchema,
+          examples: Object.fromEntries(
+            ofStatus.map(code => [
+              code,
+              { value: problemBody(code, `${PROBLEMS[code].title}.`, EXAMPLE_REQUEST_ID) },
+            ]),
+          ),
+        },
+      },
+    }
+  }
+  return responses
+}

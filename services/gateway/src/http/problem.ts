@@ -1,0 +1,101 @@
+import { PROBLEMS, type ProblemCode } from '@pennywire/contracts/problems.ts'
+import { counter } from '@pennywire/runtime/metrics.ts'
+import type { Context } from 'hono'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import type { GatewayEnv } from './define-route.ts'
+
+/** What a wave of guessing or of forged tokens shows in first. */
+const problems = counter('gateway_problems_total', 'Requests answered with a problem, by its code', ['code'])
+
+/** A field of the request and the rule it breaks, as text. */
+export type BrokenRule = { field: string; rule: string }
+
+/**
+ * Refuses a request with a problem of the closed table. `detail` is for people and names the field and the rule;
+ * `members` are the code's own, such as `attemptsRemaining`. Neither may ever hold a secret.
+ */
+export class ProblemError extends Error {
+  override name = 'ProblemError'
+  readonly code: ProblemCode
+  readonly detail: string
+  readonly members: Record<string, unknown>
+  readonly headers: Record<string, string>
+
+  constructor(
+    code: ProblemCode,
+    detail: string,
+    members: Record<string, unknown> = {},
+    headers: Record<string, string> = {},
+  ) {
+    super(`${code}: ${detail}`)
+    this.code = code
+    this.detail = detail
+    this.members = members
+    this.headers = headers
+  }
+}
+
+/** A client chooses how many fields it sends and how they are called; the answer is not to grow with them. */
+const MOST_SHOWN = 20
+const FIELD_LETTERS = 100
+
+/** 422 VALIDATION_ERROR for one or several fields, up to twenty named at once. */
+export const validationProblem = (broken: BrokenRule[]): ProblemError => {
+  const errors = broken
+    .slice(0, MOST_SHOWN)
+    .map(({ field, rule }) => ({ field: field.slice(0, FIELD_LETTERS), rule }))
+  const more = broken.length > MOST_SHOWN ? `; and ${broken.length - MOST_SHOWN} more` : ''
+  const detail = `${errors.map(({ field, rule }) => `${field}: ${rule}`).join('; ')}${more}`
+  return new ProblemError('VALIDATION_ERROR', detail, { errors })
+}
+
+/** Told to a client that may try again, where nothing better is known (seconds). */
+const RETRY_AFTER_SECONDS = 1
+
+/** RFC 6750, section 3: what a client that speaks bearer tokens needs to know from a 401. */
+const challengeFor = (code: ProblemCode) =>
+  code === 'TOKEN_MISSING' ? 'Bearer' : `Bearer error="invalid_token", error_description="${code}"`
+
+/**
+ * The body of a problem (RFC 9457). `type` is a path of the gateway's own documentation. `retryable` and `final` are the
+ * table's, unless the members say otherwise: the ledger's word on one request counts more than what a code usually means.
+ */
+export const problemBody = (
+  code: ProblemCode,
+  detail: string,
+  requestId: string,
+  members: Record<string, unknown> = {},
+) => {
+  const { title, status, retryable, final } = PROBLEMS[code]
+  return {
+    ...members,
+    type: `/docs/problems#${code}`,
+    title,
+    status,
+    code,
+    detail,
+    requestId,
+    retryable: members.retryable ?? retryable,
+    final: members.final ?? final,
+  }
+}
+
+/** Answers with a problem. 429 and 503 always say when to try again, 401 always what is missing. */
+export const problemResponse = (
+  context: Context<GatewayEnv>,
+  code: ProblemCode,
+  detail: string,
+  members: Record<string, unknown> = {},
+  headers: Record<string, string> = {},
+): Response => {
+  const body = problemBody(code, detail, context.var.requestId, members)
+  problems.inc({ code })
+  context.set('problem', code)
+  const status = body.status as ContentfulStatusCode
+  return context.body(JSON.stringify(body), status, {
+    'content-type': 'application/problem+json',
+    ...(status === 429 || status === 503 ? { 'retry-after': String(RETRY_AFTER_SECONDS) } : {}),
+    ...(status === 401 && code.startsWith('TOKEN_') ? { 'www-authenticate': challengeFor(code) } : {}),
+    ...headers,
+  })
+}

@@ -1,0 +1,34 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Place } from '../queues/fair-queue.ts'
+import { networksOf } from './client-address.ts'
+
+/**
+ * The request that the running code works for. Queues and waiting rooms lie far below the routes; they read here whose
+ * place they give, so that no function in between has to pass it on.
+ */
+export type RequestScope = {
+  /** The client's network address; never logged or stored as it is. */
+  address: string
+  /** Set by the guards: a session's or an API key's user. */
+  userId?: string
+  /** Signed in, or known at this address; see login-attempts.ts. */
+  known: boolean
+  /** Aborts when the client hangs up before its answer. */
+  readonly gone: AbortSignal | undefined
+}
+
+const scopes = new AsyncLocalStorage<RequestScope>()
+
+/** Runs a request's work so that `currentRequest` finds the request. */
+export const runInScope = <Result>(scope: RequestScope, work: () => Result): Result => scopes.run(scope, work)
+
+/** Undefined in what no client asked for, such as the start and the workers. */
+export const currentRequest = (): RequestScope | undefined => scopes.getStore()
+
+/** The place that the current request takes in a queue: by network, address and account, over all keys and sessions. */
+export const currentPlace = (): Place => {
+  const scope = currentRequest()
+  if (!scope) return { path: ['gateway'], known: true }
+  const { address, userId, known, gone } = scope
+  return { path: [...networksOf(address), ...(userId === undefined ? [] : [userId])], known, gone }
+}

@@ -1,0 +1,538 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Context } from 'hono'
+import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
+import { refuseCrossSite } from '../../http/cross-site.ts'
+import {
+  ANYBODY_PROBLEMS,
+  BODY_PROBLEMS,
+  type GatewayEnv,
+  type Guards,
+  jsonAnswer,
+  jsonBody,
+  newRoutes,
+  problemResponses,
+  type Routes,
+  SIGNED_IN_PROBLEMS,
+  sessionOf,
+  timestamp,
+} from '../../http/define-route.ts'
+import { ProblemError } from '../../http/problem.ts'
+import { enforceLimits } from '../../http/rate-limit.ts'
+import { fullName } from '../persons/person-name.ts'
+import { CHALLENGE_SECONDS, type SecondFactor } from '../second-factor/second-factor.ts'
+import type { LoginAttempts } from '../sessions/login-attempts.ts'
+import type { Caller, Grant, Sessions } from '../sessions/sessions.ts'
+import { ABSOLUTE_DAYS } from '../sessions/sql/sessions.ts'
+import type { ExternalIdentities } from '../sign-in/external-identities.ts'
+import type { Accounts } from './accounts.ts'
+import { emailAddress } from './email-address.ts'
+import { newPasswordPages } from './new-password-page.ts'
+import type { User } from './sql/users.ts'
+import { verificationPages } from './verification-page.ts'
+
+export type AuthParts = {
+  guards: Guards
+  accounts: Accounts
+  externalIdentities: Pick<ExternalIdentities, 'signIn'>
+  secondFactor: Pick<SecondFactor, 'challengeFor'>
+  sessions: Sessions
+  loginAttempts: LoginAttempts
+  sql: Database
+  hashAddress: (address: string) => string
+  /** Where clients reach the gateway; HTTPS here keeps the refresh cookie from anything else. */
+  publicUrl: string
+}
+
+/** bcrypt never sees more than a digest, but digesting must stay cheap: the rules allow 128 characters. */
+const PASSWORD_INPUT_MAX = 1_024
+const TOKEN_LENGTH_MAX = 256
+const EXTERNAL_TOKEN_LENGTH_MAX = 8_192
+
+/** A password as it is typed in; the rules for new ones are in passwords.ts. */
+export const password = z
+  .string()
+  .max(PASSWORD_INPUT_MAX)
+  .openapi({ example: 'Correct-Horse-7', format: 'password' })
+const opaqueToken = z
+  .string()
+  .min(1)
+  .max(TOKEN_LENGTH_MAX)
+  .openapi({ example: 'q1Zb0H6rX2mD9c4vK8sT5wYfJ3nLpA7eGuRiOoVxBzM' })
+
+/** A JWT of an issuer that is trusted here. */
+export const externalToken = z.string().min(1).max(EXTERNAL_TOKEN_LENGTH_MAX).openapi({
+  example: 'eyJhbGciOiJSUzI1NiIsImtpZCI6InNzby0xIn0.eyJpc3MiOiJodHRwczovL3Nzby5leGFtcGxlIn0.c2ln',
+})
+
+const account = z
+  .object({ id: z.uuid(), email: z.string(), fullName: z.string(), emailVerified: z.boolean() })
+  .openapi('Account', {
+    example: {
+      id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
+      email: 'alice@example.com',
+      fullName: 'Alice Smith',
+      emailVerified: false,
+    },
+  })
+
+/** What a sign-in or refresh answers. */
+export const tokens = z
+  .object({
+    accessToken: z.string().openapi({
+      description: 'For `Authorization: Bearer`; a JWT',
+      example: 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiI1YjBlN2Y2YyJ9.c2lnbmF0dXJl',
+    }),
+    tokenType: z.literal('Bearer'),
+    expiresIn: z.int().openapi({ description: 'Seconds', example: 900 }),
+    refreshToken: z.string().optional().openapi({
+      description: 'For one refresh; absent where it went into the cookie',
+      example: 'q1Zb0H6rX2mD9c4vK8sT5wYfJ3nLpA7eGuRiOoVxBzM',
+    }),
+    user: account
+      .extend({ roles: z.array(z.string()).openapi({ example: ['user'] }) })
+      .openapi('SignedInAccount', {
+        example: {
+          id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
+          email: 'alice@example.com',
+          fullName: 'Alice Smith',
+          emailVerified: true,
+          roles: ['user'],
+        },
+      }),
+  })
+  .openapi('Tokens')
+
+const acknowledged = z.object({ message: z.string().openapi({ example: 'Done.' }) })
+
+const accountOf = ({ id, email, fullName, emailVerified }: User) => ({ id, email, fullName, emailVerified })
+
+const signupRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/signup',
+    tags: ['Accounts'],
+    summary: 'Signs up: makes an account and mails a verification link',
+    description:
+      'An account whose sign-up is older than 24 hours and was never verified goes to whoever signs up next: its ' +
+      'password and links of before are worthless then.',
+    ...anybody({ limit: 'SIGNUP', guardsLogin: true }),
+    request: { body: jsonBody(z.strictObject({ email: emailAddress, password, fullName })) },
+    responses: {
+      201: jsonAnswer('The account; sign-in works once the address is verified', account),
+      ...problemResponses(...BODY_PROBLEMS, 'EMAIL_ALREADY_REGISTERED', ...ANYBODY_PROBLEMS),
+    },
+  })
+
+const verifyEmailRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/verify-email',
+    tags: ['Accounts'],
+    summary: 'Verifies the e-mail address with the mailed token (24 hours, once)',
+    description:
+      'Anybody may have signed up with the address, so who verifies it shows that they made the account: with its ' +
+      '`password`, or with a `newPassword` of their own, which makes the one of the sign-up worthless (`fullName` beside it ' +
+      'corrects the name). The token alone is enough from the network that signed up. What is refused does not spend it.',
+    ...anybody(),
+    request: {
+      body: jsonBody(
+        z
+          .strictObject({
+            token: opaqueToken,
+            password: password.nullish(),
+            newPassword: password.nullish(),
+            fullName: fullName.nullish(),
+          })
+          .refine(({ password, newPassword }) => password == null || newPassword == null, {
+            path: ['newPassword'],
+            error: 'must not stand beside password',
+          })
+          .refine(({ fullName, newPassword }) => fullName == null || newPassword != null, {
+            path: ['fullName'],
+            error: 'must stand beside newPassword',
+          }),
+      ),
+    },
+    responses: {
+      200: jsonAnswer('The account, verified', account),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'INVALID_VERIFICATION_TOKEN',
+        'VERIFICATION_PROOF_REQUIRED',
+        'PASSWORD_MISMATCH',
+        ...ANYBODY_PROBLEMS,
+      ),
+    },
+  })
+
+const resendRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/resend-verification',
+    tags: ['Accounts'],
+    summary: 'Mails a new verification link, if there is an account that needs one',
+    description: 'Answers the same whether there is such an account or not.',
+    ...anybody({ limit: 'MAIL', guardsLogin: true }),
+    request: { body: jsonBody(z.strictObject({ email: emailAddress })) },
+    responses: {
+      200: jsonAnswer('Taken note of', acknowledged),
+      ...problemResponses(...BODY_PROBLEMS, ...ANYBODY_PROBLEMS),
+    },
+  })
+
+const forgotRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/forgot-password',
+    tags: ['Accounts'],
+    summary: 'Mails a link to set a new password, if there is an account for it',
+    description: 'Answers the same, and as fast, whether there is such an account or not.',
+    ...anybody({ limit: 'MAIL', guardsLogin: true }),
+    request: { body: jsonBody(z.strictObject({ email: emailAddress })) },
+    responses: {
+      200: jsonAnswer('Taken note of', acknowledged),
+      ...problemResponses(...BODY_PROBLEMS, 'RATE_LIMIT_EXCEEDED', 'SERVICE_UNAVAILABLE'),
+    },
+  })
+
+const resetRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/reset-password',
+    tags: ['Accounts'],
+    summary: 'Sets a new password with the mailed token (1 hour, once)',
+    description: 'Ends all sessions. A password that is refused does not spend the token.',
+    ...anybody({ limit: 'LOGIN', guardsLogin: true }),
+    request: { body: jsonBody(z.strictObject({ token: opaqueToken, password })) },
+    responses: {
+      200: jsonAnswer('The password is set', acknowledged),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'INVALID_RESET_TOKEN',
+        'SAME_PASSWORD',
+        'RATE_LIMIT_EXCEEDED',
+        'SERVICE_UNAVAILABLE',
+      ),
+    },
+  })
+
+const changePasswordRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/change-password',
+    tags: ['Accounts'],
+    summary: 'Changes the password',
+    description: 'Ends all other sessions; this one stays.',
+    ...signedIn({ limit: 'LOGIN', guardsMoney: true }),
+    request: { body: jsonBody(z.strictObject({ currentPassword: password, newPassword: password })) },
+    responses: {
+      200: jsonAnswer('The password is changed', acknowledged),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...SIGNED_IN_PROBLEMS,
+        'PASSWORD_MISMATCH',
+        'NO_PASSWORD',
+        'SAME_PASSWORD',
+      ),
+    },
+  })
+
+const loginRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/login',
+    tags: ['Accounts'],
+    summary: 'Signs in',
+    description:
+      '`"cookie": true` puts the refresh token into an HttpOnly cookie instead of the answer. Where the second factor ' +
+      'is on, a challenge is answered instead of tokens, for `POST /v1/auth/2fa/verify`.',
+    ...anybody({ limit: 'LOGIN', guardsLogin: true }),
+    request: {
+      body: jsonBody(
+        z.strictObject({
+          email: emailAddress,
+          password,
+          cookie: z.boolean().nullish().openapi({ example: false }),
+        }),
+      ),
+    },
+    responses: {
+      200: jsonAnswer('Tokens of a new session, or a challenge', z.union([tokens, secondFactorRequired])),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'INVALID_CREDENTIALS',
+        'EMAIL_NOT_VERIFIED',
+        'ACCOUNT_DISABLED',
+        'CROSS_SITE_REQUEST',
+        ...ANYBODY_PROBLEMS,
+      ),
+    },
+  })
+
+const externalRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/external',
+    tags: ['Accounts'],
+    summary: "Signs in with a trusted issuer's token",
+    description:
+      "Such as a company's single sign-on; the setting TRUSTED_ISSUERS names the issuers. The token is taken here and " +
+      'nowhere else: what comes back are tokens of a session of ours, which ends like any other. The identity must be ' +
+      'linked first, with `POST /v1/users/me/external-identities`. The second factor is asked for all the same.',
+    ...anybody({ limit: 'LOGIN', guardsLogin: true }),
+    request: {
+      body: jsonBody(z.strictObject({ token: externalToken, cookie: z.boolean().nullish() })),
+    },
+    responses: {
+      200: jsonAnswer('Tokens of a new session, or a challenge', z.union([tokens, secondFactorRequired])),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'EXTERNAL_TOKEN_INVALID',
+        'EXTERNAL_IDENTITY_UNKNOWN',
+        'ACCOUNT_DISABLED',
+        'CROSS_SITE_REQUEST',
+        ...ANYBODY_PROBLEMS,
+      ),
+    },
+  })
+
+const refreshRoute = ({ anybody }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/refresh',
+    tags: ['Accounts'],
+    summary: 'Exchanges a refresh token for new tokens',
+    description:
+      'From the body or the cookie; the new one goes the same way. A used token may come again for 10 seconds, ' +
+      'for the case that the answer was lost; after that it ends the session.',
+    ...anybody(),
+    request: {
+      body: {
+        content: { 'application/json': { schema: z.strictObject({ refreshToken: opaqueToken.nullish() }) } },
+      },
+    },
+    responses: {
+      200: jsonAnswer('New tokens of the same session', tokens),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        'REFRESH_TOKEN_INVALID',
+        'REFRESH_TOKEN_REUSED',
+        'CROSS_SITE_REQUEST',
+        ...ANYBODY_PROBLEMS,
+      ),
+    },
+  })
+
+const logoutRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/logout',
+    tags: ['Accounts'],
+    summary: 'Ends this session: its tokens stop working at once',
+    ...signedIn(),
+    responses: {
+      200: jsonAnswer('The session has ended', acknowledged),
+      ...problemResponses('PAYLOAD_TOO_LARGE', ...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const logoutAllRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/auth/logout-all',
+    tags: ['Accounts'],
+    summary: 'Ends all sessions of the user, this one too',
+    description: 'Access tokens stop working at once, on every device.',
+    ...signedIn(),
+    responses: {
+      200: jsonAnswer(
+        'How many sessions have ended',
+        z.object({ ended: z.int().openapi({ example: 2 }), at: timestamp }),
+      ),
+      ...problemResponses('PAYLOAD_TOO_LARGE', ...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+/** What a sign-in answers whose first step was right, where the second factor is on. */
+export const secondFactorRequired = z
+  .object({
+    secondFactorRequired: z.literal(true),
+    challengeToken: z.string().openapi({ description: 'For `POST /v1/auth/2fa/verify`, once' }),
+    expiresIn: z.int().openapi({ description: 'Seconds', example: CHALLENGE_SECONDS }),
+  })
+  .openapi('SecondFactorRequired')
+
+/** That answer. */
+export const secondFactorAnswer = (challengeToken: string) => ({
+  secondFactorRequired: true as const,
+  challengeToken,
+  expiresIn: CHALLENGE_SECONDS,
+})
+
+/** A browser lets nobody but an HTTPS page of ours set a cookie with this prefix, nor read it as another's. */
+const cookieName = (secure: boolean) => `${secure ? '__Secure-' : ''}pennywire_refresh`
+const COOKIE_SECONDS = ABSOLUTE_DAYS * 24 * 60 * 60
+
+/** Only the routes that need it get the cookie, and no other site can make a browser send it. */
+const cookieOptionsFor = (secure: boolean) =>
+  ({ path: '/v1/auth', httpOnly: true, sameSite: 'Strict', secure }) as const
+
+/** Who makes a request, as far as it tells. */
+export const createCallerOf =
+  (hashAddress: (address: string) => string) =>
+  (context: Context<GatewayEnv>): Caller => ({
+    address: context.var.address,
+    addressHash: hashAddress(context.var.address),
+    userAgent: context.req.header('user-agent'),
+    traceparent: context.var.traceparent,
+  })
+
+/** The answer that hands over a session's tokens, the refresh token in the cookie where that was asked for. */
+export const createTokensOf =
+  (secureCookies: boolean) => (context: Context<GatewayEnv>, grant: Grant, byCookie: boolean) => {
+    const { accessToken, expiresIn, refreshToken, user } = grant
+    if (byCookie) {
+      setCookie(context, cookieName(secureCookies), refreshToken, {
+        ...cookieOptionsFor(secureCookies),
+        maxAge: COOKIE_SECONDS,
+      })
+    }
+    return {
+      accessToken,
+      tokenType: 'Bearer' as const,
+      expiresIn,
+      ...(byCookie ? {} : { refreshToken }),
+      user: { ...accountOf(user), roles: user.roles },
+    }
+  }
+
+/** Sign-up, verification, sign-in, refresh and sign-out. */
+export const authRoutes = (parts: AuthParts): Routes => {
+  const { guards, accounts, externalIdentities, secondFactor, sessions, loginAttempts } = parts
+  const { sql, hashAddress, publicUrl } = parts
+  const routes = newRoutes()
+  const secureCookies = publicUrl.startsWith('https:')
+  const { origin } = new URL(publicUrl)
+  const cookieOptions = cookieOptionsFor(secureCookies)
+  const callerOf = createCallerOf(hashAddress)
+  const tokensOf = createTokensOf(secureCookies)
+
+  /** Only wrong passwords stay counted: right ones are no guesses, and what was not looked at told nothing. */
+  const checkPassword = async (
+    context: Context<GatewayEnv>,
+    { email, password }: { email: string; password: string },
+    caller: Caller,
+  ): Promise<User> => {
+    const { taken, giveBack } = await loginAttempts.begin(email, caller.address)
+    // Who else tries is nobody's business as long as there is room.
+    if (taken.refused) enforceLimits(context, taken)
+    try {
+      const user = await accounts.checkPassword(email, password, caller)
+      await giveBack()
+      return user
+    } catch (error) {
+      if (!(error instanceof ProblemError && error.code === 'INVALID_CREDENTIALS')) await giveBack()
+      throw error
+    }
+  }
+
+  const rememberByMail = (context: Context<GatewayEnv>, userId: string) =>
+    loginAttempts.remember(sql, { userId, address: context.var.address, by: 'mail' })
+
+  routes.openapi(signupRoute(guards), async context => {
+    const user = await accounts.signUp(context.req.valid('json'), callerOf(context))
+    return context.json(accountOf(user), 201)
+  })
+
+  routes.openapi(verifyEmailRoute(guards), async context => {
+    const { token, password, newPassword, fullName } = context.req.valid('json')
+    const user = await accounts.verifyEmail(
+      {
+        token,
+        password: password ?? undefined,
+        newPassword: newPassword ?? undefined,
+        fullName: fullName ?? undefined,
+      },
+      callerOf(context),
+    )
+    await rememberByMail(context, user.id)
+    return context.json(accountOf(user), 200)
+  })
+
+  routes.openapi(resendRoute(guards), context => {
+    accounts.resendVerification(context.req.valid('json').email, context.var.traceparent)
+    return context.json({ message: 'If there is an account that needs it, a mail is on its way.' }, 200)
+  })
+
+  routes.openapi(forgotRoute(guards), context => {
+    accounts.forgotPassword(context.req.valid('json').email, callerOf(context))
+    return context.json({ message: 'If there is such an account, a mail is on its way.' }, 200)
+  })
+
+  routes.openapi(resetRoute(guards), async context => {
+    const { token, password } = context.req.valid('json')
+    const { userId } = await accounts.resetPassword(token, password, callerOf(context))
+    await rememberByMail(context, userId)
+    return context.json({ message: 'The password is set; all sessions have ended.' }, 200)
+  })
+
+  routes.openapi(changePasswordRoute(guards), async context => {
+    const { currentPassword, newPassword } = context.req.valid('json')
+    await accounts.changePassword(
+      sessionOf(context),
+      { current: currentPassword, next: newPassword },
+      callerOf(context),
+    )
+    return context.json({ message: 'The password is changed; all other sessions have ended.' }, 200)
+  })
+
+  routes.openapi(loginRoute(guards), async context => {
+    const { email, password, cookie } = context.req.valid('json')
+    if (cookie) refuseCrossSite(context, origin)
+    const caller = callerOf(context)
+    const user = await checkPassword(context, { email, password }, caller)
+    const challengeToken = await secondFactor.challengeFor(user)
+    if (challengeToken) return context.json(secondFactorAnswer(challengeToken), 200)
+    return context.json(tokensOf(context, await sessions.start(user, caller), cookie === true), 200)
+  })
+
+  routes.openapi(externalRoute(guards), async context => {
+    const { token, cookie } = context.req.valid('json')
+    if (cookie) refuseCrossSite(context, origin)
+    const caller = callerOf(context)
+    const user = await externalIdentities.signIn(token, caller)
+    const challengeToken = await secondFactor.challengeFor(user)
+    if (challengeToken) return context.json(secondFactorAnswer(challengeToken), 200)
+    const grant = await sessions.start(user, caller, 'external')
+    return context.json(tokensOf(context, grant, cookie === true), 200)
+  })
+
+  routes.openapi(refreshRoute(guards), async context => {
+    const fromBody = context.req.valid('json').refreshToken
+    if (fromBody == null) refuseCrossSite(context, origin)
+    const refreshToken = fromBody ?? getCookie(context, cookieName(secureCookies))
+    if (!refreshToken)
+      throw new ProblemError('REFRESH_TOKEN_INVALID', 'refreshToken: is required, or its cookie.')
+    const grant = await sessions.refresh(refreshToken, context.var.traceparent)
+    return context.json(tokensOf(context, grant, fromBody == null), 200)
+  })
+
+  routes.openapi(logoutRoute(guards), async context => {
+    const { userId, sessionId } = sessionOf(context)
+    await sessions.end({ userId, sessionId, reason: 'logout' }, context.var.traceparent)
+    deleteCookie(context, cookieName(secureCookies), cookieOptions)
+    return context.json({ message: 'The session has ended.' }, 200)
+  })
+
+  routes.openapi(logoutAllRoute(guards), async context => {
+    const { userId } = context.var.user
+    const ended = await sessions.end({ userId, reason: 'logout_all' }, context.var.traceparent)
+    deleteCookie(context, cookieName(secureCookies), cookieOptions)
+    return context.json({ ended: ended.length, at: new Date().toISOString() }, 200)
+  })
+
+  routes.route('/', verificationPages())
+  routes.route('/', newPasswordPages())
+  return routes
+}

@@ -1,0 +1,110 @@
+import { Worker } from 'node:worker_threads'
+import { type Clock, systemClock } from '@pennywire/runtime/clock.ts'
+import { ProblemError } from '../../http/problem.ts'
+import { currentPlace } from '../../http/request-scope.ts'
+import { createFairQueue, NotServed } from '../../queues/fair-queue.ts'
+import type { MeterAnswer, MeterQuestion } from './password-meter-worker.ts'
+
+/** The strength of a long password shows in its beginning, and a check's time grows faster than the length. */
+const LOOKED_AT = 40
+/** More words than a name and an address have only cost time. */
+const KNOWN_WORDS_MAX = 10
+const KNOWN_WORD_LENGTH_MAX = 30
+/** The worst input takes a tenth of a second of one core; a thread that takes longer is ended. */
+const CHECK_WITHIN_MS = 5_000
+const START_WITHIN_MS = 60_000
+const QUEUE = { atOnce: 1, maxWaiting: 30, maxPerPath: 5, maxWaitMs: 5_000 }
+const WORKER_MEMORY_MB = 128
+
+export type PasswordMeter = {
+  /**
+   * Whether a guesser finds the password among the first; `about` are texts that a guesser knows as well, such as the
+   * person's name and address. Throws SERVICE_UNAVAILABLE where too many are being checked.
+   */
+  isGuessedFirst: (password: string, about: string[]) => Promise<boolean>
+  stop: () => Promise<void>
+}
+
+/** The words of these texts that may stand in a password, lower case. */
+const knownWords = (texts: string[]): string[] => {
+  const words = texts.flatMap(text => {
+    const parts = text.toLowerCase().split(/[^\p{L}\p{Nd}]+/u)
+    return [...parts, parts.slice(0, 2).join(''), text.toLowerCase().split('@')[0]!]
+  })
+  const long = words.filter(word => word.length > 2 && word.length <= KNOWN_WORD_LENGTH_MAX)
+  return [...new Set(['pennywire', ...long])].slice(0, KNOWN_WORDS_MAX)
+}
+
+const busy = () =>
+  new ProblemError('SERVICE_UNAVAILABLE', 'password: too many are being checked now; try again shortly.')
+
+/**
+ * Checks new passwords in a thread of its own, one at a time, with a bounded fair queue before it: whatever is typed
+ * in, the main thread goes on.
+ */
+export const createPasswordMeter = (clock: Clock = systemClock): PasswordMeter => {
+  const queue = createFairQueue({ ...QUEUE, clock })
+
+  let worker: Worker | undefined
+  /** Starts with the first question: reading the dictionaries takes a second, and many processes ask none. */
+  const start = async (): Promise<Worker> => {
+    const started = new Worker(new URL('./password-meter-worker.ts', import.meta.url), {
+      resourceLimits: { maxOldGenerationSizeMb: WORKER_MEMORY_MB },
+    })
+    worker = started
+    // The process may end while it waits for a question.
+    started.unref()
+    // Without a listener an error of the thread would end the process; who asks hears of it by `exit`.
+    started.on('error', () => {})
+    started.once('exit', () => {
+      if (worker === started) worker = undefined
+    })
+    await hear(started, START_WITHIN_MS)
+    return started
+  }
+
+  /** The next message of the thread. A thread that is silent for so long is ended. */
+  const hear = (from: Worker, withinMs: number): Promise<MeterAnswer> =>
+    new Promise((resolve, reject) => {
+      const settle = () => {
+        cancel()
+        from.off('message', onMessage).off('exit', onExit)
+      }
+      const onMessage = (message: MeterAnswer) => {
+        settle()
+        resolve(message)
+      }
+      const onExit = () => {
+        settle()
+        reject(busy())
+      }
+      const cancel = clock.after(withinMs, () => void from.terminate())
+      from.once('message', onMessage).once('exit', onExit)
+    })
+
+  const ask = async (question: MeterQuestion): Promise<MeterAnswer> => {
+    const asked = worker ?? (await start())
+    const answer = hear(asked, CHECK_WITHIN_MS)
+    asked.postMessage(question)
+    return answer
+  }
+
+  return {
+    isGuessedFirst: async (password, texts) => {
+      const letters = [...password.normalize('NFKC')]
+      const question = {
+        password: letters.slice(0, LOOKED_AT).join(''),
+        unread: Math.max(0, letters.length - LOOKED_AT),
+        about: knownWords(texts),
+      }
+      try {
+        return (await queue.run(currentPlace(), () => ask(question))).isGuessedFirst
+      } catch (error) {
+        throw error instanceof NotServed ? busy() : error
+      }
+    },
+    stop: async () => {
+      await worker?.terminate()
+    },
+  }
+}

@@ -1,0 +1,71 @@
+import { type Clock, systemClock } from '@pennywire/runtime/clock.ts'
+import { counter } from '@pennywire/runtime/metrics.ts'
+import bcrypt from 'bcrypt'
+import { ProblemError } from '../../http/problem.ts'
+import { currentPlace } from '../../http/request-scope.ts'
+import { createFairQueue, NotServed } from '../../queues/fair-queue.ts'
+
+const hashes = counter(
+  'gateway_slow_hashes_total',
+  'bcrypt hashes that were made or compared, by what was hashed; a payment with a step-up token adds none',
+  ['of'],
+)
+const refusals = counter(
+  'gateway_slow_hashes_refused_total',
+  'Hashes that were not made, by why: full (no place), late (no turn in time), gone (the client hung up)',
+  ['of', 'reason'],
+)
+
+/** What waits longer than a client does is not worth hashing. */
+const MAX_WAIT_MS = 10_000
+/** Places of one account at one address. */
+const MAX_PER_PATH = 10
+
+export type SlowHash = {
+  hash: (text: string, cost?: number) => Promise<string>
+  matches: (text: string, hash: string) => Promise<boolean>
+  /** Whether it was made at another cost than hashes are made at now. */
+  isOutdated: (hash: string) => boolean
+  /** Whether nobody waits for a turn. */
+  isIdle: () => boolean
+}
+
+/**
+ * bcrypt in its thread pool, a few at once and a bounded fair queue behind them: each takes a core for a quarter of a
+ * second, and guessing must not starve what the pool does for everybody else (signatures, name look-ups). A request
+ * without a place, or without a turn in time, is refused (503). The text must be at most 72 bytes, where bcrypt stops
+ * reading.
+ */
+export const createSlowHash = (options: {
+  of: 'pin' | 'password'
+  cost: number
+  atOnce: number
+  maxWaiting: number
+  maxPerPath?: number
+  clock?: Clock
+}): SlowHash => {
+  const { of, cost, atOnce, maxWaiting, maxPerPath = MAX_PER_PATH, clock = systemClock } = options
+  const queue = createFairQueue({ atOnce, maxWaiting, maxPerPath, maxWaitMs: MAX_WAIT_MS, clock })
+
+  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> =>
+    queue
+      .run(currentPlace(), () => {
+        hashes.inc({ of })
+        return work()
+      })
+      .catch(error => {
+        if (!(error instanceof NotServed)) throw error
+        refusals.inc({ of, reason: error.reason })
+        throw new ProblemError(
+          'SERVICE_UNAVAILABLE',
+          'Too many sign-ins or PIN checks at once; try again shortly.',
+        )
+      })
+
+  return {
+    hash: (text, atCost = cost) => inTurn(() => bcrypt.hash(text, atCost)),
+    matches: (text, hash) => inTurn(() => bcrypt.compare(text, hash)),
+    isOutdated: hash => bcrypt.getRounds(hash) !== cost,
+    isIdle: () => queue.waiting() === 0,
+  }
+}

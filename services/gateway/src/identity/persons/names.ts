@@ -1,0 +1,80 @@
+import type { Database } from '@pennywire/runtime/database.ts'
+import { LRUCache } from 'lru-cache'
+import { readNames } from '../accounts/sql/users.ts'
+
+const CACHED_NAMES = 50_000
+const CACHE_MS = 60_000
+
+export type PersonName = { fullName: string; masked: string }
+
+/** What stands for the rest of a name, however long that is. */
+const HIDDEN = '***'
+const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
+
+/** The first letter as people see it, with its marks; empty where nothing comes after it that stays hidden. */
+const initialOf = (word: string): string => {
+  const [first, next] = graphemes.segment(word)
+  return first && /\p{L}/u.test(word.slice(next?.index ?? word.length)) ? first.segment : ''
+}
+
+/** A name as strangers see it: "Alice Smith" is "Alice S.", "Anna" is "A***"; never the whole of it. */
+export const maskName = (fullName: string): string => {
+  const words = fullName.trim().split(/\s+/)
+  const initial = initialOf(words.at(-1)!)
+  if (words.length === 1) return `${initial}${HIDDEN}`
+  return `${words[0]} ${initial === '' ? HIDDEN : `${initial.toUpperCase()}.`}`
+}
+
+export type Names = {
+  /** The names of those users that exist. */
+  namesOf: (userIds: string[]) => Promise<Map<string, PersonName>>
+  /** Drops what is remembered of a user, whose name has changed. */
+  forget: (userId: string) => void
+}
+
+/**
+ * Names for other people's eyes, remembered for a minute. All names that are missing in one tick are read by one
+ * SQL statement, so that the transfer path does not pay one for each request.
+ */
+export const createNames = (sql: Database): Names => {
+  const cache = new LRUCache<string, PersonName>({ max: CACHED_NAMES, ttl: CACHE_MS })
+  let asked = new Set<string>()
+  let answer: Promise<Map<string, PersonName>> | undefined
+
+  const readAsked = async (): Promise<Map<string, PersonName>> => {
+    await new Promise(resolve => setImmediate(resolve))
+    const ids = [...asked]
+    asked = new Set()
+    answer = undefined
+    const rows = await readNames(sql, ids)
+    return new Map(
+      rows.map(({ id, fullName }) => {
+        const name = { fullName, masked: maskName(fullName) }
+        cache.set(id, name)
+        return [id, name]
+      }),
+    )
+  }
+
+  return {
+    namesOf: async userIds => {
+      const names = new Map<string, PersonName>()
+      const missing: string[] = []
+      for (const id of new Set(userIds)) {
+        const name = cache.get(id)
+        if (name) names.set(id, name)
+        else missing.push(id)
+      }
+      if (missing.length === 0) return names
+      for (const id of missing) asked.add(id)
+      answer ??= readAsked()
+      const read = await answer
+      for (const id of missing) {
+        const name = read.get(id)
+        if (name) names.set(id, name)
+      }
+      return names
+    },
+    forget: userId => cache.delete(userId),
+  }
+}

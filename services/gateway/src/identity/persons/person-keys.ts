@@ -1,0 +1,122 @@
+import { createHmac, randomBytes } from 'node:crypto'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import { LRUCache } from 'lru-cache'
+import { type KeyRing, seal, unseal } from './secret-box.ts'
+import {
+  insertPersonKey,
+  readPersonKeys,
+  readWrappedByOthers,
+  rewrapPersonKeys,
+  type WrappedKey,
+} from './sql/person-keys.ts'
+
+const CACHED_KEYS = 10_000
+/** How long a destroyed key may still be used by a gateway that had it in memory. */
+const CACHE_MS = 60_000
+const REWRAPPED_AT_ONCE = 500
+
+type SealedText = { userId: string; cipher: Buffer; purpose: string }
+
+export type PersonKeys = {
+  /** Makes a person's key, in the transaction that makes the person. */
+  create: (tx: Tx, userId: string) => Promise<void>
+  /**
+   * Encrypts a text under a person's key (AES-256-GCM, bound to user and purpose, such as "note"). Rejects where
+   * the key was destroyed: there is nobody left to write about.
+   */
+  encryptFor: (userId: string, plainText: string, purpose: string) => Promise<Buffer>
+  /** The text again, or null where the person's key was destroyed. Rejects on bytes that were not sealed for it. */
+  decryptFor: (userId: string, cipher: Buffer, purpose: string) => Promise<string | null>
+  /** The same for many, in order, with one SQL statement for all the keys not in memory. */
+  decryptAll: (sealed: SealedText[]) => Promise<Array<string | null>>
+}
+
+type Rewrapping = {
+  /**
+   * Wraps by the current key-encryption key whatever an earlier one wrapped; resolves with how many there were. Any
+   * number of gateways may at once. Rejects where a key is wrapped by one that is not here.
+   */
+  rewrapAll: () => Promise<number>
+}
+
+/**
+ * One 256-bit key per person, wrapped by the key-encryption key. Whatever is written about a person into topics and
+ * histories that are never changed is under it, so that destroying the key erases the person from all of them.
+ */
+export const createPersonKeys = (sql: Database, keks: KeyRing): PersonKeys & Rewrapping => {
+  const cache = new LRUCache<string, Buffer>({ max: CACHED_KEYS, ttl: CACHE_MS })
+  const wrapBinding = (userId: string) => `pennywire:person-key:${userId}`
+  const textBinding = (userId: string, purpose: string) => `pennywire:${purpose}:${userId}`
+
+  const unwrap = ({ userId, wrappedKey, kekId }: WrappedKey): Buffer => {
+    const kek = keks.get(kekId)
+    if (!kek) throw new Error(`a person's key is wrapped by ${kekId}, which this gateway does not have`)
+    return unseal(kek, wrappedKey, wrapBinding(userId))
+  }
+  const wrap = (userId: string, key: Buffer): WrappedKey => ({
+    userId,
+    wrappedKey: seal(keks.current.key, key, wrapBinding(userId)),
+    kekId: keks.current.kid,
+  })
+
+  const keysOf = async (userIds: string[]): Promise<Map<string, Buffer>> => {
+    const keys = new Map<string, Buffer>()
+    const missing = new Set<string>()
+    for (const userId of userIds) {
+      const key = cache.get(userId)
+      if (key) keys.set(userId, key)
+      else missing.add(userId)
+    }
+    if (missing.size > 0) {
+      for (const { userId, wrappedKey, kekId } of await readPersonKeys(sql, [...missing])) {
+        const key = unwrap({ userId, wrappedKey, kekId })
+        cache.set(userId, key)
+        keys.set(userId, key)
+      }
+    }
+    return keys
+  }
+
+  const decryptAll: PersonKeys['decryptAll'] = async sealed => {
+    const keys = await keysOf(sealed.map(({ userId }) => userId))
+    return sealed.map(({ userId, cipher, purpose }) => {
+      const key = keys.get(userId)
+      return key ? unseal(key, cipher, textBinding(userId, purpose)).toString('utf8') : null
+    })
+  }
+
+  return {
+    create: async (tx, userId) => {
+      await insertPersonKey(tx, wrap(userId, randomBytes(32)))
+    },
+    encryptFor: async (userId, plainText, purpose) => {
+      const key = (await keysOf([userId])).get(userId)
+      if (!key) throw new Error('this person has no key any more')
+      return seal(key, Buffer.from(plainText), textBinding(userId, purpose))
+    },
+    decryptFor: async (userId, cipher, purpose) => (await decryptAll([{ userId, cipher, purpose }]))[0]!,
+    decryptAll,
+    rewrapAll: async () => {
+      let rewrapped = 0
+      for (let after: string | undefined; ; ) {
+        const old = await readWrappedByOthers(sql, {
+          kekId: keks.current.kid,
+          after,
+          limit: REWRAPPED_AT_ONCE,
+        })
+        if (old.length === 0) return rewrapped
+        rewrapped += await rewrapPersonKeys(
+          sql,
+          old.map(key => wrap(key.userId, unwrap(key))),
+        )
+        after = old.at(-1)!.userId
+      }
+    },
+  }
+}
+
+/** How network addresses stand in events: a keyed hash that tells "the same one" and nothing else. */
+export const createAddressHash =
+  (key: { kid: string; key: Buffer }) =>
+  (address: string): string =>
+    `${key.kid}.${createHmac('sha256', key.key).update(address).digest('base64url')}`

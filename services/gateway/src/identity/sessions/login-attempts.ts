@@ -1,0 +1,59 @@
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import { addressSubject } from '../../http/client-address.ts'
+import { ProblemError } from '../../http/problem.ts'
+import type { TakeFromLimits, Taken } from '../../http/rate-limit.ts'
+import { currentRequest } from '../../http/request-scope.ts'
+import { readFamiliarSince, rememberAddress } from './sql/familiar-addresses.ts'
+
+export type LoginAttempts = {
+  /**
+   * Counts a try of a password, before it is looked at. `taken` says whether there was room; `giveBack` is for tries
+   * that were no guess. Throws SERVICE_UNAVAILABLE where it cannot be counted.
+   */
+  begin: (email: string, address: string) => Promise<{ taken: Taken; giveBack: () => Promise<void> }>
+  /**
+   * From now on the user is known at this address: they have just shown there who they are. Where that was by a mail,
+   * wrong tries from there count no more: else somebody in the same network would have locked the owner out.
+   */
+  remember: (
+    sql: Database | Tx,
+    shown: { userId: string; address: string; by: 'sign_in' | 'mail' },
+  ) => Promise<void>
+}
+
+/**
+ * How often a password is tried for one account, wherever from: the limit by address alone leaves room for a guesser
+ * who has many. Whoever is not known at their address shares one limit for the account with everybody else who is
+ * not; who is, has one of their own. So strangers use up what strangers have, and the owner still signs in from where
+ * they did before, and from anywhere else after a mail (a new password, or the verification). Addresses without an
+ * account are counted in the same way, so that nothing tells them apart.
+ */
+export const createLoginAttempts = (parts: {
+  sql: Database
+  takeFromLimits: TakeFromLimits
+  /** A keyed hash: neither Redis nor the table gets to know an address. */
+  hash: (text: string) => string
+}): LoginAttempts => {
+  const { sql, takeFromLimits, hash } = parts
+  // An IPv6 subscriber has another address each day, and the same network.
+  const hashOf = (address: string) => hash(`familiar\0${addressSubject(address)}`)
+
+  return {
+    begin: async (email, address) => {
+      const addressHash = hashOf(address)
+      const account = hash(`account\0${email}`)
+      const since = await readFamiliarSince(sql, { email, addressHash })
+      const scope = currentRequest()
+      if (scope && since) scope.known = true
+      const subject = since ? `${account}:${addressHash}:${since.getTime()}` : account
+      try {
+        const { giveBack, ...taken } = await takeFromLimits([{ name: 'LOGIN_ACCOUNT', subject }])
+        return { taken, giveBack }
+      } catch {
+        throw new ProblemError('SERVICE_UNAVAILABLE', 'Sign-ins cannot be counted now; try again.')
+      }
+    },
+    remember: (tx, { userId, address, by }) =>
+      rememberAddress(tx, { userId, addressHash: hashOf(address), anew: by === 'mail' }),
+  }
+}

@@ -1,0 +1,257 @@
+import { createHash, createHmac, randomBytes, randomUUIDv7 } from 'node:crypto'
+import type { ProblemCode } from '@pennywire/contracts/problems.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import { rolesOfSession } from '../../access/roles.ts'
+import { ProblemError } from '../../http/problem.ts'
+import type { InTransaction } from '../../outbox/in-transaction.ts'
+import { appendToOutbox } from '../../outbox/sql/outbox.ts'
+import { findUser, shareUser, type User } from '../accounts/sql/users.ts'
+import type { Announce } from '../announce.ts'
+import type { PersonKeys } from '../persons/person-keys.ts'
+import type { LoginAttempts } from './login-attempts.ts'
+import type { LoginHistory, LoginMethod } from './login-history.ts'
+import type { Revocations } from './revocations.ts'
+import {
+  changeEndReason,
+  endSessions,
+  insertRefreshToken,
+  insertSession,
+  listOpenSessions,
+  lockSessionOfToken,
+  readRefreshToken,
+  spendRefreshToken,
+  touchSession,
+} from './sql/sessions.ts'
+import type { Tokens } from './tokens.ts'
+
+const SECRET_BYTES = 32
+const DEVICE_LENGTH_MAX = 200
+const DEVICE_PURPOSE = 'session-device'
+
+export type Grant = {
+  accessToken: string
+  expiresIn: number
+  refreshToken: string
+  user: User
+}
+
+/** The end reason of the sessions of an account that was disabled: their tokens are answered ACCOUNT_DISABLED. */
+export const ACCOUNT_DISABLED = 'account_disabled'
+
+/** Who calls, as far as it is known. The address itself is kept only under the person's key. */
+export type Caller = {
+  address: string
+  addressHash: string
+  userAgent: string | undefined
+  traceparent: string
+}
+
+/** Which sessions end: one, all, or all but one of a user's; and who ends them, where it is staff. */
+type Ending = {
+  userId: string
+  sessionId?: string
+  exceptSessionId?: string
+  reason: string
+  byUserId?: string
+}
+
+export type Sessions = {
+  /**
+   * Starts a session for a user who has proven who they are. Throws where something changed since `user` was read:
+   * ACCOUNT_DISABLED, INVALID_CREDENTIALS for another password, SERVICE_UNAVAILABLE for the second factor
+   * or an identity that was unlinked.
+   */
+  start: (user: User, caller: Caller, method?: LoginMethod) => Promise<Grant>
+  /**
+   * Exchanges a refresh token for new tokens. Throws REFRESH_TOKEN_INVALID (unknown, expired, session ended) or
+   * REFRESH_TOKEN_REUSED, which also ends the session: somebody else may have the token.
+   */
+  refresh: (refreshToken: string, traceparent: string) => Promise<Grant>
+  /** Ends sessions of the user; returns the ids of those that were open. */
+  end: (ending: Ending, traceparent: string) => Promise<string[]>
+  /**
+   * The same within a transaction of somebody else's, to whom it returns what is to be called after the commit: it
+   * tells all gateways.
+   */
+  endIn: (tx: Tx, ending: Ending, traceparent: string) => Promise<() => Promise<void>>
+  /** Tokens of the sessions that ended with the account are from now on those of any session that has ended. */
+  forgetDisabled: (tx: Tx, userId: string) => Promise<() => Promise<void>>
+  list: (page: {
+    userId: string
+    before: string | undefined
+    limit: number
+  }) => Promise<
+    Array<{ id: string; startedAt: Date; lastUsedAt: Date; expiresAt: Date; device: string | null }>
+  >
+}
+
+export const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest()
+
+/**
+ * The successor of a refresh token follows from the token itself and a salt that is kept beside its hash. So the
+ * same answer can be given again while its loss is likely (the grace), to two tabs that refresh at once as well, and
+ * the database alone still does not yield a usable token.
+ */
+const successorOf = (refreshToken: string, salt: Buffer): string =>
+  createHmac('sha256', refreshToken).update(salt).digest('base64url')
+
+export const createSessions = (parts: {
+  sql: Database
+  inTransaction: InTransaction
+  tokens: Tokens
+  revocations: Revocations
+  announce: Announce
+  personKeys: PersonKeys
+  logins: LoginHistory
+  loginAttempts: Pick<LoginAttempts, 'remember'>
+}): Sessions => {
+  const { sql, inTransaction, tokens, revocations, announce, personKeys, logins, loginAttempts } = parts
+
+  /** No access token outlives its session. */
+  const grantFor = async (
+    user: User,
+    session: { sessionId: string; secondFactor: boolean; secondsLeft?: number },
+    refreshToken: string,
+  ): Promise<Grant> => {
+    const { sessionId, secondFactor, secondsLeft } = session
+    const roles = rolesOfSession(user.roles, secondFactor)
+    return {
+      ...(await tokens.signAccess({ userId: user.id, sessionId, roles }, secondsLeft)),
+      refreshToken,
+      user,
+    }
+  }
+
+  const endIn = async (tx: Tx, session: Ending, traceparent: string) => {
+    const ended = await endSessions(tx, session)
+    const { userId, reason, byUserId = null } = session
+    await appendToOutbox(
+      tx,
+      ended.map(sessionId =>
+        announce.identityEvent('SessionRevoked', { userId, sessionId, reason, byUserId }, traceparent),
+      ),
+    )
+    return ended
+  }
+
+  /** Decides under the session's lock what a refresh token is still good for. */
+  const rotate = async (tx: Tx, refreshToken: string, traceparent: string) => {
+    const hash = sha256(refreshToken)
+    const session = await lockSessionOfToken(tx, hash)
+    if (!session?.open) return { outcome: 'invalid' as const }
+    const token = await readRefreshToken(tx, hash)
+    const { sessionId, userId } = session
+
+    if (!token.used) {
+      if (token.idle) return { outcome: 'invalid' as const }
+      const salt = randomBytes(SECRET_BYTES)
+      const successor = successorOf(refreshToken, salt)
+      await spendRefreshToken(tx, hash, salt)
+      await insertRefreshToken(tx, { hash: sha256(successor), sessionId })
+      await touchSession(tx, sessionId)
+      return { outcome: 'rotated' as const, successor, session }
+    }
+    if (token.inGrace) {
+      const successor = successorOf(refreshToken, token.successorSalt!)
+      // Whoever uses the successor has had the answer, so it was not lost and this is somebody else.
+      if (!(await readRefreshToken(tx, sha256(successor))).used) {
+        return { outcome: 'rotated' as const, successor, session }
+      }
+    }
+    const ended = await endIn(tx, { userId, sessionId, reason: 'refresh_reuse' }, traceparent)
+    return { outcome: 'reused' as const, ended }
+  }
+
+  return {
+    start: async (user, caller, method = 'password') => {
+      const { id: userId } = user
+      const sessionId = randomUUIDv7()
+      const secondFactor = method === 'second_factor'
+      const refreshToken = randomBytes(SECRET_BYTES).toString('base64url')
+      const device = caller.userAgent
+        ? await personKeys.encryptFor(userId, caller.userAgent.slice(0, DEVICE_LENGTH_MAX), DEVICE_PURPOSE)
+        : null
+      const sealed = await logins.seal(userId, caller)
+      const refused = (code: ProblemCode, detail: string, reason = code.toLowerCase()) => {
+        logins.failed(userId, { method, reason }, caller)
+        return new ProblemError(code, detail)
+      }
+      const isAsRead = (known: User) =>
+        known.passwordVersion === user.passwordVersion &&
+        known.secondFactorVersion === user.secondFactorVersion
+      const current = await inTransaction(async tx => {
+        // Under a lock: whoever disables the account or changes password or second factor comes before, or ends this
+        // session too.
+        const known = await shareUser(tx, userId)
+        if (!known || known.disabled || !isAsRead(known)) return known
+        await insertSession(tx, { id: sessionId, userId, device, secondFactor })
+        await insertRefreshToken(tx, { hash: sha256(refreshToken), sessionId })
+        await logins.succeeded(tx, { userId, sessionId, method, sealed })
+        await loginAttempts.remember(tx, { userId, address: caller.address, by: 'sign_in' })
+        await appendToOutbox(tx, [
+          announce.identityEvent(
+            'SessionStarted',
+            { userId, sessionId, method, addressHash: caller.addressHash },
+            caller.traceparent,
+          ),
+        ])
+        return known
+      })
+      if (!current || current.disabled) throw refused('ACCOUNT_DISABLED', 'The account is disabled.')
+      if (current.passwordVersion !== user.passwordVersion) {
+        throw refused('INVALID_CREDENTIALS', 'email or password: is wrong.')
+      }
+      if (!isAsRead(current)) {
+        const detail = 'How you sign in was being changed; sign in again.'
+        throw refused('SERVICE_UNAVAILABLE', detail, 'second_factor_changed')
+      }
+      return grantFor(current, { sessionId, secondFactor }, refreshToken)
+    },
+
+    refresh: async (refreshToken, traceparent) => {
+      const result = await inTransaction(tx => rotate(tx, refreshToken, traceparent))
+      if (result.outcome === 'reused') {
+        await revocations.push(result.ended, 'refresh_reuse')
+        throw new ProblemError(
+          'REFRESH_TOKEN_REUSED',
+          'refreshToken: was used before; its session has ended for safety, sign in again.',
+        )
+      }
+      const user = result.outcome === 'rotated' ? await findUser(sql, result.session.userId) : undefined
+      if (result.outcome === 'invalid' || !user || user.disabled) {
+        throw new ProblemError(
+          'REFRESH_TOKEN_INVALID',
+          'refreshToken: is unknown, expired, or its session has ended.',
+        )
+      }
+      return grantFor(user, result.session, result.successor)
+    },
+
+    end: async (ending, traceparent) => {
+      const ended = await inTransaction(tx => endIn(tx, ending, traceparent))
+      await revocations.push(ended, ending.reason)
+      return ended
+    },
+
+    endIn: async (tx, ending, traceparent) => {
+      const ended = await endIn(tx, ending, traceparent)
+      return () => revocations.push(ended, ending.reason)
+    },
+
+    forgetDisabled: async (tx, userId) => {
+      const to = 'account_was_disabled'
+      const changed = await changeEndReason(tx, { userId, from: ACCOUNT_DISABLED, to })
+      return () => revocations.push(changed, to)
+    },
+
+    list: async page => {
+      const sessions = await listOpenSessions(sql, page)
+      const devices = await personKeys.decryptAll(
+        sessions.flatMap(({ device }) =>
+          device ? [{ userId: page.userId, cipher: device, purpose: DEVICE_PURPOSE }] : [],
+        ),
+      )
+      return sessions.map(session => ({ ...session, device: session.device ? devices.shift()! : null }))
+    },
+  }
+}

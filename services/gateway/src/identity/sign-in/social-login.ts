@@ -1,0 +1,249 @@
+import { createHmac, randomBytes, randomUUID } from 'node:crypto'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import { ProblemError, validationProblem } from '../../http/problem.ts'
+import type { InTransaction } from '../../outbox/in-transaction.ts'
+import { appendToOutbox } from '../../outbox/sql/outbox.ts'
+import { type Accounts, bootstrapAdmin, replaceSignup } from '../accounts/accounts.ts'
+import { canonicalEmail } from '../accounts/email-address.ts'
+import {
+  findUser,
+  findUserByEmail,
+  insertUser,
+  markEmailVerified,
+  markOwnerProved,
+  shareUser,
+  type User,
+} from '../accounts/sql/users.ts'
+import type { Announce } from '../announce.ts'
+import type { PersonKeys } from '../persons/person-keys.ts'
+import { NAME_LENGTH_MAX, nameFault } from '../persons/person-name.ts'
+import { type Caller, sha256 } from '../sessions/sessions.ts'
+import { shareOpenSession } from '../sessions/sql/sessions.ts'
+import type { ExternalIdentities } from './external-identities.ts'
+import type { ExternalIdentity } from './external-tokens.ts'
+import type { Checks, OidcProviders, Profile } from './oidc-providers.ts'
+import type { LinkedIdentity } from './sql/external-identities.ts'
+import { insertOidcRequest, type OidcRequest, takeOidcRequest } from './sql/oidc-requests.ts'
+
+/** From here to the provider, through its pages, and back. */
+export const REQUEST_SECONDS = 10 * 60
+const SECRET_BYTES = 32
+/** What `SECRET_BYTES` are as base64url; anything else in the cookie is not of ours. */
+const SECRET_FORM = /^[A-Za-z0-9_-]{43}$/
+/** For whom the provider has no name. Never a part of the address: strangers see the name. */
+const NAMELESS = 'New user'
+
+/** A sign-in or link that somebody begins. `browser` is what their cookie holds, if they have one. */
+type Begun = { provider: string; returnTo: string | undefined; browser: string | undefined }
+/** Where the browser goes, and what its cookie must hold from now on. */
+type Sent = { url: URL; browser: string; expiresAt: Date }
+
+/** What a callback came to: somebody is signed in as far as the provider goes, or an identity is linked. */
+export type Outcome = { user: User; newUser: boolean } | { linked: LinkedIdentity }
+
+export type SocialLogin = {
+  providers: OidcProviders['list']
+  /** Throws OIDC_PROVIDER_NOT_FOUND, VALIDATION_ERROR (a `returnTo` that the settings do not name), SERVICE_UNAVAILABLE. */
+  begin: (asked: Begun) => Promise<Sent>
+  /** The same for an identity that the signed-in user links. Throws PASSWORD_MISMATCH, NO_PASSWORD as well. */
+  beginLink: (asked: Begun & { userId: string; sessionId: string; password: string }) => Promise<Sent>
+  /** Throws VALIDATION_ERROR where the settings do not name the URL. */
+  assertReturnTo: (returnTo: string | undefined) => void
+  /**
+   * Spends the request that a callback belongs to, whatever comes of it. Throws OIDC_STATE_INVALID where there is none for
+   * this state, browser and provider; another browser's is not spent.
+   */
+  take: (callback: {
+    provider: string
+    state: string | undefined
+    browser: string | undefined
+  }) => Promise<TakenRequest>
+  /**
+   * Does what the request was for, with the callback's query. Throws OIDC_REFUSED, OIDC_STATE_INVALID, SERVICE_UNAVAILABLE;
+   * for a sign-in ACCOUNT_DISABLED, EXTERNAL_EMAIL_NOT_VERIFIED, EXTERNAL_IDENTITY_NOT_LINKED; for a link
+   * EXTERNAL_IDENTITY_TAKEN.
+   */
+  complete: (request: TakenRequest, search: string, caller: Caller) => Promise<Outcome>
+}
+
+type TakenRequest = OidcRequest & { checks: Checks }
+
+/**
+ * Nonce and PKCE verifier follow from what only the browser has and the state. So the table alone, or the table and what
+ * the provider's logs hold, yields nothing that could be sent to anybody.
+ */
+const checksOf = (browser: string, state: string): Checks => {
+  const derive = (purpose: string) =>
+    createHmac('sha256', browser).update(`pennywire:oidc:${purpose}\0${state}`).digest('base64url')
+  return { state, nonce: derive('nonce'), verifier: derive('verifier') }
+}
+
+/** A name as the rules for names have it, made of what the provider says. */
+const nameOf = ({ name }: Profile): string => {
+  if (typeof name !== 'string') return NAMELESS
+  const clean = name.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ').trim()
+  const short = [...clean].slice(0, NAME_LENGTH_MAX).join('').toWellFormed().trim()
+  return short.length > NAME_LENGTH_MAX || nameFault(short) ? NAMELESS : short
+}
+
+/** The address, where the provider says that it is theirs: `true`, and nothing that only looks like it. */
+const verifiedAddressOf = ({ email, email_verified }: Profile): string => {
+  const canonical = typeof email === 'string' ? canonicalEmail(email) : null
+  if (email_verified === true && canonical !== null) return canonical
+  throw new ProblemError(
+    'EXTERNAL_EMAIL_NOT_VERIFIED',
+    'The provider does not say that it has verified your e-mail address; sign up with a password instead.',
+  )
+}
+
+const notLinked = () =>
+  new ProblemError(
+    'EXTERNAL_IDENTITY_NOT_LINKED',
+    'The address has an account already; sign in to it as before and link the identity there.',
+  )
+
+/**
+ * Sign-up, sign-in and linking through OpenID Connect providers. Who somebody is says the provider's subject. Its
+ * verified address makes a new account, and takes one over that nobody ever verified (without the password of whoever
+ * made it), but never opens an account that has an owner: addresses are given to somebody else, and mailboxes read.
+ */
+export const createSocialLogin = (parts: {
+  sql: Database
+  inTransaction: InTransaction
+  announce: Announce
+  personKeys: PersonKeys
+  accounts: Pick<Accounts, 'confirmPassword'>
+  externalIdentities: Pick<ExternalIdentities, 'findLinked' | 'linkIn'>
+  oidcProviders: OidcProviders
+  returnUrls: string[]
+  bootstrapAdminEmail: string | undefined
+}): SocialLogin => {
+  const { sql, inTransaction, announce, personKeys, accounts, externalIdentities, oidcProviders } = parts
+  const { bootstrapAdminEmail } = parts
+  const returnUrls = new Set(parts.returnUrls)
+
+  const assertReturnTo = (returnTo: string | undefined) => {
+    if (returnTo === undefined || returnUrls.has(returnTo)) return
+    throw validationProblem([{ field: 'returnTo', rule: 'must be one of the URLs of OIDC_RETURN_URLS' }])
+  }
+
+  const send = async (
+    asked: Begun,
+    link: { userId: string; sessionId: string } | undefined,
+  ): Promise<Sent> => {
+    const { provider, returnTo } = asked
+    assertReturnTo(returnTo)
+    // Kept where there is one, so that sign-ins in two tabs do not undo each other.
+    const browser = SECRET_FORM.test(asked.browser ?? '')
+      ? asked.browser!
+      : randomBytes(SECRET_BYTES).toString('base64url')
+    const state = randomBytes(SECRET_BYTES).toString('base64url')
+    const url = await oidcProviders.authorizationUrl(provider, checksOf(browser, state))
+    await insertOidcRequest(sql, {
+      stateHash: sha256(state),
+      browserHash: sha256(browser),
+      provider,
+      returnTo: returnTo ?? null,
+      userId: link?.userId ?? null,
+      sessionId: link?.sessionId ?? null,
+      seconds: REQUEST_SECONDS,
+    })
+    return { url, browser, expiresAt: new Date(Date.now() + REQUEST_SECONDS * 1_000) }
+  }
+
+  /** Makes the account of a verified address, in one transaction. Throws where the address or identity has one. */
+  const makeAccount = async (
+    tx: Tx,
+    person: ExternalIdentity & { email: string; fullName: string },
+    traceparent: string,
+  ): Promise<string> => {
+    const { email, fullName, issuer, subject } = person
+    const id = randomUUID()
+    const isNew = await insertUser(tx, { id, email, fullName, passwordHash: null, signupNetworkHash: null })
+    // Whoever has the address, has it now: the insert has waited for others who were about to.
+    const userId = isNew ? id : (await findUserByEmail(tx, email))!.id
+    if (isNew) {
+      await personKeys.create(tx, id)
+      await appendToOutbox(tx, [announce.identityEvent('UserRegistered', { userId }, traceparent)])
+    } else {
+      const signup = { userId, fullName, passwordHash: null, signupNetworkHash: null, how: 'oidc' as const }
+      if (!(await replaceSignup(tx, announce, signup, traceparent))) throw notLinked()
+    }
+    await markEmailVerified(tx, userId)
+    await markOwnerProved(tx, userId)
+    await appendToOutbox(tx, [announce.identityEvent('EmailVerified', { userId }, traceparent)])
+    await externalIdentities.linkIn(tx, { userId, issuer, subject, mail: false }, traceparent)
+    if (bootstrapAdminEmail !== undefined) {
+      await bootstrapAdmin(tx, announce, bootstrapAdminEmail, traceparent)
+    }
+    return userId
+  }
+
+  const signInOrUp = async (
+    identity: ExternalIdentity,
+    readProfile: () => Promise<Profile>,
+    caller: Caller,
+  ): Promise<Outcome> => {
+    const known = await externalIdentities.findLinked(identity, 'oidc', caller)
+    if (known) return { user: known, newUser: false }
+    const profile = await readProfile()
+    const person = { ...identity, email: verifiedAddressOf(profile), fullName: nameOf(profile) }
+    try {
+      const userId = await inTransaction(tx => makeAccount(tx, person, caller.traceparent))
+      return { user: (await findUser(sql, userId))!, newUser: true }
+    } catch (error) {
+      const lost =
+        error instanceof ProblemError &&
+        (error.code === 'EXTERNAL_IDENTITY_NOT_LINKED' || error.code === 'EXTERNAL_IDENTITY_TAKEN')
+      // The same person in another tab, a moment earlier.
+      const meanwhile = lost && (await externalIdentities.findLinked(identity, 'oidc', caller))
+      if (meanwhile) return { user: meanwhile, newUser: false }
+      throw error
+    }
+  }
+
+  /** The callback carries no token: what stands for the session is the browser that began, and that it is still open. */
+  const link = (
+    owner: { userId: string; sessionId: string },
+    { issuer, subject }: ExternalIdentity,
+    traceparent: string,
+  ): Promise<LinkedIdentity> =>
+    inTransaction(async tx => {
+      // The user before the session, as everybody: else this and the end of the account wait for each other.
+      await shareUser(tx, owner.userId)
+      if (!(await shareOpenSession(tx, owner.sessionId))) {
+        throw new ProblemError('OIDC_STATE_INVALID', 'The session that asked for the link has ended.')
+      }
+      return externalIdentities.linkIn(tx, { userId: owner.userId, issuer, subject, mail: true }, traceparent)
+    })
+
+  return {
+    providers: oidcProviders.list,
+    assertReturnTo,
+    begin: asked => send(asked, undefined),
+    beginLink: async ({ userId, sessionId, password, ...asked }) => {
+      await accounts.confirmPassword(userId, password)
+      return send(asked, { userId, sessionId })
+    },
+
+    take: async ({ provider, state, browser }) => {
+      const request =
+        state === undefined || browser === undefined
+          ? undefined
+          : await takeOidcRequest(sql, { stateHash: sha256(state), browserHash: sha256(browser) })
+      if (request?.provider !== provider) {
+        throw new ProblemError(
+          'OIDC_STATE_INVALID',
+          'state: is unknown, expired (10 minutes), used, or of another browser or provider; sign in again.',
+        )
+      }
+      return { ...request, checks: checksOf(browser!, state!) }
+    },
+
+    complete: async ({ provider, userId, sessionId, checks }, search, caller) => {
+      const { profile, ...identity } = await oidcProviders.exchange(provider, search, checks)
+      if (userId === null || sessionId === null) return signInOrUp(identity, profile, caller)
+      return { linked: await link({ userId, sessionId }, identity, caller.traceparent) }
+    },
+  }
+}

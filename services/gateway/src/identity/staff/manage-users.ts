@@ -1,0 +1,187 @@
+import type { Tx } from '@pennywire/runtime/database.ts'
+import { highestRole, type Role, refuseOwn, requireAbove, requireRole } from '../../access/roles.ts'
+import { ProblemError } from '../../http/problem.ts'
+import type { InTransaction } from '../../outbox/in-transaction.ts'
+import { appendToOutbox } from '../../outbox/sql/outbox.ts'
+import type { Accounts } from '../accounts/accounts.ts'
+import { disableUser, enableUser, lockUsers, setRoles, type User } from '../accounts/sql/users.ts'
+import { tellSuperAdmins } from '../accounts/tell-super-admins.ts'
+import type { Announce } from '../announce.ts'
+import { type ApiKeys, endApiKeys } from '../api-keys/api-keys.ts'
+import type { PersonKeys } from '../persons/person-keys.ts'
+import { changeSecondFactorVersion, deleteSecondFactor } from '../second-factor/sql/second-factors.ts'
+import { ACCOUNT_DISABLED, type Sessions } from '../sessions/sessions.ts'
+
+/** Under which purpose the reason of a deactivation is sealed for the user whom it concerns. */
+export const DISABLED_REASON_PURPOSE = 'account-disabled-reason'
+
+/** Under which purpose the reason for which staff removed a second factor is sealed for the user whom it concerns. */
+const SECOND_FACTOR_REASON_PURPOSE = 'second-factor-removed-reason'
+
+/** What staff do to somebody: who does it, to whom. */
+type Staff = { byUserId: string; userId: string }
+
+export type ManageUsers = {
+  /**
+   * Gives somebody a role, which ends their sessions. An admin may choose up to moderator, and for somebody who is no
+   * more than that; a super_admin anything. Throws INSUFFICIENT_PERMISSIONS, USER_NOT_FOUND.
+   */
+  setRole: (asked: Staff & { role: Role }, traceparent: string) => Promise<void>
+  /** Nobody signs in to the account any more, and its live tokens end at once. Throws as `setRole`, ACCOUNT_ALREADY_DISABLED. */
+  deactivate: (asked: Staff & { reason: string }, traceparent: string) => Promise<void>
+  /** Takes that back, whoever did it. Throws as `setRole`, ACCOUNT_NOT_DISABLED. */
+  reactivate: (asked: Staff & { reason: string | null }, traceparent: string) => Promise<void>
+  /** The user's own end of it, with their password. Throws PASSWORD_MISMATCH, INSUFFICIENT_PERMISSIONS. */
+  deactivateOwn: (userId: string, password: string, traceparent: string) => Promise<void>
+  /**
+   * Turns off the second factor of somebody who has lost it and the recovery codes, and ends their sessions: from now on
+   * the password is enough. Throws as `setRole`, 2FA_NOT_ENABLED.
+   */
+  removeSecondFactor: (asked: Staff & { reason: string }, traceparent: string) => Promise<void>
+  /** Ends all of somebody's sessions; returns how many. Throws as `setRole`. */
+  endSessions: (asked: Staff, traceparent: string) => Promise<number>
+  /** Revokes one of somebody's API keys. Throws as `setRole`, API_KEY_NOT_FOUND, API_KEY_ENDED. */
+  revokeApiKey: (asked: Staff & { id: string }, traceparent: string) => Promise<void>
+}
+
+/** What staff do to accounts, and what somebody does to their own that only staff can take back. */
+export const createManageUsers = (parts: {
+  inTransaction: InTransaction
+  announce: Announce
+  personKeys: PersonKeys
+  sessions: Sessions
+  accounts: Pick<Accounts, 'confirmPassword'>
+  apiKeys: Pick<ApiKeys, 'revoke'>
+}): ManageUsers => {
+  const { inTransaction, announce, personKeys, sessions, accounts, apiKeys } = parts
+
+  /**
+   * Both sides under a lock, and the roles as they are now: of two super_admins who demote each other at once the
+   * second finds that it is none, and the last one stays.
+   */
+  const lockBoth = async (tx: Tx, { byUserId, userId }: Staff): Promise<{ staff: User; user: User }> => {
+    refuseOwn(byUserId, [userId], 'an account')
+    const users = await lockUsers(tx, [byUserId, userId])
+    const staff = users.find(({ id }) => id === byUserId)
+    const user = users.find(({ id }) => id === userId)
+    if (!staff || staff.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
+    requireRole(staff, 'admin')
+    if (!user) throw new ProblemError('USER_NOT_FOUND', 'id: there is no such user.')
+    requireAbove(staff, highestRole(user))
+    return { staff, user }
+  }
+
+  const disable = async (
+    tx: Tx,
+    ending: { userId: string; byUserId: string; source: 'self' | 'staff'; reason: Buffer | null },
+    traceparent: string,
+  ) => {
+    const { userId, byUserId, source, reason } = ending
+    await disableUser(tx, { id: userId, source, reason })
+    const told = await sessions.endIn(tx, { userId, byUserId, reason: ACCOUNT_DISABLED }, traceparent)
+    await endApiKeys(tx, announce, { userId, reason: ACCOUNT_DISABLED }, traceparent)
+    await appendToOutbox(tx, [
+      announce.identityEvent('AccountDeactivated', { userId, source, byUserId, reason }, traceparent),
+      await announce.mail({ userId, template: 'account_deactivated' }, traceparent),
+    ])
+    return told
+  }
+
+  return {
+    setRole: async ({ role, ...asked }, traceparent) => {
+      const told = await inTransaction(async tx => {
+        const { staff, user } = await lockBoth(tx, asked)
+        requireAbove(staff, role)
+        const previousRole = highestRole(user)
+        if (previousRole === role) return undefined
+        const { userId, byUserId } = asked
+        await setRoles(tx, userId, role === 'user' ? ['user'] : ['user', role])
+        const ended = await sessions.endIn(tx, { userId, byUserId, reason: 'role_changed' }, traceparent)
+        await appendToOutbox(tx, [
+          announce.identityEvent('RoleChanged', { userId, byUserId, previousRole, role }, traceparent),
+          await announce.mail({ userId, template: 'role_changed' }, traceparent),
+        ])
+        if (role === 'super_admin') await tellSuperAdmins(tx, announce, userId, traceparent)
+        return ended
+      })
+      await told?.()
+    },
+
+    deactivate: async ({ reason, ...asked }, traceparent) => {
+      const told = await inTransaction(async tx => {
+        const { user } = await lockBoth(tx, asked)
+        if (user.disabled) {
+          throw new ProblemError('ACCOUNT_ALREADY_DISABLED', 'id: the account is disabled already.')
+        }
+        const sealed = await personKeys.encryptFor(asked.userId, reason, DISABLED_REASON_PURPOSE)
+        return disable(tx, { ...asked, source: 'staff', reason: sealed }, traceparent)
+      })
+      await told()
+    },
+
+    reactivate: async ({ reason, ...asked }, traceparent) => {
+      const told = await inTransaction(async tx => {
+        const { user } = await lockBoth(tx, asked)
+        if (!user.disabled) throw new ProblemError('ACCOUNT_NOT_DISABLED', 'id: the account is not disabled.')
+        const { userId, byUserId } = asked
+        await enableUser(tx, userId)
+        const forgotten = await sessions.forgetDisabled(tx, userId)
+        const sealed =
+          reason === null ? null : await personKeys.encryptFor(userId, reason, DISABLED_REASON_PURPOSE)
+        await appendToOutbox(tx, [
+          announce.identityEvent('AccountReactivated', { userId, byUserId, reason: sealed }, traceparent),
+          await announce.mail({ userId, template: 'account_reactivated' }, traceparent),
+        ])
+        return forgotten
+      })
+      await told()
+    },
+
+    deactivateOwn: async (userId, password, traceparent) => {
+      await accounts.confirmPassword(userId, password)
+      const told = await inTransaction(async tx => {
+        const [user] = await lockUsers(tx, [userId])
+        // Only staff can activate it again, and there may be nobody above.
+        if (user && highestRole(user) === 'super_admin') {
+          throw new ProblemError(
+            'INSUFFICIENT_PERMISSIONS',
+            'A super_admin is made something less by another one first.',
+          )
+        }
+        if (!user || user.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
+        return disable(tx, { userId, byUserId: userId, source: 'self', reason: null }, traceparent)
+      })
+      await told()
+    },
+
+    removeSecondFactor: async ({ reason, ...asked }, traceparent) => {
+      const { userId, byUserId } = asked
+      const told = await inTransaction(async tx => {
+        await lockBoth(tx, asked)
+        if (!(await deleteSecondFactor(tx, userId))) {
+          throw new ProblemError('2FA_NOT_ENABLED', 'id: the second factor is not turned on.')
+        }
+        await changeSecondFactorVersion(tx, userId)
+        const ending = { userId, byUserId, reason: 'second_factor_removed' }
+        const ended = await sessions.endIn(tx, ending, traceparent)
+        const sealed = await personKeys.encryptFor(userId, reason, SECOND_FACTOR_REASON_PURPOSE)
+        await appendToOutbox(tx, [
+          announce.identityEvent('SecondFactorDisabled', { userId, byUserId, reason: sealed }, traceparent),
+          await announce.mail({ userId, template: 'second_factor_removed' }, traceparent),
+        ])
+        return ended
+      })
+      await told()
+    },
+
+    endSessions: async (asked, traceparent) => {
+      await inTransaction(tx => lockBoth(tx, asked))
+      return (await sessions.end({ ...asked, reason: 'ended_by_staff' }, traceparent)).length
+    },
+
+    revokeApiKey: async (asked, traceparent) => {
+      await inTransaction(tx => lockBoth(tx, asked))
+      await apiKeys.revoke(asked, traceparent)
+    },
+  }
+}

@@ -1,0 +1,26 @@
+import type { Context } from 'hono'
+import { matchedRoutes } from 'hono/route'
+import type { GatewayEnv } from '../../http/define-route.ts'
+import type { InTransaction } from '../../outbox/in-transaction.ts'
+import { appendToOutbox } from '../../outbox/sql/outbox.ts'
+import type { Announce } from '../announce.ts'
+
+/** Records that a member of staff was shown something; rejects where that cannot be stored. */
+export type RecordView = (context: Context<GatewayEnv>) => Promise<void>
+
+/**
+ * What staff looked at, for the audit trail: the route, and the ids of its path and of what a list showed. The query is
+ * left out, because it may hold a mail address. The record is stored before the answer is sent, so that nothing is shown
+ * without a trace.
+ */
+export const createRecordView =
+  (parts: { inTransaction: InTransaction; announce: Announce }): RecordView =>
+  async context => {
+    const { user, traceparent, requestId, viewed = [] } = context.var
+    const route = matchedRoutes(context).findLast(({ method }) => method !== 'ALL')?.path ?? ''
+    const inPath = Object.values(context.req.param() as Record<string, string>).map(id => id.toLowerCase())
+    const view = { userId: user.userId, route, objectIds: [...inPath, ...viewed], requestId }
+    await parts.inTransaction(tx =>
+      appendToOutbox(tx, [parts.announce.identityEvent('StaffViewed', view, traceparent)]),
+    )
+  }

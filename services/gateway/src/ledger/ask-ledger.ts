@@ -1,0 +1,112 @@
+import type { Records } from '@pennywire/contracts/schemas.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { envelope } from '@pennywire/kafka/record.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { ProblemError } from '../http/problem.ts'
+import { keyReused } from '../transfers/request-transfer.ts'
+import { isOutcome, type Outcome, type Outcomes } from './await-outcome.ts'
+import type { PublishCommand } from './publish-command.ts'
+
+/** Commands that no transfer's way is needed for: they change a wallet or end a hold, and are decided within moments. */
+type CommandName = {
+  [Name in keyof Records]: Records[Name] extends {
+    commandId: string
+    fingerprint: Buffer
+    requestedAt: number
+  }
+    ? Name
+    : never
+}[keyof Records]
+
+export type Ask = <Name extends CommandName>(
+  name: Name,
+  /** The wallet whose money or state is at stake. */
+  key: string,
+  command: Records[Name],
+  traceparent: string,
+) => Promise<Outcome>
+
+export type AskLedgerParts = {
+  logger: Logger
+  codec: Codec
+  /** Throws 503 where the request would only wait. */
+  admit: (walletId: string) => void
+  publishCommand: PublishCommand
+  outcomes: Pick<Outcomes, 'wait'>
+  /** The event that answers a command, and the fingerprint of that one, where it is decided. */
+  readOutcome: (commandId: string) => Promise<{ fingerprint: Buffer; bytes: Buffer } | undefined>
+  clock: Clock
+}
+
+const WAIT_MS = 10_000
+/** The event is only a wake-up: whoever has not heard by then asks the ledger itself. */
+const FIRST_PAUSE_MS = 500
+const LONGEST_PAUSE_MS = 2_000
+
+/**
+ * Sends the ledger a command and resolves with its outcome, a refusal too. Throws 503 where it is not known in time;
+ * asking again with the same commandId is safe: it is applied once, and answered with the same outcome.
+ */
+export const createAskLedger =
+  (parts: AskLedgerParts): Ask =>
+  async (name, key, command, traceparent) => {
+    const { commandId, fingerprint, requestedAt } = command as {
+      commandId: string
+      fingerprint: Buffer
+      requestedAt: number
+    }
+    parts.admit(key)
+    const waiter = parts.outcomes.wait(commandId, WAIT_MS, fingerprint)
+    let cancel = () => {}
+    let over = false
+    let pauseMs = FIRST_PAUSE_MS
+    const asking = new Promise<Outcome>((resolve, reject) => {
+      const ask = async () => {
+        try {
+          const decided = await parts.readOutcome(commandId)
+          if (decided && !decided.fingerprint.equals(fingerprint)) return reject(keyReused())
+          const event = decided && (await parts.codec.decode(decided.bytes))
+          if (event && isOutcome(event)) return resolve(event)
+        } catch (error) {
+          parts.logger.warn({ err: error, commandId }, 'the ledger could not be asked')
+        }
+        pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)
+        if (!over) cancel = parts.clock.after(pauseMs, () => void ask())
+      }
+      cancel = parts.clock.after(pauseMs, () => void ask())
+    })
+    asking.catch(() => {})
+    try {
+      await parts.publishCommand({
+        topic: 'ledger.commands',
+        key,
+        value: parts.codec.encode(name, command),
+        headers: envelope({
+          id: commandId,
+          type: name,
+          source: 'gateway',
+          time: requestedAt,
+          subject: commandId,
+          traceparent,
+        }),
+      })
+      const outcome = await Promise.race([waiter.outcome, asking])
+      if (outcome) {
+        // A refusal says whose it is. Anything else may answer an earlier request that has this id and other content.
+        if (outcome.type !== 'pennywire.ledger.CommandRefused') {
+          const decided = await parts.readOutcome(commandId)
+          if (!decided?.fingerprint.equals(fingerprint)) throw keyReused()
+        }
+        return outcome
+      }
+      throw new ProblemError(
+        'SERVICE_UNAVAILABLE',
+        'The request is not decided yet. Asking again is safe: it is applied once.',
+      )
+    } finally {
+      over = true
+      cancel()
+      waiter.leave()
+    }
+  }

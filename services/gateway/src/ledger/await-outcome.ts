@@ -1,0 +1,198 @@
+import { isLedgerEvent, type LedgerEvent } from '@pennywire/contracts/schemas.ts'
+import type { KafkaClient } from '@pennywire/kafka/client.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { startConsumer } from '@pennywire/kafka/consumer.ts'
+import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
+import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
+import { type Clock, sleep, systemClock } from '@pennywire/runtime/clock.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { currentRequest } from '../http/request-scope.ts'
+
+/** How a command ended, as its event says. */
+export type Outcome = LedgerEvent
+
+export const isOutcome = (record: { type: string }): record is Outcome => isLedgerEvent(record.type)
+
+export type Waiter = {
+  /** The outcome, or undefined where the wait ended without one. */
+  outcome: Promise<Outcome | undefined>
+  /** Ends the wait: nobody listens any more. */
+  leave: () => void
+}
+
+export type Outcomes = {
+  /**
+   * Waits for a command's outcome, up to `waitMs`. Register before publishing: the answer may be quicker. A refusal
+   * that carries a fingerprint is for the command that has it, not for another one under the same id.
+   */
+  wait: (commandId: string, waitMs: number, fingerprint?: Buffer) => Waiter
+  /** Throws while this gateway is not positioned on all partitions of ledger.events. */
+  check: () => void
+  /** How many wait: several may for one command. */
+  waiting: () => number
+  stop: () => Promise<void>
+}
+
+type Waiting = { fingerprint: Buffer | undefined; settle: (outcome: Outcome | undefined) => void }
+
+/** How long each wait of a user lasts who has more than `waitsPerUser`: longer than the ledger takes on a good day. */
+const CROWDED_WAIT_MS = 2_000
+const WAITS_PER_USER = 20
+
+/** Pauses between questions to the ledger's database while an outcome is awaited: doubled each time, up to the longest. */
+const FIRST_PAUSE_MS = 250
+const LONGEST_PAUSE_MS = 4_000
+
+const isFor = ({ fingerprint }: Waiting, outcome: Outcome): boolean =>
+  outcome.type !== 'pennywire.ledger.CommandRefused' ||
+  fingerprint === undefined ||
+  outcome.value.fingerprint.equals(fingerprint)
+
+export type OutcomeWaiters = Pick<Outcomes, 'wait' | 'waiting'> & {
+  /**
+   * Ends the oldest wait of the user who has the most, where that is more than the current request's user has: its
+   * client is answered 202 at once. False where the current request's user has the most.
+   */
+  makeRoom: () => boolean
+  /** Wakes whoever waits for what this record of ledger.events tells. Rejects where it cannot be read. */
+  wake: (record: IncomingRecord) => Promise<void>
+}
+
+/**
+ * Those who wait in this process, apart from how the events come. A user's waits are counted over all API keys and
+ * sessions; beyond `waitsPerUser` they are short, and the answer is a 202 with its Location: no user fills the room.
+ * A client that hangs up leaves.
+ */
+export const createOutcomeWaiters = (
+  codec: Pick<Codec, 'decodeRecord'>,
+  clock: Clock,
+  waitsPerUser = WAITS_PER_USER,
+): OutcomeWaiters => {
+  const waiters = new Map<string, Set<Waiting>>()
+  /** Of each user, the oldest first. */
+  const byUser = new Map<string, Set<Waiting>>()
+  let count = 0
+
+  const add = (to: Map<string, Set<Waiting>>, key: string, waiting: Waiting) => {
+    const others = to.get(key)
+    if (others) others.add(waiting)
+    else to.set(key, new Set([waiting]))
+  }
+  const remove = (from: Map<string, Set<Waiting>>, key: string, waiting: Waiting) => {
+    const others = from.get(key)
+    others?.delete(waiting)
+    if (others?.size === 0) from.delete(key)
+  }
+
+  return {
+    wake: async record => {
+      // Most events belong to other gateways' clients: the envelope tells without decoding.
+      const id = headerOf(record, 'ce_subject')
+      if (id === undefined || !waiters.has(id)) return
+      const event = await codec.decodeRecord(record)
+      if (!isOutcome(event)) return
+      for (const waiting of waiters.get(id) ?? []) if (isFor(waiting, event)) waiting.settle(event)
+    },
+    wait: (commandId, waitMs, fingerprint) => {
+      const request = currentRequest()
+      const userId = request?.userId ?? ''
+      const gone = request?.gone
+      const isCrowded = request !== undefined && (byUser.get(userId)?.size ?? 0) >= waitsPerUser
+      let leave: () => void = () => {}
+      const outcome = new Promise<Outcome | undefined>(resolve => {
+        const waiting: Waiting = {
+          fingerprint,
+          settle: value => {
+            cancel()
+            gone?.removeEventListener('abort', leave)
+            if (waiters.get(commandId)?.has(waiting)) count--
+            remove(waiters, commandId, waiting)
+            remove(byUser, userId, waiting)
+            resolve(value)
+          },
+        }
+        count++
+        leave = () => waiting.settle(undefined)
+        const cancel = clock.after(isCrowded ? Math.min(waitMs, CROWDED_WAIT_MS) : waitMs, leave)
+        add(waiters, commandId, waiting)
+        add(byUser, userId, waiting)
+        gone?.addEventListener('abort', leave, { once: true })
+        if (gone?.aborted) leave()
+      })
+      return { outcome, leave }
+    },
+    waiting: () => count,
+    makeRoom: () => {
+      const mine = byUser.get(currentRequest()?.userId ?? '')?.size ?? 0
+      let most: Set<Waiting> | undefined
+      for (const waits of byUser.values()) if (waits.size > (most?.size ?? mine + 1)) most = waits
+      const [oldest] = most ?? []
+      oldest?.settle(undefined)
+      return oldest !== undefined
+    },
+  }
+}
+
+/**
+ * Asks until there is an answer: whenever a waiter hears its outcome, after growing pauses in between (the event may
+ * have been missed, or there is none), and a last time when a wait ends. Undefined where there is no answer then.
+ */
+export const askUntilAnswered = async <Answer>(
+  waiters: Waiter[],
+  ask: (heard: Outcome | undefined) => Promise<Answer | undefined>,
+  clock: Clock = systemClock,
+): Promise<Answer | undefined> => {
+  let listening = new Map(
+    waiters.map(({ outcome }) => [outcome, outcome.then(heard => ({ outcome, heard, isOver: !heard }))]),
+  )
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+    const paused = new AbortController()
+    const told = await Promise.race([...listening.values(), sleep(clock, pauseMs, paused.signal)])
+    paused.abort()
+    const answer = await ask(told?.heard)
+    if (answer !== undefined || told?.isOver) return answer
+    if (!told) continue
+    // What is heard once is not heard again. The books tell it within moments.
+    listening = new Map([...listening].filter(([outcome]) => outcome !== told.outcome))
+    pauseMs = FIRST_PAUSE_MS / 2
+  }
+}
+
+/**
+ * Wakes the requests that wait for an outcome: each gateway reads all of ledger.events in a group of its own, from
+ * the end it found at its start. An event is a wake-up and no more; who misses it asks the ledger's database.
+ */
+export const awaitOutcomes = async (parts: {
+  kafka: KafkaClient
+  logger: Logger
+  instanceId: string
+  waiters: OutcomeWaiters
+  /** Told the id of each command whose outcome passes, whoever waits for it. */
+  onDecided: (commandId: string) => void
+}): Promise<Outcomes> => {
+  const { kafka, logger, waiters } = parts
+  const consumer = await startConsumer({
+    client: kafka,
+    logger,
+    groupId: `gateway-${parts.instanceId}`,
+    topics: ['ledger.events'],
+    maxBatch: 2_000,
+    positions: async (_assigned, ends) => ends,
+    handle: async records => {
+      for (const record of records) {
+        const id = headerOf(record, 'ce_subject')
+        if (id !== undefined) parts.onDecided(id)
+        try {
+          await waiters.wake(record)
+        } catch (error) {
+          logger.warn(
+            { err: error, offset: String(record.offset) },
+            'an outcome could not be read; its waiter will ask',
+          )
+        }
+      }
+    },
+  })
+  measureConsumer(consumer)
+  return { wait: waiters.wait, waiting: waiters.waiting, check: consumer.check, stop: consumer.stop }
+}

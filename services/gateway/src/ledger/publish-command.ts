@@ -1,0 +1,33 @@
+import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { ProblemError } from '../http/problem.ts'
+
+/** Resolves once Kafka has the command; throws 503 where that is not known in time. It may be there nonetheless. */
+export type PublishCommand = (record: OutgoingRecord) => Promise<void>
+
+const ACKNOWLEDGE_WITHIN_MS = 5_000
+
+/** For commands that may be repeated at will: whoever asked asks again, and the ledger knows the id. */
+export const createPublishCommand =
+  (parts: { publisher: Pick<Publisher, 'publish'>; clock: Clock; logger: Logger }): PublishCommand =>
+  async record => {
+    let cancel = () => {}
+    const late = new Promise<never>((_, reject) => {
+      cancel = parts.clock.after(ACKNOWLEDGE_WITHIN_MS, () =>
+        reject(new Error(`no acknowledgement within ${ACKNOWLEDGE_WITHIN_MS} ms`)),
+      )
+    })
+    try {
+      await Promise.race([parts.publisher.publish(record), late])
+    } catch (error) {
+      parts.logger.warn({ err: error, id: record.headers.ce_id }, 'command not acknowledged by Kafka')
+      throw new ProblemError(
+        'SERVICE_UNAVAILABLE',
+        'Whether the request arrived is not known. Asking again is safe: it is applied once.',
+      )
+    } finally {
+      cancel()
+    }
+  }

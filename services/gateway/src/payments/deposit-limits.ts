@@ -1,0 +1,95 @@
+import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
+import { formatAmount } from '@pennywire/contracts/money.ts'
+import { breachedLimit, limitsInForce, usedNow } from '@pennywire/rules/limits.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import { ProblemError } from '../http/problem.ts'
+import { keyReused } from '../transfers/request-transfer.ts'
+import { claimKeys } from '../transfers/sql/key-claims.ts'
+import { limitMembers } from '../transfers/transfer-view.ts'
+import { readLimitedWallets } from '../wallets/sql/limit-reads.ts'
+import { readStandings } from './sql/payment-reads.ts'
+import {
+  type NewPayment,
+  type OpenDeposit,
+  type Payment,
+  readOpenDeposits,
+  readPayment,
+  takeDepositTurn,
+  writePayment,
+} from './sql/payments.ts'
+
+const PERIODS = {
+  PER_TRANSACTION_LIMIT_EXCEEDED: 'in one transaction',
+  DAILY_LIMIT_EXCEEDED: 'in one day (UTC)',
+  MONTHLY_LIMIT_EXCEEDED: 'in one month (UTC)',
+}
+
+/**
+ * Writes a deposit before it is ordered, or finds the one with its id. What the provider confirms is never refused, so
+ * the limits are held here: against what the ledger has counted and what this wallet has under way. One deposit of a
+ * wallet at a time, in any gateway. Throws 422 where a limit would be passed; then nothing is written.
+ */
+export const createWriteDeposit =
+  (parts: { sql: Database; ledgerRead: Database; lookAfterMs: number }) =>
+  (payment: NewPayment): Promise<Payment> =>
+    parts.sql.begin(async tx => {
+      await takeDepositTurn(tx, payment.walletId)
+      const earlier = await readPayment(tx, payment.id)
+      if (earlier) return earlier
+      const open = await readOpenDeposits(tx, payment.walletId)
+      await holdAgainstLimits(parts.ledgerRead, payment, open)
+      return writeClaimedPayment(tx, payment, parts.lookAfterMs)
+    }) as Promise<Payment>
+
+/** Writes a payment under a key that no other request has, or finds the one with its id. Throws where another has it. */
+export const writeClaimedPayment = async (
+  tx: Tx,
+  payment: NewPayment,
+  lookAfterMs: number,
+): Promise<Payment> => {
+  const { id, fingerprint } = payment
+  const [holder] = await claimKeys(tx, [{ id, fingerprint, recipientId: null }])
+  if (holder === 'another') throw keyReused()
+  return writePayment(tx, payment, lookAfterMs)
+}
+
+const holdAgainstLimits = async (
+  ledgerRead: Database,
+  { walletId, userId, amount, currency }: NewPayment,
+  open: OpenDeposit[],
+): Promise<void> => {
+  // One moment of the ledger: each deposit under way is in its counter or is not.
+  const ids = open.flatMap(({ id }) => [id, displacedDepositIdOf(id)])
+  const { wallet, standings } = await ledgerRead.begin(
+    'isolation level repeatable read read only',
+    async tx => ({
+      wallet: (await readLimitedWallets(tx, { userId, walletId }))[0],
+      standings: ids.length === 0 ? new Map<string, never>() : await readStandings(tx, ids),
+    }),
+  )
+  if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
+  const isBooked = (id: string) =>
+    [id, displacedDepositIdOf(id)].some(known => standings.get(known)?.transfer?.type === 'deposit')
+  // Each counts in the day and month it was asked for in; what is booked later, the ledger counts then.
+  const underWay = (prefixLength: number) => {
+    const period = (ms: number) => new Date(ms).toISOString().slice(0, prefixLength)
+    return open
+      .filter(
+        ({ id, requestedAt }) => !isBooked(id) && period(requestedAt.getTime()) === period(wallet.nowMs),
+      )
+      .reduce((sum, deposit) => sum + deposit.amount, 0n)
+  }
+  const { limits } = limitsInForce('deposit', wallet.defaults, wallet.own)
+  const counted = usedNow(wallet.usage, 'deposit', wallet.nowMs)
+  const used = {
+    day: counted.day + underWay('2026-01-01'.length),
+    month: counted.month + underWay('2026-01'.length),
+  }
+  const breach = breachedLimit(limits, used, amount)
+  if (!breach) return
+  throw new ProblemError(
+    breach.code,
+    `amount: at most ${formatAmount(breach.limit, currency)} ${currency} may be brought in ${PERIODS[breach.code]}.`,
+    { ...limitMembers(breach, amount, currency), final: false },
+  )
+}

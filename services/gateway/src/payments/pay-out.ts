@@ -1,0 +1,465 @@
+// What a payment's row asks for next, of the provider and of the ledger. Everything here may be done by any gateway, at
+// any time and any number of times: what is ordered and what is booked have ids that come from the payment's.
+import {
+  displacedDepositIdOf,
+  payoutCaptureIdOf,
+  payoutReturnIdOf,
+  payoutVoidIdOf,
+} from '@pennywire/contracts/ids.ts'
+import { formatAmount, parseAmount } from '@pennywire/contracts/money.ts'
+import type { Records, TransferRequested } from '@pennywire/contracts/schemas.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { envelope } from '@pennywire/kafka/record.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { counter } from '@pennywire/runtime/metrics.ts'
+import { ProblemError } from '../http/problem.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
+import type { PublishCommand } from '../ledger/publish-command.ts'
+import { OrderRefused, type PaymentProvider, type PaymentState } from './payment-provider.ts'
+import type { Standing } from './sql/payment-reads.ts'
+import type { Payment, Settlement } from './sql/payments.ts'
+
+export type PaymentParts = {
+  logger: Logger
+  codec: Pick<Codec, 'encode'>
+  publishCommand: PublishCommand
+  personKeys: Pick<PersonKeys, 'decryptFor'>
+  provider: PaymentProvider
+  readPayment: (id: string) => Promise<Payment | undefined>
+  /** How payments stand in the ledger, by their ids; those that it does not know are missing. */
+  readStandings: (ids: string[]) => Promise<Map<string, Standing>>
+  /** Marks an order before it is sent, where `orderAttempts` were before it; undefined: it must not be sent. */
+  markOrdering: (id: string, orderAttempts: number) => Promise<Date | undefined>
+  markPending: (id: string, providerReference: string | null) => Promise<void>
+  settle: (id: string, settlement: Settlement) => Promise<boolean>
+  markDone: (id: string, status: Payment['status']) => Promise<boolean>
+  /** How long a deposit may be pending with the provider before it is cancelled there. */
+  depositExpiresAfterMs: number
+  now: () => number
+}
+
+/** The provider takes no order that arrives later than this after its mark. */
+const ORDER_VALID_MS = 30_000
+/** After this no order of the mark can arrive, though the provider's clock is off. */
+const ORDER_GONE_MS = 60_000
+
+const contradictions = counter(
+  'gateway_payment_contradictions_total',
+  'Words of the payment provider that contradict what it said before; nothing was moved for them',
+  ['kind'],
+)
+const inSuspense = counter(
+  'gateway_payments_in_suspense_total',
+  "Payments whose money waits in a suspense wallet, because the user's could not take it",
+  ['kind'],
+)
+
+/** What is sealed in `method`, for the personal key. */
+export const METHOD_PURPOSE = 'payment-method'
+
+const STATUS_OF = { succeeded: 'confirmed', failed: 'failed', returned: 'returned' } as const
+
+/** Takes the provider's word on a payment: written down first, then booked. Throws where it must be said again. */
+export const hearProvider = async (
+  parts: PaymentParts,
+  payment: Payment,
+  state: PaymentState,
+  traceparent?: string,
+): Promise<void> => {
+  if (payment.kind !== state.kind) throw new ProblemError('PAYMENT_NOT_FOUND', 'id: there is no such payment')
+  if (!isAmountOf(state, payment)) {
+    throw new ProblemError('VALIDATION_ERROR', 'amount: it is not the amount that was ordered')
+  }
+  if (state.status === 'pending') return parts.markPending(payment.id, state.providerReference)
+  if (payment.kind === 'withdrawal' && isOrderable(payment)) {
+    // Nothing is ordered before the money is held. A capture of what is not held would be refused, and that for good.
+    const standing = (await parts.readStandings([payment.id])).get(payment.id)
+    const hold = ownOf(standing?.hold, payment.fingerprint)
+    const isPaidOut = state.status !== 'failed'
+    if (!hold || (isPaidOut && (hold.status === 'voided' || hold.status === 'expired'))) {
+      contradictions.inc({ kind: payment.kind })
+      parts.logger.error(
+        { paymentId: payment.id, hold: hold?.status },
+        'the provider speaks of a payout whose money is not held',
+      )
+      throw new ProblemError('PAYMENT_NOT_FOUND', 'id: this payment was not ordered')
+    }
+  }
+  const status = STATUS_OF[state.status]
+  const changed = await parts.settle(payment.id, {
+    status,
+    providerReference: state.providerReference,
+    failureCode: status === 'failed' ? 'PAYMENT_FAILED' : null,
+    failureReason: status === 'confirmed' ? null : (state.failureReason ?? null),
+    orderAttempts: null,
+  })
+  const settled = (await parts.readPayment(payment.id))!
+  if (settled.status !== status || (changed && payment.failureCode === 'PAYMENT_FAILED')) {
+    // A payout that came back had been paid out: hearing that later is no contradiction.
+    if (settled.status === 'returned' && status === 'confirmed') return
+    contradictions.inc({ kind: payment.kind })
+    parts.logger.error(
+      { paymentId: payment.id, kind: payment.kind, before: payment.status, said: state.status },
+      changed
+        ? 'the provider confirms a deposit that it called failed before; it is booked'
+        : 'the provider contradicts what it said before; nothing is moved for it',
+    )
+  }
+  // Booked again where it was heard before: if whoever heard it first died, this one does it.
+  if (settled.status === status && !settled.done) await book(parts, settled, traceparent)
+}
+
+/** Whether the provider's amount is the payment's, however many zeros it writes. */
+export const isAmountOf = (
+  state: Pick<PaymentState, 'amount' | 'currency'>,
+  { amount, currency }: Pick<Payment, 'amount' | 'currency'>,
+): boolean => {
+  if (state.currency !== currency) return false
+  const said = parseAmount(state.amount.replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, ''), currency)
+  return 'minor' in said && said.minor === amount
+}
+
+/** The provider is not known to have the payment. */
+const isOrderable = ({ status }: Payment) => status === 'created' || status === 'ordering'
+
+/** Sends the ledger what a settled payment means for the books. */
+const book = async (parts: PaymentParts, payment: Payment, traceparent?: string): Promise<void> => {
+  const { id, walletId, userId, currency, amount } = payment
+  const requestedAt = parts.now()
+  const send = <Name extends keyof Records>(name: Name, subject: string, value: Records[Name]) =>
+    parts.publishCommand({
+      topic: 'ledger.commands',
+      key: walletId,
+      value: parts.codec.encode(name, value),
+      headers: envelope({
+        id: subject,
+        type: name,
+        source: 'gateway',
+        time: requestedAt,
+        subject,
+        traceparent,
+      }),
+    })
+  if (payment.kind === 'deposit') {
+    if (payment.status === 'confirmed') {
+      await send('pennywire.ledger.TransferRequested', id, requestOf(payment))
+    }
+    return
+  }
+  if (payment.status === 'failed') {
+    const commandId = payoutVoidIdOf(id)
+    await send('pennywire.ledger.HoldVoidRequested', commandId, {
+      commandId,
+      holdId: id,
+      walletId,
+      toWalletId: null,
+      userId,
+      source: 'provider',
+      fingerprint: fingerprintOfCommand('void', { holdId: id, source: 'provider' }),
+      requestedAt,
+    })
+  }
+  if (payment.status === 'confirmed' || payment.status === 'returned') {
+    // What came back was paid out before. One key, one partition: the ledger takes the two in this order.
+    const commandId = payoutCaptureIdOf(id)
+    await send('pennywire.ledger.HoldCaptureRequested', commandId, {
+      commandId,
+      holdId: id,
+      walletId,
+      toWalletId: null,
+      userId,
+      source: 'provider',
+      amountMinor: null,
+      currency,
+      fingerprint: fingerprintOfCommand('capture', { holdId: id, source: 'provider' }),
+      requestedAt,
+    })
+  }
+  if (payment.status === 'returned') {
+    const transferId = payoutReturnIdOf(id)
+    await send('pennywire.ledger.ReversalRequested', transferId, {
+      transferId,
+      originalId: id,
+      userId,
+      source: 'provider',
+      fromWalletId: null,
+      toWalletId: walletId,
+      amountMinor: amount,
+      currency,
+      fingerprint: fingerprintOfCommand('return', { originalId: id, source: 'provider' }),
+      requestedAt,
+      note: null,
+    })
+  }
+}
+
+/** A payment as the ledger is asked for it: the same whoever asks, however often. */
+const requestOf = (payment: Payment): TransferRequested => {
+  const outgoing = payment.kind === 'withdrawal'
+  return {
+    transferId: payment.id,
+    type: payment.kind,
+    userId: payment.userId,
+    fromWalletId: outgoing ? payment.walletId : null,
+    toWalletId: outgoing ? null : payment.walletId,
+    amountMinor: payment.amount,
+    currency: payment.currency,
+    fingerprint: payment.fingerprint,
+    requestedAt: payment.requestedAt.getTime(),
+    // A confirmed deposit is a fact, and never expires.
+    expiresAt: outgoing ? payment.expiresAt!.getTime() : null,
+    authenticatedBy: payment.authenticatedBy ?? 'provider',
+    authenticatedAt: payment.authenticatedAt?.getTime() ?? null,
+    note: null,
+    metadata: null,
+    holdUntil: null,
+  }
+}
+
+/** Sends the ledger the request of a withdrawal. Throws 503 where it is not known whether Kafka has it. */
+export const publishWithdrawal = (
+  parts: PaymentParts,
+  payment: Payment,
+  traceparent?: string,
+): Promise<void> =>
+  parts.publishCommand({
+    topic: 'ledger.commands',
+    key: payment.walletId,
+    value: parts.codec.encode('pennywire.ledger.TransferRequested', requestOf(payment)),
+    headers: envelope({
+      id: payment.id,
+      type: 'pennywire.ledger.TransferRequested',
+      source: 'gateway',
+      time: payment.requestedAt.getTime(),
+      subject: payment.id,
+      traceparent,
+    }),
+  })
+
+/**
+ * Orders a payment from the provider. The order is marked before it is sent, so that each gateway knows that the
+ * provider may have it; a payout is sent only while its money is held. A refusal is final where the provider does not
+ * know the payment and no earlier order can still arrive. Throws 503 where the provider cannot be asked.
+ */
+export const orderPayment = async (
+  parts: PaymentParts,
+  payment: Payment,
+  traceparent?: string,
+): Promise<void> => {
+  const { id, kind, amount, currency } = payment
+  const method = await parts.personKeys.decryptFor(payment.userId, payment.method, METHOD_PURPOSE)
+  if (method === null) {
+    // The person was erased meanwhile.
+    return concludeRefusal(parts, payment, 'PAYMENT_FAILED', 'The account is gone.', traceparent)
+  }
+  const orderedAt = await parts.markOrdering(id, payment.orderAttempts)
+  if (!orderedAt) return
+  const marked: Payment = {
+    ...payment,
+    status: 'ordering',
+    orderAttempts: payment.orderAttempts + 1,
+  }
+  // Looked at after the mark: what ended the hold before is seen, and nothing but the provider's word ends it later.
+  if (kind === 'withdrawal') {
+    const hold = ownOf((await parts.readStandings([id])).get(id)?.hold, payment.fingerprint)
+    if (hold?.status !== 'active') {
+      return concludeRefusal(parts, marked, 'PAYMENT_FAILED', 'The money is not held.', traceparent)
+    }
+  }
+  const validUntilMs = orderedAt.getTime() + ORDER_VALID_MS
+  // This gateway stood still since the mark; the worker orders anew.
+  if (parts.now() > validUntilMs) return
+  try {
+    const { providerReference } = await parts.provider.order({
+      id,
+      kind,
+      amount: formatAmount(amount, currency),
+      currency,
+      method,
+      reference: id,
+      validUntil: new Date(validUntilMs).toISOString(),
+    })
+    await parts.markPending(id, providerReference)
+  } catch (error) {
+    if (!(error instanceof OrderRefused)) throw error
+    const field = kind === 'deposit' ? 'source' : 'destination'
+    await concludeRefusal(
+      parts,
+      marked,
+      'VALIDATION_ERROR',
+      `${field}: the payment provider does not take it`,
+      traceparent,
+    )
+  }
+}
+
+/** Whether an order that was marked before may still reach the provider. */
+const mayArrive = (parts: PaymentParts, { orderedAt }: Payment): boolean =>
+  orderedAt !== null && orderedAt.getTime() + ORDER_GONE_MS > parts.now()
+
+/**
+ * What an order that was not taken means for the payment: the provider's word where it knows the payment by an earlier
+ * order; a failure where it does not and never will; nothing yet where an earlier order may still arrive. `payment` has
+ * the time of the last order before this one, and this one among its attempts.
+ */
+const concludeRefusal = async (
+  parts: PaymentParts,
+  payment: Payment,
+  failureCode: string,
+  failureReason: string,
+  traceparent?: string,
+): Promise<void> => {
+  // Asked after this look at the time: a gateway that stands still in between does not take an old answer for a last one.
+  const arrivesLater = mayArrive(parts, payment)
+  const state = await parts.provider.ask(payment.id)
+  if (state) return hearProvider(parts, payment, state, traceparent)
+  if (arrivesLater) return
+  const { id, orderAttempts } = payment
+  const settlement = { status: 'failed', providerReference: null, failureCode, failureReason } as const
+  if (!(await parts.settle(id, { ...settlement, orderAttempts }))) return
+  await book(parts, (await parts.readPayment(id))!, traceparent)
+}
+
+/** Looks after a payment that nobody is known to look after: does what is next, or finds that nothing is left to do. */
+export const lookAfter = async (parts: PaymentParts, payment: Payment): Promise<void> => {
+  const ids = payment.kind === 'deposit' ? [payment.id, displacedDepositIdOf(payment.id)] : [payment.id]
+  const standings = await parts.readStandings(ids)
+  await (payment.kind === 'deposit'
+    ? lookAfterDeposit(parts, payment, standings)
+    : lookAfterWithdrawal(parts, payment, standings.get(payment.id)))
+}
+
+/** The transfer that books a deposit: under its own id, or, where another request has that, under the derived one. */
+export const bookedDeposit = (payment: Payment, standings: Map<string, Standing>) =>
+  [payment.id, displacedDepositIdOf(payment.id)]
+    .map(id => standings.get(id)?.transfer)
+    .find(transfer => transfer?.status === 'completed' && transfer.fingerprint.equals(payment.fingerprint))
+
+const expired = (parts: PaymentParts, { expiresAt }: Payment) =>
+  expiresAt === null || expiresAt.getTime() < parts.now()
+
+const finish = async (parts: PaymentParts, payment: Payment, waitsInSuspense: boolean) => {
+  if ((await parts.markDone(payment.id, payment.status)) && waitsInSuspense) {
+    inSuspense.inc({ kind: payment.kind })
+    parts.logger.error(
+      { paymentId: payment.id, kind: payment.kind },
+      "the money waits in a suspense wallet: the user's cannot take it",
+    )
+  }
+}
+
+const lookAfterDeposit = async (
+  parts: PaymentParts,
+  payment: Payment,
+  standings: Map<string, Standing>,
+): Promise<void> => {
+  const booked = bookedDeposit(payment, standings)
+  if (payment.status === 'failed') return finish(parts, payment, false)
+  if (payment.status === 'confirmed') {
+    return booked ? finish(parts, payment, booked.inSuspense) : book(parts, payment)
+  }
+  const arrivesLater = mayArrive(parts, payment)
+  const state = await parts.provider.ask(payment.id)
+  if (state?.status === 'pending' && isAbandoned(parts, payment)) return cancelDeposit(parts, payment, state)
+  if (state) return hearProvider(parts, payment, state)
+  if (payment.status === 'pending') {
+    parts.logger.error({ paymentId: payment.id }, 'the provider does not know a deposit that it had taken')
+  } else if (expired(parts, payment) && !arrivesLater) {
+    // Only its request orders a deposit: nobody's card is charged hours later.
+    await parts.settle(payment.id, {
+      status: 'failed',
+      providerReference: null,
+      failureCode: 'REQUEST_EXPIRED',
+      failureReason: 'The payment provider could not be asked in time; nothing was paid.',
+      orderAttempts: payment.orderAttempts,
+    })
+  }
+}
+
+const isAbandoned = (parts: PaymentParts, { requestedAt }: Payment): boolean =>
+  requestedAt.getTime() + parts.depositExpiresAfterMs < parts.now()
+
+/** Ends a deposit that its payer has left, at the provider first: it may have succeeded meanwhile. */
+const cancelDeposit = async (parts: PaymentParts, payment: Payment, asked: PaymentState): Promise<void> => {
+  const state = (await parts.provider.cancel(payment.id)) ?? asked
+  if (state.status !== 'failed') return hearProvider(parts, payment, state)
+  await parts.settle(payment.id, {
+    status: 'failed',
+    providerReference: state.providerReference,
+    failureCode: 'REQUEST_EXPIRED',
+    failureReason: 'The payment was not completed in time; nothing was paid.',
+    orderAttempts: null,
+  })
+}
+
+const lookAfterWithdrawal = async (
+  parts: PaymentParts,
+  payment: Payment,
+  standing: Standing | undefined,
+): Promise<void> => {
+  const { id, fingerprint } = payment
+  const own = {
+    ...standing,
+    hold: ownOf(standing?.hold, fingerprint),
+    transfer: ownOf(standing?.transfer, fingerprint),
+  }
+  switch (payment.status) {
+    case 'created': {
+      const refusal = refusalOf(standing, fingerprint)
+      if (refusal) {
+        const settlement = { status: 'failed', providerReference: null, ...refusal } as const
+        await parts.settle(id, { ...settlement, orderAttempts: payment.orderAttempts })
+        await parts.markDone(id, 'failed')
+      } else if (own.hold) await orderPayment(parts, payment)
+      // The ledger refuses it if it has not decided it before: then it is known that nothing is held.
+      else if (expired(parts, payment)) await publishWithdrawal(parts, payment)
+      return
+    }
+    case 'ordering': {
+      const state = await parts.provider.ask(id)
+      if (state) return hearProvider(parts, payment, state)
+      // Ordered a second time at once, as the first order may be lost. From then on only where the last one cannot arrive
+      // any more: a refusal is the outcome then, and each further order would put that off.
+      return payment.orderAttempts > 1 && mayArrive(parts, payment) ? undefined : orderPayment(parts, payment)
+    }
+    case 'pending': {
+      const state = await parts.provider.ask(id)
+      if (state) return hearProvider(parts, payment, state)
+      // Not ordered anew: a provider that has lost its books may have paid it out.
+      parts.logger.error({ paymentId: id }, 'the provider does not know a payout that it had taken')
+      return
+    }
+    case 'confirmed':
+      return own.transfer ? finish(parts, payment, false) : book(parts, payment)
+    case 'failed':
+      return own.hold?.status === 'active' ? book(parts, payment) : finish(parts, payment, false)
+    case 'returned': {
+      if ((standing?.reversed ?? 0n) < payment.amount) return book(parts, payment)
+      const back = (await parts.readStandings([payoutReturnIdOf(id)])).get(payoutReturnIdOf(id))
+      return finish(parts, payment, back?.transfer?.inSuspense ?? false)
+    }
+  }
+}
+
+const ownOf = <Found extends { fingerprint: Buffer }>(
+  found: Found | null | undefined,
+  fingerprint: Buffer,
+) => (found?.fingerprint.equals(fingerprint) ? found : undefined)
+
+/** Why the ledger has not taken a payment and never will, where that is so. */
+export const refusalOf = (
+  standing: Standing | undefined,
+  fingerprint: Buffer,
+): { failureCode: string; failureReason: string } | undefined => {
+  const { hold, transfer } = standing ?? {}
+  const another = [hold, transfer].some(found => found && !found.fingerprint.equals(fingerprint))
+  if (another) {
+    return {
+      failureCode: 'IDEMPOTENCY_KEY_REUSED',
+      failureReason: 'Another request has this Idempotency-Key.',
+    }
+  }
+  if (transfer?.status !== 'rejected') return undefined
+  return { failureCode: transfer.rejectionCode!, failureReason: transfer.rejectionDetail ?? '' }
+}

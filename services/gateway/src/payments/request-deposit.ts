@@ -1,0 +1,220 @@
+import { transferIdOf } from '@pennywire/contracts/ids.ts'
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
+import type { Requester } from '../http/define-route.ts'
+import { ProblemError } from '../http/problem.ts'
+import type { Names } from '../identity/persons/names.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import { askUntilAnswered, type Outcomes } from '../ledger/await-outcome.ts'
+import { fingerprintOf } from '../ledger/fingerprint.ts'
+import type { TransferFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import {
+  keyReused,
+  refuseAboveKey,
+  rejectionProblem,
+  type TransferAnswer,
+} from '../transfers/request-transfer.ts'
+import { rejectionOf, type TransferSubject, viewDecided, viewTransfer } from '../transfers/transfer-view.ts'
+import { hearProvider, METHOD_PURPOSE, orderPayment, type PaymentParts, refusalOf } from './pay-out.ts'
+import type { NewPayment, Payment } from './sql/payments.ts'
+
+export type AskedDeposit = {
+  user: Requester
+  idempotencyKey: string
+  walletId: string
+  amount: bigint
+  currency: string
+  /** Where the money comes from, for the provider; the sandbox knows magic values. */
+  source: string
+  waitMs: number
+}
+
+export type DepositParts = PaymentParts & {
+  /** Throws 503 where the request would only wait: asked before anything is stored or ordered. */
+  admit: (walletId: string) => void
+  outcomes: Pick<Outcomes, 'wait'>
+  names: Names
+  personKeys: PersonKeys
+  readWallet: (userId: string, walletId: string) => Promise<WalletFacts | undefined>
+  readDecided: (transferId: string) => Promise<TransferFacts | undefined>
+  isPending: (transferId: string) => Promise<boolean>
+  /** Whether the ledger has decided a command under this id: a capture, which is no transfer of its own. */
+  isCommand: (id: string) => Promise<boolean>
+  /** Holds it against the wallet's limits and writes it, or finds the one with its id. */
+  writeDeposit: (payment: NewPayment) => Promise<Payment>
+  /** Until when a request may come to something. */
+  expiresAfterMs: number
+}
+
+/**
+ * Takes a deposit: writes it down, orders it from the provider, and waits for the ledger to book what the provider
+ * confirms. Until then the user has no money, and the same key asks for the same payment.
+ */
+export const createRequestDeposit =
+  (parts: DepositParts) =>
+  async (asked: AskedDeposit): Promise<TransferAnswer> => {
+    const { user, amount, currency } = asked
+    const id = transferIdOf(user.userId, asked.idempotencyKey)
+    const fingerprint = fingerprintOf({
+      type: 'deposit',
+      fromWalletId: null,
+      toWalletId: asked.walletId,
+      amount,
+      currency,
+      note: null,
+      metadata: null,
+      method: asked.source,
+    })
+    const decided = await parts.readDecided(id)
+    if (decided) return answerBooked(parts, user.userId, decided, fingerprint, true)
+    if (await parts.isPending(id)) throw keyReused()
+    // Held under this id is another request's money.
+    const refusal = refusalOf((await parts.readStandings([id])).get(id), fingerprint)
+    if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
+    // The command first: a payment's row is older than its command, so that of its own repeat both are seen.
+    const isCommand = await parts.isCommand(id)
+    const earlier = await parts.readPayment(id)
+    if (isCommand && !earlier) throw keyReused()
+    if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
+    if (earlier?.status === 'failed') throw paymentFailed(earlier, true)
+
+    parts.admit(asked.walletId)
+
+    const wallet = await parts.readWallet(user.userId, asked.walletId)
+    if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
+    // What the provider has taken goes on, whatever the wallet has become since.
+    const ordered = earlier !== undefined && earlier.status !== 'created'
+    const payment = ordered ? earlier : await write(parts, asked, wallet, id, fingerprint)
+    if (!payment.fingerprint.equals(fingerprint)) throw keyReused()
+    if (payment.status === 'failed') throw paymentFailed(payment, true)
+
+    const waiter = parts.outcomes.wait(id, asked.waitMs, fingerprint)
+    try {
+      if (payment.status === 'created' || payment.status === 'ordering') {
+        await orderPayment(parts, payment)
+      }
+      // The provider's answer may have gone to another gateway; a refusal of its has no event.
+      const answer = await askUntilAnswered([waiter], async () => {
+        const facts = await parts.readDecided(id)
+        if (facts) return answerBooked(parts, user.userId, facts, fingerprint, false)
+        const now = await parts.readPayment(id)
+        if (now?.status === 'failed') throw paymentFailed(now, false)
+        return undefined
+      })
+      if (answer) return answer
+    } finally {
+      waiter.leave()
+    }
+    const transfer = await viewTransfer(parts.names, user.userId, subjectOfPayment(payment, wallet))
+    return { status: 202, transfer, replayed: false }
+  }
+
+/** Writes down what may be ordered, or finds the payment with the id. Throws where the wallet takes no money now. */
+const write = async (
+  parts: DepositParts,
+  { user, amount, currency, source }: AskedDeposit,
+  wallet: WalletFacts,
+  id: string,
+  fingerprint: Buffer,
+): Promise<Payment> => {
+  if (wallet.currency !== currency) {
+    throw new ProblemError('CURRENCY_MISMATCH', `currency: the wallet holds ${wallet.currency}`, {
+      final: false,
+    })
+  }
+  if (wallet.status === 'closed')
+    throw new ProblemError('WALLET_CLOSED', 'walletId: the wallet is closed', { final: false })
+  // Known before any money comes, it need not wait in suspense.
+  if (wallet.freezeSource === 'staff') {
+    throw new ProblemError('RECIPIENT_UNAVAILABLE', 'walletId: staff froze the wallet; it takes no money', {
+      final: false,
+    })
+  }
+
+  // Known before any money comes as well.
+  if (wallet.balance + amount > MAX_MINOR) {
+    throw new ProblemError('BALANCE_LIMIT', 'amount: the balance would pass the largest possible', {
+      final: false,
+    })
+  }
+
+  if (user.apiKey) refuseAboveKey(amount, currency, [user.apiKey.maxAmount])
+
+  const requestedAt = parts.now()
+  return parts.writeDeposit({
+    id,
+    kind: 'deposit',
+    userId: user.userId,
+    walletId: wallet.id,
+    amount,
+    currency,
+    method: await parts.personKeys.encryptFor(user.userId, source, METHOD_PURPOSE),
+    fingerprint,
+    authenticatedBy: null,
+    authenticatedAt: null,
+    requestedAt: new Date(requestedAt),
+    expiresAt: new Date(requestedAt + parts.expiresAfterMs),
+  })
+}
+
+/** Books what the provider says of a payment. Any number of times is once; throws where it must be said again. */
+export const createHandleCallback =
+  (parts: PaymentParts) =>
+  async (signature: string | undefined, body: string, traceparent: string): Promise<void> => {
+    const callback = parts.provider.readCallback(signature, body)
+    const payment = await parts.readPayment(callback.id)
+    if (!payment) throw new ProblemError('PAYMENT_NOT_FOUND', 'id: there is no such payment')
+    await hearProvider(parts, payment, callback, traceparent)
+  }
+
+/** What the ledger decided on a payment, to its owner. */
+export const answerBooked = async (
+  parts: Pick<DepositParts, 'names' | 'personKeys'>,
+  caller: string,
+  facts: TransferFacts,
+  fingerprint: Buffer,
+  replayed: boolean,
+): Promise<TransferAnswer> => {
+  if (!facts.fingerprint.equals(fingerprint)) throw keyReused()
+  const rejection = rejectionOf(facts)
+  if (rejection) {
+    const { code, detail, ...members } = rejection
+    throw rejectionProblem(facts.id, code, detail, replayed, members)
+  }
+  const [transfer] = await viewDecided(parts, caller, [facts])
+  return { status: transfer!.status === 'in_suspense' ? 202 : 201, transfer: transfer!, replayed }
+}
+
+const failureOf = ({ failureCode, failureReason }: Payment) =>
+  failureCode === null || failureCode === 'PAYMENT_FAILED'
+    ? `The payment provider refused the payment${failureReason ? `: ${failureReason}` : '.'}`
+    : (failureReason ?? '')
+
+/** A payment that came to nothing, as a problem: final. */
+export const paymentFailed = (payment: Payment, replayed: boolean): ProblemError =>
+  rejectionProblem(payment.id, payment.failureCode ?? 'PAYMENT_FAILED', failureOf(payment), replayed)
+
+/** A payment that the ledger has not booked, as a transfer: pending, or rejected where the provider refused it. */
+export const subjectOfPayment = (
+  payment: Payment,
+  wallet: Pick<WalletFacts, 'id' | 'userId' | 'code'>,
+): TransferSubject => {
+  const own = { walletId: wallet.id, userId: wallet.userId, code: wallet.code, balanceAfter: null }
+  return {
+    id: payment.id,
+    type: payment.kind,
+    status: payment.status === 'failed' ? 'rejected' : 'pending',
+    userId: payment.userId,
+    from: payment.kind === 'withdrawal' ? own : null,
+    to: payment.kind === 'deposit' ? own : null,
+    amount: payment.amount,
+    currency: payment.currency,
+    note: null,
+    metadata: null,
+    requestedAt: payment.requestedAt,
+    decidedAt: null,
+    rejection:
+      payment.status === 'failed'
+        ? { code: payment.failureCode ?? 'PAYMENT_FAILED', detail: failureOf(payment) }
+        : null,
+  }
+}

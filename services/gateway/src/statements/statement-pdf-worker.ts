@@ -1,0 +1,17 @@
+// Lays PDFs out in a thread of its own: a thousand entries take the processor for half a second. Nothing else may import
+// statement-pdf.ts, which brings pdfkit and its fonts.
+import { buffer } from 'node:stream/consumers'
+import { serveWork } from '../queues/worker-pool.ts'
+import type { Statement, StatementLine } from './statement.ts'
+import { statementPdf } from './statement-pdf.ts'
+
+/** A statement with all its lines: at most PDF_MOST_ENTRIES. */
+export type PdfWork = { statement: Statement; lines: StatementLine[] }
+
+async function* onePage(lines: StatementLine[]) {
+  yield lines
+}
+
+serveWork(
+  ({ statement, lines }: PdfWork): Promise<Uint8Array> => buffer(statementPdf(statement, onePage(lines))),
+)

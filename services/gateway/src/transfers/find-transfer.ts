@@ -1,0 +1,111 @@
+import { idsOfReference, transferIdOf } from '@pennywire/contracts/ids.ts'
+import { isAllowed } from '../access/roles.ts'
+import { ProblemError } from '../http/problem.ts'
+import type { Names } from '../identity/persons/names.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import type { TransferFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import { subjectOfPayment } from '../payments/request-deposit.ts'
+import type { Payment } from '../payments/sql/payments.ts'
+import type { PendingRequest } from './sql/pending-requests.ts'
+import {
+  type HoldView,
+  openDecided,
+  openTexts,
+  type TransferSubject,
+  type TransferView,
+  viewHold,
+  viewTransfer,
+} from './transfer-view.ts'
+
+export type FindTransferParts = {
+  names: Names
+  personKeys: PersonKeys
+  readDecidedBetween: (first: string, last: string) => Promise<TransferFacts[]>
+  readPendingBetween: (first: string, last: string) => Promise<PendingRequest[]>
+  readPaymentsBetween: (first: string, last: string) => Promise<Payment[]>
+  readHoldEndedBy: (commandId: string) => Promise<string | undefined>
+  readWallets: (ids: string[]) => Promise<WalletFacts[]>
+}
+
+export type FindTransfer = {
+  byId: (caller: string, id: string) => Promise<TransferView>
+  byReference: (caller: string, reference: string) => Promise<TransferView>
+  byIdempotencyKey: (caller: string, key: string) => Promise<TransferView>
+  /** A hold, whatever has become of it, or the request for one. */
+  hold: (caller: string, id: string) => Promise<HoldView>
+}
+
+const isParty = (caller: string, facts: TransferFacts) =>
+  isAllowed(caller, 'owner', [facts.userId, facts.from?.userId, facts.to?.userId])
+
+/**
+ * Finds one transfer for one of its parties: what the ledger decided first, else what waits for its decision.
+ * Somebody else's transfer is answered as one that does not exist.
+ */
+export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
+  const find = async (caller: string, first: string, last: string): Promise<TransferSubject | undefined> => {
+    const decided = (await parts.readDecidedBetween(first, last)).filter(facts => isParty(caller, facts))
+    if (decided.length > 0) return (await openDecided(parts.personKeys, decided))[0]
+
+    const payment = (await parts.readPaymentsBetween(first, last)).find(({ userId }) =>
+      isAllowed(caller, 'owner', [userId]),
+    )
+    if (payment) {
+      const [wallet] = await parts.readWallets([payment.walletId])
+      return subjectOfPayment(payment, wallet!)
+    }
+    const pending = (await parts.readPendingBetween(first, last)).find(({ userId }) =>
+      isAllowed(caller, 'owner', [userId]),
+    )
+    if (!pending) return undefined
+    const wallets = await parts.readWallets([pending.fromWallet, pending.toWallet].filter(id => id !== null))
+    const party = (id: string | null) => {
+      const wallet = wallets.find(wallet => wallet.id === id)
+      return wallet
+        ? { walletId: wallet.id, userId: wallet.userId, code: wallet.code, balanceAfter: null }
+        : null
+    }
+    const [texts] = await openTexts(parts.personKeys, [pending])
+    return {
+      id: pending.transferId,
+      type: pending.type,
+      status: 'pending',
+      userId: pending.userId,
+      from: party(pending.fromWallet),
+      to: party(pending.toWallet),
+      amount: pending.amount,
+      currency: pending.currency,
+      ...texts!,
+      requestedAt: pending.requestedAt,
+      decidedAt: null,
+      rejection: null,
+    }
+  }
+
+  const transfer = async (caller: string, first: string, last = first): Promise<TransferView> => {
+    const found = await find(caller, first, last)
+    if (!found) throw new ProblemError('TRANSFER_NOT_FOUND', 'There is no such transfer of yours.')
+    return viewTransfer(parts.names, caller, found)
+  }
+
+  return {
+    byId: transfer,
+    byReference: async (caller, reference) => {
+      const ids = idsOfReference(reference)
+      if (!ids) throw new ProblemError('TRANSFER_NOT_FOUND', 'There is no such transfer of yours.')
+      return transfer(caller, ids.first, ids.last)
+    },
+    byIdempotencyKey: async (caller, key) => {
+      const id = transferIdOf(caller, key)
+      // The key of a capture finds the transfer that the hold became.
+      return transfer(caller, (await parts.readHoldEndedBy(id)) ?? id)
+    },
+    hold: async (caller, id) => {
+      const found = await find(caller, id, id)
+      if (!found || (found.type !== 'hold' && !found.hold)) {
+        throw new ProblemError('HOLD_NOT_FOUND', 'id: there is no such hold of yours.')
+      }
+      return viewHold(parts.names, caller, found)
+    },
+  }
+}

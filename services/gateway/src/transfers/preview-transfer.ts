@@ -1,0 +1,131 @@
+import { formatAmount } from '@pennywire/contracts/money.ts'
+import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
+import { decideTransfer, type Wallet } from '@pennywire/rules/decide.ts'
+import { NOTHING_USED } from '@pennywire/rules/limits.ts'
+import type { TransferGroundwork, TransferQuestion, WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import { type ActionLimits, viewLimits } from '../wallets/read-limits.ts'
+import type { LimitedWallet } from '../wallets/sql/limit-reads.ts'
+import {
+  type AskedTransfer,
+  ownWalletMissing,
+  recipientDeactivated,
+  recipientMissing,
+} from './request-transfer.ts'
+import { limitMembers } from './transfer-view.ts'
+
+/** What would become of a transfer now. Amounts are decimal strings. */
+export type Preview = {
+  outcome: 'completed' | 'rejected'
+  code: string | null
+  detail: string | null
+  amount: string
+  currency: string
+  /** The sender's, as they would be after it. */
+  balanceAfter: string
+  availableAfter: string
+  /** What the sender may send, before it. */
+  limits: Pick<ActionLimits, 'perTransaction' | 'daily' | 'monthly'>
+  /** Where a limit refuses it. */
+  limit?: string
+  used?: string
+  requested?: string
+}
+
+export type AskedPreview = Pick<
+  AskedTransfer,
+  'fromWalletId' | 'toWalletId' | 'toWalletCode' | 'amount' | 'currency'
+> & { userId: string }
+
+export type PreviewParts = {
+  lookUp: (question: TransferQuestion) => Promise<TransferGroundwork>
+  readWallets: (ids: string[]) => Promise<WalletFacts[]>
+  readLimited: (walletId: string) => Promise<LimitedWallet | undefined>
+  /** Whether the user's account is deactivated. */
+  isDeactivated: (userId: string) => Promise<boolean>
+}
+
+/** No request has it: the rules look at nobody else's requests. */
+const NO_ID = '00000000-0000-8000-8000-000000000000'
+
+/**
+ * Tells what would become of a transfer, by the ledger's own rules on what it has published: nothing is sent, held or
+ * counted, and by the time of the real request it may be otherwise. Throws what the real one would be refused with
+ * before it reached the ledger.
+ */
+export const createPreviewTransfer =
+  (parts: PreviewParts) =>
+  async (asked: AskedPreview): Promise<Preview> => {
+    const { userId, amount, currency } = asked
+    const { sender, recipient } = await parts.lookUp({ ...asked, transferId: NO_ID })
+    if (!sender) throw ownWalletMissing(asked)
+    if (!recipient) throw recipientMissing(asked)
+    const [wallets, limited, unavailable] = await Promise.all([
+      parts.readWallets([sender.id, recipient.id]),
+      parts.readLimited(sender.id),
+      recipient.userId !== null && parts.isDeactivated(recipient.userId),
+    ])
+    if (unavailable) throw recipientDeactivated()
+    if (!limited) throw new Error(`wallet ${sender.id} has no limits: has the ledger written its defaults?`)
+    const from = ruledWallet(wallets.find(({ id }) => id === sender.id)!, limited)
+    const to = sender.id === recipient.id ? from : ruledWallet(wallets.find(({ id }) => id === recipient.id)!)
+
+    const request: TransferRequested = {
+      transferId: NO_ID,
+      type: 'transfer',
+      userId,
+      fromWalletId: from.id,
+      toWalletId: to.id,
+      amountMinor: amount,
+      currency,
+      fingerprint: Buffer.alloc(16),
+      requestedAt: limited.nowMs,
+      expiresAt: null,
+      authenticatedBy: 'none',
+      authenticatedAt: null,
+      note: null,
+      metadata: null,
+      holdUntil: null,
+    }
+    const decision = decideTransfer(request, from, to, {
+      nowMs: limited.nowMs,
+      // The sender's are all that the rules ask for.
+      defaults: { unverified: () => limited.defaults, verified: () => limited.defaults },
+    })
+    const moved = decision.outcome === 'completed' ? amount : 0n
+    const { perTransaction, daily, monthly } = viewLimits(limited, 'send')
+    return {
+      outcome: decision.outcome,
+      code: decision.outcome === 'rejected' ? decision.code : null,
+      detail: decision.outcome === 'rejected' ? decision.detail : null,
+      amount: formatAmount(amount, currency),
+      currency,
+      balanceAfter: formatAmount(from.balance - moved, from.currency),
+      availableAfter: formatAmount(from.balance - from.held - moved, from.currency),
+      limits: { perTransaction, daily, monthly },
+      ...(decision.outcome === 'rejected' && decision.breach
+        ? limitMembers(decision.breach, amount, currency)
+        : {}),
+    }
+  }
+
+/** A wallet as the rules know it. Whoever only receives is asked for no limits. */
+const ruledWallet = (
+  facts: WalletFacts,
+  limited: Pick<LimitedWallet, 'tier' | 'usage' | 'own'> = {
+    tier: 'unverified',
+    usage: NOTHING_USED,
+    own: [],
+  },
+): Wallet => ({
+  id: facts.id,
+  userId: facts.userId,
+  currency: facts.currency,
+  status: facts.status,
+  freezeSource: facts.freezeSource,
+  balance: facts.balance,
+  held: facts.balance - facts.available,
+  sequence: 0,
+  tier: limited.tier,
+  usage: limited.usage,
+  ownLimits: limited.own,
+})

@@ -1,0 +1,208 @@
+import { transferIdOf } from '@pennywire/contracts/ids.ts'
+import type { ReversalRequested } from '@pennywire/contracts/schemas.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import { refuseOwn } from '../access/roles.ts'
+import type { SignedInUser } from '../http/define-route.ts'
+import { ProblemError } from '../http/problem.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import { askUntilAnswered, type Outcomes } from '../ledger/await-outcome.ts'
+import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
+import type { PublishCommand } from '../ledger/publish-command.ts'
+import type { TransferFacts } from '../ledger/sql/ledger-reads.ts'
+import { keyReused, rejectionProblem } from './request-transfer.ts'
+import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
+import type { NewPendingRequest } from './sql/pending-requests.ts'
+import { openDecided, rejectionOf, type TransferSubject } from './transfer-view.ts'
+
+/** A reversal as a staff member asks for it; the form is checked. */
+export type AskedReversal = {
+  staff: SignedInUser
+  idempotencyKey: string
+  originalId: string
+  /** In minor units, once the currency is known; null: all that is left. */
+  amountIn: (currency: string) => bigint | null
+  /** Null: the original's, whatever it is. */
+  currency: string | null
+  /** Why; both parties read it. */
+  reason: string
+  waitMs: number
+  traceparent: string
+}
+
+export type ReversalAnswer = { status: 201 | 202; reversal: TransferSubject; replayed: boolean }
+
+export type RequestReversalParts = {
+  codec: Pick<Codec, 'encode'>
+  /** Throws 503 where the request would only wait. */
+  admit: (walletId: string) => void
+  publishCommand: PublishCommand
+  outcomes: Pick<Outcomes, 'wait'>
+  personKeys: Pick<PersonKeys, 'encryptFor' | 'decryptAll'>
+  readDecided: (transferId: string) => Promise<TransferFacts | undefined>
+  claimKey: (claim: KeyClaim) => Promise<KeyHolder>
+  writePending: (request: NewPendingRequest) => Promise<void>
+  now: () => number
+}
+
+/**
+ * Gives a completed transfer or deposit back, whole or in part, by a new transfer that points at it. The ledger decides
+ * how much is left and whether the recipient still has it. Throws ProblemError for what is refused here (nothing is
+ * stored) and for what the ledger rejected (final).
+ */
+export const createRequestReversal =
+  (parts: RequestReversalParts) =>
+  async (asked: AskedReversal): Promise<ReversalAnswer> => {
+    const { staff, originalId, reason } = asked
+    const transferId = transferIdOf(staff.userId, asked.idempotencyKey)
+    const [decided, original] = await Promise.all([
+      parts.readDecided(transferId),
+      parts.readDecided(originalId),
+    ])
+    if (!original) throw new ProblemError('TRANSFER_NOT_FOUND', 'id: there is no such decided transfer')
+    refuseOwn(staff.userId, [original.from?.userId, original.to?.userId], 'a transfer')
+    const { currency } = original
+    if (asked.currency !== null && asked.currency !== currency) {
+      throw new ProblemError('CURRENCY_MISMATCH', `currency: the transfer was in ${currency}`, {
+        final: false,
+      })
+    }
+    const amount = asked.amountIn(currency)
+    // As it was asked for: what "all that is left" comes to is another amount after the first try has done it.
+    const fingerprint = fingerprintOfCommand('ReversalRequested', {
+      originalId,
+      amount: amount === null ? null : String(amount),
+      currency,
+      reason,
+    })
+    if (decided) return answerDecided(parts, decided, fingerprint, true)
+    if (original.status !== 'completed') {
+      throw new ProblemError('NOT_REVERSIBLE', `id: a ${original.status} ${original.type} moved nothing`, {
+        final: false,
+      })
+    }
+    // It waits for a person, in a wallet that is no user's and that no user's command should lock.
+    if (original.type === 'deposit' && original.to?.userId == null) {
+      throw new ProblemError('NOT_REVERSIBLE', 'id: the deposit is in suspense', { final: false })
+    }
+    const [fromWalletId, toWalletId] = [
+      original.type === 'withdrawal' ? null : (original.to?.walletId ?? null),
+      original.type === 'deposit' ? null : (original.from?.walletId ?? null),
+    ]
+    parts.admit(fromWalletId ?? toWalletId ?? originalId)
+    if ((await parts.claimKey({ id: transferId, fingerprint, recipientId: null })) === 'another') {
+      throw keyReused()
+    }
+
+    const left = original.amount - original.reversed
+    const request: ReversalRequested = {
+      transferId,
+      originalId,
+      userId: staff.userId,
+      source: 'staff',
+      fromWalletId,
+      toWalletId,
+      // Where nothing is left the ledger says so, for good.
+      amountMinor: amount ?? (left > 0n ? left : original.amount),
+      currency,
+      fingerprint,
+      requestedAt: parts.now(),
+      note: await parts.personKeys.encryptFor(staff.userId, reason, 'note'),
+    }
+    const record = recordOf(parts, request, asked.traceparent)
+    const waiter = parts.outcomes.wait(transferId, asked.waitMs, fingerprint)
+    try {
+      await parts.publishCommand(record)
+      const facts = await askUntilAnswered([waiter], async heard => {
+        const found = await parts.readDecided(transferId)
+        // Something that is no transfer has the id.
+        if (!found && heard?.type === 'pennywire.ledger.CommandRefused') throw keyReused()
+        return found
+      })
+      if (facts) return await answerDecided(parts, facts, fingerprint, false)
+    } finally {
+      waiter.leave()
+    }
+    return answerPending(parts, request, record, original, reason)
+  }
+
+const REVERSAL_REQUESTED = 'pennywire.ledger.ReversalRequested'
+
+const recordOf = (
+  { codec }: RequestReversalParts,
+  request: ReversalRequested,
+  traceparent: string,
+): OutgoingRecord => {
+  const { transferId, fromWalletId, toWalletId, requestedAt } = request
+  return {
+    topic: 'ledger.commands',
+    key: fromWalletId ?? toWalletId ?? request.originalId,
+    value: codec.encode(REVERSAL_REQUESTED, request),
+    headers: envelope({
+      id: transferId,
+      type: REVERSAL_REQUESTED,
+      source: 'gateway',
+      time: requestedAt,
+      subject: transferId,
+      traceparent,
+    }),
+  }
+}
+
+const answerDecided = async (
+  parts: RequestReversalParts,
+  facts: TransferFacts,
+  fingerprint: Buffer,
+  replayed: boolean,
+): Promise<ReversalAnswer> => {
+  if (!facts.fingerprint.equals(fingerprint)) throw keyReused()
+  const rejection = rejectionOf(facts)
+  if (rejection) throw rejectionProblem(facts.id, rejection.code, rejection.detail, replayed)
+  const [reversal] = await openDecided(parts.personKeys, [facts])
+  return { status: 201, reversal: reversal!, replayed }
+}
+
+/** Kafka has it and nobody knows more: written down, so that whoever asked finds it until it is decided. */
+const answerPending = async (
+  parts: RequestReversalParts,
+  request: ReversalRequested,
+  record: OutgoingRecord,
+  original: TransferFacts,
+  reason: string,
+): Promise<ReversalAnswer> => {
+  const requestedAt = new Date(request.requestedAt)
+  const pending = {
+    userId: request.userId,
+    type: 'reversal',
+    amount: request.amountMinor,
+    currency: request.currency,
+    requestedAt,
+  }
+  await parts.writePending({
+    ...pending,
+    transferId: request.transferId,
+    fromWallet: request.fromWalletId,
+    toWallet: request.toWalletId,
+    fingerprint: request.fingerprint,
+    note: request.note,
+    metadata: null,
+    // Never expires, and is there for certain.
+    expiresAt: requestedAt,
+    acknowledged: true,
+    command: { key: record.key, type: REVERSAL_REQUESTED, value: record.value },
+  })
+  const party = (facts: TransferFacts['from']) => facts && { ...facts, balanceAfter: null }
+  const reversal: TransferSubject = {
+    ...pending,
+    id: request.transferId,
+    status: 'pending',
+    from: party(original.to),
+    to: party(original.from),
+    note: reason,
+    metadata: null,
+    decidedAt: null,
+    rejection: null,
+    originalId: request.originalId,
+  }
+  return { status: 202, reversal, replayed: false }
+}

@@ -1,0 +1,538 @@
+import { transferIdOf } from '@pennywire/contracts/ids.ts'
+import { decimalsOf, formatAmount } from '@pennywire/contracts/money.ts'
+import { isProblemCode } from '@pennywire/contracts/problems.ts'
+import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { NotSent, type Publisher } from '@pennywire/kafka/publisher.ts'
+import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { Requester, SignedInUser } from '../http/define-route.ts'
+import { ProblemError, validationProblem } from '../http/problem.ts'
+import type { Names } from '../identity/persons/names.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import type { Outcome, Outcomes, Waiter } from '../ledger/await-outcome.ts'
+import { fingerprintOf } from '../ledger/fingerprint.ts'
+import type {
+  TransferFacts,
+  TransferGroundwork,
+  TransferQuestion,
+  WalletBrief,
+} from '../ledger/sql/ledger-reads.ts'
+import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
+import type { NewPendingRequest } from './sql/pending-requests.ts'
+import {
+  limitMembers,
+  type Metadata,
+  openDecided,
+  type Rejection,
+  rejectionOf,
+  type TransferSubject,
+  type TransferView,
+} from './transfer-view.ts'
+
+/** A transfer or a hold as a signed-in client asks for it; the form is checked, the amount in minor units. */
+export type AskedTransfer = {
+  /** Whether the money moves at once, or is promised until the recipient captures it. */
+  type: 'transfer' | 'hold'
+  user: Requester
+  idempotencyKey: string
+  fromWalletId: string | null
+  toWalletId: string | null
+  toWalletCode: string | null
+  amount: bigint
+  currency: string
+  note: string | null
+  metadata: Metadata | null
+  /** How long a hold stands; null for a transfer. */
+  expiresInSeconds: number | null
+  pin: string | null
+  stepUpToken: string | null
+  /** How long the client waits for the outcome; 0: answer as soon as Kafka has the request. */
+  waitMs: number
+  traceparent: string
+}
+
+export type Answer<View> = { status: 201 | 202; transfer: View; replayed: boolean }
+export type TransferAnswer = Answer<TransferView>
+
+export type RequestTransferParts<View> = {
+  logger: Logger
+  codec: Pick<Codec, 'encode'>
+  /** Throws 503 where a command of this wallet would only wait: asked before anything is tried, stored or sent. */
+  admit: (walletId: string) => void
+  publisher: Pick<Publisher, 'publish'>
+  outcomes: Pick<Outcomes, 'wait'>
+  /** What the caller is shown: a transfer, or a hold. */
+  view: (names: Pick<Names, 'namesOf'>, caller: string, subject: TransferSubject) => Promise<View>
+  names: Pick<Names, 'namesOf'>
+  personKeys: Pick<PersonKeys, 'encryptFor' | 'decryptAll'>
+  /** The ledger's primary, asked once a tick for all requests of that tick. */
+  lookUp: (question: TransferQuestion) => Promise<TransferGroundwork>
+  readDecided: (transferId: string) => Promise<TransferFacts | undefined>
+  /** Takes the key, over all money routes, just before the request goes out; one statement a tick for all requests. */
+  claimKey: (claim: KeyClaim) => Promise<KeyHolder>
+  writePending: (request: NewPendingRequest) => Promise<void>
+  verifyPin: (userId: string, pin: string, traceparent?: string) => Promise<void>
+  verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
+  /** Amounts above this many major units of a currency, as a decimal string, need the PIN itself. */
+  freshPinAbove: (currency: string) => string
+  /** How long a request may wait for the ledger before nobody wants it any more. */
+  expiresAfterMs: number
+  clock: Clock
+}
+
+/** The event is only a wake-up: whoever has not heard by then asks the ledger itself, again after twice the time. */
+const ASK_AFTER_MS = 250
+const ASK_AGAIN_WITHIN_MS = 2_000
+/** How long a client that does not wait for the outcome waits for Kafka to have its request. */
+const ACKNOWLEDGE_WITHIN_MS = 5_000
+
+/**
+ * The way of a transfer, or of a hold, through the gateway, from a well-formed request of a signed-in user to its
+ * answer. Throws ProblemError for what is refused here (nothing is stored, the key may be used again) and for what the
+ * ledger rejected (final).
+ */
+export const createRequestTransfer =
+  <View>(parts: RequestTransferParts<View>) =>
+  async (asked: AskedTransfer): Promise<Answer<View>> => {
+    const { user } = asked
+    const transferId = transferIdOf(user.userId, asked.idempotencyKey)
+
+    // Is the answer known already? Before the PIN: a repeat costs no try, and needs none.
+    const { decided, sender, recipient } = await parts.lookUp({ ...asked, transferId, userId: user.userId })
+    if (decided) {
+      const facts = await parts.readDecided(transferId)
+      // Something else has the key, such as the capture of a hold.
+      if (!facts) throw keyReused()
+      return answerDecided(parts, user.userId, facts, fingerprintOfRepeat(asked, facts), true)
+    }
+
+    // Is there any use in asking now? Before the PIN as well: a refusal costs no try.
+    if (!sender) throw ownWalletMissing(asked)
+    parts.admit(sender.id)
+
+    // Is it the user, and the user's money?
+    const authenticated = await authenticate(parts, asked)
+    if (!recipient) throw recipientMissing(asked)
+    const fingerprint = fingerprintOfTransfer(asked, sender.id, recipient.id)
+
+    // Is the key this request's? A pending deposit has one too, and the ledger does not know of it.
+    const holder = await parts.claimKey({ id: transferId, fingerprint, recipientId: recipient.userId })
+    if (holder === 'another') throw keyReused()
+    if (holder === 'recipient-unavailable') throw recipientDeactivated()
+
+    // Ask the ledger, by a record that stays for ever. Whoever waits listens before it is sent.
+    const requestedAt = parts.clock.now()
+    const request: TransferRequested = {
+      transferId,
+      type: asked.type,
+      userId: user.userId,
+      fromWalletId: sender.id,
+      toWalletId: recipient.id,
+      amountMinor: asked.amount,
+      currency: asked.currency,
+      fingerprint,
+      requestedAt,
+      expiresAt: requestedAt + parts.expiresAfterMs,
+      authenticatedBy: authenticated.by,
+      authenticatedAt: authenticated.at,
+      note: asked.note === null ? null : await parts.personKeys.encryptFor(user.userId, asked.note, 'note'),
+      metadata:
+        asked.metadata === null
+          ? null
+          : await parts.personKeys.encryptFor(user.userId, JSON.stringify(asked.metadata), 'metadata'),
+      holdUntil: asked.expiresInSeconds === null ? null : requestedAt + asked.expiresInSeconds * 1_000,
+    }
+    const waiter = parts.outcomes.wait(transferId, asked.waitMs, request.fingerprint)
+    const record = recordOf(parts, request, asked.traceparent)
+    const publishing = publish(parts, record, transferId)
+    let heard: Outcome | TransferFacts | undefined
+    try {
+      if (asked.waitMs > 0) heard = await hear(parts, waiter, publishing.failed, transferId)
+    } finally {
+      waiter.leave()
+    }
+
+    if (heard && 'fingerprint' in heard)
+      return answerDecided(parts, user.userId, heard, request.fingerprint, false)
+    const pending = pendingSubject(asked, sender, recipient, request)
+    if (heard) return answerOutcome(parts, pending, request, heard)
+    return answerPending(parts, pending, request, record.value, publishing, asked.waitMs)
+  }
+
+/** The requester has no such wallet to pay from. */
+export const ownWalletMissing = ({
+  fromWalletId,
+  currency,
+}: Pick<AskedTransfer, 'fromWalletId' | 'currency'>): ProblemError =>
+  new ProblemError(
+    'WALLET_NOT_FOUND',
+    fromWalletId === null
+      ? `currency: you have no open wallet in ${currency}`
+      : 'fromWalletId: you have no such wallet',
+  )
+
+/** Nobody has such a wallet to be paid to. */
+export const recipientMissing = ({ toWalletCode }: Pick<AskedTransfer, 'toWalletCode'>): ProblemError =>
+  new ProblemError(
+    'RECIPIENT_NOT_FOUND',
+    `${toWalletCode === null ? 'toWalletId' : 'toWalletCode'}: there is no such wallet`,
+  )
+
+/** Their money could not be got at; staff may activate the account again, so the key is not used up. */
+export const recipientDeactivated = (): ProblemError =>
+  new ProblemError('RECIPIENT_UNAVAILABLE', "the recipient's account is deactivated", { final: false })
+
+const fingerprintOfTransfer = (asked: AskedTransfer, fromWalletId: string, toWalletId: string): Buffer =>
+  fingerprintOf({
+    type: asked.type,
+    fromWalletId,
+    toWalletId,
+    amount: asked.amount,
+    currency: asked.currency,
+    note: asked.note,
+    metadata: asked.metadata,
+    ...(asked.expiresInSeconds === null ? {} : { expiresInSeconds: asked.expiresInSeconds }),
+  })
+
+/**
+ * What a repeat says, held against the decided request. A wallet that the repeat does not name by its id is the one
+ * that the request meant then: a lookup now would find another wallet, or none, once one is closed. Null where it
+ * cannot be the same request.
+ */
+const fingerprintOfRepeat = (asked: AskedTransfer, { from, to, currency }: TransferFacts): Buffer | null => {
+  const then = from?.userId === asked.user.userId && currency === asked.currency ? from.walletId : null
+  const fromWalletId = asked.fromWalletId ?? then
+  const toWalletId = asked.toWalletId ?? (to?.code === asked.toWalletCode ? to?.walletId : null)
+  return fromWalletId && toWalletId ? fingerprintOfTransfer(asked, fromWalletId, toWalletId) : null
+}
+
+/** A setting's amount in the currency's minor units; decimals that the currency does not have are dropped. */
+const minorOf = (majorUnits: string, currency: string): bigint => {
+  const [whole = '0', fraction = ''] = majorUnits.split('.')
+  const decimals = decimalsOf(currency)
+  return BigInt(whole + fraction.slice(0, decimals).padEnd(decimals, '0'))
+}
+
+/**
+ * Throws API_KEY_AMOUNT_EXCEEDED where an API key asks for more than any of these amounts (major units, null: any
+ * amount): a person has to do it then.
+ */
+export const refuseAboveKey = (amount: bigint, currency: string, most: Array<string | null>): void => {
+  const passed = most
+    .flatMap(majorUnits => (majorUnits === null ? [] : [minorOf(majorUnits, currency)]))
+    .filter(limit => amount > limit)
+  const least = passed.find(limit => passed.every(other => limit <= other))
+  if (least === undefined) return
+  const limit = formatAmount(least, currency)
+  throw new ProblemError(
+    'API_KEY_AMOUNT_EXCEEDED',
+    `amount: this API key moves at most ${limit} ${currency} at once`,
+    { limit, requested: formatAmount(amount, currency) },
+  )
+}
+
+/**
+ * How the user proved to be present: by the PIN, or a step-up token where the amount allows. Or that they need not be:
+ * an API key was allowed with the PIN when it was made, for amounts that need no fresh one.
+ */
+export const authenticate = async (
+  parts: Pick<RequestTransferParts<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove' | 'clock'>,
+  {
+    user,
+    pin,
+    stepUpToken,
+    amount,
+    currency,
+    traceparent,
+  }: Pick<AskedTransfer, 'user' | 'pin' | 'stepUpToken' | 'amount' | 'currency' | 'traceparent'>,
+): Promise<{ by: 'pin' | 'step_up' | 'api_key'; at: number }> => {
+  if (user.apiKey) {
+    // Not even looked at: who has a key, perhaps by a leak, must not be able to try PINs until they are locked.
+    const given = [...(pin === null ? [] : ['pin']), ...(stepUpToken === null ? [] : ['Step-Up-Token'])]
+    if (given.length > 0) {
+      throw validationProblem(given.map(field => ({ field, rule: 'must not come with an API key' })))
+    }
+    refuseAboveKey(amount, currency, [user.apiKey.maxAmount, parts.freshPinAbove(currency)])
+    return { by: 'api_key', at: user.apiKey.authorizedAt }
+  }
+  if (pin !== null) {
+    await parts.verifyPin(user.userId, pin, traceparent)
+    return { by: 'pin', at: parts.clock.now() }
+  }
+  if (stepUpToken === null) {
+    throw new ProblemError('PIN_REQUIRED', 'pin: send it, or a Step-Up-Token header from POST /v1/pin/verify')
+  }
+  const { at } = await parts.verifyStepUp(stepUpToken, user)
+  const freshPinAbove = parts.freshPinAbove(currency)
+  if (amount > minorOf(freshPinAbove, currency)) {
+    throw new ProblemError(
+      'PIN_REQUIRED',
+      `pin: amounts above ${freshPinAbove} ${currency} need the PIN itself`,
+    )
+  }
+  return { by: 'step_up', at: at.getTime() }
+}
+
+type Publishing = {
+  /** Settles, with true, where Kafka did not acknowledge the request; never where it did. */
+  failed: Promise<true>
+  acknowledged: Promise<boolean>
+}
+
+const TRANSFER_REQUESTED = 'pennywire.ledger.TransferRequested'
+
+const recordOf = (
+  { codec }: RequestTransferParts<unknown>,
+  request: TransferRequested,
+  traceparent: string,
+): OutgoingRecord => ({
+  topic: 'ledger.commands',
+  key: request.fromWalletId!,
+  value: codec.encode(TRANSFER_REQUESTED, request),
+  headers: envelope({
+    id: request.transferId,
+    type: TRANSFER_REQUESTED,
+    source: 'gateway',
+    time: request.requestedAt,
+    subject: request.transferId,
+    traceparent,
+  }),
+})
+
+const publish = (
+  parts: RequestTransferParts<unknown>,
+  record: OutgoingRecord,
+  transferId: string,
+): Publishing => {
+  const published = parts.publisher.publish(record)
+  const acknowledged = published.then(
+    () => true,
+    error => {
+      parts.logger.warn({ err: error, transferId }, 'request not acknowledged by Kafka')
+      // Certain that it was not sent: the client may simply try again.
+      if (error instanceof NotSent) {
+        throw new ProblemError(
+          'SERVICE_UNAVAILABLE',
+          'The log of commands takes no more now; nothing was sent.',
+        )
+      }
+      return false
+    },
+  )
+  const failed = new Promise<true>((resolve, reject) =>
+    acknowledged.then(yes => {
+      if (!yes) resolve(true)
+    }, reject),
+  )
+  // Whoever does not wait for the outcome does not listen to this one.
+  failed.catch(() => {})
+  return { failed, acknowledged }
+}
+
+/** Whether it is acknowledged, as far as is known within `ms`: a Kafka that stands still keeps nobody longer. */
+const within = async (clock: Clock, ms: number, acknowledged: Promise<boolean>): Promise<boolean> => {
+  let cancel = () => {}
+  const late = new Promise<boolean>(resolve => {
+    if (ms === 0) resolve(false)
+    else cancel = clock.after(ms, () => resolve(false))
+  })
+  try {
+    return await Promise.race([acknowledged, late])
+  } finally {
+    cancel()
+  }
+}
+
+/** The outcome as soon as it is known, by event or by asking; undefined where the wait is over or nothing was sent. */
+const hear = async (
+  parts: RequestTransferParts<unknown>,
+  waiter: Waiter,
+  failed: Promise<true>,
+  transferId: string,
+): Promise<Outcome | TransferFacts | undefined> => {
+  let cancel = () => {}
+  let over = false
+  const asking = new Promise<TransferFacts>((resolve, reject) => {
+    const askAfter = (ms: number) => {
+      cancel = parts.clock.after(ms, async () => {
+        try {
+          const facts = await parts.readDecided(transferId)
+          if (facts) resolve(facts)
+          else if (!over) askAfter(Math.min(2 * ms, ASK_AGAIN_WITHIN_MS))
+        } catch (error) {
+          reject(error)
+        }
+      })
+    }
+    askAfter(ASK_AFTER_MS)
+  })
+  asking.catch(error => parts.logger.warn({ err: error, transferId }, 'the ledger could not be asked'))
+  try {
+    const heard = await Promise.race([waiter.outcome, asking, failed])
+    return heard === true ? undefined : heard
+  } finally {
+    over = true
+    cancel()
+  }
+}
+
+/** The request as long as nothing is known of its outcome. */
+const pendingSubject = (
+  asked: AskedTransfer,
+  sender: WalletBrief,
+  recipient: WalletBrief,
+  request: TransferRequested,
+): TransferSubject => ({
+  id: request.transferId,
+  type: request.type,
+  status: 'pending',
+  userId: request.userId,
+  from: { walletId: sender.id, userId: sender.userId, code: sender.code, balanceAfter: null },
+  to: { walletId: recipient.id, userId: recipient.userId, code: recipient.code, balanceAfter: null },
+  amount: request.amountMinor,
+  currency: request.currency,
+  note: asked.note,
+  metadata: asked.metadata,
+  requestedAt: new Date(request.requestedAt),
+  decidedAt: null,
+  rejection: null,
+})
+
+const answerOutcome = async <View>(
+  parts: RequestTransferParts<View>,
+  pending: TransferSubject,
+  request: TransferRequested,
+  outcome: Outcome,
+): Promise<Answer<View>> => {
+  // Anything else under this id answers another command.
+  if (!('fingerprint' in outcome.value) || !outcome.value.fingerprint.equals(request.fingerprint)) {
+    throw keyReused()
+  }
+  if (outcome.type === 'pennywire.ledger.TransferRejected') {
+    const { code, detail, limitMinor: limit, usedMinor: used } = outcome.value
+    const members = limitMembers({ limit, used }, request.amountMinor, request.currency)
+    throw rejectionProblem(request.transferId, code, detail, false, members)
+  }
+  const subject = subjectOf(pending, outcome)
+  if (!subject) throw keyReused()
+  const transfer = await parts.view(parts.names, request.userId, subject)
+  return { status: 201, transfer, replayed: false }
+}
+
+/** The request with its outcome: the money has moved, or is held. */
+const subjectOf = (pending: TransferSubject, { type, value }: Outcome): TransferSubject | undefined => {
+  // The moment that was decided: of two requests at once the other's counts for both.
+  if (type === 'pennywire.ledger.TransferCompleted') {
+    const after = (party: TransferSubject['from']) =>
+      party && {
+        ...party,
+        balanceAfter:
+          value.entries.find(({ walletId }) => walletId === party.walletId)?.balanceAfterMinor ?? null,
+      }
+    return {
+      ...pending,
+      status: 'completed',
+      from: after(pending.from),
+      to: after(pending.to),
+      requestedAt: new Date(value.requestedAt),
+      decidedAt: new Date(value.completedAt),
+    }
+  }
+  if (type === 'pennywire.ledger.HoldPlaced') {
+    const until = value.holdUntil === null ? null : new Date(value.holdUntil)
+    return {
+      ...pending,
+      requestedAt: new Date(value.requestedAt),
+      decidedAt: new Date(value.placedAt),
+      hold: { status: 'active', amount: pending.amount, captured: 0n, until, endedAt: null },
+    }
+  }
+  return undefined
+}
+
+/** Answers with what the ledger decided: 201 with what moved or is held, the rejection, or 422 where the request is another. */
+const answerDecided = async <View>(
+  parts: RequestTransferParts<View>,
+  caller: string,
+  facts: TransferFacts,
+  fingerprint: Buffer | null,
+  replayed: boolean,
+): Promise<Answer<View>> => {
+  if (!fingerprint || !facts.fingerprint.equals(fingerprint)) throw keyReused()
+  const rejection = rejectionOf(facts)
+  // A hold that ended was placed nonetheless.
+  if (rejection && !facts.hold) {
+    const { code, detail, ...members } = rejection
+    throw rejectionProblem(facts.id, code, detail, replayed, members)
+  }
+  const [subject] = await openDecided(parts.personKeys, [facts])
+  return { status: 201, transfer: await parts.view(parts.names, caller, subject!), replayed }
+}
+
+/** Nobody knows yet. The owner must be able to find it, so it is written down before anything is said. */
+const answerPending = async <View>(
+  parts: RequestTransferParts<View>,
+  pending: TransferSubject,
+  request: TransferRequested,
+  value: Buffer,
+  publishing: Publishing,
+  waitedMs: number,
+): Promise<Answer<View>> => {
+  const acknowledged = await within(
+    parts.clock,
+    waitedMs === 0 ? ACKNOWLEDGE_WITHIN_MS : 0,
+    publishing.acknowledged,
+  )
+  const facts = await parts.readDecided(request.transferId)
+  if (facts) return answerDecided(parts, request.userId, facts, request.fingerprint, false)
+  await parts.writePending({
+    transferId: request.transferId,
+    userId: request.userId,
+    type: request.type,
+    fromWallet: request.fromWalletId,
+    toWallet: request.toWalletId,
+    amount: request.amountMinor,
+    currency: request.currency,
+    fingerprint: request.fingerprint,
+    note: request.note,
+    metadata: request.metadata,
+    requestedAt: new Date(request.requestedAt),
+    expiresAt: new Date(request.expiresAt!),
+    acknowledged,
+    command: { key: request.fromWalletId!, type: TRANSFER_REQUESTED, value },
+  })
+  if (!acknowledged) {
+    throw new ProblemError(
+      'SERVICE_UNAVAILABLE',
+      'Whether the request arrived is not known. Send it again with the same Idempotency-Key: it is applied once.',
+      { transferId: request.transferId },
+      { location: `/v1/${request.type}s/${request.transferId}` },
+    )
+  }
+  const transfer = await parts.view(parts.names, request.userId, pending)
+  return { status: 202, transfer, replayed: false }
+}
+
+/** The key belongs to a request with other content, whose outcome stands. */
+export const keyReused = (): ProblemError =>
+  new ProblemError(
+    'IDEMPOTENCY_KEY_REUSED',
+    'Idempotency-Key: it belongs to an earlier request with other content; use a new key for a new request',
+  )
+
+/** The ledger's rejection as a problem: always final, whatever its code means elsewhere. */
+export const rejectionProblem = (
+  transferId: string,
+  code: string,
+  detail: string,
+  replayed: boolean,
+  members: Omit<Rejection, 'code' | 'detail'> = {},
+): ProblemError =>
+  new ProblemError(
+    isProblemCode(code) ? code : 'INTERNAL_ERROR',
+    detail,
+    { ...members, transferId, final: true, retryable: false },
+    replayed ? { 'idempotency-replayed': 'true' } : {},
+  )

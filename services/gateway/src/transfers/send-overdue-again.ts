@@ -1,0 +1,79 @@
+import { envelope } from '@pennywire/kafka/record.ts'
+import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { counter } from '@pennywire/runtime/metrics.ts'
+import { continueTrace } from '@pennywire/runtime/tracing.ts'
+import type { PublishCommand } from '../ledger/publish-command.ts'
+import type { OverdueRequest } from './sql/pending-requests.ts'
+
+/** At once: the ledger is to go on with the requests of now. */
+const PAGE = 100
+
+const sentAgain = counter(
+  'gateway_requests_sent_again_total',
+  'Commands that Kafka had taken and the ledger had not decided, sent again under their ids',
+)
+
+export type OverdueParts = {
+  /** Overdue requests, each for this gateway alone for a while. */
+  claim: (limit: number) => Promise<OverdueRequest[]>
+  readDecidedIds: (ids: string[]) => Promise<string[]>
+  markDecided: (ids: string[]) => Promise<void>
+  publishCommand: PublishCommand
+  clock: Clock
+  logger: Logger
+  everyMs: number
+}
+
+/**
+ * Ends what is pending (X2), though nobody asks: a request that Kafka took and the ledger has not decided long after its
+ * expiry may have been lost with its topic. Its command is sent again, as it was. The ledger then refuses it as expired,
+ * or has decided it before and passes over it: one id, one outcome. Every gateway does this; one request is with one
+ * gateway at a time.
+ */
+export const startSendingOverdueAgain = (parts: OverdueParts): { stop: () => Promise<void> } => {
+  const { clock, logger } = parts
+  const stopped = new AbortController()
+
+  const send = ({ transferId, requestedAt, key, type, value }: OverdueRequest) =>
+    parts
+      .publishCommand({
+        topic: 'ledger.commands',
+        key,
+        value,
+        headers: envelope({
+          id: transferId,
+          type,
+          source: 'gateway',
+          time: requestedAt.getTime(),
+          subject: transferId,
+          traceparent: continueTrace(undefined),
+        }),
+      })
+      .then(() => sentAgain.inc())
+
+  const look = async () => {
+    const overdue = await parts.claim(PAGE)
+    if (overdue.length === 0) return
+    const decided = new Set(await parts.readDecidedIds(overdue.map(({ transferId }) => transferId)))
+    if (decided.size > 0) await parts.markDecided([...decided])
+    await Promise.all(overdue.filter(({ transferId }) => !decided.has(transferId)).map(send))
+  }
+
+  const looking = (async () => {
+    while (!stopped.signal.aborted) {
+      await sleep(clock, parts.everyMs, stopped.signal)
+      if (stopped.signal.aborted) return
+      await look().catch(error =>
+        logger.warn({ err: error }, 'overdue requests could not be ended; trying again'),
+      )
+    }
+  })()
+
+  return {
+    stop: async () => {
+      stopped.abort()
+      await looking
+    },
+  }
+}

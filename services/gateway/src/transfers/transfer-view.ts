@@ -1,0 +1,216 @@
+import { referenceOf } from '@pennywire/contracts/ids.ts'
+import { formatAmount } from '@pennywire/contracts/money.ts'
+import type { Names, PersonName } from '../identity/persons/names.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import type { HoldFacts, PartyFacts, TransferFacts } from '../ledger/sql/ledger-reads.ts'
+
+export type Metadata = Record<string, unknown>
+
+/** Why something did not move; where a limit is the reason, with the limit and what was used of it. */
+export type Rejection = { code: string; detail: string; limit?: string; used?: string; requested?: string }
+
+/** What a transfer consists of before anybody looks at it; pending ones are not decided, others have their outcome. */
+export type TransferSubject = {
+  id: string
+  type: string
+  status: 'pending' | 'completed' | 'rejected'
+  userId: string
+  from: PartyFacts | null
+  to: PartyFacts | null
+  amount: bigint
+  currency: string
+  note: string | null
+  metadata: Metadata | null
+  requestedAt: Date
+  decidedAt: Date | null
+  rejection: Rejection | null
+  /** Of a reversal: the transfer that it gives back. */
+  originalId?: string | null
+  /** How much of it was given back; none where it is missing. */
+  reversed?: bigint
+  /** How much of that waits in a suspense wallet, not in the payer's. */
+  suspended?: bigint
+  /** What the ledger holds or held for it. */
+  hold?: HoldFacts | null
+}
+
+/** A transfer as the API shows it to one of its parties. */
+export type TransferView = {
+  id: string
+  reference: string
+  type: string
+  status: 'pending' | 'in_suspense' | 'completed' | 'rejected' | 'reversed'
+  from: PartyView | null
+  to: PartyView | null
+  amount: string
+  currency: string
+  note: string | null
+  metadata: Metadata | null
+  requestedAt: string
+  completedAt: string | null
+  rejection: Rejection | null
+  final: boolean
+  reversedAmount: string
+  originalId: string | null
+  balanceAfter: string | null
+}
+
+/** Money that is held, as the API shows it to one of its parties. */
+export type HoldView = {
+  id: string
+  status: 'pending' | 'rejected' | HoldFacts['status']
+  from: PartyView | null
+  to: PartyView | null
+  amount: string
+  captured: string
+  currency: string
+  note: string | null
+  metadata: Metadata | null
+  createdAt: string
+  expiresAt: string | null
+  endedAt: string | null
+  rejection: Rejection | null
+}
+export type PartyView = { walletId: string; walletCode: string; name: string }
+
+/** What a refusal by a limit tells beside its code: the limit, what was used of it, and what was asked for. */
+export const limitMembers = (
+  breach: { limit: bigint | null; used: bigint | null },
+  requested: bigint,
+  currency: string,
+): { limit?: string; used?: string; requested?: string } =>
+  breach.limit === null
+    ? {}
+    : {
+        limit: formatAmount(breach.limit, currency),
+        used: formatAmount(breach.used ?? 0n, currency),
+        requested: formatAmount(requested, currency),
+      }
+
+/** The outside world and suspense are nobody that a client could name: null. */
+const partyOf = (
+  party: PartyFacts | null,
+  caller: string,
+  names: Map<string, PersonName>,
+): PartyView | null => {
+  if (!party || party.userId === null || party.code === null) return null
+  const name = names.get(party.userId)
+  const shown = party.userId === caller ? name?.fullName : name?.masked
+  return { walletId: party.walletId, walletCode: party.code, name: shown ?? '' }
+}
+
+const namesOfParties = (names: Pick<Names, 'namesOf'>, { from, to }: TransferSubject) =>
+  names.namesOf([from?.userId, to?.userId].filter(id => id !== null && id !== undefined))
+
+/**
+ * A transfer for one of its parties: both sides and the amount, but only the caller's own balance. The same facts
+ * give the same view, whether they came with the event or are read years later.
+ */
+export const viewTransfer = async (
+  names: Pick<Names, 'namesOf'>,
+  caller: string,
+  subject: TransferSubject,
+): Promise<TransferView> => {
+  const { from, to, currency, suspended = 0n } = subject
+  const reversed = (subject.reversed ?? 0n) - suspended
+  // Money that no user's wallet could take waits for a person: a deposit's, which moved no user's wallet, or a payout's
+  // that came back.
+  const waits =
+    subject.status === 'completed' &&
+    (suspended > 0n || [from, to].every(party => (party?.userId ?? null) === null))
+  const status = waits ? 'in_suspense' : subject.status
+  const known = await namesOfParties(names, subject)
+  const own = [from, to].find(party => party?.userId === caller && party.balanceAfter !== null)
+  return {
+    id: subject.id,
+    reference: referenceOf(subject.id),
+    type: subject.type,
+    status: reversed === subject.amount ? 'reversed' : status,
+    from: partyOf(from, caller, known),
+    to: partyOf(to, caller, known),
+    amount: formatAmount(subject.amount, currency),
+    currency,
+    note: subject.note,
+    metadata: subject.metadata,
+    requestedAt: subject.requestedAt.toISOString(),
+    completedAt: status === 'completed' ? (subject.decidedAt?.toISOString() ?? null) : null,
+    rejection: subject.rejection,
+    final: status !== 'pending' && status !== 'in_suspense',
+    reversedAmount: formatAmount(reversed, currency),
+    originalId: subject.originalId ?? null,
+    balanceAfter: own?.balanceAfter == null ? null : formatAmount(own.balanceAfter, currency),
+  }
+}
+
+/** A hold, or a request for one, for one of its parties. The same facts give the same view here too. */
+export const viewHold = async (
+  names: Pick<Names, 'namesOf'>,
+  caller: string,
+  subject: TransferSubject,
+): Promise<HoldView> => {
+  const { from, to, currency, status, hold, rejection } = subject
+  const known = await namesOfParties(names, subject)
+  return {
+    id: subject.id,
+    status: hold?.status ?? (status === 'rejected' ? 'rejected' : 'pending'),
+    from: partyOf(from, caller, known),
+    to: partyOf(to, caller, known),
+    amount: formatAmount(hold?.amount ?? subject.amount, currency),
+    captured: formatAmount(hold?.captured ?? 0n, currency),
+    currency,
+    note: subject.note,
+    metadata: subject.metadata,
+    createdAt: subject.requestedAt.toISOString(),
+    expiresAt: hold?.until?.toISOString() ?? null,
+    endedAt: hold?.endedAt?.toISOString() ?? null,
+    // Of a request that was refused. How a hold ended says its status.
+    rejection: hold ? null : rejection,
+  }
+}
+
+/** Reads what the requester wrote, which is stored only as ciphertext; null where the person's key is destroyed. */
+export const openTexts = async (
+  keys: Pick<PersonKeys, 'decryptAll'>,
+  sealed: Array<{ userId: string; note: Buffer | null; metadata: Buffer | null }>,
+): Promise<Array<{ note: string | null; metadata: Metadata | null }>> => {
+  const texts = sealed.flatMap(({ userId, note, metadata }) => [
+    ...(note ? [{ userId, cipher: note, purpose: 'note' }] : []),
+    ...(metadata ? [{ userId, cipher: metadata, purpose: 'metadata' }] : []),
+  ])
+  const plain = texts.length > 0 ? await keys.decryptAll(texts) : []
+  let next = 0
+  return sealed.map(({ note, metadata }) => ({
+    note: note ? plain[next++]! : null,
+    metadata: metadata ? (JSON.parse(plain[next++] ?? 'null') as Metadata | null) : null,
+  }))
+}
+
+/** Decided transfers with their texts, which are opened with one look for all keys. */
+export const openDecided = async (
+  keys: Pick<PersonKeys, 'decryptAll'>,
+  decided: TransferFacts[],
+): Promise<TransferSubject[]> => {
+  const texts = await openTexts(keys, decided)
+  return decided.map((facts, index) => ({ ...facts, ...texts[index]!, rejection: rejectionOf(facts) }))
+}
+
+/** Why the ledger rejected it, if it did. */
+export const rejectionOf = (facts: TransferFacts): Rejection | null => {
+  const { rejectionCode: code, rejectionDetail, rejectionLimit: limit, rejectionUsed: used } = facts
+  if (code === null) return null
+  return {
+    code,
+    detail: rejectionDetail ?? '',
+    ...limitMembers({ limit, used }, facts.amount, facts.currency),
+  }
+}
+
+/** Decided transfers for one of their parties. */
+export const viewDecided = async (
+  parts: { names: Pick<Names, 'namesOf'>; personKeys: Pick<PersonKeys, 'decryptAll'> },
+  caller: string,
+  decided: TransferFacts[],
+): Promise<TransferView[]> => {
+  const subjects = await openDecided(parts.personKeys, decided)
+  return Promise.all(subjects.map(subject => viewTransfer(parts.names, caller, subject)))
+}

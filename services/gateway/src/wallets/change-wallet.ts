@@ -1,0 +1,113 @@
+import { randomUUID } from 'node:crypto'
+import { commandIdOf } from '@pennywire/contracts/ids.ts'
+import { isProblemCode } from '@pennywire/contracts/problems.ts'
+import { ProblemError } from '../http/problem.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import type { Ask } from '../ledger/ask-ledger.ts'
+import type { Outcome } from '../ledger/await-outcome.ts'
+import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
+import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import { FREEZE_REASON } from './wallet-view.ts'
+
+/** A change of a user's wallet, asked for by its owner (`self`) or by staff. */
+export type AskedChange = {
+  wallet: WalletFacts
+  /** Who asks. */
+  userId: string
+  source: 'self' | 'staff'
+  /** Null: each request is one of its own. */
+  idempotencyKey: string | null
+  traceparent: string
+}
+
+export type ChangeWalletParts = {
+  ask: Ask
+  personKeys: Pick<PersonKeys, 'encryptFor'>
+  readWallet: (id: string) => Promise<WalletFacts | undefined>
+  now: () => number
+}
+
+/** Each resolves with the wallet as it is after the change, and throws the ledger's refusal as a problem. */
+export type ChangeWallet = {
+  freeze: (asked: AskedChange & { reason: string | null }) => Promise<WalletFacts>
+  unfreeze: (asked: AskedChange & { reason: string | null }) => Promise<WalletFacts>
+  close: (asked: AskedChange) => Promise<WalletFacts>
+}
+
+/**
+ * Freezes, unfreezes and closes wallets: by a command to the ledger, which decides in the order of everything else
+ * that happens to the wallet, so that after a 200 nothing leaves a frozen wallet and nothing comes into a closed one.
+ */
+export const createChangeWallet = (parts: ChangeWalletParts): ChangeWallet => {
+  const headOf = ({ wallet, userId, idempotencyKey }: AskedChange) => ({
+    // Without a key a repeat is a request of its own: a state is reached once, however often it is asked for.
+    commandId: idempotencyKey === null ? randomUUID() : commandIdOf(userId, idempotencyKey),
+    walletId: wallet.id,
+    userId,
+    requestedAt: parts.now(),
+  })
+
+  const freezeOf = async (
+    type: 'pennywire.ledger.WalletFreezeRequested' | 'pennywire.ledger.WalletUnfreezeRequested',
+    asked: AskedChange & { reason: string | null },
+  ) => {
+    const { wallet, source, reason } = asked
+    return parts.ask(
+      type,
+      wallet.id,
+      {
+        ...headOf(asked),
+        source,
+        reason:
+          reason === null ? null : await parts.personKeys.encryptFor(wallet.userId!, reason, FREEZE_REASON),
+        fingerprint: fingerprintOfCommand(type, { walletId: wallet.id, source, reason }),
+      },
+      asked.traceparent,
+    )
+  }
+
+  const answer = async (
+    { wallet, idempotencyKey }: AskedChange,
+    outcome: Outcome,
+    hoped: Outcome['type'],
+  ): Promise<WalletFacts> => {
+    if (outcome.type === 'pennywire.ledger.CommandRefused') {
+      throw refusalProblem(outcome.value, idempotencyKey !== null)
+    }
+    if (outcome.type !== hoped) throw new Error(`${hoped} was asked for and ${outcome.type} answered`)
+    return (await parts.readWallet(wallet.id))!
+  }
+
+  return {
+    freeze: async asked =>
+      answer(
+        asked,
+        await freezeOf('pennywire.ledger.WalletFreezeRequested', asked),
+        'pennywire.ledger.WalletFrozen',
+      ),
+    unfreeze: async asked =>
+      answer(
+        asked,
+        await freezeOf('pennywire.ledger.WalletUnfreezeRequested', asked),
+        'pennywire.ledger.WalletUnfrozen',
+      ),
+    close: async asked => {
+      const type = 'pennywire.ledger.WalletCloseRequested'
+      const fingerprint = fingerprintOfCommand(type, { walletId: asked.wallet.id })
+      const outcome = await parts.ask(
+        type,
+        asked.wallet.id,
+        { ...headOf(asked), fingerprint },
+        asked.traceparent,
+      )
+      return answer(asked, outcome, 'pennywire.ledger.WalletClosed')
+    },
+  }
+}
+
+/** The ledger keeps a refusal under the command's id: final for whoever chose that id by a key, and for nobody else. */
+const refusalProblem = ({ code, detail }: { code: string; detail: string }, final: boolean): ProblemError =>
+  new ProblemError(isProblemCode(code) ? code : 'INTERNAL_ERROR', detail, {
+    final,
+    ...(final ? { retryable: false } : {}),
+  })

@@ -1,0 +1,138 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { pinFreezeIdOf, pinUnfreezeIdOf } from '@pennywire/contracts/ids.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { type DuePinUnfreeze, settlePinUnfreeze, takeDuePinUnfreeze } from '../identity/pin/sql/pin-resets.ts'
+import {
+  type DuePinFreeze,
+  settlePinFreeze,
+  takeDuePinFreeze,
+  wasPinLockedWithin,
+} from '../identity/pin/sql/pins.ts'
+import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
+import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import type { InTransaction } from '../outbox/in-transaction.ts'
+import { appendToOutbox } from '../outbox/sql/outbox.ts'
+
+/** Well before a thief has found the next thing to try; the PIN itself is locked already. */
+const POLL_MS = 1_000
+const FREEZE = 'pennywire.ledger.WalletFreezeRequested'
+const UNFREEZE = 'pennywire.ledger.WalletUnfreezeRequested'
+/** A freeze that was asked for so long ago has long been decided. */
+const FREEZE_DECIDED_HOURS = 24
+
+export type FreezeAfterPinLocksParts = {
+  inTransaction: InTransaction
+  codec: Pick<Codec, 'encode'>
+  logger: Logger
+  readWalletsOf: (userId: string) => Promise<WalletFacts[]>
+  now: () => number
+}
+
+/**
+ * Freezes all open wallets (source `pin`) of whoever's PIN was locked too often. The lock and the wish are written in
+ * one transaction (`pin_locks.freeze_due`), so that no crash comes between them, and no ledger that is away holds up
+ * the lock. This check, repeated by every gateway, turns the wish into commands: in one transaction they go into the
+ * outbox and the wish is done. Their ids are derived from lock and wallet, so that any number of times is once. In the
+ * same way it lifts those freezes, and no others, once the owner has set a new PIN by a mailed code.
+ */
+export const startFreezeAfterPinLocks = (parts: FreezeAfterPinLocksParts): { stop: () => Promise<void> } => {
+  const stopped = new AbortController()
+
+  const work = async () => {
+    while (!stopped.signal.aborted) {
+      try {
+        while (!stopped.signal.aborted && (await freezeForOne(parts))) {}
+        while (!stopped.signal.aborted && (await unfreezeForOne(parts))) {}
+      } catch (error) {
+        parts.logger.error(
+          { err: error },
+          'wallets could not be frozen or unfrozen after PIN locks; trying again',
+        )
+      }
+      await sleep(POLL_MS, undefined, { signal: stopped.signal }).catch(() => {})
+    }
+  }
+
+  const working = work()
+  return {
+    stop: async () => {
+      stopped.abort()
+      await working
+    },
+  }
+}
+
+/** Asks for the freezes that one lock is due; false where there is none. */
+const freezeForOne = ({ inTransaction, codec, readWalletsOf, logger, now }: FreezeAfterPinLocksParts) =>
+  inTransaction(async tx => {
+    const due = await takeDuePinFreeze(tx)
+    if (!due) return false
+    const open = (await readWalletsOf(due.userId)).filter(({ status }) => status !== 'closed')
+    await appendToOutbox(
+      tx,
+      open.map(wallet => freezeCommand(codec, due, wallet, now())),
+    )
+    await settlePinFreeze(tx, due)
+    logger.warn({ userId: due.userId, wallets: open.length }, 'PIN locked too often: wallets are frozen')
+    return true
+  })
+
+/** Asks for the freezes to be lifted that one new PIN is due; false where there is none. */
+const unfreezeForOne = ({ inTransaction, codec, readWalletsOf, logger, now }: FreezeAfterPinLocksParts) =>
+  inTransaction(async tx => {
+    const due = await takeDuePinUnfreeze(tx)
+    if (!due) return false
+    // One that was asked for just now may be decided later than the wallets are read; its command is older, so that the
+    // ledger decides it before this one. Where there is nothing to lift, it refuses.
+    const maybeOnItsWay = await wasPinLockedWithin(tx, due.userId, FREEZE_DECIDED_HOURS)
+    const frozen = (await readWalletsOf(due.userId)).filter(
+      ({ status, freezeSource }) => freezeSource === 'pin' || (maybeOnItsWay && status === 'active'),
+    )
+    await appendToOutbox(
+      tx,
+      frozen.map(wallet => unfreezeCommand(codec, due, wallet, now())),
+    )
+    await settlePinUnfreeze(tx, due.userId)
+    logger.info(
+      { userId: due.userId, wallets: frozen.length },
+      'new PIN: freezes after wrong PINs are lifted',
+    )
+    return true
+  })
+
+const freezeCommand = (
+  codec: Pick<Codec, 'encode'>,
+  { userId, lockedUntil }: DuePinFreeze,
+  wallet: WalletFacts,
+  requestedAt: number,
+): OutgoingRecord => {
+  const commandId = pinFreezeIdOf(userId, lockedUntil.toISOString(), wallet.id)
+  return command(codec, FREEZE, { commandId, userId, walletId: wallet.id, requestedAt })
+}
+
+const unfreezeCommand = (
+  codec: Pick<Codec, 'encode'>,
+  { userId, id }: DuePinUnfreeze,
+  wallet: WalletFacts,
+  requestedAt: number,
+): OutgoingRecord => {
+  const commandId = pinUnfreezeIdOf(userId, id, wallet.id)
+  return command(codec, UNFREEZE, { commandId, userId, walletId: wallet.id, requestedAt })
+}
+
+const command = (
+  codec: Pick<Codec, 'encode'>,
+  type: typeof FREEZE | typeof UNFREEZE,
+  head: { commandId: string; userId: string; walletId: string; requestedAt: number },
+): OutgoingRecord => {
+  const { commandId, walletId, requestedAt } = head
+  const content = { walletId, source: 'pin', reason: null }
+  return {
+    topic: 'ledger.commands',
+    key: walletId,
+    value: codec.encode(type, { ...head, ...content, fingerprint: fingerprintOfCommand(type, content) }),
+    headers: envelope({ id: commandId, type, source: 'gateway', time: requestedAt, subject: commandId }),
+  }
+}

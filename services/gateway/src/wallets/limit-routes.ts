@@ -1,0 +1,358 @@
+import { randomUUID } from 'node:crypto'
+import { createRoute, z } from '@hono/zod-openapi'
+import { commandIdOf } from '@pennywire/contracts/ids.ts'
+import { decimalsOf, parseAmount } from '@pennywire/contracts/money.ts'
+import { isProblemCode } from '@pennywire/contracts/problems.ts'
+import { LIMITED_ACTIONS, type LimitedAction, type Limits } from '@pennywire/rules/limits.ts'
+import { refuseOwn } from '../access/roles.ts'
+import {
+  BODY_PROBLEMS,
+  cursorParam,
+  type Guards,
+  jsonAnswer,
+  jsonBody,
+  KEY_PROBLEMS,
+  limitParam,
+  moneyString,
+  newRoutes,
+  pageOf,
+  problemResponses,
+  type Routes,
+  SIGNED_IN_PROBLEMS,
+  STAFF_PROBLEMS,
+  STEP_UP_PROBLEMS,
+  stepUpHeader,
+  uuidParam,
+} from '../http/define-route.ts'
+import { type BrokenRule, ProblemError, validationProblem } from '../http/problem.ts'
+import type { Ask } from '../ledger/ask-ledger.ts'
+import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
+import { readOptionalKey } from '../transfers/money-headers.ts'
+import { viewAllLimits, viewLimits, viewStaffLimits } from './read-limits.ts'
+import type { LimitedWallet } from './sql/limit-reads.ts'
+
+export type LimitParts = {
+  guards: Guards
+  ask: Ask
+  readLimitedWallets: (wanted: { userId: string | null; walletId: string | null }) => Promise<LimitedWallet[]>
+  now: () => number
+}
+
+const amountOrNone = z.string().nullable()
+const limitShape = {
+  limit: amountOrNone.openapi({ example: '2000.00', description: 'What holds; null: nothing limits' }),
+  own: amountOrNone.openapi({ example: null, description: 'What you set yourself' }),
+  maximum: amountOrNone.openapi({ example: '2000.00', description: 'The most that you may set' }),
+}
+const periodShape = (period: string, limit: string, used: string, left: string) =>
+  z.object({
+    limit: limitShape.limit.openapi({ example: limit }),
+    own: limitShape.own,
+    maximum: limitShape.maximum.openapi({ example: limit }),
+    used: z.string().openapi({ example: used, description: `Used in this UTC ${period}` }),
+    left: amountOrNone.openapi({ example: left }),
+  })
+
+const actionSchema = z.enum(LIMITED_ACTIONS)
+const limitsShape = {
+  walletId: z.uuid(),
+  currency: z.string().openapi({ example: 'USD' }),
+  action: actionSchema,
+  perTransaction: z.object(limitShape),
+  daily: periodShape('day', '5000.00', '120.00', '4880.00'),
+  monthly: periodShape('month', '20000.00', '620.00', '19380.00'),
+}
+const limitsSchema = z.object(limitsShape).openapi('Limits')
+
+const threeShape = (example: [string | null, string | null, string | null]) =>
+  z.object({
+    perTransaction: amountOrNone.openapi({ example: example[0] }),
+    daily: amountOrNone.openapi({ example: example[1] }),
+    monthly: amountOrNone.openapi({ example: example[2] }),
+  })
+const staffLimitsSchema = z
+  .object({
+    ...limitsShape,
+    tier: z.string().openapi({ example: 'unverified' }),
+    cap: threeShape([null, null, null]).openapi({ description: 'What staff set, in place of the defaults' }),
+    default: threeShape(['2000.00', '5000.00', '20000.00']),
+  })
+  .openapi('StaffLimits')
+
+/** Zero is a limit too: then nothing may move. */
+const wanted = moneyString.nullable().optional()
+const wantedShape = {
+  perTransaction: wanted.openapi({ example: '500.00', description: 'null or missing: none of this source' }),
+  daily: wanted.openapi({ example: '1000.00' }),
+  monthly: wanted.openapi({ example: '5000.00' }),
+}
+const keyHeader = z.object({
+  'idempotency-key': z
+    .string()
+    .optional()
+    .openapi({ description: 'Optional: a repeat with the same key and content is applied once' }),
+})
+const actionParam = actionSchema.openapi({
+  description: '`send` is transfers and holds, `deposit` money brought in, `withdrawal` money taken out',
+  example: 'send',
+})
+
+const listRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/limits',
+    tags: ['Limits'],
+    summary: 'Shows your limits, what is used of them and what is left',
+    description:
+      'For each of your open wallets, or the one asked for, and each action. A day is a UTC day, a month a UTC month.',
+    ...signedIn({ scope: 'wallets:read' }),
+    request: {
+      query: z.strictObject({ walletId: uuidParam.optional(), limit: limitParam, cursor: cursorParam }),
+    },
+    responses: {
+      200: jsonAnswer('Limits', pageOf(limitsSchema)),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
+    },
+  })
+
+const CHANGE_PROBLEMS = [
+  ...BODY_PROBLEMS,
+  ...SIGNED_IN_PROBLEMS,
+  'WALLET_NOT_FOUND',
+  'WALLET_ALREADY_CLOSED',
+  'LIMIT_ABOVE_MAXIMUM',
+  'IDEMPOTENCY_KEY_REUSED',
+] as const
+
+const setRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'put',
+    path: '/v1/limits/{action}',
+    tags: ['Limits'],
+    summary: 'Sets limits of your own for one action of a wallet',
+    description:
+      'They may only tighten what holds without them. The three together replace what you had set; null or a missing ' +
+      'one sets none.',
+    ...signedIn({ guardsMoney: true }),
+    request: {
+      headers: keyHeader,
+      params: z.object({ action: actionParam }),
+      body: jsonBody(z.strictObject({ walletId: uuidParam, ...wantedShape })),
+    },
+    responses: {
+      200: jsonAnswer('What holds from now on', limitsSchema),
+      ...problemResponses(...CHANGE_PROBLEMS),
+    },
+  })
+
+const removeRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'delete',
+    path: '/v1/limits/{action}',
+    tags: ['Limits'],
+    summary: 'Removes your own limits for one action of a wallet',
+    ...signedIn({ guardsMoney: true }),
+    request: {
+      headers: keyHeader,
+      params: z.object({ action: actionParam }),
+      query: z.strictObject({ walletId: uuidParam }),
+    },
+    responses: {
+      200: jsonAnswer('What holds from now on', limitsSchema),
+      ...problemResponses(
+        'VALIDATION_ERROR',
+        'PAYLOAD_TOO_LARGE',
+        'WALLET_NOT_FOUND',
+        'WALLET_ALREADY_CLOSED',
+        'IDEMPOTENCY_KEY_REUSED',
+        ...SIGNED_IN_PROBLEMS,
+      ),
+    },
+  })
+
+const staffListRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/admin/wallets/{id}/limits',
+    tags: ['Staff'],
+    summary: "Shows a wallet's limits and who set them (moderator)",
+    ...signedIn({ role: 'moderator' }),
+    request: { params: z.object({ id: uuidParam }) },
+    responses: {
+      200: jsonAnswer('Limits', z.object({ items: z.array(staffLimitsSchema), nextCursor: z.null() })),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
+    },
+  })
+
+const staffSetRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'put',
+    path: '/v1/admin/wallets/{id}/limits/{action}',
+    tags: ['Staff'],
+    summary: "Sets staff's limits for one action of a wallet (admin)",
+    description:
+      'They stand in place of the defaults, also above them, and the owner cannot touch them. The three together ' +
+      'replace what staff had set; null or a missing one sets none. Nobody sets limits for a wallet of their own.',
+    ...signedIn({ role: 'admin', guardsMoney: true, stepUp: true }),
+    request: {
+      headers: keyHeader.extend(stepUpHeader.shape),
+      params: z.object({ id: uuidParam, action: actionParam }),
+      body: jsonBody(z.strictObject(wantedShape)),
+    },
+    responses: {
+      200: jsonAnswer('What holds from now on', staffLimitsSchema),
+      ...problemResponses(
+        ...BODY_PROBLEMS,
+        ...STAFF_PROBLEMS,
+        ...STEP_UP_PROBLEMS,
+        'WALLET_NOT_FOUND',
+        'WALLET_ALREADY_CLOSED',
+        'IDEMPOTENCY_KEY_REUSED',
+      ),
+    },
+  })
+
+type Wanted = { [Kind in keyof Limits]?: string | null | undefined }
+
+/** Limits in minor units, or 422 naming every field that breaks a rule. */
+const readWanted = (asked: Wanted, currency: string): Limits => {
+  const broken: BrokenRule[] = []
+  const read = (field: keyof Limits): bigint | null => {
+    const text = asked[field] ?? null
+    if (text === null) return null
+    const zero = /^0(?:\.(0+))?$/.exec(text)
+    if (zero && (zero[1]?.length ?? 0) <= decimalsOf(currency)) return 0n
+    const parsed = parseAmount(text, currency)
+    if ('minor' in parsed) return parsed.minor
+    broken.push({ field, rule: parsed.error })
+    return null
+  }
+  const limits = { perTransaction: read('perTransaction'), daily: read('daily'), monthly: read('monthly') }
+  if (broken.length > 0) throw validationProblem(broken)
+  return limits
+}
+
+const notFound = (field: string) => new ProblemError('WALLET_NOT_FOUND', `${field}: there is no such wallet`)
+
+/** What may move in a transaction, a day, a month: shown to the owner, tightened by the owner, set by staff. */
+export const limitRoutes = (parts: LimitParts): Routes => {
+  const routes = newRoutes()
+  const { guards } = parts
+
+  const find = async (field: string, walletId: string, userId: string | null): Promise<LimitedWallet> => {
+    const [wallet] = await parts.readLimitedWallets({ userId, walletId })
+    if (!wallet) throw notFound(field)
+    return wallet
+  }
+
+  const change = async (
+    asker: { userId: string; key: string | null; traceparent: string },
+    source: 'self' | 'staff',
+    walletId: string,
+    action: LimitedAction,
+    limits: Limits,
+  ): Promise<void> => {
+    const { userId, key, traceparent } = asker
+    const text = (minor: bigint | null) => minor?.toString() ?? null
+    const outcome = await parts.ask(
+      'pennywire.ledger.LimitChangeRequested',
+      walletId,
+      {
+        commandId: key === null ? randomUUID() : commandIdOf(userId, key),
+        walletId,
+        userId,
+        source,
+        action,
+        perTransactionMinor: limits.perTransaction,
+        dailyMinor: limits.daily,
+        monthlyMinor: limits.monthly,
+        tier: null,
+        fingerprint: fingerprintOfCommand('LimitChangeRequested', {
+          walletId,
+          source,
+          action,
+          perTransaction: text(limits.perTransaction),
+          daily: text(limits.daily),
+          monthly: text(limits.monthly),
+        }),
+        requestedAt: parts.now(),
+      },
+      traceparent,
+    )
+    if (outcome.type === 'pennywire.ledger.CommandRefused') {
+      const { code, detail } = outcome.value
+      throw new ProblemError(isProblemCode(code) ? code : 'INTERNAL_ERROR', detail)
+    }
+  }
+
+  routes.openapi(listRoute(guards), async context => {
+    const { userId } = context.var.user
+    const { walletId, limit, cursor } = context.req.valid('query')
+    const wallets = await parts.readLimitedWallets({ userId, walletId: walletId ?? null })
+    if (walletId !== undefined && wallets.length === 0) throw notFound('walletId')
+    const items = viewAllLimits(wallets)
+    const cursorOf = (item: (typeof items)[number]) => `${item.walletId}_${item.action}`
+    const from = cursor === undefined ? 0 : items.findIndex(item => cursorOf(item) === cursor) + 1
+    if (cursor !== undefined && from === 0) {
+      throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
+    }
+    const page = items.slice(from, from + limit)
+    const more = items.length > from + limit
+    return context.json({ items: page, nextCursor: more ? cursorOf(page.at(-1)!) : null }, 200)
+  })
+
+  const changeOwn = async (
+    asker: { userId: string; key: string | null; traceparent: string },
+    walletId: string,
+    action: LimitedAction,
+    asked: Wanted,
+  ) => {
+    const { id, currency } = await find('walletId', walletId, asker.userId)
+    await change(asker, 'self', id, action, readWanted(asked, currency))
+    return viewLimits(await find('walletId', id, asker.userId), action)
+  }
+
+  routes.openapi(setRoute(guards), async context => {
+    const { walletId, ...asked } = context.req.valid('json')
+    const asker = {
+      userId: context.var.user.userId,
+      key: readOptionalKey(context.req.header('idempotency-key')),
+      traceparent: context.var.traceparent,
+    }
+    return context.json(await changeOwn(asker, walletId, context.req.valid('param').action, asked), 200)
+  })
+
+  routes.openapi(removeRoute(guards), async context => {
+    const asker = {
+      userId: context.var.user.userId,
+      key: readOptionalKey(context.req.header('idempotency-key')),
+      traceparent: context.var.traceparent,
+    }
+    const { walletId } = context.req.valid('query')
+    return context.json(await changeOwn(asker, walletId, context.req.valid('param').action, {}), 200)
+  })
+
+  routes.openapi(staffListRoute(guards), async context => {
+    const wallet = await find('id', context.req.valid('param').id, null)
+    return context.json(
+      { items: LIMITED_ACTIONS.map(action => viewStaffLimits(wallet, action)), nextCursor: null },
+      200,
+    )
+  })
+
+  routes.openapi(staffSetRoute(guards), async context => {
+    const { userId } = context.var.user
+    const { id, action } = context.req.valid('param')
+    const wallet = await find('id', id, null)
+    refuseOwn(userId, [wallet.userId], 'a wallet')
+    const asker = {
+      userId,
+      key: readOptionalKey(context.req.header('idempotency-key')),
+      traceparent: context.var.traceparent,
+    }
+    await change(asker, 'staff', wallet.id, action, readWanted(context.req.valid('json'), wallet.currency))
+    return context.json(viewStaffLimits(await find('id', wallet.id, null), action), 200)
+  })
+
+  return routes
+}

@@ -1,0 +1,368 @@
+import { randomUUID } from 'node:crypto'
+import { createRoute, z } from '@hono/zod-openapi'
+import { walletIdOf } from '@pennywire/contracts/ids.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { envelope } from '@pennywire/kafka/record.ts'
+import type { Context } from 'hono'
+import {
+  BODY_PROBLEMS,
+  currencyCode,
+  cursorParam,
+  cutPage,
+  type GatewayEnv,
+  type Guards,
+  jsonAnswer,
+  jsonBody,
+  KEY_PROBLEMS,
+  limitParam,
+  newRoutes,
+  optionalJsonBody,
+  pageOf,
+  problemResponses,
+  type Routes,
+  SIGNED_IN_PROBLEMS,
+  timestamp,
+  uuidParam,
+} from '../http/define-route.ts'
+import { ProblemError, validationProblem } from '../http/problem.ts'
+import type { Names } from '../identity/persons/names.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import type { Outcomes } from '../ledger/await-outcome.ts'
+import type { PublishCommand } from '../ledger/publish-command.ts'
+import type { EntryFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import { maskedName, money, moneyOut, readOptionalKey } from '../transfers/money-headers.ts'
+import type { ChangeWallet } from './change-wallet.ts'
+import { viewWallets, walletSchema } from './wallet-view.ts'
+
+export type WalletParts = {
+  guards: Guards
+  names: Names
+  personKeys: PersonKeys
+  changeWallet: ChangeWallet
+  codec: Codec
+  /** Throws 503 where the request would only wait. */
+  admit: (walletId: string) => void
+  publishCommand: PublishCommand
+  outcomes: Outcomes
+  readWalletCounts: (userId: string, currency: string) => Promise<{ closed: number; openId: string | null }>
+  readWalletOf: (userId: string, id: string) => Promise<WalletFacts | undefined>
+  readWalletsOf: (userId: string) => Promise<WalletFacts[]>
+  readEntries: (walletId: string, before: bigint, limit: number) => Promise<EntryFacts[]>
+}
+
+/** How long opening a wallet is waited for; repeating it is safe. */
+const OPEN_WAIT_MS = 10_000
+const LAST_SEQUENCE = 2n ** 62n
+
+const entrySchema = z
+  .object({
+    sequence: z
+      .int()
+      .openapi({ example: 12, description: "Counts the wallet's entries from 1 without a gap" }),
+    transferId: z.uuid(),
+    type: z.string().openapi({ example: 'transfer' }),
+    amount: moneyOut.openapi({ description: 'Signed: negative where money left', example: '-12.50' }),
+    balanceAfter: moneyOut.openapi({ example: '87.50' }),
+    counterparty: z
+      .object({
+        walletId: z.uuid(),
+        walletCode: z.string().openapi({ example: 'PW-7K2M9QXA' }),
+        name: z.string().openapi({ example: 'Bob B.' }),
+      })
+      .nullable(),
+    createdAt: timestamp,
+  })
+  .openapi('Entry')
+
+const walletParams = z.object({ id: uuidParam })
+
+const openRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/wallets',
+    tags: ['Wallets'],
+    summary: 'Opens a wallet',
+    description: 'One wallet per user and currency, in any ISO 4217 currency in use.',
+    ...signedIn({ guardsMoney: true }),
+    request: { body: jsonBody(z.strictObject({ currency: currencyCode })) },
+    responses: {
+      201: jsonAnswer('The wallet', walletSchema),
+      ...problemResponses('WALLET_ALREADY_EXISTS', ...SIGNED_IN_PROBLEMS, ...BODY_PROBLEMS),
+    },
+  })
+
+const listRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/wallets',
+    tags: ['Wallets'],
+    summary: 'Lists your wallets, oldest first',
+    ...signedIn({ scope: 'wallets:read' }),
+    request: { query: z.strictObject({ limit: limitParam, cursor: cursorParam }) },
+    responses: {
+      200: jsonAnswer('Your wallets', pageOf(walletSchema)),
+      ...problemResponses('VALIDATION_ERROR', ...KEY_PROBLEMS),
+    },
+  })
+
+const getRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/wallets/{id}',
+    tags: ['Wallets'],
+    summary: 'Shows one of your wallets',
+    ...signedIn({ scope: 'wallets:read' }),
+    request: { params: walletParams },
+    responses: {
+      200: jsonAnswer('The wallet', walletSchema),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
+    },
+  })
+
+const entriesRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/wallets/{id}/entries',
+    tags: ['Wallets'],
+    summary: "Lists a wallet's entries, newest first",
+    ...signedIn({ scope: 'wallets:read' }),
+    request: { params: walletParams, query: z.strictObject({ limit: limitParam, cursor: cursorParam }) },
+    responses: {
+      200: jsonAnswer('Entries', pageOf(entrySchema)),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
+    },
+  })
+
+/** Documents the header where a key may be left out. */
+export const optionalKeyHeader = z.object({
+  'idempotency-key': z.string().optional().openapi({
+    description: 'May be left out. With one, a repeat is answered with the first outcome, a refusal too.',
+    example: 'freeze-2026-01-31',
+  }),
+})
+
+export const reasonField = z.string().trim().min(1).max(255)
+
+const freezeRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/wallets/{id}/freeze',
+    tags: ['Wallets'],
+    summary: 'Freezes one of your wallets',
+    description:
+      'No money leaves it from then on, and it cannot be closed; it still receives. You lift it yourself. ' +
+      'Holds that were placed before may still be captured: that money was promised.',
+    ...signedIn({ guardsMoney: true }),
+    request: {
+      params: walletParams,
+      headers: optionalKeyHeader,
+      body: optionalJsonBody(
+        z.strictObject({ reason: reasonField.nullish().openapi({ example: 'My phone was stolen' }) }),
+      ),
+    },
+    responses: {
+      200: jsonAnswer('The wallet, frozen', walletSchema),
+      ...problemResponses(
+        'WALLET_NOT_FOUND',
+        'WALLET_ALREADY_FROZEN',
+        'WALLET_ALREADY_CLOSED',
+        'IDEMPOTENCY_KEY_REUSED',
+        ...SIGNED_IN_PROBLEMS,
+        ...BODY_PROBLEMS,
+      ),
+    },
+  })
+
+const unfreezeRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/wallets/{id}/unfreeze',
+    tags: ['Wallets'],
+    summary: 'Lifts your own freeze of one of your wallets',
+    description:
+      'Only a freeze of your own (`source` self). What wrong PINs or staff froze, staff lift: `FREEZE_NOT_YOURS`.',
+    ...signedIn({ guardsMoney: true }),
+    request: {
+      params: walletParams,
+      headers: optionalKeyHeader,
+      body: optionalJsonBody(z.strictObject({})),
+    },
+    responses: {
+      200: jsonAnswer('The wallet, active', walletSchema),
+      ...problemResponses(
+        'WALLET_NOT_FOUND',
+        'WALLET_NOT_FROZEN',
+        'FREEZE_NOT_YOURS',
+        'WALLET_ALREADY_CLOSED',
+        'IDEMPOTENCY_KEY_REUSED',
+        ...SIGNED_IN_PROBLEMS,
+        ...BODY_PROBLEMS,
+      ),
+    },
+  })
+
+const closeRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'delete',
+    path: '/v1/wallets/{id}',
+    tags: ['Wallets'],
+    summary: 'Closes one of your wallets for good',
+    description:
+      'It must be empty, with nothing held, and not frozen. Its history stays readable; another wallet in the same ' +
+      'currency may be opened afterwards, with a code of its own.',
+    ...signedIn({ guardsMoney: true }),
+    request: { params: walletParams, headers: optionalKeyHeader },
+    responses: {
+      200: jsonAnswer('The wallet, closed', walletSchema),
+      ...problemResponses(
+        'WALLET_NOT_FOUND',
+        'WALLET_HAS_BALANCE',
+        'WALLET_FROZEN',
+        'WALLET_ALREADY_CLOSED',
+        'IDEMPOTENCY_KEY_REUSED',
+        'VALIDATION_ERROR',
+        'PAYLOAD_TOO_LARGE',
+        ...SIGNED_IN_PROBLEMS,
+      ),
+    },
+  })
+
+const readSequence = (cursor: string | undefined): bigint => {
+  if (cursor === undefined) return LAST_SEQUENCE
+  if (!/^[1-9]\d{0,17}$/.test(cursor)) {
+    throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
+  }
+  return BigInt(cursor)
+}
+
+const notFound = () => new ProblemError('WALLET_NOT_FOUND', 'id: you have no such wallet')
+
+/** The user's own wallets. Somebody else's wallet is one that does not exist. */
+export const walletRoutes = (parts: WalletParts): Routes => {
+  const routes = newRoutes()
+  const own = async (userId: string, id: string): Promise<WalletFacts> => {
+    const wallet = await parts.readWalletOf(userId, id)
+    if (!wallet) throw notFound()
+    return wallet
+  }
+  const view = async (wallet: WalletFacts) => (await viewWallets(parts.personKeys, [wallet]))[0]!
+  const askedBy = async (context: Context<GatewayEnv>, id: string) => {
+    const { userId } = context.var.user
+    return {
+      wallet: await own(userId, id),
+      userId,
+      source: 'self' as const,
+      idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
+      traceparent: context.var.traceparent,
+    }
+  }
+
+  routes.openapi(openRoute(parts.guards), async context => {
+    const { userId } = context.var.user
+    const { currency } = context.req.valid('json')
+    const exists = (walletId: string) =>
+      new ProblemError('WALLET_ALREADY_EXISTS', `currency: you have a wallet in ${currency} already`, {
+        walletId,
+      })
+    const { closed, openId } = await parts.readWalletCounts(userId, currency)
+    if (openId !== null) throw exists(openId)
+    // Derived, so that a repeat and a race meet in one partition, where the first opens the wallet.
+    const walletId = walletIdOf(userId, currency, closed)
+    parts.admit(walletId)
+    // Each request's own: of several at once each hears its own outcome, and a refusal of one stands for no later one.
+    const commandId = randomUUID()
+    const waiter = parts.outcomes.wait(commandId, OPEN_WAIT_MS)
+    try {
+      const requestedAt = Date.now()
+      await parts.publishCommand({
+        topic: 'ledger.commands',
+        key: walletId,
+        value: parts.codec.encode('pennywire.ledger.WalletOpenRequested', {
+          commandId,
+          walletId,
+          userId,
+          currency,
+          requestedAt,
+          tier: 'unverified',
+        }),
+        headers: envelope({
+          id: commandId,
+          type: 'pennywire.ledger.WalletOpenRequested',
+          source: 'gateway',
+          time: requestedAt,
+          subject: commandId,
+          traceparent: context.var.traceparent,
+        }),
+      })
+      const outcome = await waiter.outcome
+      if (outcome?.type === 'pennywire.ledger.CommandRefused') throw exists(walletId)
+      const wallet = await parts.readWalletOf(userId, walletId)
+      if (!wallet) {
+        throw new ProblemError('SERVICE_UNAVAILABLE', 'The wallet is not open yet. Asking again is safe.')
+      }
+      return context.json(await view(wallet), 201)
+    } finally {
+      waiter.leave()
+    }
+  })
+
+  // All of them are read at once: there is one open wallet per currency, so they are few.
+  routes.openapi(listRoute(parts.guards), async context => {
+    const wallets = await parts.readWalletsOf(context.var.user.userId)
+    const { limit, cursor } = context.req.valid('query')
+    const from = cursor === undefined ? 0 : wallets.findIndex(({ id }) => id === cursor) + 1
+    const { page, nextCursor } = cutPage(wallets.slice(from), limit)
+    return context.json({ items: await viewWallets(parts.personKeys, page), nextCursor }, 200)
+  })
+
+  routes.openapi(getRoute(parts.guards), async context =>
+    context.json(await view(await own(context.var.user.userId, context.req.valid('param').id)), 200),
+  )
+
+  routes.openapi(freezeRoute(parts.guards), async context => {
+    const { reason = null } = context.req.valid('json')
+    const asked = await askedBy(context, context.req.valid('param').id)
+    return context.json(await view(await parts.changeWallet.freeze({ ...asked, reason })), 200)
+  })
+
+  routes.openapi(unfreezeRoute(parts.guards), async context => {
+    const asked = await askedBy(context, context.req.valid('param').id)
+    return context.json(await view(await parts.changeWallet.unfreeze({ ...asked, reason: null })), 200)
+  })
+
+  routes.openapi(closeRoute(parts.guards), async context => {
+    const asked = await askedBy(context, context.req.valid('param').id)
+    return context.json(await view(await parts.changeWallet.close(asked)), 200)
+  })
+
+  routes.openapi(entriesRoute(parts.guards), async context => {
+    const { limit, cursor } = context.req.valid('query')
+    const before = readSequence(cursor)
+    const { id, currency } = await own(context.var.user.userId, context.req.valid('param').id)
+    const entries = await parts.readEntries(id, before, limit + 1)
+    const page = entries.slice(0, limit)
+    const names = await parts.names.namesOf(page.flatMap(({ counterpartyUser }) => counterpartyUser ?? []))
+    const items = page.map(entry => ({
+      sequence: Number(entry.sequence),
+      transferId: entry.transferId,
+      type: entry.type,
+      amount: money(entry.amount, currency),
+      balanceAfter: money(entry.balanceAfter, currency),
+      counterparty:
+        entry.counterpartyUser === null || entry.counterpartyCode === null || entry.counterpartyId === null
+          ? null
+          : {
+              walletId: entry.counterpartyId,
+              walletCode: entry.counterpartyCode,
+              name: maskedName(names.get(entry.counterpartyUser)),
+            },
+      createdAt: entry.createdAt.toISOString(),
+    }))
+    return context.json(
+      { items, nextCursor: entries.length > limit ? String(page.at(-1)!.sequence) : null },
+      200,
+    )
+  })
+
+  return routes
+}
