@@ -4,8 +4,13 @@ import {
   type PaymentProvider,
   type PaymentState,
 } from '../services/gateway/src/payments/payment-provider.ts'
-import type { SimulatedGateway } from './processes.ts'
 import type { Process, World } from './world.ts'
+
+/** A gateway, as far as the provider knows it. */
+type ProviderCallbacks = {
+  call: <Result>(client: Process, what: string, work: () => Promise<Result>) => Promise<Result>
+  hearProvider: (body: string) => Promise<unknown>
+}
 
 /** What the provider will say of a payment, and whether it says it unasked. */
 type Plan = { words: ('succeeded' | 'failed' | 'returned')[]; calls: boolean }
@@ -30,7 +35,7 @@ export type SimulatedProvider = {
 export const createProvider = (
   world: World,
   faults: { away: number },
-  gateways: () => SimulatedGateway[],
+  gateways: () => ProviderCallbacks[],
 ): SimulatedProvider => {
   const { random } = world
   const process = world.createProcess('provider')

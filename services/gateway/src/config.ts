@@ -5,15 +5,12 @@ import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
 import { z } from 'zod'
 import { parseNetworks } from './http/client-address.ts'
-import type { LimitName } from './http/define-route.ts'
+import type { LimitName, RateLimit } from './http/rate-limit.ts'
 import { canonicalEmail } from './identity/accounts/email-address.ts'
 import { createKeyRing } from './identity/persons/secret-box.ts'
 import type { JwtKey } from './identity/sessions/tokens.ts'
 import type { BackPressureLimits } from './ledger/back-pressure.ts'
 import { providerSecrets } from './payments/payment-provider.ts'
-
-/** How many requests a subject may make within how many seconds. */
-export type RateLimit = { requests: number; seconds: number }
 
 const rateLimit = (usual: string) =>
   z

@@ -1,5 +1,5 @@
 import type { Context, MiddlewareHandler } from 'hono'
-import type { GatewayEnv } from './define-route.ts'
+import type { GatewayEnv } from './context.ts'
 import { inexactJson, unstorable } from './exact-json.ts'
 import { type BrokenRule, validationProblem } from './problem.ts'
 

@@ -1,5 +1,5 @@
 import type { Context } from 'hono'
-import type { GatewayEnv } from './define-route.ts'
+import type { GatewayEnv } from './context.ts'
 import { ProblemError } from './problem.ts'
 
 /**

@@ -1,48 +1,14 @@
-import type { HttpBindings } from '@hono/node-server'
 import { OpenAPIHono, z } from '@hono/zod-openapi'
 import { codeAsTyped } from '@pennywire/contracts/as-typed.ts'
 import { isCurrency } from '@pennywire/contracts/money.ts'
 import { PROBLEMS, type ProblemCode } from '@pennywire/contracts/problems.ts'
-import type { Context, MiddlewareHandler } from 'hono'
+import type { MiddlewareHandler } from 'hono'
 import type { Role } from '../access/roles.ts'
 import type { Scope } from '../access/scopes.ts'
-import type { UsedApiKey } from '../identity/api-keys/api-keys.ts'
 import { checkText } from './check-text.ts'
+import type { GatewayEnv } from './context.ts'
 import { type BrokenRule, problemBody, validationProblem } from './problem.ts'
-
-/**
- * Who signed in, as the access token says and the session confirms. Where the PIN was locked within the life of a step-up
- * token, `pinLockedAt` says when (milliseconds since 1970).
- */
-export type SignedInUser = { userId: string; sessionId: string; roles: string[]; pinLockedAt?: number }
-
-/** Who makes the request: a person in a session of theirs, or a back end of theirs with an API key. */
-export type Requester =
-  | (SignedInUser & { apiKey: null })
-  | { userId: string; sessionId: null; roles: string[]; apiKey: UsedApiKey }
-
-/** What every handler finds in `context.var`. `user` is there only on routes that are `signedIn`. */
-export type GatewayEnv = {
-  Bindings: HttpBindings
-  Variables: {
-    requestId: string
-    traceparent: string
-    /** The client's network address; see client-address.ts. Never logged or stored as it is. */
-    address: string
-    user: Requester
-    /** The code of the answer, where it is a problem. For the log. */
-    problem: ProblemCode | undefined
-    /** The ids of what a list shows to staff, for the record of what they have seen. */
-    viewed: string[] | undefined
-  }
-}
-
-/** The person's session, on a route that takes no API key. */
-export const sessionOf = (context: Context<GatewayEnv>): SignedInUser => {
-  const { user } = context.var
-  if (user.sessionId === null) throw new Error('a route that takes API keys has no session to go by')
-  return user
-}
+import type { LimitName } from './rate-limit.ts'
 
 export type Routes = OpenAPIHono<GatewayEnv>
 
@@ -107,22 +73,6 @@ export const newRoutes = (): Routes => {
   }) as typeof openapi
   return routes
 }
-
-/** The limits of design section 6; each is a setting `RATE_LIMIT_<name>`. */
-export type LimitName =
-  | 'SIGNUP'
-  | 'LOGIN'
-  | 'LOGIN_ACCOUNT'
-  | 'PIN'
-  | 'TRANSFER'
-  | 'DEPOSIT'
-  | 'WITHDRAWAL'
-  | 'RECIPIENT'
-  | 'STATEMENT'
-  | 'MAIL'
-  | 'API_KEY'
-  | 'API_KEYS'
-  | 'DEFAULT'
 
 export type Guards = {
   /**

@@ -3,7 +3,6 @@ import type { Database } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import type { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
-import type { RateLimit } from '../config.ts'
 import { openRedis } from '../redis.ts'
 import { ageEndedSessions, createGatewayDatabase, decodeOutbox, dumpTables } from '../sql/test-database.ts'
 import {
@@ -13,7 +12,7 @@ import {
   type TestGateway,
   type TestKeys,
 } from '../test-gateway.ts'
-import type { LimitName } from './define-route.ts'
+import type { LimitName, RateLimit } from './rate-limit.ts'
 import { createRateLimits, type TakeFromLimits } from './rate-limit.ts'
 
 const { superuserUrl, redisUrl } = inject('stack')

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
-import type { RateLimit } from '../config.ts'
-import type { LimitName } from './define-route.ts'
+import type { LimitName, RateLimit } from './rate-limit.ts'
 import { rateHeaders, rateProblem, readTaken } from './rate-limit.ts'
 
 const limits = { DEFAULT: { requests: 600, seconds: 60 }, PIN: { requests: 10, seconds: 60 } } as Record<

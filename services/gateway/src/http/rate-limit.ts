@@ -1,9 +1,27 @@
 import { counter } from '@pennywire/runtime/metrics.ts'
 import type { Context } from 'hono'
 import type { Redis } from 'ioredis'
-import type { RateLimit } from '../config.ts'
-import type { GatewayEnv, LimitName } from './define-route.ts'
+import type { GatewayEnv } from './context.ts'
 import { ProblemError } from './problem.ts'
+
+/** How many requests a subject may make within how many seconds. */
+export type RateLimit = { requests: number; seconds: number }
+
+/** Each limit is a setting `RATE_LIMIT_<name>`. */
+export type LimitName =
+  | 'SIGNUP'
+  | 'LOGIN'
+  | 'LOGIN_ACCOUNT'
+  | 'PIN'
+  | 'TRANSFER'
+  | 'DEPOSIT'
+  | 'WITHDRAWAL'
+  | 'RECIPIENT'
+  | 'STATEMENT'
+  | 'MAIL'
+  | 'API_KEY'
+  | 'API_KEYS'
+  | 'DEFAULT'
 
 /**
  * A sliding window in slices: a request counts until the slice it fell into has wholly left the window. Never more

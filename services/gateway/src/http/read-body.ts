@@ -1,5 +1,5 @@
 import type { Context, MiddlewareHandler } from 'hono'
-import type { GatewayEnv } from './define-route.ts'
+import type { GatewayEnv } from './context.ts'
 import { ProblemError, validationProblem } from './problem.ts'
 
 export const BODY_LIMIT_BYTES = 64 * 1024

@@ -5,7 +5,8 @@ import type { OpenAPIHono } from '@hono/zod-openapi'
 import { PROBLEMS } from '@pennywire/contracts/problems.ts'
 import { Hono } from 'hono'
 import { addExamples } from './compose-examples.ts'
-import type { GatewayEnv, Guards } from './define-route.ts'
+import type { GatewayEnv } from './context.ts'
+import type { Guards } from './define-route.ts'
 
 /** Pages take scripts and styles from the gateway alone: no CDN, nothing inline. */
 export const PAGE_POLICY =

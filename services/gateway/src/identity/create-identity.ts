@@ -21,7 +21,7 @@ import { isOwnerUnproved, readCommonCost } from './accounts/sql/users.ts'
 import { userRoutes } from './accounts/user-routes.ts'
 import { createAnnounce } from './announce.ts'
 import { apiKeyRoutes } from './api-keys/api-key-routes.ts'
-import { createApiKeys } from './api-keys/api-keys.ts'
+import { createApiKeys, endApiKeys } from './api-keys/api-keys.ts'
 import { createGuards } from './guards.ts'
 import { createNames, type Names } from './persons/names.ts'
 import { createAddressHash, createPersonKeys, type PersonKeys } from './persons/person-keys.ts'
@@ -158,6 +158,7 @@ export const createIdentity = async (parts: {
       newPassword: `${config.PUBLIC_URL}/v1/auth/reset-password`,
     },
     bootstrapAdminEmail: config.BOOTSTRAP_ADMIN_EMAIL,
+    endApiKeys,
     hashAddress,
   })
   // Where the setting came after the account. A changed role ends the sessions: the next token carries it.

@@ -1,17 +1,13 @@
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Context, MiddlewareHandler } from 'hono'
+import type { Requester } from '../access/requester.ts'
 import { requireRole } from '../access/roles.ts'
 import { requireScope } from '../access/scopes.ts'
 import { networksOf } from '../http/client-address.ts'
-import {
-  type GatewayEnv,
-  type Guards,
-  type LimitName,
-  type Requester,
-  sessionOf,
-} from '../http/define-route.ts'
+import { type GatewayEnv, sessionOf } from '../http/context.ts'
+import type { Guards } from '../http/define-route.ts'
 import { ProblemError } from '../http/problem.ts'
-import { type Counted, enforceLimits, type TakeFromLimits } from '../http/rate-limit.ts'
+import { type Counted, enforceLimits, type LimitName, type TakeFromLimits } from '../http/rate-limit.ts'
 import { currentRequest } from '../http/request-scope.ts'
 import { type ApiKeys, isApiKey } from './api-keys/api-keys.ts'
 import type { Revocations } from './sessions/revocations.ts'

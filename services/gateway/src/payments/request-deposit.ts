@@ -1,6 +1,6 @@
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
 import { MAX_MINOR } from '@pennywire/contracts/money.ts'
-import type { Requester } from '../http/define-route.ts'
+import type { Requester } from '../access/requester.ts'
 import { ProblemError } from '../http/problem.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Requester } from '../http/define-route.ts'
+import type { Requester } from '../access/requester.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'
 import { createRequestDeposit, type DepositParts } from './request-deposit.ts'
 import { createRequestWithdrawal, type WithdrawalParts } from './request-withdrawal.ts'

@@ -1,6 +1,6 @@
 import { payoutCaptureIdOf, transferIdOf } from '@pennywire/contracts/ids.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
-import type { Requester } from '../http/define-route.ts'
+import type { Requester } from '../access/requester.ts'
 import { ProblemError } from '../http/problem.ts'
 import { askUntilAnswered } from '../ledger/await-outcome.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'

@@ -1,7 +1,8 @@
 import { z } from '@hono/zod-openapi'
 import { formatAmount, parseAmount } from '@pennywire/contracts/money.ts'
 import type { Context } from 'hono'
-import { type GatewayEnv, timestamp } from '../http/define-route.ts'
+import type { GatewayEnv } from '../http/context.ts'
+import { timestamp } from '../http/define-route.ts'
 import { ProblemError, validationProblem } from '../http/problem.ts'
 import type { PersonName } from '../identity/persons/names.ts'
 

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
-import type { Requester } from '../http/define-route.ts'
+import type { Requester } from '../access/requester.ts'
 import { ProblemError } from '../http/problem.ts'
 import { authenticate, refuseAboveKey } from './request-transfer.ts'
 

@@ -2,11 +2,11 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { ProblemCode } from '@pennywire/contracts/problems.ts'
 import { parseWalletCode } from '@pennywire/contracts/wallet-code.ts'
 import type { Context } from 'hono'
+import type { GatewayEnv } from '../http/context.ts'
 import {
   BODY_PROBLEMS,
   currencyCode,
   cursorParam,
-  type GatewayEnv,
   type Guards,
   jsonAnswer,
   jsonBody,

@@ -1,5 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { formatAmount } from '@pennywire/contracts/money.ts'
+import { sessionOf } from '../http/context.ts'
 import {
   BODY_PROBLEMS,
   currencyCode,
@@ -12,7 +13,6 @@ import {
   type Routes,
   STAFF_PROBLEMS,
   STEP_UP_PROBLEMS,
-  sessionOf,
   stepUpHeader,
   uuidParam,
 } from '../http/define-route.ts'

@@ -4,12 +4,12 @@ import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { envelope } from '@pennywire/kafka/record.ts'
 import type { Context } from 'hono'
+import type { GatewayEnv } from '../http/context.ts'
 import {
   BODY_PROBLEMS,
   currencyCode,
   cursorParam,
   cutPage,
-  type GatewayEnv,
   type Guards,
   jsonAnswer,
   jsonBody,

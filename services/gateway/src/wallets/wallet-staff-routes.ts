@@ -1,11 +1,11 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { refuseOwn } from '../access/roles.ts'
+import type { GatewayEnv } from '../http/context.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
   cutPage,
-  type GatewayEnv,
   type Guards,
   jsonAnswer,
   jsonBody,

@@ -2,16 +2,16 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { isIP } from 'node:net'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { Caller } from '../../access/requester.ts'
 import { highestRole } from '../../access/roles.ts'
 import { addressSubject, networksOf } from '../../http/client-address.ts'
 import { ProblemError, validationProblem } from '../../http/problem.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
 import type { Announce } from '../announce.ts'
-import { endApiKeys } from '../api-keys/api-keys.ts'
 import type { PersonKeys } from '../persons/person-keys.ts'
 import type { LoginHistory } from '../sessions/login-history.ts'
-import { type Caller, type Sessions, sha256 } from '../sessions/sessions.ts'
+import { type Sessions, sha256 } from '../sessions/sessions.ts'
 import { forgetOidcRequests } from '../sign-in/sql/oidc-requests.ts'
 import type { PasswordMeter } from './password-meter.ts'
 import { GUESSED_FIRST, noPassword, type Passwords, passwordFaults } from './passwords.ts'
@@ -110,6 +110,13 @@ export const createAccounts = (parts: {
   urls: { verification: string; newPassword: string }
   /** The address whose owner becomes super_admin once they have shown that the account's password is theirs. */
   bootstrapAdminEmail: string | undefined
+  /** Revokes all API keys of a user in the transaction of a new password: somebody else may have had the account. */
+  endApiKeys: (
+    tx: Tx,
+    announce: Announce,
+    of: { userId: string; reason: 'password_reset' },
+    traceparent: string,
+  ) => Promise<unknown>
   hashAddress: (text: string) => string
 }): Accounts => {
   const {
@@ -124,7 +131,7 @@ export const createAccounts = (parts: {
     logins,
     urls,
   } = parts
-  const { bootstrapAdminEmail, hashAddress } = parts
+  const { bootstrapAdminEmail, endApiKeys, hashAddress } = parts
 
   /** By the network of a subscriber, because the address of a phone changes between two requests. */
   const networkHashOf = ({ address }: Caller) => hashAddress(`signup\0${addressSubject(address)}`)

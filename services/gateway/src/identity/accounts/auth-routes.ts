@@ -2,11 +2,12 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Context } from 'hono'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
+import type { Caller } from '../../access/requester.ts'
+import { type GatewayEnv, sessionOf } from '../../http/context.ts'
 import { refuseCrossSite } from '../../http/cross-site.ts'
 import {
   ANYBODY_PROBLEMS,
   BODY_PROBLEMS,
-  type GatewayEnv,
   type Guards,
   jsonAnswer,
   jsonBody,
@@ -14,7 +15,6 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
-  sessionOf,
   timestamp,
 } from '../../http/define-route.ts'
 import { ProblemError } from '../../http/problem.ts'
@@ -22,7 +22,7 @@ import { enforceLimits } from '../../http/rate-limit.ts'
 import { fullName } from '../persons/person-name.ts'
 import { CHALLENGE_SECONDS, type SecondFactor } from '../second-factor/second-factor.ts'
 import type { LoginAttempts } from '../sessions/login-attempts.ts'
-import type { Caller, Grant, Sessions } from '../sessions/sessions.ts'
+import type { Grant, Sessions } from '../sessions/sessions.ts'
 import { ABSOLUTE_DAYS } from '../sessions/sql/sessions.ts'
 import type { ExternalIdentities } from '../sign-in/external-identities.ts'
 import type { Accounts } from './accounts.ts'

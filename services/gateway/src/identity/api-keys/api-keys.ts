@@ -2,10 +2,10 @@ import { randomBytes, randomUUIDv7 } from 'node:crypto'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { LRUCache } from 'lru-cache'
+import type { Requester, UsedApiKey } from '../../access/requester.ts'
 import { movesMoneyOut, type Scope } from '../../access/scopes.ts'
-import type { RateLimit } from '../../config.ts'
-import type { Requester } from '../../http/define-route.ts'
 import { ProblemError, validationProblem } from '../../http/problem.ts'
+import type { RateLimit } from '../../http/rate-limit.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
 import type { Accounts } from '../accounts/accounts.ts'
@@ -44,17 +44,6 @@ const CACHED_KEYS = 10_000
 const TOUCH_MS = 60_000
 /** So long a key that was found is none that somebody may have made up. */
 const MET_MS = 3_600_000
-
-/** What the key of a request may do, beyond what its user may. */
-export type UsedApiKey = {
-  id: string
-  scopes: string[]
-  /** The most that it moves at once, in major units of any currency; null: no limit of its own. */
-  maxAmount: string | null
-  /** When its user allowed it, with the PIN where money leaves. */
-  authorizedAt: number
-  limit: RateLimit
-}
 
 /** A key as its owner and staff see it. */
 export type ApiKey = Omit<StoredApiKey, 'userId' | 'name' | 'lifeSeconds'> & {

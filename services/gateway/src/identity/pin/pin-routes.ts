@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { sessionOf } from '../../http/context.ts'
 import {
   BODY_PROBLEMS,
   type Guards,
@@ -8,7 +9,6 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
-  sessionOf,
   sixDigits,
   timestamp,
 } from '../../http/define-route.ts'

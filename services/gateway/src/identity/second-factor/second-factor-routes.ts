@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { sessionOf } from '../../http/context.ts'
 import { refuseCrossSite } from '../../http/cross-site.ts'
 import {
   BODY_PROBLEMS,
@@ -9,7 +10,6 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
-  sessionOf,
   sixDigits,
   timestamp,
 } from '../../http/define-route.ts'

@@ -1,11 +1,11 @@
 import { randomUUIDv7 } from 'node:crypto'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { Caller } from '../../access/requester.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
 import type { Announce } from '../announce.ts'
 import type { PersonKeys } from '../persons/person-keys.ts'
-import type { Caller } from './sessions.ts'
 import { insertLogin, listLogins } from './sql/logins.ts'
 
 const DEVICE_LENGTH_MAX = 200

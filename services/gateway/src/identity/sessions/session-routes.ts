@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { sessionOf } from '../../http/context.ts'
 import {
   cursorParam,
   cutPage,
@@ -11,7 +12,6 @@ import {
   type Routes,
   readIdCursor,
   SIGNED_IN_PROBLEMS,
-  sessionOf,
   timestamp,
   uuidParam,
 } from '../../http/define-route.ts'

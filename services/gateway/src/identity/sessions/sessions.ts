@@ -1,6 +1,7 @@
 import { createHash, createHmac, randomBytes, randomUUIDv7 } from 'node:crypto'
 import type { ProblemCode } from '@pennywire/contracts/problems.ts'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import type { Caller } from '../../access/requester.ts'
 import { rolesOfSession } from '../../access/roles.ts'
 import { ProblemError } from '../../http/problem.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
@@ -37,14 +38,6 @@ export type Grant = {
 
 /** The end reason of the sessions of an account that was disabled: their tokens are answered ACCOUNT_DISABLED. */
 export const ACCOUNT_DISABLED = 'account_disabled'
-
-/** Who calls, as far as it is known. The address itself is kept only under the person's key. */
-export type Caller = {
-  address: string
-  addressHash: string
-  userAgent: string | undefined
-  traceparent: string
-}
 
 /** Which sessions end: one, all, or all but one of a user's; and who ends them, where it is staff. */
 type Ending = {

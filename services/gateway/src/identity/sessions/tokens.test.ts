@@ -1,7 +1,7 @@
 import { createHmac, createPublicKey } from 'node:crypto'
 import { exportJWK, generateKeyPair, type JWK, SignJWT } from 'jose'
 import { beforeAll, describe, expect, test, vi } from 'vitest'
-import type { SignedInUser } from '../../http/define-route.ts'
+import type { SignedInUser } from '../../access/requester.ts'
 import { createTokens, type Tokens } from './tokens.ts'
 
 const user: SignedInUser = { userId: 'u-1', sessionId: 's-1', roles: ['user'] }

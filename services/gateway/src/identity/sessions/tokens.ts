@@ -10,7 +10,7 @@ import {
   SignJWT,
 } from 'jose'
 import { LRUCache } from 'lru-cache'
-import type { SignedInUser } from '../../http/define-route.ts'
+import type { SignedInUser } from '../../access/requester.ts'
 import { ProblemError } from '../../http/problem.ts'
 
 /** One algorithm, never the token's choice (RFC 8725, 3.1). RS256 is the one that is verified fastest. */

@@ -1,5 +1,6 @@
 import { randomUUIDv7 } from 'node:crypto'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import type { Caller } from '../../access/requester.ts'
 import { ProblemError } from '../../http/problem.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
@@ -8,7 +9,7 @@ import { findLinkedUser, lockUsers, shareUser, type User } from '../accounts/sql
 import type { Announce } from '../announce.ts'
 import { changeSecondFactorVersion } from '../second-factor/sql/second-factors.ts'
 import type { LoginHistory, LoginMethod } from '../sessions/login-history.ts'
-import { type Caller, type Sessions, sha256 } from '../sessions/sessions.ts'
+import { type Sessions, sha256 } from '../sessions/sessions.ts'
 import type { ExternalIdentity, ExternalTokens } from './external-tokens.ts'
 import {
   countExternalIdentities,

@@ -1,10 +1,10 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { getCookie, setCookie } from 'hono/cookie'
+import { type GatewayEnv, sessionOf } from '../../http/context.ts'
 import {
   ANYBODY_PROBLEMS,
   BODY_PROBLEMS,
-  type GatewayEnv,
   type Guards,
   jsonAnswer,
   jsonBody,
@@ -12,7 +12,6 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
-  sessionOf,
   timestamp,
 } from '../../http/define-route.ts'
 import { ProblemError } from '../../http/problem.ts'

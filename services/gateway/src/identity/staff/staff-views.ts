@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { matchedRoutes } from 'hono/route'
-import type { GatewayEnv } from '../../http/define-route.ts'
+import type { GatewayEnv } from '../../http/context.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
 import type { Announce } from '../announce.ts'

@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { Database } from '@pennywire/runtime/database.ts'
 import { highestRole, ROLES } from '../../access/roles.ts'
+import { sessionOf } from '../../http/context.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
@@ -17,7 +18,6 @@ import {
   readIdCursor,
   STAFF_PROBLEMS,
   STEP_UP_PROBLEMS,
-  sessionOf,
   stepUpHeader,
   timestamp,
   uuidParam,
