@@ -1,9 +1,9 @@
-import { ProblemError } from '../services/gateway/src/http/problem.ts'
 import {
   OrderRefused,
   type PaymentProvider,
   type PaymentState,
 } from '../services/gateway/src/payments/payment-provider.ts'
+import { ProblemError } from '../services/gateway/src/problems/problem.ts'
 import type { Process, World } from './world.ts'
 
 /** A gateway, as far as the provider knows it. */

@@ -47,7 +47,7 @@ const PURE = [
   'services/audit/src/hash-chain.ts',
   'services/gateway/src/http/client-address.ts',
   'services/gateway/src/ledger/fingerprint.ts',
-  'services/gateway/src/http/problem.ts',
+  'services/gateway/src/problems/problem.ts',
   'services/ledger/src/apply-command.ts',
   'services/ledger/src/batch-state.ts',
   'services/ledger/src/commands/handler.ts',
@@ -90,6 +90,68 @@ const mayImport = (path: string, target: string): boolean => {
   return (
     ['contracts', 'kafka', 'rules', 'runtime'].includes(imported) || (imported === 'stack' && isTest(path))
   )
+}
+
+const GATEWAY = 'services/gateway/src/'
+/** The gateway's rooms: each imports those before it. The last one, the folder itself, puts them together. */
+const ROOMS = [
+  ...['problems', 'access', 'http', 'queues', 'outbox', 'ledger'],
+  ...[
+    'events',
+    'persons',
+    'sessions',
+    'accounts',
+    'pin',
+    'api-keys',
+    'second-factor',
+    'sign-in',
+    'staff',
+  ].map(room => `identity/${room}`),
+  ...['identity', 'money', 'wallets', 'transfers', 'holds', 'payments', 'statements', 'notifications', ''],
+]
+/** The one import against the order: identity is put together from the whole configuration. */
+const AGAINST_THE_ORDER = [
+  'services/gateway/src/identity/create-identity.ts > services/gateway/src/config.ts',
+]
+
+const floorOf = (path: string): number => {
+  const room = dirname(path.slice(GATEWAY.length))
+    .replace(/^\.$/, '')
+    .replace(/(^|\/)sql$/, '')
+  return ROOMS.indexOf(room)
+}
+
+/** Imports of a room that is not below, and rooms that are not listed. */
+const upwardImports = ({ path, text }: Source): string[] => {
+  if (floorOf(path) === -1) return ['its room is not in ROOMS']
+  return importsOf(text)
+    .map(name => targetOf(path, name))
+    .filter(target => target.startsWith(GATEWAY) && floorOf(target) > floorOf(path))
+    .filter(target => !AGAINST_THE_ORDER.includes(`${path} > ${target}`))
+}
+
+/** Files that import each other in a circle, by way of others or at once; type imports count. */
+const circlesIn = (files: Source[]): string[] => {
+  const paths = new Set(files.map(({ path }) => path))
+  const imports = new Map(
+    files.map(({ path, text }) => [
+      path,
+      importsOf(text)
+        .map(name => targetOf(path, name))
+        .filter(target => paths.has(target)),
+    ]),
+  )
+  const done = new Set<string>()
+  const circles: string[] = []
+  const walk = (path: string, way: string[]) => {
+    const at = way.indexOf(path)
+    if (at >= 0) circles.push([...way.slice(at), path].join(' > '))
+    if (at >= 0 || done.has(path)) return
+    for (const target of imports.get(path) ?? []) walk(target, [...way, path])
+    done.add(path)
+  }
+  for (const path of paths) walk(path, [])
+  return circles
 }
 
 type Rule = {
@@ -168,6 +230,15 @@ const RULES: Rule[] = [
     example: { path: 'services/ledger/src/main.ts', text: "import { x } from '../../gateway/src/app.ts'" },
   },
   {
+    rule: 'a room of the gateway imports rooms below it alone',
+    applies: path => path.startsWith(GATEWAY) && path.endsWith('.ts') && !isTest(path),
+    finds: upwardImports,
+    example: {
+      path: 'services/gateway/src/ledger/ask-ledger.ts',
+      text: "import { x } from '../transfers/request-transfer.ts'",
+    },
+  },
+  {
     rule: 'no test is left out, none runs alone',
     applies: path => path.endsWith('.test.ts'),
     finds: /\b(test|it|describe)(\.each)?\.(only|skip|todo|fails)\b/,
@@ -219,6 +290,25 @@ describe.each(RULES)('$rule', rule => {
 test('imports of every kind are seen', () => {
   const text = `import type { A } from './a.ts'\nexport * from './b.ts'\nawait import('./c.ts')\nimport './d.ts'`
   expect(importsOf(text)).toEqual(['./a.ts', './b.ts', './c.ts', './d.ts'])
+})
+
+test('no file imports itself by way of others', () => expect(circlesIn(sources)).toEqual([]))
+
+test('a circle would be seen, and a room that nobody has listed', () => {
+  const file = (path: string, name: string, how = 'import type') => ({
+    path,
+    text: `${how} { x } from '${name}'`,
+  })
+  const [a, b, c] = [
+    file('simulator/a.ts', './b.ts'),
+    file('simulator/b.ts', './c.ts'),
+    file('simulator/c.ts', './b.ts', 'import'),
+  ]
+  expect(circlesIn([a, b, c])).toEqual(['simulator/b.ts > simulator/c.ts > simulator/b.ts'])
+  expect(circlesIn([a, b])).toEqual([])
+  expect(upwardImports(file('services/gateway/src/fees/fee.ts', './x.ts'))).toEqual([
+    'its room is not in ROOMS',
+  ])
 })
 
 test.each([

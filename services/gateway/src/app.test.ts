@@ -17,7 +17,7 @@ import {
   problemResponses,
   uuidParam,
 } from './http/define-route.ts'
-import { ProblemError } from './http/problem.ts'
+import { ProblemError } from './problems/problem.ts'
 
 const ID = '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11'
 const JSON_TYPE = { 'content-type': 'application/json' }

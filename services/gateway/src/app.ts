@@ -14,11 +14,11 @@ import { matchedRoutes } from 'hono/route'
 import { clientAddress } from './http/client-address.ts'
 import type { GatewayEnv } from './http/context.ts'
 import type { Guards, Routes } from './http/define-route.ts'
-import { ProblemError, problemBody } from './http/problem.ts'
 import { problemResponse } from './http/problem-response.ts'
 import { BODY_LIMIT_BYTES, readBody } from './http/read-body.ts'
 import { referenceRoutes } from './http/reference.ts'
-import { runInScope } from './http/request-scope.ts'
+import { ProblemError, problemBody } from './problems/problem.ts'
+import { runInScope } from './queues/request-scope.ts'
 
 export type AppParts = {
   logger: Logger

@@ -2,13 +2,14 @@ import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
 import { jsonFile, loadConfig, serviceSettings, textFile } from '@pennywire/runtime/config.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
-import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
 import { z } from 'zod'
 import { parseNetworks } from './http/client-address.ts'
 import type { LimitName, RateLimit } from './http/rate-limit.ts'
 import { canonicalEmail } from './identity/accounts/email-address.ts'
 import { createKeyRing } from './identity/persons/secret-box.ts'
 import type { JwtKey } from './identity/sessions/tokens.ts'
+import { secureUrl, trustedIssuer } from './identity/sign-in/external-tokens.ts'
+import { oidcProvider } from './identity/sign-in/oidc-providers.ts'
 import type { BackPressureLimits } from './ledger/back-pressure.ts'
 import { providerSecrets } from './payments/payment-provider.ts'
 
@@ -93,19 +94,6 @@ const rereadFile = <Schema extends z.ZodType>(schema: Schema) =>
     return z.NEVER
   })
 
-/** Nobody on the way reads or changes what goes there. */
-const secureUrl = z.url().refine(url => {
-  const { protocol, hostname } = new URL(url)
-  return protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname))
-}, 'must be https')
-
-const trustedIssuer = z.strictObject({
-  issuer: z.string().min(1).max(256),
-  jwksUrl: secureUrl,
-  audience: z.string().min(1).max(256),
-})
-export type TrustedIssuer = z.output<typeof trustedIssuer>
-
 const trustedIssuers = z
   .string()
   .default('[]')
@@ -126,23 +114,6 @@ const trustedIssuers = z
       return z.NEVER
     }
   })
-
-const oidcProvider = z.strictObject({
-  /** Stands in the provider's path, and in the redirect URL that is registered there. */
-  name: z.string().regex(/^[a-z0-9-]{1,32}$/, 'must be 1 to 32 of a-z 0-9 -'),
-  /** What the button says. */
-  label: z.string().min(1).max(64),
-  /** Exactly as the provider's metadata and tokens say it. */
-  issuer: secureUrl.max(256).refine(url => !/[?#]/.test(url), 'must have no query and no fragment'),
-  clientId: z.string().min(1).max(256),
-  clientSecret: z.string().min(1).max(1_024),
-  scopes: z
-    .string()
-    .max(1_024)
-    .refine(scopes => scopes.split(' ').includes('openid'), 'must have openid')
-    .default('openid email profile'),
-})
-export type OidcProvider = z.output<typeof oidcProvider>
 
 const oidcProviders = z
   .strictObject({ providers: z.array(oidcProvider) })

@@ -12,8 +12,8 @@ import { holdRoutes } from './holds/hold-routes.ts'
 import { createListHolds } from './holds/list-holds.ts'
 import { countDueHolds, readDueHolds, readHoldEndedBy, readHoldPlaces } from './holds/sql/hold-reads.ts'
 import type { Routes } from './http/define-route.ts'
-import { findUser } from './identity/accounts/sql/users.ts'
 import type { Identity } from './identity/create-identity.ts'
+import { findUser } from './identity/persons/sql/users.ts'
 import { createAskLedger } from './ledger/ask-ledger.ts'
 import { awaitOutcomes, createOutcomeWaiters } from './ledger/await-outcome.ts'
 import { createBackPressure } from './ledger/back-pressure.ts'
@@ -26,7 +26,7 @@ import { createWriteDeposit, writeClaimedPayment } from './payments/deposit-limi
 import { depositRoutes } from './payments/deposit-routes.ts'
 import { lookAfter } from './payments/pay-out.ts'
 import { connectPaymentProvider } from './payments/payment-provider.ts'
-import { createHandleCallback, createRequestDeposit } from './payments/request-deposit.ts'
+import { createHandleCallback, createRequestDeposit, subjectOfPayment } from './payments/request-deposit.ts'
 import { createRequestWithdrawal } from './payments/request-withdrawal.ts'
 import { startPaymentWorker } from './payments/settle-payments.ts'
 import { readStandings } from './payments/sql/payment-reads.ts'
@@ -274,7 +274,11 @@ export const createMoney = async (parts: {
     personKeys,
     readDecidedBetween: (first, last) => ledger.readTransfersBetween(ledgerRead, first, last),
     readPendingBetween: (first, last) => readPending(sql, first, last),
-    readPaymentsBetween: (first, last) => readPaymentsBetween(sql, first, last),
+    readPaymentsBetween: async (first, last) =>
+      (await readPaymentsBetween(sql, first, last)).map(payment => ({
+        ...payment,
+        subject: wallet => subjectOfPayment(payment, wallet),
+      })),
     readHoldEndedBy: id => readHoldEndedBy(ledgerRead, id),
     readWallets: ids => ledger.readWallets(ledgerRead, ids),
   })

@@ -1,4 +1,4 @@
-import { ProblemError } from '../http/problem.ts'
+import { ProblemError } from '../problems/problem.ts'
 
 /** What a user may do, least first: each may do what those before it may. Kept in `users.roles`, carried in the token. */
 export const ROLES = ['user', 'moderator', 'admin', 'super_admin'] as const

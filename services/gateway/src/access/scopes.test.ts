@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { ProblemError } from '../http/problem.ts'
+import { ProblemError } from '../problems/problem.ts'
 import { movesMoneyOut, requireScope, SCOPES, type Scope } from './scopes.ts'
 
 const refusalOf = (scopes: Scope[], needed: Scope | undefined): ProblemError | undefined => {

@@ -1,4 +1,4 @@
-import { ProblemError } from '../http/problem.ts'
+import { ProblemError } from '../problems/problem.ts'
 
 /**
  * What an API key may be allowed, each named by what it reads or does. Routes without a scope take no key: who an

@@ -1,14 +1,14 @@
 import { commandIdOf, transferIdOf } from '@pennywire/contracts/ids.ts'
 import { isProblemCode } from '@pennywire/contracts/problems.ts'
 import { isAllowed, refuseOwn } from '../access/roles.ts'
-import { ProblemError } from '../http/problem.ts'
+import { keyReused } from '../http/idempotency.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { Ask } from '../ledger/ask-ledger.ts'
 import type { Outcome } from '../ledger/await-outcome.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { TransferFacts } from '../ledger/sql/ledger-reads.ts'
-import { keyReused } from '../transfers/request-transfer.ts'
+import { ProblemError } from '../problems/problem.ts'
 import type { KeyClaim, KeyHolder } from '../transfers/sql/key-claims.ts'
 import {
   type HoldView,

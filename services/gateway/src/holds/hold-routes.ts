@@ -18,7 +18,6 @@ import {
   timestamp,
   uuidParam,
 } from '../http/define-route.ts'
-import type { FindTransfer } from '../transfers/find-transfer.ts'
 import {
   headAnswer,
   moneyHeaders,
@@ -31,7 +30,8 @@ import {
   sendingHeaders,
   TRANSFER_EXAMPLE,
   transferSchema,
-} from '../transfers/money-headers.ts'
+} from '../money/money-headers.ts'
+import type { FindTransfer } from '../transfers/find-transfer.ts'
 import type { Answer, AskedTransfer } from '../transfers/request-transfer.ts'
 import {
   readSending,

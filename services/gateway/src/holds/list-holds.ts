@@ -1,8 +1,8 @@
 import { z } from 'zod'
-import { validationProblem } from '../http/problem.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { TransferFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import { validationProblem } from '../problems/problem.ts'
 import { type HoldView, openDecided, viewHold } from '../transfers/transfer-view.ts'
 import type { HoldFilter, HoldPlace } from './sql/hold-reads.ts'
 

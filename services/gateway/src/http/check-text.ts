@@ -1,7 +1,7 @@
 import type { Context, MiddlewareHandler } from 'hono'
+import { type BrokenRule, validationProblem } from '../problems/problem.ts'
 import type { GatewayEnv } from './context.ts'
 import { inexactJson, unstorable } from './exact-json.ts'
-import { type BrokenRule, validationProblem } from './problem.ts'
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i
 const ENCODING = 'must be UTF-8, percent-encoded'

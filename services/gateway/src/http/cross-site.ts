@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
+import { ProblemError } from '../problems/problem.ts'
 import type { GatewayEnv } from './context.ts'
-import { ProblemError } from './problem.ts'
 
 /**
  * Throws CROSS_SITE_REQUEST where a browser says that another origin's page made the request. For routes that act on a

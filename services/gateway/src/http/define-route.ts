@@ -5,9 +5,9 @@ import { PROBLEMS, type ProblemCode } from '@pennywire/contracts/problems.ts'
 import type { MiddlewareHandler } from 'hono'
 import type { Role } from '../access/roles.ts'
 import type { Scope } from '../access/scopes.ts'
+import { type BrokenRule, problemBody, validationProblem } from '../problems/problem.ts'
 import { checkText } from './check-text.ts'
 import type { GatewayEnv } from './context.ts'
-import { type BrokenRule, problemBody, validationProblem } from './problem.ts'
 import type { LimitName } from './rate-limit.ts'
 
 export type Routes = OpenAPIHono<GatewayEnv>
@@ -178,6 +178,9 @@ export const cutPage = <Row extends { id: string }>(
   const page = found.slice(0, limit)
   return { page, nextCursor: found.length > limit ? page.at(-1)!.id : null }
 }
+
+/** Why somebody does something, in their words. */
+export const reasonField = z.string().trim().min(1).max(255)
 
 /** A code of six digits that a person types or pastes, with or without blanks. */
 export const sixDigits = z

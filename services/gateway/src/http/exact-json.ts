@@ -1,4 +1,4 @@
-import type { BrokenRule } from './problem.ts'
+import type { BrokenRule } from '../problems/problem.ts'
 
 /** Deeper than anything that people write; readers that go down by calls would fail at some thousands. */
 const MOST_DEPTH = 64

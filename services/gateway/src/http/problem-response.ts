@@ -2,8 +2,8 @@ import type { ProblemCode } from '@pennywire/contracts/problems.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
 import type { Context } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import { problemBody } from '../problems/problem.ts'
 import type { GatewayEnv } from './context.ts'
-import { problemBody } from './problem.ts'
 
 /** What a wave of guessing or of forged tokens shows in first. */
 const problems = counter('gateway_problems_total', 'Requests answered with a problem, by its code', ['code'])

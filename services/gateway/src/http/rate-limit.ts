@@ -1,8 +1,8 @@
 import { counter } from '@pennywire/runtime/metrics.ts'
 import type { Context } from 'hono'
 import type { Redis } from 'ioredis'
+import { ProblemError } from '../problems/problem.ts'
 import type { GatewayEnv } from './context.ts'
-import { ProblemError } from './problem.ts'
 
 /** How many requests a subject may make within how many seconds. */
 export type RateLimit = { requests: number; seconds: number }

@@ -1,6 +1,6 @@
 import type { Context, MiddlewareHandler } from 'hono'
+import { ProblemError, validationProblem } from '../problems/problem.ts'
 import type { GatewayEnv } from './context.ts'
-import { ProblemError, validationProblem } from './problem.ts'
 
 export const BODY_LIMIT_BYTES = 64 * 1024
 /** No honest body has more: looking at thousands by a schema takes the event loop for tens of milliseconds. */

@@ -11,20 +11,18 @@ import { type GatewayConfig, rateLimitsOf } from '../config.ts'
 import type { Guards, Routes } from '../http/define-route.ts'
 import { createRateLimits } from '../http/rate-limit.ts'
 import type { InTransaction } from '../outbox/in-transaction.ts'
-import { purgeExpired } from '../sql/purge.ts'
 import { bootstrapAdmin, createAccounts } from './accounts/accounts.ts'
-import { authRoutes } from './accounts/auth-routes.ts'
 import { createPasswordMeter } from './accounts/password-meter.ts'
 import { createPasswords } from './accounts/passwords.ts'
 import { createSlowHash } from './accounts/slow-hash.ts'
-import { isOwnerUnproved, readCommonCost } from './accounts/sql/users.ts'
-import { userRoutes } from './accounts/user-routes.ts'
-import { createAnnounce } from './announce.ts'
 import { apiKeyRoutes } from './api-keys/api-key-routes.ts'
 import { createApiKeys, endApiKeys } from './api-keys/api-keys.ts'
+import { authRoutes } from './auth-routes.ts'
+import { createAnnounce } from './events/announce.ts'
 import { createGuards } from './guards.ts'
 import { createNames, type Names } from './persons/names.ts'
 import { createAddressHash, createPersonKeys, type PersonKeys } from './persons/person-keys.ts'
+import { isOwnerUnproved, readCommonCost } from './persons/sql/users.ts'
 import { createPins, type Pins } from './pin/pin.ts'
 import { pinRoutes } from './pin/pin-routes.ts'
 import { createSecondFactor } from './second-factor/second-factor.ts'
@@ -43,9 +41,12 @@ import { createExternalTokens } from './sign-in/external-tokens.ts'
 import { createOidcProviders } from './sign-in/oidc-providers.ts'
 import { oidcRoutes } from './sign-in/oidc-routes.ts'
 import { createSocialLogin } from './sign-in/social-login.ts'
+import { forgetOidcRequests } from './sign-in/sql/oidc-requests.ts'
+import { purgeExpired } from './sql/purge.ts'
 import { createManageUsers } from './staff/manage-users.ts'
 import { createRecordView } from './staff/staff-views.ts'
 import { adminUserRoutes } from './staff/user-staff-routes.ts'
+import { userRoutes } from './user-routes.ts'
 
 /**
  * The thread pool has four threads, and signatures need one as well: PINs take at most two, passwords one, and PINs leave a
@@ -159,6 +160,7 @@ export const createIdentity = async (parts: {
     },
     bootstrapAdminEmail: config.BOOTSTRAP_ADMIN_EMAIL,
     endApiKeys,
+    forgetOidcRequests,
     hashAddress,
   })
   // Where the setting came after the account. A changed role ends the sessions: the next token carries it.

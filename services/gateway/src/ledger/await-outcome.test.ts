@@ -1,6 +1,6 @@
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import { expect, test } from 'vitest'
-import { runInScope } from '../http/request-scope.ts'
+import { runInScope } from '../queues/request-scope.ts'
 import { askUntilAnswered, createOutcomeWaiters, type Outcome } from './await-outcome.ts'
 
 /** A clock that the test sets. */

@@ -6,7 +6,7 @@ import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import { type Clock, sleep, systemClock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
-import { currentRequest } from '../http/request-scope.ts'
+import { currentRequest } from '../queues/request-scope.ts'
 
 /** How a command ended, as its event says. */
 export type Outcome = LedgerEvent

@@ -1,7 +1,7 @@
 import { partitionOf } from '@pennywire/kafka/partition-of.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { expect, test } from 'vitest'
-import { ProblemError } from '../http/problem.ts'
+import { ProblemError } from '../problems/problem.ts'
 import { createBackPressure } from './back-pressure.ts'
 
 const logger = createLogger('test', { level: 'silent', instance: 'test' })

@@ -4,7 +4,7 @@ import type { RawRecord } from '@pennywire/kafka/record.ts'
 import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
-import { ProblemError } from '../http/problem.ts'
+import { ProblemError } from '../problems/problem.ts'
 
 const refusedEarly = counter(
   'gateway_refused_early_total',

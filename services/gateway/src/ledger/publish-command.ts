@@ -2,7 +2,7 @@ import type { Publisher } from '@pennywire/kafka/publisher.ts'
 import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
-import { ProblemError } from '../http/problem.ts'
+import { ProblemError } from '../problems/problem.ts'
 
 /** Resolves once Kafka has the command; throws 503 where that is not known in time. It may be there nonetheless. */
 export type PublishCommand = (record: OutgoingRecord) => Promise<void>

@@ -11,7 +11,7 @@ import {
   SIGNED_IN_PROBLEMS,
   timestamp,
 } from '../http/define-route.ts'
-import { validationProblem } from '../http/problem.ts'
+import { validationProblem } from '../problems/problem.ts'
 import type { NotificationFacts } from './sql/notifications.ts'
 
 export type NotificationParts = {

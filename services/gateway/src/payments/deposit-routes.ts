@@ -18,7 +18,7 @@ import {
   readAmount,
   readMoneyRequest,
   transferSchema,
-} from '../transfers/money-headers.ts'
+} from '../money/money-headers.ts'
 import type { TransferAnswer } from '../transfers/request-transfer.ts'
 import type { AskedDeposit } from './request-deposit.ts'
 

@@ -1,6 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
-import { ProblemError } from '../http/problem.ts'
+import { ProblemError } from '../problems/problem.ts'
 
 /** A payment as the provider is asked for it. `id` is its idempotency key, the amount a decimal string. */
 export type PaymentOrder = {

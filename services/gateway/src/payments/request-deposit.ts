@@ -1,18 +1,14 @@
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
 import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type { Requester } from '../access/requester.ts'
-import { ProblemError } from '../http/problem.ts'
+import { keyReused, rejectionProblem } from '../http/idempotency.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import { askUntilAnswered, type Outcomes } from '../ledger/await-outcome.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'
 import type { TransferFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
-import {
-  keyReused,
-  refuseAboveKey,
-  rejectionProblem,
-  type TransferAnswer,
-} from '../transfers/request-transfer.ts'
+import { ProblemError } from '../problems/problem.ts'
+import { refuseAboveKey, type TransferAnswer } from '../transfers/request-transfer.ts'
 import { rejectionOf, type TransferSubject, viewDecided, viewTransfer } from '../transfers/transfer-view.ts'
 import { hearProvider, METHOD_PURPOSE, orderPayment, type PaymentParts, refusalOf } from './pay-out.ts'
 import type { NewPayment, Payment } from './sql/payments.ts'

@@ -1,12 +1,12 @@
 import { payoutCaptureIdOf, transferIdOf } from '@pennywire/contracts/ids.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Requester } from '../access/requester.ts'
-import { ProblemError } from '../http/problem.ts'
+import { keyReused } from '../http/idempotency.ts'
 import { askUntilAnswered } from '../ledger/await-outcome.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'
+import { ProblemError } from '../problems/problem.ts'
 import {
   authenticate,
-  keyReused,
   type RequestTransferParts,
   type TransferAnswer,
 } from '../transfers/request-transfer.ts'

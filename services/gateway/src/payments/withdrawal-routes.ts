@@ -19,7 +19,7 @@ import {
   readMoneyRequest,
   sendingHeaders,
   transferSchema,
-} from '../transfers/money-headers.ts'
+} from '../money/money-headers.ts'
 import type { TransferAnswer } from '../transfers/request-transfer.ts'
 import type { AskedWithdrawal } from './request-withdrawal.ts'
 

@@ -1,6 +1,6 @@
 import { parentPort, Worker } from 'node:worker_threads'
 import { counter } from '@pennywire/runtime/metrics.ts'
-import { ProblemError } from '../http/problem.ts'
+import { ProblemError } from '../problems/problem.ts'
 
 /** A worker without work ends after this time: what it has loaded takes tens of MiB. */
 const IDLE_MS = 60_000

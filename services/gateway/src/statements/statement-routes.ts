@@ -10,8 +10,8 @@ import {
   timestamp,
   uuidParam,
 } from '../http/define-route.ts'
-import { ProblemError, validationProblem } from '../http/problem.ts'
-import { money, moneyOut } from '../transfers/money-headers.ts'
+import { money, moneyOut } from '../money/money-headers.ts'
+import { ProblemError, validationProblem } from '../problems/problem.ts'
 import type { BalanceAt, Period } from './sql/statement-reads.ts'
 import {
   checkPeriod,

@@ -1,8 +1,8 @@
 import { referenceOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
-import { type BrokenRule, validationProblem } from '../http/problem.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import { type BrokenRule, validationProblem } from '../problems/problem.ts'
 import type { Period, StatementEntry } from './sql/statement-reads.ts'
 
 /** One line of a statement, as its reader sees it. */

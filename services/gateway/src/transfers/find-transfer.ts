@@ -1,11 +1,9 @@
 import { idsOfReference, transferIdOf } from '@pennywire/contracts/ids.ts'
 import { isAllowed } from '../access/roles.ts'
-import { ProblemError } from '../http/problem.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { TransferFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
-import { subjectOfPayment } from '../payments/request-deposit.ts'
-import type { Payment } from '../payments/sql/payments.ts'
+import { ProblemError } from '../problems/problem.ts'
 import type { PendingRequest } from './sql/pending-requests.ts'
 import {
   type HoldView,
@@ -17,12 +15,16 @@ import {
   viewTransfer,
 } from './transfer-view.ts'
 
+/** A deposit or withdrawal on its way, and how it is shown beside its wallet. */
+type PaymentFound = { userId: string; walletId: string; subject: (wallet: WalletFacts) => TransferSubject }
+
 export type FindTransferParts = {
   names: Names
   personKeys: PersonKeys
   readDecidedBetween: (first: string, last: string) => Promise<TransferFacts[]>
   readPendingBetween: (first: string, last: string) => Promise<PendingRequest[]>
-  readPaymentsBetween: (first: string, last: string) => Promise<Payment[]>
+  /** Payments that are no transfers yet. */
+  readPaymentsBetween: (first: string, last: string) => Promise<PaymentFound[]>
   readHoldEndedBy: (commandId: string) => Promise<string | undefined>
   readWallets: (ids: string[]) => Promise<WalletFacts[]>
 }
@@ -52,7 +54,7 @@ export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
     )
     if (payment) {
       const [wallet] = await parts.readWallets([payment.walletId])
-      return subjectOfPayment(payment, wallet!)
+      return payment.subject(wallet!)
     }
     const pending = (await parts.readPendingBetween(first, last)).find(({ userId }) =>
       isAllowed(caller, 'owner', [userId]),

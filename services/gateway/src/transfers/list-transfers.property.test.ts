@@ -2,8 +2,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { cursorParam } from '../http/define-route.ts'
-import { ProblemError } from '../http/problem.ts'
 import type { TransferFacts, TransferFilter, WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import { ProblemError } from '../problems/problem.ts'
 import { createListTransfers } from './list-transfers.ts'
 
 const ALICE = '00000000-0000-4000-8000-00000000000a'

@@ -1,8 +1,8 @@
 import { z } from 'zod'
-import { validationProblem } from '../http/problem.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { TransferFacts, TransferFilter, WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import { validationProblem } from '../problems/problem.ts'
 import { type TransferView, viewDecided } from './transfer-view.ts'
 
 export type ListTransfersParts = {

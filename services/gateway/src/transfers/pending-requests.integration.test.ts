@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import type { Database } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest'
-import { purgeExpired } from '../sql/purge.ts'
+import { purgeExpired } from '../identity/sql/purge.ts'
 import { createGatewayDatabase } from '../sql/test-database.ts'
 import { claimOverdue, markDecided, type NewPendingRequest, writePending } from './sql/pending-requests.ts'
 

@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import type { Requester } from '../access/requester.ts'
-import { ProblemError } from '../http/problem.ts'
+import { ProblemError } from '../problems/problem.ts'
 import { authenticate, refuseAboveKey } from './request-transfer.ts'
 
 const problemOf = (work: () => void): ProblemError | undefined => {

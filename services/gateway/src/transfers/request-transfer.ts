@@ -1,6 +1,5 @@
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
 import { decimalsOf, formatAmount } from '@pennywire/contracts/money.ts'
-import { isProblemCode } from '@pennywire/contracts/problems.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { NotSent, type Publisher } from '@pennywire/kafka/publisher.ts'
@@ -8,7 +7,7 @@ import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Requester, SignedInUser } from '../access/requester.ts'
-import { ProblemError, validationProblem } from '../http/problem.ts'
+import { keyReused, rejectionProblem } from '../http/idempotency.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { Outcome, Outcomes, Waiter } from '../ledger/await-outcome.ts'
@@ -19,13 +18,13 @@ import type {
   TransferQuestion,
   WalletBrief,
 } from '../ledger/sql/ledger-reads.ts'
+import { ProblemError, validationProblem } from '../problems/problem.ts'
 import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
 import type { NewPendingRequest } from './sql/pending-requests.ts'
 import {
   limitMembers,
   type Metadata,
   openDecided,
-  type Rejection,
   rejectionOf,
   type TransferSubject,
   type TransferView,
@@ -514,25 +513,3 @@ const answerPending = async <View>(
   const transfer = await parts.view(parts.names, request.userId, pending)
   return { status: 202, transfer, replayed: false }
 }
-
-/** The key belongs to a request with other content, whose outcome stands. */
-export const keyReused = (): ProblemError =>
-  new ProblemError(
-    'IDEMPOTENCY_KEY_REUSED',
-    'Idempotency-Key: it belongs to an earlier request with other content; use a new key for a new request',
-  )
-
-/** The ledger's rejection as a problem: always final, whatever its code means elsewhere. */
-export const rejectionProblem = (
-  transferId: string,
-  code: string,
-  detail: string,
-  replayed: boolean,
-  members: Omit<Rejection, 'code' | 'detail'> = {},
-): ProblemError =>
-  new ProblemError(
-    isProblemCode(code) ? code : 'INTERNAL_ERROR',
-    detail,
-    { ...members, transferId, final: true, retryable: false },
-    replayed ? { 'idempotency-replayed': 'true' } : {},
-  )

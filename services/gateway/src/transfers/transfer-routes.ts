@@ -19,10 +19,8 @@ import {
   type Routes,
   uuidParam,
 } from '../http/define-route.ts'
-import { ProblemError, validationProblem } from '../http/problem.ts'
 import { pinField } from '../identity/pin/pin-routes.ts'
 import type { TransferFilter } from '../ledger/sql/ledger-reads.ts'
-import type { FindTransfer } from './find-transfer.ts'
 import {
   headAnswer,
   moneyOut,
@@ -30,7 +28,9 @@ import {
   readMoneyRequest,
   sendingHeaders,
   transferSchema,
-} from './money-headers.ts'
+} from '../money/money-headers.ts'
+import { ProblemError, validationProblem } from '../problems/problem.ts'
+import type { FindTransfer } from './find-transfer.ts'
 import type { AskedPreview, Preview } from './preview-transfer.ts'
 import type { AskedTransfer, TransferAnswer } from './request-transfer.ts'
 import type { TransferView } from './transfer-view.ts'

@@ -11,16 +11,15 @@ import {
   newRoutes,
   problemResponses,
   type Routes,
+  reasonField,
   STAFF_PROBLEMS,
   STEP_UP_PROBLEMS,
   stepUpHeader,
   uuidParam,
 } from '../http/define-route.ts'
-import { ProblemError } from '../http/problem.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { PartyFacts, TransferFacts } from '../ledger/sql/ledger-reads.ts'
-import { reasonField } from '../wallets/wallet-routes.ts'
 import {
   headAnswer,
   moneyHeaders,
@@ -29,7 +28,8 @@ import {
   readMoneyRequest,
   TRANSFER_EXAMPLE,
   transferSchema,
-} from './money-headers.ts'
+} from '../money/money-headers.ts'
+import { ProblemError } from '../problems/problem.ts'
 import type { AskedReversal, ReversalAnswer } from './request-reversal.ts'
 import { openDecided, type TransferSubject, viewTransfer } from './transfer-view.ts'
 

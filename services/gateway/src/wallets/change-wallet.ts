@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { commandIdOf } from '@pennywire/contracts/ids.ts'
 import { isProblemCode } from '@pennywire/contracts/problems.ts'
-import { ProblemError } from '../http/problem.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { Ask } from '../ledger/ask-ledger.ts'
 import type { Outcome } from '../ledger/await-outcome.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import { ProblemError } from '../problems/problem.ts'
 import { FREEZE_REASON } from './wallet-view.ts'
 
 /** A change of a user's wallet, asked for by its owner (`self`) or by staff. */

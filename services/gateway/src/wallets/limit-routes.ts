@@ -24,10 +24,10 @@ import {
   stepUpHeader,
   uuidParam,
 } from '../http/define-route.ts'
-import { type BrokenRule, ProblemError, validationProblem } from '../http/problem.ts'
 import type { Ask } from '../ledger/ask-ledger.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
-import { readOptionalKey } from '../transfers/money-headers.ts'
+import { readOptionalKey } from '../money/money-headers.ts'
+import { type BrokenRule, ProblemError, validationProblem } from '../problems/problem.ts'
 import { viewAllLimits, viewLimits, viewStaffLimits } from './read-limits.ts'
 import type { LimitedWallet } from './sql/limit-reads.ts'
 

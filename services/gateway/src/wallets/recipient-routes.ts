@@ -8,10 +8,10 @@ import {
   problemResponses,
   type Routes,
 } from '../http/define-route.ts'
-import { ProblemError } from '../http/problem.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
-import { maskedName } from '../transfers/money-headers.ts'
+import { maskedName } from '../money/money-headers.ts'
+import { ProblemError } from '../problems/problem.ts'
 
 export type RecipientParts = {
   guards: Guards

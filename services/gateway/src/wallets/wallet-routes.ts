@@ -20,17 +20,18 @@ import {
   pageOf,
   problemResponses,
   type Routes,
+  reasonField,
   SIGNED_IN_PROBLEMS,
   timestamp,
   uuidParam,
 } from '../http/define-route.ts'
-import { ProblemError, validationProblem } from '../http/problem.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { Outcomes } from '../ledger/await-outcome.ts'
 import type { PublishCommand } from '../ledger/publish-command.ts'
 import type { EntryFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
-import { maskedName, money, moneyOut, readOptionalKey } from '../transfers/money-headers.ts'
+import { maskedName, money, moneyOut, readOptionalKey } from '../money/money-headers.ts'
+import { ProblemError, validationProblem } from '../problems/problem.ts'
 import type { ChangeWallet } from './change-wallet.ts'
 import { viewWallets, walletSchema } from './wallet-view.ts'
 
@@ -140,8 +141,6 @@ export const optionalKeyHeader = z.object({
     example: 'freeze-2026-01-31',
   }),
 })
-
-export const reasonField = z.string().trim().min(1).max(255)
 
 const freezeRoute = ({ signedIn }: Guards) =>
   createRoute({

@@ -16,18 +16,19 @@ import {
   problemResponses,
   type Routes,
   readIdCursor,
+  reasonField,
   STAFF_PROBLEMS,
   STEP_UP_PROBLEMS,
   stepUpHeader,
   uuidParam,
 } from '../http/define-route.ts'
-import { ProblemError } from '../http/problem.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
-import { readOptionalKey } from '../transfers/money-headers.ts'
+import { readOptionalKey } from '../money/money-headers.ts'
+import { ProblemError } from '../problems/problem.ts'
 import type { ChangeWallet } from './change-wallet.ts'
-import { optionalKeyHeader, reasonField } from './wallet-routes.ts'
+import { optionalKeyHeader } from './wallet-routes.ts'
 import { viewWallets, WALLET_EXAMPLE, walletSchema } from './wallet-view.ts'
 
 export type AdminWalletParts = {

@@ -2,7 +2,7 @@ import { z } from '@hono/zod-openapi'
 import { timestamp } from '../http/define-route.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
-import { money, moneyOut } from '../transfers/money-headers.ts'
+import { money, moneyOut } from '../money/money-headers.ts'
 
 /** What a freeze's reason is sealed for: always under the key of the wallet's owner, whoever wrote it. */
 export const FREEZE_REASON = 'freeze-reason'

@@ -15,9 +15,9 @@ import {
   setClocks,
 } from '../../sql/test-database.ts'
 import { createTestGateway, createTestKeys, type TestGateway, type TestKeys } from '../../test-gateway.ts'
+import { insertMailedToken } from '../persons/sql/users.ts'
 import { sha256 } from '../sessions/sessions.ts'
 import { passProvider, startOidcProvider } from '../sign-in/test-oidc-provider.ts'
-import { insertMailedToken } from './sql/users.ts'
 
 const { superuserUrl, redisUrl } = inject('stack')
 

@@ -5,16 +5,11 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Caller } from '../../access/requester.ts'
 import { highestRole } from '../../access/roles.ts'
 import { addressSubject, networksOf } from '../../http/client-address.ts'
-import { ProblemError, validationProblem } from '../../http/problem.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
-import type { Announce } from '../announce.ts'
+import { ProblemError, validationProblem } from '../../problems/problem.ts'
+import type { Announce } from '../events/announce.ts'
 import type { PersonKeys } from '../persons/person-keys.ts'
-import type { LoginHistory } from '../sessions/login-history.ts'
-import { type Sessions, sha256 } from '../sessions/sessions.ts'
-import { forgetOidcRequests } from '../sign-in/sql/oidc-requests.ts'
-import type { PasswordMeter } from './password-meter.ts'
-import { GUESSED_FIRST, noPassword, type Passwords, passwordFaults } from './passwords.ts'
 import {
   countMailedTokens,
   findUser,
@@ -34,7 +29,11 @@ import {
   spendMailedToken,
   spendMailedTokensOf,
   type User,
-} from './sql/users.ts'
+} from '../persons/sql/users.ts'
+import type { LoginHistory } from '../sessions/login-history.ts'
+import { type Sessions, sha256 } from '../sessions/sessions.ts'
+import type { PasswordMeter } from './password-meter.ts'
+import { GUESSED_FIRST, noPassword, type Passwords, passwordFaults } from './passwords.ts'
 import { tellSuperAdmins } from './tell-super-admins.ts'
 
 const TOKEN_BYTES = 32
@@ -117,6 +116,8 @@ export const createAccounts = (parts: {
     of: { userId: string; reason: 'password_reset' },
     traceparent: string,
   ) => Promise<unknown>
+  /** Forgets the sign-ins through a provider that the user has begun. */
+  forgetOidcRequests: (tx: Tx, userId: string) => Promise<void>
   hashAddress: (text: string) => string
 }): Accounts => {
   const {
@@ -131,7 +132,7 @@ export const createAccounts = (parts: {
     logins,
     urls,
   } = parts
-  const { bootstrapAdminEmail, endApiKeys, hashAddress } = parts
+  const { bootstrapAdminEmail, endApiKeys, forgetOidcRequests, hashAddress } = parts
 
   /** By the network of a subscriber, because the address of a phone changes between two requests. */
   const networkHashOf = ({ address }: Caller) => hashAddress(`signup\0${addressSubject(address)}`)

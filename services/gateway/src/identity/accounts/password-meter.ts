@@ -1,8 +1,8 @@
 import { Worker } from 'node:worker_threads'
 import { type Clock, systemClock } from '@pennywire/runtime/clock.ts'
-import { ProblemError } from '../../http/problem.ts'
-import { currentPlace } from '../../http/request-scope.ts'
+import { ProblemError } from '../../problems/problem.ts'
 import { createFairQueue, NotServed } from '../../queues/fair-queue.ts'
+import { currentPlace } from '../../queues/request-scope.ts'
 import type { MeterAnswer, MeterQuestion } from './password-meter-worker.ts'
 
 /** The strength of a long password shows in its beginning, and a check's time grows faster than the length. */

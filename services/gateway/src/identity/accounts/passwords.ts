@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { ProblemError } from '../../http/problem.ts'
+import { ProblemError } from '../../problems/problem.ts'
 import type { SlowHash } from './slow-hash.ts'
 
 const MIN_LENGTH = 8

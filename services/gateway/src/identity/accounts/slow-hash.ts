@@ -1,9 +1,9 @@
 import { type Clock, systemClock } from '@pennywire/runtime/clock.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
 import bcrypt from 'bcrypt'
-import { ProblemError } from '../../http/problem.ts'
-import { currentPlace } from '../../http/request-scope.ts'
+import { ProblemError } from '../../problems/problem.ts'
 import { createFairQueue, NotServed } from '../../queues/fair-queue.ts'
+import { currentPlace } from '../../queues/request-scope.ts'
 
 const hashes = counter(
   'gateway_slow_hashes_total',

@@ -1,7 +1,7 @@
 import type { Tx } from '@pennywire/runtime/database.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
-import type { Announce } from '../announce.ts'
-import { listSuperAdmins } from './sql/users.ts'
+import type { Announce } from '../events/announce.ts'
+import { listSuperAdmins } from '../persons/sql/users.ts'
 
 const PAGE = 100
 

@@ -17,7 +17,7 @@ import {
   timestamp,
   uuidParam,
 } from '../../http/define-route.ts'
-import { password } from '../accounts/auth-routes.ts'
+import { password } from '../accounts/account-fields.ts'
 import { label } from '../persons/person-name.ts'
 import { pinField } from '../pin/pin-routes.ts'
 import type { ApiKey, ApiKeys } from './api-keys.ts'

@@ -1,6 +1,6 @@
 import type { Database } from '@pennywire/runtime/database.ts'
 import { LRUCache } from 'lru-cache'
-import { readNames } from '../accounts/sql/users.ts'
+import { readNames } from './sql/users.ts'
 
 const CACHED_NAMES = 50_000
 const CACHE_MS = 60_000

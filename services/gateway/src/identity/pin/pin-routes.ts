@@ -12,7 +12,7 @@ import {
   sixDigits,
   timestamp,
 } from '../../http/define-route.ts'
-import { password } from '../accounts/auth-routes.ts'
+import { password } from '../accounts/account-fields.ts'
 import type { Tokens } from '../sessions/tokens.ts'
 import { PIN_FORM, type Pins } from './pin.ts'
 

@@ -13,7 +13,7 @@ import {
   sixDigits,
   timestamp,
 } from '../../http/define-route.ts'
-import { createCallerOf, createTokensOf, tokens } from '../accounts/auth-routes.ts'
+import { createCallerOf, createTokensOf, tokens } from '../accounts/token-answer.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import type { Tokens } from '../sessions/tokens.ts'
 import type { Proof, SecondFactor } from './second-factor.ts'

@@ -1,8 +1,8 @@
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import { addressSubject } from '../../http/client-address.ts'
-import { ProblemError } from '../../http/problem.ts'
 import type { TakeFromLimits, Taken } from '../../http/rate-limit.ts'
-import { currentRequest } from '../../http/request-scope.ts'
+import { ProblemError } from '../../problems/problem.ts'
+import { currentRequest } from '../../queues/request-scope.ts'
 import { readFamiliarSince, rememberAddress } from './sql/familiar-addresses.ts'
 
 export type LoginAttempts = {

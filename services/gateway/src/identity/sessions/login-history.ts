@@ -4,7 +4,7 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Caller } from '../../access/requester.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
-import type { Announce } from '../announce.ts'
+import type { Announce } from '../events/announce.ts'
 import type { PersonKeys } from '../persons/person-keys.ts'
 import { insertLogin, listLogins } from './sql/logins.ts'
 

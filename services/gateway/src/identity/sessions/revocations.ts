@@ -3,8 +3,7 @@ import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Redis } from 'ioredis'
 import { LRUCache } from 'lru-cache'
-import { readRecentPinLocks } from '../pin/sql/pins.ts'
-import { type EndedSession, readRecentlyEnded, readSessionEnd } from './sql/sessions.ts'
+import { type EndedSession, readRecentlyEnded, readRecentPinLocks, readSessionEnd } from './sql/sessions.ts'
 
 /** Within so long others' gateways honour what a gateway wrote that died before it told Redis. */
 const REPUSH_MS = 1_000

@@ -15,7 +15,7 @@ import {
   timestamp,
   uuidParam,
 } from '../../http/define-route.ts'
-import { ProblemError } from '../../http/problem.ts'
+import { ProblemError } from '../../problems/problem.ts'
 import type { Sessions } from './sessions.ts'
 
 const session = z

@@ -11,7 +11,7 @@ import {
 } from 'jose'
 import { LRUCache } from 'lru-cache'
 import type { SignedInUser } from '../../access/requester.ts'
-import { ProblemError } from '../../http/problem.ts'
+import { ProblemError } from '../../problems/problem.ts'
 
 /** One algorithm, never the token's choice (RFC 8725, 3.1). RS256 is the one that is verified fastest. */
 const ALGORITHM = 'RS256'

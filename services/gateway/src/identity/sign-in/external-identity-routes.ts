@@ -13,7 +13,7 @@ import {
   timestamp,
   uuidParam,
 } from '../../http/define-route.ts'
-import { externalToken, password } from '../accounts/auth-routes.ts'
+import { externalToken, password } from '../accounts/account-fields.ts'
 import type { ExternalIdentities } from './external-identities.ts'
 import type { LinkedIdentity } from './sql/external-identities.ts'
 

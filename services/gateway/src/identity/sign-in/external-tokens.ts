@@ -1,6 +1,20 @@
+import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
 import { createRemoteJWKSet, decodeJwt, errors, jwtVerify } from 'jose'
-import type { TrustedIssuer } from '../../config.ts'
-import { ProblemError } from '../../http/problem.ts'
+import { z } from 'zod'
+import { ProblemError } from '../../problems/problem.ts'
+
+/** Nobody on the way reads or changes what goes there. */
+export const secureUrl = z.url().refine(url => {
+  const { protocol, hostname } = new URL(url)
+  return protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname))
+}, 'must be https')
+
+export const trustedIssuer = z.strictObject({
+  issuer: z.string().min(1).max(256),
+  jwksUrl: secureUrl,
+  audience: z.string().min(1).max(256),
+})
+export type TrustedIssuer = z.output<typeof trustedIssuer>
 
 /** Asymmetric ones only, whatever the token says (RFC 8725, 3.1 and 3.2). */
 const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA']

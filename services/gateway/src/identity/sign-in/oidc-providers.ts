@@ -1,9 +1,26 @@
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { LRUCache } from 'lru-cache'
 import * as oidc from 'openid-client'
-import type { OidcProvider } from '../../config.ts'
-import { ProblemError } from '../../http/problem.ts'
-import { type ExternalIdentity, isSubject } from './external-tokens.ts'
+import { z } from 'zod'
+import { ProblemError } from '../../problems/problem.ts'
+import { type ExternalIdentity, isSubject, secureUrl } from './external-tokens.ts'
+
+export const oidcProvider = z.strictObject({
+  /** Stands in the provider's path, and in the redirect URL that is registered there. */
+  name: z.string().regex(/^[a-z0-9-]{1,32}$/, 'must be 1 to 32 of a-z 0-9 -'),
+  /** What the button says. */
+  label: z.string().min(1).max(64),
+  /** Exactly as the provider's metadata and tokens say it. */
+  issuer: secureUrl.max(256).refine(url => !/[?#]/.test(url), 'must have no query and no fragment'),
+  clientId: z.string().min(1).max(256),
+  clientSecret: z.string().min(1).max(1_024),
+  scopes: z
+    .string()
+    .max(1_024)
+    .refine(scopes => scopes.split(' ').includes('openid'), 'must have openid')
+    .default('openid email profile'),
+})
+export type OidcProvider = z.output<typeof oidcProvider>
 
 const TIMEOUT_SECONDS = 10
 /** Metadata and keys are read again after so long; while the provider is away, what was read goes on. */

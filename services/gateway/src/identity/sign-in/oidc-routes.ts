@@ -14,16 +14,11 @@ import {
   SIGNED_IN_PROBLEMS,
   timestamp,
 } from '../../http/define-route.ts'
-import { ProblemError } from '../../http/problem.ts'
-import {
-  createCallerOf,
-  createTokensOf,
-  password,
-  secondFactorAnswer,
-  secondFactorRequired,
-  tokens,
-} from '../accounts/auth-routes.ts'
+import { ProblemError } from '../../problems/problem.ts'
+import { password } from '../accounts/account-fields.ts'
+import { createCallerOf, createTokensOf, tokens } from '../accounts/token-answer.ts'
 import type { SecondFactor } from '../second-factor/second-factor.ts'
+import { secondFactorAnswer, secondFactorRequired } from '../second-factor/second-factor-answer.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import { linkedIdentity, linkedIdentityView } from './external-identity-routes.ts'
 import { type Outcome, REQUEST_SECONDS, type SocialLogin } from './social-login.ts'

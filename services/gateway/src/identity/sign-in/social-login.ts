@@ -1,11 +1,14 @@
 import { createHmac, randomBytes, randomUUID } from 'node:crypto'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { Caller } from '../../access/requester.ts'
-import { ProblemError, validationProblem } from '../../http/problem.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
+import { ProblemError, validationProblem } from '../../problems/problem.ts'
 import { type Accounts, bootstrapAdmin, replaceSignup } from '../accounts/accounts.ts'
 import { canonicalEmail } from '../accounts/email-address.ts'
+import type { Announce } from '../events/announce.ts'
+import type { PersonKeys } from '../persons/person-keys.ts'
+import { NAME_LENGTH_MAX, nameFault } from '../persons/person-name.ts'
 import {
   findUser,
   findUserByEmail,
@@ -14,10 +17,7 @@ import {
   markOwnerProved,
   shareUser,
   type User,
-} from '../accounts/sql/users.ts'
-import type { Announce } from '../announce.ts'
-import type { PersonKeys } from '../persons/person-keys.ts'
-import { NAME_LENGTH_MAX, nameFault } from '../persons/person-name.ts'
+} from '../persons/sql/users.ts'
 import { sha256 } from '../sessions/sessions.ts'
 import { shareOpenSession } from '../sessions/sql/sessions.ts'
 import type { ExternalIdentities } from './external-identities.ts'

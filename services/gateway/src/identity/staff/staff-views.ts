@@ -3,7 +3,7 @@ import { matchedRoutes } from 'hono/route'
 import type { GatewayEnv } from '../../http/context.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
-import type { Announce } from '../announce.ts'
+import type { Announce } from '../events/announce.ts'
 
 /** Records that a member of staff was shown something; rejects where that cannot be stored. */
 export type RecordView = (context: Context<GatewayEnv>) => Promise<void>

@@ -16,19 +16,19 @@ import {
   problemResponses,
   type Routes,
   readIdCursor,
+  reasonField,
   STAFF_PROBLEMS,
   STEP_UP_PROBLEMS,
   stepUpHeader,
   timestamp,
   uuidParam,
 } from '../../http/define-route.ts'
-import { ProblemError } from '../../http/problem.ts'
-import { reasonField } from '../../wallets/wallet-routes.ts'
+import { ProblemError } from '../../problems/problem.ts'
 import { canonicalEmail } from '../accounts/email-address.ts'
-import { findUserForStaff, listUsers, type UserForStaff } from '../accounts/sql/users.ts'
 import { apiKeyPage, viewApiKey } from '../api-keys/api-key-routes.ts'
 import type { ApiKeys } from '../api-keys/api-keys.ts'
 import type { PersonKeys } from '../persons/person-keys.ts'
+import { findUserForStaff, listUsers, type UserForStaff } from '../persons/sql/users.ts'
 import { sessionPage, viewSessions } from '../sessions/session-routes.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import { DISABLED_REASON_PURPOSE, type ManageUsers } from './manage-users.ts'

@@ -107,16 +107,6 @@ export const rememberPinLock = async (
   return count === 1
 }
 
-/** Whose PIN was locked within the last so many seconds, not within the last `untilSeconds`, and when; the oldest first. */
-export const readRecentPinLocks = (
-  sql: Database,
-  seconds: number,
-  untilSeconds = 0,
-): Promise<Array<{ userId: string; lockedAt: Date }>> => sql<Array<{ userId: string; lockedAt: Date }>>`
-  select user_id as "userId", locked_at as "lockedAt" from gateway.pin_locks
-  where locked_at > now() - make_interval(secs => ${seconds})
-    and locked_at <= now() - make_interval(secs => ${untilSeconds}) order by locked_at`
-
 export type DuePinFreeze = { userId: string; lockedUntil: Date }
 
 /** A lock whose freezes nobody has asked for yet, held for this transaction; another gateway finds another. */

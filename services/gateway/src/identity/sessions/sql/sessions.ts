@@ -159,3 +159,13 @@ export const listOpenSessions = (
       and last_used_at > now() - make_interval(days => ${IDLE_DAYS})
       ${page.before === undefined ? sql`` : sql`and id < ${page.before}`}
     order by id desc limit ${page.limit}`
+
+/** Whose PIN was locked within the last so many seconds, not within the last `untilSeconds`, and when; the oldest first. */
+export const readRecentPinLocks = (
+  sql: Database,
+  seconds: number,
+  untilSeconds = 0,
+): Promise<Array<{ userId: string; lockedAt: Date }>> => sql<Array<{ userId: string; lockedAt: Date }>>`
+  select user_id as "userId", locked_at as "lockedAt" from gateway.pin_locks
+  where locked_at > now() - make_interval(secs => ${seconds})
+    and locked_at <= now() - make_interval(secs => ${untilSeconds}) order by locked_at`

@@ -1,10 +1,10 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Context } from 'hono'
-import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
-import type { Caller } from '../../access/requester.ts'
-import { type GatewayEnv, sessionOf } from '../../http/context.ts'
-import { refuseCrossSite } from '../../http/cross-site.ts'
+import { deleteCookie, getCookie } from 'hono/cookie'
+import type { Caller } from '../access/requester.ts'
+import { type GatewayEnv, sessionOf } from '../http/context.ts'
+import { refuseCrossSite } from '../http/cross-site.ts'
 import {
   ANYBODY_PROBLEMS,
   BODY_PROBLEMS,
@@ -16,20 +16,28 @@ import {
   type Routes,
   SIGNED_IN_PROBLEMS,
   timestamp,
-} from '../../http/define-route.ts'
-import { ProblemError } from '../../http/problem.ts'
-import { enforceLimits } from '../../http/rate-limit.ts'
-import { fullName } from '../persons/person-name.ts'
-import { CHALLENGE_SECONDS, type SecondFactor } from '../second-factor/second-factor.ts'
-import type { LoginAttempts } from '../sessions/login-attempts.ts'
-import type { Grant, Sessions } from '../sessions/sessions.ts'
-import { ABSOLUTE_DAYS } from '../sessions/sql/sessions.ts'
-import type { ExternalIdentities } from '../sign-in/external-identities.ts'
-import type { Accounts } from './accounts.ts'
-import { emailAddress } from './email-address.ts'
-import { newPasswordPages } from './new-password-page.ts'
-import type { User } from './sql/users.ts'
-import { verificationPages } from './verification-page.ts'
+} from '../http/define-route.ts'
+import { enforceLimits } from '../http/rate-limit.ts'
+import { ProblemError } from '../problems/problem.ts'
+import { account, accountOf, externalToken, password } from './accounts/account-fields.ts'
+import type { Accounts } from './accounts/accounts.ts'
+import { emailAddress } from './accounts/email-address.ts'
+import { newPasswordPages } from './accounts/new-password-page.ts'
+import {
+  cookieName,
+  cookieOptionsFor,
+  createCallerOf,
+  createTokensOf,
+  tokens,
+} from './accounts/token-answer.ts'
+import { verificationPages } from './accounts/verification-page.ts'
+import { fullName } from './persons/person-name.ts'
+import type { User } from './persons/sql/users.ts'
+import type { SecondFactor } from './second-factor/second-factor.ts'
+import { secondFactorAnswer, secondFactorRequired } from './second-factor/second-factor-answer.ts'
+import type { LoginAttempts } from './sessions/login-attempts.ts'
+import type { Sessions } from './sessions/sessions.ts'
+import type { ExternalIdentities } from './sign-in/external-identities.ts'
 
 export type AuthParts = {
   guards: Guards
@@ -44,68 +52,15 @@ export type AuthParts = {
   publicUrl: string
 }
 
-/** bcrypt never sees more than a digest, but digesting must stay cheap: the rules allow 128 characters. */
-const PASSWORD_INPUT_MAX = 1_024
 const TOKEN_LENGTH_MAX = 256
-const EXTERNAL_TOKEN_LENGTH_MAX = 8_192
 
-/** A password as it is typed in; the rules for new ones are in passwords.ts. */
-export const password = z
-  .string()
-  .max(PASSWORD_INPUT_MAX)
-  .openapi({ example: 'Correct-Horse-7', format: 'password' })
 const opaqueToken = z
   .string()
   .min(1)
   .max(TOKEN_LENGTH_MAX)
   .openapi({ example: 'q1Zb0H6rX2mD9c4vK8sT5wYfJ3nLpA7eGuRiOoVxBzM' })
 
-/** A JWT of an issuer that is trusted here. */
-export const externalToken = z.string().min(1).max(EXTERNAL_TOKEN_LENGTH_MAX).openapi({
-  example: 'eyJhbGciOiJSUzI1NiIsImtpZCI6InNzby0xIn0.eyJpc3MiOiJodHRwczovL3Nzby5leGFtcGxlIn0.c2ln',
-})
-
-const account = z
-  .object({ id: z.uuid(), email: z.string(), fullName: z.string(), emailVerified: z.boolean() })
-  .openapi('Account', {
-    example: {
-      id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
-      email: 'alice@example.com',
-      fullName: 'Alice Smith',
-      emailVerified: false,
-    },
-  })
-
-/** What a sign-in or refresh answers. */
-export const tokens = z
-  .object({
-    accessToken: z.string().openapi({
-      description: 'For `Authorization: Bearer`; a JWT',
-      example: 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiI1YjBlN2Y2YyJ9.c2lnbmF0dXJl',
-    }),
-    tokenType: z.literal('Bearer'),
-    expiresIn: z.int().openapi({ description: 'Seconds', example: 900 }),
-    refreshToken: z.string().optional().openapi({
-      description: 'For one refresh; absent where it went into the cookie',
-      example: 'q1Zb0H6rX2mD9c4vK8sT5wYfJ3nLpA7eGuRiOoVxBzM',
-    }),
-    user: account
-      .extend({ roles: z.array(z.string()).openapi({ example: ['user'] }) })
-      .openapi('SignedInAccount', {
-        example: {
-          id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
-          email: 'alice@example.com',
-          fullName: 'Alice Smith',
-          emailVerified: true,
-          roles: ['user'],
-        },
-      }),
-  })
-  .openapi('Tokens')
-
 const acknowledged = z.object({ message: z.string().openapi({ example: 'Done.' }) })
-
-const accountOf = ({ id, email, fullName, emailVerified }: User) => ({ id, email, fullName, emailVerified })
 
 const signupRoute = ({ anybody }: Guards) =>
   createRoute({
@@ -353,59 +308,6 @@ const logoutAllRoute = ({ signedIn }: Guards) =>
       ...problemResponses('PAYLOAD_TOO_LARGE', ...SIGNED_IN_PROBLEMS),
     },
   })
-
-/** What a sign-in answers whose first step was right, where the second factor is on. */
-export const secondFactorRequired = z
-  .object({
-    secondFactorRequired: z.literal(true),
-    challengeToken: z.string().openapi({ description: 'For `POST /v1/auth/2fa/verify`, once' }),
-    expiresIn: z.int().openapi({ description: 'Seconds', example: CHALLENGE_SECONDS }),
-  })
-  .openapi('SecondFactorRequired')
-
-/** That answer. */
-export const secondFactorAnswer = (challengeToken: string) => ({
-  secondFactorRequired: true as const,
-  challengeToken,
-  expiresIn: CHALLENGE_SECONDS,
-})
-
-/** A browser lets nobody but an HTTPS page of ours set a cookie with this prefix, nor read it as another's. */
-const cookieName = (secure: boolean) => `${secure ? '__Secure-' : ''}pennywire_refresh`
-const COOKIE_SECONDS = ABSOLUTE_DAYS * 24 * 60 * 60
-
-/** Only the routes that need it get the cookie, and no other site can make a browser send it. */
-const cookieOptionsFor = (secure: boolean) =>
-  ({ path: '/v1/auth', httpOnly: true, sameSite: 'Strict', secure }) as const
-
-/** Who makes a request, as far as it tells. */
-export const createCallerOf =
-  (hashAddress: (address: string) => string) =>
-  (context: Context<GatewayEnv>): Caller => ({
-    address: context.var.address,
-    addressHash: hashAddress(context.var.address),
-    userAgent: context.req.header('user-agent'),
-    traceparent: context.var.traceparent,
-  })
-
-/** The answer that hands over a session's tokens, the refresh token in the cookie where that was asked for. */
-export const createTokensOf =
-  (secureCookies: boolean) => (context: Context<GatewayEnv>, grant: Grant, byCookie: boolean) => {
-    const { accessToken, expiresIn, refreshToken, user } = grant
-    if (byCookie) {
-      setCookie(context, cookieName(secureCookies), refreshToken, {
-        ...cookieOptionsFor(secureCookies),
-        maxAge: COOKIE_SECONDS,
-      })
-    }
-    return {
-      accessToken,
-      tokenType: 'Bearer' as const,
-      expiresIn,
-      ...(byCookie ? {} : { refreshToken }),
-      user: { ...accountOf(user), roles: user.roles },
-    }
-  }
 
 /** Sign-up, verification, sign-in, refresh and sign-out. */
 export const authRoutes = (parts: AuthParts): Routes => {

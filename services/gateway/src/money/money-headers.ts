@@ -3,8 +3,8 @@ import { formatAmount, parseAmount } from '@pennywire/contracts/money.ts'
 import type { Context } from 'hono'
 import type { GatewayEnv } from '../http/context.ts'
 import { timestamp } from '../http/define-route.ts'
-import { ProblemError, validationProblem } from '../http/problem.ts'
 import type { PersonName } from '../identity/persons/names.ts'
+import { ProblemError, validationProblem } from '../problems/problem.ts'
 
 const DEFAULT_WAIT_MS = 10_000
 const LONGEST_WAIT_SECONDS = 60

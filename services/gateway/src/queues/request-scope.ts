@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import type { Place } from '../queues/fair-queue.ts'
-import { networksOf } from './client-address.ts'
+import { networksOf } from '../http/client-address.ts'
+import type { Place } from './fair-queue.ts'
 
 /**
  * The request that the running code works for. Queues and waiting rooms lie far below the routes; they read here whose

@@ -15,16 +15,16 @@ import {
   readIdCursor,
   SIGNED_IN_PROBLEMS,
   timestamp,
-} from '../../http/define-route.ts'
-import { ProblemError } from '../../http/problem.ts'
-import type { Names } from '../persons/names.ts'
-import { fullName } from '../persons/person-name.ts'
-import type { Pins } from '../pin/pin.ts'
-import type { LoginHistory } from '../sessions/login-history.ts'
-import type { ManageUsers } from '../staff/manage-users.ts'
-import type { Accounts } from './accounts.ts'
-import { password } from './auth-routes.ts'
-import { findUser, type User } from './sql/users.ts'
+} from '../http/define-route.ts'
+import { ProblemError } from '../problems/problem.ts'
+import { password } from './accounts/account-fields.ts'
+import type { Accounts } from './accounts/accounts.ts'
+import type { Names } from './persons/names.ts'
+import { fullName } from './persons/person-name.ts'
+import { findUser, type User } from './persons/sql/users.ts'
+import type { Pins } from './pin/pin.ts'
+import type { LoginHistory } from './sessions/login-history.ts'
+import type { ManageUsers } from './staff/manage-users.ts'
 
 export type UserParts = {
   guards: Guards
