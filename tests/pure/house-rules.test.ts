@@ -107,7 +107,8 @@ const ROOMS = [
     'sign-in',
     'staff',
   ].map(room => `identity/${room}`),
-  ...['identity', 'money', 'wallets', 'transfers', 'holds', 'payments', 'statements', 'notifications', ''],
+  ...['identity', 'money', 'limits', 'wallets', 'recipients', 'transfers', 'reversals', 'holds', 'payments'],
+  ...['statements', 'notifications', ''],
 ]
 /** The one import against the order: identity is put together from the whole configuration. */
 const AGAINST_THE_ORDER = [

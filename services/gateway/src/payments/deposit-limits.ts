@@ -3,10 +3,10 @@ import { formatAmount } from '@pennywire/contracts/money.ts'
 import { breachedLimit, limitsInForce, usedNow } from '@pennywire/rules/limits.ts'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import { keyReused } from '../http/idempotency.ts'
+import { readLimitedWallets } from '../limits/sql/limit-reads.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { claimKeys } from '../transfers/sql/key-claims.ts'
 import { limitMembers } from '../transfers/transfer-view.ts'
-import { readLimitedWallets } from '../wallets/sql/limit-reads.ts'
 import { readStandings } from './sql/payment-reads.ts'
 import {
   type NewPayment,

@@ -3,8 +3,8 @@ import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import { decideTransfer, type Wallet } from '@pennywire/rules/decide.ts'
 import { NOTHING_USED } from '@pennywire/rules/limits.ts'
 import type { TransferGroundwork, TransferQuestion, WalletFacts } from '../ledger/sql/ledger-reads.ts'
-import { type ActionLimits, viewLimits } from '../wallets/read-limits.ts'
-import type { LimitedWallet } from '../wallets/sql/limit-reads.ts'
+import { type ActionLimits, viewLimits } from '../limits/limit-view.ts'
+import type { LimitedWallet } from '../limits/sql/limit-reads.ts'
 import {
   type AskedTransfer,
   ownWalletMissing,

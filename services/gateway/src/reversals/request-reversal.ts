@@ -11,9 +11,9 @@ import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { PublishCommand } from '../ledger/publish-command.ts'
 import type { TransferFacts } from '../ledger/sql/ledger-reads.ts'
 import { ProblemError } from '../problems/problem.ts'
-import type { KeyClaim, KeyHolder } from './sql/key-claims.ts'
-import type { NewPendingRequest } from './sql/pending-requests.ts'
-import { openDecided, rejectionOf, type TransferSubject } from './transfer-view.ts'
+import type { KeyClaim, KeyHolder } from '../transfers/sql/key-claims.ts'
+import type { NewPendingRequest } from '../transfers/sql/pending-requests.ts'
+import { openDecided, rejectionOf, type TransferSubject } from '../transfers/transfer-view.ts'
 
 /** A reversal as a staff member asks for it; the form is checked. */
 export type AskedReversal = {

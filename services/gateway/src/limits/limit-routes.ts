@@ -28,7 +28,7 @@ import type { Ask } from '../ledger/ask-ledger.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import { readOptionalKey } from '../money/money-headers.ts'
 import { type BrokenRule, ProblemError, validationProblem } from '../problems/problem.ts'
-import { viewAllLimits, viewLimits, viewStaffLimits } from './read-limits.ts'
+import { viewAllLimits, viewLimits, viewStaffLimits } from './limit-view.ts'
 import type { LimitedWallet } from './sql/limit-reads.ts'
 
 export type LimitParts = {

@@ -30,8 +30,8 @@ import {
   transferSchema,
 } from '../money/money-headers.ts'
 import { ProblemError } from '../problems/problem.ts'
+import { openDecided, type TransferSubject, viewTransfer } from '../transfers/transfer-view.ts'
 import type { AskedReversal, ReversalAnswer } from './request-reversal.ts'
-import { openDecided, type TransferSubject, viewTransfer } from './transfer-view.ts'
 
 export type AdminTransferParts = {
   guards: Guards
