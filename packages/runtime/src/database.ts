@@ -171,3 +171,8 @@ export const isDatabaseAway = (error: unknown): boolean => {
   if (error instanceof postgres.PostgresError) return SERVER_AWAY.test(error.code)
   return DRIVER_AWAY.has(String(code)) || ('query' in error && typeof syscall === 'string')
 }
+
+/** Asks the database for a sign of life; rejects where it is away. For readiness. */
+export const ping = async (sql: Database): Promise<void> => {
+  await sql`select 1`
+}

@@ -5,7 +5,7 @@ import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
-import { openDatabase } from '@pennywire/runtime/database.ts'
+import { openDatabase, ping } from '@pennywire/runtime/database.ts'
 import { operationsRoutes } from '@pennywire/runtime/health.ts'
 import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
@@ -13,7 +13,6 @@ import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
 import { createRecorder } from './record-topics.ts'
-import { ping } from './sql/ping.ts'
 
 // The audit service never decodes, so it needs no schema registry.
 const { REGISTRY_URL: _, REGISTRY_USERNAME: __, REGISTRY_PASSWORD: ___, ...settings } = serviceSettings

@@ -5,7 +5,7 @@ import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka
 import { createCommandSigner, signCommands } from '@pennywire/kafka/command-mac.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
-import { openDatabase } from '@pennywire/runtime/database.ts'
+import { openDatabase, ping } from '@pennywire/runtime/database.ts'
 import { operationsRoutes } from '@pennywire/runtime/health.ts'
 import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
@@ -13,15 +13,30 @@ import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { findPostgresFaults, findRedisFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
 import { createAnswerRefused, createApp } from './app.ts'
-import { loadGatewayConfig } from './config.ts'
-import { createMoney } from './create-money.ts'
+import { backPressureLimitsOf, loadGatewayConfig } from './config.ts'
+import { createHolds } from './holds/create-holds.ts'
+import { readHoldEndedBy } from './holds/sql/hold-reads.ts'
 import { connectionSubject } from './http/client-address.ts'
+import type { Room } from './http/room.ts'
 import { createIdentity } from './identity/create-identity.ts'
+import { createLedgerDoor } from './ledger/create-ledger-door.ts'
+import { readWalletByCode } from './ledger/sql/ledger-reads.ts'
+import { limitRoutes } from './limits/limit-routes.ts'
+import { readLimitedWallets } from './limits/sql/limit-reads.ts'
+import { createNotifications } from './notifications/create-notifications.ts'
 import { createInTransaction } from './outbox/in-transaction.ts'
 import { startOutboxRelay } from './outbox/relay-outbox.ts'
 import { readOutboxAge } from './outbox/sql/outbox.ts'
+import { createPayments } from './payments/create-payments.ts'
+import { subjectOfPayment } from './payments/request-deposit.ts'
+import { readPaymentsBetween } from './payments/sql/payments.ts'
+import { recipientRoutes } from './recipients/recipient-routes.ts'
 import { openRedis } from './redis.ts'
-import { checkDatabase } from './sql/check-database.ts'
+import { createReversals } from './reversals/create-reversals.ts'
+import { createStatements } from './statements/create-statements.ts'
+import { createRequestLog } from './transfers/create-request-log.ts'
+import { createTransfers } from './transfers/create-transfers.ts'
+import { createWallets } from './wallets/create-wallets.ts'
 
 const config = loadGatewayConfig(process.env)
 const logger = createLogger('gateway', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
@@ -56,8 +71,84 @@ measuredGauge(
 const inTransaction = createInTransaction(sql, relay.wake)
 const identity = await createIdentity({ config, logger, sql, redis, codec, inTransaction })
 
-// What moves money.
-const money = await createMoney({ config, logger, sql, kafka, codec, publisher, identity, inTransaction })
+// What moves money, room by room.
+const requestExpiresAfterMs = config.REQUEST_EXPIRES_SECONDS * 1_000
+const ledger = await createLedgerDoor({
+  logger,
+  kafka,
+  codec,
+  publisher,
+  readUrl: config.LEDGER_READ_URL,
+  instanceId: config.INSTANCE_ID,
+  limits: backPressureLimitsOf(config),
+  waitsPerUser: config.WAITS_PER_USER,
+  requestExpiresAfterMs,
+})
+const { guards, names, personKeys, pins, tokens } = identity
+const { ledgerRead, ask } = ledger
+const requestLog = createRequestLog({ logger, sql, ledger, lookMs: config.PENDING_LOOK_SECONDS * 1_000 })
+const shared = { logger, sql, codec, guards, names, personKeys, ledger, requestLog, inTransaction }
+const transfers = createTransfers({
+  ...shared,
+  pins,
+  tokens,
+  freshPinAbove: config.FRESH_PIN_ABOVE,
+  expiresAfterMs: requestExpiresAfterMs,
+  readHoldEndedBy: id => readHoldEndedBy(ledgerRead, id),
+  readPaymentsBetween: async (first, last) =>
+    (await readPaymentsBetween(sql, first, last)).map(payment => ({
+      ...payment,
+      subject: wallet => subjectOfPayment(payment, wallet),
+    })),
+})
+const { requesting, findTransfer } = transfers
+const notifications = createNotifications({
+  guards,
+  readUrl: config.NOTIFIER_READ_URL,
+  instanceId: config.INSTANCE_ID,
+})
+const rooms: Room[] = [
+  createWallets(shared),
+  createStatements(shared),
+  {
+    routes: [
+      limitRoutes({
+        guards,
+        ask,
+        readLimitedWallets: wanted => readLimitedWallets(ledgerRead, wanted),
+        now: () => Date.now(),
+      }),
+    ],
+  },
+  createReversals(shared),
+  {
+    routes: [
+      recipientRoutes({ guards, names, readWalletByCode: code => readWalletByCode(ledgerRead, code) }),
+    ],
+  },
+  transfers,
+  createHolds({
+    ...shared,
+    requesting,
+    findTransfer,
+    minSeconds: config.HOLD_MIN_SECONDS,
+    expiryEveryMs: config.HOLD_EXPIRY_SECONDS * 1_000,
+  }),
+  createPayments({
+    ...shared,
+    requesting,
+    provider: {
+      url: config.PROVIDER_URL,
+      secrets: config.PROVIDER_SECRET_FILE,
+      callbackUrl: config.CALLBACK_URL,
+    },
+    lookAfterMs: config.PAYMENT_LOOK_SECONDS * 1_000,
+    stuckAfterSeconds: config.PAYMENT_STUCK_SECONDS,
+    depositExpiresAfterMs: config.DEPOSIT_EXPIRES_SECONDS * 1_000,
+    expiresAfterMs: requestExpiresAfterMs,
+  }),
+  notifications,
+]
 
 // Alarms, and no readiness of its own: a load balancer would take every gateway away, reads too. The ledger's is red.
 const topics = createTopicCheck(kafka, ['ledger.commands', 'identity.events', 'notifier.commands'], config)
@@ -77,7 +168,7 @@ const app = createApp({
   trustedProxies: config.TRUSTED_PROXIES,
   guards: identity.guards,
   apiDocs: config.API_DOCS === 'true',
-  routes: [...identity.routes, ...money.routes],
+  routes: [...identity.routes, ...rooms.flatMap(({ routes }) => routes)],
 })
 const fetch = (request: Request, env: unknown) => app.fetch(request, env as HttpBindings)
 const server = await listen(
@@ -95,10 +186,11 @@ const server = await listen(
 const operations = await listen(
   operationsRoutes(
     {
-      postgres: () => checkDatabase(sql),
+      postgres: () => ping(sql),
       redis: identity.check,
       kafka: brokers.check,
-      ...money.readiness,
+      ...ledger.readiness,
+      notifierViews: notifications.check,
     },
     1_000 * config.OPS_KEEP_SECONDS,
   ),
@@ -111,7 +203,8 @@ onShutdown(logger, [
   identity.stop,
   foundation.stop,
   topics.close,
-  money.stop,
+  () => Promise.all([...rooms.map(({ stop }) => stop?.()), requestLog.stop(), ledger.stop()]),
+  ledger.close,
   relay.stop,
   publisher.stop,
   brokers.close,

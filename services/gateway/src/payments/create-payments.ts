@@ -1,0 +1,118 @@
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import { measuredGauge } from '@pennywire/runtime/metrics.ts'
+import type { Guards } from '../http/define-route.ts'
+import type { Room } from '../http/room.ts'
+import type { Names } from '../identity/persons/names.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import type { LedgerDoor } from '../ledger/create-ledger-door.ts'
+import { readDecidedIds, readWalletOf } from '../ledger/sql/ledger-reads.ts'
+import type { RequestLog } from '../transfers/create-request-log.ts'
+import type { Requesting } from '../transfers/create-transfers.ts'
+import { createWriteDeposit, writeClaimedPayment } from './deposit-limits.ts'
+import { depositRoutes } from './deposit-routes.ts'
+import { lookAfter } from './pay-out.ts'
+import { connectPaymentProvider } from './payment-provider.ts'
+import { createHandleCallback, createRequestDeposit } from './request-deposit.ts'
+import { createRequestWithdrawal } from './request-withdrawal.ts'
+import { startPaymentWorker } from './settle-payments.ts'
+import { readStandings } from './sql/payment-reads.ts'
+import {
+  claimPayments,
+  countStuckPayments,
+  markPaymentDone,
+  markPaymentOrdering,
+  markPaymentPending,
+  type Payment,
+  readPayment,
+  type Settlement,
+  settlePayment,
+} from './sql/payments.ts'
+import { withdrawalRoutes } from './withdrawal-routes.ts'
+
+/** However long a payment has been waiting, it is looked at within this time. */
+const LOOK_AGAIN_WITHIN_MS = 300_000
+/** A payout whose requester does not wait is ordered by the worker, so that looks soon. */
+const PAYOUT_LOOK_MS = 1_000
+
+/** Deposits and withdrawals: ordered from the provider, booked by its word, looked after until they end. */
+export const createPayments = (parts: {
+  logger: Logger
+  sql: Database
+  codec: Codec
+  guards: Guards
+  names: Names
+  personKeys: PersonKeys
+  ledger: LedgerDoor
+  requestLog: RequestLog
+  requesting: Requesting
+  provider: Omit<Parameters<typeof connectPaymentProvider>[0], 'now'>
+  lookAfterMs: number
+  stuckAfterSeconds: number
+  depositExpiresAfterMs: number
+  expiresAfterMs: number
+}): Room => {
+  const { logger, sql, codec, guards, names, personKeys, ledger, requestLog, requesting, lookAfterMs } = parts
+  const { ledgerRead } = ledger
+  const now = () => Date.now()
+  const payments = {
+    logger,
+    codec,
+    admit: ledger.admit,
+    // A withdrawal that is held is no transfer yet, which back-pressure could ask for.
+    publishCommand: ledger.publishUncounted,
+    outcomes: ledger.outcomes,
+    names,
+    personKeys,
+    provider: connectPaymentProvider({ ...parts.provider, now }),
+    readWallet: (userId: string, walletId: string) => readWalletOf(ledgerRead, userId, walletId),
+    readDecided: ledger.readDecided,
+    isCommand: async (id: string) => (await readDecidedIds(ledgerRead, [id])).length > 0,
+    isPending: async (id: string) => (await requestLog.readPendingBetween(id, id)).length > 0,
+    readPayment: (id: string) => readPayment(sql, id),
+    readStandings: (ids: string[]) => readStandings(ledgerRead, ids),
+    markOrdering: (id: string, attempts: number) => markPaymentOrdering(sql, id, attempts),
+    markPending: (id: string, reference: string | null) => markPaymentPending(sql, id, reference),
+    depositExpiresAfterMs: parts.depositExpiresAfterMs,
+    settle: (id: string, settlement: Settlement) => settlePayment(sql, id, settlement),
+    markDone: (id: string, status: Payment['status']) => markPaymentDone(sql, id, status),
+    expiresAfterMs: parts.expiresAfterMs,
+    now,
+  }
+  const worker = startPaymentWorker({
+    logger,
+    claim: limit => claimPayments(sql, limit, lookAfterMs, LOOK_AGAIN_WITHIN_MS),
+    lookAfter: payment => lookAfter(payments, payment),
+    pollMs: Math.min(lookAfterMs, 1_000),
+  })
+  measuredGauge(
+    'gateway_stuck_payments',
+    'Payments that have not come to an end within PAYMENT_STUCK_SECONDS',
+    () => countStuckPayments(sql, parts.stuckAfterSeconds),
+  )
+  return {
+    routes: [
+      depositRoutes({
+        guards,
+        requestDeposit: createRequestDeposit({
+          ...payments,
+          writeDeposit: createWriteDeposit({ sql, ledgerRead, lookAfterMs }),
+        }),
+        handleCallback: createHandleCallback(payments),
+      }),
+      withdrawalRoutes({
+        guards,
+        requestWithdrawal: createRequestWithdrawal({
+          ...requesting,
+          ...payments,
+          writePayment: payment =>
+            sql.begin(tx =>
+              writeClaimedPayment(tx, payment, Math.min(lookAfterMs, PAYOUT_LOOK_MS)),
+            ) as Promise<Payment>,
+        }),
+      }),
+    ],
+    stop: worker.stop,
+  }
+}

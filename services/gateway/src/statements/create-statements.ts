@@ -1,0 +1,35 @@
+import type { Guards } from '../http/define-route.ts'
+import type { Room } from '../http/room.ts'
+import type { Names } from '../identity/persons/names.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import type { LedgerDoor } from '../ledger/create-ledger-door.ts'
+import { readBalanceAt, readPeriod, readStatementEntries } from './sql/statement-reads.ts'
+import { createPdfPool } from './statement-pdf-pool.ts'
+import { statementRoutes } from './statement-routes.ts'
+
+/** Statements of a wallet as JSON, CSV and PDF. */
+export const createStatements = (parts: {
+  guards: Guards
+  names: Names
+  personKeys: PersonKeys
+  ledger: Pick<LedgerDoor, 'ledgerRead'>
+}): Room => {
+  const { guards, names, personKeys } = parts
+  const { ledgerRead } = parts.ledger
+  const pdfs = createPdfPool()
+  return {
+    routes: [
+      statementRoutes({
+        guards,
+        names,
+        personKeys,
+        pdfs,
+        readBalanceAt: (userId, walletId, at) => readBalanceAt(ledgerRead, userId, walletId, at),
+        readPeriod: (userId, walletId, from, to) => readPeriod(ledgerRead, userId, walletId, from, to),
+        readEntries: (walletId, above, last, limit) =>
+          readStatementEntries(ledgerRead, walletId, above, last, limit),
+      }),
+    ],
+    stop: pdfs.stop,
+  }
+}

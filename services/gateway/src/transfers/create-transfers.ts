@@ -1,0 +1,108 @@
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import { systemClock } from '@pennywire/runtime/clock.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { Guards } from '../http/define-route.ts'
+import type { Room } from '../http/room.ts'
+import type { Names } from '../identity/persons/names.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import { findUser } from '../identity/persons/sql/users.ts'
+import type { Pins } from '../identity/pin/pin.ts'
+import type { Tokens } from '../identity/sessions/tokens.ts'
+import type { LedgerDoor } from '../ledger/create-ledger-door.ts'
+import {
+  readGroundwork,
+  readPosted,
+  readRejected,
+  readTransfersBetween,
+  readWallets,
+  readWalletsOf,
+  type TransferQuestion,
+} from '../ledger/sql/ledger-reads.ts'
+import { readLimitedWallets } from '../limits/sql/limit-reads.ts'
+import { batchPerTick } from '../queues/batch-per-tick.ts'
+import type { RequestLog } from './create-request-log.ts'
+import { createFindTransfer, type FindTransfer, type FindTransferParts } from './find-transfer.ts'
+import { createListTransfers } from './list-transfers.ts'
+import { createPreviewTransfer } from './preview-transfer.ts'
+import { createRequestTransfer, type RequestTransferParts } from './request-transfer.ts'
+import { transferRoutes } from './transfer-routes.ts'
+import { viewTransfer } from './transfer-view.ts'
+
+/** What holds and payments are requested with too. */
+export type Requesting = Omit<RequestTransferParts<never>, 'view'>
+
+/** Transfers between wallets, and the look-up of everything that moved. */
+export const createTransfers = (parts: {
+  logger: Logger
+  sql: Database
+  codec: Codec
+  guards: Guards
+  names: Names
+  personKeys: PersonKeys
+  pins: Pick<Pins, 'verifyPin'>
+  tokens: Pick<Tokens, 'verifyStepUp'>
+  ledger: LedgerDoor
+  requestLog: RequestLog
+  /** Amounts above it need a fresh PIN, in major units of any currency. */
+  freshPinAbove: RequestTransferParts<never>['freshPinAbove']
+  expiresAfterMs: number
+  readHoldEndedBy: FindTransferParts['readHoldEndedBy']
+  readPaymentsBetween: FindTransferParts['readPaymentsBetween']
+}): Room & { requesting: Requesting; findTransfer: FindTransfer } => {
+  const { logger, sql, codec, guards, names, personKeys, ledger, requestLog } = parts
+  const { ledgerRead, readDecided } = ledger
+  const requesting: Requesting = {
+    logger,
+    codec,
+    admit: ledger.admit,
+    publisher: ledger.countedPublisher,
+    outcomes: ledger.outcomes,
+    names,
+    personKeys,
+    lookUp: batchPerTick((questions: TransferQuestion[]) => readGroundwork(ledgerRead, questions)),
+    readDecided,
+    claimKey: requestLog.claimKey,
+    writePending: requestLog.writePending,
+    verifyPin: parts.pins.verifyPin,
+    verifyStepUp: parts.tokens.verifyStepUp,
+    freshPinAbove: parts.freshPinAbove,
+    expiresAfterMs: parts.expiresAfterMs,
+    clock: systemClock,
+  }
+  const findTransfer = createFindTransfer({
+    names,
+    personKeys,
+    readDecidedBetween: (first, last) => readTransfersBetween(ledgerRead, first, last),
+    readPendingBetween: requestLog.readPendingBetween,
+    readPaymentsBetween: parts.readPaymentsBetween,
+    readHoldEndedBy: parts.readHoldEndedBy,
+    readWallets: ids => readWallets(ledgerRead, ids),
+  })
+  return {
+    requesting,
+    findTransfer,
+    routes: [
+      transferRoutes({
+        guards,
+        requestTransfer: createRequestTransfer({ ...requesting, view: viewTransfer }),
+        previewTransfer: createPreviewTransfer({
+          lookUp: requesting.lookUp,
+          readWallets: ids => readWallets(ledgerRead, ids),
+          readLimited: async walletId =>
+            (await readLimitedWallets(ledgerRead, { userId: null, walletId }))[0],
+          isDeactivated: async userId => (await findUser(sql, userId))?.disabled ?? false,
+        }),
+        findTransfer,
+        listTransfers: createListTransfers({
+          names,
+          personKeys,
+          readWalletsOf: userId => readWalletsOf(ledgerRead, userId),
+          readPosted: (wallets, filter, limit) => readPosted(ledgerRead, wallets, filter, limit),
+          readRejected: (userId, before, type, limit) =>
+            readRejected(ledgerRead, userId, before, type, limit),
+        }),
+      }),
+    ],
+  }
+}
