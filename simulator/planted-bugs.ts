@@ -956,6 +956,17 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [[`if (source === 'self') {`, `if (source === '') {`]],
   },
   {
+    name: 'rejection-forgets-its-original',
+    what: 'the event of a refused reversal does not tell what was to be given back',
+    file: 'services/ledger/src/commands/transfer-events.ts',
+    replace: [
+      [
+        '    metadata: details.metadata,\n    originalId,',
+        '    metadata: details.metadata,\n    originalId: originalId && null,',
+      ],
+    ],
+  },
+  {
     name: 'reopened-forgets-usage',
     what: 'whoever closes a wallet and opens another begins the day anew',
     file: walletCommands,

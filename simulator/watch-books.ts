@@ -433,6 +433,7 @@ export const createBooksWatch = (parts: {
               'O1',
               () => `event ${place(row)} refuses ${transfer.id} as ${event.value.code}, the books otherwise`,
             )
+            checkToldWhole(event.value)
             checkRejection(event.value)
             return
           }
@@ -525,11 +526,14 @@ export const createBooksWatch = (parts: {
             return
           }
           case 'pennywire.ledger.WalletOpened': {
-            const { commandId, walletId, userId, currency } = event.value
+            const { commandId, walletId, userId, currency, tier } = event.value
             takeCommand(row, commandId)
             const opened = openedRows.get(walletId)
             hold(
-              opened?.userId === userId && opened.currency === currency && !find(walletId),
+              opened?.userId === userId &&
+                opened.currency === currency &&
+                opened.tier === tier &&
+                !find(walletId),
               'O1',
               () => `event ${place(row)} says that wallet ${walletId} was opened, the books say otherwise`,
             )
@@ -655,6 +659,19 @@ export const createBooksWatch = (parts: {
       }
 
       /** M4: what a transfer is refused for is true of the moment, and nothing that comes before it is. */
+      /** O1: from the event alone the books can be made again, with all that the request said. */
+      const checkToldWhole = (event: Records['pennywire.ledger.TransferRejected']) => {
+        type Said = { note?: Buffer | null; metadata?: Buffer | null; originalId?: string | null }
+        const asked = parts.askedWith(event.transferId, event.fingerprint)?.value as Said | undefined
+        const wholeOf = ({ note, metadata, originalId }: Said) =>
+          [note?.toString('hex'), metadata?.toString('hex'), originalId].join(' ')
+        hold(
+          !asked || wholeOf(asked) === wholeOf(event),
+          'O1',
+          () => `the event that refuses ${event.transferId} does not tell what was asked`,
+        )
+      }
+
       const checkRejection = (event: Records['pennywire.ledger.TransferRejected']) => {
         const { transferId: id, type, code, amountMinor: amount, rejectedAt, fingerprint } = event
         const [from, to] = [find(event.fromWalletId), find(event.toWalletId)]

@@ -36,10 +36,10 @@ const RECORDERS: {
     original.reversed = reversedMinor
     state.writes.reversals.push({ originalId, transferId, amount: amountMinor })
   },
-  'pennywire.ledger.TransferRejected': (state, { value, note, metadata, originalId }, place) => {
+  'pennywire.ledger.TransferRejected': (state, { value }, place) => {
     const { fromWalletId, toWalletId, code, detail, limitMinor, usedMinor } = value
     state.writes.transfers.push({
-      ...transferRow(state, { ...value, note, metadata, originalId }, place),
+      ...transferRow(state, value, place),
       status: 'rejected',
       fromWallet: fromWalletId,
       toWallet: toWalletId,

@@ -54,6 +54,9 @@ const rejected = (changed: Partial<TransferRejected>): LedgerEvent => ({
     detail: 'amount: the balance is 1.00 USD.',
     limitMinor: null,
     usedMinor: null,
+    note: null,
+    metadata: null,
+    originalId: null,
     ...changed,
   },
 })
@@ -433,6 +436,7 @@ test('other records tell nobody anything', () => {
     commandId: alice,
     code: 'PW-X',
     sequence: 0,
+    tier: null,
   }
   expect(messagesFor({ type: 'pennywire.ledger.WalletOpened', value: { ...opened, openedAt: 0 } })).toEqual(
     [],

@@ -142,7 +142,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
     opened: (offset: number) =>
       encode('ledger.events', offset, 'pennywire.ledger.WalletOpened', {
         ...{ commandId: alice, walletId: alice, code: 'PW-0', userId: alice, currency: 'USD' },
-        ...{ sequence: 0, openedAt: 0 },
+        ...{ sequence: 0, openedAt: 0, tier: null },
       }),
   }
 }

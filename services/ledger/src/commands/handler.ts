@@ -43,11 +43,6 @@ export type Refused = { code: string; detail: string; breach?: LimitBreach }
 type Effects = Record<LedgerEventName, object> & {
   'pennywire.ledger.TransferCompleted': { movement: Accepted; hold?: HoldRow }
   'pennywire.ledger.TransferReversed': { movement: Accepted; original: Original }
-  'pennywire.ledger.TransferRejected': {
-    note: Buffer | null
-    metadata: Buffer | null
-    originalId: string | null
-  }
   'pennywire.ledger.HoldPlaced': { movement: Accepted }
   'pennywire.ledger.HoldEnded': { movement: Accepted; hold: HoldRow }
   'pennywire.ledger.WalletOpened': { tier: Tier; usage: Usage; ownLimits: OwnLimits[] }

@@ -83,9 +83,9 @@ export const transferRejected = (
     detail,
     limitMinor: breach?.limit ?? null,
     usedMinor: breach?.used ?? null,
+    note: details.note,
+    metadata: details.metadata,
+    originalId,
   },
   subject: details.transferId,
-  note: details.note,
-  metadata: details.metadata,
-  originalId,
 })

@@ -35,6 +35,7 @@ export const walletOpenRequested: Handler<'pennywire.ledger.WalletOpenRequested'
         currency,
         sequence: 0,
         openedAt: state.now.getTime(),
+        tier,
       },
       subject: commandId,
       tier,
