@@ -243,10 +243,10 @@ export const PLANTED_BUGS: PlantedBug[] = [
     ],
   },
   {
-    name: 'batch-forgets-its-own',
-    what: 'the same id twice in one batch is not seen',
+    name: 'outcome-not-written',
+    what: 'an outcome is known to the rest of its batch alone',
     file: applyCommand,
-    replace: [['state.outcomes.set(id, outcome)', 'void 0']],
+    replace: [['  state.writes.commands.push(outcome)\n', '']],
   },
   {
     name: 'violation-blamed-on-record',
