@@ -22,7 +22,7 @@ export const transferIdOf = (userId: string, idempotencyKey: string): string =>
 
 /**
  * The id under which a confirmed deposit is booked whose own id another request has taken: the money is there, so it
- * is booked nonetheless, and once.
+ * is still booked, and once.
  */
 export const displacedDepositIdOf = (transferId: string): string => deriveId('displaced-deposit', transferId)
 

@@ -46,7 +46,7 @@ export const decimalsOf = (currency: string): number => {
 
 /**
  * Reads an amount as a client writes it ("12.50", "1", "0.5") into minor units, exactly. Returns the broken rule
- * as text instead of throwing: a wrong amount is the client's to mend. Zero and signs are refused, so is whatever
+ * as text instead of throwing: a wrong amount is the client's to mend. Zero and signs are refused, so is anything
  * a person would not write: spaces, exponents, a leading or trailing point, superfluous zeros in front.
  */
 export const parseAmount = (text: string, currency: string): { minor: bigint } | { error: string } => {

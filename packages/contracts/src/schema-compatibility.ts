@@ -103,7 +103,7 @@ const resolutionErrors = (older: RecordSchema, newer: RecordSchema): string[] =>
 }
 
 /**
- * Why two versions of a record cannot live on one topic, or nothing where they can: whoever has either of them reads
+ * Why two versions of a record cannot live on one topic, or nothing where they can: a client with either of them reads
  * what is written with the other (the registry's FULL).
  */
 export const incompatibilities = (older: RecordSchema, newer: RecordSchema): string[] => {

@@ -9,7 +9,7 @@ import type { IncomingRecord, RawRecord } from './record.ts'
 
 /** The header that holds "KID.MAC", the MAC in base64url. */
 export const COMMAND_MAC_HEADER = 'pw-mac'
-/** Separates these MACs from whatever else may ever be computed with the same key. */
+/** Separates these MACs from anything else that is ever computed with the same key. */
 const PURPOSE = 'pennywire command 1'
 /**
  * The headers that the MAC covers, beside topic, key and value: what a reader of the topic goes by. The partition is

@@ -83,7 +83,7 @@ const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
 
 /**
  * The one consumer: fetched records go at once into a queue per partition (kafkajs fetches again only when every
- * handler of a fetch is done), and while one batch is handled, whatever arrives becomes the next. Batches take from
+ * handler of a fetch is done), and while one batch is handled, what arrives becomes the next. Batches take from
  * the partitions in turn, so that a long backlog in one does not starve the rest.
  */
 export const startConsumer = async (options: ConsumerOptions): Promise<RunningConsumer> => {
@@ -380,7 +380,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
     },
   }
   // kafkajs starts again by itself only after errors that it takes for passing. A coordinator that is not found while
-  // Kafka starts is none of them, and passes nonetheless.
+  // Kafka starts is none of them, though it passes.
   kafka.on(kafka.events.CRASH, async ({ payload: { error, restart } }) => {
     if (restart || stopped.signal.aborted) return
     logger.error({ err: error, groupId }, 'the consumer gave up; it is started again')

@@ -162,7 +162,7 @@ const redrive = async (letters: DeadLetter[]): Promise<boolean> => {
         if (!(error instanceof UndecodableRecord)) throw error
         complete = false
         console.log(
-          `${letter.place}  not sent: it still cannot be read (${error.message}). --force sends it nonetheless.`,
+          `${letter.place}  not sent: it still cannot be read (${error.message}). --force sends it all the same.`,
         )
         continue
       }

@@ -64,7 +64,7 @@ export const readDeadLetters = (records: IncomingRecord[]): DeadLetter[] => {
     }
     const topic = headerOf(record, 'dead_letter_topic')
     const partition = Number(headerOf(record, 'dead_letter_partition'))
-    // Not of our making: whoever may write to the topic may write anything.
+    // Not of our making: a client with write access to the topic can write anything.
     if (!isTopic(topic) || !Number.isInteger(partition)) continue
     const place = `${record.partition}/${record.offset}`
     letters.set(place, {

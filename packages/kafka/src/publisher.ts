@@ -98,10 +98,10 @@ const causeOf = (error: unknown): { type?: string; retriable?: boolean } =>
 
 /**
  * The one batching publisher. Records of one topic and partition are in order or not there: each lane has one batch in
- * flight, and when it fails for good, whatever waits behind it in the lane is rejected unsent. Whoever repeats records
+ * flight, and when it fails for good, all records behind it in the lane are rejected unsent. A caller that repeats records
  * begins with the first that was not acknowledged, so a batch that arrives late only repeats what is there or follows it.
  *
- * kafkajs makes each call a request of its own, so the lanes share one send, and whatever arrives meanwhile is the next.
+ * kafkajs makes each call a request of its own, so the lanes share one send; records that arrive meanwhile are the next.
  * A shared send has one error for all lanes. Then each lane's share is sent again apart, on a connection of its own
  * because Kafka answers one connection's requests one after the other; it joins the others again once that succeeds.
  */

@@ -18,7 +18,7 @@ export type RawRecord = {
   headers: Record<string, string | Array<string | Buffer>>
 }
 
-/** A record as it came from Kafka. Keys and values are bytes, because whoever may write to a topic may write anything. */
+/** A record as it came from Kafka. Keys and values are bytes, because a client with write access can write anything. */
 export type IncomingRecord = {
   topic: Topic
   partition: number

@@ -160,7 +160,7 @@ const refuseSending = (
   const { amountMinor: amount, currency } = request
   const late = expired(request, circumstances.nowMs)
   if (late) return late
-  // The gateway checked this already. It is asked again because whoever may write to the topic may ask for anything.
+  // The gateway checked this already. It is checked again because a client with write access to the topic can ask for anything.
   if (!sender || sender.userId === null || sender.userId !== request.userId) {
     return rejected('WALLET_NOT_FOUND', 'fromWalletId: there is no such wallet of the requester.')
   }
@@ -319,7 +319,7 @@ const refuseEnding = (
 
 /**
  * Decides the capture of a hold, in whole or in part; what is not taken is available again. `recipient` is the wallet
- * that the hold is for: the outside world for a withdrawal. A payer who was frozen since pays nonetheless: the money
+ * that the hold is for: the outside world for a withdrawal. A payer who was frozen since still pays: the money
  * was promised before.
  */
 export const decideCapture = (
@@ -334,7 +334,7 @@ export const decideCapture = (
     withdrawal: source => source === 'provider',
   })
   if ('outcome' in hold) return hold
-  // What the provider has paid out is a fact, whatever the time.
+  // What the provider has paid out is a fact at any time.
   if (hold.type === 'hold' && hold.untilMs !== null && nowMs > hold.untilMs) {
     return rejected('HOLD_EXPIRED', 'holdId: the time to capture the hold is over.')
   }
@@ -404,7 +404,7 @@ const REVERSIBLE_BY: Record<string, readonly string[]> = {
 }
 
 /**
- * Decides a reversal: a new movement from whoever received the original to whoever paid it, never more in sum than
+ * Decides a reversal: a new movement from the original's recipient back to its payer, never more in sum than
  * the original. A recipient who has spent the money is not taken below zero: what is available can be given back in
  * part, the rest is refused. A freeze does not stand in the way: it is what keeps the money there. `outside` and
  * `suspense` are the system wallets of the command's partition.

@@ -19,7 +19,7 @@ export const NO_LIMITS: Limits = { perTransaction: null, daily: null, monthly: n
 /** Limits that somebody set for one wallet: the user's own, or staff's, which the user cannot touch. */
 export type OwnLimits = { action: LimitedAction; source: 'self' | 'staff' } & Limits
 
-/** The limits of whoever has none of their own, by tier and currency. */
+/** The limits of wallets without limits of their own, by tier and currency. */
 export type LimitDefaults = Record<Tier, (currency: string) => Limits>
 
 export const LIMIT_KINDS = ['perTransaction', 'daily', 'monthly'] as const

@@ -40,7 +40,7 @@ const SOURCES = ['self', 'pin', 'staff'] as const
 type FreezeSource = (typeof SOURCES)[number]
 const isSource = (text: string): text is FreezeSource => (SOURCES as readonly string[]).includes(text)
 
-/** A wallet of the requester where that is who must own it. Staff freeze, and wrong PINs do, whoever asks. */
+/** WALLET_NOT_FOUND unless the requester owns the wallet. Commands of staff, KYC and PIN locks may target any user's wallet. */
 const missing = (
   command: { userId: string; source?: string },
   wallet: Wallet | undefined,

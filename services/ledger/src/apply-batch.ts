@@ -35,7 +35,7 @@ export type ApplyBatchParts = {
   codec: Codec
   /** Why a record is no command of a gateway's; undefined where it is one. Without it every record counts as one. */
   refusalOf?: VerifyCommand
-  /** The limits of whoever has none of their own. */
+  /** The limits of wallets without limits of their own. */
   limitDefaults: LimitDefaults
   /** Sets a record aside for a person, durably; called before the batch commits, so that none is lost. */
   setAside: (record: IncomingRecord, reason: string) => Promise<void>
@@ -59,7 +59,7 @@ export type Refusal = { reason: string; answer: boolean }
 const RERUNS = 3
 
 /**
- * The money path: applies a batch of commands, whatever has come over all partitions, in one SQL transaction, and
+ * The money path: applies a batch of commands of any partitions in one SQL transaction, and
  * returns the events it decided. Balances, entries, transfers, events and the consumed offsets are committed
  * together or not at all (M1-M4, X1, O1); run again, it finds its records below the stored offset and drops them.
  */
@@ -143,7 +143,7 @@ const applyInTransaction = async (
   const setAsideInARow = new Map<number, { count: number; all: boolean }>()
   for (const { record, asked } of accepted) {
     if (asked.type === 'unsigned') {
-      // It never was a command: not answered, and not counted among those that stop the partition, or whoever may
+      // It never was a command: not answered, and not counted among those that stop the partition, or a client that may
       // write to the topic could stop it.
       unsigned.push(parts.setAside(record, asked.reason))
       continue

@@ -9,7 +9,7 @@ import { HANDLERS } from './commands/index.ts'
 import { recordEvent } from './record-event.ts'
 import type { Earlier, JournalRow } from './store.ts'
 
-/** Why a command is refused that was set aside, so that whoever waits for it need not wait for a person. */
+/** Refuses a command that was set aside, so that its client need not wait for a person. */
 export const UNDECIDED: Refused = {
   code: 'INTERNAL_ERROR',
   detail: 'The request could not be decided; it was set aside for a person.',
@@ -66,7 +66,7 @@ const append = (state: BatchState, record: IncomingRecord, decided: Decided): Jo
 }
 
 /**
- * Records a command's one outcome under its id, whatever its kind: a repeat is answered with this event, and a rival with
+ * Records the one outcome of a command of any kind under its id: a repeat is answered with this event, and a rival with
  * the same id, in another partition at the same moment, breaks the unique key (X1).
  */
 const recordOutcome = (state: BatchState, { id, fingerprint, partition }: At, { seq }: JournalRow) => {

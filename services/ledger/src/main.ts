@@ -32,7 +32,7 @@ const logger = createLogger('ledger', { level: config.LOG_LEVEL, instance: confi
 const BATCH_DEADLINE_MS = 9_000
 
 // A batch that hangs is given up by Postgres itself: its locks must be gone before Kafka gives the partition to
-// somebody else (session time-out 10 s), whatever has become of this process.
+// another ledger (session time-out 10 s), even if this process hangs.
 const sql = openDatabase(config.DATABASE_URL, {
   applicationName: config.INSTANCE_ID,
   maxConnections: 4,

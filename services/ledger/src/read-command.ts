@@ -7,7 +7,7 @@ import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 export type Asked =
   | LedgerCommand
   | { type: 'poison'; reason: string }
-  /** No gateway has signed it: whoever may write to the topic may have made it. */
+  /** No gateway has signed it: any client with write access to the topic can have made it. */
   | { type: 'unsigned'; reason: string }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/

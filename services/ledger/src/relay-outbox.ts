@@ -40,7 +40,7 @@ type Lane = {
 
 /**
  * Publishes the journal to ledger.events, each partition strictly from `published_through + 1` on, and raises that mark
- * only after Kafka's acknowledgement: nothing is lost, nothing invented, whoever dies when (O1). Partitions publish
+ * only after Kafka's acknowledgement: nothing is lost, nothing invented, at any crash (O1). Partitions publish
  * independently: one that Kafka refuses holds only itself (P1). Two relays of one partition (one of them a zombie) do no
  * harm: events are repeated, never changed, and the mark only rises.
  */

@@ -124,13 +124,13 @@ export type Writes = {
 
 /** One transaction of the money path. Each step is a later statement than the one before: as fresh as its locks. */
 export type LedgerTx = {
-  /** Locks the partitions' rows, in order: the fence. Whoever holds it is alone in deciding their commands. */
+  /** Locks the partitions' rows, in order: the fence. Its holder alone decides their commands. */
   lockPartitions: (partitions: number[], skipLocked?: boolean) => Promise<PartitionRow[]>
   /** Locks wallets in ascending id: batches of several ledgers that cross queue up instead of deadlocking (P1). */
   lockWallets: (ids: string[], skipLocked?: boolean) => Promise<Wallet[]>
   /** Which of these wallets exist: those of them that could not be locked are locked by somebody else. */
   findWallets: (ids: string[]) => Promise<string[]>
-  /** What was decided under these ids, of whatever kind. */
+  /** The outcomes recorded under these ids, of commands of any kind. */
   findEarlier: (ids: string[]) => Promise<Earlier[]>
   /** All wallets that these users have or had, oldest first. */
   findWalletsOf: (userIds: string[]) => Promise<UsersWallet[]>
@@ -145,7 +145,7 @@ export type LedgerTx = {
   readServer: () => Promise<string>
   /** Makes the system wallets that do not exist yet and locks them. Only their partition's owner ever comes here. */
   openSystemWallets: (wallets: SystemWallet[], now: Date) => Promise<Wallet[]>
-  /** The journal's rows at these places, whatever their order. */
+  /** The journal's rows at these places, in any order. */
   readJournalAt: (places: Array<{ partition: number; seq: bigint }>) => Promise<JournalRow[]>
   writeBatch: (writes: Writes) => Promise<void>
 }

@@ -30,7 +30,7 @@ const compareTopic = async (
   sql: Database,
   kafka: KafkaClient,
 ): Promise<{ broken: Broken; records: number }> => {
-  // The marks first: whatever they say must be in the topic already.
+  // The marks first: all events up to them must be in the topic already.
   const published = await sql.begin(tx => readPublished(tx))
   const seen = new Map<number, bigint>()
   let records = 0

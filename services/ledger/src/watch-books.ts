@@ -110,7 +110,7 @@ export const watchBooks = (parts: {
     const share = BigInt(Math.ceil(maxEvents / partitions.length))
     const written = await sql.begin(tx => readWritten(tx, partitions))
     for (const { partition, seq } of written) {
-      // Whatever a predecessor wrote last is looked at too.
+      // The last events of a predecessor are checked too.
       let from = seen.get(partition) ?? (seq > share ? seq - share : 0n)
       if (seq - from > share) {
         passedOver.inc(Number(seq - share - from))

@@ -80,7 +80,7 @@ const holdPlaced = (
       fingerprint,
       requestedAt: request.requestedAt,
       placedAt: state.now.getTime(),
-      // A withdrawal ends by what the provider says, whatever the time.
+      // A withdrawal has no time limit: it ends by what the provider says.
       holdUntil: type === 'withdrawal' ? null : request.holdUntil,
       balanceMinor: wallet.balance,
       heldMinor: wallet.held + amountMinor,

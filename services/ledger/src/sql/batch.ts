@@ -27,7 +27,7 @@ import type {
 // Statements of one transaction are sent in the order in which they are asked for only if each function here is async
 // and awaits its query: one that is returned bare is sent when somebody waits for it, behind all others.
 
-/** Locks the partitions' rows, in order: the fence. Whoever holds it is alone in deciding their commands. */
+/** Locks the partitions' rows, in order: the fence. Its holder alone decides their commands. */
 export const lockPartitions = async (
   tx: Tx,
   partitions: number[],
@@ -149,7 +149,7 @@ export const readOriginals = async (tx: Tx, ids: string[]): Promise<Original[]> 
       (select coalesce(sum(amount), 0)::bigint from ledger.reversals where original_id = t.id) as reversed
     from ledger.transfers t where id = any(${arrayOf(tx, ids, UUID)})`
 
-/** The journal's rows at these places, whatever their order. */
+/** The journal's rows at these places, in any order. */
 export const readJournalAt = async (
   tx: Tx,
   places: Array<{ partition: number; seq: bigint }>,

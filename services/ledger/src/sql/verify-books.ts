@@ -24,7 +24,7 @@ type Walk<Key> = {
   /** What only all ranges together tell. */
   atEnd?: Check<Key>
 }
-/** A walk, whatever its key: what `read` answers is what its checks take. */
+/** A walk over a key of any type: its checks take what its `read` answers. */
 export type AnyWalk = Walk<unknown>
 const walk = <Key>(parts: Walk<Key>): AnyWalk => parts as unknown as AnyWalk
 
