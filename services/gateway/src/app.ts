@@ -141,7 +141,7 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppParts): Middlewa
   }
 }
 
-/** Headers that a second time would mean something else to a proxy, or to whoever reads the first. */
+/** Headers that a second time would mean something else to a proxy, or to a reader of the first one. */
 const SENT_ONCE = new Set(['host', 'authorization', 'content-type', 'idempotency-key', 'step-up-token'])
 
 const refuseRepeatedHeaders = (): MiddlewareHandler<GatewayEnv> => async (context, next) => {

@@ -123,7 +123,7 @@ const oidcProviders = z
   )
   .transform(({ providers }) => providers)
 
-/** Complete URLs: a prefix would let whatever else lives there be returned to. */
+/** Complete URLs: a prefix would allow a return to any page below it. */
 const returnUrls = z
   .string()
   .default('')
@@ -213,7 +213,7 @@ export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
         .refine(email => email !== null, 'must be an e-mail address')
         .optional(),
       ISSUER: z.string().min(1).default('pennywire'),
-      /** Issuers whose tokens sign in whoever has linked their identity there: [{issuer, jwksUrl, audience}]. */
+      /** Issuers whose tokens sign in users who have linked an identity there: [{issuer, jwksUrl, audience}]. */
       TRUSTED_ISSUERS: trustedIssuers,
       /** Providers through which people sign up and in (OpenID Connect): {providers: [...]}, see docs/social-login.md. */
       OIDC_PROVIDERS_FILE: jsonFile(oidcProviders).optional(),

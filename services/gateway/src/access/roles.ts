@@ -39,7 +39,7 @@ export const requireRole = (user: { roles: readonly string[] }, minimum: Role): 
 }
 
 /**
- * The one rule of ownership, for whatever concerns some users: as an owner one sees and moves only what is one's own,
+ * The one rule of ownership, for anything that concerns users: as an owner one sees and moves only what is one's own,
  * as staff one acts only on what is not. SQL that asks for "the wallet of this user" is the first half of it.
  */
 export const isAllowed = (
@@ -50,7 +50,7 @@ export const isAllowed = (
 
 /**
  * Throws INSUFFICIENT_PERMISSIONS where staff would act on what is their own: `concerned` are the users whom it
- * concerns, `what` names it. Whatever their role, somebody else has to.
+ * concerns, `what` names it. A colleague has to, at any role.
  */
 export const refuseOwn = (
   userId: string,

@@ -70,7 +70,7 @@ export const createEndHold = (parts: EndHoldParts): EndHold => {
     return facts
   }
 
-  /** The hold, for its recipient; whoever is no party is not told that there is one. */
+  /** The hold, for its recipient; HOLD_NOT_FOUND for users who are no party to it. */
   const readForRecipient = async ({ userId, holdId }: AskedEnd): Promise<HeldFacts> => {
     const facts = await readHold(holdId)
     if (isAllowed(userId, 'owner', [facts.to.userId])) return facts

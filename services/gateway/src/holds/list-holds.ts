@@ -37,7 +37,7 @@ const readCursor = (text: string | undefined): HoldPlace => {
   }
 }
 
-/** The holds that a user placed or may capture, newest first. A hold keeps its place whatever becomes of it. */
+/** The holds that a user placed or may capture, newest first. A hold keeps its place when it ends. */
 export const createListHolds =
   (parts: ListHoldsParts) =>
   async (

@@ -28,7 +28,7 @@ const contains = (networks: BlockList, address: string) =>
 
 /**
  * The client's address: the socket's, unless that is a proxy we trust; then the last address in X-Forwarded-For that
- * is no such proxy. Whatever stands before it was written by the client and proves nothing.
+ * is no such proxy. Entries before it were written by the client and prove nothing.
  */
 export const clientAddress = (
   socketAddress: string | undefined,

@@ -53,7 +53,7 @@ const brokenRules = (issues: readonly z.core.$ZodIssue[]): BrokenRule[] =>
  * }
  * ```
  *
- * Handlers throw `ProblemError` for whatever they refuse.
+ * Handlers throw `ProblemError` for what they refuse.
  */
 export const newRoutes = (): Routes => {
   const routes: Routes = new OpenAPIHono<GatewayEnv>({
@@ -190,7 +190,7 @@ export const sixDigits = z
   .refine(text => /^[0-9]{6}$/.test(text), 'must be 6 digits')
   .openapi({ type: 'string', pattern: '^ *([0-9] *){6}$', example: '048213' })
 
-/** A UUID, in lower case whatever the client wrote: ids are compared as texts, and derived from. */
+/** A UUID, in lower case: ids are compared as texts, and derived from. */
 export const uuidParam = z
   .uuid('must be a UUID')
   .toLowerCase()

@@ -22,7 +22,7 @@ const isExact = (text: string): boolean => {
   return Number.isFinite(value) && decimalOf(String(value)) === decimalOf(text)
 }
 
-/** Why Postgres, or whoever reads UTF-8, cannot keep a text as it is; null where they can. */
+/** Why Postgres, or a reader of UTF-8, cannot keep a text as it is; null where they can. */
 export const unstorable = (text: string): string | null => {
   if (text.includes('\0')) return 'must not have the character U+0000'
   return text.isWellFormed() ? null : 'must not have half of a surrogate pair'

@@ -73,7 +73,7 @@ for _, slice in ipairs(slices) do table.insert(answers, slice) end
 return answers
 `
 
-/** KEYS: the hashes that were charged. ARGV: the slice of each. Never below nothing, whatever Redis forgot meanwhile. */
+/** KEYS: the hashes that were charged. ARGV: the slice of each. Never below zero: Redis may have forgotten counts meanwhile. */
 const GIVE_BACK_SCRIPT = `
 for i, key in ipairs(KEYS) do
   if tonumber(redis.call('HGET', key, ARGV[i]) or '0') > 0 then redis.call('HINCRBY', key, ARGV[i], -1) end
@@ -147,7 +147,7 @@ const refusals = counter(
 )
 
 /**
- * Shows in the answer's headers, whatever it will be, what was counted. Throws RATE_LIMIT_EXCEEDED where one of the
+ * Shows what was counted in the headers of every answer. Throws RATE_LIMIT_EXCEEDED where one of the
  * limits is used up. Called twice for a request, the answer has both.
  */
 export const enforceLimits = (context: Context<GatewayEnv>, { refused, answers }: Taken): void => {

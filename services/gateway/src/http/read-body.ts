@@ -109,7 +109,7 @@ export const readBody = (): MiddlewareHandler<GatewayEnv> => async (context, nex
   const text = decode(bytes)
   if (hasTooManyValues(text))
     throw validationProblem([{ field: 'body', rule: `must have at most ${MAX_VALUES} values` }])
-  // hono awaits what it finds there, whatever its type says.
+  // hono awaits what it finds there, though its type says otherwise.
   req.bodyCache.text = Promise.resolve(text) as never
   return next()
 }

@@ -146,7 +146,7 @@ export const createGuards = (parts: {
         if (sessionId !== null) {
           const ended = known ? known.ended : await revocations.storedEndOf(sessionId)
           if (ended !== null) {
-            // Whoever kept a token of a session that has ended must not use up what its owner may do.
+            // A token of an ended session must not use up its owner's limits.
             if (taken.status === 'fulfilled') await taken.value.giveBack()
             await countByAddress(context)
             throw endedProblem(ended)

@@ -40,7 +40,7 @@ export type AskLedgerParts = {
 }
 
 const WAIT_MS = 10_000
-/** The event is only a wake-up: whoever has not heard by then asks the ledger itself. */
+/** The event is only a wake-up: a request without one by then asks the ledger itself. */
 const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 2_000
 

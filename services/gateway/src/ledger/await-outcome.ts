@@ -54,7 +54,7 @@ export type OutcomeWaiters = Pick<Outcomes, 'wait' | 'waiting'> & {
    * client is answered 202 at once. False where the current request's user has the most.
    */
   makeRoom: () => boolean
-  /** Wakes whoever waits for what this record of ledger.events tells. Rejects where it cannot be read. */
+  /** Wakes the waiters for the outcome in this record of ledger.events. Rejects where it cannot be read. */
   wake: (record: IncomingRecord) => Promise<void>
 }
 
@@ -167,7 +167,7 @@ export const awaitOutcomes = async (parts: {
   logger: Logger
   instanceId: string
   waiters: OutcomeWaiters
-  /** Told the id of each command whose outcome passes, whoever waits for it. */
+  /** Told the id of each command whose outcome passes, waited for or not. */
   onDecided: (commandId: string) => void
 }): Promise<Outcomes> => {
   const { kafka, logger, waiters } = parts

@@ -35,7 +35,7 @@ export type BackPressure = {
   admit: (walletId: string) => void
   /** Publishes a command, and counts it as undecided until its outcome is seen. */
   publish: (record: RawRecord & { headers: { ce_subject?: string } }) => Promise<void>
-  /** The outcome of a command was seen, whoever sent it. */
+  /** The outcome of a command was seen, of this gateway's or another's. */
   decided: (commandId: string) => void
   undecided: () => number
   /** Seconds since the oldest undecided command was sent; 0 where there is none. */

@@ -154,7 +154,7 @@ export const comparePayments = async (
   }
   for (; !next.done; next = await provider.next()) suspects.add(next.value.id)
 
-  // The other way round: whatever the ledger moved or holds for the outside world has its payment.
+  // The other way round: each movement and hold of the ledger for the outside world has its payment.
   for (const read of [parts.readOutsideTransfers, parts.readHeldWithdrawals]) {
     for await (const { id } of each<{ id: string }>(read)) {
       if (!displaced.has(id) && !(await parts.readPayment(id))) suspects.add(id)

@@ -106,7 +106,7 @@ export const hearProvider = async (
         : 'the provider contradicts what it said before; nothing is moved for it',
     )
   }
-  // Booked again where it was heard before: if whoever heard it first died, this one does it.
+  // Booked again where it was heard before: the gateway that heard it first may have died.
   if (settled.status === status && !settled.done) await book(parts, settled, traceparent)
 }
 
@@ -194,7 +194,7 @@ const book = async (parts: PaymentParts, payment: Payment, traceparent?: string)
   }
 }
 
-/** A payment as the ledger is asked for it: the same whoever asks, however often. */
+/** A payment as the ledger is asked for it: the same from each gateway, each time. */
 const requestOf = (payment: Payment): TransferRequested => {
   const outgoing = payment.kind === 'withdrawal'
   return {

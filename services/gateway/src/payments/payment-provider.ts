@@ -20,11 +20,11 @@ export class OrderRefused extends Error {
   override name = 'OrderRefused'
 }
 
-/** The port to whoever moves money to and from the outside world. */
+/** The port to the payment provider, who moves money to and from the outside world. */
 export type PaymentProvider = {
   /**
    * Orders a payment; any number of times with one id is one payment. Throws OrderRefused, or 503 where it cannot be
-   * asked: then it may have the order nonetheless.
+   * asked: then it may still have the order.
    */
   order: (order: PaymentOrder) => Promise<{ providerReference: string | null }>
   /**

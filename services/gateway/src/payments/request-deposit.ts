@@ -77,7 +77,7 @@ export const createRequestDeposit =
 
     const wallet = await parts.readWallet(user.userId, asked.walletId)
     if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
-    // What the provider has taken goes on, whatever the wallet has become since.
+    // What the provider has taken goes on, even if the wallet was closed or frozen since.
     const ordered = earlier !== undefined && earlier.status !== 'created'
     const payment = ordered ? earlier : await write(parts, asked, wallet, id, fingerprint)
     if (!payment.fingerprint.equals(fingerprint)) throw keyReused()

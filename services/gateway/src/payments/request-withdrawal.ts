@@ -40,7 +40,7 @@ export type WithdrawalParts = Omit<DepositParts, 'writeDeposit'> &
 /**
  * Takes a withdrawal: the money is held first, then ordered to be paid out, and leaves the wallet when the provider
  * says that it was. Throws ProblemError for what is refused here (nothing is stored) and for what came to nothing
- * (final). Whatever is left when the answer is given is done by the worker (settle-payments.ts).
+ * (final). The worker (settle-payments.ts) does what is left when the answer is given.
  */
 export const createRequestWithdrawal =
   (parts: WithdrawalParts) =>

@@ -22,7 +22,7 @@ export type AskedReversal = {
   originalId: string
   /** In minor units, once the currency is known; null: all that is left. */
   amountIn: (currency: string) => bigint | null
-  /** Null: the original's, whatever it is. */
+  /** Null: the original's. */
   currency: string | null
   /** Why; both parties read it. */
   reason: string
@@ -162,7 +162,7 @@ const answerDecided = async (
   return { status: 201, reversal: reversal!, replayed }
 }
 
-/** Kafka has it and nobody knows more: written down, so that whoever asked finds it until it is decided. */
+/** Acknowledged but undecided: stored as pending, so that a GET finds it. */
 const answerPending = async (
   parts: RequestReversalParts,
   request: ReversalRequested,

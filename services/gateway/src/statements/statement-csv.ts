@@ -25,7 +25,7 @@ const FORMULA =
 /** A text that somebody wrote: an apostrophe where a cell could begin keeps a spreadsheet from running it. */
 const harmless = (text: string): string => text.replace(FORMULA, "'")
 
-/** A field by RFC 4180, quoted also for whoever splits at something else than the comma. */
+/** A field by RFC 4180, quoted also for readers that split at another separator than the comma. */
 const field = (text: string): string =>
   /[",;|\t\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
 

@@ -7,7 +7,7 @@ const bidi = (bidiFactory as unknown as typeof bidiFactory.default)()
 const RIGHT_TO_LEFT =
   /[\p{scx=Hebr}\p{scx=Arab}\p{scx=Syrc}\p{scx=Thaa}\p{scx=Nkoo}\p{scx=Adlm}\p{scx=Samr}\p{scx=Mand}]/u
 
-/** A piece of a line in one direction. Its text is in the order of reading: whoever shapes it turns it round. */
+/** A piece of a line in one direction. Its text is in the order of reading: the shaper turns it round. */
 export type VisualRun = { text: string; rightToLeft: boolean }
 
 /**
@@ -26,7 +26,7 @@ export const visualRuns = (line: string): VisualRun[] => {
     if (last && last.level === level) last.text += character
     else runs.push({ text: character, level })
   }
-  // UAX #9, L2: from the highest level down to the lowest odd one, whatever is at least at it is turned round.
+  // UAX #9, L2: from the highest level down to the lowest odd one, all that is at it or above is turned round.
   const highest = Math.max(...runs.map(({ level }) => level))
   for (let level = highest; level >= 1; level--) {
     for (let from = 0; from < runs.length; from++) {

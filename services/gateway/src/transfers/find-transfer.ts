@@ -33,7 +33,7 @@ export type FindTransfer = {
   byId: (caller: string, id: string) => Promise<TransferView>
   byReference: (caller: string, reference: string) => Promise<TransferView>
   byIdempotencyKey: (caller: string, key: string) => Promise<TransferView>
-  /** A hold, whatever has become of it, or the request for one. */
+  /** A hold, active or ended, or the request for one. */
   hold: (caller: string, id: string) => Promise<HoldView>
 }
 

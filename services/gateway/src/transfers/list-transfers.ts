@@ -65,7 +65,7 @@ const readCursor = (text: string | undefined): Cursor => {
 /**
  * A user's transfers, newest first: completed ones by the entries of the user's wallets, each wallet's in the order
  * of its sequence, merged with what was rejected. The cursor holds a place in each of these lists, so that pages
- * neither repeat nor miss one, whatever is decided meanwhile and whatever a clock does.
+ * neither repeat nor miss one, even if more is decided meanwhile or a clock steps back.
  */
 export const createListTransfers =
   (parts: ListTransfersParts) =>

@@ -108,7 +108,7 @@ export const createPreviewTransfer =
     }
   }
 
-/** A wallet as the rules know it. Whoever only receives is asked for no limits. */
+/** A wallet as the rules know it. Limits are not read for a wallet that only receives. */
 const ruledWallet = (
   facts: WalletFacts,
   limited: Pick<LimitedWallet, 'tier' | 'usage' | 'own'> = {

@@ -81,7 +81,7 @@ export type RequestTransferParts<View> = {
   clock: Clock
 }
 
-/** The event is only a wake-up: whoever has not heard by then asks the ledger itself, again after twice the time. */
+/** The event is only a wake-up: a request without one by then asks the ledger itself, again after twice the time. */
 const ASK_AFTER_MS = 250
 const ASK_AGAIN_WITHIN_MS = 2_000
 /** How long a client that does not wait for the outcome waits for Kafka to have its request. */
@@ -121,7 +121,7 @@ export const createRequestTransfer =
     if (holder === 'another') throw keyReused()
     if (holder === 'recipient-unavailable') throw recipientDeactivated()
 
-    // Ask the ledger, by a record that stays for ever. Whoever waits listens before it is sent.
+    // Ask the ledger, by a record that stays for ever. The waiter is registered before it is sent.
     const requestedAt = parts.clock.now()
     const request: TransferRequested = {
       transferId,
@@ -325,7 +325,7 @@ const publish = (
       if (!yes) resolve(true)
     }, reject),
   )
-  // Whoever does not wait for the outcome does not listen to this one.
+  // Nothing listens to this promise where the client does not wait for the outcome.
   failed.catch(() => {})
   return { failed, acknowledged }
 }
@@ -461,7 +461,7 @@ const answerDecided = async <View>(
 ): Promise<Answer<View>> => {
   if (!fingerprint || !facts.fingerprint.equals(fingerprint)) throw keyReused()
   const rejection = rejectionOf(facts)
-  // A hold that ended was placed nonetheless.
+  // A hold that ended was placed before.
   if (rejection && !facts.hold) {
     const { code, detail, ...members } = rejection
     throw rejectionProblem(facts.id, code, detail, replayed, members)

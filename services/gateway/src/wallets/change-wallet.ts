@@ -105,7 +105,7 @@ export const createChangeWallet = (parts: ChangeWalletParts): ChangeWallet => {
   }
 }
 
-/** The ledger keeps a refusal under the command's id: final for whoever chose that id by a key, and for nobody else. */
+/** The ledger keeps a refusal under the command's id: final for the client that chose that id by a key, and for no other. */
 const refusalProblem = ({ code, detail }: { code: string; detail: string }, final: boolean): ProblemError =>
   new ProblemError(isProblemCode(code) ? code : 'INTERNAL_ERROR', detail, {
     final,

@@ -4,7 +4,7 @@ import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { money, moneyOut } from '../money/money-headers.ts'
 
-/** What a freeze's reason is sealed for: always under the key of the wallet's owner, whoever wrote it. */
+/** What a freeze's reason is sealed for: always under the key of the wallet's owner, even if staff wrote it. */
 export const FREEZE_REASON = 'freeze-reason'
 
 export const WALLET_EXAMPLE = {

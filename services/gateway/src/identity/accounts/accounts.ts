@@ -230,7 +230,7 @@ export const createAccounts = (parts: {
     return passwords.hash(password)
   }
 
-  /** What changes with a password, whoever changes it: sessions, links that are still good, event and mail. */
+  /** What changes with a password: sessions, links that are still good, event and mail. */
   const settlePassword = async (
     tx: Tx,
     change: { userId: string; hash: string; how: 'changed' | 'reset'; exceptSessionId?: string },

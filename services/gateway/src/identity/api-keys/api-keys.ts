@@ -66,7 +66,7 @@ export type ApiKeys = {
   verify: (secret: string) => Promise<Extract<Requester, { apiKey: UsedApiKey }>>
   /**
    * Makes a key; its secret is told this once. Money leaves by no key that the PIN has not allowed. Throws
-   * PASSWORD_MISMATCH, PIN_REQUIRED, whatever `verifyPin` throws, VALIDATION_ERROR, TOO_MANY_API_KEYS.
+   * PASSWORD_MISMATCH, PIN_REQUIRED, what `verifyPin` throws, VALIDATION_ERROR, TOO_MANY_API_KEYS.
    */
   create: (
     asked: Proof & {
@@ -233,7 +233,7 @@ export const createApiKeys = (parts: {
       const { id, userId, scopes, maxAmount, requestsPerMinute, createdAt } = key
       const limit = limitOf(requestsPerMinute, parts.limit)
       const apiKey = { id, scopes, maxAmount, authorizedAt: createdAt.getTime(), limit }
-      // Whoever the user is, their key is nobody of the staff.
+      // A key never has the roles of staff, even if its user does.
       return { userId, sessionId: null, roles: ['user'], apiKey }
     },
 

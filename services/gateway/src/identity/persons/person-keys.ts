@@ -33,14 +33,14 @@ export type PersonKeys = {
 
 type Rewrapping = {
   /**
-   * Wraps by the current key-encryption key whatever an earlier one wrapped; resolves with how many there were. Any
+   * Wraps by the current key-encryption key what an earlier one wrapped; resolves with how many there were. Any
    * number of gateways may at once. Rejects where a key is wrapped by one that is not here.
    */
   rewrapAll: () => Promise<number>
 }
 
 /**
- * One 256-bit key per person, wrapped by the key-encryption key. Whatever is written about a person into topics and
+ * One 256-bit key per person, wrapped by the key-encryption key. What is written about a person into topics and
  * histories that are never changed is under it, so that destroying the key erases the person from all of them.
  */
 export const createPersonKeys = (sql: Database, keks: KeyRing): PersonKeys & Rewrapping => {

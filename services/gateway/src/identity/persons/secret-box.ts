@@ -5,7 +5,7 @@ const NONCE_BYTES = 12
 const TAG_BYTES = 16
 const HEAD_BYTES = 1 + NONCE_BYTES
 
-/** A secret key and its name, which stands beside whatever was made with it. */
+/** A secret key and its name, which stands beside what was made with it. */
 export type SecretKey = { kid: string; key: Buffer }
 
 /**

@@ -242,7 +242,7 @@ export const createPins = (parts: {
       const lock = state.lockedUntil && { userId, lockedUntil: state.lockedUntil }
       if (lock && (await rememberPinLock(tx, lock, FREEZE_RULE))) {
         const until = lock.lockedUntil.getTime()
-        // The owner hears of it: whoever tried had their session.
+        // The owner is told: the attempt came from their session.
         events.push(
           announce.identityEvent('PinLocked', { userId, lockedUntil: until }, traceparent),
           await news(userId, 'pin_locked', traceparent),
@@ -262,7 +262,7 @@ export const createPins = (parts: {
     })
   }
 
-  /** Whoever stole an access token has neither the password nor, after a few minutes, a fresh sign-in. */
+  /** A thief of an access token has neither the password nor, after a few minutes, a fresh sign-in. */
   const proveOwner = async ({ userId, sessionId }: Session, password: string | undefined): Promise<void> => {
     if (password !== undefined) {
       await accounts.confirmPassword(userId, password)

@@ -146,7 +146,7 @@ export const createSecondFactor = (parts: {
       traceparent,
     )
 
-  /** Before a session changes how its user signs in: whoever found it open does not know the password. */
+  /** Before a session changes how its user signs in: a stranger at an open session does not know the password. */
   const requirePassword = async (userId: string, password: string): Promise<User> => {
     const user = await findUser(sql, userId)
     if (user?.passwordHash === null) throw noPassword()
@@ -171,7 +171,7 @@ export const createSecondFactor = (parts: {
       // Told once: by the try that locked.
       if (until && attempt >= RULE.maxAttempts) {
         const lock = { userId, lockedUntil: until.getTime() }
-        // The owner hears of it: whoever tried has the password.
+        // The owner is told: the attempt came with the password.
         events.push(
           announce.identityEvent('SecondFactorLocked', lock, traceparent),
           await mail(userId, 'second_factor_locked', traceparent),
@@ -279,7 +279,7 @@ export const createSecondFactor = (parts: {
       }
     },
 
-    // Tries are not counted: whoever has this session was shown the secret.
+    // Tries are not counted: this session was shown the secret.
     confirm: async (session, code, traceparent) => {
       const { userId } = session
       const offer = await readSecondFactor(sql, userId, OFFER_MINUTES)

@@ -2,7 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import { jsonAnswer, newRoutes, type Routes } from '../../http/define-route.ts'
 import type { Tokens } from './tokens.ts'
 
-/** Less than the lead of a new key: whoever keeps to it knows each key before it signs. */
+/** Less than the lead of a new key: a client that keeps to it knows each key before it signs. */
 const CACHE_SECONDS = 60
 
 const jwksRoute = createRoute({

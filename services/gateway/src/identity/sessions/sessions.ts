@@ -146,7 +146,7 @@ export const createSessions = (parts: {
     }
     if (token.inGrace) {
       const successor = successorOf(refreshToken, token.successorSalt!)
-      // Whoever uses the successor has had the answer, so it was not lost and this is somebody else.
+      // The successor is in use, so the answer was not lost: this is another client with the old token.
       if (!(await readRefreshToken(tx, sha256(successor))).used) {
         return { outcome: 'rotated' as const, successor, session }
       }

@@ -16,12 +16,12 @@ export const trustedIssuer = z.strictObject({
 })
 export type TrustedIssuer = z.output<typeof trustedIssuer>
 
-/** Asymmetric ones only, whatever the token says (RFC 8725, 3.1 and 3.2). */
+/** Asymmetric ones only: the token does not choose (RFC 8725, 3.1 and 3.2). */
 const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA']
 /** ID tokens and access tokens (RFC 9068); nothing that was made for another purpose. */
 const TYPES: readonly unknown[] = [undefined, 'JWT', 'at+jwt']
 const CLOCK_TOLERANCE_SECONDS = 5
-/** Whatever its own life: a token is presented soon after it was made, or was found somewhere. */
+/** Refuses tokens older than this even if unexpired: clients present them at once, an old one was probably stolen. */
 const MAX_AGE_SECONDS = 60 * 60
 const JWKS_TIMEOUT_MS = 3_000
 const SUBJECT_LENGTH_MAX = 256

@@ -51,7 +51,7 @@ export type SocialLogin = {
   /** Throws VALIDATION_ERROR where the settings do not name the URL. */
   assertReturnTo: (returnTo: string | undefined) => void
   /**
-   * Spends the request that a callback belongs to, whatever comes of it. Throws OIDC_STATE_INVALID where there is none for
+   * Spends the request that a callback belongs to, even if the sign-in fails. Throws OIDC_STATE_INVALID where there is none for
    * this state, browser and provider; another browser's is not spent.
    */
   take: (callback: {
@@ -161,7 +161,7 @@ export const createSocialLogin = (parts: {
     const { email, fullName, issuer, subject } = person
     const id = randomUUID()
     const isNew = await insertUser(tx, { id, email, fullName, passwordHash: null, signupNetworkHash: null })
-    // Whoever has the address, has it now: the insert has waited for others who were about to.
+    // The owner of the address is known now: the insert has waited for concurrent ones.
     const userId = isNew ? id : (await findUserByEmail(tx, email))!.id
     if (isNew) {
       await personKeys.create(tx, id)

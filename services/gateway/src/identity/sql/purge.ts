@@ -1,6 +1,6 @@
 import type { Database } from '@pennywire/runtime/database.ts'
 
-/** What nobody can use any more stays a day, for whoever looks into yesterday. */
+/** Expired rows stay a day, for an operator who looks into yesterday. */
 const SPARE_DAYS = 1
 const LOGIN_DAYS = 180
 /** Who has not signed in from an address for so long is a stranger there again. */

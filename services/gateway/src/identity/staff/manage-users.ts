@@ -29,7 +29,7 @@ export type ManageUsers = {
   setRole: (asked: Staff & { role: Role }, traceparent: string) => Promise<void>
   /** Nobody signs in to the account any more, and its live tokens end at once. Throws as `setRole`, ACCOUNT_ALREADY_DISABLED. */
   deactivate: (asked: Staff & { reason: string }, traceparent: string) => Promise<void>
-  /** Takes that back, whoever did it. Throws as `setRole`, ACCOUNT_NOT_DISABLED. */
+  /** Takes back anybody's deactivation. Throws as `setRole`, ACCOUNT_NOT_DISABLED. */
   reactivate: (asked: Staff & { reason: string | null }, traceparent: string) => Promise<void>
   /** The user's own end of it, with their password. Throws PASSWORD_MISMATCH, INSUFFICIENT_PERMISSIONS. */
   deactivateOwn: (userId: string, password: string, traceparent: string) => Promise<void>

@@ -280,7 +280,7 @@ export const readWalletOf = async (
   return row
 }
 
-/** Wallets by id, whoever's they are. */
+/** Wallets by id, of any user. */
 export const readWallets = (sql: Database, ids: string[]): Promise<WalletFacts[]> =>
   sql<
     WalletFacts[]
@@ -301,7 +301,7 @@ export const readWalletsAbove = (
       ${aboveId === null ? sql`` : sql`and id > ${aboveId}`}
     order by id limit ${limit}`
 
-/** The wallet with this code, whoever's it is. */
+/** The wallet with this code, of any user. */
 export const readWalletByCode = async (sql: Database, code: string): Promise<WalletFacts | undefined> => {
   const [row] = await sql<
     WalletFacts[]
@@ -418,7 +418,7 @@ export const readWalletCounts = async (
   }
 }
 
-/** The events, as they are in the journal, that answer these commands, of whatever kind: by their ids. */
+/** The events, as they are in the journal, that answer commands of any kind, by the commands' ids. */
 export const readOutcomes = (
   sql: Database,
   commandIds: string[],
