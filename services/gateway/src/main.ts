@@ -191,6 +191,7 @@ const operations = await listen(
       kafka: brokers.check,
       ...ledger.readiness,
       notifierViews: notifications.check,
+      clock: ledger.checkClock,
     },
     1_000 * config.OPS_KEEP_SECONDS,
   ),

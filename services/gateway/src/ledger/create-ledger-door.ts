@@ -111,11 +111,12 @@ export const createLedgerDoor = async (parts: {
     readiness: {
       outcomes: outcomes.check,
       ledgerViews: () => ping(ledgerRead),
-      clock: async () => {
-        const difference = Math.abs(Date.now() - (await readClock(ledgerRead)).getTime())
-        if (difference > MAX_CLOCK_DIFFERENCE_MS)
-          throw new Error(`differs from the ledger's by ${difference} ms`)
-      },
+    },
+    /** Rejects where this gateway's clock is too far from the ledger's. */
+    checkClock: async () => {
+      const difference = Math.abs(Date.now() - (await readClock(ledgerRead)).getTime())
+      if (difference > MAX_CLOCK_DIFFERENCE_MS)
+        throw new Error(`differs from the ledger's by ${difference} ms`)
     },
     /** Ends the waits and the counting; the views stay until `close`. */
     stop: () => Promise.all([outcomes.stop(), backPressure.stop()]),
