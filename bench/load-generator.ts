@@ -12,7 +12,7 @@ export type LoadJob = {
   warmUpSeconds: number
 } & (
   | { kind: 'closed'; clients: number } // each client sends its next transfer when it has its answer
-  | { kind: 'open'; perSecond: number; connections: number } // evenly paced, whatever the answers do
+  | { kind: 'open'; perSecond: number; connections: number } // evenly paced, even if answers are late
 )
 
 export type LoadResult = {

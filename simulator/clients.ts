@@ -243,7 +243,7 @@ export const createClients = (parts: {
 
   // --- commands ---
 
-  /** Whoever writes to the topic may choose another partition: then two ledgers decide of one wallet at once. */
+  /** A writer to the topic may choose another partition: then two ledgers decide of one wallet at once. */
   const elsewhere = (probability = 0.15) =>
     random.chance(probability) ? walletOf(random.pick(people), 'USD') : undefined
   /** Mostly one of the last, so that several meet; seldom a withdrawal, which is nobody's but the provider's. */
@@ -378,7 +378,7 @@ export const createClients = (parts: {
     })
   }
 
-  /** Some payments from one wallet at once, with whatever changes it. */
+  /** Some payments from one wallet at once, while it is changed. */
   const payMeanwhile = (client: Process, person: Person, currency: string) =>
     Promise.all(
       Array.from({ length: 1 + random.int(3) }, async () => {
@@ -438,7 +438,7 @@ export const createClients = (parts: {
     const currency = random.pick(CURRENCIES)
     const wallet = openWalletOf(database.tables, person.userId, currency)
     if (!wallet) return openWallet(client, person)
-    // Whoever closes a wallet empties it before, mostly.
+    // A wallet is mostly emptied before it is closed.
     if (wallet.balance - wallet.held > 0n && random.chance(0.9)) {
       const to = random.pick(people)
       const asked = {

@@ -229,7 +229,7 @@ const noChanges = (): Changes => ({
  * The ledger's store in memory, behaving as the Postgres one does (store-conformance.ts runs the same scripts against
  * both): READ COMMITTED, where each statement sees what was committed when it began and its own transaction's writes;
  * row locks that make others wait in line; unique keys that wait for a rival's end; CHECK constraints; time-outs of
- * the server's own, which end a transaction whatever has become of its client.
+ * the server's own, which end a transaction even if its client is gone.
  */
 export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryDatabase => {
   const { scheduler } = options
@@ -276,7 +276,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     if (lock.holder === session) return
     lock.waiting.push(session)
     session.waitsFor = lock
-    // Whoever resumes us has made us the holder.
+    // The releaser that resumes us has made us the holder.
     yield
   }
 
@@ -401,7 +401,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     breakOff(session, reason, code)
   }
 
-  /** The client hears no more of what it has asked, whatever has become of it. */
+  /** The client gets no more answers; its statements may have run. */
   const breakOff = (session: Session, reason: string, code = CODES.closed) => {
     const pending = session.sent.splice(0)
     const error = new DatabaseError(code, reason)
@@ -701,7 +701,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     }
   }
 
-  /** Of those that have not ended: whoever waited for the row looks again. */
+  /** Of those that have not ended: a transaction that waited for the row looks again. */
   function* endHolds(session: Session, ends: HoldEnd[]): Work<number> {
     let ended = 0
     for (const end of ends) {
@@ -776,7 +776,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
       for (const key of session.freed) keys.delete(key)
       for (const key of session.keys) keys.add(key)
       options.onCommitted?.(session.changes)
-      // Whatever was written before it is on the disk with it.
+      // All that was written before it is on the disk with it.
       unflushed = []
     }
     end(session)

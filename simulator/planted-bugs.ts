@@ -701,7 +701,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
   },
   {
     name: 'payer-captures',
-    what: 'a hold is captured by whoever asks',
+    what: 'a hold is captured by anybody',
     file: decide,
     replace: [
       [
@@ -968,13 +968,13 @@ export const PLANTED_BUGS: PlantedBug[] = [
   },
   {
     name: 'reopened-forgets-usage',
-    what: 'whoever closes a wallet and opens another begins the day anew',
+    what: 'a wallet that is opened after a closed one begins the day anew',
     file: walletCommands,
     replace: [['usage: last?.usage ?? NOTHING_USED', 'usage: NOTHING_USED']],
   },
   {
     name: 'reopened-forgets-limits',
-    what: 'whoever closes a wallet and opens another is rid of its limits',
+    what: 'a wallet that is opened after a closed one has not its limits',
     file: walletCommands,
     replace: [
       ['.filter(limits => limits.walletId === last?.id)', `.filter(limits => limits.walletId === '')`],
@@ -994,7 +994,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
   },
   {
     name: 'unfreeze-by-another',
-    what: 'a freeze is lifted by whoever did not set it',
+    what: 'a freeze is lifted by another than set it',
     file: walletRules,
     replace: [
       [

@@ -77,7 +77,7 @@ export const createWatch = (parts: {
   const commandOf = (record: IncomingRecord): Command => {
     let command = commands.get(record)
     if (!command) {
-      // Nothing that a gateway has not signed is a command, whatever it says.
+      // A record that no gateway has signed is no command.
       const decoded = verifyCommand(record) === undefined ? decodeNow(record.value) : undefined
       if (decoded && isLedgerCommand(decoded.type)) {
         const value = decoded.value as { transferId?: string; commandId?: string }
@@ -426,9 +426,9 @@ export const createWatch = (parts: {
       }
     },
 
-    /** X3: whoever is told that an id is another request's has asked for something else than was decided. */
+    /** X3: a client that is told that an id is another request's has asked for something else than was decided. */
     answeredReused,
-    /** X2, X3: what a command is answered with is the one event that answers it, at whatever gateway. */
+    /** X2, X3: what a command is answered with is the one event that answers it, at every gateway. */
     answeredCommand: (id: string, fingerprint: Buffer, outcome: Outcome, who: string) => {
       const row = outcomeOf(id)
       const { type, value } = outcome
@@ -519,7 +519,7 @@ export const createWatch = (parts: {
     },
 
     /**
-     * When all is quiet: whatever was asked is decided and told, but in the `undecided` partition, and told but in the
+     * When all is quiet: each command is decided and told, but in the `undecided` partition, and told but in the
      * `unpublished` one. Says what is not, or undefined.
      */
     unfinished: (but: { unpublished?: number; undecided?: number } = {}): string | undefined => {

@@ -29,7 +29,7 @@ export type SimulatedProvider = {
 }
 
 /**
- * Whoever moves money to and from the outside world: takes an order once, pays out, refuses, fails, or gets a payout
+ * The payment provider: takes an order once, pays out, refuses, fails, or gets a payout
  * back; calls back until it is heard, more than once, or never, and answers when it is asked.
  */
 export const createProvider = (
@@ -103,7 +103,7 @@ export const createProvider = (
       order: order =>
         asked(client, `provider is ordered ${order.id.slice(0, 8)}`, () => {
           if (order.method === 'nowhere') throw new OrderRefused()
-          // A stricter check since the first order: what is known all the same is known to whoever asks.
+          // A stricter check since the first order: a payment that is known all the same is told when asked for.
           if (ordered.has(order.id) && random.chance(0.5)) throw new OrderRefused()
           if (!ordered.has(order.id)) {
             // What was held up on its way is not taken any more.

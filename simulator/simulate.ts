@@ -537,7 +537,7 @@ export const simulate = async (options: {
         throw new BrokenPromise('X2', `the money of withdrawal ${id} is held for ever`)
     }
   }
-  /** X2: whatever is held until a time is let go after it, though every clock was off before. */
+  /** X2: a hold with a time ends after it, though every clock was off before. */
   const letHoldsExpire = async () => {
     const overdue = () =>
       [...database.tables.holds.values()].filter(
@@ -800,7 +800,7 @@ export const simulate = async (options: {
     await untilDone(isQuiet, whatIsStuck)
     const halted = haltedOf()
     if (halted.length > 0) throw new BrokenPromise('P1', `halted without a reason: ${halted[0]}`)
-    // Whoever died last is thrown out of the group by then, and its partitions are somebody's.
+    // The last ledger that died is out of the group by then, and its partitions have another owner.
     await pass(12_000)
     await letHoldsExpire()
     clients.askAgain(ASKED_AGAIN)

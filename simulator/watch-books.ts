@@ -75,7 +75,7 @@ export const createBooksWatch = (parts: {
   let latestMs = 0
 
   const purse = ({ userId, currency }: State) => `${userId} ${currency}`
-  /** A day that anything was counted on is not followed by an earlier one, whatever the clock says. */
+  /** A day that anything was counted on is not followed by an earlier one, even if the clock steps back. */
   const neverEarlier = (of: State, ms: number) => Math.max(ms, (countedOn.get(purse(of)) ?? 0) * DAY_MS)
   const periods = (of: State, action: LimitedAction, ms: number) => [
     `${purse(of)} ${action} ${dayOf(ms)}`,
@@ -547,7 +547,7 @@ export const createBooksWatch = (parts: {
               sequence: 0,
             }
             running.set(walletId, state)
-            // Whoever opens a wallet anew goes on with what was used of the last one.
+            // A user's next wallet goes on with what was used of the last one.
             checkUsage(walletId, state, opened.usage)
             return
           }

@@ -1,7 +1,4 @@
-/**
- * Time as a part that is passed in: whatever waits or compares times can then be run by a simulator, or by a test that
- * does not wait.
- */
+/** Time as a dependency: code that waits or compares times can be run by a simulator, or by a test that does not wait. */
 export type Clock = {
   /** Milliseconds since 1970: for times that are told or stored. It may step back. */
   now: () => number

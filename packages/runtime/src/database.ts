@@ -128,8 +128,8 @@ export const openDatabase = (
           ? ('primary' as const)
           : ('read-write' as const),
     }),
-    // Seconds before a connection that failed is tried again. The driver's own rule goes up to 20, and whoever needs the
-    // database waits so long after it is back.
+    // Seconds before a connection that failed is tried again. The driver's own rule goes up to 20, and a request
+    // would wait so long after the database is back.
     backoff: failures => Math.min(0.05 * 2 ** failures, 1),
     // Postgres' notices (such as "already exists, skipping") are for migrations, not for logs.
     onnotice: () => {},

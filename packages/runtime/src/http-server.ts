@@ -68,7 +68,7 @@ type Connection = {
 }
 
 /**
- * Serves an app and tells where; `stop` lets running requests finish. Whatever a client does, its connection costs bounded
+ * Serves an app and tells where; `stop` lets running requests finish. A client's connection costs bounded
  * memory and time: requests and heads that do not come are answered 408, answers that are not read end the connection,
  * requests of one connection are handled one after the other, and connections are bounded in all and by client.
  */

@@ -9,7 +9,7 @@ export const counter = <Label extends string>(name: string, help: string, labelN
 export const gauge = <Label extends string>(name: string, help: string, labelNames: Label[] = []) =>
   new Gauge({ name: `pennywire_${name}`, help, labelNames })
 
-/** Whoever is away makes its own gauge NaN within this time, and not the page late or empty: then it is needed most. */
+/** A gauge whose source does not answer in time becomes NaN: a scrape must not hang during an outage. */
 const MEASURE_WITHIN_MS = 1_000
 
 const measured = async (measure: () => number | Promise<number>): Promise<number> => {

@@ -87,7 +87,7 @@ export const findUnsafeSettings = (settings: SettingTexts, names: readonly strin
     if (!production) continue
     add(name, weakPassword(name, text, settings))
     if (name === 'ALLOW_CHEAP_HASHES' && text === 'true') add(name, 'must not be true in production')
-    // The sandbox speaks nothing else, on whatever machine.
+    // The sandbox speaks nothing else, on any machine.
     if (name === 'PROVIDER_URL' && !plain && urlIn(text)?.protocol === 'http:')
       add(name, 'must be https in production: the sandbox provider moves no money')
   }

@@ -1,4 +1,4 @@
-// The guard outlives the process that started it, by a few seconds: when that one dies, in whatever way, the
+// The guard outlives the process that started it, by a few seconds: when that one dies, by any signal, the
 // pipe to its standard input ends, and the guard stops every process group it was told of, in order. The
 // orderly stop goes the same way, so there is one way to stop and it is used every day.
 //

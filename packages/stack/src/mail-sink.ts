@@ -35,7 +35,7 @@ export const startMailSink = async (ports: { smtp: number; http: number }, host 
     maxClients: MAX_SMTP_CLIENTS,
     logger: false,
     onData: (stream, session, done) => {
-      // The recipients are the envelope's: they say who gets it, whatever the headers claim.
+      // The recipients are the envelope's: they say who gets it, not the headers.
       const to = session.envelope.rcptTo.map(recipient => recipient.address).join(', ')
       const receive = async () => {
         const { subject = '', text = '', html = '' } = await PostalMime.parse(await buffer(stream))

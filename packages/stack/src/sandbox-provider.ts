@@ -4,8 +4,8 @@
 //
 //   sandbox:fail    refused, with a reason
 //   sandbox:delay   succeeds after SANDBOX_DELAY_MS
-//   sandbox:silent  never decided: nobody is called back, and whoever asks hears "pending"
-//   sandbox:lost    succeeds at once, but the callback is lost: only whoever asks hears of it
+//   sandbox:silent  never decided: nobody is called back, and a question is answered "pending"
+//   sandbox:lost    succeeds at once, but the callback is lost: only a question tells
 //   sandbox:return  payouts only: succeeds at once, and comes back after SANDBOX_DELAY_MS
 //   sandbox:forgets  takes the first order without an answer (503), and refuses every further one (422)
 //   anything else   succeeds at once
@@ -233,7 +233,7 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
     return c.json(stateOf(payment), 202)
   })
 
-  // What is answered to a question is signed like a callback: whoever moves money by it can prove whose word it is.
+  // What is answered to a question is signed like a callback: who moves money by it can prove whose word it is.
   const signed = (c: Context, answer: object) => {
     const body = JSON.stringify(answer)
     c.header('provider-signature', signBody(secret, body, unixSeconds()))

@@ -10,7 +10,7 @@ export type ChainReport = Chain & {
   records: number
   first: bigint
   last: bigint
-  /** Hash of the last record: whoever kept it from an earlier run can prove that nothing before it changed. */
+  /** Hash of the last record: kept from an earlier run, it proves that nothing before it changed. */
   headHash: string
   broken: number
   firstBroken: BrokenRecord | null

@@ -204,7 +204,7 @@ export const startRelay = (options: {
         lane.woken = true
         if (lane.behind) continue
         const last = lane.offered.at(-1)
-        // Between the two somebody committed what memory does not hold: a predecessor, or we without hearing of it.
+        // Gap in memory: a predecessor committed, or the answer to our own commit was lost. Read from the table.
         if (last && event.seq !== last.seq + 1n) {
           lane.behind = true
           continue

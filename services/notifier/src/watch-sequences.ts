@@ -91,7 +91,7 @@ export const createSequenceWatch = (parts: {
       }
       wallet.next++
       while (wallet.early.delete(wallet.next)) wallet.next++
-      // Whatever is missing behind it has its own time.
+      // A number that is missing behind it has its own time.
       wallet.missingSinceMs = clock.elapsed()
     },
     holes: () => {

@@ -159,7 +159,7 @@ export const referenceRoutes = (
               '`Idempotency-Key`; every refusal is a problem of [one closed table](/docs/problems).',
             license: { name: 'Apache-2.0' },
           },
-          // Relative, because the page may call its own origin only, by whatever name it was reached.
+          // Relative, because the page may call its own origin only, which has several names.
           servers: [{ url: '/' }],
         }),
       ),

@@ -31,7 +31,7 @@ export type FreezeAfterPinLocksParts = {
 }
 
 /**
- * Freezes all open wallets (source `pin`) of whoever's PIN was locked too often. The lock and the wish are written in
+ * Freezes all open wallets (source `pin`) of a user whose PIN was locked too often. The lock and the wish are written in
  * one transaction (`pin_locks.freeze_due`), so that no crash comes between them, and no ledger that is away holds up
  * the lock. This check, repeated by every gateway, turns the wish into commands: in one transaction they go into the
  * outbox and the wish is done. Their ids are derived from lock and wallet, so that any number of times is once. In the

@@ -17,7 +17,7 @@ export const connectMail = (
 ): { send: SendMail; close: () => void } => {
   const transport = nodemailer.createTransport({
     url: smtpUrl,
-    // Else whoever is on the way strips the offer of STARTTLS, and reads what the mails let in.
+    // Else an attacker on the way strips the offer of STARTTLS, and reads the secrets in the mails.
     requireTLS: !allowPlaintext && !isLoopback(new URL(smtpUrl).hostname),
     pool: true,
     maxConnections: MAIL_CONNECTIONS,

@@ -23,7 +23,7 @@ export const lockPositions = (tx: Tx, of: TopicPartition[]): Promise<Position[]>
   order by topic, partition
   for update`
 
-/** Sets positions, whatever they were. */
+/** Sets positions, forward or back. */
 export const writePositions = (sql: Database | Tx, positions: Position[]) => sql`
   insert into notifier.positions (topic, partition, next_offset)
   select * from unnest(

@@ -2,7 +2,7 @@ import type { Database } from '@pennywire/runtime/database.ts'
 
 export type MailRecipient = {
   email: string
-  /** Null until the address is verified: whoever signed up with it may have been a stranger to its owner. */
+  /** Null until the address is verified: the sign-up may have come from a stranger. */
   fullName: string | null
 }
 

@@ -55,7 +55,7 @@ export type VerificationProof = {
 export type Accounts = {
   /**
    * Makes an account whose address is not verified yet. Where there is one whose sign-up is older than 24 hours and
-   * was never verified, it is taken over: whoever signed up with an address that is not theirs does not lock its owner
+   * was never verified, it is taken over: a sign-up with a stranger's address does not lock its owner
    * out. Throws VALIDATION_ERROR, EMAIL_ALREADY_REGISTERED.
    */
   signUp: (person: { email: string; password: string; fullName: string }, caller: Caller) => Promise<User>

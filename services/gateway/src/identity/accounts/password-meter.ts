@@ -39,8 +39,8 @@ const busy = () =>
   new ProblemError('SERVICE_UNAVAILABLE', 'password: too many are being checked now; try again shortly.')
 
 /**
- * Checks new passwords in a thread of its own, one at a time, with a bounded fair queue before it: whatever is typed
- * in, the main thread goes on.
+ * Checks new passwords in a thread of its own, one at a time, with a bounded fair queue before it: no
+ * input blocks the main thread.
  */
 export const createPasswordMeter = (clock: Clock = systemClock): PasswordMeter => {
   const queue = createFairQueue({ ...QUEUE, clock })

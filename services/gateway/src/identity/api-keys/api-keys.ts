@@ -55,8 +55,8 @@ type Proof = { password: string; pin: string | null }
 
 export type ApiKeys = {
   /**
-   * Whether Postgres would have to be asked for a key that this gateway has not found within the hour. Whoever makes keys
-   * up makes it ask for each, so that has to be counted before.
+   * True for a key that is not cached, so that checking it costs a query. Count it against the address first: made-up keys
+   * must not cause unlimited queries.
    */
   isUnmet: (secret: string) => boolean
   /**

@@ -50,8 +50,7 @@ export type Proof = { code: string } | { recoveryCode: string }
 type Session = { userId: string; sessionId: string }
 
 /**
- * What changes how somebody signs in ends their other sessions: whoever sits there was let in by the rule before. A
- * sign-in that is half done ends nowhere either.
+ * Changing a sign-in method ends the user's other sessions and pending challenges: they were opened under the old rule.
  */
 export type SecondFactor = {
   read: (
@@ -191,8 +190,8 @@ export const createSecondFactor = (parts: {
   type Then<Result> = { changed: () => ProblemError; run: (tx: Tx) => Promise<Result> }
 
   /**
-   * Sees to it that the user is still who gave the password or the challenge: under a lock, so whoever changes that
-   * comes before, and is seen here, or after. It is the first lock, as it is of whoever else changes the account.
+   * Locks the user's row and checks that the credentials of the proof are unchanged. Always the first lock, so that
+   * changes of an account cannot deadlock.
    */
   const lockUnchanged = async (tx: Tx, user: User, { changed }: Pick<Then<unknown>, 'changed'>) => {
     const [known] = await lockUsers(tx, [user.id])
@@ -292,7 +291,7 @@ export const createSecondFactor = (parts: {
       const told = await inTransaction(async tx => {
         const { sealedSecret } = offer
         const ended = await settleChange(tx, session, traceparent)
-        // Now that the user is locked: whoever was signed out meanwhile, by a new password say, leaves nothing behind.
+        // Under the user's lock: a session that was ended meanwhile, such as by a new password, changes nothing.
         if (!(await shareOpenSession(tx, session.sessionId))) {
           throw new ProblemError('TOKEN_REVOKED', 'The session has ended; sign in again.')
         }

@@ -22,11 +22,11 @@ export type LoginAttempts = {
 }
 
 /**
- * How often a password is tried for one account, wherever from: the limit by address alone leaves room for a guesser
- * who has many. Whoever is not known at their address shares one limit for the account with everybody else who is
- * not; who is, has one of their own. So strangers use up what strangers have, and the owner still signs in from where
- * they did before, and from anywhere else after a mail (a new password, or the verification). Addresses without an
- * account are counted in the same way, so that nothing tells them apart.
+ * Limits the tries of a password for one account over all addresses: the limit by address alone leaves room for a guesser
+ * with many. Tries from an address that the user has signed in from get their own limit. All other addresses share one
+ * limit per account, so an attacker can exhaust only the shared one; the owner can still sign in from a known address, and
+ * from any other after a mail (a new password, or the verification). E-mail addresses without an account are counted in the
+ * same way, so that nothing tells them apart.
  */
 export const createLoginAttempts = (parts: {
   sql: Database

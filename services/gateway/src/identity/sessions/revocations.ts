@@ -11,7 +11,7 @@ const REPUSH_MS = 1_000
 const REPUSH_SECONDS = 15
 /**
  * What is older is told again as well, in so many parts, one with each push: half a minute later all of it, for as long
- * as a token may be good, whoever deleted it from Redis.
+ * as a token may be good, even if it was deleted from Redis.
  */
 const REPUSH_PARTS = 30
 /** What a gateway has told it remembers itself, up to so many: beyond that the next push tells Redis. */

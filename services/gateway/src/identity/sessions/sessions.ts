@@ -63,8 +63,7 @@ export type Sessions = {
   /** Ends sessions of the user; returns the ids of those that were open. */
   end: (ending: Ending, traceparent: string) => Promise<string[]>
   /**
-   * The same within a transaction of somebody else's, to whom it returns what is to be called after the commit: it
-   * tells all gateways.
+   * Like `end`, inside the caller's transaction. Call the returned function after the commit: it broadcasts the revocation.
    */
   endIn: (tx: Tx, ending: Ending, traceparent: string) => Promise<() => Promise<void>>
   /** Tokens of the sessions that ended with the account are from now on those of any session that has ended. */
@@ -173,8 +172,7 @@ export const createSessions = (parts: {
         known.passwordVersion === user.passwordVersion &&
         known.secondFactorVersion === user.secondFactorVersion
       const current = await inTransaction(async tx => {
-        // Under a lock: whoever disables the account or changes password or second factor comes before, or ends this
-        // session too.
+        // Under a lock: a change of the account, its password or second factor comes before this, or ends this session too.
         const known = await shareUser(tx, userId)
         if (!known || known.disabled || !isAsRead(known)) return known
         await insertSession(tx, { id: sessionId, userId, device, secondFactor })

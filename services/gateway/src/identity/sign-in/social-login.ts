@@ -104,9 +104,9 @@ const notLinked = () =>
   )
 
 /**
- * Sign-up, sign-in and linking through OpenID Connect providers. Who somebody is says the provider's subject. Its
- * verified address makes a new account, and takes one over that nobody ever verified (without the password of whoever
- * made it), but never opens an account that has an owner: addresses are given to somebody else, and mailboxes read.
+ * Sign-up, sign-in and linking through OpenID Connect providers. Users are identified by issuer and subject. A verified
+ * e-mail address may create an account, or claim one that was never verified (its password is dropped). It never signs in to
+ * a verified account: addresses change owners, and mailboxes are read.
  */
 export const createSocialLogin = (parts: {
   sql: Database

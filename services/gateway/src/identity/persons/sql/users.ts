@@ -67,7 +67,7 @@ export const insertUser = async (
 }
 
 /**
- * Gives an account that nobody ever verified to whoever signs up next; false where it was verified, is disabled, was
+ * Gives an account that was never verified to the next sign-up; false where it was verified, is disabled, was
  * ever signed in to (which cannot be), or its latest sign-up is younger than so many hours.
  */
 export const replaceUnverifiedUser = async (
