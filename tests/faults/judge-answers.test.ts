@@ -276,11 +276,11 @@ test('captures, payouts and what comes back are in the balances; what is only he
   expect(balances).toEqual([1_500n, 500n, 0n])
 })
 
-test('an answer below 500 is a promise that an outcome comes; 5xx and silence are not', () => {
-  const accepted = [done, noMoney, pending, unavailable, 'lost' as const].map(answer =>
+test('an answer below 500 is a promise that an outcome comes; 5xx, silence and a key of another request are not', () => {
+  const accepted = [done, noMoney, pending, unavailable, 'lost' as const, reused].map(answer =>
     isAccepted({ content, answer }),
   )
-  expect(accepted).toEqual([true, true, true, false, false])
+  expect(accepted).toEqual([true, true, true, false, false, false])
 })
 
 const asked: Request = { ...request, attempts: [{ content, answer: done }] }

@@ -53,8 +53,12 @@ export const idOf = (people: Owner[], { kind, from, key }: Request) =>
 
 const isReuse = (answer: Answer) => answer.status === 422 && answer.body?.code === 'IDEMPOTENCY_KEY_REUSED'
 
-/** Told that it is done, refused for good, or taken: from then on it must have an outcome. */
-export const isAccepted = ({ answer }: Attempt) => answer !== 'lost' && answer.status < 500
+/**
+ * Told that it is done, refused for good, or taken: from then on it must have an outcome. That the key is another
+ * request's says nothing of what became of that one: it may have got no further than its claim.
+ */
+export const isAccepted = ({ answer }: Attempt) =>
+  answer !== 'lost' && answer.status < 500 && !isReuse(answer)
 
 const isContent = (people: Owner[], request: Request, content: Content, decided: Decided): boolean => {
   const { kind } = request
