@@ -10,12 +10,13 @@ export type TestContext = { stack: StackContext; system: SystemContext }
 /** Starts one stack and the whole system on it with the tests' settings, on free ports. */
 export const startTestSystem = async (
   dataDir: string,
+  settings: Record<string, string> = TEST_SETTINGS,
 ): Promise<{ context: TestContext; stop: () => Promise<void> }> => {
   // The servers inherit this process's environment.
   process.env.SANDBOX_DELAY_MS = TEST_SETTINGS.SANDBOX_DELAY_MS
   const report = (line: string) => console.log(`  ${line}`)
   const stack = await startStack({ dataDir, report })
-  const system = await startSystem(stack, { env: { all: TEST_SETTINGS }, report })
+  const system = await startSystem(stack, { env: { all: settings }, report })
   const control = await startControl(system)
   return {
     context: { stack: stackContextOf(system), system: systemContextOf(system, control.url) },

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openWorld } from '../faults/world.ts'
 import { startTestSystem } from '../start-test-system.ts'
+import { TEST_SETTINGS } from '../system-context.ts'
 import { ATTACKS } from './attacks.ts'
 import { MEMORY_BOUND_MIB, medianOf, runAttacks, setScene, tableOf } from './run-attacks.ts'
 
@@ -40,7 +41,8 @@ setTimeout(() => {
 }, OVER_WITHIN_MS).unref()
 
 try {
-  const system = await startTestSystem(dataDir)
+  // The honest client's step-up token is good for the whole run.
+  const system = await startTestSystem(dataDir, { ...TEST_SETTINGS, STEP_UP_SECONDS: '1200' })
   stop = system.stop
   const world = await openWorld(system.context.stack, system.context.system)
   const scene = await setScene(world, HISTORY)
