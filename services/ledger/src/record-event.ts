@@ -3,19 +3,16 @@ import { suspenseWalletId } from '@pennywire/contracts/ids.ts'
 import type { LedgerEventName } from '@pennywire/contracts/schemas.ts'
 import { type Accepted, type Original, post, type Wallet } from '@pennywire/rules/decide.ts'
 import type { BatchState } from './batch-state.ts'
-import type { Decided, DecidedAs } from './commands/handler.ts'
+import type { DecidedAs } from './commands/handler.ts'
 import { entriesOf } from './commands/transfer-events.ts'
 import type { HoldEnd, HoldRow, JournalRow, StatusRow, TransferRow } from './store.ts'
 
 type Place = Pick<JournalRow, 'partition' | 'seq'>
 
 /** Applies a decided event to the batch, which stands at `place` in the journal. */
-export const recordEvent = (state: BatchState, decided: Decided, place: Place): void =>
-  record(state, decided, place)
-
-const record = <Name extends LedgerEventName>(
+export const recordEvent = <Name extends LedgerEventName>(
   state: BatchState,
-  decided: DecidedAs<Name> & { type: Name },
+  decided: DecidedAs<Name>,
   place: Place,
 ): void => RECORDERS[decided.type](state, decided, place)
 
