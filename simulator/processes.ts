@@ -257,7 +257,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
       read('gateway settles a payment', () => settlePayment(gatewayTables, id, settlement)),
     markDone: (id: string, status: Payment['status']) =>
       read('gateway is done with a payment', () => markPaymentDone(gatewayTables, id, status)),
-    now: clock.now,
+    clock,
   }
   const handleCallback = createHandleCallback(paymentParts)
   const ask = createAskLedger({

@@ -1,5 +1,6 @@
-import { type Clock, sleep } from './clock.ts'
+import type { Clock } from './clock.ts'
 import type { Logger } from './logger.ts'
+import { repeat } from './repeat.ts'
 
 /**
  * Deletes what no one needs any more, every `everyMs`: one short statement after the other until none finds more. Every
@@ -14,29 +15,15 @@ export const startPurging = (parts: {
   everyMs: number
 }): { stop: () => Promise<void> } => {
   const { clock, logger, everyMs } = parts
-  const stopped = new AbortController()
-
-  const purgeAll = async () => {
-    let more = true
-    while (more && !stopped.signal.aborted) {
-      const result = await parts.purge()
-      parts.purged.inc({}, result.deleted)
-      more = result.more
-    }
-  }
-
-  const working = (async () => {
-    while (!stopped.signal.aborted) {
-      await sleep(clock, everyMs, stopped.signal)
-      if (stopped.signal.aborted) return
-      await purgeAll().catch(error => logger.warn({ err: error }, 'old rows were not purged; trying again'))
-    }
-  })()
-
-  return {
-    stop: async () => {
-      stopped.abort()
-      await working
+  return repeat({
+    clock,
+    everyMs,
+    pauseFirst: true,
+    work: async () => {
+      const { deleted, more } = await parts.purge()
+      parts.purged.inc({}, deleted)
+      return more
     },
-  }
+    onError: error => logger.warn({ err: error }, 'old rows were not purged; trying again'),
+  })
 }

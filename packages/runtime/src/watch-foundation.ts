@@ -1,7 +1,8 @@
-import { type Clock, sleep } from './clock.ts'
+import type { Clock } from './clock.ts'
 import type { Database } from './database.ts'
 import type { Logger } from './logger.ts'
 import { gauge } from './metrics.ts'
+import { repeat } from './repeat.ts'
 import { readSettings } from './sql/read-settings.ts'
 
 /** A setting of Kafka, Postgres or Redis that is not what the promises rest on. */
@@ -37,7 +38,6 @@ export const watchFoundation = (parts: {
   everyMs?: number
 }): { check: (what: string) => void; stop: () => Promise<void> } => {
   const { checks, logger, clock, everyMs = EVERY_MS } = parts
-  const stopped = new AbortController()
   const known = new Map<string, FoundationFault[]>()
 
   const look = async (what: string, find: () => Promise<FoundationFault[]>) => {
@@ -51,12 +51,14 @@ export const watchFoundation = (parts: {
       logger.warn({ err: error, what }, 'settings could not be checked')
     }
   }
-  const watching = (async () => {
-    while (!stopped.signal.aborted) {
+  const watching = repeat({
+    clock,
+    everyMs,
+    work: async () => {
       await Promise.all(Object.entries(checks).map(([what, find]) => look(what, find)))
-      await sleep(clock, everyMs, stopped.signal)
-    }
-  })()
+    },
+    onError: error => logger.warn({ err: error }, 'settings could not be checked'),
+  })
 
   return {
     /** Throws the first fault of one thing by which money can be lost. */
@@ -64,10 +66,7 @@ export const watchFoundation = (parts: {
       const fault = known.get(what)?.find(({ losesMoney }) => losesMoney)
       if (fault) throw new Error(textOf(fault))
     },
-    stop: async () => {
-      stopped.abort()
-      await watching
-    },
+    stop: watching.stop,
   }
 }
 

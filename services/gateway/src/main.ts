@@ -30,6 +30,7 @@ import { readOutboxAge } from './outbox/sql/outbox.ts'
 import { createPayments } from './payments/create-payments.ts'
 import { subjectOfPayment } from './payments/request-deposit.ts'
 import { readPaymentsBetween } from './payments/sql/payments.ts'
+import { createTurns } from './queues/turns.ts'
 import { recipientRoutes } from './recipients/recipient-routes.ts'
 import { openRedis } from './redis.ts'
 import { createReversals } from './reversals/create-reversals.ts'
@@ -69,7 +70,8 @@ measuredGauge(
   async () => (await readOutboxAge(sql)).oldestSeconds,
 )
 const inTransaction = createInTransaction(sql, relay.wake)
-const identity = await createIdentity({ config, logger, sql, redis, codec, inTransaction })
+const inReadTurn = createTurns('reads', systemClock)
+const identity = await createIdentity({ config, logger, sql, redis, codec, inTransaction, inReadTurn })
 
 // What moves money, room by room.
 const requestExpiresAfterMs = config.REQUEST_EXPIRES_SECONDS * 1_000
@@ -87,7 +89,18 @@ const ledger = await createLedgerDoor({
 const { guards, names, personKeys, pins, tokens } = identity
 const { ledgerRead, ask } = ledger
 const requestLog = createRequestLog({ logger, sql, ledger, lookMs: config.PENDING_LOOK_SECONDS * 1_000 })
-const shared = { logger, sql, codec, guards, names, personKeys, ledger, requestLog, inTransaction }
+const shared = {
+  clock: systemClock,
+  logger,
+  sql,
+  codec,
+  guards,
+  names,
+  personKeys,
+  ledger,
+  requestLog,
+  inTransaction,
+}
 const transfers = createTransfers({
   ...shared,
   pins,
@@ -109,14 +122,14 @@ const notifications = createNotifications({
 })
 const rooms: Room[] = [
   createWallets(shared),
-  createStatements(shared),
+  createStatements({ ...shared, inReadTurn }),
   {
     routes: [
       limitRoutes({
         guards,
         ask,
         readLimitedWallets: wanted => readLimitedWallets(ledgerRead, wanted),
-        now: () => Date.now(),
+        clock: systemClock,
       }),
     ],
   },

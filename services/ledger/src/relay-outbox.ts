@@ -1,6 +1,7 @@
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
 import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import { repeat } from '@pennywire/runtime/repeat.ts'
 import type { JournalRow, LedgerStore } from './store.ts'
 
 /** How often the table is asked for events that nobody offered: those of a predecessor that committed late. */
@@ -56,7 +57,6 @@ export const startRelay = (options: {
   const working = new Set<Promise<void>>()
   let publishedCount = 0
   let tableCheckedAt = 0
-  let wake: () => void = () => {}
   const marks = new Map<number, bigint>()
   let raising: Promise<void> | undefined
 
@@ -167,30 +167,31 @@ export const startRelay = (options: {
     lane.working = false
   }
 
-  const work = async () => {
-    while (!stopped.signal.aborted) {
-      const idle = new Promise<void>(resolve => {
-        wake = resolve
-      })
+  const workOnAll = () => {
+    for (const [partition, lane] of lanes) {
+      if (!lane || lane.working) continue
+      lane.working = true
+      const publishing = workOn(partition, lane).finally(() => working.delete(publishing))
+      working.add(publishing)
+    }
+  }
+
+  const watching = repeat({
+    clock,
+    everyMs: TABLE_CHECK_MS,
+    retryMs: FIRST_RETRY_MS,
+    work: async () => {
       try {
         if (clock.elapsed() - tableCheckedAt >= TABLE_CHECK_MS || [...lanes.values()].includes(null))
           await checkTable()
-      } catch (error) {
-        logger.error({ err: error }, 'the journal could not be asked for events; trying again')
-        await sleep(clock, FIRST_RETRY_MS, stopped.signal)
+      } finally {
+        // What memory holds needs no table.
+        workOnAll()
       }
-      for (const [partition, lane] of lanes) {
-        if (!lane || lane.working) continue
-        lane.working = true
-        const publishing = workOn(partition, lane).finally(() => working.delete(publishing))
-        working.add(publishing)
-      }
-      const timer = new AbortController()
-      await Promise.race([idle, sleep(clock, TABLE_CHECK_MS, timer.signal)])
-      timer.abort()
-    }
-  }
-  const watching = work()
+    },
+    onError: error => logger.error({ err: error }, 'the journal could not be asked for events; trying again'),
+  })
+  const { wake } = watching
 
   return {
     assign: partitions => {
@@ -229,8 +230,7 @@ export const startRelay = (options: {
     published: () => publishedCount,
     stop: async () => {
       stopped.abort()
-      wake()
-      await watching
+      await watching.stop()
       await Promise.all(working)
       await raising
     },

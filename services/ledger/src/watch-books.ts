@@ -2,6 +2,7 @@ import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter, gauge } from '@pennywire/runtime/metrics.ts'
+import { repeat } from '@pennywire/runtime/repeat.ts'
 import { checkBooks } from './check-books.ts'
 import type { Broken } from './sql/broken.ts'
 import {
@@ -150,41 +151,22 @@ export const watchBooks = (parts: {
     fullAt.set(clock.now() / 1_000)
   }
 
-  const work = async () => {
-    let nextNew = clock.elapsed() + everyMs
-    let nextFull = clock.elapsed() + everyMsFull
-    while (!stopped.signal.aborted) {
-      const due = Math.min(
-        everyMs > 0 ? nextNew : Number.POSITIVE_INFINITY,
-        everyMsFull > 0 ? nextFull : Number.POSITIVE_INFINITY,
-      )
-      if (due === Number.POSITIVE_INFINITY) return
-      await sleep(clock, Math.max(0, due - clock.elapsed()), stopped.signal)
-      if (stopped.signal.aborted) return
-      try {
-        if (everyMsFull > 0 && clock.elapsed() >= nextFull) {
-          nextFull = clock.elapsed() + everyMsFull
-          await checkAll()
-          nextFull = clock.elapsed() + everyMsFull
-        } else {
-          nextNew = clock.elapsed() + everyMs
-          await checkNew()
-          nextNew = clock.elapsed() + everyMs
-        }
-      } catch (error) {
-        if (!stopped.signal.aborted)
-          logger.warn({ err: error }, 'the books could not be checked; trying again')
-      }
-    }
-  }
-  const working = work()
+  const onError = (error: unknown) =>
+    logger.warn({ err: error }, 'the books could not be checked; trying again')
+  const checks = [
+    { everyMs, work: checkNew },
+    { everyMs: everyMsFull, work: checkAll },
+  ]
+    .filter(check => check.everyMs > 0)
+    .map(check => repeat({ ...check, clock, pauseFirst: true, onError }))
 
   return {
     stop: async () => {
       stopped.abort()
+      const stopping = Promise.all(checks.map(check => check.stop()))
       // What is under way is cut off.
       await sql.end({ timeout: 0 })
-      await working
+      await stopping
     },
   }
 }

@@ -1,6 +1,8 @@
+import { type Clock, systemClock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
+import { type Repeated, repeat } from '@pennywire/runtime/repeat.ts'
 import { isFinalRefusal, MAIL_CONNECTIONS, type SendMail } from './channels/mail.ts'
 import { mailFor } from './mail-for.ts'
 import type { OpenSecret } from './open-secret.ts'
@@ -41,17 +43,9 @@ export const startSendingMails = (parts: {
   openSecret: OpenSecret
   send: SendMail
   logger: Logger
-}): { wake: () => void; stop: () => Promise<void> } => {
-  const { sql, gatewayRead, openSecret, send, logger } = parts
-  let stopped = false
-  let woken = false
-  let endPause = () => {}
-
-  const wake = () => {
-    woken = true
-    endPause()
-  }
-
+  clock?: Clock
+}): Repeated => {
+  const { sql, gatewayRead, openSecret, send, logger, clock = systemClock } = parts
   const deliver = async ({
     commandId,
     userId,
@@ -92,31 +86,8 @@ export const startSendingMails = (parts: {
     return claimed.length === MAIL_CONNECTIONS
   }
 
-  const work = async () => {
-    while (!stopped) {
-      woken = false
-      const more = await sendDue().catch(error => {
-        logger.warn({ code: codeOf(error) }, 'the database does not tell which mails are due')
-        return false
-      })
-      if (more || woken || stopped) continue
-      await new Promise<void>(resolve => {
-        const timer = setTimeout(resolve, POLL_MS)
-        endPause = () => {
-          clearTimeout(timer)
-          resolve()
-        }
-      })
-    }
-  }
-
-  const working = work()
-  return {
-    wake,
-    stop: async () => {
-      stopped = true
-      wake()
-      await working
-    },
-  }
+  return repeat({
+    ...{ clock, everyMs: POLL_MS, work: sendDue },
+    onError: error => logger.warn({ code: codeOf(error) }, 'the database does not tell which mails are due'),
+  })
 }

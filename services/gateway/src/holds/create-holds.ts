@@ -1,5 +1,5 @@
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { systemClock } from '@pennywire/runtime/clock.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import type { Guards } from '../http/define-route.ts'
@@ -33,8 +33,10 @@ export const createHolds = (parts: {
   minSeconds: number
   /** How often holds whose time is over are looked for; 0: never, for another gateway does. */
   expiryEveryMs: number
+  clock: Clock
 }): Room => {
-  const { logger, codec, guards, names, personKeys, ledger, requestLog, findTransfer, expiryEveryMs } = parts
+  const { logger, codec, guards, names, personKeys, ledger, requestLog, findTransfer, expiryEveryMs, clock } =
+    parts
   const { ledgerRead, ask, readDecided } = ledger
   const timer =
     expiryEveryMs === 0
@@ -43,7 +45,7 @@ export const createHolds = (parts: {
           readDue: (after, limit) => readDueHolds(ledgerRead, after, limit),
           publishCommand: ledger.publishUncounted,
           codec,
-          clock: systemClock,
+          clock,
           logger,
           everyMs: expiryEveryMs,
         })
@@ -61,7 +63,7 @@ export const createHolds = (parts: {
           personKeys,
           readDecided,
           claimKey: requestLog.claimKey,
-          now: () => Date.now(),
+          clock,
         }),
         findTransfer,
         listHolds: createListHolds({

@@ -1,5 +1,6 @@
 import { commandIdOf, transferIdOf } from '@pennywire/contracts/ids.ts'
 import { isProblemCode } from '@pennywire/contracts/problems.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import { isAllowed, refuseOwn } from '../access/roles.ts'
 import { keyReused } from '../http/idempotency.ts'
 import type { Names } from '../identity/persons/names.ts'
@@ -33,7 +34,7 @@ export type EndHoldParts = {
   personKeys: Pick<PersonKeys, 'decryptAll'>
   readDecided: (id: string) => Promise<TransferFacts | undefined>
   claimKey: (claim: KeyClaim) => Promise<KeyHolder>
-  now: () => number
+  clock: Clock
 }
 
 export type EndHold = {
@@ -113,7 +114,7 @@ export const createEndHold = (parts: EndHoldParts): EndHold => {
           amountMinor: amount,
           currency,
           fingerprint,
-          requestedAt: parts.now(),
+          requestedAt: parts.clock.now(),
         },
         asked.traceparent,
       )
@@ -141,7 +142,7 @@ export const createEndHold = (parts: EndHoldParts): EndHold => {
           userId,
           source,
           fingerprint: fingerprintOfCommand(type, { holdId, source }),
-          requestedAt: parts.now(),
+          requestedAt: parts.clock.now(),
         },
         asked.traceparent,
       )

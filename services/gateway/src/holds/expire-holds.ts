@@ -1,9 +1,10 @@
 import { holdExpiryIdOf } from '@pennywire/contracts/ids.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { envelope } from '@pennywire/kafka/record.ts'
-import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import { repeat } from '@pennywire/runtime/repeat.ts'
 import { continueTrace } from '@pennywire/runtime/tracing.ts'
+import { commandRecord } from '../ledger/command-record.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { PublishCommand } from '../ledger/publish-command.ts'
 import type { DueHold } from './sql/hold-reads.ts'
@@ -29,41 +30,30 @@ const FIRST = { until: new Date(0), id: '00000000-0000-0000-0000-000000000000' }
  */
 export const startHoldTimer = (parts: HoldTimerParts): { stop: () => Promise<void> } => {
   const { clock, logger } = parts
-  const stopped = new AbortController()
   /** When each was told to the ledger. */
   const told = new Map<string, number>()
 
   const letGo = async (hold: DueHold) => {
     const overdueHours = Math.floor((hold.now.getTime() - hold.until.getTime()) / HOUR_MS)
     const commandId = holdExpiryIdOf(hold.id, overdueHours)
-    const requestedAt = clock.now()
     const type = 'pennywire.ledger.HoldVoidRequested'
-    await parts.publishCommand({
-      topic: 'ledger.commands',
-      key: hold.walletId,
-      value: parts.codec.encode(type, {
-        commandId,
-        holdId: hold.id,
-        walletId: hold.walletId,
-        toWalletId: hold.toWalletId,
-        userId: hold.userId,
-        source: 'timer',
-        fingerprint: fingerprintOfCommand(type, { holdId: hold.id, source: 'timer' }),
-        requestedAt,
-      }),
-      headers: envelope({
-        id: commandId,
-        type,
-        source: 'gateway',
-        time: requestedAt,
-        subject: commandId,
-        traceparent: continueTrace(undefined),
-      }),
-    })
+    const command = {
+      commandId,
+      holdId: hold.id,
+      walletId: hold.walletId,
+      toWalletId: hold.toWalletId,
+      userId: hold.userId,
+      source: 'timer' as const,
+      fingerprint: fingerprintOfCommand(type, { holdId: hold.id, source: 'timer' }),
+      requestedAt: clock.now(),
+    }
+    await parts.publishCommand(
+      commandRecord(parts.codec, type, hold.walletId, command, continueTrace(undefined)),
+    )
     told.set(hold.id, clock.elapsed())
   }
 
-  const look = async () => {
+  const look = async (stopped: AbortSignal) => {
     for (const [id, at] of told) if (clock.elapsed() - at >= AGAIN_AFTER_MS) told.delete(id)
     let page: DueHold[]
     let after: { until: Date; id: string } = FIRST
@@ -71,21 +61,11 @@ export const startHoldTimer = (parts: HoldTimerParts): { stop: () => Promise<voi
       page = await parts.readDue(after, PAGE)
       await Promise.all(page.filter(({ id }) => !told.has(id)).map(letGo))
       after = page.at(-1) ?? after
-    } while (page.length === PAGE && !stopped.signal.aborted)
+    } while (page.length === PAGE && !stopped.aborted)
   }
 
-  const looking = (async () => {
-    while (!stopped.signal.aborted) {
-      await sleep(clock, parts.everyMs, stopped.signal)
-      if (stopped.signal.aborted) return
-      await look().catch(error => logger.warn({ err: error }, 'due holds could not be let go; trying again'))
-    }
-  })()
-
-  return {
-    stop: async () => {
-      stopped.abort()
-      await looking
-    },
-  }
+  return repeat({
+    ...{ clock, everyMs: parts.everyMs, pauseFirst: true, work: look },
+    onError: error => logger.warn({ err: error }, 'due holds could not be let go; trying again'),
+  })
 }

@@ -81,10 +81,11 @@ export type Guards = {
    * request goes on then, the session being asked of Postgres. `role` is the least that the caller must have, a
    * user's where it is missing. With `scope` the route takes API keys that have it, counted by key (API_KEY in place
    * of DEFAULT); what they may answer is KEY_PROBLEMS then. `stepUp` asks for a Step-Up-Token of the second factor: for
-   * acts of staff that give power or money. A route for staff that reads is recorded: see `viewed`.
+   * acts of staff that give power or money. A route for staff that reads is recorded: see `viewed`. What is read is read in
+   * turns; a route with `ownTurns` takes them itself, because its answer takes long to make.
    */
   signedIn: (
-    options?: { limit?: LimitName; guardsMoney?: boolean } & (
+    options?: { limit?: LimitName; guardsMoney?: boolean; ownTurns?: boolean } & (
       | { role?: Role; scope?: never; stepUp?: boolean }
       | { role?: never; scope: Scope; stepUp?: never }
     ),

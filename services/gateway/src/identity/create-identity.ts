@@ -11,6 +11,7 @@ import { type GatewayConfig, rateLimitsOf } from '../config.ts'
 import type { Guards, Routes } from '../http/define-route.ts'
 import { createRateLimits } from '../http/rate-limit.ts'
 import type { InTransaction } from '../outbox/in-transaction.ts'
+import type { InTurn } from '../queues/turns.ts'
 import { bootstrapAdmin, createAccounts } from './accounts/accounts.ts'
 import { createPasswordMeter } from './accounts/password-meter.ts'
 import { createPasswords } from './accounts/passwords.ts'
@@ -83,6 +84,7 @@ export const createIdentity = async (parts: {
   redis: Redis
   codec: Pick<Codec, 'encode'>
   inTransaction: InTransaction
+  inReadTurn: InTurn
 }): Promise<Identity> => {
   const { config, logger, sql, redis, codec, inTransaction } = parts
   const slowHash = (of: 'pin' | 'password', atOnce: number) =>
@@ -230,7 +232,10 @@ export const createIdentity = async (parts: {
   })
   const manageUsers = createManageUsers({ inTransaction, announce, personKeys, sessions, accounts, apiKeys })
   const recordView = createRecordView({ inTransaction, announce })
-  const guards = createGuards({ tokens, revocations, apiKeys, takeFromLimits, recordView, logger })
+  const guards = createGuards({
+    ...{ tokens, revocations, apiKeys, takeFromLimits, recordView, logger },
+    inReadTurn: parts.inReadTurn,
+  })
 
   return {
     guards,

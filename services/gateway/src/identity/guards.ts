@@ -9,6 +9,7 @@ import type { Guards } from '../http/define-route.ts'
 import { type Counted, enforceLimits, type LimitName, type TakeFromLimits } from '../http/rate-limit.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { currentRequest } from '../queues/request-scope.ts'
+import type { InTurn } from '../queues/turns.ts'
 import { type ApiKeys, isApiKey } from './api-keys/api-keys.ts'
 import type { Revocations } from './sessions/revocations.ts'
 import { ACCOUNT_DISABLED } from './sessions/sessions.ts'
@@ -71,9 +72,10 @@ export const createGuards = (parts: {
   apiKeys: Pick<ApiKeys, 'isUnmet' | 'verify'>
   takeFromLimits: TakeFromLimits
   recordView: RecordView
+  inReadTurn: InTurn
   logger: Logger
 }): Guards => {
-  const { tokens, revocations, apiKeys, takeFromLimits, recordView, logger } = parts
+  const { tokens, revocations, apiKeys, takeFromLimits, recordView, inReadTurn, logger } = parts
 
   /** What is asked with a token that is worth nothing is counted by address: trying many is limited like all else. */
   const takeByAddress = (context: Context<GatewayEnv>) =>
@@ -123,7 +125,14 @@ export const createGuards = (parts: {
   }
 
   return {
-    signedIn: ({ limit, guardsMoney = false, role = 'user', scope, stepUp = false } = {}) => {
+    signedIn: ({
+      limit,
+      guardsMoney = false,
+      ownTurns = false,
+      role = 'user',
+      scope,
+      stepUp = false,
+    } = {}) => {
       const guard: MiddlewareHandler<GatewayEnv> = async (context, next) => {
         const user = await verify(context)
         const { apiKey, sessionId } = user
@@ -162,7 +171,9 @@ export const createGuards = (parts: {
         if (apiKey) requireScope(apiKey.scopes, scope)
         requireRole(user, role)
         if (stepUp) await requireStepUp(context)
-        await next()
+        const isRead = ['GET', 'HEAD'].includes(context.req.method)
+        if (isRead && !ownTurns) await inReadTurn(user.userId, next)
+        else await next()
         if (role !== 'user' && context.req.method === 'GET' && context.res.ok) await recordView(context)
       }
       return {

@@ -1,23 +1,17 @@
-import type { Records } from '@pennywire/contracts/schemas.ts'
+import type { LedgerCommandName, Records } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { envelope } from '@pennywire/kafka/record.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { keyReused } from '../http/idempotency.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { isOutcome, type Outcome, type Outcomes } from './await-outcome.ts'
+import { commandRecord } from './command-record.ts'
 import type { PublishCommand } from './publish-command.ts'
 
 /** Commands that no transfer's way is needed for: they change a wallet or end a hold, and are decided within moments. */
 type CommandName = {
-  [Name in keyof Records]: Records[Name] extends {
-    commandId: string
-    fingerprint: Buffer
-    requestedAt: number
-  }
-    ? Name
-    : never
-}[keyof Records]
+  [Name in LedgerCommandName]: Records[Name] extends { commandId: string; fingerprint: Buffer } ? Name : never
+}[LedgerCommandName]
 
 export type Ask = <Name extends CommandName>(
   name: Name,
@@ -51,11 +45,7 @@ const LONGEST_PAUSE_MS = 2_000
 export const createAskLedger =
   (parts: AskLedgerParts): Ask =>
   async (name, key, command, traceparent) => {
-    const { commandId, fingerprint, requestedAt } = command as {
-      commandId: string
-      fingerprint: Buffer
-      requestedAt: number
-    }
+    const { commandId, fingerprint } = command as { commandId: string; fingerprint: Buffer }
     parts.admit(key)
     const waiter = parts.outcomes.wait(commandId, WAIT_MS, fingerprint)
     let cancel = () => {}
@@ -78,19 +68,7 @@ export const createAskLedger =
     })
     asking.catch(() => {})
     try {
-      await parts.publishCommand({
-        topic: 'ledger.commands',
-        key,
-        value: parts.codec.encode(name, command),
-        headers: envelope({
-          id: commandId,
-          type: name,
-          source: 'gateway',
-          time: requestedAt,
-          subject: commandId,
-          traceparent,
-        }),
-      })
+      await parts.publishCommand(commandRecord(parts.codec, name, key, command, traceparent))
       const outcome = await Promise.race([waiter.outcome, asking])
       if (outcome) {
         // A refusal says whose it is. Anything else may answer an earlier request that has this id and other content.

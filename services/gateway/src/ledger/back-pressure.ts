@@ -1,9 +1,10 @@
 import { partitionOf } from '@pennywire/kafka/partition-of.ts'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
 import type { RawRecord } from '@pennywire/kafka/record.ts'
-import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
+import { repeat } from '@pennywire/runtime/repeat.ts'
 import { ProblemError } from '../problems/problem.ts'
 
 const refusedEarly = counter(
@@ -66,7 +67,6 @@ export const createBackPressure = (parts: {
   logger: Logger
 }): BackPressure => {
   const { limits, publisher, clock, logger } = parts
-  const stopped = new AbortController()
   /** By partition, when each command was sent, in that order. */
   const undecided = new Map<number, Map<string, number>>()
   const partitionOfCommand = new Map<string, number>()
@@ -128,14 +128,10 @@ export const createBackPressure = (parts: {
     for (const id of await parts.findDecided(old)) remove(id)
   }
 
-  const looking = (async () => {
-    while (!stopped.signal.aborted) {
-      await sleep(clock, LOOK_EVERY_MS, stopped.signal)
-      await lookForMissed().catch(error =>
-        logger.warn({ err: error }, 'the ledger could not be asked for undecided commands'),
-      )
-    }
-  })()
+  const looking = repeat({
+    ...{ clock, everyMs: LOOK_EVERY_MS, pauseFirst: true, work: lookForMissed },
+    onError: error => logger.warn({ err: error }, 'the ledger could not be asked for undecided commands'),
+  })
 
   return {
     admit: walletId => {
@@ -164,9 +160,6 @@ export const createBackPressure = (parts: {
     decided: remove,
     undecided: () => partitionOfCommand.size,
     oldestUndecidedSeconds: () => Math.max(0, ...[...undecided.values()].map(oldestMsOf)) / 1_000,
-    stop: async () => {
-      stopped.abort()
-      await looking
-    },
+    stop: looking.stop,
   }
 }

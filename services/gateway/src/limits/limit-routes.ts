@@ -4,6 +4,7 @@ import { commandIdOf } from '@pennywire/contracts/ids.ts'
 import { decimalsOf, parseAmount } from '@pennywire/contracts/money.ts'
 import { isProblemCode } from '@pennywire/contracts/problems.ts'
 import { LIMITED_ACTIONS, type LimitedAction, type Limits } from '@pennywire/rules/limits.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import { refuseOwn } from '../access/roles.ts'
 import {
   BODY_PROBLEMS,
@@ -35,7 +36,7 @@ export type LimitParts = {
   guards: Guards
   ask: Ask
   readLimitedWallets: (wanted: { userId: string | null; walletId: string | null }) => Promise<LimitedWallet[]>
-  now: () => number
+  clock: Clock
 }
 
 const amountOrNone = z.string().nullable()
@@ -275,7 +276,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
           daily: text(limits.daily),
           monthly: text(limits.monthly),
         }),
-        requestedAt: parts.now(),
+        requestedAt: parts.clock.now(),
       },
       traceparent,
     )

@@ -1,8 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
+import { type Clock, systemClock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { gauge } from '@pennywire/runtime/metrics.ts'
+import { type Repeated, repeat } from '@pennywire/runtime/repeat.ts'
 import { deleteFromOutbox, outboxOwner, readOutbox, takeOutboxLease } from './sql/outbox.ts'
 
 const MAX_BATCH = 500
@@ -18,8 +19,6 @@ const LEASE_MS = 30_000
 
 const failing = gauge('gateway_outbox_failing', '1 while records of the outbox cannot be published')
 
-export type OutboxRelay = { wake: () => void; stop: () => Promise<void> }
-
 /**
  * Publishes what the outbox holds and deletes it once all replicas have it. The order is each user's, in id order:
  * where one's record cannot be published, that one's later records wait behind it, and everybody else's go on. One relay
@@ -31,27 +30,25 @@ export const startOutboxRelay = (parts: {
   sql: Database
   publisher: Pick<Publisher, 'publishAll'>
   logger: Logger
+  clock?: Clock
   pollMs?: number
   leaseMs?: number
-}): OutboxRelay => {
-  const { sql, publisher, logger, pollMs = 1_000, leaseMs = LEASE_MS } = parts
-  const stopped = new AbortController()
-  let woken = false
-  let endSleep: () => void = () => {}
+}): Repeated => {
+  const { sql, publisher, logger, clock = systemClock, pollMs = 1_000, leaseMs = LEASE_MS } = parts
   /** Whose records failed: after which pause, and when, they are tried again. */
   const held = new Map<string, { retryMs: number; until: number }>()
 
   const hold = (owner: string) => {
     const retryMs = Math.min(2 * (held.get(owner)?.retryMs ?? FIRST_RETRY_MS / 2), LAST_RETRY_MS)
     if (held.has(owner) || held.size < MAX_HELD)
-      held.set(owner, { retryMs, until: performance.now() + retryMs })
+      held.set(owner, { retryMs, until: clock.elapsed() + retryMs })
   }
 
   /** Publishes one batch; false where nothing is left for this relay. Throws where all of it failed. */
   const relayBatch = (): Promise<boolean> =>
     sql.begin(async tx => {
       if (!(await takeOutboxLease(tx, leaseMs))) return false
-      const now = performance.now()
+      const now = clock.elapsed()
       const except = [...held].filter(([, { until }]) => until > now).map(([owner]) => owner)
       const rows = await readOutbox(tx, MAX_BATCH, except)
       if (rows.length === 0) return false
@@ -81,45 +78,20 @@ export const startOutboxRelay = (parts: {
       return rows.length === MAX_BATCH
     })
 
-  const rest = async (ms: number) => {
-    if (woken || stopped.signal.aborted) return
-    const woke = new Promise<void>(resolve => {
-      endSleep = resolve
-    })
-    const alarm = new AbortController()
-    await Promise.race([woke, sleep(ms, undefined, { signal: alarm.signal }).catch(() => {})])
-    alarm.abort()
-  }
-
-  const work = async () => {
-    let retryMs = FIRST_RETRY_MS
-    while (!stopped.signal.aborted) {
-      woken = false
-      try {
-        while (!stopped.signal.aborted && (await relayBatch())) {}
-        failing.set(held.size > 0 ? 1 : 0)
-        retryMs = FIRST_RETRY_MS
-        const soonest = Math.min(...[...held.values()].map(({ until }) => until - performance.now()))
-        await rest(Math.max(1, Math.min(pollMs, soonest)))
-      } catch (error) {
-        failing.set(1)
-        logger.error({ err: error, retryMs }, 'the outbox could not be published; trying again')
-        await sleep(retryMs, undefined, { signal: stopped.signal }).catch(() => {})
-        retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
-      }
-    }
-  }
-
-  const working = work()
-  return {
-    wake: () => {
-      woken = true
-      endSleep()
+  return repeat({
+    clock,
+    everyMs: () =>
+      Math.max(1, Math.min(pollMs, ...[...held.values()].map(({ until }) => until - clock.elapsed()))),
+    retryMs: FIRST_RETRY_MS,
+    lastRetryMs: LAST_RETRY_MS,
+    work: async () => {
+      const more = await relayBatch()
+      if (!more) failing.set(held.size > 0 ? 1 : 0)
+      return more
     },
-    stop: async () => {
-      stopped.abort()
-      endSleep()
-      await working
+    onError: (error, retryMs) => {
+      failing.set(1)
+      logger.error({ err: error, retryMs }, 'the outbox could not be published; trying again')
     },
-  }
+  })
 }

@@ -1,4 +1,5 @@
 import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
@@ -8,6 +9,7 @@ import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { LedgerDoor } from '../ledger/create-ledger-door.ts'
 import { readDecidedIds, readWalletOf } from '../ledger/sql/ledger-reads.ts'
+import { createTurns } from '../queues/turns.ts'
 import type { RequestLog } from '../transfers/create-request-log.ts'
 import type { Requesting } from '../transfers/create-transfers.ts'
 import { createWriteDeposit, writeClaimedPayment } from './deposit-limits.ts'
@@ -47,15 +49,27 @@ export const createPayments = (parts: {
   ledger: LedgerDoor
   requestLog: RequestLog
   requesting: Requesting
-  provider: Omit<Parameters<typeof connectPaymentProvider>[0], 'now'>
+  provider: Omit<Parameters<typeof connectPaymentProvider>[0], 'clock'>
   lookAfterMs: number
   stuckAfterSeconds: number
   depositExpiresAfterMs: number
   expiresAfterMs: number
+  clock: Clock
 }): Room => {
-  const { logger, sql, codec, guards, names, personKeys, ledger, requestLog, requesting, lookAfterMs } = parts
+  const {
+    logger,
+    sql,
+    codec,
+    guards,
+    names,
+    personKeys,
+    ledger,
+    requestLog,
+    requesting,
+    lookAfterMs,
+    clock,
+  } = parts
   const { ledgerRead } = ledger
-  const now = () => Date.now()
   const payments = {
     logger,
     codec,
@@ -65,7 +79,7 @@ export const createPayments = (parts: {
     outcomes: ledger.outcomes,
     names,
     personKeys,
-    provider: connectPaymentProvider({ ...parts.provider, now }),
+    provider: connectPaymentProvider({ ...parts.provider, clock }),
     readWallet: (userId: string, walletId: string) => readWalletOf(ledgerRead, userId, walletId),
     readDecided: ledger.readDecided,
     isCommand: async (id: string) => (await readDecidedIds(ledgerRead, [id])).length > 0,
@@ -78,12 +92,16 @@ export const createPayments = (parts: {
     settle: (id: string, settlement: Settlement) => settlePayment(sql, id, settlement),
     markDone: (id: string, status: Payment['status']) => markPaymentDone(sql, id, status),
     expiresAfterMs: parts.expiresAfterMs,
-    now,
+    clock,
   }
+  // Deposits of one wallet wait for each other with their connections.
+  const inPaymentTurn = createTurns('payments', clock)
+  const writeDeposit = createWriteDeposit({ sql, ledgerRead, lookAfterMs })
   const worker = startPaymentWorker({
     logger,
     claim: limit => claimPayments(sql, limit, lookAfterMs, LOOK_AGAIN_WITHIN_MS),
     lookAfter: payment => lookAfter(payments, payment),
+    clock,
     pollMs: Math.min(lookAfterMs, 1_000),
   })
   measuredGauge(
@@ -97,7 +115,7 @@ export const createPayments = (parts: {
         guards,
         requestDeposit: createRequestDeposit({
           ...payments,
-          writeDeposit: createWriteDeposit({ sql, ledgerRead, lookAfterMs }),
+          writeDeposit: payment => inPaymentTurn(payment.userId, () => writeDeposit(payment)),
         }),
         handleCallback: createHandleCallback(payments),
       }),
@@ -107,9 +125,13 @@ export const createPayments = (parts: {
           ...requesting,
           ...payments,
           writePayment: payment =>
-            sql.begin(tx =>
-              writeClaimedPayment(tx, payment, Math.min(lookAfterMs, PAYOUT_LOOK_MS)),
-            ) as Promise<Payment>,
+            inPaymentTurn(
+              payment.userId,
+              () =>
+                sql.begin(tx =>
+                  writeClaimedPayment(tx, payment, Math.min(lookAfterMs, PAYOUT_LOOK_MS)),
+                ) as Promise<Payment>,
+            ),
         }),
       }),
     ],

@@ -7,12 +7,13 @@ import {
   payoutVoidIdOf,
 } from '@pennywire/contracts/ids.ts'
 import { formatAmount, parseAmount } from '@pennywire/contracts/money.ts'
-import type { Records, TransferRequested } from '@pennywire/contracts/schemas.ts'
+import type { LedgerCommandName, Records, TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { envelope } from '@pennywire/kafka/record.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
+import { commandRecord } from '../ledger/command-record.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { PublishCommand } from '../ledger/publish-command.ts'
 import { ProblemError } from '../problems/problem.ts'
@@ -36,7 +37,7 @@ export type PaymentParts = {
   markDone: (id: string, status: Payment['status']) => Promise<boolean>
   /** How long a deposit may be pending with the provider before it is cancelled there. */
   depositExpiresAfterMs: number
-  now: () => number
+  clock: Clock
 }
 
 /** The provider takes no order that arrives later than this after its mark. */
@@ -126,30 +127,18 @@ const isOrderable = ({ status }: Payment) => status === 'created' || status === 
 /** Sends the ledger what a settled payment means for the books. */
 const book = async (parts: PaymentParts, payment: Payment, traceparent?: string): Promise<void> => {
   const { id, walletId, userId, currency, amount } = payment
-  const requestedAt = parts.now()
-  const send = <Name extends keyof Records>(name: Name, subject: string, value: Records[Name]) =>
-    parts.publishCommand({
-      topic: 'ledger.commands',
-      key: walletId,
-      value: parts.codec.encode(name, value),
-      headers: envelope({
-        id: subject,
-        type: name,
-        source: 'gateway',
-        time: requestedAt,
-        subject,
-        traceparent,
-      }),
-    })
+  const requestedAt = parts.clock.now()
+  const send = <Name extends LedgerCommandName>(name: Name, command: Records[Name]) =>
+    parts.publishCommand(commandRecord(parts.codec, name, walletId, command, traceparent))
   if (payment.kind === 'deposit') {
     if (payment.status === 'confirmed') {
-      await send('pennywire.ledger.TransferRequested', id, requestOf(payment))
+      await send('pennywire.ledger.TransferRequested', requestOf(payment))
     }
     return
   }
   if (payment.status === 'failed') {
     const commandId = payoutVoidIdOf(id)
-    await send('pennywire.ledger.HoldVoidRequested', commandId, {
+    await send('pennywire.ledger.HoldVoidRequested', {
       commandId,
       holdId: id,
       walletId,
@@ -163,7 +152,7 @@ const book = async (parts: PaymentParts, payment: Payment, traceparent?: string)
   if (payment.status === 'confirmed' || payment.status === 'returned') {
     // What came back was paid out before. One key, one partition: the ledger takes the two in this order.
     const commandId = payoutCaptureIdOf(id)
-    await send('pennywire.ledger.HoldCaptureRequested', commandId, {
+    await send('pennywire.ledger.HoldCaptureRequested', {
       commandId,
       holdId: id,
       walletId,
@@ -178,7 +167,7 @@ const book = async (parts: PaymentParts, payment: Payment, traceparent?: string)
   }
   if (payment.status === 'returned') {
     const transferId = payoutReturnIdOf(id)
-    await send('pennywire.ledger.ReversalRequested', transferId, {
+    await send('pennywire.ledger.ReversalRequested', {
       transferId,
       originalId: id,
       userId,
@@ -223,19 +212,15 @@ export const publishWithdrawal = (
   payment: Payment,
   traceparent?: string,
 ): Promise<void> =>
-  parts.publishCommand({
-    topic: 'ledger.commands',
-    key: payment.walletId,
-    value: parts.codec.encode('pennywire.ledger.TransferRequested', requestOf(payment)),
-    headers: envelope({
-      id: payment.id,
-      type: 'pennywire.ledger.TransferRequested',
-      source: 'gateway',
-      time: payment.requestedAt.getTime(),
-      subject: payment.id,
+  parts.publishCommand(
+    commandRecord(
+      parts.codec,
+      'pennywire.ledger.TransferRequested',
+      payment.walletId,
+      requestOf(payment),
       traceparent,
-    }),
-  })
+    ),
+  )
 
 /**
  * Orders a payment from the provider. The order is marked before it is sent, so that each gateway knows that the
@@ -269,7 +254,7 @@ export const orderPayment = async (
   }
   const validUntilMs = orderedAt.getTime() + ORDER_VALID_MS
   // This gateway stood still since the mark; the worker orders anew.
-  if (parts.now() > validUntilMs) return
+  if (parts.clock.now() > validUntilMs) return
   try {
     const { providerReference } = await parts.provider.order({
       id,
@@ -296,7 +281,7 @@ export const orderPayment = async (
 
 /** Whether an order that was marked before may still reach the provider. */
 const mayArrive = (parts: PaymentParts, { orderedAt }: Payment): boolean =>
-  orderedAt !== null && orderedAt.getTime() + ORDER_GONE_MS > parts.now()
+  orderedAt !== null && orderedAt.getTime() + ORDER_GONE_MS > parts.clock.now()
 
 /**
  * What an order that was not taken means for the payment: the provider's word where it knows the payment by an earlier
@@ -337,7 +322,7 @@ export const bookedDeposit = (payment: Payment, standings: Map<string, Standing>
     .find(transfer => transfer?.status === 'completed' && transfer.fingerprint.equals(payment.fingerprint))
 
 const expired = (parts: PaymentParts, { expiresAt }: Payment) =>
-  expiresAt === null || expiresAt.getTime() < parts.now()
+  expiresAt === null || expiresAt.getTime() < parts.clock.now()
 
 const finish = async (parts: PaymentParts, payment: Payment, waitsInSuspense: boolean) => {
   if ((await parts.markDone(payment.id, payment.status)) && waitsInSuspense) {
@@ -378,7 +363,7 @@ const lookAfterDeposit = async (
 }
 
 const isAbandoned = (parts: PaymentParts, { requestedAt }: Payment): boolean =>
-  requestedAt.getTime() + parts.depositExpiresAfterMs < parts.now()
+  requestedAt.getTime() + parts.depositExpiresAfterMs < parts.clock.now()
 
 /** Ends a deposit that its payer has left, at the provider first: it may have succeeded meanwhile. */
 const cancelDeposit = async (parts: PaymentParts, payment: Payment, asked: PaymentState): Promise<void> => {

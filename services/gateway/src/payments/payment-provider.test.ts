@@ -21,7 +21,7 @@ const providerWith = (secrets: object) =>
     url: 'http://127.0.0.1:1',
     secrets: providerSecrets.parse(secrets),
     callbackUrl: '',
-    now: () => NOW,
+    clock: { now: () => NOW },
   })
 
 describe('a callback is signed', () => {

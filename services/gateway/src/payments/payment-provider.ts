@@ -1,4 +1,5 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import { z } from 'zod'
 import { ProblemError } from '../problems/problem.ts'
 
@@ -95,14 +96,14 @@ export const connectPaymentProvider = (options: {
   url: string
   secrets: ProviderSecrets
   callbackUrl: string
-  now: () => number
+  clock: Pick<Clock, 'now'>
 }): PaymentProvider => {
   const { secret, previous } = options.secrets
   const sign = (seconds: number, body: string, by = secret) =>
     createHmac('sha256', by).update(`${seconds}.${body}`).digest()
 
   const request = async (method: 'GET' | 'POST', path: string, body: string): Promise<Response> => {
-    const seconds = Math.floor(options.now() / 1_000)
+    const seconds = Math.floor(options.clock.now() / 1_000)
     try {
       return await fetch(`${options.url}${path}`, {
         method,
@@ -127,7 +128,7 @@ export const connectPaymentProvider = (options: {
         timingSafeEqual(sign(Number(match[1]), body, by), Buffer.from(match[2]!, 'hex')),
       )
     if (!genuine) throw new ProblemError('SIGNATURE_INVALID', 'Provider-Signature: it does not fit the body')
-    if (Math.abs(options.now() / 1_000 - Number(match[1])) > TOLERANCE_SECONDS) {
+    if (Math.abs(options.clock.now() / 1_000 - Number(match[1])) > TOLERANCE_SECONDS) {
       throw new ProblemError('SIGNATURE_INVALID', 'Provider-Signature: it is more than five minutes off')
     }
   }

@@ -1,6 +1,8 @@
 // The second part of `npm run reconcile`: compares the payments with the ledger and with the payment provider. Lists
 // each difference with what to do, and exits with 1 where there is one.
+
 import { setTimeout as sleep } from 'node:timers/promises'
+import { systemClock } from '@pennywire/runtime/clock.ts'
 import { jsonFile, loadConfig } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -43,7 +45,7 @@ const provider = connectPaymentProvider({
   url: config.PROVIDER_URL,
   secrets: config.PROVIDER_SECRET_FILE,
   callbackUrl: '',
-  now: () => Date.now(),
+  clock: systemClock,
 })
 
 const { payments, differences } = await comparePayments({

@@ -135,7 +135,7 @@ const write = async (
 
   if (user.apiKey) refuseAboveKey(amount, currency, [user.apiKey.maxAmount])
 
-  const requestedAt = parts.now()
+  const requestedAt = parts.clock.now()
   return parts.writeDeposit({
     id,
     kind: 'deposit',

@@ -122,7 +122,7 @@ const write = async (
 ): Promise<Payment> => {
   const { user, amount, currency } = asked
   const authenticated = await authenticate(parts, asked)
-  const requestedAt = parts.now()
+  const requestedAt = parts.clock.now()
   return parts.writePayment({
     id,
     kind: 'withdrawal',

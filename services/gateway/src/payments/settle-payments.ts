@@ -1,5 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import { repeat } from '@pennywire/runtime/repeat.ts'
 import type { Payment } from './sql/payments.ts'
 
 /** At once, so that those that the provider does not answer for do not hold up the others. */
@@ -17,10 +18,10 @@ export const startPaymentWorker = (parts: {
   /** Payments that are due, each for this worker alone for a while. */
   claim: (limit: number) => Promise<Payment[]>
   lookAfter: (payment: Payment) => Promise<void>
+  clock: Clock
   pollMs: number
 }): PaymentWorker => {
-  const { logger, claim, lookAfter, pollMs } = parts
-  const stopped = new AbortController()
+  const { logger, claim, lookAfter, clock, pollMs } = parts
 
   const lookOnce = async (): Promise<boolean> => {
     const payments = await claim(BATCH)
@@ -34,25 +35,11 @@ export const startPaymentWorker = (parts: {
         }),
       ),
     )
-    return payments.length === BATCH && !stopped.signal.aborted
+    return payments.length === BATCH
   }
 
-  const work = async () => {
-    while (!stopped.signal.aborted) {
-      try {
-        while (await lookOnce()) {}
-      } catch (error) {
-        logger.warn({ err: error }, 'the payments could not be looked at; trying again')
-      }
-      await sleep(pollMs, undefined, { signal: stopped.signal }).catch(() => {})
-    }
-  }
-
-  const working = work()
-  return {
-    stop: async () => {
-      stopped.abort()
-      await working
-    },
-  }
+  return repeat({
+    ...{ clock, everyMs: pollMs, work: lookOnce },
+    onError: error => logger.warn({ err: error }, 'the payments could not be looked at; trying again'),
+  })
 }

@@ -27,7 +27,7 @@ export type FairQueue = {
   waiting: () => number
 }
 
-type Waiter = { place: Place; begin: () => void; refuse: (reason: NotServed['reason']) => void }
+type Waiter = { place: Place; path: string; begin: () => void; refuse: (reason: NotServed['reason']) => void }
 
 /** After so many turns of known ones a stranger has one, so that neither shuts the other out. */
 const KNOWN_IN_A_ROW = 3
@@ -115,6 +115,7 @@ export const createFairQueue = (options: {
       }
       const waiter: Waiter = {
         place,
+        path: place.path.join(' '),
         begin: () => {
           leave()
           running++
@@ -130,8 +131,7 @@ export const createFairQueue = (options: {
       const cancel = clock.after(maxWaitMs, () => waiter.refuse('late'))
       place.gone?.addEventListener('abort', hangUp, { once: true })
       line.push(waiter)
-      const path = place.path.join(' ')
-      if (line.filter(other => other.place.path.join(' ') === path).length > maxPerPath) waiter.refuse('full')
+      if (line.filter(({ path }) => path === waiter.path).length > maxPerPath) waiter.refuse('full')
       else if (line.length > maxWaiting) heaviest(line).refuse('full')
     })
 

@@ -1,4 +1,5 @@
 import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Guards } from '../http/define-route.ts'
 import type { Room } from '../http/room.ts'
 import type { Names } from '../identity/persons/names.ts'
@@ -16,6 +17,7 @@ export const createReversals = (parts: {
   personKeys: PersonKeys
   ledger: LedgerDoor
   requestLog: RequestLog
+  clock: Clock
 }): Room => {
   const { codec, guards, names, personKeys, ledger, requestLog } = parts
   const { admit, outcomes, readDecided } = ledger
@@ -35,7 +37,7 @@ export const createReversals = (parts: {
           readDecided,
           claimKey: requestLog.claimKey,
           writePending: requestLog.writePending,
-          now: () => Date.now(),
+          clock: parts.clock,
         }),
       }),
     ],

@@ -1,12 +1,14 @@
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
 import type { ReversalRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { SignedInUser } from '../access/requester.ts'
 import { refuseOwn } from '../access/roles.ts'
 import { keyReused, rejectionProblem } from '../http/idempotency.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import { askUntilAnswered, type Outcomes } from '../ledger/await-outcome.ts'
+import { commandRecord } from '../ledger/command-record.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { PublishCommand } from '../ledger/publish-command.ts'
 import type { TransferFacts } from '../ledger/sql/ledger-reads.ts'
@@ -42,7 +44,7 @@ export type RequestReversalParts = {
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
   claimKey: (claim: KeyClaim) => Promise<KeyHolder>
   writePending: (request: NewPendingRequest) => Promise<void>
-  now: () => number
+  clock: Clock
 }
 
 /**
@@ -106,10 +108,11 @@ export const createRequestReversal =
       amountMinor: amount ?? (left > 0n ? left : original.amount),
       currency,
       fingerprint,
-      requestedAt: parts.now(),
+      requestedAt: parts.clock.now(),
       note: await parts.personKeys.encryptFor(staff.userId, reason, 'note'),
     }
-    const record = recordOf(parts, request, asked.traceparent)
+    const key = request.fromWalletId ?? request.toWalletId ?? request.originalId
+    const record = commandRecord(parts.codec, REVERSAL_REQUESTED, key, request, asked.traceparent)
     const waiter = parts.outcomes.wait(transferId, asked.waitMs, fingerprint)
     try {
       await parts.publishCommand(record)
@@ -127,27 +130,6 @@ export const createRequestReversal =
   }
 
 const REVERSAL_REQUESTED = 'pennywire.ledger.ReversalRequested'
-
-const recordOf = (
-  { codec }: RequestReversalParts,
-  request: ReversalRequested,
-  traceparent: string,
-): OutgoingRecord => {
-  const { transferId, fromWalletId, toWalletId, requestedAt } = request
-  return {
-    topic: 'ledger.commands',
-    key: fromWalletId ?? toWalletId ?? request.originalId,
-    value: codec.encode(REVERSAL_REQUESTED, request),
-    headers: envelope({
-      id: transferId,
-      type: REVERSAL_REQUESTED,
-      source: 'gateway',
-      time: requestedAt,
-      subject: transferId,
-      traceparent,
-    }),
-  }
-}
 
 const answerDecided = async (
   parts: RequestReversalParts,

@@ -3,6 +3,7 @@ import type { Room } from '../http/room.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { LedgerDoor } from '../ledger/create-ledger-door.ts'
+import type { InTurn } from '../queues/turns.ts'
 import { readBalanceAt, readPeriod, readStatementEntries } from './sql/statement-reads.ts'
 import { createPdfPool } from './statement-pdf-pool.ts'
 import { statementRoutes } from './statement-routes.ts'
@@ -13,8 +14,9 @@ export const createStatements = (parts: {
   names: Names
   personKeys: PersonKeys
   ledger: Pick<LedgerDoor, 'ledgerRead'>
+  inReadTurn: InTurn
 }): Room => {
-  const { guards, names, personKeys } = parts
+  const { guards, names, personKeys, inReadTurn } = parts
   const { ledgerRead } = parts.ledger
   const pdfs = createPdfPool()
   return {
@@ -25,9 +27,10 @@ export const createStatements = (parts: {
         personKeys,
         pdfs,
         readBalanceAt: (userId, walletId, at) => readBalanceAt(ledgerRead, userId, walletId, at),
-        readPeriod: (userId, walletId, from, to) => readPeriod(ledgerRead, userId, walletId, from, to),
-        readEntries: (walletId, above, last, limit) =>
-          readStatementEntries(ledgerRead, walletId, above, last, limit),
+        readPeriod: (userId, walletId, from, to) =>
+          inReadTurn(userId, () => readPeriod(ledgerRead, userId, walletId, from, to)),
+        readEntries: (userId, walletId, above, last, limit) =>
+          inReadTurn(userId, () => readStatementEntries(ledgerRead, walletId, above, last, limit)),
       }),
     ],
     stop: pdfs.stop,

@@ -109,7 +109,7 @@ const statementRoute = ({ signedIn }: Guards) =>
       'in each line (`opening_balance`, `entry`, `sum_in`, `sum_out`, `closing_balance`); one without the last record ' +
       "was cut off. Where a text could begin a formula in a spreadsheet stands an apostrophe. Notes are the caller's own. " +
       `A PDF has at most ${PDF_MOST_ENTRIES} entries. One statement of a user is made at a time: another one is 429 meanwhile.`,
-    ...signedIn({ scope: 'wallets:read', limit: 'STATEMENT' }),
+    ...signedIn({ scope: 'wallets:read', limit: 'STATEMENT', ownTurns: true }),
     request: {
       params: walletParams,
       query: z.strictObject({

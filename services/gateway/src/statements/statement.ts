@@ -32,7 +32,13 @@ export type Statement = Pick<Period, 'code' | 'currency' | 'from' | 'to' | 'now'
 export type StatementParts = {
   names: Pick<Names, 'namesOf'>
   personKeys: Pick<PersonKeys, 'decryptAll'>
-  readEntries: (walletId: string, above: bigint, last: bigint, limit: number) => Promise<StatementEntry[]>
+  readEntries: (
+    userId: string,
+    walletId: string,
+    above: bigint,
+    last: bigint,
+    limit: number,
+  ) => Promise<StatementEntry[]>
 }
 
 const DAY_MS = 86_400_000
@@ -86,7 +92,7 @@ export async function* linesOf(parts: StatementParts, period: Period): AsyncGene
   const { walletId, userId, currency, closingSequence } = period
   let above = period.openingSequence
   while (above < closingSequence) {
-    const entries = await parts.readEntries(walletId, above, closingSequence, PAGE)
+    const entries = await parts.readEntries(userId, walletId, above, closingSequence, PAGE)
     if (entries.length === 0) throw new Error(`wallet ${walletId} has no entry after ${above}`)
     above = entries.at(-1)!.sequence
     const names = await parts.names.namesOf(entries.flatMap(entry => entry.counterpartyUser ?? []))

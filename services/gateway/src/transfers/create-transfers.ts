@@ -1,5 +1,5 @@
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { systemClock } from '@pennywire/runtime/clock.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Guards } from '../http/define-route.ts'
@@ -44,6 +44,7 @@ export const createTransfers = (parts: {
   tokens: Pick<Tokens, 'verifyStepUp'>
   ledger: LedgerDoor
   requestLog: RequestLog
+  clock: Clock
   /** Amounts above it need a fresh PIN, in major units of any currency. */
   freshPinAbove: RequestTransferParts<never>['freshPinAbove']
   expiresAfterMs: number
@@ -68,7 +69,7 @@ export const createTransfers = (parts: {
     verifyStepUp: parts.tokens.verifyStepUp,
     freshPinAbove: parts.freshPinAbove,
     expiresAfterMs: parts.expiresAfterMs,
-    clock: systemClock,
+    clock: parts.clock,
   }
   const findTransfer = createFindTransfer({
     names,

@@ -3,7 +3,7 @@ import { decimalsOf, formatAmount } from '@pennywire/contracts/money.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { NotSent, type Publisher } from '@pennywire/kafka/publisher.ts'
-import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Requester, SignedInUser } from '../access/requester.ts'
@@ -11,6 +11,7 @@ import { keyReused, rejectionProblem } from '../http/idempotency.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { Outcome, Outcomes, Waiter } from '../ledger/await-outcome.ts'
+import { commandRecord } from '../ledger/command-record.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'
 import type {
   TransferFacts,
@@ -144,7 +145,13 @@ export const createRequestTransfer =
       holdUntil: asked.expiresInSeconds === null ? null : requestedAt + asked.expiresInSeconds * 1_000,
     }
     const waiter = parts.outcomes.wait(transferId, asked.waitMs, request.fingerprint)
-    const record = recordOf(parts, request, asked.traceparent)
+    const record = commandRecord(
+      parts.codec,
+      TRANSFER_REQUESTED,
+      request.fromWalletId!,
+      request,
+      asked.traceparent,
+    )
     const publishing = publish(parts, record, transferId)
     let heard: Outcome | TransferFacts | undefined
     try {
@@ -281,24 +288,6 @@ type Publishing = {
 }
 
 const TRANSFER_REQUESTED = 'pennywire.ledger.TransferRequested'
-
-const recordOf = (
-  { codec }: RequestTransferParts<unknown>,
-  request: TransferRequested,
-  traceparent: string,
-): OutgoingRecord => ({
-  topic: 'ledger.commands',
-  key: request.fromWalletId!,
-  value: codec.encode(TRANSFER_REQUESTED, request),
-  headers: envelope({
-    id: request.transferId,
-    type: TRANSFER_REQUESTED,
-    source: 'gateway',
-    time: request.requestedAt,
-    subject: request.transferId,
-    traceparent,
-  }),
-})
 
 const publish = (
   parts: RequestTransferParts<unknown>,

@@ -1,7 +1,8 @@
 import { envelope } from '@pennywire/kafka/record.ts'
-import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
+import { repeat } from '@pennywire/runtime/repeat.ts'
 import { continueTrace } from '@pennywire/runtime/tracing.ts'
 import type { PublishCommand } from '../ledger/publish-command.ts'
 import type { OverdueRequest } from './sql/pending-requests.ts'
@@ -33,7 +34,6 @@ export type OverdueParts = {
  */
 export const startSendingOverdueAgain = (parts: OverdueParts): { stop: () => Promise<void> } => {
   const { clock, logger } = parts
-  const stopped = new AbortController()
 
   const send = ({ transferId, requestedAt, key, type, value }: OverdueRequest) =>
     parts
@@ -60,20 +60,8 @@ export const startSendingOverdueAgain = (parts: OverdueParts): { stop: () => Pro
     await Promise.all(overdue.filter(({ transferId }) => !decided.has(transferId)).map(send))
   }
 
-  const looking = (async () => {
-    while (!stopped.signal.aborted) {
-      await sleep(clock, parts.everyMs, stopped.signal)
-      if (stopped.signal.aborted) return
-      await look().catch(error =>
-        logger.warn({ err: error }, 'overdue requests could not be ended; trying again'),
-      )
-    }
-  })()
-
-  return {
-    stop: async () => {
-      stopped.abort()
-      await looking
-    },
-  }
+  return repeat({
+    ...{ clock, everyMs: parts.everyMs, pauseFirst: true, work: look },
+    onError: error => logger.warn({ err: error }, 'overdue requests could not be ended; trying again'),
+  })
 }

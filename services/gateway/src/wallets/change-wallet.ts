@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { commandIdOf } from '@pennywire/contracts/ids.ts'
 import { isProblemCode } from '@pennywire/contracts/problems.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { Ask } from '../ledger/ask-ledger.ts'
 import type { Outcome } from '../ledger/await-outcome.ts'
@@ -24,7 +25,7 @@ export type ChangeWalletParts = {
   ask: Ask
   personKeys: Pick<PersonKeys, 'encryptFor'>
   readWallet: (id: string) => Promise<WalletFacts | undefined>
-  now: () => number
+  clock: Clock
 }
 
 /** Each resolves with the wallet as it is after the change, and throws the ledger's refusal as a problem. */
@@ -44,7 +45,7 @@ export const createChangeWallet = (parts: ChangeWalletParts): ChangeWallet => {
     commandId: idempotencyKey === null ? randomUUID() : commandIdOf(userId, idempotencyKey),
     walletId: wallet.id,
     userId,
-    requestedAt: parts.now(),
+    requestedAt: parts.clock.now(),
   })
 
   const freezeOf = async (

@@ -1,4 +1,5 @@
 import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Guards } from '../http/define-route.ts'
 import type { Room } from '../http/room.ts'
@@ -16,6 +17,7 @@ import {
 import type { InTransaction } from '../outbox/in-transaction.ts'
 import { createChangeWallet } from './change-wallet.ts'
 import { startFreezeAfterPinLocks } from './freeze-after-pin-locks.ts'
+import { createOpenWallet } from './open-wallet.ts'
 import { walletRoutes } from './wallet-routes.ts'
 import { adminWalletRoutes } from './wallet-staff-routes.ts'
 
@@ -28,22 +30,22 @@ export const createWallets = (parts: {
   personKeys: PersonKeys
   ledger: LedgerDoor
   inTransaction: InTransaction
+  clock: Clock
 }): Room => {
-  const { logger, codec, guards, names, personKeys, ledger, inTransaction } = parts
+  const { logger, codec, guards, names, personKeys, ledger, inTransaction, clock } = parts
   const { ask, admit, outcomes, ledgerRead } = ledger
-  const now = () => Date.now()
   const changeWallet = createChangeWallet({
     ask,
     personKeys,
     readWallet: async id => (await readWallets(ledgerRead, [id]))[0],
-    now,
+    clock,
   })
   const pinFreezes = startFreezeAfterPinLocks({
     inTransaction,
     codec,
     logger,
     readWalletsOf: userId => readWalletsOf(ledgerRead, userId),
-    now,
+    clock,
   })
   return {
     routes: [
@@ -52,12 +54,16 @@ export const createWallets = (parts: {
         names,
         personKeys,
         changeWallet,
-        codec,
-        admit,
-        // A refusal to open is in no view that back-pressure could ask for it.
-        publishCommand: ledger.publishUncounted,
-        outcomes,
-        readWalletCounts: (userId, currency) => readWalletCounts(ledgerRead, userId, currency),
+        openWallet: createOpenWallet({
+          codec,
+          admit,
+          // A refusal to open is in no view that back-pressure could ask for it.
+          publishCommand: ledger.publishUncounted,
+          outcomes,
+          readWalletCounts: (userId, currency) => readWalletCounts(ledgerRead, userId, currency),
+          readWalletOf: (userId, id) => readWalletOf(ledgerRead, userId, id),
+          clock,
+        }),
         readWalletOf: (userId, id) => readWalletOf(ledgerRead, userId, id),
         readWalletsOf: userId => readWalletsOf(ledgerRead, userId),
         readEntries: (walletId, before, limit) => readEntries(ledgerRead, walletId, before, limit),

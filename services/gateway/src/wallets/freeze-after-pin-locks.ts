@@ -1,8 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { pinFreezeIdOf, pinUnfreezeIdOf } from '@pennywire/contracts/ids.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
-import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import { repeat } from '@pennywire/runtime/repeat.ts'
 import { type DuePinUnfreeze, settlePinUnfreeze, takeDuePinUnfreeze } from '../identity/pin/sql/pin-resets.ts'
 import {
   type DuePinFreeze,
@@ -10,6 +11,7 @@ import {
   takeDuePinFreeze,
   wasPinLockedWithin,
 } from '../identity/pin/sql/pins.ts'
+import { commandRecord } from '../ledger/command-record.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import type { InTransaction } from '../outbox/in-transaction.ts'
@@ -27,7 +29,7 @@ export type FreezeAfterPinLocksParts = {
   codec: Pick<Codec, 'encode'>
   logger: Logger
   readWalletsOf: (userId: string) => Promise<WalletFacts[]>
-  now: () => number
+  clock: Clock
 }
 
 /**
@@ -37,42 +39,27 @@ export type FreezeAfterPinLocksParts = {
  * outbox and the wish is done. Their ids are derived from lock and wallet, so that any number of times is once. In the
  * same way it lifts those freezes, and no others, once the owner has set a new PIN by a mailed code.
  */
-export const startFreezeAfterPinLocks = (parts: FreezeAfterPinLocksParts): { stop: () => Promise<void> } => {
-  const stopped = new AbortController()
-
-  const work = async () => {
-    while (!stopped.signal.aborted) {
-      try {
-        while (!stopped.signal.aborted && (await freezeForOne(parts))) {}
-        while (!stopped.signal.aborted && (await unfreezeForOne(parts))) {}
-      } catch (error) {
-        parts.logger.error(
-          { err: error },
-          'wallets could not be frozen or unfrozen after PIN locks; trying again',
-        )
-      }
-      await sleep(POLL_MS, undefined, { signal: stopped.signal }).catch(() => {})
-    }
-  }
-
-  const working = work()
-  return {
-    stop: async () => {
-      stopped.abort()
-      await working
-    },
-  }
-}
+export const startFreezeAfterPinLocks = (parts: FreezeAfterPinLocksParts): { stop: () => Promise<void> } =>
+  repeat({
+    clock: parts.clock,
+    everyMs: POLL_MS,
+    work: async () => (await freezeForOne(parts)) || (await unfreezeForOne(parts)),
+    onError: error =>
+      parts.logger.error(
+        { err: error },
+        'wallets could not be frozen or unfrozen after PIN locks; trying again',
+      ),
+  })
 
 /** Asks for the freezes that one lock is due; false where there is none. */
-const freezeForOne = ({ inTransaction, codec, readWalletsOf, logger, now }: FreezeAfterPinLocksParts) =>
+const freezeForOne = ({ inTransaction, codec, readWalletsOf, logger, clock }: FreezeAfterPinLocksParts) =>
   inTransaction(async tx => {
     const due = await takeDuePinFreeze(tx)
     if (!due) return false
     const open = (await readWalletsOf(due.userId)).filter(({ status }) => status !== 'closed')
     await appendToOutbox(
       tx,
-      open.map(wallet => freezeCommand(codec, due, wallet, now())),
+      open.map(wallet => freezeCommand(codec, due, wallet, clock.now())),
     )
     await settlePinFreeze(tx, due)
     logger.warn({ userId: due.userId, wallets: open.length }, 'PIN locked too often: wallets are frozen')
@@ -80,7 +67,7 @@ const freezeForOne = ({ inTransaction, codec, readWalletsOf, logger, now }: Free
   })
 
 /** Asks for the freezes to be lifted that one new PIN is due; false where there is none. */
-const unfreezeForOne = ({ inTransaction, codec, readWalletsOf, logger, now }: FreezeAfterPinLocksParts) =>
+const unfreezeForOne = ({ inTransaction, codec, readWalletsOf, logger, clock }: FreezeAfterPinLocksParts) =>
   inTransaction(async tx => {
     const due = await takeDuePinUnfreeze(tx)
     if (!due) return false
@@ -92,7 +79,7 @@ const unfreezeForOne = ({ inTransaction, codec, readWalletsOf, logger, now }: Fr
     )
     await appendToOutbox(
       tx,
-      frozen.map(wallet => unfreezeCommand(codec, due, wallet, now())),
+      frozen.map(wallet => unfreezeCommand(codec, due, wallet, clock.now())),
     )
     await settlePinUnfreeze(tx, due.userId)
     logger.info(
@@ -127,12 +114,11 @@ const command = (
   type: typeof FREEZE | typeof UNFREEZE,
   head: { commandId: string; userId: string; walletId: string; requestedAt: number },
 ): OutgoingRecord => {
-  const { commandId, walletId, requestedAt } = head
-  const content = { walletId, source: 'pin', reason: null }
-  return {
-    topic: 'ledger.commands',
-    key: walletId,
-    value: codec.encode(type, { ...head, ...content, fingerprint: fingerprintOfCommand(type, content) }),
-    headers: envelope({ id: commandId, type, source: 'gateway', time: requestedAt, subject: commandId }),
-  }
+  const { walletId } = head
+  const content = { walletId, source: 'pin' as const, reason: null }
+  return commandRecord(codec, type, walletId, {
+    ...head,
+    ...content,
+    fingerprint: fingerprintOfCommand(type, content),
+  })
 }

@@ -1,8 +1,4 @@
-import { randomUUID } from 'node:crypto'
 import { createRoute, z } from '@hono/zod-openapi'
-import { walletIdOf } from '@pennywire/contracts/ids.ts'
-import type { Codec } from '@pennywire/kafka/codec.ts'
-import { envelope } from '@pennywire/kafka/record.ts'
 import type { Context } from 'hono'
 import type { GatewayEnv } from '../http/context.ts'
 import {
@@ -27,12 +23,11 @@ import {
 } from '../http/define-route.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
-import type { Outcomes } from '../ledger/await-outcome.ts'
-import type { PublishCommand } from '../ledger/publish-command.ts'
 import type { EntryFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { maskedName, money, moneyOut, readOptionalKey } from '../money/money-headers.ts'
 import { ProblemError, validationProblem } from '../problems/problem.ts'
 import type { ChangeWallet } from './change-wallet.ts'
+import type { createOpenWallet } from './open-wallet.ts'
 import { viewWallets, walletSchema } from './wallet-view.ts'
 
 export type WalletParts = {
@@ -40,19 +35,12 @@ export type WalletParts = {
   names: Names
   personKeys: PersonKeys
   changeWallet: ChangeWallet
-  codec: Codec
-  /** Throws 503 where the request would only wait. */
-  admit: (walletId: string) => void
-  publishCommand: PublishCommand
-  outcomes: Outcomes
-  readWalletCounts: (userId: string, currency: string) => Promise<{ closed: number; openId: string | null }>
+  openWallet: ReturnType<typeof createOpenWallet>
   readWalletOf: (userId: string, id: string) => Promise<WalletFacts | undefined>
   readWalletsOf: (userId: string) => Promise<WalletFacts[]>
   readEntries: (walletId: string, before: bigint, limit: number) => Promise<EntryFacts[]>
 }
 
-/** How long opening a wallet is waited for; repeating it is safe. */
-const OPEN_WAIT_MS = 10_000
 const LAST_SEQUENCE = 2n ** 62n
 
 const entrySchema = z
@@ -259,50 +247,8 @@ export const walletRoutes = (parts: WalletParts): Routes => {
   routes.openapi(openRoute(parts.guards), async context => {
     const { userId } = context.var.user
     const { currency } = context.req.valid('json')
-    const exists = (walletId: string) =>
-      new ProblemError('WALLET_ALREADY_EXISTS', `currency: you have a wallet in ${currency} already`, {
-        walletId,
-      })
-    const { closed, openId } = await parts.readWalletCounts(userId, currency)
-    if (openId !== null) throw exists(openId)
-    // Derived, so that a repeat and a race meet in one partition, where the first opens the wallet.
-    const walletId = walletIdOf(userId, currency, closed)
-    parts.admit(walletId)
-    // Each request's own: of several at once each hears its own outcome, and a refusal of one stands for no later one.
-    const commandId = randomUUID()
-    const waiter = parts.outcomes.wait(commandId, OPEN_WAIT_MS)
-    try {
-      const requestedAt = Date.now()
-      await parts.publishCommand({
-        topic: 'ledger.commands',
-        key: walletId,
-        value: parts.codec.encode('pennywire.ledger.WalletOpenRequested', {
-          commandId,
-          walletId,
-          userId,
-          currency,
-          requestedAt,
-          tier: 'unverified',
-        }),
-        headers: envelope({
-          id: commandId,
-          type: 'pennywire.ledger.WalletOpenRequested',
-          source: 'gateway',
-          time: requestedAt,
-          subject: commandId,
-          traceparent: context.var.traceparent,
-        }),
-      })
-      const outcome = await waiter.outcome
-      if (outcome?.type === 'pennywire.ledger.CommandRefused') throw exists(walletId)
-      const wallet = await parts.readWalletOf(userId, walletId)
-      if (!wallet) {
-        throw new ProblemError('SERVICE_UNAVAILABLE', 'The wallet is not open yet. Asking again is safe.')
-      }
-      return context.json(await view(wallet), 201)
-    } finally {
-      waiter.leave()
-    }
+    const wallet = await parts.openWallet({ userId, currency, traceparent: context.var.traceparent })
+    return context.json(await view(wallet), 201)
   })
 
   // All of them are read at once: there is one open wallet per currency, so they are few.

@@ -1,5 +1,6 @@
-import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import { repeat } from '@pennywire/runtime/repeat.ts'
 import type { JwtKey } from './tokens.ts'
 
 /**
@@ -14,7 +15,6 @@ export const startReloadingKeys = (parts: {
   logger: Logger
 }): { stop: () => Promise<void> } => {
   const { read, use, everyMs, clock, logger } = parts
-  const stopped = new AbortController()
   let known = JSON.stringify(read())
 
   const reload = async () => {
@@ -26,21 +26,10 @@ export const startReloadingKeys = (parts: {
     logger.warn({ kids: keys.map(({ kid }) => kid) }, 'JWT_KEY_FILE: the keys have changed')
   }
 
-  const working = (async () => {
-    while (!stopped.signal.aborted) {
-      await sleep(clock, everyMs, stopped.signal)
-      if (stopped.signal.aborted) return
-      // The error of a file names its rule and never what it holds.
-      await reload().catch(error =>
-        logger.error({ reason: (error as Error).message }, 'JWT_KEY_FILE cannot be used; the keys stay'),
-      )
-    }
-  })()
-
-  return {
-    stop: async () => {
-      stopped.abort()
-      await working
-    },
-  }
+  return repeat({
+    ...{ clock, everyMs, pauseFirst: true, work: reload },
+    // The error of a file names its rule and never what it holds.
+    onError: error =>
+      logger.error({ reason: (error as Error).message }, 'JWT_KEY_FILE cannot be used; the keys stay'),
+  })
 }

@@ -88,22 +88,36 @@ const party = (
   balanceAfter: bigint | null,
 ) => (walletId === null ? null : { walletId, userId, code, balanceAfter })
 
-const factsOf = (row: TransferRow): TransferFacts => {
-  const { fromWallet, fromUser, fromCode, fromBalance, toWallet, toUser, toCode, toBalance, ...rest } = row
-  const { holdStatus: status, heldAmount, captured, holdUntil, holdEndedAt, ...facts } = rest
-  return {
-    ...facts,
-    hold: status && {
-      status,
-      amount: heldAmount,
-      captured: captured ?? 0n,
-      until: holdUntil,
-      endedAt: holdEndedAt,
-    },
-    from: party(fromWallet, fromUser, fromCode, fromBalance),
-    to: party(toWallet, toUser, toCode, toBalance),
-  }
-}
+/** Member by member: a rest of thirty columns takes longer than reading the row does. */
+const factsOf = (row: TransferRow): TransferFacts => ({
+  id: row.id,
+  type: row.type,
+  status: row.status,
+  userId: row.userId,
+  from: party(row.fromWallet, row.fromUser, row.fromCode, row.fromBalance),
+  to: party(row.toWallet, row.toUser, row.toCode, row.toBalance),
+  amount: row.amount,
+  currency: row.currency,
+  fingerprint: row.fingerprint,
+  note: row.note,
+  metadata: row.metadata,
+  requestedAt: row.requestedAt,
+  decidedAt: row.decidedAt,
+  rejectionCode: row.rejectionCode,
+  rejectionDetail: row.rejectionDetail,
+  rejectionLimit: row.rejectionLimit,
+  rejectionUsed: row.rejectionUsed,
+  originalId: row.originalId,
+  reversed: row.reversed,
+  suspended: row.suspended,
+  hold: row.holdStatus && {
+    status: row.holdStatus,
+    amount: row.heldAmount,
+    captured: row.captured ?? 0n,
+    until: row.holdUntil,
+    endedAt: row.holdEndedAt,
+  },
+})
 
 /** How much of transfer t was given back. */
 const reversed = (sql: Database) => sql`
@@ -377,7 +391,7 @@ export const readPosted = async (
       order by e.sequence desc limit ${limit}) own
     join ledger_api.transfers t on t.id = own.transfer_id ${parties(sql)}
     order by own.wallet_id, own.sequence desc`
-  return rows.map(({ walletId, sequence, ...row }) => ({ walletId, sequence, facts: factsOf(row) }))
+  return rows.map(row => ({ walletId: row.walletId, sequence: row.sequence, facts: factsOf(row) }))
 }
 
 /** A user's rejected requests below a moment and id, newest first. */

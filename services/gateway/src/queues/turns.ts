@@ -1,0 +1,54 @@
+import type { Clock } from '@pennywire/runtime/clock.ts'
+import { collectedGauge, counter } from '@pennywire/runtime/metrics.ts'
+import { ProblemError } from '../problems/problem.ts'
+import { createFairQueue, type FairQueue, NotServed } from './fair-queue.ts'
+import { currentRequest } from './request-scope.ts'
+
+const refusals = counter(
+  'gateway_turns_refused_total',
+  'Reads and payments that were not begun, by why: full (too many of one user), late (no turn in time), gone (the client hung up)',
+  ['of', 'reason'],
+)
+
+const queues = new Map<string, FairQueue>()
+collectedGauge('gateway_waiting_turns', 'Reads and payments that wait for their turn', ['of'], () =>
+  [...queues].map(([of, queue]) => ({ labels: { of }, value: queue.waiting() })),
+)
+
+/** Fewer than a pool has connections, so that transfers always find one. */
+const AT_ONCE = 4
+/** Of one user, over all keys, sessions and addresses. */
+const MAX_PER_USER = 400
+const MAX_WAITING = 1_000
+/** What waits longer than a client does is not worth doing. */
+const MAX_WAIT_MS = 10_000
+
+/** Does a user's work when it is their turn. Throws RATE_LIMIT_EXCEEDED or SERVICE_UNAVAILABLE where it was not begun. */
+export type InTurn = <Result>(userId: string, work: () => Promise<Result>) => Promise<Result>
+
+/**
+ * A few at once and a fair queue behind them, for work that takes the event loop or a connection for milliseconds: hundreds at once
+ * would delay every transfer. The next turn goes to the user who had the fewest lately.
+ */
+export const createTurns = (of: 'reads' | 'payments', clock: Clock): InTurn => {
+  const queue = createFairQueue({
+    atOnce: AT_ONCE,
+    maxWaiting: MAX_WAITING,
+    maxPerPath: MAX_PER_USER,
+    maxWaitMs: MAX_WAIT_MS,
+    clock,
+  })
+  queues.set(of, queue)
+
+  return async (userId, work) => {
+    try {
+      return await queue.run({ path: [userId], known: true, gone: currentRequest()?.gone }, work)
+    } catch (error) {
+      if (!(error instanceof NotServed)) throw error
+      refusals.inc({ of, reason: error.reason })
+      throw error.reason === 'full'
+        ? new ProblemError('RATE_LIMIT_EXCEEDED', `At most ${MAX_PER_USER} of your ${of} wait at a time.`)
+        : new ProblemError('SERVICE_UNAVAILABLE', `Too many ${of} at once; try again shortly.`)
+    }
+  }
+}

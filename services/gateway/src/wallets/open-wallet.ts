@@ -1,0 +1,59 @@
+import { randomUUID } from 'node:crypto'
+import { walletIdOf } from '@pennywire/contracts/ids.ts'
+import type { Codec } from '@pennywire/kafka/codec.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
+import type { Outcomes } from '../ledger/await-outcome.ts'
+import { commandRecord } from '../ledger/command-record.ts'
+import type { PublishCommand } from '../ledger/publish-command.ts'
+import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import { ProblemError } from '../problems/problem.ts'
+
+export type OpenWalletParts = {
+  codec: Pick<Codec, 'encode'>
+  /** Throws 503 where the request would only wait. */
+  admit: (walletId: string) => void
+  publishCommand: PublishCommand
+  outcomes: Pick<Outcomes, 'wait'>
+  readWalletCounts: (userId: string, currency: string) => Promise<{ closed: number; openId: string | null }>
+  readWalletOf: (userId: string, id: string) => Promise<WalletFacts | undefined>
+  clock: Clock
+}
+
+/** How long opening a wallet is waited for; repeating it is safe. */
+const WAIT_MS = 10_000
+
+/**
+ * Opens a user's wallet in a currency, of which one may be open at a time. Throws WALLET_ALREADY_EXISTS, and 503 where the outcome
+ * is not known in time: asking again is safe.
+ */
+export const createOpenWallet =
+  (parts: OpenWalletParts) =>
+  async (asked: { userId: string; currency: string; traceparent: string }): Promise<WalletFacts> => {
+    const { userId, currency, traceparent } = asked
+    const exists = (walletId: string) =>
+      new ProblemError('WALLET_ALREADY_EXISTS', `currency: you have a wallet in ${currency} already`, {
+        walletId,
+      })
+    const { closed, openId } = await parts.readWalletCounts(userId, currency)
+    if (openId !== null) throw exists(openId)
+    // Derived, so that a repeat and a race meet in one partition, where the first opens the wallet.
+    const walletId = walletIdOf(userId, currency, closed)
+    parts.admit(walletId)
+    // Each request's own: of several at once each gets its own outcome, and a refusal of one stands for no later one.
+    const commandId = randomUUID()
+    const waiter = parts.outcomes.wait(commandId, WAIT_MS)
+    try {
+      const requestedAt = parts.clock.now()
+      const command = { commandId, walletId, userId, currency, requestedAt, tier: 'unverified' as const }
+      await parts.publishCommand(
+        commandRecord(parts.codec, 'pennywire.ledger.WalletOpenRequested', walletId, command, traceparent),
+      )
+      const outcome = await waiter.outcome
+      if (outcome?.type === 'pennywire.ledger.CommandRefused') throw exists(walletId)
+      const wallet = await parts.readWalletOf(userId, walletId)
+      if (wallet) return wallet
+      throw new ProblemError('SERVICE_UNAVAILABLE', 'The wallet is not open yet. Asking again is safe.')
+    } finally {
+      waiter.leave()
+    }
+  }
