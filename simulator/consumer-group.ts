@@ -211,10 +211,11 @@ export const createGroup = (world: World, log: Log): Group => {
         retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
       ) {
         try {
-          const all = await log.ends(process, TOPIC)
-          if (told !== mine || stopped) return
-          const ends = assigned.map(of => ({ ...of, ...all[of.partition]! }))
-          const positions = await options.positions(assigned, ends, consumer)
+          const readEnds = async () => {
+            const all = await log.ends(process, TOPIC)
+            return assigned.map(of => ({ ...of, ...all[of.partition]! }))
+          }
+          const positions = await options.positions(assigned, readEnds, consumer)
           if (told !== mine || stopped) return
           for (const at of positions) consumer.seek(at)
           positioned = true

@@ -438,12 +438,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'stranger-not-halted',
     what: 'a topic shorter than what was decided of it is read on',
     file: consume,
-    replace: [
-      [
-        'const beyond = stored.filter(({ partition, nextOffset }) => nextOffset > endOf(partition))',
-        'const beyond = stored.filter(({ nextOffset }) => nextOffset < 0n && endOf(0) < 0n)',
-      ],
-    ],
+    replace: [['if (nextOffset > end)', 'if (nextOffset < 0n && end < 0n)']],
   },
   {
     name: 'relay-not-assigned',

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import { createKafkaClient } from '@pennywire/kafka/client.ts'
-import { startConsumer, type TopicEnd } from '@pennywire/kafka/consumer.ts'
+import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { headerOf } from '@pennywire/kafka/record.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
@@ -60,7 +60,7 @@ const followEvents = async () => {
     logger: createLogger('test', { level: 'silent', instance: 'test' }),
     groupId: `crash-test-${randomUUID()}`,
     topics: ['ledger.events'],
-    positions: async (_assigned, ends: TopicEnd[]) => ends.map(end => ({ ...end, offset: end.first })),
+    positions: async (_assigned, readEnds) => (await readEnds()).map(end => ({ ...end, offset: end.first })),
     handle: async records => {
       for (const record of records) {
         const seq = BigInt(headerOf(record, 'seq')!)

@@ -299,7 +299,8 @@ export const secondLedgerFromZero = (seconds: number): Fault => ({
       logger,
       groupId: `faults-ledger-${randomUUID()}`,
       topics: ['ledger.commands'],
-      positions: async (_assigned, ends) => ends.map(end => ({ ...end, offset: end.first })),
+      positions: async (_assigned, readEnds) =>
+        (await readEnds()).map(end => ({ ...end, offset: end.first })),
       ...(onAssigned ? { onAssigned } : {}),
       handle: async (records, self) => {
         await handle(records, self)

@@ -53,8 +53,8 @@ export const followEvents = async (world: World): Promise<Follower> => {
     groupId: `faults-${randomUUID()}`,
     topics: ['ledger.events'],
     maxBatch: 2_000,
-    positions: async (_assigned, ends) =>
-      ends.map(end => ({ ...end, offset: next.get(end.partition) ?? end.first })),
+    positions: async (_assigned, readEnds) =>
+      (await readEnds()).map(end => ({ ...end, offset: next.get(end.partition) ?? end.first })),
     handle: async records => {
       for (const record of records) await handleOne(record)
     },

@@ -46,8 +46,8 @@ const fill = (topic: Topic, partition: number, first: number, count: number, pad
     })),
   )
 
-const fromTheStart: ConsumerOptions['positions'] = async (_assigned, ends) =>
-  ends.map(({ topic, partition, first }) => ({ topic, partition, offset: first }))
+const fromTheStart: ConsumerOptions['positions'] = async (_assigned, readEnds) =>
+  (await readEnds()).map(({ topic, partition, first }) => ({ topic, partition, offset: first }))
 
 const start = async (topic: Topic, options: Partial<ConsumerOptions> & Pick<ConsumerOptions, 'handle'>) => {
   const consumer = await startConsumer({
@@ -288,7 +288,8 @@ describe('positions', () => {
     const seen: IncomingRecord[] = []
     const shut = door()
     const consumer = await start(topic, {
-      positions: async (assigned, ends) => {
+      positions: async (assigned, readEnds) => {
+        const ends = await readEnds()
         asked.push({ assigned: assigned.length, ends })
         if (asked.length < 3) throw new Error('not yet')
         await shut.passed
@@ -326,9 +327,13 @@ describe('positions', () => {
     const member = (name: 'one' | 'two') =>
       start(topic, {
         maxBatch: 10,
-        positions: async (assigned, ends) => {
+        positions: async (assigned, readEnds) => {
           askedOf[name]!.push(assigned.map(({ partition }) => partition))
-          return ends.map(({ partition }) => ({ topic, partition, offset: stored.get(partition) ?? 0n }))
+          return (await readEnds()).map(({ partition }) => ({
+            topic,
+            partition,
+            offset: stored.get(partition) ?? 0n,
+          }))
         },
         handle: async records => {
           for (const record of records) {
@@ -370,7 +375,8 @@ test('X1: a topic made anew while it is read is never taken for the old one: the
   const values: string[] = []
   const ends: number[] = []
   const consumer = await start(topic, {
-    positions: async (_assigned, [end], self) => {
+    positions: async (_assigned, readEnds, self) => {
+      const [end] = await readEnds()
       ends.push(Number(end!.offset))
       // As the ledger does: what is decided lies beyond the end, so this is another topic.
       if (end!.offset < BigInt(values.length)) self.halt(end!, 'made anew')

@@ -62,10 +62,14 @@ export type ConsumerOptions = {
   groupId: string
   topics: Topic[]
   /**
-   * Where to read on, asked at each assignment: from the caller's own database, or the topics' end. The ends were
-   * asked before, so a predecessor may have stored a position past them meanwhile; rejecting asks both again.
+   * Where to read on, asked at each assignment. A caller that stores its positions reads them before it asks for the ends: a
+   * position beyond an end that was asked later proves that the topic lost records or was made anew. Rejecting asks again.
    */
-  positions: (assigned: TopicPartition[], ends: TopicEnd[], consumer: Consumer) => Promise<Position[]>
+  positions: (
+    assigned: TopicPartition[],
+    readEnds: () => Promise<TopicEnd[]>,
+    consumer: Consumer,
+  ) => Promise<Position[]>
   /**
    * Handles what has come over all partitions, each partition's records in order; never called twice at once. The
    * caller stores the offsets in its own transaction. When it rejects, the same records come again after a pause:
@@ -237,9 +241,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
         retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
       ) {
         try {
-          const ends = await topicEnds(assigned)
-          if (mine !== generation) return
-          const from = await positions(assigned, ends, consumer)
+          const from = await positions(assigned, () => topicEnds(assigned), consumer)
           if (mine !== generation) return
           for (const position of from) {
             // It may have been paused in an earlier generation.

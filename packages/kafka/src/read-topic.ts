@@ -42,7 +42,8 @@ export const readTopic = async (options: {
     groupId,
     topics: [topic],
     maxBatch: 2_000,
-    positions: async (_assigned, topicEnds) => {
+    positions: async (_assigned, readEnds) => {
+      const topicEnds = await readEnds()
       // Asked again after a rebalance: then reading goes on where it was.
       for (const end of topicEnds) {
         if (!ends.has(end.partition)) ends.set(end.partition, end.offset)

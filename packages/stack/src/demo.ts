@@ -239,7 +239,7 @@ const watchTopics = async (settings: DemoSettings) => {
     logger,
     groupId: `demo-${randomUUID()}`,
     topics: ['ledger.commands', 'ledger.events'],
-    positions: async (_assigned, ends) => ends,
+    positions: (_assigned, readEnds) => readEnds(),
     handle: async batch => void records.push(...batch),
   })
   await waitUntil(

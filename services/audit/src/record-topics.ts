@@ -56,12 +56,13 @@ const startOf = (chain: Head['chain'], first: bigint): Head => ({
 })
 
 /** Why a topic's range and its chain cannot both be right, or null. */
-const contradictionOf = (end: TopicEnd, last: Head | undefined, short: boolean): string | null => {
+const contradictionOf = (end: TopicEnd, last: Head | undefined): string | null => {
   if (!last) {
     const incomplete = end.first > 0n && TOPICS[end.topic].retentionMs < 0
     return incomplete ? `the topic is kept for ever, but begins at offset ${end.first}` : null
   }
-  if (short) return `the topic ends before offset ${end.offset}, the last recorded one is ${last.offset}`
+  if (end.offset <= last.offset)
+    return `the topic ends before offset ${end.offset}, the last recorded one is ${last.offset}`
   if (end.first > last.offset + 1n)
     return `the topic begins at offset ${end.first}, the last recorded one is ${last.offset}`
   return null
@@ -98,8 +99,6 @@ const extend = (
  */
 export const createRecorder = (sql: Database) => {
   const heads = new Map<string, Head>()
-  /** Recorded offsets that seemed to lie past the topic's end; the next look at the end proves it. */
-  const suspected = new Map<string, bigint>()
 
   const halt = (consumer: Consumer, { topic, partition }: TopicPartition, reason: string) => {
     heads.delete(idOf({ topic, partition }))
@@ -119,7 +118,7 @@ export const createRecorder = (sql: Database) => {
   }
 
   /** At the last record, not after it: the topic must show it again before anything is added. */
-  const positions: ConsumerOptions['positions'] = async (assigned, ends, consumer) => {
+  const positions: ConsumerOptions['positions'] = async (assigned, readEnds, consumer) => {
     heads.clear()
     const epochs = await loadEpochs(sql)
     const chainOf = ({ topic, partition }: TopicPartition) => ({
@@ -129,19 +128,10 @@ export const createRecorder = (sql: Database) => {
     })
     const loaded = await loadHeads(assigned.map(chainOf))
 
-    const seemShort = ends.filter(end => end.offset <= (loaded.get(idOf(end))?.offset ?? -1n))
-    const provenShort = seemShort.filter(end => end.offset <= (suspected.get(idOf(end)) ?? -1n))
-    if (provenShort.length < seemShort.length) {
-      // The ends were asked first: another instance may have recorded more since. Once more tells.
-      for (const end of seemShort) suspected.set(idOf(end), loaded.get(idOf(end))!.offset)
-      throw new Error(`${seemShort.map(idOf).join(', ')}: the topic seems to end before what is recorded`)
-    }
-    suspected.clear()
-
     const from: Position[] = []
-    for (const end of ends) {
+    for (const end of await readEnds()) {
       const last = loaded.get(idOf(end))
-      const reason = contradictionOf(end, last, provenShort.includes(end))
+      const reason = contradictionOf(end, last)
       if (reason) {
         halt(consumer, end, reason)
         continue

@@ -20,7 +20,7 @@ beforeAll(async () => {
   const partitions = [0, 1].map(partition => ({ topic: 'ledger.events' as const, partition }))
   await positions(
     partitions,
-    partitions.map(of => ({ ...of, first: 0n, offset: 0n })),
+    async () => partitions.map(of => ({ ...of, first: 0n, offset: 0n })),
     {} as never,
   )
   for (let first = 0; first < PER_CHAIN; first += 300) {

@@ -79,7 +79,7 @@ const start = (over: { store?: Partial<LedgerStore>; tail?: Tail['events']; assi
     handle: (records: IncomingRecord[]) => handler.handle(records, consumer),
     position: async (first = 0n, offset = 1_000n) => {
       const ends = assigned.map(of => ({ ...of, first, offset }))
-      const positions = await handler.positions(assigned, ends, consumer)
+      const positions = await handler.positions(assigned, async () => ends, consumer)
       handler.onAssigned?.(assigned)
       return positions
     },

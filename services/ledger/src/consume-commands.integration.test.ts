@@ -60,7 +60,7 @@ test('M1 D1: commands need a MAC from where the topic ended when the first ledge
   const begin = async (end: bigint) => {
     const { handle, positions } = handler()
     const at = { topic: 'ledger.commands' as const, partition: 0 }
-    await positions!([at], [{ ...at, offset: end, first: 0n }], consumer as never)
+    await positions!([at], async () => [{ ...at, offset: end, first: 0n }], consumer as never)
     return (records: IncomingRecord[]) => handle(records, consumer as never)
   }
   const unsigned = (record: RawRecord) => record

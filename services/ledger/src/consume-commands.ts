@@ -60,8 +60,6 @@ export const createCommandHandler = (parts: {
   const { logger, store, codec, verifyCommand, limitDefaults, publisher, relay } = parts
   let macsFrom = new Map<number, bigint>()
   const setAsideInARow = new Map<number, number>()
-  /** Of an assignment: partitions whose stored offset was beyond the topic's end, with that offset. */
-  const beyondBefore = new WeakMap<object, Map<number, bigint>>()
   const known: Known = new Map()
   const gapsAt = new Map<number, { offset: bigint; times: number }>()
   const halted = new Set<number>()
@@ -96,6 +94,14 @@ export const createCommandHandler = (parts: {
     if (wentBack === undefined) return
     for (const partition of assigned)
       if (!halted.has(partition)) halt(consumer, partition, `entries may be missing here too; ${wentBack}`)
+  }
+  /** Compares the database with its own events, and halts what must not go on. Resolves with all stored positions. */
+  const compareServer = async (consumer: Consumer, assigned: number[], knownBefore: Known) => {
+    const server = await store.readServer()
+    const all = await store.readPositions(ALL_PARTITIONS)
+    haltBehind(consumer, assigned, await findBehind(parts, all, knownBefore))
+    comparedServer = server
+    return all
   }
   const hold = (consumer: Consumer, { partition, offset }: At, reason: string) => {
     logger.error({ partition, offset: String(offset), reason }, 'partition held; trying again')
@@ -168,47 +174,33 @@ export const createCommandHandler = (parts: {
   }
 
   return {
-    positions: async (assigned, ends, consumer) => {
+    positions: async (assigned, readEnds, consumer) => {
       const partitions = assigned.map(({ partition }) => partition).filter(one => !halted.has(one))
       // A batch of before the assignment may commit while the database is asked: what is known now must be in it.
-      const knownBefore: Known = new Map(known)
-      const server = await store.readServer()
-      const all = await store.readPositions(ALL_PARTITIONS)
+      const all = await compareServer(consumer, partitions, new Map(known))
       const stored = all.filter(({ partition }) => partitions.includes(partition))
+      // What is decided was in the topic before.
+      const ends = await readEnds()
       macsFrom = await store.readMacsFrom(ends)
       const endOf = (partition: number) => ends.find(end => end.partition === partition)?.offset ?? 0n
       const firstOf = (partition: number) => ends.find(end => end.partition === partition)?.first ?? 0n
-      const beyond = stored.filter(({ partition, nextOffset }) => nextOffset > endOf(partition))
-      // The ends were asked before the offsets: a predecessor may have gone past them. So they are asked once more; what
-      // was decided before that must be in the topic, however far the predecessor is meanwhile.
-      const before = beyondBefore.get(assigned) ?? new Map<number, bigint>()
-      if (beyond.some(({ partition }) => !before.has(partition))) {
-        beyondBefore.set(
-          assigned,
-          new Map([
-            ...beyond.map(({ partition, nextOffset }) => [partition, nextOffset] as const),
-            ...before,
-          ]),
-        )
-        throw new Error('stored offsets lie beyond the ends of ledger.commands')
-      }
-      for (const { partition } of beyond) {
-        const nextOffset = before.get(partition)!
-        if (nextOffset <= endOf(partition)) continue
-        const reason = `the topic ends at offset ${endOf(partition)}, but ${nextOffset} of its records are decided; it was made anew or lost`
-        halt(consumer, partition, reason)
-      }
       for (const { partition, nextOffset } of stored) {
+        if (halted.has(partition)) continue
         const first = firstOf(partition)
-        if (nextOffset < first)
+        const end = endOf(partition)
+        if (nextOffset > end)
+          halt(
+            consumer,
+            partition,
+            `the topic ends at offset ${end}, but ${nextOffset} of its records are decided; it was made anew or lost`,
+          )
+        else if (nextOffset < first)
           halt(consumer, partition, `the topic begins at offset ${first}, but offset ${nextOffset} is next`)
         else if (nextOffset === first && first > 0n) {
           const at = { partition, offset: String(first) }
           logger.warn(at, 'the record before the stored offset is deleted; the topic cannot be compared')
         }
       }
-      haltBehind(consumer, partitions, await findBehind(parts, all, knownBefore))
-      comparedServer = server
       const going = stored.filter(({ partition }) => !halted.has(partition))
       for (const row of going) {
         if (row.nextSeq >= (known.get(row.partition)?.nextSeq ?? 0n)) known.set(row.partition, row)
@@ -228,12 +220,7 @@ export const createCommandHandler = (parts: {
      * doubles again. A row that somebody has locked is waited for once, then passed over.
      */
     handle: async (records, consumer) => {
-      if (comparedServer === undefined) {
-        const server = await store.readServer()
-        const all = await store.readPositions(ALL_PARTITIONS)
-        haltBehind(consumer, mine, await findBehind(parts, all, known))
-        comparedServer = server
-      }
+      if (comparedServer === undefined) await compareServer(consumer, mine, known)
       let rest = records.filter(({ partition }) => !halted.has(partition))
       while (rest.length > 0) {
         const part = rest.slice(0, batchSize)

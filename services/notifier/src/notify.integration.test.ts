@@ -81,7 +81,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
   })
   const topics: Topic[] = ['ledger.events', 'notifier.commands']
   const ends = topics.map(topic => ({ topic, partition: 0, first: 0n, offset: 0n, ...end }))
-  const position = () => notifying.positions(ends, ends, consumer)
+  const position = () => notifying.positions(ends, async () => ends, consumer)
   const encode = <Name extends RecordName>(
     topic: Topic,
     offset: number,
@@ -348,7 +348,6 @@ describe('positions', () => {
   test('go back to the beginning of a topic made anew, asked twice', async () => {
     await sql`insert into notifier.positions values ('ledger.events', 0, 7), ('notifier.commands', 0, 7)`
     const { position } = await startInstance({ first: 0n, offset: 3n })
-    await expect(position()).rejects.toThrow('seems to end before')
     expect(await position()).toMatchObject([{ offset: 0n }, { offset: 0n }])
   })
 })

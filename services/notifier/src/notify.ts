@@ -126,8 +126,6 @@ export const createNotifying = (parts: {
   sequences?: Pick<SequenceWatch, 'saw' | 'reached'>
 }): Pick<ConsumerOptions, 'positions' | 'handle'> => {
   const { sql, codec, publisher, logger, wakeMails, sequences } = parts
-  /** Positions that seemed to lie past the topic's end; the next look at the end proves it. */
-  const suspected = new Map<string, bigint>()
   /** Gaps in each partition since its last progress. */
   const gapsInARow = new Map<string, number>()
 
@@ -154,17 +152,9 @@ export const createNotifying = (parts: {
   }
 
   return {
-    positions: async (assigned, ends, consumer) => {
+    positions: async (assigned, readEnds, consumer) => {
       const stored = new Map((await readPositions(sql, assigned)).map(row => [idOf(row), row.offset]))
-      const seemShort = ends.filter(end => end.offset < (stored.get(idOf(end)) ?? 0n))
-      if (seemShort.some(end => end.offset >= (suspected.get(idOf(end)) ?? 0n))) {
-        // The ends were asked first: another instance may have gone past them since. Once more tells.
-        for (const end of seemShort) suspected.set(idOf(end), stored.get(idOf(end))!)
-        throw new Error(
-          `${seemShort.map(idOf).join(', ')}: the topic seems to end before the stored position`,
-        )
-      }
-      suspected.clear()
+      const ends = await readEnds()
       gapsInARow.clear()
       // A topic that is kept for ever has lost what was not told yet: a person must look, nothing is passed over.
       const lost = ends.filter(
@@ -180,7 +170,10 @@ export const createNotifying = (parts: {
       // and every mail has an id that makes it once.
       const going = ends.filter(end => !lost.includes(end))
       const moved = going
-        .filter(end => (stored.get(idOf(end)) ?? -1n) < end.first || seemShort.includes(end))
+        .filter(end => {
+          const next = stored.get(idOf(end)) ?? -1n
+          return next < end.first || next > end.offset
+        })
         .map(({ topic, partition, first }) => ({ topic, partition, offset: first }))
       if (moved.length > 0) await writePositions(sql, moved)
       for (const { topic, partition, offset } of moved) {

@@ -177,7 +177,7 @@ export const awaitOutcomes = async (parts: {
     groupId: `gateway-${parts.instanceId}`,
     topics: ['ledger.events'],
     maxBatch: 2_000,
-    positions: async (_assigned, ends) => ends,
+    positions: (_assigned, readEnds) => readEnds(),
     handle: async records => {
       for (const record of records) {
         const id = headerOf(record, 'ce_subject')
