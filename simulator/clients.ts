@@ -3,9 +3,11 @@ import type { Records } from '@pennywire/contracts/schemas.ts'
 import { LIMITED_ACTIONS, type Limits, NO_LIMITS } from '../packages/rules/src/limits.ts'
 import { fingerprintOf, fingerprintOfCommand } from '../services/gateway/src/ledger/fingerprint.ts'
 import type { Payment } from '../services/gateway/src/payments/sql/payments.ts'
+import type { AskedReversal } from '../services/gateway/src/reversals/request-reversal.ts'
 import type { AskedTransfer } from '../services/gateway/src/transfers/request-transfer.ts'
+import type { TransferRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise } from './broken-promise.ts'
-import { openWalletOf, readTransfer } from './gateway-store.ts'
+import { openWalletOf, readHoldEndedBy, readTransfer } from './gateway-store.ts'
 import { Lost, problemOf, type SimulatedGateway, type Site } from './processes.ts'
 import type { Answer, Attempt, Watch } from './promises.ts'
 import type { Process } from './world.ts'
@@ -182,7 +184,7 @@ export const createClients = (parts: {
     const ahead = random.chance(0.15) ? 1_000 + random.int(1_000) : 0
     const open = openWalletOf(database.tables, person.userId, currency)
     await call(client, gateway, `opens ${currency} for ${short(person.userId)}`, () =>
-      gateway.openWallet(person.userId, currency, 2_000, open ? ahead : 0),
+      gateway.openWallet(person.userId, currency, open ? ahead : 0),
     ).catch(() => {})
   }
 
@@ -201,44 +203,50 @@ export const createClients = (parts: {
     const amount = BigInt(100 + random.int(most))
     const method = random.chance(0.03) ? 'nowhere' : 'card'
     const id = transferIdOf(person.userId, key)
-    const wallets = {
-      fromWalletId: kind === 'deposit' ? null : walletId,
-      toWalletId: kind === 'deposit' ? walletId : null,
-    }
     const gateway = random.pick(parts.gateways())
-    const requestedAt = gateway.now()
-    const payment: Payment = {
-      id,
-      kind,
-      userId: person.userId,
-      walletId,
-      amount,
-      currency,
-      method: Buffer.from(method),
-      fingerprint: fingerprintOf({
-        type: kind,
-        ...wallets,
-        amount,
-        currency,
-        note: null,
-        metadata: null,
-        method,
-      }),
-      status: 'created',
-      providerReference: null,
-      failureCode: null,
-      failureReason: null,
-      authenticatedBy: null,
-      authenticatedAt: null,
-      requestedAt: new Date(requestedAt),
-      expiresAt: new Date(requestedAt + 20_000),
-      orderedAt: null,
-      orderAttempts: 0,
-      done: false,
+    const asked = {
+      user: { userId: person.userId } as AskedTransfer['user'],
+      idempotencyKey: key,
+      ...{ walletId, amount, currency, waitMs: random.pick([0, 300, 2_000, 10_000]) },
     }
-    await call(client, gateway, `begins ${kind} ${short(id)} of ${amount} ${currency}`, () =>
-      gateway.beginPayment(payment),
-    ).catch(() => {})
+    const proof = { pin: '2580', stepUpToken: null, traceparent: '' }
+    const again = random.chance(0.2) ? [random.pick(parts.gateways())] : []
+    await Promise.all(
+      [gateway, ...again].map(each =>
+        call(client, each, `${kind} ${short(id)} of ${amount} ${currency}`, async () => {
+          const answer = await (kind === 'deposit'
+            ? each.requestDeposit({ ...asked, source: method })
+            : each.requestWithdrawal({ ...asked, ...proof, destination: method })
+          ).catch(error => {
+            const problem = problemOf(error)
+            if (problem?.members.final === true) checkRefused(id, problem.code, each.process.name)
+            throw error
+          })
+          if (answer.status === 201) checkPaid(id, amount, each.process.name)
+        }).catch(error => {
+          if (error instanceof BrokenPromise) throw error
+        }),
+      ),
+    )
+  }
+
+  /** X2: what is answered as paid is in the books, with the amount. */
+  const checkPaid = (id: string, amount: bigint | null, who: string) => {
+    const row = database.tables.transfers.get(id)
+    if (row?.status !== 'completed' || (amount !== null && row.amount !== amount))
+      throw new BrokenPromise('X2', `${who} answered 201 to payment ${id}, the books say ${row?.status}`)
+  }
+
+  /** X2: what is refused for good moves nothing: the provider or the ledger has said so. */
+  const checkRefused = (id: string, code: string, who: string) => {
+    const row = database.tables.transfers.get(id)
+    const payment = site.gatewayTables.payments.get(id)
+    if (row?.status === 'rejected' && row.rejectionCode === code) return
+    if (payment?.status === 'failed' && row?.status !== 'completed') return
+    throw new BrokenPromise(
+      'X2',
+      `${who} refused payment ${id} for good (${code}); the books say ${row?.status} ${row?.rejectionCode}, the payment is ${payment?.status}`,
+    )
   }
 
   // --- commands ---
@@ -260,16 +268,9 @@ export const createClients = (parts: {
     const gateway = random.pick(parts.gateways())
     const what = `${name.slice(17)} ${short(value.commandId)}`
     await call(client, gateway, what, async () => {
-      const outcome = await gateway
-        .ask(name as 'pennywire.ledger.WalletFreezeRequested', key, value as never)
-        .catch(error => {
-          if (problemOf(error)?.code === 'IDEMPOTENCY_KEY_REUSED')
-            watch.answeredReused(value.commandId, value.fingerprint, gateway.process.name)
-          throw error
-        })
+      const outcome = await gateway.ask(name as 'pennywire.ledger.WalletFreezeRequested', key, value as never)
       const code = 'code' in outcome.value ? outcome.value.code : ''
       world.note(`${gateway.process.name} answers ${what}: ${outcome.type} ${code}`)
-      watch.answeredCommand(value.commandId, value.fingerprint, outcome, gateway.process.name)
     }).catch(error => {
       if (error instanceof BrokenPromise) throw error
     })
@@ -514,12 +515,98 @@ export const createClients = (parts: {
     }
   }
 
+  /** Changes as the routes ask for them, one after the other, under keys that may be a transfer's too. */
+  const changeByRoute = async (client: Process, person: Person) => {
+    const walletId = walletOf(person, random.pick(CURRENCIES))
+    const isStaff = random.chance(0.4)
+    const headOfRoute = () => ({
+      userId: isStaff ? STAFF : person.userId,
+      source: isStaff ? ('staff' as const) : ('self' as const),
+      idempotencyKey: `k${random.int(person.keys + 2)}`,
+      traceparent: '',
+    })
+    const byRoute = (what: string, work: (gateway: SimulatedGateway) => Promise<unknown>) => {
+      const gateway = random.pick(parts.gateways())
+      return call(client, gateway, what, () => work(gateway)).catch(error => {
+        if (error instanceof BrokenPromise) throw error
+      })
+    }
+    const change = (how: 'freeze' | 'unfreeze' | 'close') =>
+      byRoute(`${how}s ${short(walletId)}`, async gateway => {
+        const wallet = await gateway.readWallet(person.userId, walletId)
+        if (wallet) await gateway.changeWallet[how]({ ...headOfRoute(), wallet, reason: null })
+      })
+    const [holdId, held] = pickHold() ?? []
+    const endHold = (how: 'capture' | 'void') =>
+      byRoute(`${how}s ${short(holdId ?? '')}`, async gateway => {
+        if (!holdId || !held) return
+        const userId = ownerOf(held.toWalletId)
+        const head = { ...headOfRoute(), holdId, userId }
+        if (how === 'capture') await gateway.endHold.capture({ ...head, readAmount: () => null })
+        else await gateway.endHold.void({ ...head, source: 'user' })
+      })
+    const limit = (perTransaction: bigint | null) =>
+      byRoute(`limits ${short(walletId)}`, gateway =>
+        gateway.changeLimits({
+          ...headOfRoute(),
+          walletId,
+          action: random.pick(LIMITED_ACTIONS),
+          limits: { ...NO_LIMITS, perTransaction },
+        }),
+      )
+    const draw = random.float()
+    if (draw < 0.3) {
+      await change('freeze')
+      await change('unfreeze')
+    } else if (draw < 0.45 && person.closes) {
+      await change('close')
+      await openWallet(client, person)
+    } else if (draw < 0.6) {
+      await limit(BigInt(500 + random.int(20_000)))
+      await limit(null)
+    } else if (draw < 0.8) await Promise.all([endHold('capture'), endHold('void')])
+    else await endHold(random.chance(0.5) ? 'capture' : 'void')
+  }
+
+  /** A reversal as staff ask for it at the route, with a key that is good for several tries. */
+  const reverseByRoute = async (client: Process, original: TransferRow) => {
+    const part = random.chance(0.5) ? null : 1n + BigInt(random.int(Number(original.amount)))
+    const asked = {
+      staff: { userId: STAFF } as AskedReversal['staff'],
+      idempotencyKey: `s${reversals++}`,
+      originalId: original.id,
+      amountIn: () => part,
+      currency: null,
+      reason: 'asked for',
+      waitMs: random.pick([0, 2_000, 10_000]),
+      traceparent: '',
+    }
+    const id = transferIdOf(STAFF, asked.idempotencyKey)
+    for (let tries = 1 + random.int(3); tries > 0; tries--) {
+      const gateway = random.pick(parts.gateways())
+      const what = `gives ${part ?? 'all'} of ${short(original.id)} back as ${short(id)}`
+      await call(client, gateway, what, async () => {
+        const { status } = await gateway.requestReversal(asked, elsewhere(0.6)).catch(error => {
+          const problem = problemOf(error)
+          if (problem?.members.final === true) checkRefused(id, problem.code, gateway.process.name)
+          throw error
+        })
+        if (status === 201) checkPaid(id, part, gateway.process.name)
+        else if (!site.gatewayTables.pending.has(id))
+          throw new BrokenPromise('X2', `reversal ${id} is answered 202 and nothing was written down`)
+      }).catch(error => {
+        if (error instanceof BrokenPromise) throw error
+      })
+    }
+  }
+
   /** Gives a transfer back, by several at once, each a part or the whole. */
   const reverse = async (client: Process) => {
     const { transfers } = database.tables
     const last = [...transfers.values()].slice(-12).filter(({ type }) => type !== 'reversal')
     if (last.length === 0) return
     const original = random.pick(last)
+    if (random.chance(0.4)) return reverseByRoute(client, original)
     const some = async () => {
       const part = random.chance(0.5) ? original.amount : 1n + BigInt(random.int(Number(original.amount)))
       const key = `r${reversals++}`
@@ -597,7 +684,10 @@ export const createClients = (parts: {
   const find = (client: Process, gateway: SimulatedGateway, userId: string, key: string) =>
     call(client, gateway, `looks up ${key}`, async () => {
       const id = transferIdOf(userId, key)
-      const known = () => readTransfer(database.tables, id)
+      // A key may be that of a capture, which is found as the transfer that its hold became.
+      const known = () =>
+        readTransfer(database.tables, id) ??
+        readTransfer(database.tables, readHoldEndedBy(database.tables, id) ?? id)
       const before = known()
       const view = await gateway.find.byIdempotencyKey(userId, key).catch(error => {
         if (before && problemOf(error)?.code === 'TRANSFER_NOT_FOUND')
@@ -632,7 +722,8 @@ export const createClients = (parts: {
     if (draw < 0.69) return freeze(client, person)
     if (draw < 0.72) return closeAndReopen(client, person)
     if (draw < 0.75) return changeLimits(client, person)
-    if (draw < 0.78) return commandOnceMore(client)
+    if (draw < 0.77) return commandOnceMore(client)
+    if (draw < 0.81) return changeByRoute(client, person)
     return transfer(client, person)
   }
 

@@ -9,7 +9,7 @@ import type {
   WalletFacts,
 } from '../services/gateway/src/ledger/sql/ledger-reads.ts'
 import type { Standing } from '../services/gateway/src/payments/sql/payment-reads.ts'
-import type { Payment, Settlement } from '../services/gateway/src/payments/sql/payments.ts'
+import type { NewPayment, Payment, Settlement } from '../services/gateway/src/payments/sql/payments.ts'
 import type {
   NewPendingRequest,
   PendingRequest,
@@ -233,6 +233,18 @@ export const readPending = ({ pending }: GatewayTables, id: string, nowMs: numbe
   return request && (request.acknowledged || request.expiresAt.getTime() > nowMs - KEPT_AFTER_EXPIRY_MS)
     ? [{ ...request }]
     : []
+}
+
+/** writePayment */
+export const writePayment = ({ payments }: GatewayTables, payment: NewPayment): Payment => {
+  const known = payments.get(payment.id) ?? {
+    ...payment,
+    status: 'created' as const,
+    ...{ providerReference: null, failureCode: null, failureReason: null },
+    ...{ orderedAt: null, orderAttempts: 0, done: false },
+  }
+  payments.set(payment.id, known)
+  return { ...known }
 }
 
 export const markPaymentOrdering = (

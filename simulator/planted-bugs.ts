@@ -441,6 +441,18 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [['if (nextOffset > end)', 'if (nextOffset < 0n && end < 0n)']],
   },
   {
+    name: 'ends-asked-first',
+    what: "a topic's ends are asked before the stored positions: a predecessor that commits between is taken for a loss",
+    file: consume,
+    replace: [
+      [
+        'const all = await compareServer(consumer, partitions, new Map(known))',
+        'const early = await readEnds()\n      const all = await compareServer(consumer, partitions, new Map(known))',
+      ],
+      ['const ends = await readEnds()', 'const ends = early'],
+    ],
+  },
+  {
     name: 'relay-not-assigned',
     what: 'the relay is not told of its partitions',
     file: consume,
@@ -1034,5 +1046,33 @@ export const PLANTED_BUGS: PlantedBug[] = [
     what: 'the ledger takes what no gateway has signed',
     file: 'services/ledger/src/consume-commands.ts',
     replace: [['? undefined : verifyCommand(record)', '? undefined : void verifyCommand(record)']],
+  },
+  {
+    name: 'reversal-not-written-down',
+    what: 'a reversal is answered 202 and not written down',
+    file: 'services/gateway/src/reversals/request-reversal.ts',
+    replace: [['  await parts.writePending({', '  void ({']],
+  },
+  {
+    name: 'deposit-answered-unbooked',
+    what: 'a deposit is answered 201 before the ledger has booked it',
+    file: 'services/gateway/src/payments/request-deposit.ts',
+    replace: [
+      [
+        'return { status: 202, transfer, replayed: false }',
+        'return { status: 201, transfer, replayed: false }',
+      ],
+    ],
+  },
+  {
+    name: 'withdrawal-answered-unbooked',
+    what: 'a withdrawal is answered 201 before the ledger has booked it',
+    file: 'services/gateway/src/payments/request-withdrawal.ts',
+    replace: [
+      [
+        'return { status: 202, transfer, replayed: false }',
+        'return { status: 201, transfer, replayed: false }',
+      ],
+    ],
   },
 ]

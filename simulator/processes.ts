@@ -1,24 +1,38 @@
-import { walletIdOf } from '@pennywire/contracts/ids.ts'
+import { commandIdOf } from '@pennywire/contracts/ids.ts'
 import { avroType, RECORD_NAMES, type Records, type ReversalRequested } from '@pennywire/contracts/schemas.ts'
 import { type Codec, createCodec } from '@pennywire/kafka/codec.ts'
 import { createCommandSigner, createCommandVerifier, signCommands } from '@pennywire/kafka/command-mac.ts'
-import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
+import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { LimitDefaults } from '../packages/rules/src/limits.ts'
+import { createEndHold } from '../services/gateway/src/holds/end-hold.ts'
 import { startHoldTimer } from '../services/gateway/src/holds/expire-holds.ts'
 import type { PersonKeys } from '../services/gateway/src/identity/persons/person-keys.ts'
-import { createAskLedger } from '../services/gateway/src/ledger/ask-ledger.ts'
-import { createOutcomeWaiters } from '../services/gateway/src/ledger/await-outcome.ts'
+import { type Ask, createAskLedger } from '../services/gateway/src/ledger/ask-ledger.ts'
+import { createOutcomeWaiters, type Outcome } from '../services/gateway/src/ledger/await-outcome.ts'
+import { commandRecord } from '../services/gateway/src/ledger/command-record.ts'
 import { createPublishCommand } from '../services/gateway/src/ledger/publish-command.ts'
 import type { TransferQuestion } from '../services/gateway/src/ledger/sql/ledger-reads.ts'
-import { lookAfter, orderPayment, publishWithdrawal } from '../services/gateway/src/payments/pay-out.ts'
-import { createHandleCallback } from '../services/gateway/src/payments/request-deposit.ts'
-import type { Payment, Settlement } from '../services/gateway/src/payments/sql/payments.ts'
+import { createChangeLimits } from '../services/gateway/src/limits/change-limits.ts'
+import { lookAfter } from '../services/gateway/src/payments/pay-out.ts'
+import {
+  createHandleCallback,
+  createRequestDeposit,
+} from '../services/gateway/src/payments/request-deposit.ts'
+import { createRequestWithdrawal } from '../services/gateway/src/payments/request-withdrawal.ts'
+import { startPaymentWorker } from '../services/gateway/src/payments/settle-payments.ts'
+import type { NewPayment, Payment, Settlement } from '../services/gateway/src/payments/sql/payments.ts'
 import { ProblemError } from '../services/gateway/src/problems/problem.ts'
+import {
+  type AskedReversal,
+  createRequestReversal,
+} from '../services/gateway/src/reversals/request-reversal.ts'
 import { createFindTransfer } from '../services/gateway/src/transfers/find-transfer.ts'
 import { createRequestTransfer } from '../services/gateway/src/transfers/request-transfer.ts'
 import type { NewPendingRequest } from '../services/gateway/src/transfers/sql/pending-requests.ts'
 import { viewHold, viewTransfer } from '../services/gateway/src/transfers/transfer-view.ts'
+import { createChangeWallet } from '../services/gateway/src/wallets/change-wallet.ts'
+import { createOpenWallet } from '../services/gateway/src/wallets/open-wallet.ts'
 import type { Tail } from '../services/ledger/src/check-events.ts'
 import { createCommandHandler } from '../services/ledger/src/consume-commands.ts'
 import { startRelay } from '../services/ledger/src/relay-outbox.ts'
@@ -39,6 +53,7 @@ import {
   readTransfer,
   readWallets,
   settlePayment,
+  writePayment,
   writePending,
 } from './gateway-store.ts'
 import type { Log } from './log.ts'
@@ -164,6 +179,7 @@ const HOLDS_LOOKED_AT_EVERY_MS = 3_000
 const PAYMENTS_LOOKED_AT_EVERY_MS = 1_000
 const FIRST_LOOK_MS = 2_000
 const LAST_LOOK_MS = 20_000
+const PAYMENT_EXPIRES_AFTER_MS = 20_000
 
 /** A client that has heard nothing by then believes its request lost. */
 const GIVE_UP_MS = 12_000
@@ -171,10 +187,16 @@ const GIVE_UP_MS = 12_000
 /** Nothing was heard of a request. */
 export class Lost extends Error {}
 
+/** Told of each answer that the ledger gives a gateway. */
+export type AnswerWatch = {
+  outcome: (commandId: string, fingerprint: Buffer, outcome: Outcome, who: string) => void
+  reused: (commandId: string, fingerprint: Buffer, who: string) => void
+}
+
 export type SimulatedGateway = ReturnType<typeof startGateway>
 
 /** One gateway: the service's own way of a transfer, of a callback and of a look-up; replaced are the edges. */
-export const startGateway = (site: Site, name: string, expiresAfterMs: number) => {
+export const startGateway = (site: Site, name: string, expiresAfterMs: number, answers: AnswerWatch) => {
   const { world, database, log, codec, gatewayTables } = site
   const callers = new Set<() => void>()
   const process = world.createProcess(name, (world.random.float() * 2 - 1) * MAX_SKEW_MS)
@@ -260,7 +282,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     clock,
   }
   const handleCallback = createHandleCallback(paymentParts)
-  const ask = createAskLedger({
+  const askLedger = createAskLedger({
     logger,
     codec,
     admit: () => {},
@@ -269,6 +291,16 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     readOutcome: commandId => read('gateway reads an outcome', tables => readOutcome(tables, commandId)),
     clock,
   })
+  /** The ledger's answers are held against the books, whichever use case asks. */
+  const ask: Ask = async (type, key, command, traceparent) => {
+    const { commandId, fingerprint } = command as { commandId: string; fingerprint: Buffer }
+    const outcome = await askLedger(type, key, command, traceparent).catch(error => {
+      if (problemOf(error)?.code === 'IDEMPOTENCY_KEY_REUSED') answers.reused(commandId, fingerprint, name)
+      throw error
+    })
+    answers.outcome(commandId, fingerprint, outcome, name)
+    return outcome
+  }
   startHoldTimer({
     readDue: (after, limit) =>
       read('gateway reads due holds', tables => readDueHolds(tables, world.wall(), after, limit)),
@@ -279,45 +311,43 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     everyMs: HOLDS_LOOKED_AT_EVERY_MS,
   })
 
-  /** As settle-payments.ts, each payment after twice the time. */
-  const looks = new Map<string, { atMs: number; afterMs: number }>()
-  const lookAfterPayments = async () => {
-    for (;;) {
-      await world.sleep(PAYMENTS_LOOKED_AT_EVERY_MS, process, 'looks after payments')
-      const due: Payment[] = []
-      for (const payment of gatewayTables.payments.values()) {
-        if (payment.done) continue
-        const look = looks.get(payment.id) ?? { atMs: 0, afterMs: FIRST_LOOK_MS }
-        if (look.atMs > 0 && world.now() >= look.atMs) due.push({ ...payment })
-        else if (look.atMs > 0) continue
-        const afterMs = look.atMs > 0 ? Math.min(2 * look.afterMs, LAST_LOOK_MS) : look.afterMs
-        looks.set(payment.id, { atMs: world.now() + afterMs, afterMs })
-      }
-      await Promise.all(due.map(payment => lookAfter(paymentParts, payment).catch(() => {})))
-    }
+  const paying = {
+    ...transferParts,
+    ...paymentParts,
+    expiresAfterMs: PAYMENT_EXPIRES_AFTER_MS,
+    readWallet: async (userId: string, walletId: string) =>
+      (await read('gateway reads a wallet', tables => readWallets(tables, [walletId]))).find(
+        wallet => wallet.userId === userId,
+      ),
+    isPending: (id: string) =>
+      read('gateway reads pending', () => readPending(gatewayTables, id, world.wall()).length > 0),
+    isCommand: (id: string) => read('gateway looks for a command', tables => tables.commands.has(id)),
   }
-  void lookAfterPayments().catch(world.fail)
-
-  const publish = <Name extends keyof Records>(
-    name: Name,
-    key: string,
-    id: string,
-    value: Records[Name],
-    requestedAt: number,
-  ) =>
-    publishCommand({
-      topic: 'ledger.commands',
-      key,
-      value: codec.encode(name, value),
-      headers: envelope({
-        id,
-        type: name,
-        source: 'gateway',
-        time: requestedAt,
-        subject: id,
-        traceparent: TRACE,
+  const write = (payment: NewPayment) =>
+    read('gateway writes a payment', () => writePayment(gatewayTables, payment))
+  // Each payment after twice the time, as claimPayments has it for all gateways together.
+  const looks = new Map<string, { atMs: number; afterMs: number }>()
+  startPaymentWorker({
+    logger,
+    clock,
+    pollMs: PAYMENTS_LOOKED_AT_EVERY_MS,
+    lookAfter: payment => lookAfter(paymentParts, payment),
+    claim: limit =>
+      read('gateway claims payments', () => {
+        const due: Payment[] = []
+        for (const payment of gatewayTables.payments.values()) {
+          if (payment.done || due.length === limit) continue
+          const look = looks.get(payment.id) ?? { atMs: 0, afterMs: FIRST_LOOK_MS }
+          if (look.atMs > 0 && world.now() >= look.atMs) due.push({ ...payment })
+          else if (look.atMs > 0) continue
+          const afterMs = look.atMs > 0 ? Math.min(2 * look.afterMs, LAST_LOOK_MS) : look.afterMs
+          looks.set(payment.id, { atMs: world.now() + afterMs, afterMs })
+        }
+        return due
       }),
-    })
+  })
+
+  let opened = 0
 
   return {
     process,
@@ -349,68 +379,57 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number) =
     requestTransfer: createRequestTransfer({ ...transferParts, view: viewTransfer }),
     requestHold: createRequestTransfer({ ...transferParts, view: viewHold }),
     find,
+    /** A command as it is given, in any partition. */
     ask: <Name extends Parameters<typeof ask>[0]>(name: Name, key: string, command: Records[Name]) =>
       ask(name, key, command as never, TRACE),
+    changeWallet: createChangeWallet({
+      ask,
+      personKeys,
+      readWallet: async id => (await read('gateway reads a wallet', tables => readWallets(tables, [id])))[0],
+      clock,
+    }),
+    readWallet: paying.readWallet,
+    endHold: createEndHold({ ask, names, personKeys, readDecided, claimKey: transferParts.claimKey, clock }),
+    changeLimits: createChangeLimits({ ask, clock }),
     hearProvider: (body: string) => handleCallback(undefined, body, TRACE),
-    /** As request-deposit.ts and request-withdrawal.ts begin a payment; what is left to do, the workers do. */
-    beginPayment: async (payment: Payment): Promise<void> => {
-      const mine = await read('gateway writes a payment', () => {
-        const known = gatewayTables.payments.get(payment.id)
-        if (!known) gatewayTables.payments.set(payment.id, { ...payment })
-        return !known || known.fingerprint.equals(payment.fingerprint)
-      })
-      if (!mine) return
-      if (payment.kind === 'deposit') await orderPayment(paymentParts, payment, TRACE)
-      else await publishWithdrawal(paymentParts, payment, TRACE)
-    },
-    /** As request-reversal.ts does it: by what the ledger decided, or undefined where that is not known in time. */
+    requestDeposit: createRequestDeposit({ ...paying, writeDeposit: write }),
+    requestWithdrawal: createRequestWithdrawal({ ...paying, writePayment: write }),
+    /** `elsewhere`: the key of another partition. */
+    requestReversal: (asked: AskedReversal, elsewhere: string | undefined) =>
+      createRequestReversal({
+        ...transferParts,
+        publishCommand: record => publishCommand({ ...record, key: elsewhere ?? record.key }),
+      })(asked),
+    /** A reversal that no route would let pass. Resolves with what the ledger decided, undefined where that is not known in time. */
     reverse: async (request: ReversalRequested, elsewhere: string | undefined) => {
-      const { transferId, fromWalletId, toWalletId, requestedAt } = request
+      const { transferId, fromWalletId, toWalletId } = request
       const key = elsewhere ?? fromWalletId ?? toWalletId ?? request.originalId
       const waiter = outcomes.wait(transferId, 8_000, request.fingerprint)
       try {
         const decided = await readDecided(transferId)
         if (decided) return decided
-        await publish('pennywire.ledger.ReversalRequested', key, transferId, request, requestedAt)
+        await publishCommand(commandRecord(codec, 'pennywire.ledger.ReversalRequested', key, request, TRACE))
         await waiter.outcome
         return await readDecided(transferId)
       } finally {
         waiter.leave()
       }
     },
-    /** As routes/wallets.ts does it. */
-    openWallet: async (
-      userId: string,
-      currency: string,
-      waitMs: number,
-      /** Counts on by so many, as if the books were read wrongly; then it asks though one is open. */
-      ahead = 0,
-    ): Promise<'open' | 'exists' | 'later'> => {
-      const { isOpen, closed } = await read('gateway counts wallets', tables => {
-        const own = [...tables.wallets.values()].filter(
-          wallet => wallet.userId === userId && wallet.currency === currency,
-        )
-        return {
-          isOpen: openWalletOf(tables, userId, currency) !== undefined,
-          closed: own.filter(({ status }) => status === 'closed').length,
-        }
-      })
-      if (isOpen && ahead === 0) return 'exists'
-      const walletId = walletIdOf(userId, currency, closed + ahead)
-      const waiter = outcomes.wait(walletId, waitMs)
-      try {
-        const requestedAt = clock.now()
-        const command = { commandId: walletId, walletId, userId, currency, tier: 'unverified', requestedAt }
-        await publish('pennywire.ledger.WalletOpenRequested', walletId, walletId, command, requestedAt)
-        const outcome = await waiter.outcome
-        if (outcome?.type === 'pennywire.ledger.CommandRefused') return 'exists'
-        return (await read('gateway reads a wallet', tables => tables.wallets.has(walletId)))
-          ? 'open'
-          : 'later'
-      } finally {
-        waiter.leave()
-      }
-    },
+    /** `ahead`: counts on by so many, as if the books were read wrongly; then it asks though one is open. */
+    openWallet: (userId: string, currency: string, ahead = 0) =>
+      createOpenWallet({
+        ...{ codec, admit: () => {}, publishCommand, outcomes, clock, readWalletOf: paying.readWallet },
+        newCommandId: () => commandIdOf(process.name, `open ${++opened}`),
+        readWalletCounts: (userId, currency) =>
+          read('gateway counts wallets', tables => {
+            const own = [...tables.wallets.values()].filter(
+              wallet => wallet.userId === userId && wallet.currency === currency,
+            )
+            const closed = own.filter(({ status }) => status === 'closed').length
+            const openId = openWalletOf(tables, userId, currency)?.id ?? null
+            return { closed: closed + ahead, openId: ahead === 0 ? openId : null }
+          }),
+      })({ userId, currency, traceparent: TRACE }),
     kill: () => {
       world.kill(process)
       for (const tell of [...callers]) tell()

@@ -232,7 +232,12 @@ export const simulate = async (options: {
       }),
     )
   const startOneGateway = () =>
-    gateways.push(startGateway(site, `gateway${++started}`, weather.expiresAfterMs))
+    gateways.push(
+      startGateway(site, `gateway${++started}`, weather.expiresAfterMs, {
+        outcome: watch.answeredCommand,
+        reused: watch.answeredReused,
+      }),
+    )
   for (let i = 0; i < LEDGERS; i++) startOneLedger()
   for (let i = 0; i < GATEWAYS; i++) startOneGateway()
   const subscribers = [

@@ -1,8 +1,5 @@
-import { randomUUID } from 'node:crypto'
 import { createRoute, z } from '@hono/zod-openapi'
-import { commandIdOf } from '@pennywire/contracts/ids.ts'
 import { decimalsOf, parseAmount } from '@pennywire/contracts/money.ts'
-import { isProblemCode } from '@pennywire/contracts/problems.ts'
 import { LIMITED_ACTIONS, type LimitedAction, type Limits } from '@pennywire/rules/limits.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import { refuseOwn } from '../access/roles.ts'
@@ -26,9 +23,9 @@ import {
   uuidParam,
 } from '../http/define-route.ts'
 import type { Ask } from '../ledger/ask-ledger.ts'
-import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import { readOptionalKey } from '../money/money-headers.ts'
 import { type BrokenRule, ProblemError, validationProblem } from '../problems/problem.ts'
+import { createChangeLimits } from './change-limits.ts'
 import { viewAllLimits, viewLimits, viewStaffLimits } from './limit-view.ts'
 import type { LimitedWallet } from './sql/limit-reads.ts'
 
@@ -246,45 +243,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
     return wallet
   }
 
-  const change = async (
-    asker: { userId: string; key: string | null; traceparent: string },
-    source: 'self' | 'staff',
-    walletId: string,
-    action: LimitedAction,
-    limits: Limits,
-  ): Promise<void> => {
-    const { userId, key, traceparent } = asker
-    const text = (minor: bigint | null) => minor?.toString() ?? null
-    const outcome = await parts.ask(
-      'pennywire.ledger.LimitChangeRequested',
-      walletId,
-      {
-        commandId: key === null ? randomUUID() : commandIdOf(userId, key),
-        walletId,
-        userId,
-        source,
-        action,
-        perTransactionMinor: limits.perTransaction,
-        dailyMinor: limits.daily,
-        monthlyMinor: limits.monthly,
-        tier: null,
-        fingerprint: fingerprintOfCommand('LimitChangeRequested', {
-          walletId,
-          source,
-          action,
-          perTransaction: text(limits.perTransaction),
-          daily: text(limits.daily),
-          monthly: text(limits.monthly),
-        }),
-        requestedAt: parts.clock.now(),
-      },
-      traceparent,
-    )
-    if (outcome.type === 'pennywire.ledger.CommandRefused') {
-      const { code, detail } = outcome.value
-      throw new ProblemError(isProblemCode(code) ? code : 'INTERNAL_ERROR', detail)
-    }
-  }
+  const change = createChangeLimits(parts)
 
   routes.openapi(listRoute(guards), async context => {
     const { userId } = context.var.user
@@ -303,13 +262,14 @@ export const limitRoutes = (parts: LimitParts): Routes => {
   })
 
   const changeOwn = async (
-    asker: { userId: string; key: string | null; traceparent: string },
+    asker: { userId: string; idempotencyKey: string | null; traceparent: string },
     walletId: string,
     action: LimitedAction,
     asked: Wanted,
   ) => {
     const { id, currency } = await find('walletId', walletId, asker.userId)
-    await change(asker, 'self', id, action, readWanted(asked, currency))
+    const limits = readWanted(asked, currency)
+    await change({ ...asker, source: 'self', walletId: id, action, limits })
     return viewLimits(await find('walletId', id, asker.userId), action)
   }
 
@@ -317,7 +277,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
     const { walletId, ...asked } = context.req.valid('json')
     const asker = {
       userId: context.var.user.userId,
-      key: readOptionalKey(context.req.header('idempotency-key')),
+      idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
       traceparent: context.var.traceparent,
     }
     return context.json(await changeOwn(asker, walletId, context.req.valid('param').action, asked), 200)
@@ -326,7 +286,7 @@ export const limitRoutes = (parts: LimitParts): Routes => {
   routes.openapi(removeRoute(guards), async context => {
     const asker = {
       userId: context.var.user.userId,
-      key: readOptionalKey(context.req.header('idempotency-key')),
+      idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
       traceparent: context.var.traceparent,
     }
     const { walletId } = context.req.valid('query')
@@ -348,10 +308,11 @@ export const limitRoutes = (parts: LimitParts): Routes => {
     refuseOwn(userId, [wallet.userId], 'a wallet')
     const asker = {
       userId,
-      key: readOptionalKey(context.req.header('idempotency-key')),
+      idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
       traceparent: context.var.traceparent,
     }
-    await change(asker, 'staff', wallet.id, action, readWanted(context.req.valid('json'), wallet.currency))
+    const limits = readWanted(context.req.valid('json'), wallet.currency)
+    await change({ ...asker, source: 'staff', walletId: wallet.id, action, limits })
     return context.json(viewStaffLimits(await find('id', wallet.id, null), action), 200)
   })
 

@@ -17,6 +17,8 @@ export type OpenWalletParts = {
   readWalletCounts: (userId: string, currency: string) => Promise<{ closed: number; openId: string | null }>
   readWalletOf: (userId: string, id: string) => Promise<WalletFacts | undefined>
   clock: Clock
+  /** Tests only: in place of random ones. */
+  newCommandId?: () => string
 }
 
 /** How long opening a wallet is waited for; repeating it is safe. */
@@ -40,7 +42,7 @@ export const createOpenWallet =
     const walletId = walletIdOf(userId, currency, closed)
     parts.admit(walletId)
     // Each request's own: of several at once each gets its own outcome, and a refusal of one stands for no later one.
-    const commandId = randomUUID()
+    const commandId = (parts.newCommandId ?? randomUUID)()
     const waiter = parts.outcomes.wait(commandId, WAIT_MS)
     try {
       const requestedAt = parts.clock.now()

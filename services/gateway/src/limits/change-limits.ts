@@ -1,0 +1,56 @@
+import { randomUUID } from 'node:crypto'
+import { commandIdOf } from '@pennywire/contracts/ids.ts'
+import { isProblemCode } from '@pennywire/contracts/problems.ts'
+import type { LimitedAction, Limits } from '@pennywire/rules/limits.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
+import type { Ask } from '../ledger/ask-ledger.ts'
+import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
+import { ProblemError } from '../problems/problem.ts'
+
+/** Limits of a wallet for one action, as its owner (`self`) or staff set them. */
+export type AskedLimits = {
+  userId: string
+  source: 'self' | 'staff'
+  walletId: string
+  action: LimitedAction
+  limits: Limits
+  /** Null: each request is one of its own. */
+  idempotencyKey: string | null
+  traceparent: string
+}
+
+/** Changes limits by a command, so that each transfer is decided by those before or after it. Throws the ledger's refusal. */
+export const createChangeLimits =
+  ({ ask, clock }: { ask: Ask; clock: Clock }) =>
+  async (asked: AskedLimits): Promise<void> => {
+    const { userId, source, walletId, action, limits, idempotencyKey } = asked
+    const text = (minor: bigint | null) => minor?.toString() ?? null
+    const outcome = await ask(
+      'pennywire.ledger.LimitChangeRequested',
+      walletId,
+      {
+        commandId: idempotencyKey === null ? randomUUID() : commandIdOf(userId, idempotencyKey),
+        walletId,
+        userId,
+        source,
+        action,
+        perTransactionMinor: limits.perTransaction,
+        dailyMinor: limits.daily,
+        monthlyMinor: limits.monthly,
+        tier: null,
+        fingerprint: fingerprintOfCommand('LimitChangeRequested', {
+          walletId,
+          source,
+          action,
+          perTransaction: text(limits.perTransaction),
+          daily: text(limits.daily),
+          monthly: text(limits.monthly),
+        }),
+        requestedAt: clock.now(),
+      },
+      asked.traceparent,
+    )
+    if (outcome.type !== 'pennywire.ledger.CommandRefused') return
+    const { code, detail } = outcome.value
+    throw new ProblemError(isProblemCode(code) ? code : 'INTERNAL_ERROR', detail)
+  }
