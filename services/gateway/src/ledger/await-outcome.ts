@@ -4,7 +4,7 @@ import type { Codec } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
-import { type Clock, sleep, systemClock } from '@pennywire/runtime/clock.ts'
+import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { currentRequest } from '../queues/request-scope.ts'
 
@@ -140,7 +140,7 @@ export const createOutcomeWaiters = (
 export const askUntilAnswered = async <Answer>(
   waiters: Waiter[],
   ask: (heard: Outcome | undefined) => Promise<Answer | undefined>,
-  clock: Clock = systemClock,
+  clock: Clock,
 ): Promise<Answer | undefined> => {
   let listening = new Map(
     waiters.map(({ outcome }) => [outcome, outcome.then(heard => ({ outcome, heard, isOver: !heard }))]),

@@ -89,13 +89,17 @@ export const createRequestDeposit =
         await orderPayment(parts, payment)
       }
       // The provider's answer may have gone to another gateway; a refusal of its has no event.
-      const answer = await askUntilAnswered([waiter], async () => {
-        const facts = await parts.readDecided(id)
-        if (facts) return answerBooked(parts, user.userId, facts, fingerprint, false)
-        const now = await parts.readPayment(id)
-        if (now?.status === 'failed') throw paymentFailed(now, false)
-        return undefined
-      })
+      const answer = await askUntilAnswered(
+        [waiter],
+        async () => {
+          const facts = await parts.readDecided(id)
+          if (facts) return answerBooked(parts, user.userId, facts, fingerprint, false)
+          const now = await parts.readPayment(id)
+          if (now?.status === 'failed') throw paymentFailed(now, false)
+          return undefined
+        },
+        parts.clock,
+      )
       if (answer) return answer
     } finally {
       waiter.leave()

@@ -80,11 +80,15 @@ export const createRequestWithdrawal =
     try {
       if (payment.status === 'created') await ask(parts, payment, traceparent)
       let ordered = false
-      const answer = await askUntilAnswered(waiters, async () => {
-        const known = await answerKnown(parts, user.userId, id, fingerprint, false)
-        if (!known && !ordered) ordered = await orderWhenHeld(parts, id, traceparent)
-        return known
-      })
+      const answer = await askUntilAnswered(
+        waiters,
+        async () => {
+          const known = await answerKnown(parts, user.userId, id, fingerprint, false)
+          if (!known && !ordered) ordered = await orderWhenHeld(parts, id, traceparent)
+          return known
+        },
+        parts.clock,
+      )
       if (answer) return answer
     } finally {
       for (const waiter of waiters) waiter.leave()

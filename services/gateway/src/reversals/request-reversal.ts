@@ -116,12 +116,16 @@ export const createRequestReversal =
     const waiter = parts.outcomes.wait(transferId, asked.waitMs, fingerprint)
     try {
       await parts.publishCommand(record)
-      const facts = await askUntilAnswered([waiter], async heard => {
-        const found = await parts.readDecided(transferId)
-        // Something that is no transfer has the id.
-        if (!found && heard?.type === 'pennywire.ledger.CommandRefused') throw keyReused()
-        return found
-      })
+      const facts = await askUntilAnswered(
+        [waiter],
+        async heard => {
+          const found = await parts.readDecided(transferId)
+          // Something that is no transfer has the id.
+          if (!found && heard?.type === 'pennywire.ledger.CommandRefused') throw keyReused()
+          return found
+        },
+        parts.clock,
+      )
       if (facts) return await answerDecided(parts, facts, fingerprint, false)
     } finally {
       waiter.leave()
