@@ -554,11 +554,28 @@ export const createClients = (parts: {
           limits: { ...NO_LIMITS, perTransaction },
         }),
       )
+    const rename = () =>
+      byRoute(`renames ${short(walletId)}`, async gateway => {
+        const wallet = await gateway.readWallet(person.userId, walletId)
+        const label = random.chance(0.3) ? null : `label ${random.int(5)}`
+        if (wallet) await gateway.changeWallet.rename({ ...headOfRoute(), wallet, label })
+      })
+    /** Beside the routes, which ask for one's own wallets alone. */
+    const renameAs = ({ userId }: Person) => {
+      const label = Buffer.from(`label ${random.int(5)}`)
+      return begin(client, {
+        name: 'pennywire.ledger.WalletRenameRequested',
+        key: walletId,
+        value: { ...headOf({ walletId, userId, label: String(label) }), walletId, userId, label },
+      })
+    }
     const draw = random.float()
-    if (draw < 0.3) {
+    if (draw < 0.2)
+      await Promise.all([rename(), rename(), renameAs(random.pick([person, random.pick(people)]))])
+    else if (draw < 0.4) {
       await change('freeze')
       await change('unfreeze')
-    } else if (draw < 0.45 && person.closes) {
+    } else if (draw < 0.5 && person.closes) {
       await change('close')
       await openWallet(client, person)
     } else if (draw < 0.6) {

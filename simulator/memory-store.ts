@@ -58,6 +58,7 @@ export type WalletRow = Omit<Wallet, 'ownLimits'> & {
   system: string | null
   code: string | null
   freezeReason: Buffer | null
+  label: Buffer | null
   openedAt: Date
   closedAt: Date | null
 }
@@ -100,6 +101,7 @@ export type Changes = {
   balances: Map<string, Balance>
   statuses: Map<string, Status>
   tiers: Map<string, WalletRow['tier']>
+  labels: Map<string, Pick<WalletRow, 'label'>>
   limits: LimitRow[]
   holds: HoldTableRow[]
   holdEnds: HoldEnd[]
@@ -214,6 +216,7 @@ const noChanges = (): Changes => ({
   balances: new Map(),
   statuses: new Map(),
   tiers: new Map(),
+  labels: new Map(),
   limits: [],
   holds: [],
   holdEnds: [],
@@ -543,10 +546,18 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
   // --- what a transaction sees and does ---
 
   const walletSeenBy = (session: Session, id: string): WalletRow | undefined => {
-    const { opened, balances, statuses, tiers } = session.changes
+    const { opened, balances, statuses, tiers, labels } = session.changes
     const row = opened.find(wallet => wallet.id === id) ?? tables.wallets.get(id)
     const tier = tiers.get(id)
-    return row && { ...row, ...balances.get(id), ...statuses.get(id), ...(tier && { tier }) }
+    return (
+      row && {
+        ...row,
+        ...balances.get(id),
+        ...statuses.get(id),
+        ...(tier && { tier }),
+        ...labels.get(id),
+      }
+    )
   }
 
   const holdSeenBy = (session: Session, id: string): HoldTableRow | undefined => {
@@ -675,6 +686,14 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     }
   }
 
+  function* updateLabels(session: Session, labels: Writes['labels']): Work<void> {
+    for (const { id, label } of labels) {
+      if (!walletSeenBy(session, id)) continue
+      yield* lockRow(session, `wallet ${id}`)
+      session.changes.labels.set(id, { label })
+    }
+  }
+
   function* upsertLimits(session: Session, limits: LimitRow[]): Work<void> {
     for (const row of limits) {
       const { walletId, action, source, perTransaction, daily, monthly } = row
@@ -790,6 +809,7 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
     for (const [id, balance] of changes.balances) Object.assign(tables.wallets.get(id)!, balance)
     for (const [id, status] of changes.statuses) Object.assign(tables.wallets.get(id) ?? {}, status)
     for (const [id, tier] of changes.tiers) Object.assign(tables.wallets.get(id) ?? {}, { tier })
+    for (const [id, label] of changes.labels) Object.assign(tables.wallets.get(id) ?? {}, label)
     for (const row of changes.limits) {
       const others = (tables.limits.get(row.walletId) ?? []).filter(other => !isSameLimit(row)(other))
       tables.limits.set(row.walletId, [...others, row])
@@ -932,8 +952,10 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
           ? undefined
           : send(session, 'update balances', () => updateBalances(session, wanted))
       if (balancesWritten) statements.push(balancesWritten)
-      const { tiers, limits, holds, holdEnds, reversals } = writes
+      const { tiers, labels, limits, holds, holdEnds, reversals } = writes
       if (tiers.length > 0) statements.push(send(session, 'update tiers', () => updateTiers(session, tiers)))
+      if (labels.length > 0)
+        statements.push(send(session, 'update labels', () => updateLabels(session, labels)))
       if (limits.length > 0)
         statements.push(send(session, 'write limits', () => upsertLimits(session, limits)))
       if (holds.length > 0)
@@ -1148,6 +1170,7 @@ const NEW_WALLET = {
   status: 'active',
   freezeSource: null,
   freezeReason: null,
+  label: null,
   balance: 0n,
   held: 0n,
   sequence: 0,
@@ -1173,6 +1196,7 @@ const userWallet = (wallet: OpenedWallet, become: StatusRow | undefined): Wallet
     status: become.status,
     freezeSource: become.freezeSource,
     freezeReason: become.reason,
+    label: null,
     closedAt: become.closedAt,
   }),
   system: null,

@@ -1075,4 +1075,32 @@ export const PLANTED_BUGS: PlantedBug[] = [
       ],
     ],
   },
+  {
+    name: 'label-of-another-rename',
+    what: 'of two names in one batch the first is written',
+    file: recordEvent,
+    replace: [
+      [
+        'writes.labels = [...writes.labels.filter(row => row.id !== id), { id, label }]',
+        'if (!writes.labels.some(row => row.id === id)) writes.labels.push({ id, label })',
+      ],
+    ],
+  },
+  {
+    name: 'anybody-renames',
+    what: 'whose wallet is renamed is not asked',
+    file: walletRules,
+    replace: [
+      [
+        `  command: WalletRenameRequested,
+  wallet: Wallet | undefined,
+): { outcome: 'renamed' } | Refused => {
+  const nobodys = missing(command, wallet)`,
+        `  command: WalletRenameRequested,
+  wallet: Wallet | undefined,
+): { outcome: 'renamed' } | Refused => {
+  const nobodys = missing({ ...command, userId: wallet?.userId ?? '' }, wallet)`,
+      ],
+    ],
+  },
 ]

@@ -105,6 +105,7 @@ const writesOf = (some: Partial<Writes>): Writes => ({
   opened: [],
   statuses: [],
   tiers: [],
+  labels: [],
   limits: [],
   holds: [],
   holdEnds: [],
@@ -815,6 +816,11 @@ const OPERATIONS: StoreScript[] = [
         opened: [opened(id(3), 'C'), opened(id(4), 'D')],
         balances: [balance(id(4), 5n, 1, { usage: USED })],
         tiers: [{ id: ALICE, tier: 'verified' }],
+        // The other one is opened in this very batch.
+        labels: [
+          { id: ALICE, label: bytes('rent') },
+          { id: id(3), label: bytes('gone') },
+        ],
         limits: [limit(ALICE), limit(ALICE, { source: 'staff' }), limit(BOB, { action: 'deposit' })],
         holds: [
           holdRow(2, { type: 'withdrawal', toWalletId: null, untilMs: null, note: bytes('n') }),
@@ -835,6 +841,7 @@ const OPERATIONS: StoreScript[] = [
         // Opened and closed in one batch, and set anew.
         opened: [opened(id(5), 'E')],
         statuses: [closed(id(5)), status(id(3), { freezeSource: 'staff', reason: null })],
+        labels: [{ id: id(3), label: null }],
         limits: [limit(ALICE, { perTransaction: null, daily: 9n })],
       })
       const read = await store.transact(async tx => [

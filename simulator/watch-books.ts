@@ -68,6 +68,7 @@ export const createBooksWatch = (parts: {
   const countedOn = new Map<string, number>()
   const ownLimits = new Map<string, Limits>()
   const tiers = new Map<string, 'unverified' | 'verified'>()
+  const labels = new Map<string, Buffer | null>()
 
   // --- limits ---
 
@@ -601,6 +602,19 @@ export const createBooksWatch = (parts: {
             state.status = 'closed'
             return
           }
+          case 'pennywire.ledger.WalletRenamed': {
+            const { commandId, walletId, userId, label } = event.value
+            const command = takeCommand(row, commandId)
+            const asked = askedBy('pennywire.ledger.WalletRenameRequested', commandId, command.fingerprint)
+            const state = at(walletId)
+            hold(
+              state.status !== 'closed' && asked.userId === state.userId && asked.userId === userId,
+              'M4',
+              () => `wallet ${walletId}, ${state.status}, is renamed by ${asked.userId}`,
+            )
+            labels.set(walletId, label)
+            return
+          }
           case 'pennywire.ledger.LimitChanged': {
             const { commandId, walletId, source, action, tier } = event.value
             const command = takeCommand(row, commandId)
@@ -815,6 +829,12 @@ export const createBooksWatch = (parts: {
           () => `wallet ${id} is written as ${written.status}, its events say ${state.status}`,
         )
       }
+      for (const [id, { label }] of changes.labels)
+        hold(
+          labels.has(id) && String(labels.get(id)) === String(label),
+          'O1',
+          () => `wallet ${id} is called ${label}, its events say ${labels.get(id)}`,
+        )
       for (const id of changes.statuses.keys())
         hold(running.has(id), 'O1', () => `wallet ${id} has another status and no event says so`)
     },
@@ -822,6 +842,12 @@ export const createBooksWatch = (parts: {
     /** All holds, reversals and limits that are stored. */
     checkAll: () => {
       const { wallets, holds: rows, reversals, transfers, commands, limits } = tables()
+      for (const [id, label] of labels)
+        hold(
+          String(wallets.get(id)?.label ?? null) === String(label),
+          'O1',
+          () => `wallet ${id} is called ${wallets.get(id)?.label}, its events say ${label}`,
+        )
       const sums = new Map<string, bigint>()
       for (const { id, status, amount, captured, walletId, endCommand } of rows.values()) {
         hold(

@@ -62,6 +62,7 @@ const BODIES: Record<string, (objects: Objects, others: string) => object> = {
   'POST /v1/withdrawals': ({ wallet }) => ({
     ...{ walletId: wallet, amount: '0.01', currency: 'USD', destination: 'DE02 1203' },
   }),
+  'PATCH /v1/wallets/{id}': () => ({ label: 'Rent' }),
   'PUT /v1/limits/{action}': ({ wallet }) => ({ walletId: wallet, daily: '100' }),
   'PUT /v1/admin/wallets/{id}/limits/{action}': () => ({ daily: '100' }),
   'POST /v1/admin/wallets/{id}/freeze': () => ({ reason: 'a test' }),

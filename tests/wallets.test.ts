@@ -219,6 +219,54 @@ describe('the guard table', () => {
   })
 })
 
+describe('a name', () => {
+  const rename = (person: Person, wallet: Wallet, label: unknown, headers = {}) =>
+    person.ask('PATCH', `/v1/wallets/${wallet.id}`, { label }, headers)
+
+  test('is shown wherever the wallet is, to its owner and staff, and kept as ciphertext', async () => {
+    const owner = await makePerson('Nora Named')
+    const wallet = await openWallet(owner, 'USD', '10')
+    expect((await walletOf(owner, wallet)).label).toBeNull()
+    const label = `Rent 房租 ${randomUUID().slice(0, 8)}`
+    const named = await rename(owner, wallet, label)
+    expect([named.status, named.body]).toEqual([200, { ...(await walletOf(owner, wallet)), label }])
+    expect((await owner.ask('GET', '/v1/wallets')).body.items).toMatchObject([{ id: wallet.id, label }])
+    expect((await moderator.ask('GET', `/v1/admin/wallets/${wallet.id}`)).body).toMatchObject({ label })
+    const [stored] = await sql`
+      select encode(label, 'escape') as label from ledger.wallets where id = ${wallet.id}`
+    expect(stored!.label).not.toContain('Rent')
+
+    // Frozen it has both texts, each in its place; then the name is taken away.
+    await freeze(owner, wallet, { reason: 'Lost my phone' })
+    expect(await walletOf(owner, wallet)).toMatchObject({ label, freeze: { reason: 'Lost my phone' } })
+    const taken = await rename(owner, wallet, null)
+    expect([taken.status, taken.body.label, taken.body.freeze.reason]).toEqual([200, null, 'Lost my phone'])
+  })
+
+  test('X3: a key stands for one name; a closed wallet keeps its own', async () => {
+    const owner = await makePerson()
+    const wallet = await openWallet(owner, 'USD')
+    const headers = { 'idempotency-key': randomUUID() }
+    expect((await rename(owner, wallet, 'Rent', headers)).body.label).toBe('Rent')
+    expect((await rename(owner, wallet, 'Travel')).body.label).toBe('Travel')
+    // The repeat is the first request's, which is over: it changes nothing any more.
+    expect((await rename(owner, wallet, 'Rent', headers)).body.label).toBe('Travel')
+    expect(outcomeOf(await rename(owner, wallet, 'Other', headers))).toBe('422 IDEMPOTENCY_KEY_REUSED')
+    expect((await close(owner, wallet)).body).toMatchObject({ status: 'closed', label: 'Travel' })
+    expect(outcomeOf(await rename(owner, wallet, 'Late'))).toBe('409 WALLET_ALREADY_CLOSED')
+  })
+
+  test.each([[''], ['   '], ['x'.repeat(51)], [7], [undefined], ['a\u0000b']])(
+    'must be 1 to 50 characters of text: %j',
+    async label => {
+      const owner = await makePerson()
+      const wallet = await openWallet(owner, 'USD')
+      expect(outcomeOf(await rename(owner, wallet, label))).toBe('422 VALIDATION_ERROR')
+      expect((await walletOf(owner, wallet)).label).toBeNull()
+    },
+  )
+})
+
 describe('a freeze', () => {
   test('tells its source and reason to the owner and to staff, and keeps the reason as ciphertext', async () => {
     const owner = await makePerson('Fred Frozen')

@@ -6,6 +6,7 @@ import {
   decideClose,
   decideFreeze,
   decideLimitChange,
+  decideRename,
   decideUnfreeze,
   decideWalletOpen,
 } from './wallet-rules.ts'
@@ -96,6 +97,19 @@ test.each([
 ] as const)('closing %s: %s', (_what, of, expected) => {
   const decision = decideClose(said, of)
   if (expected === 'closed') expect(decision).toEqual({ outcome: 'closed' })
+  else expect(decision).toMatchObject({ outcome: 'refused', code: expected })
+})
+
+test.each([
+  ['a wallet', wallet(), 'renamed'],
+  ['a frozen one', frozen('staff'), 'renamed'],
+  ['a closed one', closed, 'WALLET_ALREADY_CLOSED'],
+  ["somebody else's", wallet({ userId: 'mallory' }), 'WALLET_NOT_FOUND'],
+  ['a system wallet', system(), 'WALLET_NOT_FOUND'],
+  ['no wallet', undefined, 'WALLET_NOT_FOUND'],
+] as const)('renaming %s: %s', (_what, of, expected) => {
+  const decision = decideRename({ ...said, label: null }, of)
+  if (expected === 'renamed') expect(decision).toEqual({ outcome: 'renamed' })
   else expect(decision).toMatchObject({ outcome: 'refused', code: expected })
 })
 

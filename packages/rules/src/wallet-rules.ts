@@ -6,6 +6,7 @@ import type {
   WalletCloseRequested,
   WalletFreezeRequested,
   WalletOpenRequested,
+  WalletRenameRequested,
   WalletUnfreezeRequested,
 } from '@pennywire/contracts/schemas.ts'
 import type { Wallet } from './decide.ts'
@@ -104,6 +105,17 @@ export const decideClose = (
     )
   }
   return { outcome: 'closed' }
+}
+
+/** Decides whether a wallet gets another name: from its owner, while it is not closed. */
+export const decideRename = (
+  command: WalletRenameRequested,
+  wallet: Wallet | undefined,
+): { outcome: 'renamed' } | Refused => {
+  const nobodys = missing(command, wallet)
+  if (nobodys) return nobodys
+  if (wallet!.status === 'closed') return refused('WALLET_ALREADY_CLOSED', 'walletId: the wallet is closed.')
+  return { outcome: 'renamed' }
 }
 
 /** Decides a change of limits: users may only tighten theirs; staff's stand in place of the defaults. */

@@ -40,7 +40,7 @@ export type BatchState = Omit<Rows, 'holds' | 'originals' | 'wantedOriginals' | 
     held: number
     released: number
     opened: number
-    /** Frozen, unfrozen, closed, limited. */
+    /** Frozen, unfrozen, closed, renamed, limited. */
     changed: number
     refused: number
     repeated: number
@@ -70,6 +70,7 @@ export const openBatchState = (
     opened: [],
     statuses: [],
     tiers: [],
+    labels: [],
     limits: [],
     holds: [],
     holdEnds: [],

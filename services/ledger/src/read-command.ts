@@ -13,7 +13,7 @@ export type Asked =
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 /** The last moment whose ISO text Postgres reads: from the year 10000 on it begins with a sign. */
 const LAST_MS = Date.UTC(10_000, 0) - 1
-/** Most bytes of note, metadata and reason together, so that a command's event fits where the command did. */
+/** Most bytes of note, metadata, reason and label together, so that a command's event fits where the command did. */
 const MAX_TEXT_BYTES = 64 * 1024
 /** Most bytes of a whole command. Its event repeats it and adds entries and headers; a topic takes 1 MiB. */
 const MAX_COMMAND_BYTES = 128 * 1024
@@ -33,7 +33,7 @@ const AMOUNT_FIELDS = ['amountMinor'] as const
 const LIMIT_FIELDS = ['perTransactionMinor', 'dailyMinor', 'monthlyMinor'] as const
 const TIME_FIELDS = ['requestedAt', 'expiresAt', 'holdUntil', 'authenticatedAt'] as const
 const WORD_FIELDS = ['type', 'source'] as const
-const TEXT_FIELDS = ['note', 'metadata', 'reason'] as const
+const TEXT_FIELDS = ['note', 'metadata', 'reason', 'label'] as const
 
 /** The first rule that a command's form breaks. The gateway keeps them all; others may write to the topic too. */
 const brokenRule = (record: IncomingRecord, asked: LedgerCommand): string | undefined => {

@@ -105,6 +105,11 @@ const RECORDERS: {
       ...ownLimits.map(limits => ({ ...limits, walletId })),
     ]
   },
+  'pennywire.ledger.WalletRenamed': (state, { value: { walletId: id, label } }) => {
+    const { writes } = state
+    writes.labels = [...writes.labels.filter(row => row.id !== id), { id, label }]
+    state.counts.changed++
+  },
   'pennywire.ledger.LimitChanged': (state, { value: { walletId }, limits, tier }) => {
     const { writes } = state
     const wallet = state.wallets.get(walletId)!

@@ -114,6 +114,8 @@ export type Writes = {
   opened: OpenedWallet[]
   statuses: StatusRow[]
   tiers: Pick<Wallet, 'id' | 'tier'>[]
+  /** Names of their owners', as ciphertext. */
+  labels: { id: string; label: Buffer | null }[]
   limits: LimitRow[]
   holds: HoldRow[]
   holdEnds: HoldEnd[]

@@ -86,6 +86,7 @@ export const messagesFor = (record: LedgerEvent): Notification[] => {
     }
     // Who asked knows.
     case 'pennywire.ledger.WalletOpened':
+    case 'pennywire.ledger.WalletRenamed':
     case 'pennywire.ledger.CommandRefused':
       return []
     default:

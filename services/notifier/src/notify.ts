@@ -97,6 +97,7 @@ const countedBy = (record: LedgerEvent): Pick<Work, 'entries' | 'reached'> => {
     case 'pennywire.ledger.WalletFrozen':
     case 'pennywire.ledger.WalletUnfrozen':
     case 'pennywire.ledger.WalletClosed':
+    case 'pennywire.ledger.WalletRenamed':
     case 'pennywire.ledger.LimitChanged':
       return { entries: [], reached: [record.value] }
     case 'pennywire.ledger.TransferRejected':

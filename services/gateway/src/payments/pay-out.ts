@@ -254,6 +254,7 @@ export const orderPayment = async (
   }
   const validUntilMs = orderedAt.getTime() + ORDER_VALID_MS
   // This gateway stood still since the mark; the worker orders anew.
+  // This gateway stood still since the mark; the worker orders anew.
   if (validUntilMs < parts.clock.now()) return
   try {
     const { providerReference } = await parts.provider.order({

@@ -8,7 +8,7 @@ import type { Outcome } from '../ledger/await-outcome.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { ProblemError } from '../problems/problem.ts'
-import { FREEZE_REASON } from './wallet-view.ts'
+import { FREEZE_REASON, WALLET_LABEL } from './wallet-view.ts'
 
 /** A change of a user's wallet, asked for by its owner (`self`) or by staff. */
 export type AskedChange = {
@@ -33,10 +33,12 @@ export type ChangeWallet = {
   freeze: (asked: AskedChange & { reason: string | null }) => Promise<WalletFacts>
   unfreeze: (asked: AskedChange & { reason: string | null }) => Promise<WalletFacts>
   close: (asked: AskedChange) => Promise<WalletFacts>
+  /** Null takes the name away. */
+  rename: (asked: AskedChange & { label: string | null }) => Promise<WalletFacts>
 }
 
 /**
- * Freezes, unfreezes and closes wallets: by a command to the ledger, which decides in the order of everything else
+ * Freezes, unfreezes, closes and renames wallets: by a command to the ledger, which decides in the order of everything else
  * that happens to the wallet, so that after a 200 nothing leaves a frozen wallet and nothing comes into a closed one.
  */
 export const createChangeWallet = (parts: ChangeWalletParts): ChangeWallet => {
@@ -102,6 +104,22 @@ export const createChangeWallet = (parts: ChangeWalletParts): ChangeWallet => {
         asked.traceparent,
       )
       return answer(asked, outcome, 'pennywire.ledger.WalletClosed')
+    },
+    rename: async asked => {
+      const type = 'pennywire.ledger.WalletRenameRequested'
+      const { wallet, label } = asked
+      const outcome = await parts.ask(
+        type,
+        wallet.id,
+        {
+          ...headOf(asked),
+          label:
+            label === null ? null : await parts.personKeys.encryptFor(wallet.userId!, label, WALLET_LABEL),
+          fingerprint: fingerprintOfCommand(type, { walletId: wallet.id, label }),
+        },
+        asked.traceparent,
+      )
+      return answer(asked, outcome, 'pennywire.ledger.WalletRenamed')
     },
   }
 }

@@ -42,6 +42,7 @@ export type WalletParts = {
 }
 
 const LAST_SEQUENCE = 2n ** 62n
+const LABEL_MAX = 50
 
 const entrySchema = z
   .object({
@@ -188,6 +189,35 @@ const unfreezeRoute = ({ signedIn }: Guards) =>
     },
   })
 
+const renameRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'patch',
+    path: '/v1/wallets/{id}',
+    tags: ['Wallets'],
+    summary: 'Gives one of your wallets a name',
+    description: 'Only you and staff see it. `null` takes it away.',
+    ...signedIn({ guardsMoney: true }),
+    request: {
+      params: walletParams,
+      headers: optionalKeyHeader,
+      body: jsonBody(
+        z.strictObject({
+          label: z.string().trim().min(1).max(LABEL_MAX).nullable().openapi({ example: 'Rent' }),
+        }),
+      ),
+    },
+    responses: {
+      200: jsonAnswer('The wallet, renamed', walletSchema),
+      ...problemResponses(
+        'WALLET_NOT_FOUND',
+        'WALLET_ALREADY_CLOSED',
+        'IDEMPOTENCY_KEY_REUSED',
+        ...SIGNED_IN_PROBLEMS,
+        ...BODY_PROBLEMS,
+      ),
+    },
+  })
+
 const closeRoute = ({ signedIn }: Guards) =>
   createRoute({
     method: 'delete',
@@ -263,6 +293,12 @@ export const walletRoutes = (parts: WalletParts): Routes => {
   routes.openapi(getRoute(parts.guards), async context =>
     context.json(await view(await own(context.var.user.userId, context.req.valid('param').id)), 200),
   )
+
+  routes.openapi(renameRoute(parts.guards), async context => {
+    const { label } = context.req.valid('json')
+    const asked = await askedBy(context, context.req.valid('param').id)
+    return context.json(await view(await parts.changeWallet.rename({ ...asked, label })), 200)
+  })
 
   routes.openapi(freezeRoute(parts.guards), async context => {
     const { reason = null } = context.req.valid('json')

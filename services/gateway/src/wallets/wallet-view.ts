@@ -7,9 +7,13 @@ import { money, moneyOut } from '../money/money-headers.ts'
 /** What a freeze's reason is sealed for: always under the key of the wallet's owner, even if staff wrote it. */
 export const FREEZE_REASON = 'freeze-reason'
 
+/** What a wallet's name is sealed for. */
+export const WALLET_LABEL = 'wallet-label'
+
 export const WALLET_EXAMPLE = {
   id: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11',
   code: 'PW-4Q8T1ZKC',
+  label: 'Rent',
   currency: 'USD',
   status: 'active' as const,
   freeze: null,
@@ -23,6 +27,7 @@ export const walletSchema = z
   .object({
     id: z.uuid(),
     code: z.string().openapi({ example: 'PW-7K2M9QXA', description: 'What others send money to' }),
+    label: z.string().nullable().openapi({ example: 'Rent', description: 'What its owner calls it' }),
     currency: z.string().openapi({ example: 'USD' }),
     status: z.enum(['active', 'frozen', 'closed']),
     freeze: z
@@ -41,17 +46,18 @@ export const walletSchema = z
 
 export type WalletView = z.infer<typeof walletSchema>
 
-/** Users' wallets as their owners and staff see them, reasons opened with one look for all keys. */
+/** Users' wallets as their owners and staff see them, reasons and names opened with one look for all keys. */
 export const viewWallets = async (
   personKeys: Pick<PersonKeys, 'decryptAll'>,
   wallets: readonly WalletFacts[],
 ): Promise<WalletView[]> => {
-  const sealed = wallets.flatMap(({ userId, freezeReason }) =>
-    userId !== null && freezeReason !== null
+  const sealed = wallets.flatMap(({ userId, freezeReason, label }) => [
+    ...(userId !== null && freezeReason !== null
       ? [{ userId, cipher: freezeReason, purpose: FREEZE_REASON }]
-      : [],
-  )
-  const reasons = sealed.length > 0 ? await personKeys.decryptAll(sealed) : []
+      : []),
+    ...(userId !== null && label !== null ? [{ userId, cipher: label, purpose: WALLET_LABEL }] : []),
+  ])
+  const opened = sealed.length > 0 ? await personKeys.decryptAll(sealed) : []
   return wallets.map(wallet => ({
     id: wallet.id,
     code: wallet.code!,
@@ -59,8 +65,9 @@ export const viewWallets = async (
     status: wallet.status,
     freeze: wallet.freezeSource && {
       source: wallet.freezeSource,
-      reason: wallet.freezeReason === null ? null : (reasons.shift() ?? null),
+      reason: wallet.freezeReason === null ? null : (opened.shift() ?? null),
     },
+    label: wallet.label === null ? null : (opened.shift() ?? null),
     balance: money(wallet.balance, wallet.currency),
     available: money(wallet.available, wallet.currency),
     createdAt: wallet.openedAt.toISOString(),

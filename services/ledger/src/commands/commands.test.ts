@@ -41,6 +41,7 @@ const COMMANDS: { [Name in LedgerCommandName]: Records[Name][] } = {
   'pennywire.ledger.WalletFreezeRequested': [{ ...said, source: 'self' }],
   'pennywire.ledger.WalletUnfreezeRequested': [{ ...said, source: 'self' }],
   'pennywire.ledger.WalletCloseRequested': [said],
+  'pennywire.ledger.WalletRenameRequested': [{ ...said, label: Buffer.from('sealed') }],
   'pennywire.ledger.LimitChangeRequested': [
     { ...said, ...limits, source: 'self', action: 'send', tier: null },
     { ...said, ...limits, source: 'kyc', action: '', tier: 'verified' },

@@ -8,6 +8,7 @@ import {
   walletCloseRequested,
   walletFreezeRequested,
   walletOpenRequested,
+  walletRenameRequested,
   walletUnfreezeRequested,
 } from './wallet.ts'
 
@@ -21,5 +22,6 @@ export const HANDLERS: { [Name in LedgerCommandName]: Handler<Name> } = {
   'pennywire.ledger.WalletFreezeRequested': walletFreezeRequested,
   'pennywire.ledger.WalletUnfreezeRequested': walletUnfreezeRequested,
   'pennywire.ledger.WalletCloseRequested': walletCloseRequested,
+  'pennywire.ledger.WalletRenameRequested': walletRenameRequested,
   'pennywire.ledger.LimitChangeRequested': limitChangeRequested,
 }

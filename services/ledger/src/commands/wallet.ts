@@ -2,7 +2,13 @@ import { createHash } from 'node:crypto'
 import type { WalletOpenRequested } from '@pennywire/contracts/schemas.ts'
 import { drawWalletCode } from '@pennywire/contracts/wallet-code.ts'
 import { isTier, NOTHING_USED } from '@pennywire/rules/limits.ts'
-import { decideClose, decideFreeze, decideUnfreeze, decideWalletOpen } from '@pennywire/rules/wallet-rules.ts'
+import {
+  decideClose,
+  decideFreeze,
+  decideRename,
+  decideUnfreeze,
+  decideWalletOpen,
+} from '@pennywire/rules/wallet-rules.ts'
 import { byCommandId, commandRefused, type Handler } from './handler.ts'
 
 const openFingerprint = ({ walletId, userId, currency }: WalletOpenRequested): Buffer =>
@@ -122,4 +128,22 @@ export const walletCloseRequested: Handler<'pennywire.ledger.WalletCloseRequeste
     }
   },
   refuse: commandRefused('pennywire.ledger.WalletCloseRequested'),
+}
+
+export const walletRenameRequested: Handler<'pennywire.ledger.WalletRenameRequested'> = {
+  identify: byCommandId,
+  reads: ({ commandId, walletId }) => ({ ids: [commandId], wallets: [walletId] }),
+  decide: (state, command) => {
+    const { commandId, walletId, userId, label } = command
+    const wallet = state.wallets.get(walletId)
+    const decision = decideRename(command, wallet)
+    if (decision.outcome === 'refused') return decision
+    const renamedAt = state.now.getTime()
+    return {
+      type: 'pennywire.ledger.WalletRenamed',
+      value: { commandId, walletId, userId, label, sequence: wallet!.sequence, renamedAt },
+      subject: commandId,
+    }
+  },
+  refuse: commandRefused('pennywire.ledger.WalletRenameRequested'),
 }

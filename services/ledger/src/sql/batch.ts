@@ -176,7 +176,7 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
   const commands = writes.commands.toSorted(byId)
   const opened = writes.opened.toSorted(byId)
   const holds = writes.holds.toSorted(byId)
-  const { entries, journal, partitions, tiers, limits, holdEnds, reversals } = writes
+  const { entries, journal, partitions, tiers, labels, limits, holdEnds, reversals } = writes
   // Of those opened in this batch, the row is written as it has become.
   const become = new Map(writes.statuses.map(status => [status.id, status]))
   const isNew = new Set(opened.map(({ id }) => id))
@@ -231,6 +231,12 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
     statements.push(tx`
       update ledger.wallets as wallet set tier = new.tier
       from unnest(${column(tiers, w => w.id, UUID)}, ${column(tiers, w => w.tier, TEXT)}) as new (id, tier)
+      where wallet.id = new.id`)
+  }
+  if (labels.length > 0) {
+    statements.push(tx`
+      update ledger.wallets as wallet set label = new.label
+      from unnest(${column(labels, w => w.id, UUID)}, ${column(labels, w => w.label, BYTEA)}) as new (id, label)
       where wallet.id = new.id`)
   }
   if (limits.length > 0) {

@@ -10,6 +10,8 @@ export type WalletFacts = {
   freezeSource: 'self' | 'pin' | 'staff' | null
   /** Only as ciphertext under the owner's key. */
   freezeReason: Buffer | null
+  /** What its owner calls it, as ciphertext. */
+  label: Buffer | null
   balance: bigint
   available: bigint
   openedAt: Date
@@ -275,7 +277,7 @@ export const readGroundwork = async (
 
 const walletColumns = (sql: Database) => sql`
   id, user_id as "userId", code, currency, status, freeze_source as "freezeSource",
-  freeze_reason as "freezeReason", balance, available,
+  freeze_reason as "freezeReason", label, balance, available,
   opened_at as "openedAt", closed_at as "closedAt"`
 
 /** A user's wallets, oldest first. */
