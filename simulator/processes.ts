@@ -271,6 +271,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
     depositExpiresAfterMs: Number.POSITIVE_INFINITY,
     readStandings: (ids: string[]) =>
       read('gateway reads how payments stand', tables => readStandings(tables, ids)),
+    isCommand: (id: string) => read('gateway looks for a command', tables => tables.commands.has(id)),
     markOrdering: (id: string, attempts: number) =>
       read('gateway marks an order', () => markPaymentOrdering(gatewayTables, id, attempts, world.wall())),
     markPending: (id: string, reference: string | null) =>
@@ -321,7 +322,6 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
       ),
     isPending: (id: string) =>
       read('gateway reads pending', () => readPending(gatewayTables, id, world.wall()).length > 0),
-    isCommand: (id: string) => read('gateway looks for a command', tables => tables.commands.has(id)),
   }
   const write = (payment: NewPayment) =>
     read('gateway writes a payment', () => writePayment(gatewayTables, payment))

@@ -73,6 +73,7 @@ export const createWatch = (parts: {
   const books = createBooksWatch({ tables: parts.tables, limitDefaults: parts.limitDefaults, askedWith })
   let decisions = 0
   let frozen: number[] = []
+  let fetchedBefore = 0
 
   const commandOf = (record: IncomingRecord): Command => {
     let command = commands.get(record)
@@ -112,7 +113,7 @@ export const createWatch = (parts: {
       const from = before.get(partition)!
       hold(nextOffset > from, 'X1', () => `partition ${partition} goes back from ${from} to ${nextOffset}`)
       hold(
-        !frozen.includes(partition),
+        !frozen.includes(partition) || nextOffset <= fetchedBefore,
         'X1',
         () => `partition ${partition} goes on in a topic that is not the one it came from`,
       )
@@ -276,9 +277,13 @@ export const createWatch = (parts: {
   return {
     seen: (partition: number) => seen.get(partition) ?? 0,
     decisions: () => decisions,
-    /** From now on nothing may be decided in these partitions: the topic is another one. */
-    freeze: (partitions: number[]) => {
+    /**
+     * From now on nothing may be decided in these partitions: the topic is another one. Records below `before` may be, by a
+     * ledger that has fetched them already.
+     */
+    freeze: (partitions: number[], before = 0) => {
       frozen = partitions
+      fetchedBefore = before
     },
     /** Whether the record before the partition's position is another one than was decided there. */
     isStranger: (partition: number): boolean => {

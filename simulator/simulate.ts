@@ -124,8 +124,6 @@ const drawLimits = (random: Random): LimitDefaults => {
   return { unverified: () => unverified, verified: () => verified }
 }
 
-let codec: Awaited<ReturnType<typeof createSimulatedCodec>> | undefined
-
 /** A record of the topic as somebody who may write there sends it again: to the byte, its MAC too. */
 const asSent = ({ topic, partition, key, value, headers }: IncomingRecord): RawRecord => ({
   topic,
@@ -158,7 +156,8 @@ export const simulate = async (options: {
   traceLines?: number
 }): Promise<SimulationResult> => {
   const { seed, steps } = options
-  codec ??= await createSimulatedCodec()
+  // Each run's own: what is decoded for the first time takes another turn, and a seed must not depend on those before it.
+  const codec = await createSimulatedCodec()
   const random = createRandom(seed)
   const weather = drawWeather(random)
   const world = createWorld(random, options.traceLines)
@@ -715,7 +714,7 @@ export const simulate = async (options: {
     const lost = log.records('ledger.commands', partition).slice(from)
     log.deleteBefore('ledger.commands', partition, from + lost.length)
     log.setUp(true)
-    watch.freeze([partition])
+    watch.freeze([partition], from)
     for (let each = 0; each < weather.partitions; each++) openSomebodysWallet(each)
     if (!running) for (let i = 0; i < 2; i++) startOneLedger()
     await untilDone(

@@ -216,7 +216,7 @@ describe('odd forms', () => {
       ['GET', '/v1/transfers/preview', 'POST'],
       ['PUT', `/v1/transfers/${randomUUID()}`, 'GET, HEAD'],
       ['DELETE', '/v1/transfers', 'GET, HEAD, POST'],
-      ['POST', `/v1/wallets/${wallet.id}`, 'DELETE, GET, HEAD'],
+      ['POST', `/v1/wallets/${wallet.id}`, 'DELETE, GET, HEAD, PATCH'],
       ['OPTIONS', '/v1/auth/verify-email', 'GET, HEAD, POST'],
       ['PATCH', '/v1/limits/send', 'DELETE, PUT'],
     ] as const) {

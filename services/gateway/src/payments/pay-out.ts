@@ -30,6 +30,8 @@ export type PaymentParts = {
   readPayment: (id: string) => Promise<Payment | undefined>
   /** How payments stand in the ledger, by their ids; those that it does not know are missing. */
   readStandings: (ids: string[]) => Promise<Map<string, Standing>>
+  /** Whether the ledger has decided a command under this id: a capture, which is no transfer of its own. */
+  isCommand: (id: string) => Promise<boolean>
   /** Marks an order before it is sent, where `orderAttempts` were before it; undefined: it must not be sent. */
   markOrdering: (id: string, orderAttempts: number) => Promise<Date | undefined>
   markPending: (id: string, providerReference: string | null) => Promise<void>
@@ -310,10 +312,13 @@ const concludeRefusal = async (
 /** Looks after a payment that nobody is known to look after: does what is next, or finds that nothing is left to do. */
 export const lookAfter = async (parts: PaymentParts, payment: Payment): Promise<void> => {
   const ids = payment.kind === 'deposit' ? [payment.id, displacedDepositIdOf(payment.id)] : [payment.id]
+  // Asked first: a command under its id that is neither a hold nor a transfer afterwards is another request's.
+  const isDecided =
+    payment.kind === 'withdrawal' && payment.status === 'created' && (await parts.isCommand(payment.id))
   const standings = await parts.readStandings(ids)
   await (payment.kind === 'deposit'
     ? lookAfterDeposit(parts, payment, standings)
-    : lookAfterWithdrawal(parts, payment, standings.get(payment.id)))
+    : lookAfterWithdrawal(parts, payment, standings.get(payment.id), isDecided))
 }
 
 /** The transfer that books a deposit: under its own id, or, where another request has that, under the derived one. */
@@ -383,6 +388,7 @@ const lookAfterWithdrawal = async (
   parts: PaymentParts,
   payment: Payment,
   standing: Standing | undefined,
+  isDecided: boolean,
 ): Promise<void> => {
   const { id, fingerprint } = payment
   const own = {
@@ -392,7 +398,7 @@ const lookAfterWithdrawal = async (
   }
   switch (payment.status) {
     case 'created': {
-      const refusal = refusalOf(standing, fingerprint)
+      const refusal = refusalOf(standing, fingerprint) ?? (isDecided && !standing ? KEY_REUSED : undefined)
       if (refusal) {
         const settlement = { status: 'failed', providerReference: null, ...refusal } as const
         await parts.settle(id, { ...settlement, orderAttempts: payment.orderAttempts })
@@ -433,6 +439,11 @@ const ownOf = <Found extends { fingerprint: Buffer }>(
   fingerprint: Buffer,
 ) => (found?.fingerprint.equals(fingerprint) ? found : undefined)
 
+const KEY_REUSED = {
+  failureCode: 'IDEMPOTENCY_KEY_REUSED',
+  failureReason: 'Another request has this Idempotency-Key.',
+}
+
 /** Why the ledger has not taken a payment and never will, where that is so. */
 export const refusalOf = (
   standing: Standing | undefined,
@@ -440,12 +451,7 @@ export const refusalOf = (
 ): { failureCode: string; failureReason: string } | undefined => {
   const { hold, transfer } = standing ?? {}
   const another = [hold, transfer].some(found => found && !found.fingerprint.equals(fingerprint))
-  if (another) {
-    return {
-      failureCode: 'IDEMPOTENCY_KEY_REUSED',
-      failureReason: 'Another request has this Idempotency-Key.',
-    }
-  }
+  if (another) return KEY_REUSED
   if (transfer?.status !== 'rejected') return undefined
   return { failureCode: transfer.rejectionCode!, failureReason: transfer.rejectionDetail ?? '' }
 }

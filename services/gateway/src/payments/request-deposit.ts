@@ -33,8 +33,6 @@ export type DepositParts = PaymentParts & {
   readWallet: (userId: string, walletId: string) => Promise<WalletFacts | undefined>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
   isPending: (transferId: string) => Promise<boolean>
-  /** Whether the ledger has decided a command under this id: a capture, which is no transfer of its own. */
-  isCommand: (id: string) => Promise<boolean>
   /** Holds it against the wallet's limits and writes it, or finds the one with its id. */
   writeDeposit: (payment: NewPayment) => Promise<Payment>
   /** Until when a request may come to something. */

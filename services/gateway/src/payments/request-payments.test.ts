@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
 import type { Requester } from '../access/requester.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'
+import { lookAfter, type PaymentParts } from './pay-out.ts'
 import { createRequestDeposit, type DepositParts } from './request-deposit.ts'
 import { createRequestWithdrawal, type WithdrawalParts } from './request-withdrawal.ts'
+import type { Payment } from './sql/payments.ts'
 
 const user: Requester = { userId: 'alice', sessionId: 's', roles: ['user'], apiKey: null }
 const asked = { user, idempotencyKey: 'key', walletId: 'wallet-a', amount: 500n, currency: 'USD', waitMs: 0 }
@@ -60,5 +62,55 @@ test.each(moments)(
     })
     const request = createRequestDeposit(answers(fingerprint, written, decided) as unknown as DepositParts)
     await expect(request({ ...asked, source: 'sandbox:ok' })).rejects.toThrow(FAR_ENOUGH)
+  },
+)
+
+test.each([
+  ['another command has its id', [true, false], 'failed IDEMPOTENCY_KEY_REUSED'],
+  ['nothing is decided', [false, false], 'asked again'],
+  ['it is decided between the two questions', [false, true], 'ordered'],
+  ['it is decided before', [true, true], 'ordered'],
+] as const)(
+  'X2: a withdrawal that waits for the ledger comes to an end: %s',
+  async (_what, decided, expected) => {
+    const fingerprint = Buffer.from('own')
+    const [isCommand, isHeld] = decided
+    const hold = { status: 'active', type: 'withdrawal', fingerprint }
+    let outcome = 'nothing'
+    let asked = 0
+    const parts = {
+      codec: { encode: () => Buffer.alloc(0) },
+      clock: { now: () => 2_000 },
+      isCommand: async () => {
+        asked++
+        return isCommand
+      },
+      // Asked after it: a hold that is not there then belongs to nobody.
+      readStandings: async (ids: string[]) =>
+        new Map(asked > 0 && isHeld ? [[ids[0]!, { id: ids[0]!, hold, transfer: null, reversed: 0n }]] : []),
+      settle: async (_id: string, { status, failureCode }: { status: string; failureCode: string }) => {
+        outcome = `${status} ${failureCode}`
+      },
+      markDone: async () => true,
+      publishCommand: async () => {
+        outcome = 'asked again'
+      },
+      personKeys: { decryptFor: async () => 'sandbox:ok' },
+      markOrdering: async () => {
+        outcome = 'ordered'
+      },
+    } as unknown as PaymentParts
+    const payment = {
+      ...{ id: 'payment', kind: 'withdrawal', status: 'created', fingerprint, walletId: 'wallet-a' },
+      ...{
+        userId: 'alice',
+        amount: 500n,
+        currency: 'USD',
+        requestedAt: new Date(0),
+        expiresAt: new Date(1_000),
+      },
+    } as unknown as Payment
+    await lookAfter(parts, payment)
+    expect(outcome).toBe(expected)
   },
 )
