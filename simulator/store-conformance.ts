@@ -26,18 +26,19 @@ import type {
   PendingRequest,
 } from '../services/gateway/src/transfers/sql/pending-requests.ts'
 import { applyBatch } from '../services/ledger/src/apply-batch.ts'
-import type {
-  Earlier,
-  EntryRow,
-  HoldEnd,
-  HoldRow,
-  JournalRow,
-  LedgerStore,
-  LedgerTx,
-  LimitRow,
-  StatusRow,
-  TransferRow,
-  Writes,
+import {
+  type Earlier,
+  type EntryRow,
+  type HoldEnd,
+  type HoldRow,
+  type JournalRow,
+  type LedgerStore,
+  type LedgerTx,
+  type LimitRow,
+  noWrites,
+  type StatusRow,
+  type TransferRow,
+  type Writes,
 } from '../services/ledger/src/store.ts'
 import { decodeNow } from './broken-promise.ts'
 import { createRandom, type Random } from './random.ts'
@@ -97,23 +98,7 @@ const OUTSIDE = { id: id(90), system: 'external:USD:00', currency: 'USD' }
 const NOW = new Date(1_800_000_000_000)
 const bytes = (text: string) => Buffer.from(text)
 
-const writesOf = (some: Partial<Writes>): Writes => ({
-  partitions: [],
-  balances: [],
-  transfers: [],
-  entries: [],
-  opened: [],
-  statuses: [],
-  tiers: [],
-  labels: [],
-  limits: [],
-  holds: [],
-  holdEnds: [],
-  reversals: [],
-  commands: [],
-  journal: [],
-  ...some,
-})
+const writesOf = (some: Partial<Writes>): Writes => ({ ...noWrites(), ...some })
 const opened = (wallet: string, code: string, user = wallet, currency = 'USD') => ({
   id: wallet,
   userId: user,

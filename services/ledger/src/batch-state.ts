@@ -6,7 +6,16 @@ import type { Codec } from '@pennywire/kafka/codec.ts'
 import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Original, Wallet } from '@pennywire/rules/decide.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
-import type { Earlier, HoldRow, JournalRow, LimitRow, PartitionRow, UsersWallet, Writes } from './store.ts'
+import {
+  type Earlier,
+  type HoldRow,
+  type JournalRow,
+  type LimitRow,
+  noWrites,
+  type PartitionRow,
+  type UsersWallet,
+  type Writes,
+} from './store.ts'
 
 /** What was read for a batch, each as fresh as the locks. */
 export type Rows = {
@@ -62,22 +71,7 @@ export const openBatchState = (
   outcomes: new Map(rows.outcomes.map(outcome => [outcome.id, outcome])),
   repeated: [],
   changed: new Map(),
-  writes: {
-    partitions: [],
-    balances: [],
-    transfers: [],
-    entries: [],
-    opened: [],
-    statuses: [],
-    tiers: [],
-    labels: [],
-    limits: [],
-    holds: [],
-    holdEnds: [],
-    reversals: [],
-    commands: [],
-    journal: [],
-  },
+  writes: noWrites(),
   counts: {
     completed: 0,
     rejected: 0,

@@ -13,7 +13,7 @@ export type Asked =
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 /** The last moment whose ISO text Postgres reads: from the year 10000 on it begins with a sign. */
 const LAST_MS = Date.UTC(10_000, 0) - 1
-/** Most bytes of note, metadata, reason and label together, so that a command's event fits where the command did. */
+/** Most bytes of a command's texts (note, metadata, …) together, so that its event fits where the command did. */
 const MAX_TEXT_BYTES = 64 * 1024
 /** Most bytes of a whole command. Its event repeats it and adds entries and headers; a topic takes 1 MiB. */
 const MAX_COMMAND_BYTES = 128 * 1024
@@ -33,7 +33,6 @@ const AMOUNT_FIELDS = ['amountMinor'] as const
 const LIMIT_FIELDS = ['perTransactionMinor', 'dailyMinor', 'monthlyMinor'] as const
 const TIME_FIELDS = ['requestedAt', 'expiresAt', 'holdUntil', 'authenticatedAt'] as const
 const WORD_FIELDS = ['type', 'source'] as const
-const TEXT_FIELDS = ['note', 'metadata', 'reason', 'label'] as const
 
 /** The first rule that a command's form breaks. The gateway keeps them all; others may write to the topic too. */
 const brokenRule = (record: IncomingRecord, asked: LedgerCommand): string | undefined => {
@@ -42,8 +41,7 @@ const brokenRule = (record: IncomingRecord, asked: LedgerCommand): string | unde
   const value = asked.value as Partial<
     Record<(typeof ID_FIELDS | typeof WORD_FIELDS)[number], string | null> &
       Record<(typeof AMOUNT_FIELDS | typeof LIMIT_FIELDS)[number], bigint | null> &
-      Record<(typeof TIME_FIELDS)[number], number | null> &
-      Record<(typeof TEXT_FIELDS)[number], Buffer | null> & { currency: string; fingerprint: Buffer }
+      Record<(typeof TIME_FIELDS)[number], number | null> & { currency: string; fingerprint: Buffer }
   >
   for (const field of ID_FIELDS) {
     const id = value[field]
@@ -59,9 +57,11 @@ const brokenRule = (record: IncomingRecord, asked: LedgerCommand): string | unde
     const word = value[field]
     if (word !== undefined && word !== null && !/^[a-z_]{1,32}$/.test(word)) return `${field} is not a word`
   }
-  const textBytes = TEXT_FIELDS.reduce((sum, field) => sum + (value[field]?.length ?? 0), 0)
-  if (textBytes > MAX_TEXT_BYTES) {
-    return `${TEXT_FIELDS.join(', ')} are together longer than ${MAX_TEXT_BYTES} bytes`
+  const texts = Object.entries(value).filter(
+    ([field, text]) => Buffer.isBuffer(text) && field !== 'fingerprint',
+  )
+  if (texts.reduce((sum, [, text]) => sum + (text as Buffer).length, 0) > MAX_TEXT_BYTES) {
+    return `${texts.map(([field]) => field).join(', ')} are together longer than ${MAX_TEXT_BYTES} bytes`
   }
   for (const field of AMOUNT_FIELDS) {
     const amount = value[field]

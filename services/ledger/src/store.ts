@@ -124,6 +124,23 @@ export type Writes = {
   journal: JournalRow[]
 }
 
+export const noWrites = (): Writes => ({
+  partitions: [],
+  balances: [],
+  transfers: [],
+  entries: [],
+  opened: [],
+  statuses: [],
+  tiers: [],
+  labels: [],
+  limits: [],
+  holds: [],
+  holdEnds: [],
+  reversals: [],
+  commands: [],
+  journal: [],
+})
+
 /** One transaction of the money path. Each step is a later statement than the one before: as fresh as its locks. */
 export type LedgerTx = {
   /** Locks the partitions' rows, in order: the fence. Its holder alone decides their commands. */

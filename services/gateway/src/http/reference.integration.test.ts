@@ -74,6 +74,9 @@ const PROOFS: Record<string, 'password' | 'step-up' | 'pin' | 'code' | { none: s
   'post /v1/transfers': 'pin',
   'post /v1/withdrawals': 'pin',
   'post /v1/holds': 'pin',
+  'patch /v1/wallets/{id}': {
+    none: 'a name of the own wallet, which nobody else reads',
+  },
   'post /v1/wallets/{id}/unfreeze': {
     none: 'payments need the PIN all the same; freezes by PINs or staff stay',
   },

@@ -91,7 +91,7 @@ export const createIdentity = async (parts: {
     createSlowHash({ of, cost: config.BCRYPT_COST, atOnce, maxWaiting: MAX_WAITING })
 
   const hashAddress = createAddressHash(config.ADDRESS_HMAC_FILE)
-  const announce = await createAnnounce(codec, config.NOTIFIER_PUBLIC_KEY_FILE)
+  const announce = await createAnnounce(codec, config.NOTIFIER_PUBLIC_KEY_FILE, systemClock)
   const personKeys = createPersonKeys(sql, config.PERSON_KEK_FILE)
   personKeys.rewrapAll().then(
     many => many > 0 && logger.info({ many }, 'keys of persons are wrapped by another key now'),
@@ -104,6 +104,7 @@ export const createIdentity = async (parts: {
     audience: config.AUDIENCE,
     accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
     stepUpSeconds: config.STEP_UP_SECONDS,
+    clock: systemClock,
   })
   const reloading = startReloadingKeys({
     read: config.JWT_KEY_FILE.read,
@@ -113,6 +114,7 @@ export const createIdentity = async (parts: {
     logger,
   })
   const revocations = createRevocations({
+    clock: systemClock,
     sql,
     redis,
     logger,
@@ -144,9 +146,10 @@ export const createIdentity = async (parts: {
     keys: config.SECOND_FACTOR_KEY_FILE,
     pepper: config.PIN_PEPPER_FILE,
     issuer: config.ISSUER,
-    now: systemClock.now,
+    clock: systemClock,
   })
   const accounts = createAccounts({
+    clock: systemClock,
     sql,
     inTransaction,
     logger,
@@ -202,6 +205,7 @@ export const createIdentity = async (parts: {
     }),
     returnUrls: config.OIDC_RETURN_URLS,
     bootstrapAdminEmail: config.BOOTSTRAP_ADMIN_EMAIL,
+    clock: systemClock,
   })
   const purging = startPurging({
     purge: () => purgeExpired(sql),
@@ -219,6 +223,7 @@ export const createIdentity = async (parts: {
     accounts,
     sessions,
     revocations,
+    clock: systemClock,
   })
   const apiKeys = createApiKeys({
     sql,
@@ -275,14 +280,14 @@ export const createIdentity = async (parts: {
         hashAddress,
         publicUrl: config.PUBLIC_URL,
       }),
-      pinRoutes({ guards, pins, tokens }),
+      pinRoutes({ guards, pins, tokens, clock: systemClock }),
       apiKeyRoutes({ guards, apiKeys }),
       keyRoutes(tokens),
       adminUserRoutes({ guards, sql, personKeys, sessions, apiKeys, manageUsers }),
     ],
     check: revocations.check,
     stop: async () => {
-      revocations.stop()
+      await revocations.stop()
       await reloading.stop()
       await purging.stop()
       await passwordMeter.stop()

@@ -114,7 +114,7 @@ export const createLedgerDoor = async (parts: {
     },
     /** Rejects where this gateway's clock is too far from the ledger's. */
     checkClock: async () => {
-      const difference = Math.abs(Date.now() - (await readClock(ledgerRead)).getTime())
+      const difference = Math.abs(systemClock.now() - (await readClock(ledgerRead)).getTime())
       if (difference > MAX_CLOCK_DIFFERENCE_MS)
         throw new Error(`differs from the ledger's by ${difference} ms`)
     },

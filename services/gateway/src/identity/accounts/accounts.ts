@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { isIP } from 'node:net'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Caller } from '../../access/requester.ts'
@@ -119,6 +120,7 @@ export const createAccounts = (parts: {
   /** Forgets the sign-ins through a provider that the user has begun. */
   forgetOidcRequests: (tx: Tx, userId: string) => Promise<void>
   hashAddress: (text: string) => string
+  clock: Clock
 }): Accounts => {
   const {
     sql,
@@ -132,7 +134,7 @@ export const createAccounts = (parts: {
     logins,
     urls,
   } = parts
-  const { bootstrapAdminEmail, endApiKeys, forgetOidcRequests, hashAddress } = parts
+  const { bootstrapAdminEmail, endApiKeys, forgetOidcRequests, hashAddress, clock } = parts
 
   /** By the network of a subscriber, because the address of a phone changes between two requests. */
   const networkHashOf = ({ address }: Caller) => hashAddress(`signup\0${addressSubject(address)}`)
@@ -151,7 +153,7 @@ export const createAccounts = (parts: {
   ) => {
     const { userId, purpose, url, lifeMs, told } = mail
     const token = randomBytes(TOKEN_BYTES).toString('base64url')
-    const expiresAt = new Date(Date.now() + lifeMs)
+    const expiresAt = new Date(clock.now() + lifeMs)
     await insertMailedToken(tx, { hash: sha256(token), userId, purpose, expiresAt })
     return announce.mailWithSecret(
       { userId, template: purpose, secret: { token, url, ...told }, expiresAt },

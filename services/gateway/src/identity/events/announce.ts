@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Records } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import { CompactEncrypt, importJWK, type JWK } from 'jose'
 
 type IdentityRecords = {
@@ -33,7 +34,11 @@ export type Announce = {
 const NOTICE_MS = 24 * 60 * 60 * 1_000
 
 /** Makes the records that tell others what happened to accounts. */
-export const createAnnounce = async (codec: Pick<Codec, 'encode'>, notifierKey: JWK): Promise<Announce> => {
+export const createAnnounce = async (
+  codec: Pick<Codec, 'encode'>,
+  notifierKey: JWK,
+  clock: Clock,
+): Promise<Announce> => {
   const recipient = await importJWK(notifierKey, 'ECDH-ES+A256KW')
   const protectedHeader = {
     alg: 'ECDH-ES+A256KW',
@@ -46,7 +51,7 @@ export const createAnnounce = async (codec: Pick<Codec, 'encode'>, notifierKey: 
     traceparent,
   ) => {
     const commandId = randomUUID()
-    const requestedAt = Date.now()
+    const requestedAt = clock.now()
     const type = 'pennywire.notifier.MailRequested'
     const sealed = await new CompactEncrypt(Buffer.from(JSON.stringify(secret)))
       .setProtectedHeader(protectedHeader)
@@ -76,7 +81,7 @@ export const createAnnounce = async (codec: Pick<Codec, 'encode'>, notifierKey: 
   return {
     identityEvent: (name, fact, traceparent) => {
       const eventId = randomUUID()
-      const occurredAt = Date.now()
+      const occurredAt = clock.now()
       const type = `pennywire.identity.${name}` as keyof Records
       const value = { eventId, occurredAt, ...fact } as unknown as Records[typeof type]
       const { userId } = fact as unknown as { userId: string }
@@ -96,6 +101,6 @@ export const createAnnounce = async (codec: Pick<Codec, 'encode'>, notifierKey: 
     },
     mailWithSecret,
     mail: (mail, traceparent) =>
-      mailWithSecret({ ...mail, secret: {}, expiresAt: new Date(Date.now() + NOTICE_MS) }, traceparent),
+      mailWithSecret({ ...mail, secret: {}, expiresAt: new Date(clock.now() + NOTICE_MS) }, traceparent),
   }
 }

@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import { sessionOf } from '../../http/context.ts'
 import {
   BODY_PROBLEMS,
@@ -16,7 +17,7 @@ import { password } from '../accounts/account-fields.ts'
 import type { Tokens } from '../sessions/tokens.ts'
 import { PIN_FORM, type Pins } from './pin.ts'
 
-export type PinParts = { guards: Guards; pins: Pins; tokens: Tokens }
+export type PinParts = { guards: Guards; pins: Pins; tokens: Tokens; clock: Clock }
 
 /** A PIN in a body. The message never repeats what was sent. */
 export const pinField = z.string().regex(PIN_FORM, 'must be 4 to 6 digits').openapi({ example: '482915' })
@@ -178,7 +179,7 @@ const resetRoute = ({ signedIn }: Guards) =>
   })
 
 /** Setting, proving and replacing the PIN. All of it needs a session: nobody can lock somebody else's PIN. */
-export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
+export const pinRoutes = ({ guards, pins, tokens, clock }: PinParts): Routes => {
   const routes = newRoutes()
 
   routes.openapi(setRoute(guards), async context => {
@@ -190,7 +191,7 @@ export const pinRoutes = ({ guards, pins, tokens }: PinParts): Routes => {
   routes.openapi(verifyRoute(guards), async context => {
     const session = sessionOf(context)
     await pins.verifyPin(session.userId, context.req.valid('json').pin, context.var.traceparent)
-    const { stepUpToken, expiresAt } = await tokens.signStepUp(session, Date.now())
+    const { stepUpToken, expiresAt } = await tokens.signStepUp(session, clock.now())
     return context.json({ stepUpToken, expiresAt: expiresAt.toISOString() }, 200)
   })
 

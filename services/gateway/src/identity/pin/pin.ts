@@ -1,4 +1,5 @@
 import { createHmac, randomInt, randomUUID, timingSafeEqual } from 'node:crypto'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
@@ -133,8 +134,9 @@ export const createPins = (parts: {
   accounts: Pick<Accounts, 'confirmPassword'>
   sessions: Pick<Sessions, 'endIn'>
   revocations: Pick<Revocations, 'pushPinLock'>
+  clock: Clock
 }): Pins => {
-  const { sql, inTransaction, slowHash, pepper, announce, accounts, sessions, revocations } = parts
+  const { sql, inTransaction, slowHash, pepper, announce, accounts, sessions, revocations, clock } = parts
   const turns = new Map<string, { last: Promise<unknown>; many: number }>()
 
   /** 10,000 PINs are guessed from a bare hash within the hour, so the hash alone must not be enough: the pepper. */
@@ -182,7 +184,7 @@ export const createPins = (parts: {
     template: 'pin_set' | 'pin_changed' | 'pin_locked',
     traceparent: string | undefined,
   ) => {
-    const expiresAt = new Date(Date.now() + NEWS_MS)
+    const expiresAt = new Date(clock.now() + NEWS_MS)
     return announce.mailWithSecret({ userId, template, secret: {}, expiresAt }, traceparent)
   }
 
@@ -330,7 +332,7 @@ export const createPins = (parts: {
       const id = randomUUID()
       const code = String(randomInt(1_000_000)).padStart(6, '0')
       const hash = mailedCodeHash(pepper.current, userId, id, code)
-      const expiresAt = new Date(Date.now() + RESET_RULE.minutes * 60_000)
+      const expiresAt = new Date(clock.now() + RESET_RULE.minutes * 60_000)
       const secret = { code }
       const mail = await announce.mailWithSecret(
         { userId, template: 'pin_reset', secret, expiresAt },

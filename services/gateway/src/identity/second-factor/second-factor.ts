@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { Caller } from '../../access/requester.ts'
 import { highestRole } from '../../access/roles.ts'
@@ -121,9 +122,9 @@ export const createSecondFactor = (parts: {
   pepper: KeyRing
   /** Shown by the authenticator above the code. */
   issuer: string
-  now: () => number
+  clock: Clock
 }): SecondFactor => {
-  const { sql, inTransaction, announce, passwords, logins, sessions, keys, pepper, issuer, now } = parts
+  const { sql, inTransaction, announce, passwords, logins, sessions, keys, pepper, issuer, clock } = parts
 
   const bindingOf = (userId: string, keyId: string) => `pennywire:second-factor:${keyId}:${userId}`
   const sealSecret = (userId: string, secret: Buffer) => ({
@@ -141,7 +142,7 @@ export const createSecondFactor = (parts: {
 
   const mail = (userId: string, template: string, traceparent: string) =>
     announce.mailWithSecret(
-      { userId, template, secret: {}, expiresAt: new Date(Date.now() + NEWS_MS) },
+      { userId, template, secret: {}, expiresAt: new Date(clock.now() + NEWS_MS) },
       traceparent,
     )
 
@@ -209,7 +210,7 @@ export const createSecondFactor = (parts: {
     }
     const { attempt } = begun
     const secret = openSecret(userId, begun)
-    const step = totpStepOf(secret, code, now())
+    const step = totpStepOf(secret, code, clock.now())
     if (step !== undefined) {
       const taken = await inTransaction(async tx => {
         await lockUnchanged(tx, user, then)
@@ -274,7 +275,7 @@ export const createSecondFactor = (parts: {
       if (!(await offerSecondFactor(sql, { userId, ...sealSecret(userId, secret) }))) throw alreadyEnabled()
       return {
         ...presentTotpSecret(secret, { issuer, label: user.email }),
-        expiresAt: new Date(Date.now() + OFFER_MINUTES * 60_000),
+        expiresAt: new Date(clock.now() + OFFER_MINUTES * 60_000),
       }
     },
 
@@ -284,7 +285,7 @@ export const createSecondFactor = (parts: {
       const offer = await readSecondFactor(sql, userId, OFFER_MINUTES)
       if (offer?.enabledAt) throw alreadyEnabled()
       if (!offer?.fresh) throw notEnabled()
-      const step = totpStepOf(openSecret(userId, offer), code, now())
+      const step = totpStepOf(openSecret(userId, offer), code, clock.now())
       if (step === undefined) throw new ProblemError('2FA_INVALID', 'code: is wrong.')
       const codes = newRecoveryCodes()
       const news = await mail(userId, 'second_factor_enabled', traceparent)
@@ -357,7 +358,7 @@ export const createSecondFactor = (parts: {
       if (!user) throw notEnabled()
       const run = (tx: Tx) => markSecondFactor(tx, sessionId)
       await prove(user, { code }, traceparent, { changed: changedElsewhere, run })
-      return new Date(now())
+      return new Date(clock.now())
     },
 
     challengeFor: async user => {

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import { repeat } from '@pennywire/runtime/repeat.ts'
 import type { Redis } from 'ioredis'
 import { LRUCache } from 'lru-cache'
 import { type EndedSession, readRecentlyEnded, readRecentPinLocks, readSessionEnd } from './sql/sessions.ts'
@@ -38,7 +40,7 @@ export type Revocations = {
   storedEndOf: (sessionId: string) => Promise<string | null>
   /** Rejects with the reason while Redis cannot be asked. For readiness. */
   check: () => Promise<void>
-  stop: () => void
+  stop: () => Promise<void>
 }
 
 /**
@@ -54,6 +56,7 @@ export const createRevocations = (parts: {
   logger: Logger
   accessTokenSeconds: number
   stepUpSeconds: number
+  clock: Clock
 }): Revocations => {
   const { sql, redis, logger } = parts
   const lifeSeconds = parts.accessTokenSeconds + SPARE_SECONDS
@@ -116,8 +119,10 @@ export const createRevocations = (parts: {
     caughtUp = false
   })
   redis.on('ready', pushRecent)
-  const repush = setInterval(pushRecent, REPUSH_MS)
-  void pushRecent()
+  const repush = repeat({
+    ...{ clock: parts.clock, everyMs: REPUSH_MS, work: pushRecent },
+    onError: error => logger.warn({ err: error }, 'revocations not pushed; trying again'),
+  })
 
   return {
     push: async (sessionIds, reason) => {
@@ -154,8 +159,8 @@ export const createRevocations = (parts: {
       assertCaughtUp()
     },
     stop: () => {
-      clearInterval(repush)
       redis.off('ready', pushRecent)
+      return repush.stop()
     },
   }
 }

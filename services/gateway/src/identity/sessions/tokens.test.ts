@@ -1,4 +1,5 @@
 import { createHmac, createPublicKey } from 'node:crypto'
+import { systemClock } from '@pennywire/runtime/clock.ts'
 import { exportJWK, generateKeyPair, type JWK, SignJWT } from 'jose'
 import { beforeAll, describe, expect, test, vi } from 'vitest'
 import type { SignedInUser } from '../../access/requester.ts'
@@ -20,6 +21,7 @@ beforeAll(async () => {
     audience,
     accessTokenSeconds: 900,
     stepUpSeconds: 300,
+    clock: systemClock,
   })
 })
 
@@ -168,6 +170,7 @@ test('rotation: a key that is published beside the signing one is accepted; no p
     audience,
     accessTokenSeconds: 900,
     stepUpSeconds: 300,
+    clock: systemClock,
   })
   expect(await rotated.verifyAccess((await tokens.signAccess(user)).accessToken)).toEqual(user)
   expect(rotated.jwks().keys.map(key => Object.keys(key).sort())).toEqual([
@@ -179,7 +182,7 @@ test('rotation: a key that is published beside the signing one is accepted; no p
 test('a key is worth nothing after its time, for tokens that are remembered as well', async () => {
   const ending = { ...signingKey, until: new Date(Date.now() + 300).toISOString() }
   const settings = { issuer, audience, accessTokenSeconds: 900, stepUpSeconds: 300 }
-  const rotating = await createTokens({ ...settings, keys: [ending] })
+  const rotating = await createTokens({ ...settings, clock: systemClock, keys: [ending] })
   const { accessToken } = await tokens.signAccess(user)
   expect(await rotating.verifyAccess(accessToken)).toEqual(user)
   await vi.waitFor(() =>
@@ -197,7 +200,7 @@ test('rotation without a gap: the next key is published before it signs, the las
       .kid
   const kidsOf = (by: Tokens) => by.jwks().keys.map(({ kid }) => kid)
 
-  const rotating = await createTokens({ ...settings, keys: [signingKey] })
+  const rotating = await createTokens({ ...settings, clock: systemClock, keys: [signingKey] })
   const before = (await rotating.signAccess(user)).accessToken
   await rotating.useKeys([
     { ...nextKey, signsFrom: at(60_000) },

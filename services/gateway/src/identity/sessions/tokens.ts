@@ -1,4 +1,5 @@
 import { hash, randomUUID } from 'node:crypto'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import {
   errors,
   importJWK,
@@ -67,8 +68,9 @@ export const createTokens = async (options: {
   audience: string
   accessTokenSeconds: number
   stepUpSeconds: number
+  clock: Clock
 }): Promise<Tokens> => {
-  const { issuer, audience, accessTokenSeconds, stepUpSeconds } = options
+  const { issuer, audience, accessTokenSeconds, stepUpSeconds, clock } = options
   const stepUpAudience = `${audience}/step-up`
   const staffStepUpAudience = `${audience}/staff-step-up`
   const importKeys = async (keys: JwtKey[]) =>
@@ -85,14 +87,14 @@ export const createTokens = async (options: {
   let keys = await importKeys(options.keys)
 
   const keyOf: JWTVerifyGetKey = header => {
-    const key = keys.find(({ kid, until }) => kid === header.kid && until > Date.now())
+    const key = keys.find(({ kid, until }) => kid === header.kid && until > clock.now())
     if (!key) throw new errors.JWKSNoMatchingKey()
     return key.verifies
   }
 
   /** Of those whose time has come the newest. */
   const signingKey = () => {
-    const now = Date.now()
+    const now = clock.now()
     const able = keys.filter(({ signs, from, until }) => signs !== undefined && from <= now && until > now)
     const newest = able.reduce<(typeof keys)[number] | undefined>(
       (best, key) => (best === undefined || key.from > best.from ? key : best),
@@ -126,7 +128,7 @@ export const createTokens = async (options: {
       })
       const claims = rule.read(payload)
       const until = knownKeys.find(({ kid }) => kid === protectedHeader.kid)?.until ?? 0
-      const ttl = Math.min(payload.exp! * 1_000, until) - Date.now()
+      const ttl = Math.min(payload.exp! * 1_000, until) - clock.now()
       if (ttl > 0 && knownKeys === keys) verified.set(digest, claims, { ttl })
       return claims
     }
@@ -178,7 +180,7 @@ export const createTokens = async (options: {
       .sign(key)
   }
 
-  const inSeconds = (seconds: number) => Math.floor(Date.now() / 1_000) + seconds
+  const inSeconds = (seconds: number) => Math.floor(clock.now() / 1_000) + seconds
 
   return {
     signAccess: async (user, secondsLeft = accessTokenSeconds) => {
@@ -248,7 +250,7 @@ export const createTokens = async (options: {
     },
     jwks: () => ({
       keys: keys
-        .filter(({ until }) => until > Date.now())
+        .filter(({ until }) => until > clock.now())
         .map(({ published }) => published) as JSONWebKeySet['keys'],
     }),
     useKeys: async next => {

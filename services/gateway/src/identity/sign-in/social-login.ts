@@ -1,4 +1,5 @@
 import { createHmac, randomBytes, randomUUID } from 'node:crypto'
+import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { Caller } from '../../access/requester.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
@@ -118,9 +119,10 @@ export const createSocialLogin = (parts: {
   oidcProviders: OidcProviders
   returnUrls: string[]
   bootstrapAdminEmail: string | undefined
+  clock: Clock
 }): SocialLogin => {
   const { sql, inTransaction, announce, personKeys, accounts, externalIdentities, oidcProviders } = parts
-  const { bootstrapAdminEmail } = parts
+  const { bootstrapAdminEmail, clock } = parts
   const returnUrls = new Set(parts.returnUrls)
 
   const assertReturnTo = (returnTo: string | undefined) => {
@@ -149,7 +151,7 @@ export const createSocialLogin = (parts: {
       sessionId: link?.sessionId ?? null,
       seconds: REQUEST_SECONDS,
     })
-    return { url, browser, expiresAt: new Date(Date.now() + REQUEST_SECONDS * 1_000) }
+    return { url, browser, expiresAt: new Date(clock.now() + REQUEST_SECONDS * 1_000) }
   }
 
   /** Makes the account of a verified address, in one transaction. Throws where the address or identity has one. */
