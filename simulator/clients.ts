@@ -350,11 +350,15 @@ export const createClients = (parts: {
       // Everybody at once: of captures and ends one comes through.
       const first = asked(amount)
       commands.push(first)
-      await Promise.all([command(client, first), begin(client, asked(null)), letGo(client, [holdId, held])])
+      await Promise.all([
+        command(client, first),
+        begin(client, asked(null)),
+        voidHold(client, [holdId, held]),
+      ])
     } else await begin(client, asked(amount))
   }
 
-  const letGo = async (client: Process, one?: ReturnType<Watch['activeHolds']>[number]) => {
+  const voidHold = async (client: Process, one?: ReturnType<Watch['activeHolds']>[number]) => {
     const chosen = one ?? pickHold()
     if (!chosen) return
     const [holdId, held] = chosen
@@ -734,7 +738,7 @@ export const createClients = (parts: {
     if (draw < 0.39) return race(client, person)
     if (draw < 0.5) return transfer(client, person, 'hold')
     if (draw < 0.58) return capture(client)
-    if (draw < 0.61) return letGo(client)
+    if (draw < 0.61) return voidHold(client)
     if (draw < 0.66) return reverse(client)
     if (draw < 0.69) return freeze(client, person)
     if (draw < 0.72) return closeAndReopen(client, person)

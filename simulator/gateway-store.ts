@@ -3,12 +3,12 @@ import type {
   HoldFacts,
   PartyFacts,
   TransferFacts,
-  TransferGroundwork,
-  TransferQuestion,
+  TransferLookup,
+  TransferLookupKeys,
   WalletBrief,
   WalletFacts,
 } from '../services/gateway/src/ledger/sql/ledger-reads.ts'
-import type { Standing } from '../services/gateway/src/payments/sql/payment-reads.ts'
+import type { LedgerStatus } from '../services/gateway/src/payments/sql/payment-reads.ts'
 import type { NewPayment, Payment, Settlement } from '../services/gateway/src/payments/sql/payments.ts'
 import type {
   NewPendingRequest,
@@ -110,14 +110,14 @@ export const readOutcome = (
   return row && event && { fingerprint: row.fingerprint, bytes: event.bytes }
 }
 
-/** readStandings */
-export const readStandings = (tables: Tables, ids: string[]): Map<string, Standing> =>
+/** readLedgerStatuses */
+export const readLedgerStatuses = (tables: Tables, ids: string[]): Map<string, LedgerStatus> =>
   new Map(
-    ids.flatMap((id): [string, Standing][] => {
+    ids.flatMap((id): [string, LedgerStatus][] => {
       const hold = tables.holds.get(id)
       const row = tables.transfers.get(id)
       if (!hold && !row) return []
-      const standing: Standing = {
+      const ledgerStatus: LedgerStatus = {
         id,
         hold: hold ? { status: hold.status, type: hold.type, fingerprint: hold.fingerprint } : null,
         transfer: row
@@ -134,7 +134,7 @@ export const readStandings = (tables: Tables, ids: string[]): Map<string, Standi
           : null,
         reversed: reversedOf(tables, id),
       }
-      return [[id, standing]]
+      return [[id, ledgerStatus]]
     }),
   )
 
@@ -178,7 +178,7 @@ const walletWhere = (tables: Tables, holds: (wallet: WalletRow) => boolean): Wal
   return undefined
 }
 
-const senderOf = (tables: Tables, { userId, fromWalletId, currency }: TransferQuestion) => {
+const senderOf = (tables: Tables, { userId, fromWalletId, currency }: TransferLookupKeys) => {
   if (fromWalletId !== null) {
     const wallet = tables.wallets.get(fromWalletId)
     return wallet?.userId === userId ? wallet : undefined
@@ -193,8 +193,8 @@ export const openWalletOf = (tables: Tables, userId: string, currency: string): 
     wallet => wallet.userId === userId && wallet.currency === currency && wallet.status !== 'closed',
   )
 
-/** readGroundwork, for one question. */
-export const readGroundwork = (tables: Tables, question: TransferQuestion): TransferGroundwork => {
+/** lookUpTransfers, for one question. */
+export const lookUpTransfers = (tables: Tables, question: TransferLookupKeys): TransferLookup => {
   const { transferId, toWalletId, toWalletCode } = question
   const recipient =
     toWalletId === null

@@ -853,11 +853,11 @@ export const createMemoryDatabase = (options: MemoryDatabaseOptions): MemoryData
         'find wallets by id',
         at(() => ids.filter(id => walletSeenBy(session, id) !== undefined)),
       ),
-    findEarlier: ids =>
+    findOutcomes: ids =>
       send(
         session,
         'find earlier',
-        at(() => findEarlier([tables, ownOf(session)], ids)),
+        at(() => findOutcomes([tables, ownOf(session)], ids)),
       ),
     findWalletsOf: userIds =>
       send(
@@ -1219,7 +1219,7 @@ const ownOf = ({ changes }: Session): Decided => ({
   commands: new Map(changes.commands.map(row => [row.id, row])),
 })
 
-const findEarlier = (decided: Decided[], ids: string[]): Earlier[] =>
+const findOutcomes = (decided: Decided[], ids: string[]): Earlier[] =>
   [...new Set(ids)].flatMap(id => {
     const row = decided.map(({ commands }) => commands.get(id)).find(row => row)
     return row ? [{ id, fingerprint: row.fingerprint, partition: row.partition, seq: row.seq }] : []

@@ -11,7 +11,7 @@ export type PlantedBug = {
 }
 
 const applyBatch = 'services/ledger/src/apply-batch.ts'
-const relay = 'services/ledger/src/relay-outbox.ts'
+const relay = 'services/ledger/src/publish-journal.ts'
 const consume = 'services/ledger/src/consume-commands.ts'
 const checkEvents = 'services/ledger/src/check-events.ts'
 const publisher = 'packages/kafka/src/publisher.ts'
@@ -26,7 +26,7 @@ const walletRules = 'packages/rules/src/wallet-rules.ts'
 const requestTransfer = 'services/gateway/src/transfers/request-transfer.ts'
 const awaitOutcome = 'services/gateway/src/ledger/await-outcome.ts'
 const askLedger = 'services/gateway/src/ledger/ask-ledger.ts'
-const payOut = 'services/gateway/src/payments/pay-out.ts'
+const payOut = 'services/gateway/src/payments/payment.ts'
 /** Where the bug would be in SQL, it is planted in what stands for it. */
 const store = 'simulator/memory-store.ts'
 
@@ -57,8 +57,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: fence,
     replace: [
       [
-        'if (gaps.has(partition) || held.has(partition) || strangers.has(partition)) continue',
-        'if (strangers.has(partition)) continue',
+        'if (gaps.has(partition) || held.has(partition) || mismatches.has(partition)) continue',
+        'if (mismatches.has(partition)) continue',
       ],
       ['gaps.set(partition, { partition, offset: row.nextOffset })', 'row.nextOffset = offset + 1n'],
     ],
@@ -622,7 +622,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [
       [
         'else if (own.hold) await orderPayment(parts, payment)',
-        'else if (own.hold || !standing) await orderPayment(parts, payment)',
+        'else if (own.hold || !ledgerStatus) await orderPayment(parts, payment)',
       ],
       ["if (hold?.status !== 'active') {", "if (hold && hold.status !== 'active') {"],
     ],
@@ -639,7 +639,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: payOut,
     replace: [
       [
-        `      if (state) return hearProvider(parts, payment, state)
+        `      if (state) return applyProviderState(parts, payment, state)
       // Ordered a second`,
         '      // Ordered a second',
       ],
@@ -648,7 +648,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
         'return state === null ? undefined : orderPayment(parts, payment)',
       ],
       [
-        '  if (state) return hearProvider(parts, payment, state, traceparent)\n  if (arrivesLater) return\n',
+        '  if (state) return applyProviderState(parts, payment, state, traceparent)\n  if (arrivesLater) return\n',
         '  void [state, arrivesLater, traceparent]\n',
       ],
     ],
@@ -795,7 +795,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'timer-asleep',
     what: 'nobody lets holds go in time',
     file: 'services/gateway/src/holds/expire-holds.ts',
-    replace: [['await Promise.all(page.filter(({ id }) => !told.has(id)).map(letGo))', 'void letGo']],
+    replace: [['await Promise.all(page.filter(({ id }) => !told.has(id)).map(voidHold))', 'void voidHold']],
   },
   {
     name: 'reversal-sum-unchecked',

@@ -12,9 +12,9 @@ import { type Ask, createAskLedger } from '../services/gateway/src/ledger/ask-le
 import { createOutcomeWaiters, type Outcome } from '../services/gateway/src/ledger/await-outcome.ts'
 import { commandRecord } from '../services/gateway/src/ledger/command-record.ts'
 import { createPublishCommand } from '../services/gateway/src/ledger/publish-command.ts'
-import type { TransferQuestion } from '../services/gateway/src/ledger/sql/ledger-reads.ts'
+import type { TransferLookupKeys } from '../services/gateway/src/ledger/sql/ledger-reads.ts'
 import { createChangeLimits } from '../services/gateway/src/limits/change-limits.ts'
-import { lookAfter } from '../services/gateway/src/payments/pay-out.ts'
+import { advancePayment } from '../services/gateway/src/payments/payment.ts'
 import {
   createHandleCallback,
   createRequestDeposit,
@@ -35,21 +35,21 @@ import { createChangeWallet } from '../services/gateway/src/wallets/change-walle
 import { createOpenWallet } from '../services/gateway/src/wallets/open-wallet.ts'
 import type { Tail } from '../services/ledger/src/check-events.ts'
 import { createCommandHandler } from '../services/ledger/src/consume-commands.ts'
-import { startRelay } from '../services/ledger/src/relay-outbox.ts'
+import { startRelay } from '../services/ledger/src/publish-journal.ts'
 import { BrokenPromise, decodeNow } from './broken-promise.ts'
 import type { Group } from './consumer-group.ts'
 import {
   type GatewayTables,
+  lookUpTransfers,
   markPaymentDone,
   markPaymentOrdering,
   markPaymentPending,
   openWalletOf,
   readDueHolds,
-  readGroundwork,
   readHoldEndedBy,
+  readLedgerStatuses,
   readOutcome,
   readPending,
-  readStandings,
   readTransfer,
   readWallets,
   settlePayment,
@@ -228,8 +228,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
     outcomes,
     names,
     personKeys,
-    lookUp: (question: TransferQuestion) =>
-      read('gateway looks up', tables => readGroundwork(tables, question)),
+    lookUp: (question: TransferLookupKeys) =>
+      read('gateway looks up', tables => lookUpTransfers(tables, question)),
     readDecided,
     // The clients here ask for payments beside the routes, so the keys are the ledger's matter alone.
     claimKey: async () => 'own' as const,
@@ -269,8 +269,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
         return payment && { ...payment }
       }),
     depositExpiresAfterMs: Number.POSITIVE_INFINITY,
-    readStandings: (ids: string[]) =>
-      read('gateway reads how payments stand', tables => readStandings(tables, ids)),
+    readLedgerStatuses: (ids: string[]) =>
+      read('gateway reads how payments stand', tables => readLedgerStatuses(tables, ids)),
     isCommand: (id: string) => read('gateway looks for a command', tables => tables.commands.has(id)),
     markOrdering: (id: string, attempts: number) =>
       read('gateway marks an order', () => markPaymentOrdering(gatewayTables, id, attempts, world.wall())),
@@ -331,7 +331,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
     logger,
     clock,
     pollMs: PAYMENTS_LOOKED_AT_EVERY_MS,
-    lookAfter: payment => lookAfter(paymentParts, payment),
+    advancePayment: payment => advancePayment(paymentParts, payment),
     claim: limit =>
       read('gateway claims payments', () => {
         const due: Payment[] = []
@@ -391,7 +391,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
     readWallet: paying.readWallet,
     endHold: createEndHold({ ask, names, personKeys, readDecided, claimKey: transferParts.claimKey, clock }),
     changeLimits: createChangeLimits({ ask, clock }),
-    hearProvider: (body: string) => handleCallback(undefined, body, TRACE),
+    applyProviderState: (body: string) => handleCallback(undefined, body, TRACE),
     requestDeposit: createRequestDeposit({ ...paying, writeDeposit: write }),
     requestWithdrawal: createRequestWithdrawal({ ...paying, writePayment: write }),
     /** `elsewhere`: the key of another partition. */

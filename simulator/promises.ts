@@ -7,10 +7,10 @@ import type { LimitDefaults } from '../packages/rules/src/limits.ts'
 import type { Outcome } from '../services/gateway/src/ledger/await-outcome.ts'
 import type { HoldView, TransferView } from '../services/gateway/src/transfers/transfer-view.ts'
 import type { Earlier, TransferRow } from '../services/ledger/src/store.ts'
+import { type AskedCommand, createBooksWatch } from './books-oracle.ts'
 import { decodeNow, hold } from './broken-promise.ts'
 import { type Changes, type HoldTableRow, isRefusedWallet, type Tables } from './memory-store.ts'
 import { verifyCommand } from './processes.ts'
-import { type AskedCommand, createBooksWatch } from './watch-books.ts'
 
 type Command = { is: 'command'; id: string; asked: AskedCommand } | { is: 'poison' }
 

@@ -9,7 +9,7 @@ import type { Process, World } from './world.ts'
 /** A gateway, as far as the provider knows it. */
 type ProviderCallbacks = {
   call: <Result>(client: Process, what: string, work: () => Promise<Result>) => Promise<Result>
-  hearProvider: (body: string) => Promise<unknown>
+  applyProviderState: (body: string) => Promise<unknown>
 }
 
 /** What the provider will say of a payment, and whether it says it unasked. */
@@ -59,7 +59,7 @@ export const createProvider = (
       const gateway = random.pick(gateways())
       try {
         await gateway.call(process, `provider says ${state.status} of ${state.id.slice(0, 8)}`, () =>
-          gateway.hearProvider(JSON.stringify(state)),
+          gateway.applyProviderState(JSON.stringify(state)),
         )
         if (repeats-- === 0) break
       } catch {

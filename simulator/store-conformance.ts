@@ -15,11 +15,11 @@ import { type LimitDefaults, NOTHING_USED, type Usage } from '../packages/rules/
 import type { DueHold } from '../services/gateway/src/holds/sql/hold-reads.ts'
 import type {
   TransferFacts,
-  TransferGroundwork,
-  TransferQuestion,
+  TransferLookup,
+  TransferLookupKeys,
   WalletFacts,
 } from '../services/gateway/src/ledger/sql/ledger-reads.ts'
-import type { Standing } from '../services/gateway/src/payments/sql/payment-reads.ts'
+import type { LedgerStatus } from '../services/gateway/src/payments/sql/payment-reads.ts'
 import type { Payment, Settlement } from '../services/gateway/src/payments/sql/payments.ts'
 import type {
   NewPendingRequest,
@@ -49,7 +49,7 @@ export const TIMEOUTS = { lockMs: 1_500, idleMs: 2_500, transactionMs: 4_000 }
 /** What the gateway reads of the ledger, and what it keeps itself. */
 export type GatewaySite = {
   readTransfers: (ids: string[]) => Promise<TransferFacts[]>
-  readGroundwork: (questions: TransferQuestion[]) => Promise<TransferGroundwork[]>
+  lookUpTransfers: (questions: TransferLookupKeys[]) => Promise<TransferLookup[]>
   readWallets: (ids: string[]) => Promise<WalletFacts[]>
   writePending: (requests: NewPendingRequest[]) => Promise<void>
   readPending: (id: string) => Promise<PendingRequest[]>
@@ -59,7 +59,7 @@ export type GatewaySite = {
   markPending: (id: string, reference: string) => Promise<unknown>
   settle: (id: string, settlement: Settlement) => Promise<boolean>
   markDone: (id: string, status: Payment['status']) => Promise<boolean>
-  readStandings: (ids: string[]) => Promise<Map<string, Standing>>
+  readLedgerStatuses: (ids: string[]) => Promise<Map<string, LedgerStatus>>
   readOutcome: (id: string) => Promise<{ fingerprint: Buffer; bytes: Buffer } | undefined>
   readDueHolds: (after: { until: Date; id: string }, limit: number) => Promise<DueHold[]>
 }
@@ -288,7 +288,7 @@ const TRANSACTIONS: StoreScript[] = [
       const read = await store.transact(async tx => ({
         partitions: await tx.lockPartitions([0]),
         wallets: await tx.lockWallets([BOB, ALICE]),
-        earlier: (await tx.findEarlier([id(1_001), id(1_002), id(500), id(501)])).toSorted((a, b) =>
+        earlier: (await tx.findOutcomes([id(1_001), id(1_002), id(500), id(501)])).toSorted((a, b) =>
           a.id < b.id ? -1 : 1,
         ),
         own: (await tx.findWalletsOf([ALICE])).length,
@@ -330,7 +330,7 @@ const TRANSACTIONS: StoreScript[] = [
       await store.readPositions([0])
       await twoWallets(store)
       const look = async (tx: LedgerTx) => [
-        (await tx.findEarlier([id(1_001), id(500)])).length,
+        (await tx.findOutcomes([id(1_001), id(500)])).length,
         (await tx.readJournalAt([{ partition: 0, seq: 1n }])).length,
         (await tx.findWalletsOf([id(3)])).length,
         (await store.readJournalAfter(0, 0n, 9)).length,
@@ -368,7 +368,7 @@ const TRANSACTIONS: StoreScript[] = [
         (await tx.lockPartitions([2, 0, 2, 9])).map(({ partition }) => partition),
         (await tx.lockWallets([BOB, id(77), ALICE, BOB])).map(({ id }) => id),
         (await tx.lockWallets([])).length,
-        (await tx.findEarlier([])).length,
+        (await tx.findOutcomes([])).length,
         (await tx.readJournalAt([{ partition: 0, seq: 1n }])).length,
       ])
     },
@@ -384,7 +384,7 @@ const TRANSACTIONS: StoreScript[] = [
       // Another partition waits for nobody.
       await second.tx.lockPartitions([1])
       const locked = second.tx.lockPartitions([0])
-      const earlier = second.tx.findEarlier([id(1_001)])
+      const earlier = second.tx.findOutcomes([id(1_001)])
       const waits = await isWaiting(site, locked)
       await first.tx.writeBatch(
         writesOf({
@@ -413,7 +413,7 @@ const TRANSACTIONS: StoreScript[] = [
       const asked = Promise.all([
         second.tx.lockPartitions([0]),
         second.tx.lockWallets([ALICE]),
-        second.tx.findEarlier([id(1_001)]),
+        second.tx.findOutcomes([id(1_001)]),
         second.tx.readLimits([ALICE]),
         second.tx.readHolds([id(1_501)]),
         second.tx.readOriginals([id(1_001)]),
@@ -837,7 +837,7 @@ const OPERATIONS: StoreScript[] = [
         await tx.readOriginals([id(1_501), id(1_501), id(1)]),
         (await tx.readLimits([ALICE, BOB, BOB, id(3)])).toSorted(byWallet),
         // A hold that became a transfer is found by what placed it.
-        await tx.findEarlier([id(1_501)]),
+        await tx.findOutcomes([id(1_501)]),
       ])
       return [read, await dump()]
     },
@@ -1386,7 +1386,7 @@ const MONEY_PATH: StoreScript[] = [
         await apply([ask(alice, taken)]),
         await apply([ask(alice, taken), ask(person(2), { transferId: id(2_003), ...into(1n, person(2)) })]),
       ]
-      const booked = await site.store.transact(tx => tx.findEarlier([displacedDepositIdOf(id(2_002))]))
+      const booked = await site.store.transact(tx => tx.findOutcomes([displacedDepositIdOf(id(2_002))]))
       const [outside] = await site.store.transact(tx => tx.lockWallets([externalWalletId('USD', 0)]))
       return [results, booked.length, outside, await site.dump()]
     },
@@ -1477,7 +1477,7 @@ const capture = (
   amountMinor,
   currency: 'USD',
 })
-const letGo = (
+const voidHold = (
   holdId: string,
   payer: Person,
   to: Person | null,
@@ -1544,9 +1544,9 @@ const EVERY_COMMAND: StoreScript[] = [
         await apply([
           command(alice, CAPTURE, 2_101, capture(id(2_001), alice, bob, 12n)),
           command(alice, CAPTURE, 2_103, capture(id(2_002), alice, bob, 21n)),
-          command(alice, VOID, 2_104, letGo(id(2_002), alice, bob, 'user', alice.user)),
-          command(alice, VOID, 2_105, letGo(id(2_002), alice, bob, 'timer')),
-          command(alice, VOID, 2_106, letGo(id(2_002), alice, bob, 'user')),
+          command(alice, VOID, 2_104, voidHold(id(2_002), alice, bob, 'user', alice.user)),
+          command(alice, VOID, 2_105, voidHold(id(2_002), alice, bob, 'timer')),
+          command(alice, VOID, 2_106, voidHold(id(2_002), alice, bob, 'user')),
           held(2_001, 30n),
           held(2_001, 31n),
         ]),
@@ -1555,8 +1555,8 @@ const EVERY_COMMAND: StoreScript[] = [
       results.push(
         await apply([
           command(alice, CAPTURE, 2_107, capture(id(2_003), alice, bob, null)),
-          command(alice, VOID, 2_108, letGo(id(2_003), alice, bob, 'timer')),
-          command(alice, VOID, 2_108, letGo(id(2_003), alice, bob, 'timer')),
+          command(alice, VOID, 2_108, voidHold(id(2_003), alice, bob, 'timer')),
+          command(alice, VOID, 2_108, voidHold(id(2_003), alice, bob, 'timer')),
         ]),
       )
       return [results, await site.dump()]
@@ -1583,12 +1583,12 @@ const EVERY_COMMAND: StoreScript[] = [
         await apply([
           command(alice, CAPTURE, 2_101, capture(id(2_001), alice, null, null)),
           command(alice, CAPTURE, 2_102, capture(id(2_001), alice, null, null, 'provider')),
-          command(alice, VOID, 2_103, letGo(id(2_002), alice, null, 'provider')),
+          command(alice, VOID, 2_103, voidHold(id(2_002), alice, null, 'provider')),
           reverse(alice, back),
         ]),
         await apply([
           reverse(alice, back),
-          command(alice, VOID, 2_104, letGo(id(2_001), alice, null, 'provider')),
+          command(alice, VOID, 2_104, voidHold(id(2_001), alice, null, 'provider')),
         ]),
       ]
       return [results, await site.dump()]
@@ -1747,7 +1747,7 @@ const EVERY_COMMAND: StoreScript[] = [
             back(alice, 2_600 + round),
           ]),
           apply([
-            command(elsewhere, VOID, 2_500 + round, letGo(held, alice, bob, 'user')),
+            command(elsewhere, VOID, 2_500 + round, voidHold(held, alice, bob, 'user')),
             back(elsewhere, 2_700 + round),
           ]),
         ])
@@ -1890,7 +1890,7 @@ const readByGateway = async ({ gateway }: StoreSite, random: Random): Promise<un
   const wallets = people.flatMap(({ user, wallet }) => [wallet, walletIdOf(user, 'USD', 1)])
   const known = await gateway.readWallets([...wallets, externalWalletId('USD', 0)])
   const transfers = await gateway.readTransfers(Array.from({ length: 60 }, (_, n) => id(3_000 + n)))
-  const questions = Array.from({ length: 80 }, (): TransferQuestion => {
+  const questions = Array.from({ length: 80 }, (): TransferLookupKeys => {
     const byCode = random.chance(0.5)
     const code = random.pick([...known.toSorted(byId).map(({ code }) => code), 'NONE'])
     return {
@@ -1902,15 +1902,15 @@ const readByGateway = async ({ gateway }: StoreSite, random: Random): Promise<un
       toWalletCode: byCode ? code : null,
     }
   })
-  const groundwork = await gateway.readGroundwork(questions)
+  const groundwork = await gateway.lookUpTransfers(questions)
   const ids = Array.from({ length: 100 }, (_, n) => id(3_000 + n))
-  const standings = await gateway.readStandings(ids)
+  const ledgerStatuses = await gateway.readLedgerStatuses(ids)
   const outcomes = await Promise.all(ids.map(gateway.readOutcome))
   const first = { until: new Date(0), id: id(0) }
   const due = await gateway.readDueHolds(first, 4)
   const rest = await gateway.readDueHolds(due.at(-1) ?? first, 100)
   return [
-    ids.map(id => standings.get(id)),
+    ids.map(id => ledgerStatuses.get(id)),
     outcomes.map(outcome => outcome && [outcome.fingerprint, decodeNow(outcome.bytes)?.type]),
     [...due, ...rest].map(({ now, ...hold }) => [hold, now > hold.until]),
     known.map(blank).toSorted(byId),
@@ -1958,7 +1958,7 @@ const appendSome = (random: Random, ledger: ReturnType<typeof createLedger>) => 
       command(one, CAPTURE, number, capture(target, one, by === 'user' ? other : null, part, by))
     } else if (draw < 0.76) {
       const by = random.pick(['user', 'staff', 'timer', 'provider'])
-      command(one, VOID, number, letGo(target, one, by === 'provider' ? null : other, by))
+      command(one, VOID, number, voidHold(target, one, by === 'provider' ? null : other, by))
     } else if (draw < 0.82) {
       const parties = random.pick([
         { source: 'staff', fromWalletId: one.wallet, toWalletId: other.wallet },

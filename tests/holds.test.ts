@@ -65,7 +65,7 @@ const capture = (person: Person, id: string, amount?: string, key: string = rand
   person.ask('POST', `/v1/holds/${id}/capture`, amount === undefined ? undefined : { amount }, {
     'idempotency-key': key,
   })
-const letGo = (person: Person, id: string, key?: string): Promise<Answer> =>
+const voidHold = (person: Person, id: string, key?: string): Promise<Answer> =>
   person.ask('POST', `/v1/holds/${id}/void`, undefined, key === undefined ? {} : { 'idempotency-key': key })
 const holdOf = async (person: Person, id: string) => (await person.ask('GET', `/v1/holds/${id}`)).body
 
@@ -219,7 +219,7 @@ describe('how it ends', () => {
     expect(again.body).toEqual(captured.body)
     expect(refusal(await capture(bob, id, '15.51', key))).toEqual([422, 'IDEMPOTENCY_KEY_REUSED', false])
     expect(refusal(await capture(bob, id, '1'))).toEqual([409, 'HOLD_ENDED', true])
-    expect(refusal(await letGo(bob, id))).toEqual([409, 'HOLD_ENDED', true])
+    expect(refusal(await voidHold(bob, id))).toEqual([409, 'HOLD_ENDED', true])
     // One key space over all that moves money.
     const reused = await bob.ask(
       'POST',
@@ -257,17 +257,17 @@ describe('how it ends', () => {
   test('let go by the recipient, as often as it is asked', async () => {
     const [from, to] = await freshWallets()
     const id = await placed(alice, to, '40')
-    const ended = await letGo(bob, id)
+    const ended = await voidHold(bob, id)
     expect([ended.status, ended.headers.get('idempotency-replayed')]).toEqual([200, null])
     expect(ended.body).toMatchObject({ id, status: 'voided', captured: '0.00', rejection: null })
     expect(await funds(alice, from)).toEqual(['100.00', '100.00'])
-    const again = await letGo(bob, id)
+    const again = await voidHold(bob, id)
     expect([again.status, again.body, again.headers.get('idempotency-replayed')]).toEqual([
       200,
       ended.body,
       'true',
     ])
-    expect(refusal(await letGo(bob, id, randomUUID()))).toEqual([409, 'HOLD_ENDED', true])
+    expect(refusal(await voidHold(bob, id, randomUUID()))).toEqual([409, 'HOLD_ENDED', true])
     expect(refusal(await capture(bob, id))).toEqual([409, 'HOLD_ENDED', true])
     expect((await alice.ask('GET', `/v1/transfers/${id}`)).body).toMatchObject({
       type: 'hold',
@@ -312,7 +312,7 @@ describe('how it ends', () => {
     const id = await placed(alice, to, '40')
     const answers = await Promise.all(
       Array.from({ length: 50 }, (_, index) =>
-        index % 2 === 0 ? capture(bob, id, String(1 + index / 2)) : letGo(bob, id, randomUUID()),
+        index % 2 === 0 ? capture(bob, id, String(1 + index / 2)) : voidHold(bob, id, randomUUID()),
       ),
     )
     const won = answers.filter(({ status }) => status < 300)
@@ -343,11 +343,11 @@ describe('who may', () => {
   test('neither the payer nor a stranger ends a hold; a stranger sees none', async () => {
     const [from, to] = await freshWallets()
     const id = await placed(alice, to, '40')
-    for (const answer of [await capture(alice, id), await letGo(alice, id)])
+    for (const answer of [await capture(alice, id), await voidHold(alice, id)])
       expect(refusal(answer)).toEqual([403, 'INSUFFICIENT_PERMISSIONS', false])
     for (const answer of [
       await capture(carol, id),
-      await letGo(carol, id),
+      await voidHold(carol, id),
       await carol.ask('GET', `/v1/holds/${id}`),
       await bob.ask('GET', `/v1/holds/${randomUUID()}`),
     ])
@@ -388,7 +388,7 @@ describe('who may', () => {
     await change(from, 'freeze')
     expect(refusal(await place(alice, to, '1'))).toEqual([403, 'WALLET_FROZEN', true])
     expect((await capture(bob, first)).status).toBe(201)
-    expect((await letGo(bob, second)).status).toBe(200)
+    expect((await voidHold(bob, second)).status).toBe(200)
     expect(await funds(alice, from)).toEqual(['60.00', '60.00'])
   })
 })
@@ -463,7 +463,7 @@ test('X1: captures that were under way when the ledger was killed apply once, wh
   await control('ledger', 'SIGSTOP')
   const underWay = captureAll()
   const voidKey = randomUUID()
-  const rival = letGo(bob, holds[0]!, voidKey)
+  const rival = voidHold(bob, holds[0]!, voidKey)
   await control('ledger', 'SIGKILL')
   await control('ledger', 'restart')
   // Decided by the new ledger in time, or not known yet: never refused as something else.
@@ -474,7 +474,7 @@ test('X1: captures that were under way when the ledger was killed apply once, wh
     for (const { status } of answers) expect(status).not.toBe(503)
     return answers
   }, soon)
-  const last = await letGo(bob, holds[0]!, voidKey)
+  const last = await voidHold(bob, holds[0]!, voidKey)
   // Of the capture and the void of the first hold one has succeeded, and says so to whoever repeats it.
   const wonByCapture = answers[0]!.status === 201
   expect(refusal(wonByCapture ? last : answers[0]!)).toEqual([409, 'HOLD_ENDED', true])

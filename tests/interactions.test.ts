@@ -68,7 +68,7 @@ const hold = (amount: string, from = alice, to = theirs) =>
   from.ask('POST', '/v1/holds', { toWalletId: to.id, ...money(amount) }, keyed(from))
 const capture = (id: string, amount?: string) =>
   bob.ask('POST', `/v1/holds/${id}/capture`, amount ? { amount } : undefined, keyed(bob))
-const letGo = (id: string) => bob.ask('POST', `/v1/holds/${id}/void`)
+const voidHold = (id: string) => bob.ask('POST', `/v1/holds/${id}/void`)
 const reverse = (id: string, amount?: string) =>
   admin.ask('POST', `/v1/admin/transfers/${id}/reversals`, { reason: 'Case 4711', amount }, keyed(admin))
 const freeze = (whose = wallet) => alice.ask('POST', `/v1/wallets/${whose.id}/freeze`)
@@ -257,7 +257,7 @@ test('a limit holds against holds and withdrawals when they begin; what came to 
   // What was promised before is taken, however low the limit is by then.
   expect(outcomeOf(await limit('send', { perTransaction: '1', daily: '40' }))).toBe('done')
   expect(outcomeOf(await capture(taken, '25'))).toBe('done')
-  expect(outcomeOf(await letGo(released))).toBe('done')
+  expect(outcomeOf(await voidHold(released))).toBe('done')
   expect(await usedToday('send')).toBe('25.00')
   await callback(payout, 'withdrawal', '30.00', 'failed')
   await untilFunds('75.00')
@@ -283,7 +283,7 @@ test('a recipient who has closed the wallet captures nothing; the hold is let go
   expect(outcomeOf(await capture(id))).toBe('RECIPIENT_UNAVAILABLE')
   expect(outcomeOf(await hold('1'))).toBe('RECIPIENT_UNAVAILABLE')
   expect(await funds()).toEqual(['100.00', '60.00'])
-  expect(outcomeOf(await letGo(id))).toBe('done')
+  expect(outcomeOf(await voidHold(id))).toBe('done')
   expect(await funds()).toEqual(['100.00', '100.00'])
 })
 

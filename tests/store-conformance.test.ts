@@ -9,7 +9,7 @@ import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest'
 import { NOTHING_USED, type Usage } from '../packages/rules/src/limits.ts'
 import { readDueHolds as readDueHoldsOnPostgres } from '../services/gateway/src/holds/sql/hold-reads.ts'
 import * as ledgerReads from '../services/gateway/src/ledger/sql/ledger-reads.ts'
-import { readStandings as readStandingsOnPostgres } from '../services/gateway/src/payments/sql/payment-reads.ts'
+import { readLedgerStatuses as readStandingsOnPostgres } from '../services/gateway/src/payments/sql/payment-reads.ts'
 import * as payments from '../services/gateway/src/payments/sql/payments.ts'
 import * as pendingRequests from '../services/gateway/src/transfers/sql/pending-requests.ts'
 import { postgresStore } from '../services/ledger/src/sql/store.ts'
@@ -17,13 +17,13 @@ import { setWalletStatus } from '../services/ledger/src/sql/test-database.ts'
 import { decodeNow } from '../simulator/broken-promise.ts'
 import {
   type GatewayTables,
+  lookUpTransfers,
   markPaymentDone,
   markPaymentPending,
   readDueHolds,
-  readGroundwork,
+  readLedgerStatuses,
   readOutcome,
   readPending,
-  readStandings,
   readTransfer,
   readWallets,
   settlePayment,
@@ -162,7 +162,7 @@ const gatewayInMemory = (tables: Tables, now: () => number): GatewaySite => {
   const own: GatewayTables = { pending: new Map(), payments: new Map() }
   return {
     readTransfers: async ids => ids.flatMap(id => readTransfer(tables, id) ?? []),
-    readGroundwork: async questions => questions.map(question => readGroundwork(tables, question)),
+    lookUpTransfers: async questions => questions.map(question => lookUpTransfers(tables, question)),
     readWallets: async ids => readWallets(tables, ids),
     writePending: async requests => writePending(own, requests),
     readPending: async id => readPending(own, id, now()),
@@ -171,14 +171,14 @@ const gatewayInMemory = (tables: Tables, now: () => number): GatewaySite => {
     markPending: async (id, reference) => markPaymentPending(own, id, reference),
     settle: async (id, settlement) => settlePayment(own, id, settlement),
     markDone: async (id, status) => markPaymentDone(own, id, status),
-    readStandings: async ids => readStandings(tables, ids),
+    readLedgerStatuses: async ids => readLedgerStatuses(tables, ids),
     readOutcome: async id => readOutcome(tables, id),
     readDueHolds: async (after, limit) => readDueHolds(tables, now(), after, limit),
   }
 }
 const gatewayOnPostgres = (sql: Database, reader: Database): GatewaySite => ({
   readTransfers: ids => ledgerReads.readTransfers(reader, ids),
-  readGroundwork: questions => ledgerReads.readGroundwork(reader, questions),
+  lookUpTransfers: questions => ledgerReads.lookUpTransfers(reader, questions),
   readWallets: ids => ledgerReads.readWallets(reader, ids),
   writePending: requests => pendingRequests.writePending(sql, requests, 60_000),
   readPending: id => pendingRequests.readPending(sql, id, id),
@@ -187,7 +187,7 @@ const gatewayOnPostgres = (sql: Database, reader: Database): GatewaySite => ({
   markPending: (id, reference) => payments.markPaymentPending(sql, id, reference),
   settle: (id, settlement) => payments.settlePayment(sql, id, settlement),
   markDone: (id, status) => payments.markPaymentDone(sql, id, status),
-  readStandings: ids => readStandingsOnPostgres(reader, ids),
+  readLedgerStatuses: ids => readStandingsOnPostgres(reader, ids),
   readOutcome: async id => {
     const [outcome] = await ledgerReads.readOutcomes(reader, [id])
     return outcome && { fingerprint: outcome.fingerprint, bytes: outcome.bytes }

@@ -114,8 +114,8 @@ const taken = found(capture, { of: 'h', from: bob.walletId, to: alice.walletId }
 const captureBody = { id: 'h', amount: '2.50', status: 'completed', final: true }
 const captureAll = asks('capture', { of: 'h', minor: null })
 
-const letGo = asks('void', { of: 'h' })
-const released = found(letGo, { of: 'h', from: null, amount: null })
+const voidHold = asks('void', { of: 'h' })
+const released = found(voidHold, { of: 'h', from: null, amount: null })
 
 const withdrawal = asks('withdrawal')
 const paidOut = found(withdrawal)
@@ -142,7 +142,7 @@ test.each<[what: string, request: Request, answer: Answer | 'lost', decided: Dec
   ['a capture of all', captureAll, ok(captureBody), { ...taken, id: idOf(people, captureAll) }],
   ['a capture that came too late', capture, holdOver, refusedOf(capture, 'HOLD_ENDED', { amount: null })],
   ['a capture nobody has an answer to', capture, 'lost', taken],
-  ['a void', letGo, ok({ id: 'h', status: 'voided' }, 200), released],
+  ['a void', voidHold, ok({ id: 'h', status: 'voided' }, 200), released],
   ['a payout', withdrawal, ok(withdrawalBody), paidOut],
   [
     'a payout that has come back',
@@ -208,12 +208,12 @@ test.each<[what: string, request: Request, answer: Answer | 'lost', decided: Dec
   ['a capture that nobody was to get', capture, ok(captureBody), { ...taken, to: bob.walletId }],
   [
     '200 of a void that was refused',
-    letGo,
+    voidHold,
     ok({ id: 'h', status: 'voided' }, 200),
-    refusedOf(letGo, 'HOLD_ENDED'),
+    refusedOf(voidHold, 'HOLD_ENDED'),
   ],
-  ['200 of a void of a hold that stands', letGo, ok({ id: 'h', status: 'active' }, 200), released],
-  ['a refused void of what was let go', letGo, holdOver, released],
+  ['200 of a void of a hold that stands', voidHold, ok({ id: 'h', status: 'active' }, 200), released],
+  ['a refused void of what was let go', voidHold, holdOver, released],
   ['PAYMENT_FAILED of what was paid out', withdrawal, rejection('PAYMENT_FAILED'), paidOut],
   ['PAYMENT_FAILED of what is still held', withdrawal, rejection('PAYMENT_FAILED'), undefined],
   ['201 of a payout that failed', withdrawal, ok(withdrawalBody), failed],

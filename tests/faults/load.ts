@@ -208,10 +208,10 @@ const endsOf = ({ content }: Request, of: string): Request[] => {
       minor: oneOf(null, (minor! + 1n) / 2n, chance(10) ? minor! + 1n : minor!),
       of,
     })
-  const letGo = () => requestOf('void', to, { to, minor: 0n, of })
+  const voidHold = () => requestOf('void', to, { to, minor: 0n, of })
   if (chance(25)) return []
-  if (chance(20)) return [capture(), chance(50) ? capture() : letGo()]
-  return [chance(70) ? capture() : letGo()]
+  if (chance(20)) return [capture(), chance(50) ? capture() : voidHold()]
+  return [chance(70) ? capture() : voidHold()]
 }
 
 export const startLoad = (world: World, people: Person[], clients: number): Load => {

@@ -206,7 +206,7 @@ const RULES: Rule[] = [
     applies: path => !isTest(path) && !path.endsWith('/sessions/tokens.ts'),
     finds: /clock\.now\(\)\s*[-<>]|[-<>]=?\s*clock\.now\(\)/,
     example: {
-      path: 'services/ledger/src/relay-outbox.ts',
+      path: 'services/ledger/src/publish-journal.ts',
       text: 'if (clock.now() - checkedAt > 1_000) check()',
     },
   },
@@ -218,7 +218,7 @@ const RULES: Rule[] = [
       !isTest(path) &&
       !/\/(main|config|reconcile|worker-pool|read-body|statement-pdf)\.ts$/.test(path),
     finds: /\bDate\.now\(\)|\bset(Timeout|Interval)\(|'node:timers\/promises'/,
-    example: { path: 'services/ledger/src/relay-outbox.ts', text: 'const now = Date.now()' },
+    example: { path: 'services/ledger/src/publish-journal.ts', text: 'const now = Date.now()' },
   },
   {
     rule: 'kafkajs speaks only inside packages/kafka',

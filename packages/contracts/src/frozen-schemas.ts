@@ -90,13 +90,13 @@ export const loadFrozen = (directory: URL): FrozenVersion[] => {
 const withoutDocs = (schema: RecordSchema): string =>
   JSON.stringify(schema, (name, value) => (name === 'doc' && typeof value === 'string' ? undefined : value))
 
-export type Standing =
+export type LedgerStatus =
   | { kind: 'frozen' }
   | { kind: 'to be frozen'; version: number }
   | { kind: 'refused'; reasons: string[] }
 
 /** How a schema stands to all its frozen versions (not only the newest: any of them may lie in a topic). */
-export const standingOf = (schema: RecordSchema, frozen: FrozenVersion[]): Standing => {
+export const standingOf = (schema: RecordSchema, frozen: FrozenVersion[]): LedgerStatus => {
   const versions = frozen.filter(({ name }) => name === schema.name)
   const reasons = versions.flatMap(({ version, schema: older }) =>
     incompatibilities(older, schema).map(reason => `${reason} (v${version})`),

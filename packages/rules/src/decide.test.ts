@@ -18,12 +18,12 @@ import {
   capture,
   circumstances,
   hold,
-  letGo,
   NOW,
   original,
   request,
   reversal,
   system,
+  voidHold,
   wallet,
 } from './test-wallets.ts'
 
@@ -230,7 +230,7 @@ describe('captures: each row mends the rule above it and still breaks every rule
 
   test('a wallet that is named by a hold and not there is our mistake, not the request', () => {
     expect(() => decideCapture(capture(), hold(), undefined, bobs(), NOW)).toThrow('hold-1')
-    expect(() => decideVoid(letGo(), hold(), undefined, bobs(), NOW)).toThrow('hold-1')
+    expect(() => decideVoid(voidHold(), hold(), undefined, bobs(), NOW)).toThrow('hold-1')
   })
 })
 
@@ -252,7 +252,7 @@ describe('voids: each row mends the rule above it and still breaks every rule be
     ['HOLD_NOT_EXPIRED', { source: 'timer' }, hold({ untilMs: NOW })],
     ['HOLD_NOT_EXPIRED', { source: 'timer' }, hold({ untilMs: null })],
   ] as const)('%s: %o', (code, asked, held) =>
-    expectRefusal(decideVoid(letGo(asked), held, payer, bobs(), NOW), code),
+    expectRefusal(decideVoid(voidHold(asked), held, payer, bobs(), NOW), code),
   )
 
   test.each([
@@ -262,7 +262,7 @@ describe('voids: each row mends the rule above it and still breaks every rule be
     ['the timer', { source: 'timer', userId: 'anybody' }, hold({ untilMs: NOW - 1 }), 'send'],
     ['the provider', { source: 'provider', toWalletId: null }, owed, 'withdrawal'],
   ] as const)('%s lets it go, and the limit has it again', (_who, asked, held, action) => {
-    expect(decideVoid(letGo(asked), held, payer, bobs(), NOW)).toEqual({
+    expect(decideVoid(voidHold(asked), held, payer, bobs(), NOW)).toEqual({
       outcome: 'completed',
       postings: [],
       held: { wallet: payer, amount: -100n },

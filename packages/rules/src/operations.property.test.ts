@@ -17,7 +17,7 @@ import {
   type Wallet,
 } from './decide.ts'
 import { type LimitDefaults, type LimitedAction, limitsInForce, NO_LIMITS, type OwnLimits } from './limits.ts'
-import { capture, letGo, request, reversal, system, wallet } from './test-wallets.ts'
+import { capture, request, reversal, system, voidHold, wallet } from './test-wallets.ts'
 import { decideClose, decideFreeze, decideLimitChange, decideUnfreeze } from './wallet-rules.ts'
 
 const USERS = ['alice', 'bob', 'carol']
@@ -184,7 +184,7 @@ const take = (world: World, asked: Step): Decision | undefined => {
     case 'void': {
       if (!ending) return undefined
       const payee = wallets.get(hold.toWalletId ?? '')
-      const decision = decideVoid(letGo(ending), hold, wallets.get(hold.walletId), payee, world.now)
+      const decision = decideVoid(voidHold(ending), hold, wallets.get(hold.walletId), payee, world.now)
       return done(decision, () => {
         expect(hold.status).toBe('active')
         hold.status = 'voided'
@@ -335,7 +335,7 @@ test('whatever happened, all that is held can be let go, and then nothing is hel
       for (const hold of world.holds.filter(({ status }) => status === 'active')) {
         const payer = world.wallets.get(hold.walletId)!
         const source = hold.type === 'hold' ? 'staff' : 'provider'
-        const command = letGo({ holdId: hold.id, walletId: payer.id, toWalletId: hold.toWalletId, source })
+        const command = voidHold({ holdId: hold.id, walletId: payer.id, toWalletId: hold.toWalletId, source })
         const decision = decideVoid(command, hold, payer, undefined, world.now)
         expect(decision.outcome).toBe('completed')
         if (decision.outcome === 'completed') post(decision, world.now)

@@ -86,7 +86,7 @@ export const capture = (over: Partial<HoldCaptureRequested> = {}): HoldCaptureRe
   ...over,
 })
 
-export const letGo = (over: Partial<HoldVoidRequested> = {}): HoldVoidRequested => ({
+export const voidHold = (over: Partial<HoldVoidRequested> = {}): HoldVoidRequested => ({
   ...said,
   commandId: 'void-1',
   holdId: 'hold-1',

@@ -250,7 +250,7 @@ describe('the fence', () => {
     const { offset } = transfer(alice, bob, 1n)
     const stranger = { ...transfer(alice, bob, 50n), offset: offset - 1n }
     const result = await apply([stranger, { ...transfer(alice, bob, 50n), offset }])
-    expect(result.strangers).toMatchObject([{ partition: alice.partition }])
+    expect(result.mismatches).toMatchObject([{ partition: alice.partition }])
     expect(await balancesOf(alice, bob)).toEqual([100n, 0n])
   })
 
@@ -259,7 +259,7 @@ describe('the fence', () => {
     const last = transfer(alice, bob, 1n)
     await apply([last])
     const result = await apply([last, transfer(alice, bob, 1n)])
-    expect([result.strangers, result.counts.dropped, result.counts.completed]).toEqual([[], 1, 1])
+    expect([result.mismatches, result.counts.dropped, result.counts.completed]).toEqual([[], 1, 1])
   })
 
   test('O1: a batch that fails at its last statement leaves nothing, and goes through afterwards', async () => {

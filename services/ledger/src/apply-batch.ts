@@ -19,7 +19,7 @@ export type BatchResult = {
   /** Partitions whose next record waits for a row that somebody else has locked, with `skipLocked`. */
   held: Array<{ partition: number; offset: bigint }>
   /** Partitions whose topic or database is not the one remembered; `behind`: by how many events the database is. */
-  strangers: Stranger[]
+  mismatches: Stranger[]
   /** For each partition with new commands: how many of the last ones, in a row, were set aside; and if all were. */
   setAsideInARow: Map<number, { count: number; all: boolean }>
   /** The partitions with new records. */
@@ -97,7 +97,7 @@ const applyInTransaction = async (
     await Promise.all([
       tx.lockPartitions([...new Set(commands.map(({ record }) => record.partition))], parts.skipLocked),
       tx.lockWallets(reads.wallets, parts.skipLocked),
-      tx.findEarlier(reads.ids),
+      tx.findOutcomes(reads.ids),
       some(reads.limited, tx.readLimits),
       some(reads.holds, tx.readHolds),
       some(reads.originals, tx.readOriginals),
@@ -121,7 +121,7 @@ const applyInTransaction = async (
   const inheritable = await some(closed, tx.readLimits)
 
   // 2. What is new: neither seen before nor ahead of what is still to come.
-  const { accepted, gaps, held, strangers, dropped } = fence(partitions, commands, parts, locked)
+  const { accepted, gaps, held, mismatches, dropped } = fence(partitions, commands, parts, locked)
 
   // 3. Decide each in turn, in memory.
   const state = openBatchState(
@@ -187,12 +187,12 @@ const applyInTransaction = async (
     repeats,
     gaps,
     held,
-    strangers,
+    mismatches,
     setAsideInARow,
     decided: new Set(writes.partitions.map(({ partition }) => partition)),
     seen: new Map(
       partitionRows
-        .filter(row => !strangers.some(({ partition }) => partition === row.partition))
+        .filter(row => !mismatches.some(({ partition }) => partition === row.partition))
         .map(row => [row.partition, row]),
     ),
     counts: { ...state.counts, poison, unsigned: unsigned.length, dropped },

@@ -331,7 +331,7 @@ describe('F8: every field of every command at its extremes', () => {
       ledger.withdrawal(alice, 1n),
       ledger.deposit(alice, 1n),
       ledger.capture(randomUUID(), alice, bob),
-      ledger.letGo(randomUUID(), alice, bob),
+      ledger.voidHold(randomUUID(), alice, bob),
       ledger.reversal(randomUUID(), alice, bob, 1n),
       ledger.open(user(0)),
       ledger.freeze(alice, 'self'),

@@ -16,7 +16,7 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter, gauge, secondsHistogram } from '@pennywire/runtime/metrics.ts'
 import { applyBatch, type Refusal, UncomparedServer } from './apply-batch.ts'
 import { createReadTails, findBehind, type ReadTails } from './check-events.ts'
-import type { Relay } from './relay-outbox.ts'
+import type { Relay } from './publish-journal.ts'
 import type { Known, LedgerStore } from './store.ts'
 
 const decisions = counter('ledger_decisions_total', 'Commands decided, by outcome', ['outcome'])
@@ -146,9 +146,9 @@ export const createCommandHandler = (parts: {
       if (times < MAX_GAPS) consumer.seek({ topic: 'ledger.commands', partition, offset })
       else halt(consumer, partition, `the topic no longer holds offset ${offset}, which is next`)
     }
-    for (const { partition, reason, behind } of result.strangers)
+    for (const { partition, reason, behind } of result.mismatches)
       if (behind === undefined) halt(consumer, partition, reason)
-    const behind = result.strangers.filter(({ behind }) => behind !== undefined)
+    const behind = result.mismatches.filter(({ behind }) => behind !== undefined)
     if (behind.length > 0) haltBehind(consumer, mine, behind)
     for (const at of result.held) hold(consumer, at, 'a row that its next command needs is locked')
     skipLocked = result.held.length > 0
@@ -158,7 +158,7 @@ export const createCommandHandler = (parts: {
       if (inARow >= MAX_SET_ASIDE_IN_A_ROW)
         halt(consumer, partition, `${inARow} records in a row could not be understood`)
     }
-    const waiting = [...result.gaps, ...result.held, ...result.strangers].map(({ partition }) => partition)
+    const waiting = [...result.gaps, ...result.held, ...result.mismatches].map(({ partition }) => partition)
     return new Set([...waiting, ...halted])
   }
 

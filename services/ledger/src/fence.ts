@@ -21,11 +21,11 @@ export const fence = (
   const accepted: Command[] = []
   const gaps = new Map<number, { partition: number; offset: bigint }>()
   const held = new Map<number, { partition: number; offset: bigint }>()
-  const strangers = new Map<number, Stranger>()
+  const mismatches = new Map<number, Stranger>()
   for (const [partition, { nextOffset, nextSeq }] of known ?? []) {
     const row = partitions.get(partition)
     if (row && (row.nextOffset < nextOffset || row.nextSeq < nextSeq)) {
-      strangers.set(partition, wentBack(partition, nextSeq - row.nextSeq, nextOffset - row.nextOffset))
+      mismatches.set(partition, wentBack(partition, nextSeq - row.nextSeq, nextOffset - row.nextOffset))
     }
   }
   const last = new Map<number, IncomingRecord>()
@@ -33,7 +33,7 @@ export const fence = (
   for (const command of commands) {
     const { partition, offset } = command.record
     const row = partitions.get(partition)
-    if (gaps.has(partition) || held.has(partition) || strangers.has(partition)) continue
+    if (gaps.has(partition) || held.has(partition) || mismatches.has(partition)) continue
     if (!row) {
       if (!skipLocked) throw new Error(`partition ${partition} has no row in ledger.partitions`)
       held.set(partition, { partition, offset })
@@ -43,7 +43,7 @@ export const fence = (
       dropped++
       const remembered = last.has(partition) ? null : row.lastDigest
       if (offset === row.nextOffset - 1n && remembered && !digestOf(command.record).equals(remembered)) {
-        strangers.set(partition, {
+        mismatches.set(partition, {
           partition,
           reason: `the record at offset ${offset} is not the one that was decided; the topic was made anew or changed`,
         })
@@ -63,7 +63,7 @@ export const fence = (
     accepted,
     gaps: [...gaps.values()],
     held: [...held.values()],
-    strangers: [...strangers.values()],
+    mismatches: [...mismatches.values()],
     dropped,
   }
 }

@@ -17,7 +17,7 @@ import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-fo
 import { BOOKS_DEADLINE_MS } from './check-books.ts'
 import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
-import { startRelay } from './relay-outbox.ts'
+import { startRelay } from './publish-journal.ts'
 import { findPartitionFaults } from './sql/find-partition-faults.ts'
 import { readBacklog, readOldestUnpublished } from './sql/journal.ts'
 import { checkLimitDefaults, writeLimitDefaults } from './sql/limit-defaults.ts'

@@ -136,8 +136,8 @@ describe('holds', () => {
       ledger.hold(alice, bob, 10n, { transferId: one }),
       ledger.hold(alice, bob, 20n, { transferId: two }),
       ledger.capture(one, alice, bob),
-      ledger.letGo(two, alice, bob),
-      ledger.letGo(one, alice, bob),
+      ledger.voidHold(two, alice, bob),
+      ledger.voidHold(one, alice, bob),
     ]
     const first = await ledger.apply(commands)
     const decided = ['HoldPlaced', 'HoldPlaced', 'TransferCompleted', 'HoldEnded', 'HOLD_ENDED']
@@ -168,7 +168,7 @@ describe('holds', () => {
     ]
     await outcomes(
       ledger.capture(one, alice, bob, { commandId: captureId, amountMinor: 1n }),
-      ledger.letGo(two, alice, bob, { commandId: voidId }),
+      ledger.voidHold(two, alice, bob, { commandId: voidId }),
       ledger.freeze(bob, 'self', { commandId: freezeId }),
       ledger.unfreeze(bob, 'self', { commandId: unfreezeId }),
       ledger.limit(bob, { commandId: limitId, dailyMinor: 50n }),
@@ -178,7 +178,7 @@ describe('holds', () => {
     const events = await outcomes(
       ledger.hold(alice, bob, 11n, { transferId: one }),
       ledger.capture(one, alice, bob, { commandId: captureId, amountMinor: 2n }),
-      ledger.letGo(two, alice, bob, { commandId: voidId, source: 'staff' }),
+      ledger.voidHold(two, alice, bob, { commandId: voidId, source: 'staff' }),
       ledger.freeze(bob, 'staff', { commandId: freezeId }),
       ledger.unfreeze(bob, 'staff', { commandId: unfreezeId }),
       ledger.limit(bob, { commandId: limitId, dailyMinor: 51n }),
@@ -197,7 +197,7 @@ describe('holds', () => {
     const events = await outcomes(
       ledger.hold(alice, bob, 60n, { transferId: holdId }),
       ledger.capture(holdId, alice, bob, { amountMinor: 40n }),
-      ledger.letGo(holdId, alice, bob),
+      ledger.voidHold(holdId, alice, bob),
       ledger.reversal(holdId, alice, bob, 40n, { partition: alice.partition }),
       ledger.reversal(holdId, alice, bob, 1n, { partition: alice.partition }),
     )
@@ -218,7 +218,7 @@ describe('holds', () => {
     const [alice, bob] = (await funded(100n, 0n)) as [User, User]
     const holdId = await placed(alice, bob, 100n)
     const ends = Array.from({ length: 50 }, (_, n) =>
-      n % 2 === 0 ? ledger.letGo(holdId, alice, bob) : ledger.capture(holdId, alice, bob),
+      n % 2 === 0 ? ledger.voidHold(holdId, alice, bob) : ledger.capture(holdId, alice, bob),
     )
     const codes = await outcomesInShort(...ends)
     expect([codes[0], codes.slice(1)]).toEqual(['HoldEnded', codes.slice(1).map(() => 'HOLD_ENDED')])
@@ -237,7 +237,7 @@ describe('holds', () => {
       const batches = [0, 1, 2, 3].map(partition =>
         Array.from({ length: 12 + (partition % 2) }, (_, n) =>
           (n + partition + round) % 2 === 0
-            ? ledger.letGo(holdId, alice, bob, { partition })
+            ? ledger.voidHold(holdId, alice, bob, { partition })
             : ledger.capture(holdId, alice, bob, { partition }),
         ),
       )
@@ -295,7 +295,7 @@ describe('holds', () => {
     ])
     // Staff may let go what they may not take.
     if (code === 'HOLD_NOT_FOUND' && lies.every(([, value]) => value !== 'staff')) {
-      expect(await outcomesInShort(ledger.letGo(holdId, alice, bob, Object.fromEntries(lies)))).toEqual([
+      expect(await outcomesInShort(ledger.voidHold(holdId, alice, bob, Object.fromEntries(lies)))).toEqual([
         code,
       ])
     }
@@ -318,10 +318,10 @@ describe('holds', () => {
     const timer = { source: 'timer' }
     ledger.circumstances.now = new Date(now.getTime() + 1_000)
     expect(
-      await outcomesInShort(ledger.letGo(one, alice, bob, timer), ledger.capture(one, alice, bob)),
+      await outcomesInShort(ledger.voidHold(one, alice, bob, timer), ledger.capture(one, alice, bob)),
     ).toEqual(['HOLD_NOT_EXPIRED', 'TransferCompleted'])
     ledger.circumstances.now = new Date(now.getTime() + 1_001)
-    const events = await outcomes(ledger.capture(two, alice, bob), ledger.letGo(two, alice, bob, timer))
+    const events = await outcomes(ledger.capture(two, alice, bob), ledger.voidHold(two, alice, bob, timer))
     expect(events).toMatchObject([
       { code: 'HOLD_EXPIRED' },
       { event: 'HoldEnded', reason: 'expired', amountMinor: 50n, balanceMinor: 60n, heldMinor: 0n },
@@ -339,7 +339,7 @@ describe('holds', () => {
         ledger.closeWallet(carol),
         ledger.capture(one, alice, bob),
         ledger.capture(two, alice, carol),
-        ledger.letGo(two, alice, carol),
+        ledger.voidHold(two, alice, carol),
       ),
     ).toEqual([
       'WalletFrozen',
@@ -373,7 +373,7 @@ describe('withdrawals', () => {
   test('refused by the provider: let go', async () => {
     const [alice] = (await funded(100n)) as [User]
     const id = await withdrawn(alice, 70n)
-    expect(await outcomes(ledger.letGo(id, alice, null))).toMatchObject([
+    expect(await outcomes(ledger.voidHold(id, alice, null))).toMatchObject([
       { event: 'HoldEnded', type: 'withdrawal', reason: 'payment_failed' },
     ])
     expect(await stand(alice)).toEqual([[100n, 0n]])
@@ -434,7 +434,7 @@ describe('withdrawals', () => {
     const id = await withdrawn(alice, 100n)
     expect(await outcomesInShort(ledger.capture(id, alice, null, lies))).toEqual([code])
     if (!('currency' in lies))
-      expect(await outcomesInShort(ledger.letGo(id, alice, null, lies))).toEqual([code])
+      expect(await outcomesInShort(ledger.voidHold(id, alice, null, lies))).toEqual([code])
     expect([await stand(alice), ledger.setAside]).toEqual([[[100n, 100n]], []])
   })
 
@@ -810,7 +810,7 @@ describe('limits', () => {
     expect(
       await outcomesInShort(
         ledger.transfer(alice, bob, 1n),
-        ledger.letGo(one, alice, bob),
+        ledger.voidHold(one, alice, bob),
         ledger.transfer(alice, bob, 51n),
         ledger.transfer(alice, bob, 50n),
       ),
@@ -959,7 +959,7 @@ describe('D1, X2: a command that cannot be decided is set aside and answered', (
       ledger.hold(alice, bob, 1n),
       ledger.withdrawal(alice, 1n),
       ledger.capture(holdId, alice, bob),
-      ledger.letGo(holdId, alice, bob),
+      ledger.voidHold(holdId, alice, bob),
       ledger.reversal(transferId, bob, alice, 10n, { partition: 0 }),
       ledger.open(carol),
       ledger.freeze(alice, 'self'),
@@ -1043,7 +1043,7 @@ test('D1, X2: whatever is written to the topic, no batch fails, and each command
       () => asked(null, ledger.withdrawal(from, amount, over)),
       () => ledger.capture(of.id, of.from, of.to, end),
       () => ledger.capture(of.id, of.from, of.to, end),
-      () => ledger.letGo(of.id, of.from, of.to, { partition, commandId, ...(below(3) ? {} : { source }) }),
+      () => ledger.voidHold(of.id, of.from, of.to, { partition, commandId, ...(below(3) ? {} : { source }) }),
       () => ledger.reversal(of.id, of.from, of.to, amount, { partition, currency }),
       () => ledger.reversal(of.id, of.from, of.to, 1n, { partition }),
       () => ledger.open(from, { partition, commandId, walletId: one([to.wallet, known]), currency }),
@@ -1133,7 +1133,7 @@ test.each(OPERATION_TAMPERINGS)('verify-books finds %s', async (_what, named, st
   const [one, two] = [await placed(alice, bob, 10n), await placed(alice, bob, 20n)]
   await placed(alice, bob, 30n)
   const transferId = await paid(alice, bob, 40n)
-  await outcomes(ledger.capture(one, alice, bob), ledger.letGo(two, alice, bob))
+  await outcomes(ledger.capture(one, alice, bob), ledger.voidHold(two, alice, bob))
   await outcomes(ledger.reversal(transferId, alice, bob, 15n))
   expect(await findBroken(ledger.sql)).toBeUndefined()
   tampered = true

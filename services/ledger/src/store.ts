@@ -150,7 +150,7 @@ export type LedgerTx = {
   /** Which of these wallets exist: those of them that could not be locked are locked by somebody else. */
   findWallets: (ids: string[]) => Promise<string[]>
   /** The outcomes recorded under these ids, of commands of any kind. */
-  findEarlier: (ids: string[]) => Promise<Earlier[]>
+  findOutcomes: (ids: string[]) => Promise<Earlier[]>
   /** All wallets that these users have or had, oldest first. */
   findWalletsOf: (userIds: string[]) => Promise<UsersWallet[]>
   /** What users and staff have set for these wallets. */

@@ -194,7 +194,7 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     })
     return command(partition, key, 'pennywire.ledger.HoldCaptureRequested', value)
   }
-  const letGo = (
+  const voidHold = (
     holdId: string,
     from: User,
     to: User | null,
@@ -301,7 +301,7 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     hold,
     withdrawal,
     capture,
-    letGo,
+    voidHold,
     reversal,
     freeze,
     unfreeze,

@@ -33,7 +33,7 @@ export const startHoldTimer = (parts: HoldTimerParts): { stop: () => Promise<voi
   /** When each was told to the ledger. */
   const told = new Map<string, number>()
 
-  const letGo = async (hold: DueHold) => {
+  const voidHold = async (hold: DueHold) => {
     const overdueHours = Math.floor((hold.now.getTime() - hold.until.getTime()) / HOUR_MS)
     const commandId = holdExpiryIdOf(hold.id, overdueHours)
     const type = 'pennywire.ledger.HoldVoidRequested'
@@ -59,7 +59,7 @@ export const startHoldTimer = (parts: HoldTimerParts): { stop: () => Promise<voi
     let after: { until: Date; id: string } = FIRST
     do {
       page = await parts.readDue(after, PAGE)
-      await Promise.all(page.filter(({ id }) => !told.has(id)).map(letGo))
+      await Promise.all(page.filter(({ id }) => !told.has(id)).map(voidHold))
       after = page.at(-1) ?? after
     } while (page.length === PAGE && !stopped.aborted)
   }

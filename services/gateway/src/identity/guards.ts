@@ -69,7 +69,7 @@ const countByNetworks = (name: LimitName, address: string): Counted[] => [
 export const createGuards = (parts: {
   tokens: Tokens
   revocations: Revocations
-  apiKeys: Pick<ApiKeys, 'isUnmet' | 'verify'>
+  apiKeys: Pick<ApiKeys, 'needsLookup' | 'verify'>
   takeFromLimits: TakeFromLimits
   recordView: RecordView
   inReadTurn: InTurn
@@ -99,7 +99,7 @@ export const createGuards = (parts: {
   const verify = async (context: Context<GatewayEnv>): Promise<Requester> => {
     const bearer = bearerOf(context.req.header('authorization'))
     // Before Postgres is asked: keys that somebody makes up must not cost it a question each.
-    const unmet = bearer !== undefined && isApiKey(bearer) && apiKeys.isUnmet(bearer)
+    const unmet = bearer !== undefined && isApiKey(bearer) && apiKeys.needsLookup(bearer)
     const early = unmet ? await takeByAddress(context) : undefined
     if (early?.refused) enforceLimits(context, early)
     try {

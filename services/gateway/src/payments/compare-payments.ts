@@ -2,9 +2,9 @@
 // order of the ids, and compared here; what seems to differ is looked at once more, for it may just be under way.
 import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
-import { bookedDeposit, isAmountOf } from './pay-out.ts'
+import { bookedDeposit, isAmountOf } from './payment.ts'
 import type { PaymentState } from './payment-provider.ts'
-import type { OutsideTransfer, Standing } from './sql/payment-reads.ts'
+import type { LedgerStatus, OutsideTransfer } from './sql/payment-reads.ts'
 import type { Payment } from './sql/payments.ts'
 
 export type Difference = {
@@ -18,7 +18,7 @@ export type Difference = {
 export type CompareParts = {
   readPaymentsAfter: (after: string) => Promise<Payment[]>
   readPayment: (id: string) => Promise<Payment | undefined>
-  readStandings: (ids: string[]) => Promise<Map<string, Standing>>
+  readLedgerStatuses: (ids: string[]) => Promise<Map<string, LedgerStatus>>
   readOutsideTransfers: (after: string) => Promise<OutsideTransfer[]>
   readHeldWithdrawals: (after: string) => Promise<{ id: string }[]>
   readSuspense: () => Promise<{ system: string; currency: string; balance: bigint }[]>
@@ -56,7 +56,7 @@ const WITH_PROVIDER =
 /** What differs of one payment between the row, the ledger and the provider. */
 const differencesOf = (
   payment: Payment,
-  standings: Map<string, Standing>,
+  ledgerStatuses: Map<string, LedgerStatus>,
   state: PaymentState | undefined,
   stuckBefore: Date,
 ): Difference[] => {
@@ -66,10 +66,16 @@ const differencesOf = (
     found.push({ id, what: `${kind} (${status}): ${what}`, todo })
   const amount = `${formatAmount(payment.amount, currency)} ${currency}`
 
-  const standing = standings.get(id)
-  const own = standing?.transfer?.fingerprint.equals(payment.fingerprint) ? standing.transfer : undefined
+  const ledgerStatus = ledgerStatuses.get(id)
+  const own = ledgerStatus?.transfer?.fingerprint.equals(payment.fingerprint)
+    ? ledgerStatus.transfer
+    : undefined
   const booked =
-    kind === 'deposit' ? bookedDeposit(payment, standings) : own?.status === 'completed' ? own : undefined
+    kind === 'deposit'
+      ? bookedDeposit(payment, ledgerStatuses)
+      : own?.status === 'completed'
+        ? own
+        : undefined
   const isPaid = status === 'confirmed' || status === 'returned'
   if (isPaid && own?.status === 'rejected') {
     differs(`${amount} are not in the ledger, which refused them: ${own.rejectionCode}`, WITH_PROVIDER)
@@ -82,7 +88,7 @@ const differencesOf = (
     )
   }
   if (kind === 'withdrawal') {
-    const reversed = own ? standing!.reversed : 0n
+    const reversed = own ? ledgerStatus!.reversed : 0n
     const due = status === 'returned' ? payment.amount : 0n
     if (reversed < due) differs('it came back, and the ledger has not reversed it', BY_ITSELF)
     if (reversed > due) {
@@ -91,7 +97,7 @@ const differencesOf = (
         STRANGER,
       )
     }
-    const hold = standing?.hold?.fingerprint.equals(payment.fingerprint) ? standing.hold : undefined
+    const hold = ledgerStatus?.hold?.fingerprint.equals(payment.fingerprint) ? ledgerStatus.hold : undefined
     if (status === 'failed' && hold?.status === 'active') differs('its money is still held', BY_ITSELF)
     if (status === 'pending' && hold?.status !== 'active') differs('its money is not held', WITH_PROVIDER)
   }
@@ -141,15 +147,18 @@ export const comparePayments = async (
   let next = await provider.next()
   for await (const page of pages(parts.readPaymentsAfter)) {
     payments += page.length
-    const standings = await parts.readStandings(page.flatMap(({ id }) => [id, displacedDepositIdOf(id)]))
+    const ledgerStatuses = await parts.readLedgerStatuses(
+      page.flatMap(({ id }) => [id, displacedDepositIdOf(id)]),
+    )
     for (const payment of page) {
       for (; !next.done && next.value.id < payment.id; next = await provider.next())
         suspects.add(next.value.id)
       const state = !next.done && next.value.id === payment.id ? next.value : undefined
       if (state) next = await provider.next()
       const other = displacedDepositIdOf(payment.id)
-      if (standings.has(other)) displaced.add(other)
-      if (differencesOf(payment, standings, state, parts.stuckBefore).length > 0) suspects.add(payment.id)
+      if (ledgerStatuses.has(other)) displaced.add(other)
+      if (differencesOf(payment, ledgerStatuses, state, parts.stuckBefore).length > 0)
+        suspects.add(payment.id)
     }
   }
   for (; !next.done; next = await provider.next()) suspects.add(next.value.id)
@@ -177,14 +186,14 @@ export const comparePayments = async (
 const lookAgain = async (parts: CompareParts, id: string): Promise<Difference[]> => {
   const payment = await parts.readPayment(id)
   const state = await parts.askProvider(id)
-  const standings = await parts.readStandings([id, displacedDepositIdOf(id)])
-  if (payment) return differencesOf(payment, standings, state, parts.stuckBefore)
+  const ledgerStatuses = await parts.readLedgerStatuses([id, displacedDepositIdOf(id)])
+  if (payment) return differencesOf(payment, ledgerStatuses, state, parts.stuckBefore)
   const found: Difference[] = []
   if (state) {
     const what = `the provider has a ${state.kind} of ${state.amount} ${state.currency} (${state.status}) without a payment here`
     found.push({ id, what, todo: WITH_PROVIDER })
   }
-  const { transfer, hold } = standings.get(id) ?? {}
+  const { transfer, hold } = ledgerStatuses.get(id) ?? {}
   if (transfer || hold) {
     const what = transfer
       ? `the ledger has a ${transfer.type} of ${formatAmount(transfer.amount, transfer.currency)} ${transfer.currency} without a payment`

@@ -14,12 +14,12 @@ import type { RequestLog } from '../transfers/create-request-log.ts'
 import type { Requesting } from '../transfers/create-transfers.ts'
 import { createWriteDeposit, writeClaimedPayment } from './deposit-limits.ts'
 import { depositRoutes } from './deposit-routes.ts'
-import { lookAfter } from './pay-out.ts'
+import { advancePayment } from './payment.ts'
 import { connectPaymentProvider } from './payment-provider.ts'
 import { createHandleCallback, createRequestDeposit } from './request-deposit.ts'
 import { createRequestWithdrawal } from './request-withdrawal.ts'
 import { startPaymentWorker } from './settle-payments.ts'
-import { readStandings } from './sql/payment-reads.ts'
+import { readLedgerStatuses } from './sql/payment-reads.ts'
 import {
   claimPayments,
   countStuckPayments,
@@ -85,7 +85,7 @@ export const createPayments = (parts: {
     isCommand: async (id: string) => (await readDecidedIds(ledgerRead, [id])).length > 0,
     isPending: async (id: string) => (await requestLog.readPendingBetween(id, id)).length > 0,
     readPayment: (id: string) => readPayment(sql, id),
-    readStandings: (ids: string[]) => readStandings(ledgerRead, ids),
+    readLedgerStatuses: (ids: string[]) => readLedgerStatuses(ledgerRead, ids),
     markOrdering: (id: string, attempts: number) => markPaymentOrdering(sql, id, attempts),
     markPending: (id: string, reference: string | null) => markPaymentPending(sql, id, reference),
     depositExpiresAfterMs: parts.depositExpiresAfterMs,
@@ -100,7 +100,7 @@ export const createPayments = (parts: {
   const worker = startPaymentWorker({
     logger,
     claim: limit => claimPayments(sql, limit, lookAfterMs, LOOK_AGAIN_WITHIN_MS),
-    lookAfter: payment => lookAfter(payments, payment),
+    advancePayment: payment => advancePayment(payments, payment),
     clock,
     pollMs: Math.min(lookAfterMs, 1_000),
   })

@@ -7,14 +7,14 @@ import { readLimitedWallets } from '../limits/sql/limit-reads.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { claimKeys } from '../transfers/sql/key-claims.ts'
 import { limitMembers } from '../transfers/transfer-view.ts'
-import { readStandings } from './sql/payment-reads.ts'
+import { readLedgerStatuses } from './sql/payment-reads.ts'
 import {
+  lockDeposits,
   type NewPayment,
   type OpenDeposit,
   type Payment,
   readOpenDeposits,
   readPayment,
-  takeDepositTurn,
   writePayment,
 } from './sql/payments.ts'
 
@@ -33,7 +33,7 @@ export const createWriteDeposit =
   (parts: { sql: Database; ledgerRead: Database; lookAfterMs: number }) =>
   (payment: NewPayment): Promise<Payment> =>
     parts.sql.begin(async tx => {
-      await takeDepositTurn(tx, payment.walletId)
+      await lockDeposits(tx, payment.walletId)
       const earlier = await readPayment(tx, payment.id)
       if (earlier) return earlier
       const open = await readOpenDeposits(tx, payment.walletId)
@@ -60,16 +60,16 @@ const holdAgainstLimits = async (
 ): Promise<void> => {
   // One moment of the ledger: each deposit under way is in its counter or is not.
   const ids = open.flatMap(({ id }) => [id, displacedDepositIdOf(id)])
-  const { wallet, standings } = await ledgerRead.begin(
+  const { wallet, ledgerStatuses } = await ledgerRead.begin(
     'isolation level repeatable read read only',
     async tx => ({
       wallet: (await readLimitedWallets(tx, { userId, walletId }))[0],
-      standings: ids.length === 0 ? new Map<string, never>() : await readStandings(tx, ids),
+      ledgerStatuses: ids.length === 0 ? new Map<string, never>() : await readLedgerStatuses(tx, ids),
     }),
   )
   if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
   const isBooked = (id: string) =>
-    [id, displacedDepositIdOf(id)].some(known => standings.get(known)?.transfer?.type === 'deposit')
+    [id, displacedDepositIdOf(id)].some(known => ledgerStatuses.get(known)?.transfer?.type === 'deposit')
   // Each counts in the day and month it was asked for in; what is booked later, the ledger counts then.
   const underWay = (prefixLength: number) => {
     const period = (ms: number) => new Date(ms).toISOString().slice(0, prefixLength)

@@ -11,8 +11,8 @@ import { comparePayments } from './compare-payments.ts'
 import { connectPaymentProvider, providerSecrets } from './payment-provider.ts'
 import {
   readHeldWithdrawals,
+  readLedgerStatuses,
   readOutsideTransfers,
-  readStandings,
   readSuspense,
 } from './sql/payment-reads.ts'
 import { readPayment, readPaymentsAfter } from './sql/payments.ts'
@@ -51,7 +51,7 @@ const provider = connectPaymentProvider({
 const { payments, differences } = await comparePayments({
   readPaymentsAfter: after => readPaymentsAfter(sql, after, PAGE),
   readPayment: id => readPayment(sql, id),
-  readStandings: ids => readStandings(ledgerRead, ids),
+  readLedgerStatuses: ids => readLedgerStatuses(ledgerRead, ids),
   readOutsideTransfers: after => readOutsideTransfers(ledgerRead, after, PAGE),
   readHeldWithdrawals: after => readHeldWithdrawals(ledgerRead, after, PAGE),
   readSuspense: () => readSuspense(ledgerRead),

@@ -10,7 +10,7 @@ import type { TransferFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { refuseAboveKey, type TransferAnswer } from '../transfers/request-transfer.ts'
 import { rejectionOf, type TransferSubject, viewDecided, viewTransfer } from '../transfers/transfer-view.ts'
-import { hearProvider, METHOD_PURPOSE, orderPayment, type PaymentParts, refusalOf } from './pay-out.ts'
+import { applyProviderState, METHOD_PURPOSE, orderPayment, type PaymentParts, refusalOf } from './payment.ts'
 import type { NewPayment, Payment } from './sql/payments.ts'
 
 export type AskedDeposit = {
@@ -62,7 +62,7 @@ export const createRequestDeposit =
     if (decided) return answerBooked(parts, user.userId, decided, fingerprint, true)
     if (await parts.isPending(id)) throw keyReused()
     // Held under this id is another request's money.
-    const refusal = refusalOf((await parts.readStandings([id])).get(id), fingerprint)
+    const refusal = refusalOf((await parts.readLedgerStatuses([id])).get(id), fingerprint)
     if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
     // The command first: a payment's row is older than its command, so that of its own repeat both are seen.
     const isCommand = await parts.isCommand(id)
@@ -161,7 +161,7 @@ export const createHandleCallback =
     const callback = parts.provider.readCallback(signature, body)
     const payment = await parts.readPayment(callback.id)
     if (!payment) throw new ProblemError('PAYMENT_NOT_FOUND', 'id: there is no such payment')
-    await hearProvider(parts, payment, callback, traceparent)
+    await applyProviderState(parts, payment, callback, traceparent)
   }
 
 /** What the ledger decided on a payment, to its owner. */

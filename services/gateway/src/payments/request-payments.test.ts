@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Requester } from '../access/requester.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'
-import { lookAfter, type PaymentParts } from './pay-out.ts'
+import { advancePayment, type PaymentParts } from './payment.ts'
 import { createRequestDeposit, type DepositParts } from './request-deposit.ts'
 import { createRequestWithdrawal, type WithdrawalParts } from './request-withdrawal.ts'
 import type { Payment } from './sql/payments.ts'
@@ -22,7 +22,7 @@ const answers = (fingerprint: Buffer, written: number, decided: number) => {
   const hold = { status: 'active', type: 'withdrawal', fingerprint }
   const payment = { status: 'created', fingerprint }
   return {
-    readStandings: async (ids: string[]) =>
+    readLedgerStatuses: async (ids: string[]) =>
       new Map(after(decided, [[ids[0]!, { id: ids[0]!, hold, transfer: null, reversed: 0n }]], [])),
     readDecided: async () => undefined,
     readPayment: async () => after(written, payment, undefined),
@@ -86,7 +86,7 @@ test.each([
         return isCommand
       },
       // Asked after it: a hold that is not there then belongs to nobody.
-      readStandings: async (ids: string[]) =>
+      readLedgerStatuses: async (ids: string[]) =>
         new Map(asked > 0 && isHeld ? [[ids[0]!, { id: ids[0]!, hold, transfer: null, reversed: 0n }]] : []),
       settle: async (_id: string, { status, failureCode }: { status: string; failureCode: string }) => {
         outcome = `${status} ${failureCode}`
@@ -110,7 +110,7 @@ test.each([
         expiresAt: new Date(1_000),
       },
     } as unknown as Payment
-    await lookAfter(parts, payment)
+    await advancePayment(parts, payment)
     expect(outcome).toBe(expected)
   },
 )

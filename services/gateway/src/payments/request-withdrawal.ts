@@ -11,7 +11,7 @@ import {
   type TransferAnswer,
 } from '../transfers/request-transfer.ts'
 import { viewTransfer } from '../transfers/transfer-view.ts'
-import { METHOD_PURPOSE, orderPayment, publishWithdrawal, refusalOf } from './pay-out.ts'
+import { METHOD_PURPOSE, orderPayment, publishWithdrawal, refusalOf } from './payment.ts'
 import { answerBooked, type DepositParts, paymentFailed, subjectOfPayment } from './request-deposit.ts'
 import type { NewPayment, Payment } from './sql/payments.ts'
 
@@ -105,9 +105,9 @@ const answerKnown = async (
   fingerprint: Buffer,
   replayed: boolean,
 ): Promise<TransferAnswer | undefined> => {
-  const standing = (await parts.readStandings([id])).get(id)
-  if (refusalOf(standing, fingerprint)?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
-  if (standing?.transfer) {
+  const ledgerStatus = (await parts.readLedgerStatuses([id])).get(id)
+  if (refusalOf(ledgerStatus, fingerprint)?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
+  if (ledgerStatus?.transfer) {
     const facts = await parts.readDecided(id)
     if (facts) return answerBooked(parts, caller, facts, fingerprint, replayed)
   }
@@ -162,8 +162,8 @@ const ask = async (parts: WithdrawalParts, payment: Payment, traceparent: string
 const orderWhenHeld = async (parts: WithdrawalParts, id: string, traceparent: string): Promise<boolean> => {
   const payment = (await parts.readPayment(id))!
   if (payment.status !== 'created') return true
-  const standing = (await parts.readStandings([id])).get(id)
-  if (standing?.hold?.status !== 'active') return false
+  const ledgerStatus = (await parts.readLedgerStatuses([id])).get(id)
+  if (ledgerStatus?.hold?.status !== 'active') return false
   try {
     await orderPayment(parts, payment, traceparent)
   } catch (error) {

@@ -17,17 +17,17 @@ export const startPaymentWorker = (parts: {
   logger: Logger
   /** Payments that are due, each for this worker alone for a while. */
   claim: (limit: number) => Promise<Payment[]>
-  lookAfter: (payment: Payment) => Promise<void>
+  advancePayment: (payment: Payment) => Promise<void>
   clock: Clock
   pollMs: number
 }): PaymentWorker => {
-  const { logger, claim, lookAfter, clock, pollMs } = parts
+  const { logger, claim, advancePayment, clock, pollMs } = parts
 
   const lookOnce = async (): Promise<boolean> => {
     const payments = await claim(BATCH)
     await Promise.all(
       payments.map(payment =>
-        lookAfter(payment).catch(error => {
+        advancePayment(payment).catch(error => {
           logger.warn(
             { err: error, paymentId: payment.id },
             'a payment could not be looked after; it is later',

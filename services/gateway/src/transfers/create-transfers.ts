@@ -11,13 +11,13 @@ import type { Pins } from '../identity/pin/pin.ts'
 import type { Tokens } from '../identity/sessions/tokens.ts'
 import type { LedgerDoor } from '../ledger/create-ledger-door.ts'
 import {
-  readGroundwork,
+  lookUpTransfers,
   readPosted,
   readRejected,
   readTransfersBetween,
   readWallets,
   readWalletsOf,
-  type TransferQuestion,
+  type TransferLookupKeys,
 } from '../ledger/sql/ledger-reads.ts'
 import { readLimitedWallets } from '../limits/sql/limit-reads.ts'
 import { batchPerTick } from '../queues/batch-per-tick.ts'
@@ -61,7 +61,7 @@ export const createTransfers = (parts: {
     outcomes: ledger.outcomes,
     names,
     personKeys,
-    lookUp: batchPerTick((questions: TransferQuestion[]) => readGroundwork(ledgerRead, questions)),
+    lookUp: batchPerTick((questions: TransferLookupKeys[]) => lookUpTransfers(ledgerRead, questions)),
     readDecided,
     claimKey: requestLog.claimKey,
     writePending: requestLog.writePending,

@@ -2,7 +2,7 @@ import { formatAmount } from '@pennywire/contracts/money.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import { decideTransfer, type Wallet } from '@pennywire/rules/decide.ts'
 import { NOTHING_USED } from '@pennywire/rules/limits.ts'
-import type { TransferGroundwork, TransferQuestion, WalletFacts } from '../ledger/sql/ledger-reads.ts'
+import type { TransferLookup, TransferLookupKeys, WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { type ActionLimits, viewLimits } from '../limits/limit-view.ts'
 import type { LimitedWallet } from '../limits/sql/limit-reads.ts'
 import {
@@ -37,7 +37,7 @@ export type AskedPreview = Pick<
 > & { userId: string }
 
 export type PreviewParts = {
-  lookUp: (question: TransferQuestion) => Promise<TransferGroundwork>
+  lookUp: (question: TransferLookupKeys) => Promise<TransferLookup>
   readWallets: (ids: string[]) => Promise<WalletFacts[]>
   readLimited: (walletId: string) => Promise<LimitedWallet | undefined>
   /** Whether the user's account is deactivated. */

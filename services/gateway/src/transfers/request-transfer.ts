@@ -15,8 +15,8 @@ import { commandRecord } from '../ledger/command-record.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'
 import type {
   TransferFacts,
-  TransferGroundwork,
-  TransferQuestion,
+  TransferLookup,
+  TransferLookupKeys,
   WalletBrief,
 } from '../ledger/sql/ledger-reads.ts'
 import { ProblemError, validationProblem } from '../problems/problem.ts'
@@ -68,7 +68,7 @@ export type RequestTransferParts<View> = {
   names: Pick<Names, 'namesOf'>
   personKeys: Pick<PersonKeys, 'encryptFor' | 'decryptAll'>
   /** The ledger's primary, asked once a tick for all requests of that tick. */
-  lookUp: (question: TransferQuestion) => Promise<TransferGroundwork>
+  lookUp: (question: TransferLookupKeys) => Promise<TransferLookup>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
   /** Takes the key, over all money routes, just before the request goes out; one statement a tick for all requests. */
   claimKey: (claim: KeyClaim) => Promise<KeyHolder>

@@ -8,12 +8,12 @@ import {
   capture,
   circumstances,
   hold,
-  letGo,
   NOW,
   original,
   request,
   reversal,
   system,
+  voidHold,
   wallet,
 } from '@pennywire/rules/test-wallets.ts'
 import { expect, test } from 'vitest'
@@ -35,7 +35,7 @@ const COMMANDS: { [Name in LedgerCommandName]: Records[Name][] } = {
     request({ type: 'deposit', fromWalletId: null }),
   ],
   'pennywire.ledger.HoldCaptureRequested': [capture(), capture(withdrawn)],
-  'pennywire.ledger.HoldVoidRequested': [letGo(), letGo(withdrawn), letGo({ source: 'timer' })],
+  'pennywire.ledger.HoldVoidRequested': [voidHold(), voidHold(withdrawn), voidHold({ source: 'timer' })],
   'pennywire.ledger.ReversalRequested': [reversal(), reversal({ source: 'provider', fromWalletId: null })],
   'pennywire.ledger.WalletOpenRequested': [{ ...head, currency: 'USD', tier: 'verified', requestedAt: NOW }],
   'pennywire.ledger.WalletFreezeRequested': [{ ...said, source: 'self' }],

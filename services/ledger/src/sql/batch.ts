@@ -111,7 +111,7 @@ export const readServer = async (sql: Database | Tx): Promise<string> => {
   return row.server
 }
 
-export const findEarlier = async (tx: Tx, ids: string[]): Promise<Earlier[]> =>
+export const findOutcomes = async (tx: Tx, ids: string[]): Promise<Earlier[]> =>
   await tx<Earlier[]>`
     select id, fingerprint, partition, seq from ledger.commands where id = any(${arrayOf(tx, ids, UUID)})`
 

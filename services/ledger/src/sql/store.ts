@@ -19,7 +19,7 @@ export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
         lockPartitions: (partitions, skipLocked) => batch.lockPartitions(tx, partitions, skipLocked),
         lockWallets: (ids, skipLocked) => batch.lockWallets(tx, ids, skipLocked),
         findWallets: ids => batch.findWallets(tx, ids),
-        findEarlier: ids => batch.findEarlier(tx, ids),
+        findOutcomes: ids => batch.findOutcomes(tx, ids),
         findWalletsOf: userIds => batch.findWalletsOf(tx, userIds),
         readLimits: walletIds => batch.readLimits(tx, walletIds),
         readHolds: ids => batch.readHolds(tx, ids),

@@ -58,7 +58,7 @@ export type ApiKeys = {
    * True for a key that is not cached, so that checking it costs a query. Count it against the address first: made-up keys
    * must not cause unlimited queries.
    */
-  isUnmet: (secret: string) => boolean
+  needsLookup: (secret: string) => boolean
   /**
    * In whose name a key speaks, and what it may. Throws TOKEN_INVALID for one that nobody has, TOKEN_EXPIRED,
    * TOKEN_REVOKED, ACCOUNT_DISABLED.
@@ -223,7 +223,7 @@ export const createApiKeys = (parts: {
   const insert = async (tx: Tx, key: NewApiKey) => (await show([await insertApiKey(tx, key)]))[0]!
 
   return {
-    isUnmet: secret => FORM.test(secret) && !met.has(hashOf(secret)),
+    needsLookup: secret => FORM.test(secret) && !met.has(hashOf(secret)),
 
     verify: async secret => {
       const key = FORM.test(secret) ? await found.fetch(hashOf(secret)) : undefined

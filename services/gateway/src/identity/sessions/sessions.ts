@@ -8,7 +8,7 @@ import { appendToOutbox } from '../../outbox/sql/outbox.ts'
 import { ProblemError } from '../../problems/problem.ts'
 import type { Announce } from '../events/announce.ts'
 import type { PersonKeys } from '../persons/person-keys.ts'
-import { findUser, shareUser, type User } from '../persons/sql/users.ts'
+import { findUser, lockUserShared, type User } from '../persons/sql/users.ts'
 import type { LoginAttempts } from './login-attempts.ts'
 import type { LoginHistory, LoginMethod } from './login-history.ts'
 import type { Revocations } from './revocations.ts'
@@ -173,7 +173,7 @@ export const createSessions = (parts: {
         known.secondFactorVersion === user.secondFactorVersion
       const current = await inTransaction(async tx => {
         // Under a lock: a change of the account, its password or second factor comes before this, or ends this session too.
-        const known = await shareUser(tx, userId)
+        const known = await lockUserShared(tx, userId)
         if (!known || known.disabled || !isAsRead(known)) return known
         await insertSession(tx, { id: sessionId, userId, device, secondFactor })
         await insertRefreshToken(tx, { hash: sha256(refreshToken), sessionId })

@@ -6,7 +6,7 @@ import { appendToOutbox } from '../../outbox/sql/outbox.ts'
 import { ProblemError } from '../../problems/problem.ts'
 import type { Accounts } from '../accounts/accounts.ts'
 import type { Announce } from '../events/announce.ts'
-import { findLinkedUser, lockUsers, shareUser, type User } from '../persons/sql/users.ts'
+import { findLinkedUser, lockUserShared, lockUsers, type User } from '../persons/sql/users.ts'
 import { changeSecondFactorVersion } from '../second-factor/sql/second-factors.ts'
 import type { LoginHistory, LoginMethod } from '../sessions/login-history.ts'
 import { type Sessions, sha256 } from '../sessions/sessions.ts'
@@ -115,7 +115,7 @@ export const createExternalIdentities = (parts: {
       const { issuer, subject } = await tokens.verify(token)
       return inTransaction(async tx => {
         // Under a lock, and the issuer may have taken its time: no link outlives the password that allowed it.
-        const known = await shareUser(tx, userId)
+        const known = await lockUserShared(tx, userId)
         if (!known || known.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
         if (known.passwordVersion !== user.passwordVersion) {
           throw new ProblemError('PASSWORD_MISMATCH', 'The current password is wrong.')

@@ -14,9 +14,9 @@ import {
   findUser,
   findUserByEmail,
   insertUser,
+  lockUserShared,
   markEmailVerified,
   markOwnerProved,
-  shareUser,
   type User,
 } from '../persons/sql/users.ts'
 import { sha256 } from '../sessions/sessions.ts'
@@ -213,7 +213,7 @@ export const createSocialLogin = (parts: {
   ): Promise<LinkedIdentity> =>
     inTransaction(async tx => {
       // The user before the session, as everybody: else this and the end of the account wait for each other.
-      await shareUser(tx, owner.userId)
+      await lockUserShared(tx, owner.userId)
       if (!(await shareOpenSession(tx, owner.sessionId))) {
         throw new ProblemError('OIDC_STATE_INVALID', 'The session that asked for the link has ended.')
       }

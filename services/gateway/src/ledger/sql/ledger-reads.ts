@@ -185,7 +185,7 @@ export const readTransfersBetween = async (
 }
 
 /** What the transfer route needs to know of one request before it publishes it. */
-export type TransferQuestion = {
+export type TransferLookupKeys = {
   transferId: string
   userId: string
   fromWalletId: string | null
@@ -194,7 +194,7 @@ export type TransferQuestion = {
   toWalletCode: string | null
 }
 export type WalletBrief = { id: string; userId: string; code: string; currency: string }
-export type TransferGroundwork = {
+export type TransferLookup = {
   /** Whether the ledger has decided something under the id: this request, or another one with its key. */
   decided: boolean
   sender: WalletBrief | null
@@ -217,10 +217,10 @@ type GroundworkRow = {
  * Answers for many requests in one statement, in their order: is something decided under the id already, which is the sender's
  * wallet (the one named, else the user's open one in the currency), which the recipient's. System wallets are nobody's.
  */
-export const readGroundwork = async (
+export const lookUpTransfers = async (
   sql: Database,
-  questions: TransferQuestion[],
-): Promise<TransferGroundwork[]> => {
+  questions: TransferLookupKeys[],
+): Promise<TransferLookup[]> => {
   const rows = await sql<GroundworkRow[]>`
     select c.id is not null as decided,
       sender.id as "senderId", sender.user_id as "senderUser", sender.code as "senderCode",
@@ -272,7 +272,7 @@ export const readGroundwork = async (
       code: row.recipientCode,
       currency: row.recipientCurrency,
     },
-  })) as TransferGroundwork[]
+  })) as TransferLookup[]
 }
 
 const walletColumns = (sql: Database) => sql`

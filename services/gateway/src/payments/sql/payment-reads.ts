@@ -2,7 +2,7 @@
 import { type Database, type Tx, UUID } from '@pennywire/runtime/database.ts'
 
 /** How a payment stands in the ledger, by its id. Amounts are minor units. */
-export type Standing = {
+export type LedgerStatus = {
   id: string
   hold: { status: 'active' | 'captured' | 'voided' | 'expired'; type: string; fingerprint: Buffer } | null
   transfer: {
@@ -37,7 +37,10 @@ type StandingRow = {
 }
 
 /** One for each id that the ledger knows as a hold or a transfer. */
-export const readStandings = async (sql: Database | Tx, ids: string[]): Promise<Map<string, Standing>> => {
+export const readLedgerStatuses = async (
+  sql: Database | Tx,
+  ids: string[],
+): Promise<Map<string, LedgerStatus>> => {
   const rows = await sql<StandingRow[]>`
     select q.id, h.status as "holdStatus", h.type as "holdType", h.fingerprint as "holdFingerprint", t.type, t.status,
       t.amount, t.currency, t.fingerprint, t.rejection_code as "rejectionCode", t.rejection_detail as "rejectionDetail",

@@ -173,7 +173,7 @@ export const countStuckPayments = async (sql: Database, seconds: number): Promis
 }
 
 /** Lets one deposit of a wallet at a time go on, until the transaction ends. */
-export const takeDepositTurn = async (tx: Tx, walletId: string): Promise<void> => {
+export const lockDeposits = async (tx: Tx, walletId: string): Promise<void> => {
   await tx`insert into gateway.deposit_turns (wallet_id) values (${walletId}) on conflict do nothing`
   await tx`select 1 from gateway.deposit_turns where wallet_id = ${walletId} for update`
 }

@@ -93,7 +93,7 @@ export const renameUser = async (tx: Tx, id: string, fullName: string): Promise<
 }
 
 /** The user as they are, kept from any change until the transaction ends. */
-export const shareUser = async (tx: Tx, id: string): Promise<User | undefined> => {
+export const lockUserShared = async (tx: Tx, id: string): Promise<User | undefined> => {
   const [user] = await tx<User[]>`
     select ${userColumns(tx)} from gateway.users where id = ${id} for share`
   return user

@@ -3,7 +3,7 @@ import type { RawRecord } from '@pennywire/kafka/record.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { afterEach, expect, test, vi } from 'vitest'
-import { type Relay, startRelay } from './relay-outbox.ts'
+import { type Relay, startRelay } from './publish-journal.ts'
 import type { JournalRow } from './store.ts'
 
 const logger = { warn: () => {}, error: () => {} } as unknown as Logger

@@ -18,7 +18,7 @@ import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { PublishCommand } from '../ledger/publish-command.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { OrderRefused, type PaymentProvider, type PaymentState } from './payment-provider.ts'
-import type { Standing } from './sql/payment-reads.ts'
+import type { LedgerStatus } from './sql/payment-reads.ts'
 import type { Payment, Settlement } from './sql/payments.ts'
 
 export type PaymentParts = {
@@ -29,7 +29,7 @@ export type PaymentParts = {
   provider: PaymentProvider
   readPayment: (id: string) => Promise<Payment | undefined>
   /** How payments stand in the ledger, by their ids; those that it does not know are missing. */
-  readStandings: (ids: string[]) => Promise<Map<string, Standing>>
+  readLedgerStatuses: (ids: string[]) => Promise<Map<string, LedgerStatus>>
   /** Whether the ledger has decided a command under this id: a capture, which is no transfer of its own. */
   isCommand: (id: string) => Promise<boolean>
   /** Marks an order before it is sent, where `orderAttempts` were before it; undefined: it must not be sent. */
@@ -64,7 +64,7 @@ export const METHOD_PURPOSE = 'payment-method'
 const STATUS_OF = { succeeded: 'confirmed', failed: 'failed', returned: 'returned' } as const
 
 /** Takes the provider's word on a payment: written down first, then booked. Throws where it must be said again. */
-export const hearProvider = async (
+export const applyProviderState = async (
   parts: PaymentParts,
   payment: Payment,
   state: PaymentState,
@@ -77,8 +77,8 @@ export const hearProvider = async (
   if (state.status === 'pending') return parts.markPending(payment.id, state.providerReference)
   if (payment.kind === 'withdrawal' && isOrderable(payment)) {
     // Nothing is ordered before the money is held. A capture of what is not held would be refused, and that for good.
-    const standing = (await parts.readStandings([payment.id])).get(payment.id)
-    const hold = ownOf(standing?.hold, payment.fingerprint)
+    const ledgerStatus = (await parts.readLedgerStatuses([payment.id])).get(payment.id)
+    const hold = ownOf(ledgerStatus?.hold, payment.fingerprint)
     const isPaidOut = state.status !== 'failed'
     if (!hold || (isPaidOut && (hold.status === 'voided' || hold.status === 'expired'))) {
       contradictions.inc({ kind: payment.kind })
@@ -249,7 +249,7 @@ export const orderPayment = async (
   }
   // Looked at after the mark: what ended the hold before is seen, and nothing but the provider's word ends it later.
   if (kind === 'withdrawal') {
-    const hold = ownOf((await parts.readStandings([id])).get(id)?.hold, payment.fingerprint)
+    const hold = ownOf((await parts.readLedgerStatuses([id])).get(id)?.hold, payment.fingerprint)
     if (hold?.status !== 'active') {
       return concludeRefusal(parts, marked, 'PAYMENT_FAILED', 'The money is not held.', traceparent)
     }
@@ -301,7 +301,7 @@ const concludeRefusal = async (
   // Asked after this look at the time: a gateway that stands still in between does not take an old answer for a last one.
   const arrivesLater = mayArrive(parts, payment)
   const state = await parts.provider.ask(payment.id)
-  if (state) return hearProvider(parts, payment, state, traceparent)
+  if (state) return applyProviderState(parts, payment, state, traceparent)
   if (arrivesLater) return
   const { id, orderAttempts } = payment
   const settlement = { status: 'failed', providerReference: null, failureCode, failureReason } as const
@@ -310,21 +310,21 @@ const concludeRefusal = async (
 }
 
 /** Looks after a payment that nobody is known to look after: does what is next, or finds that nothing is left to do. */
-export const lookAfter = async (parts: PaymentParts, payment: Payment): Promise<void> => {
+export const advancePayment = async (parts: PaymentParts, payment: Payment): Promise<void> => {
   const ids = payment.kind === 'deposit' ? [payment.id, displacedDepositIdOf(payment.id)] : [payment.id]
   // Asked first: a command under its id that is neither a hold nor a transfer afterwards is another request's.
   const isDecided =
     payment.kind === 'withdrawal' && payment.status === 'created' && (await parts.isCommand(payment.id))
-  const standings = await parts.readStandings(ids)
+  const ledgerStatuses = await parts.readLedgerStatuses(ids)
   await (payment.kind === 'deposit'
-    ? lookAfterDeposit(parts, payment, standings)
-    : lookAfterWithdrawal(parts, payment, standings.get(payment.id), isDecided))
+    ? advanceDeposit(parts, payment, ledgerStatuses)
+    : advanceWithdrawal(parts, payment, ledgerStatuses.get(payment.id), isDecided))
 }
 
 /** The transfer that books a deposit: under its own id, or, where another request has that, under the derived one. */
-export const bookedDeposit = (payment: Payment, standings: Map<string, Standing>) =>
+export const bookedDeposit = (payment: Payment, ledgerStatuses: Map<string, LedgerStatus>) =>
   [payment.id, displacedDepositIdOf(payment.id)]
-    .map(id => standings.get(id)?.transfer)
+    .map(id => ledgerStatuses.get(id)?.transfer)
     .find(transfer => transfer?.status === 'completed' && transfer.fingerprint.equals(payment.fingerprint))
 
 const expired = (parts: PaymentParts, { expiresAt }: Payment) =>
@@ -340,12 +340,12 @@ const finish = async (parts: PaymentParts, payment: Payment, waitsInSuspense: bo
   }
 }
 
-const lookAfterDeposit = async (
+const advanceDeposit = async (
   parts: PaymentParts,
   payment: Payment,
-  standings: Map<string, Standing>,
+  ledgerStatuses: Map<string, LedgerStatus>,
 ): Promise<void> => {
-  const booked = bookedDeposit(payment, standings)
+  const booked = bookedDeposit(payment, ledgerStatuses)
   if (payment.status === 'failed') return finish(parts, payment, false)
   if (payment.status === 'confirmed') {
     return booked ? finish(parts, payment, booked.inSuspense) : book(parts, payment)
@@ -353,7 +353,7 @@ const lookAfterDeposit = async (
   const arrivesLater = mayArrive(parts, payment)
   const state = await parts.provider.ask(payment.id)
   if (state?.status === 'pending' && isAbandoned(parts, payment)) return cancelDeposit(parts, payment, state)
-  if (state) return hearProvider(parts, payment, state)
+  if (state) return applyProviderState(parts, payment, state)
   if (payment.status === 'pending') {
     parts.logger.error({ paymentId: payment.id }, 'the provider does not know a deposit that it had taken')
   } else if (expired(parts, payment) && !arrivesLater) {
@@ -374,7 +374,7 @@ const isAbandoned = (parts: PaymentParts, { requestedAt }: Payment): boolean =>
 /** Ends a deposit that its payer has left, at the provider first: it may have succeeded meanwhile. */
 const cancelDeposit = async (parts: PaymentParts, payment: Payment, asked: PaymentState): Promise<void> => {
   const state = (await parts.provider.cancel(payment.id)) ?? asked
-  if (state.status !== 'failed') return hearProvider(parts, payment, state)
+  if (state.status !== 'failed') return applyProviderState(parts, payment, state)
   await parts.settle(payment.id, {
     status: 'failed',
     providerReference: state.providerReference,
@@ -384,21 +384,22 @@ const cancelDeposit = async (parts: PaymentParts, payment: Payment, asked: Payme
   })
 }
 
-const lookAfterWithdrawal = async (
+const advanceWithdrawal = async (
   parts: PaymentParts,
   payment: Payment,
-  standing: Standing | undefined,
+  ledgerStatus: LedgerStatus | undefined,
   isDecided: boolean,
 ): Promise<void> => {
   const { id, fingerprint } = payment
   const own = {
-    ...standing,
-    hold: ownOf(standing?.hold, fingerprint),
-    transfer: ownOf(standing?.transfer, fingerprint),
+    ...ledgerStatus,
+    hold: ownOf(ledgerStatus?.hold, fingerprint),
+    transfer: ownOf(ledgerStatus?.transfer, fingerprint),
   }
   switch (payment.status) {
     case 'created': {
-      const refusal = refusalOf(standing, fingerprint) ?? (isDecided && !standing ? KEY_REUSED : undefined)
+      const refusal =
+        refusalOf(ledgerStatus, fingerprint) ?? (isDecided && !ledgerStatus ? KEY_REUSED : undefined)
       if (refusal) {
         const settlement = { status: 'failed', providerReference: null, ...refusal } as const
         await parts.settle(id, { ...settlement, orderAttempts: payment.orderAttempts })
@@ -410,14 +411,14 @@ const lookAfterWithdrawal = async (
     }
     case 'ordering': {
       const state = await parts.provider.ask(id)
-      if (state) return hearProvider(parts, payment, state)
+      if (state) return applyProviderState(parts, payment, state)
       // Ordered a second time at once, as the first order may be lost. From then on only where the last one cannot arrive
       // any more: a refusal is the outcome then, and each further order would put that off.
       return payment.orderAttempts > 1 && mayArrive(parts, payment) ? undefined : orderPayment(parts, payment)
     }
     case 'pending': {
       const state = await parts.provider.ask(id)
-      if (state) return hearProvider(parts, payment, state)
+      if (state) return applyProviderState(parts, payment, state)
       // Not ordered anew: a provider that has lost its books may have paid it out.
       parts.logger.error({ paymentId: id }, 'the provider does not know a payout that it had taken')
       return
@@ -427,8 +428,8 @@ const lookAfterWithdrawal = async (
     case 'failed':
       return own.hold?.status === 'active' ? book(parts, payment) : finish(parts, payment, false)
     case 'returned': {
-      if ((standing?.reversed ?? 0n) < payment.amount) return book(parts, payment)
-      const back = (await parts.readStandings([payoutReturnIdOf(id)])).get(payoutReturnIdOf(id))
+      if ((ledgerStatus?.reversed ?? 0n) < payment.amount) return book(parts, payment)
+      const back = (await parts.readLedgerStatuses([payoutReturnIdOf(id)])).get(payoutReturnIdOf(id))
       return finish(parts, payment, back?.transfer?.inSuspense ?? false)
     }
   }
@@ -446,10 +447,10 @@ const KEY_REUSED = {
 
 /** Why the ledger has not taken a payment and never will, where that is so. */
 export const refusalOf = (
-  standing: Standing | undefined,
+  ledgerStatus: LedgerStatus | undefined,
   fingerprint: Buffer,
 ): { failureCode: string; failureReason: string } | undefined => {
-  const { hold, transfer } = standing ?? {}
+  const { hold, transfer } = ledgerStatus ?? {}
   const another = [hold, transfer].some(found => found && !found.fingerprint.equals(fingerprint))
   if (another) return KEY_REUSED
   if (transfer?.status !== 'rejected') return undefined
