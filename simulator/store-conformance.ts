@@ -878,7 +878,7 @@ const OPERATIONS: StoreScript[] = [
     ],
   },
   {
-    name: 'whoever waits for a wallet then reads its holds, limits and reversals as they are after the wait',
+    name: 'a transaction that waits for a wallet then reads its holds, limits and reversals as they are after the wait',
     run: async site => {
       const { store } = site
       await aliceHolds(store)
@@ -1017,7 +1017,7 @@ const OPERATIONS: StoreScript[] = [
     ],
   },
   {
-    name: 'a limit set anew takes the place of the one before; whoever sets it too waits',
+    name: 'a limit set anew takes the place of the one before; another that sets it waits',
     run: async site => {
       const { store } = site
       await twoWallets(store)
@@ -1088,7 +1088,7 @@ const POSITIONS: StoreScript[] = [
     ],
   },
   {
-    name: 'O1: a published mark is raised and never lowered, whoever comes late',
+    name: 'O1: a published mark is raised and never lowered, by a late writer either',
     run: async ({ store }) => {
       await store.readPositions([0, 1])
       const marks = async () =>
@@ -1442,7 +1442,7 @@ const MONEY_PATH: StoreScript[] = [
     expected: Array.from({ length: 5 }, () => [1, 1]),
   },
   {
-    name: 'X1: a user opens one wallet in a currency, by whatever partitions and ids',
+    name: 'X1: a user opens one wallet in a currency, by any partitions and ids',
     run: async site => {
       const { apply, open } = await begunLedger(site)
       const counts: number[][] = []
@@ -1921,7 +1921,7 @@ const readByGateway = async ({ gateway }: StoreSite, random: Random): Promise<un
   ]
 }
 
-// --- whatever a seed draws ---
+// --- what a seed draws ---
 
 const STATUSES = [
   ['active', null],

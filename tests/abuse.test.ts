@@ -1,5 +1,5 @@
 // What somebody may try who means harm, on gateways that run as they do in production: made-up addresses, floods,
-// guesses, locking others out, and whatever happens while Redis is away.
+// guesses, locking others out, and what happens while Redis is away.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
@@ -217,7 +217,7 @@ describe('guesses', () => {
 })
 
 describe('nobody locks out somebody else', () => {
-  test('out of the sign-in: who is known gets in, and so does whoever has the mailbox', async () => {
+  test('out of the sign-in: who is known gets in, and so does the owner of the mailbox', async () => {
     // Strangers come by a proxy, so that they have addresses.
     const gatewayUrl = await startGateway({ RATE_LIMIT_LOGIN_ACCOUNT: '6/901', TRUSTED_PROXIES: '127.0.0.1' })
     const alice = await makePerson('Alice Smith')
@@ -329,7 +329,7 @@ describe('Redis is away', () => {
     asksMore: boolean
   }
 
-  /** What changes something and goes on all the same, and why. Whatever else changes something must refuse. */
+  /** What changes something and goes on all the same, and why. All else that changes something must refuse. */
   const GOES_ON: Record<string, string> = {
     'DELETE /v1/sessions/{id}': 'ending sessions must always work',
     'DELETE /v1/api-keys/{id}': 'revoking keys must always work',
@@ -385,7 +385,7 @@ describe('Redis is away', () => {
       'GET /v1/auth/oidc/{provider}',
       'GET /v1/auth/oidc/{provider}/callback',
     ])
-    // Whoever forgets the guard has no such word in the document: pages, keys and what is signed have none.
+    // A route that forgets the guard has no such word in the document: pages, keys and what is signed have none.
     const unguarded = routes.filter(({ failsClosed }) => failsClosed === undefined)
     expect(unguarded.map(({ name }) => name).sort()).toEqual([
       'GET /.well-known/jwks.json',

@@ -361,7 +361,7 @@ test('what a back end asks is counted apart from what its user asks', async () =
   expect(outcome(await pay(await makeKey(person), '0.01', there))).toBe('done')
 })
 
-test('Redis is away: whatever moves money refuses a key, and reads go on', async () => {
+test('Redis is away: what moves money refuses a key, and reads go on', async () => {
   const key = await makeKey(alice)
   await control('redis', 'SIGKILL')
   try {

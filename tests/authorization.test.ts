@@ -399,7 +399,7 @@ test.each(['user', 'super_admin'] as const)(
     await expectTable(caller, (route, whose) =>
       route.scope === undefined ? 'takes no key' : expected(route, 'user', whose),
     )
-    // Whoever has the key has not got the account: it is as it was.
+    // Who has the key has not got the account: it is as it was.
     expect((await person.ask('GET', '/v1/users/me')).status).toBe(200)
   },
 )

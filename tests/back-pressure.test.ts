@@ -150,7 +150,7 @@ test('Kafka stands still under a flood: answers within the wait, refusals within
   const waiting = await metric(gatewayUrl, 'pennywire_gateway_publisher_waiting_records')
   const refused = sent.filter(isEarly)
   const notLate = (await sendBy(gatewayUrl, 'respond-async')).tookMs
-  // Whatever else is asked for goes on.
+  // All else that is asked for goes on.
   expect((await ask('GET', `/v1/wallets/${from.id}`, { gatewayUrl, token: alice.token })).status).toBe(200)
   await control('kafka', 'SIGCONT')
 

@@ -91,7 +91,7 @@ const followEvents = async () => {
 
 /** With the ledger frozen: which moments of its work it was frozen in. */
 const momentsOf = async (events: Awaited<ReturnType<typeof followEvents>>): Promise<Moment[]> => {
-  // Whatever Postgres was told before the freeze it still does; then the open transaction tells. One that waits for
+  // What Postgres was told before the freeze it still does; then the open transaction tells. One that waits for
   // the rest of a frozen client's message counts as active, but does nothing.
   const open = await vi.waitFor(
     async () => {

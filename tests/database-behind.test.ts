@@ -23,7 +23,7 @@ beforeAll(async () => {
   wallets = { alice: await openWallet(alice, 'USD', '100'), bob: await openWallet(bob, 'USD') }
 }, 60_000)
 
-/** Whatever happens in the test, the next file finds the system as it was. */
+/** No matter what happens in the test, the next file finds the system as it was. */
 afterAll(async () => {
   if (!existsSync(current)) return
   await Promise.all(['ledger', ...OTHERS].map(name => control(name, 'stop')))

@@ -66,7 +66,7 @@ describe.each(Object.keys(URLS))('%s', role => {
   const sql = open(URLS[role]!)
 
   test.each(FORBIDDEN)('may not: %s', async statement => {
-    // Whatever is done by mistake is undone.
+    // What is done by mistake is undone.
     const told = await refusalOf(sql.begin(tx => tx.unsafe(statement).then(() => tx.unsafe('rollback'))))
     // These cannot stand in a transaction, and are asked by themselves.
     const again = /transaction block/.test(told) ? await refusalOf(sql.unsafe(statement)) : told

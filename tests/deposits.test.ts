@@ -1,4 +1,4 @@
-// Money from outside: booked when the provider confirms, once, whoever repeats or forges what.
+// Money from outside: booked when the provider confirms, once, no matter who repeats or forges what.
 import { createHmac, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'

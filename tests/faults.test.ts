@@ -49,7 +49,7 @@ test.each<{ promises: string; fault: Fault }>([
   240_000,
 )
 
-test('whatever money can do was done meanwhile', () => {
+test('all that money can do was done meanwhile', () => {
   const done = [...sumOfKinds(reports)].filter(([, counts]) => counts.done > 0).map(([kind]) => kind)
   expect(done.sort()).toEqual([
     ...['capture', 'close', 'deposit', 'freeze', 'hold', 'limit', 'open', 'reversal', 'transfer'],

@@ -1,4 +1,4 @@
-// Write access to ledger.commands alone moves nothing: what no gateway has signed is set aside, whatever it says.
+// Write access to ledger.commands alone moves nothing: what no gateway has signed is set aside, no matter what it says.
 import { execFile } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { join } from 'node:path'

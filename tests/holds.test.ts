@@ -1,4 +1,4 @@
-// Money that is promised before it moves: each hold ends once, whoever tries, and the payer's money is never lost.
+// Money that is promised before it moves: each hold ends once, no matter who tries, and the payer's money is never lost.
 import { randomUUID } from 'node:crypto'
 import { holdExpiryIdOf } from '@pennywire/contracts/ids.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
@@ -475,7 +475,7 @@ test('X1: captures that were under way when the ledger was killed apply once, wh
     return answers
   }, soon)
   const last = await voidHold(bob, holds[0]!, voidKey)
-  // Of the capture and the void of the first hold one has succeeded, and says so to whoever repeats it.
+  // Of the capture and the void of the first hold one has succeeded, and says so to a repeat.
   const wonByCapture = answers[0]!.status === 201
   expect(refusal(wonByCapture ? last : answers[0]!)).toEqual([409, 'HOLD_ENDED', true])
   expect((wonByCapture ? answers[0]! : last).status).toBe(wonByCapture ? 201 : 200)

@@ -145,7 +145,7 @@ test('transfers, holds and withdrawals of parts at once: none takes what another
   expect((await funds())[1]).toBe('1.00')
 })
 
-test('money that is being brought in is there once it is confirmed, for whatever leaves', async () => {
+test('money that is being brought in is there once it is confirmed, for all that leaves', async () => {
   const id = await awaitedDeposit('50')
   for (const answer of [await send(alice, theirs, '101'), await hold('101'), await withdraw('101')])
     expect(outcomeOf(answer)).toBe('INSUFFICIENT_BALANCE')

@@ -1,4 +1,4 @@
-// What may move in a transaction, a day and a month: exactly at the boundary, whoever set it, however many ask at once.
+// What may move in a transaction, a day and a month: exactly at the boundary, no matter who set it and how many ask at once.
 import { randomUUID } from 'node:crypto'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest'

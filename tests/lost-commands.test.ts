@@ -1,4 +1,4 @@
-// A command that Kafka acknowledged and no longer has, as after a topic was made anew: what is pending ends nonetheless.
+// A command that Kafka acknowledged and no longer has, as after a topic was made anew: what is pending ends all the same.
 import { randomBytes, randomUUID } from 'node:crypto'
 import type { Records } from '@pennywire/contracts/schemas.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'

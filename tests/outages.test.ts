@@ -40,7 +40,7 @@ describe('X2: a request during an outage can always be found out by its key', ()
     expect((await send(alice, to, '1.00', key)).headers.get('idempotency-replayed')).toBe('true')
   })
 
-  test('Redis is away: reads go on, whatever guards money refuses', async () => {
+  test('Redis is away: reads go on, what guards money refuses', async () => {
     await control('redis', 'SIGKILL')
     const refused = await send(alice, to, '1.00')
     expect([refused.status, refused.body.code, refused.body.retryable]).toEqual([

@@ -79,7 +79,7 @@ describe('amounts above the setting need the PIN itself, counted in the decimals
   })
 })
 
-/** Three wrong PINs, after whatever lock there was has run out. */
+/** Three wrong PINs, after any lock has run out. */
 const lockPin = async (person: Person) => {
   await sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${person.id}`
   for (const code of ['INVALID_PIN', 'INVALID_PIN', 'PIN_LOCKED']) {

@@ -40,7 +40,7 @@ test('README: the first transfer, pasted into one shell', async () => {
     expect(outputs[index], command).toMatch(patternOf(output))
 }, 90_000)
 
-test('docs/api.md: the retry loop sends once, whatever it meets', async () => {
+test('docs/api.md: the retry loop sends once, no matter what it meets', async () => {
   const [, source = ''] = /```ts\n([\s\S]*?)```/.exec(read('docs/api.md'))!
   const folder = mkdtempSync(join(tmpdir(), 'pennywire-docs-'))
   try {

@@ -62,7 +62,7 @@ const reconcile = async () => {
   )
 }
 
-/** What it says of one payment, or of whatever else has this name. */
+/** What it says of one payment, or of anything else with this name. */
 const linesOf = (stdout: string, id: string) =>
   stdout.split('\n').filter(line => line.startsWith(`DIFFERS  ${id}`))
 

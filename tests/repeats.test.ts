@@ -1,4 +1,4 @@
-// A repeat is the same request, whatever the wallets, people and holds have become since.
+// A repeat is the same request, no matter what the wallets, people and holds have become since.
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { expectBooksToBeRight } from './books.ts'

@@ -176,7 +176,7 @@ describe('a reversal', () => {
     expect(refused.body).toMatchObject({ status: 402, code: 'INSUFFICIENT_BALANCE', final: true })
     await openWallet(bob, 'EUR')
     expect((await reverse(id, { amount: '10' })).status).toBe(201)
-    // The key's answer stays, whatever happens afterwards.
+    // The key's answer stays, no matter what happens afterwards.
     const again = await reverse(id, {}, { key })
     expect([again.body.code, again.body.transferId]).toEqual([
       'INSUFFICIENT_BALANCE',
@@ -186,7 +186,7 @@ describe('a reversal', () => {
     expect(await balancesOf(payment)).toEqual(['100.00', '0.00'])
   })
 
-  test('is stopped by no freeze, of either side and by whoever', async () => {
+  test('is stopped by no freeze, of either side and of any source', async () => {
     const payment = await paid()
     const { alice, bob, from, to, id } = payment
     expect((await alice.ask('POST', `/v1/wallets/${from.id}/freeze`)).status).toBe(200)

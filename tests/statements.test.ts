@@ -122,7 +122,7 @@ describe('a random history over many days', () => {
     expect(at).toBeLessThan(Date.now())
   })
 
-  test('opening + in − out = closing, for whatever period, and one period ends where the next begins', async () => {
+  test('opening + in − out = closing, for any period, and one period ends where the next begins', async () => {
     const random = createRandom(7)
     const last = Math.floor(Date.now() / DAY_MS)
     for (let round = 0; round < 25; round++) {
@@ -171,7 +171,7 @@ describe('a random history over many days', () => {
     expect(Math.abs(Date.parse(now.body.at) - Date.now())).toBeLessThan(60_000)
   })
 
-  test('a PDF has the same period on A4 pages, whatever letters the names have', async () => {
+  test('a PDF has the same period on A4 pages, with any letters in the names', async () => {
     for (const [person, of] of [
       [alice, wallet],
       [bob, bobs],
@@ -257,7 +257,7 @@ test('a long history comes in pages and whole; a PDF of it is refused', async ()
       422,
       'format: a PDF has at most 1000 entries, here are 30000: take csv or fewer days',
     ])
-    // Whoever goes away in the middle stops the reading, and the next one is served.
+    // A reader that goes away in the middle stops the reading, and the next one is served.
     const leaving = await statementOf(carol, long, '2025-01-01', '2025-01-31')
     await leaving.body!.getReader().cancel()
     await vi.waitFor(async () =>

@@ -235,7 +235,7 @@ describe('X1, X3: one key is one transfer', () => {
     expect(later.body).toEqual(answers[0]!.body)
   })
 
-  test('another body under the key is refused, whatever differs, and at the same time too', async () => {
+  test('another body under the key is refused, no matter what differs, and at the same time too', async () => {
     const currency = freshCurrency()
     const from = await openWallet(alice, currency, '50')
     const to = await openWallet(bob, currency)

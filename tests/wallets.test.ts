@@ -61,7 +61,7 @@ const moneyRequest = (person: Person, route: string, body: object, { currency }:
   )
 const walletOf = async (person: Person, { id }: Wallet) => (await person.ask('GET', `/v1/wallets/${id}`)).body
 
-/** Three wrong PINs, after whatever lock there was has run out. */
+/** Three wrong PINs, after any lock has run out. */
 const lockPin = async (person: Person) => {
   await sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${person.id}`
   for (const code of ['INVALID_PIN', 'INVALID_PIN', 'PIN_LOCKED']) {

@@ -1,4 +1,4 @@
-// Money that goes outside: held first, paid out once, and back in the wallet where it was not; whoever dies meanwhile.
+// Money that goes outside: held first, paid out once, and back in the wallet where it was not, no matter which process dies meanwhile.
 import { createHmac, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -51,7 +51,7 @@ const verifyAudit = async (world: World): Promise<string[]> => {
 }
 
 /**
- * Everybody concerned is told of each outcome, once: both parties that money is held, and how that ended; whoever asked
+ * Everybody concerned is told of each outcome, once: both parties that money is held, and how that ended; the one who asked
  * of a refusal; each user whose wallet paid or received.
  */
 const checkNotifications = async (world: World, people: Person[], requests: Request[]): Promise<string[]> => {

@@ -758,7 +758,7 @@ export const refusedByKafka: Fault = {
   },
 }
 
-/** Whoever starts meanwhile says what is missing and ends; whoever runs goes on. */
+/** A service that starts meanwhile says what is missing and ends; one that runs goes on. */
 export const registryAway: Fault = {
   name: 'registry away, services started meanwhile',
   inject: async (world, { servedAgain, over }) => {

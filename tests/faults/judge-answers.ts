@@ -47,7 +47,7 @@ const REFUSALS: Record<Kind, readonly string[]> = {
   close: ['WALLET_HAS_BALANCE', 'WALLET_ALREADY_CLOSED'],
 }
 
-/** The id under which it is decided. A wallet that is opened has an id of its own, whatever the key. */
+/** The id under which it is decided. A wallet that is opened has an id of its own, under any key. */
 export const idOf = (people: Owner[], { kind, from, key }: Request) =>
   (MONEY.includes(kind) ? transferIdOf : commandIdOf)(people[from]!.userId, key)
 

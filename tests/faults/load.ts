@@ -1,4 +1,4 @@
-// Many clients that do whatever money can do while the system is being broken, and remember every answer they got.
+// Many clients that do all that money can do while the system is being broken, and remember every answer they got.
 import { randomInt, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatAmount } from '@pennywire/contracts/money.ts'
@@ -227,7 +227,7 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
 
   const runClient = async (client: number) => {
     const from = client % (people.length - 1)
-    /** A part of the clients repeats whatever they have no answer to; the others leave it, and the checks ask. */
+    /** A part of the clients repeats all that they have no answer to; the others leave it, and the checks ask. */
     const persistent = client % 2 === 0
     let gateway = client
     /** A freeze that stands, or may: until it is lifted nothing else of this client's matters. */
@@ -303,7 +303,7 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
         await send(request, { ...content, minor: content.minor! + 1n })
       if (chance(6) && kind !== 'open') await send(request)
       busy--
-      // Whoever met an outage comes back later than others.
+      // A client that met an outage comes back later than others.
       await sleep(isLostOr5xx(result.answer) ? randomInt(500, 1_500) : randomInt(100, 400))
     }
   }

@@ -130,7 +130,7 @@ export const countUnderWay = async (world: World, people: Person[], requests: Re
   return row.count
 }
 
-/** Of these requests, and of what has not ended, whoever began it. */
+/** Of these requests, and of what has not ended, no matter who began it. */
 export const readState = async (world: World, people: Person[], requests: Request[]): Promise<State> => {
   const { sql } = world
   const users = usersOf(world, people)

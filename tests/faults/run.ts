@@ -90,7 +90,7 @@ const NO_DISK =
 let guard: Guard | undefined
 let ending = false
 
-/** One fault after the other; whatever goes wrong on the way is a violation, and the table is shown nonetheless. */
+/** One fault after the other; anything that goes wrong on the way is a violation, and the table is shown all the same. */
 const runEach = async (suite: Suite, faults: Fault[]): Promise<FaultReport[]> => {
   const reports: FaultReport[] = []
   for (const fault of faults) {

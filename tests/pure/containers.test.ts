@@ -50,7 +50,7 @@ beforeAll(async () => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-/** What a process says first. Its servers are not there, so it says something soon, whatever becomes of it then. */
+/** What a process says first. Its servers are not there, so it says something soon, no matter what becomes of it then. */
 const firstWords = async (name: string): Promise<{ said: string; code: number | null }> => {
   const { command = [], environment = {} } = services[name]!
   const env = Object.fromEntries(
@@ -139,7 +139,7 @@ test('the ports are those of npm start', () => {
   for (const [name, port] of usual) expect(services[name]!.ports![0], name).toContain(`127.0.0.1:${port}:`)
 })
 
-test('whatever is waited for is there', () => {
+test('what is waited for is there', () => {
   for (const { depends_on = {} } of Object.values(services))
     for (const name of Object.keys(depends_on)) expect(services).toHaveProperty(name)
 })

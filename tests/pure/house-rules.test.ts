@@ -221,6 +221,16 @@ const RULES: Rule[] = [
     example: { path: 'services/ledger/src/publish-journal.ts', text: 'const now = Date.now()' },
   },
   {
+    rule: 'prose names the thing: a clause is no noun',
+    // What a migration says stays as it ran.
+    applies: path => path.endsWith('.ts'),
+    finds: /\b(whoever|whatever|nonetheless)\b/i,
+    example: {
+      path: 'services/gateway/src/ledger/ask-ledger.ts',
+      text: '// Whoever asks again is answered.',
+    },
+  },
+  {
     rule: 'kafkajs speaks only inside packages/kafka',
     applies: path => !path.startsWith('packages/kafka/'),
     finds: /['"](kafkajs|@kafkajs\/[\w-]+)/,

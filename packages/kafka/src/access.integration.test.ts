@@ -1,4 +1,4 @@
-// The brokers refuse whoever steps out of ARCHITECTURE.md's table of topics: each service's own credentials are tried.
+// The brokers refuse a service that steps out of ARCHITECTURE.md's table of topics: each service's own credentials are tried.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'

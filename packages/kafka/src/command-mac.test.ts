@@ -41,7 +41,7 @@ const received = ({ topic, key, value, headers }: RawRecord): IncomingRecord => 
 const sign = createCommandSigner([current])
 const verify = createCommandVerifier([current, old])
 
-test('a signed command verifies, whatever partition and trace it comes with', () => {
+test('a signed command verifies, with any partition and trace', () => {
   const signed = sign(command)
   expect(verify(received(signed))).toBeUndefined()
   expect(

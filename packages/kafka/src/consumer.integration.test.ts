@@ -153,7 +153,7 @@ test('X1: a batch that never ends turns readiness red, and ends it when it does'
 test('a consumer that kafkajs has given up is started again', async () => {
   const topic = await makeTopic()
   await fill(topic, 0, 0, 10)
-  // Whoever shares no way of assigning with a member is refused by the group, for good as kafkajs sees it.
+  // A member that shares no way of assigning with a member is refused by the group, for good as kafkajs sees it.
   const { MemberAssignment, MemberMetadata } = kafkajs.AssignerProtocol
   const other: kafkajs.PartitionAssigner = () => ({
     ...{ name: 'Other', version: 1 },
@@ -181,7 +181,7 @@ test('a consumer that kafkajs has given up is started again', async () => {
   await until(() => expect(offsetsOf(seen)).toEqual(numbers(10)))
 })
 
-test('X1: a seek reads again from there, whatever had come already', async () => {
+test('X1: a seek reads again from there, no matter what had come already', async () => {
   const topic = await makeTopic()
   await fill(topic, 0, 0, 1_000)
   const batches: number[][] = []

@@ -1,4 +1,4 @@
-// Any sequence of requests over any wallets, in place of chosen ones: what decide.ts promises whatever is asked of it.
+// Any sequence of requests over any wallets, in place of chosen ones: what decide.ts promises for anything that is asked of it.
 import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import fc from 'fast-check'
@@ -300,7 +300,7 @@ describe('transfers', () => {
     expect([...seen].sort()).toEqual(['completed', ...RULES.map(([code]) => code)].sort())
   })
 
-  test('whoever can pay an amount can pay any smaller one', () => {
+  test('who can pay an amount can pay any smaller one', () => {
     fc.assert(
       fc.property(history, amount, ({ wallets, requests }, less) => {
         for (const asked of requests.filter(({ type }) => type === 'transfer')) {

@@ -217,7 +217,7 @@ describe('captures: each row mends the rule above it and still breaks every rule
     )
     test.each([
       ['by the provider', held],
-      ['whatever time somebody has set', { ...held, untilMs: 1 }],
+      ['any time that somebody has set', { ...held, untilMs: 1 }],
     ] as const)('%s goes to the outside world', (_case, owed) => {
       const outside = system({ balance: -100n })
       expect(decideCapture(paid, owed, payer, outside, NOW)).toMatchObject({

@@ -66,7 +66,7 @@ describe('whose limits hold', () => {
     ['staff may tighten, down to nothing', [own('staff', { daily: 0n })], { daily: 0n }, { daily: 0n }],
     ['self tightens', [own('self', { daily: 5n })], { daily: 5n }, {}],
     ['self may allow nothing', [own('self', { monthly: 0n })], { monthly: 0n }, {}],
-    ['self never loosens, whatever was set once', [own('self', { daily: 99n })], {}, {}],
+    ['self never loosens, no matter what was set once', [own('self', { daily: 99n })], {}, {}],
     [
       'self under staff',
       [own('staff', { daily: 99n }), own('self', { daily: 50n })],

@@ -252,7 +252,7 @@ const changeWallet = (asked: Step, owner: Wallet) => {
 
 const sum = (amounts: bigint[]) => amounts.reduce((total, each) => total + each, 0n)
 
-/** What must be true after each step, whatever it was. */
+/** What must be true after each step of any kind. */
 const expectTrue = (world: World) => {
   const { wallets, holds, originals } = world
   expect(sum([...wallets.values()].map(({ balance }) => balance))).toBe(0n)
@@ -327,7 +327,7 @@ test('M1–M4: sums, balances, holds, reversals and limits hold after each step'
   }
 })
 
-test('whatever happened, all that is held can be let go, and then nothing is held and no limit was used by it', () => {
+test('after anything that happened, all that is held can be let go, and then nothing is held and no limit was used by it', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60, size: 'max' }), steps => {
       const world = createWorld()

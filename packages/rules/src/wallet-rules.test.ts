@@ -160,7 +160,7 @@ describe('changing limits', () => {
     ['up to the defaults', { perTransactionMinor: 10n, dailyMinor: 20n, monthlyMinor: 30n }, wallet()],
     ["up to staff's", { dailyMinor: 15n }, capped],
     [
-      "another action's, whatever staff have set for this one",
+      "another action's, no matter what staff have set for this one",
       { action: 'deposit', dailyMinor: 20n },
       capped,
     ],

@@ -39,7 +39,7 @@ const isRunning = async (pid: number): Promise<boolean> => {
 
 const writers = async () => (await admin.unsafe(`select who from ${table} order by who`)).map(row => row.who)
 
-/** One connection, so that whatever comes next is told to the very one that died. */
+/** One connection, so that what comes next is told to the very one that died. */
 const openOne = () => openDatabase(superuserUrl, { applicationName: 'one', maxConnections: 1 })
 
 test('X1: what a dead transaction still wants to do is never done, neither on its own nor in another one', async () => {

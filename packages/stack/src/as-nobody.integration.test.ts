@@ -1,4 +1,4 @@
-// Whoever starts the local stack: none of its servers is root.
+// Anybody may start the local stack: none of its servers is root.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { expect, inject, test } from 'vitest'
 

@@ -161,7 +161,7 @@ test('sandbox:silent never calls back', async () => {
   expect(await read(silent.id)).toMatchObject([200, { status: 'pending' }])
 })
 
-test('sandbox:lost is decided without a word, and told to whoever asks, signed', async () => {
+test('sandbox:lost is decided without a word, and told to anybody who asks, signed', async () => {
   const lost = payment({ method: 'sandbox:lost' })
   const after = payment()
   await post(lost)

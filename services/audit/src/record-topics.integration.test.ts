@@ -84,7 +84,7 @@ const verify = async () => {
   return totals
 }
 
-test('records are stored exactly as received, whatever they are', async () => {
+test('records are stored exactly as received, no matter what they are', async () => {
   const { handle } = await startInstance(endAt(0))
   const odd: IncomingRecord = {
     ...recordAt(0),

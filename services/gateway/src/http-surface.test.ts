@@ -203,7 +203,7 @@ describe('a body', () => {
     ])
   })
 
-  test('may be nested 64 deep, not deeper, whatever its texts hold', async () => {
+  test('may be nested 64 deep, not deeper, no matter what its texts hold', async () => {
     const nested = (depth: number) => `{"a":${'['.repeat(depth - 1)}${']'.repeat(depth - 1)}}`
     expect((await post(nested(64), JSON_TYPE)).status).toBe(200)
     for (const depth of [65, 30_000]) {
@@ -217,7 +217,7 @@ describe('a body', () => {
     expect((await post(text, JSON_TYPE)).body).toBe(text)
   })
 
-  test('may have 1000 values, not more, whatever its texts hold', async () => {
+  test('may have 1000 values, not more, no matter what its texts hold', async () => {
     const wide = (count: number) => JSON.stringify({ a: Array.from({ length: count }, () => 1) })
     expect((await post(wide(1_000), JSON_TYPE)).status).toBe(200)
     expect(problemOf(await post(wide(1_001), JSON_TYPE))).toEqual([

@@ -344,7 +344,7 @@ test.each(TAMPERINGS)('verify-books finds %s', async (_what, named, statement) =
   await apply([transfer(alice, bob, 10n), transfer(alice, bob, 500n)])
   await expectRightBooks()
   await superuser.unsafe(statement)
-  // Whatever the ranges, and so also where the damage lies between two.
+  // For any ranges, and so also where the damage lies between two.
   for (const rangeRows of [undefined, 1, 2, 3])
     expect(await findBroken(sql, rangeRows)).toMatch(new RegExp(named, 'i'))
 })

@@ -28,7 +28,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   try {
-    // Whatever a test has done, the books are right after it, but where it broke them itself.
+    // After anything that a test has done, the books are right after it, but where it broke them itself.
     if (!tampered) expect(await findBroken(ledger.sql)).toBeUndefined()
   } finally {
     tampered = false
@@ -329,7 +329,7 @@ describe('holds', () => {
     expect((await holdOf(two))?.status).toBe('expired')
   })
 
-  test('of a payer whom staff froze: captured nonetheless; for a recipient who is gone: not', async () => {
+  test('of a payer whom staff froze: captured all the same; for a recipient who is gone: not', async () => {
     const [alice, bob, carol] = (await funded(100n, 0n, 0n)) as [User, User, User]
     const [one, two] = [await placed(alice, bob, 40n), await placed(alice, carol, 40n)]
     expect(
@@ -567,7 +567,7 @@ describe('reversals', () => {
     }
   })
 
-  test('whoever the provider says was paid in vain is locked: a lie about the wallet is refused', async () => {
+  test('the wallet that the provider says was paid in vain is locked: a lie about the wallet is refused', async () => {
     const [alice, bob] = (await funded(100n, 0n)) as [User, User]
     const id = await withdrawn(alice, 100n)
     await outcomes(ledger.capture(id, alice, null))
@@ -635,7 +635,7 @@ describe('wallets', () => {
     ])
   })
 
-  test('closed in a wallet whose last one is closed in the same batch: one stays open, whatever the order', async () => {
+  test('closed in a wallet whose last one is closed in the same batch: one stays open, in any order', async () => {
     const [alice] = (await funded(0n)) as [User]
     const ids = [1, 2, 3].map(n => walletIdOf(alice.id, 'USD', n))
     const commands = ids.flatMap((walletId, n) => [
@@ -933,7 +933,7 @@ describe('D1, X2: a command that cannot be decided is set aside and answered', (
     const [alice, bob] = (await funded(100n, 100n)) as [User, User]
     const holdId = await placed(alice, bob, 10n)
     const transferId = await paid(bob, alice, 10n)
-    // A journal that cannot be encoded stands for whatever goes wrong with one record alone.
+    // A journal that cannot be encoded stands for anything that goes wrong with one record alone.
     const broken = new Set([
       'TransferCompleted',
       'HoldPlaced',
@@ -1008,7 +1008,7 @@ describe('D1, X2: a command that cannot be decided is set aside and answered', (
   })
 })
 
-test('D1, X2: whatever is written to the topic, no batch fails, and each command has one event', async () => {
+test('D1, X2: no batch fails, no matter what is written to the topic, and each command has one event', async () => {
   const [alice, bob, carol] = (await funded(1_000n, 1_000n, 1_000n)) as [User, User, User]
   const people = [alice, bob, carol, user(3), { ...alice, wallet: externalWalletId('USD', 0) }]
   const ids = Array.from({ length: 12 }, () => randomUUID())
@@ -1138,7 +1138,7 @@ test.each(OPERATION_TAMPERINGS)('verify-books finds %s', async (_what, named, st
   expect(await findBroken(ledger.sql)).toBeUndefined()
   tampered = true
   await ledger.superuser.unsafe(statement)
-  // Whatever the ranges, and so also where the damage lies between two.
+  // For any ranges, and so also where the damage lies between two.
   for (const rangeRows of [undefined, 1, 2, 3])
     expect(await findBroken(ledger.sql, rangeRows)).toMatch(new RegExp(named, 'i'))
 })

@@ -47,7 +47,7 @@ test('O2: complete in any order, with any repeats: no hole', () => {
   )
 })
 
-test('O2: whatever is left out is named, the first of it, once it has been missing for a while', () => {
+test('O2: what is left out is named, the first of it, once it has been missing for a while', () => {
   fc.assert(
     fc.property(fc.uniqueArray(fc.integer({ min: 2, max: 29 }), { minLength: 1 }), lost => {
       const { saw, holes, pass } = setUp()

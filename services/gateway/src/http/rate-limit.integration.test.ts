@@ -175,7 +175,7 @@ describe('over HTTP', () => {
     expect(guesses[7]!.headers.get('ratelimit')).toMatch(/^"default";r=0;t=\d+$/)
   })
 
-  test('every answer behind the guard shows what is left: refusals of whatever kind, and what is broken', async () => {
+  test('every answer behind the guard shows what is left: refusals of any kind, and what is broken', async () => {
     const wide = await openGateway({})
     const gateway = await openGateway({ RATE_LIMIT_DEFAULT: '100/60', RATE_LIMIT_PIN: '50/60' })
     const user = await wide.signedInUser()
@@ -196,7 +196,7 @@ describe('over HTTP', () => {
     expect(asked[2]!.headers.get('ratelimit')).toMatch(/, "pin";r=49;t=\d+$/)
   })
 
-  test('by user means: whatever token, session, gateway or address it is', async () => {
+  test('by user means: over all tokens, sessions, gateways and addresses', async () => {
     const settings = { RATE_LIMIT_PIN: '3/60' }
     const gateways = [await openGateway(settings), await openGateway(settings)]
     const user = await gateways[0]!.signedInUser()
@@ -209,7 +209,7 @@ describe('over HTTP', () => {
     expect(statuses).toEqual([400, 400, 400, 429, 429]) // PIN_NOT_SET, then no more
   })
 
-  test('by address means: whatever spelling of the path, method or address of the same network', async () => {
+  test('by address means: over all spellings of the path, methods and addresses of the same network', async () => {
     const gateway = await openGateway({ RATE_LIMIT_LOGIN: '3/60' })
     const body = { email: 'a@example.com', password: 'x' }
     const logIn = (path: string, address: string, method = 'POST') =>
@@ -316,7 +316,7 @@ describe('over HTTP', () => {
     await vi.waitFor(async () => expect((await gateway.logIn(user)).accessToken).toBeDefined(), 10_000)
   })
 
-  test('networks share a limit: whoever has all addresses of one is stopped, and other networks are not', async () => {
+  test('networks share a limit: who has all addresses of one is stopped, and other networks are not', async () => {
     const gateway = await openGateway({ RATE_LIMIT_LOGIN: '1/60' })
     const logIn = async (address: string) =>
       (

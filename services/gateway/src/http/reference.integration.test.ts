@@ -51,7 +51,7 @@ test('every operation is for signed-in users, or one of the few that are not', (
 })
 
 /**
- * What a route for signed-in users asks of whoever calls it, beyond the access token. A token is stolen in a moment and
+ * What a route for signed-in users asks of its caller, beyond the access token. A token is stolen in a moment and
  * good for minutes: what lasts longer, or moves money, needs the person.
  */
 const PROOFS: Record<string, 'password' | 'step-up' | 'pin' | 'code' | { none: string }> = {

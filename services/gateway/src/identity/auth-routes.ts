@@ -69,7 +69,7 @@ const signupRoute = ({ anybody }: Guards) =>
     tags: ['Accounts'],
     summary: 'Signs up: makes an account and mails a verification link',
     description:
-      'An account whose sign-up is older than 24 hours and was never verified goes to whoever signs up next: its ' +
+      'An account whose sign-up is older than 24 hours and was never verified goes to the person who signs up next: its ' +
       'password and links of before are worthless then.',
     ...anybody({ limit: 'SIGNUP', guardsLogin: true }),
     request: { body: jsonBody(z.strictObject({ email: emailAddress, password, fullName })) },

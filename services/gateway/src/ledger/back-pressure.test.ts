@@ -18,7 +18,7 @@ const setUp = () => {
     hasRoom: false,
     decided: new Set<string>(),
     fails: false,
-    /** Lets time pass, and whoever sleeps wake. */
+    /** Lets time pass, and the sleepers wake. */
     pass: async (ms: number) => {
       now += ms
       tick()

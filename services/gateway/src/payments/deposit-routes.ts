@@ -39,7 +39,7 @@ const depositRoute = ({ signedIn }: Guards) =>
     description:
       'Booked once the provider confirms. The sandbox provider confirms at once, or does as a magic `source` says: ' +
       '`sandbox:fail`, `sandbox:delay`, `sandbox:silent`, `sandbox:lost`. The limits of deposits are looked at before the ' +
-      'provider is asked; what it confirms is booked whatever they are.',
+      'provider is asked; what it confirms is booked no matter what they are.',
     ...signedIn({ scope: 'deposits:write', limit: 'DEPOSIT', guardsMoney: true }),
     request: {
       headers: moneyHeaders,

@@ -13,7 +13,7 @@ const FAR_ENOUGH = 'admitted as a repeat of its own'
 
 /**
  * What a repeat finds while its first try goes on: the payment's row after `written` questions, the command decided after
- * `decided`. Whoever is admitted is recognised as nobody else's.
+ * `decided`. A repeat that is admitted is recognised as nobody else's.
  */
 const answers = (fingerprint: Buffer, written: number, decided: number) => {
   let questions = 0

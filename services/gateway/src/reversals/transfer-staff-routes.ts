@@ -96,10 +96,10 @@ const reversalRoute = ({ signedIn }: Guards) =>
     tags: ['Staff'],
     summary: 'Gives a transfer or a deposit back, whole or in part',
     description:
-      'By a new transfer of type `reversal` from whoever received the original to whoever paid it; the original stays ' +
+      'By a new transfer of type `reversal` from the one who received the original to the one who paid it; the original stays ' +
       'as it was. Without `amount`: all that is left. In sum never more than the original. A recipient who has spent ' +
       'the money is not taken below zero (`INSUFFICIENT_BALANCE`): what is still there can be given back in part. ' +
-      'Frozen wallets, by whoever it was, pay and receive it; closed ones do not (`WALLET_CLOSED`, ' +
+      'Frozen wallets pay and receive it, no matter who froze them; closed ones do not (`WALLET_CLOSED`, ' +
       '`RECIPIENT_UNAVAILABLE`). A rejected transfer, a reversal and a withdrawal cannot be reversed. Both parties ' +
       'read the reason. Needs admin, and never a transfer of your own.',
     ...signedIn({ guardsMoney: true, role: 'admin', stepUp: true }),

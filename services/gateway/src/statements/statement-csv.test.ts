@@ -41,7 +41,7 @@ test('any text comes back as it was, but for the apostrophe in front of what cou
         // Without the apostrophes that were put in it is what was written.
         const stripped = (text: string) => text.replaceAll("'", '')
         expect(read.map(stripped)).toEqual(notes.map(stripped))
-        // Whatever a spreadsheet splits at, and whatever it passes over: no cell begins with a formula.
+        // For all that a spreadsheet splits at or passes over: no cell begins with a formula.
         for (const cell of read.flatMap(note => note.split(/[,;|\t\r\n]/)))
           expect(cell).not.toMatch(/^[\s"\p{Cf}]*[=+\-@＝＋－＠]/u)
         for (const row of rows) expect(row).toHaveLength(10)
@@ -69,12 +69,12 @@ test.each([
   ['"=1"', '\'"=1"'],
   ['x; ; -1', "x; ;' -1"],
   ['a=1; b', 'a=1; b'],
-])('%j is %j for every spreadsheet, whatever it splits at', async (note, harmless) => {
+])('%j is %j for every spreadsheet, no matter what it splits at', async (note, harmless) => {
   const [, , entry] = readCsv(await csvOf([[line({ note })]]))
   expect(entry![9]).toBe(harmless)
 })
 
-test('whatever somebody splits at is within quotes; a byte-order mark stands in front where it is asked for', async () => {
+test('all that somebody splits at is within quotes; a byte-order mark stands in front where it is asked for', async () => {
   for (const note of ['a;b', 'a\tb', 'a|b', ' a', 'a '])
     expect(await csvOf([[line({ note })]])).toContain(`"${note}"`)
   expect((await csvOf([], true)).startsWith('\ufeffrecord,')).toBe(true)

@@ -50,7 +50,7 @@ test('letters of any script, and texts of any length, break nothing', async () =
   expect(pagesIn(pdf)).toBe(1)
 })
 
-test('an error while reading is an error of the stream; whoever stops listening stops the reading', async () => {
+test('an error while reading is an error of the stream; to stop listening stops the reading', async () => {
   const failing = async function* () {
     yield [line()]
     throw new Error('the database is away')

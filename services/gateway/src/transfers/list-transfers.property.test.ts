@@ -1,4 +1,4 @@
-// Pages of any history, whatever is decided while somebody turns them: each transfer once, none missed.
+// Pages of any history, no matter what is decided while somebody turns them: each transfer once, none missed.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { cursorParam } from '../http/define-route.ts'
@@ -79,7 +79,7 @@ const historyOf = () => {
 }
 
 describe('pages', () => {
-  test('every transfer once, whatever the page size and whatever happens between two pages', () => {
+  test('every transfer once, with any page size and no matter what happens between two pages', () => {
     return fc.assert(
       fc.asyncProperty(
         fc.array(event, { maxLength: 30 }),

@@ -128,7 +128,7 @@ const unfreezeRoute = ({ signedIn }: Guards) =>
     path: '/v1/admin/wallets/{id}/unfreeze',
     tags: ['Staff'],
     summary: 'Lifts any freeze',
-    description: 'Whoever set it. Needs moderator, and never a wallet of your own.',
+    description: 'No matter who set it. Needs moderator, and never a wallet of your own.',
     ...signedIn({ guardsMoney: true, role: 'moderator', stepUp: true }),
     request: {
       params: walletParams,

@@ -1,4 +1,4 @@
-// Whatever changes who may get into an account, done beside everything else that does: on several gateways at once, and
+// All that changes who may get into an account, done beside everything else that does: on several gateways at once, and
 // in the order that would hurt.
 import { randomBytes, randomUUID } from 'node:crypto'
 import { createServer, type Server } from 'node:http'

@@ -381,7 +381,7 @@ describe('a new password by mail', () => {
       await resetTokens(known.id, count)
     }
     await post('/v1/auth/forgot-password', { email: known.email })
-    // Whoever comes later has been looked after later: then the fourth was, too.
+    // Who comes later has been looked after later: then the fourth was, too.
     const later = await gateway.signedInUser()
     await post('/v1/auth/forgot-password', { email: later.email })
     await resetTokens(later.id)
@@ -613,7 +613,7 @@ describe('roles', () => {
     gateway.ask('PATCH', `/v1/admin/users/${userId}/role`, { token: by.accessToken, body: { role } })
   const refused = [403, 'INSUFFICIENT_PERMISSIONS']
 
-  test('an admin gives up to moderator, and only to whoever is no more; a super_admin anything; nobody to themselves', async () => {
+  test('an admin gives up to moderator, and only to people who are no more; a super_admin anything; nobody to themselves', async () => {
     const [user, moderator, admin, admin2] = [
       await gateway.signedInUser(),
       await withRole('moderator'),

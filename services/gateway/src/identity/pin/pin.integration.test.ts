@@ -76,7 +76,7 @@ test('a lock of the PIN is known to every gateway within a second, also by one t
   await vi.waitFor(async () => expect(await gateway.redis.get(key)).toMatch(/^\d+$/), { timeout: 3_000 })
 })
 
-test('the owner hears of the first PIN: whoever has a session may set it', async () => {
+test('the owner hears of the first PIN: any session may set it', async () => {
   const user = await userWithPin()
   const templates = (await decodeOutbox(sql, gateway.codec)).flatMap(record =>
     record.type === 'pennywire.notifier.MailRequested' && record.key === user.id

@@ -170,7 +170,7 @@ describe('other sessions end with every change of it', () => {
         : [],
     )
 
-  test('on, other codes, off: whoever sits there was let in by the rule before', async () => {
+  test('on, other codes, off: a session there was let in by the rule before', async () => {
     const user = await gateway.signedInUser()
     let other = await gateway.logIn(user)
     const expectEnded = async () => {
@@ -307,7 +307,7 @@ describe('staff remove it for who lost device and recovery codes', () => {
 })
 
 describe('the second step of a sign-in', () => {
-  test('a code is good once, whoever comes with it and however many at once', async () => {
+  test('a code is good once, by anybody and among many at once', async () => {
     const user = await userWithSecondFactor()
     const code = codeOf(user.secret)
     const challenges = await Promise.all([1, 2, 3, 4].map(() => challengeOf(user)))

@@ -126,27 +126,30 @@ test('right passwords are no guesses: they use nothing up', async () => {
 test.each([
   ['from where they never were', false],
   ['from where somebody else guesses, too', true],
-])('who sets a new password by mail gets in with it, whatever strangers do: %s', async (_where, atHome) => {
-  const user = await userAt()
-  const address = atHome ? user.home : drawAddress()
-  if (atHome) {
-    for (let guess = 0; guess < LIMIT; guess++) await logIn({ email: user.email, address })
-  } else await exhaust(user.email)
-  expect((await logIn({ ...user, address })).status).toBe(429)
-  const verification = await gateway.mailedToken(user.id)
-  const { email } = user
-  await gateway.ask('POST', '/v1/auth/forgot-password', { body: { email }, address })
-  const token = await vi.waitFor(async () => {
-    const newest = await gateway.mailedToken(user.id)
-    expect(newest).not.toBe(verification)
-    return newest
-  })
-  const password = 'Another-Horse-8'
-  const reset = await gateway.ask('POST', '/v1/auth/reset-password', { body: { token, password }, address })
-  expect(reset.status).toBe(200)
-  expect((await logIn({ email, password, address })).status).toBe(200)
-  expect((await logIn({ email, password })).status).toBe(atHome ? 200 : 429)
-})
+])(
+  'who sets a new password by mail gets in with it, no matter what strangers do: %s',
+  async (_where, atHome) => {
+    const user = await userAt()
+    const address = atHome ? user.home : drawAddress()
+    if (atHome) {
+      for (let guess = 0; guess < LIMIT; guess++) await logIn({ email: user.email, address })
+    } else await exhaust(user.email)
+    expect((await logIn({ ...user, address })).status).toBe(429)
+    const verification = await gateway.mailedToken(user.id)
+    const { email } = user
+    await gateway.ask('POST', '/v1/auth/forgot-password', { body: { email }, address })
+    const token = await vi.waitFor(async () => {
+      const newest = await gateway.mailedToken(user.id)
+      expect(newest).not.toBe(verification)
+      return newest
+    })
+    const password = 'Another-Horse-8'
+    const reset = await gateway.ask('POST', '/v1/auth/reset-password', { body: { token, password }, address })
+    expect(reset.status).toBe(200)
+    expect((await logIn({ email, password, address })).status).toBe(200)
+    expect((await logIn({ email, password })).status).toBe(atHome ? 200 : 429)
+  },
+)
 
 test.each([
   ['a known account', true],

@@ -327,7 +327,7 @@ describe('Redis away', () => {
   })
 })
 
-test('whoever deletes what Redis knows of an ended session or a locked PIN gains nothing: it is told again for all its life', async () => {
+test('deleting what Redis knows of an ended session or a locked PIN gains nothing: it is told again for all its life', async () => {
   const user = await gateway.signedInUser()
   await gateway.ask('POST', '/v1/auth/logout', { token: user.accessToken })
   const { sid: sessionId } = JSON.parse(

@@ -585,7 +585,7 @@ describe('no account is taken over', () => {
     ])
   })
 
-  test('while the address is being verified: whoever is first has it, and nothing is mixed', async () => {
+  test('while the address is being verified: the first has it, and nothing is mixed', async () => {
     for (let round = 0; round < 5; round++) {
       const olga = person()
       const other = await gateway.signUp({ email: olga.email })

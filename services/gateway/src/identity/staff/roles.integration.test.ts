@@ -49,7 +49,7 @@ test('the first super_admin is who verifies the address of the setting, and nobo
   })
   const root = await gateway.withSecondFactor(signedUp)
   expect(await rolesOf(gateway, root.accessToken)).toEqual(['user', 'super_admin'])
-  // Not given again by whoever verifies later, nor by the next start.
+  // Not given again by a later verification, nor by the next start.
   await gateway.signedInUser()
   await start('root@example.com')
   expect((await gateway.ask('GET', '/v1/users/me', { token: root.accessToken })).body.roles).toEqual([

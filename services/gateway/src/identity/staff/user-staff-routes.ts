@@ -164,7 +164,7 @@ const reactivateRoute = ({ signedIn }: Guards) =>
     path: '/v1/admin/users/{id}/reactivate',
     tags: ['Staff'],
     summary: 'Activates an account again',
-    description: `Whoever deactivated it. Sessions stay ended. Needs admin. ${NOT_ONES_OWN}`,
+    description: `No matter who deactivated it. Sessions stay ended. Needs admin. ${NOT_ONES_OWN}`,
     ...signedIn({ guardsMoney: true, role: 'admin', stepUp: true }),
     request: {
       params: userParams,
