@@ -70,8 +70,7 @@ measuredGauge(
   async () => (await readOutboxAge(sql)).oldestSeconds,
 )
 const inTransaction = createInTransaction(sql, relay.wake)
-const inReadTurn = createTurns('reads', systemClock)
-const identity = await createIdentity({ config, logger, sql, redis, codec, inTransaction, inReadTurn })
+const identity = await createIdentity({ config, logger, sql, redis, codec, inTransaction })
 
 // What moves money, room by room.
 const requestExpiresAfterMs = config.REQUEST_EXPIRES_SECONDS * 1_000
@@ -86,7 +85,9 @@ const ledger = await createLedgerDoor({
   waitsPerUser: config.WAITS_PER_USER,
   requestExpiresAfterMs,
 })
-const { guards, names, personKeys, pins, tokens } = identity
+const { names, personKeys, pins, tokens } = identity
+const inReadTurn = createTurns('reads', 'ledger', systemClock)
+const guards = identity.guardsWith(inReadTurn)
 const { ledgerRead, ask } = ledger
 const requestLog = createRequestLog({ logger, sql, ledger, lookMs: config.PENDING_LOOK_SECONDS * 1_000 })
 const shared = {
@@ -116,7 +117,7 @@ const transfers = createTransfers({
 })
 const { requesting, findTransfer } = transfers
 const notifications = createNotifications({
-  guards,
+  guards: identity.guardsWith(createTurns('reads', 'notifier', systemClock)),
   readUrl: config.NOTIFIER_READ_URL,
   instanceId: config.INSTANCE_ID,
 })

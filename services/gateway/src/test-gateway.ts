@@ -5,7 +5,6 @@ import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { avroType, RECORD_NAMES } from '@pennywire/contracts/schemas.ts'
 import { type Codec, createCodec } from '@pennywire/kafka/codec.ts'
-import { systemClock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { compactDecrypt, exportJWK, generateKeyPair, type JWK } from 'jose'
@@ -15,7 +14,6 @@ import { loadGatewayConfig } from './config.ts'
 import type { Guards, Routes } from './http/define-route.ts'
 import { createIdentity } from './identity/create-identity.ts'
 import { createInTransaction } from './outbox/in-transaction.ts'
-import { createTurns } from './queues/turns.ts'
 import { openRedis } from './redis.ts'
 import { decodeOutbox } from './sql/test-database.ts'
 
@@ -130,7 +128,6 @@ export const createTestGateway = async (parts: {
     redis,
     codec,
     inTransaction: createInTransaction(parts.sql, () => {}),
-    inReadTurn: createTurns('reads', systemClock),
   })
   const app = createApp({
     logger,

@@ -11,7 +11,7 @@ import { type GatewayConfig, rateLimitsOf } from '../config.ts'
 import type { Guards, Routes } from '../http/define-route.ts'
 import { createRateLimits } from '../http/rate-limit.ts'
 import type { InTransaction } from '../outbox/in-transaction.ts'
-import type { InTurn } from '../queues/turns.ts'
+import { createTurns, type InTurn } from '../queues/turns.ts'
 import { bootstrapAdmin, createAccounts } from './accounts/accounts.ts'
 import { createPasswordMeter } from './accounts/password-meter.ts'
 import { createPasswords } from './accounts/passwords.ts'
@@ -64,7 +64,10 @@ const purged = counter(
 )
 
 export type Identity = {
+  /** Reads take turns for the gateway's own database. */
   guards: Guards
+  /** The same guards, whose reads take turns for another database. */
+  guardsWith: (inReadTurn: InTurn) => Guards
   tokens: Tokens
   pins: Pins
   personKeys: PersonKeys
@@ -84,7 +87,6 @@ export const createIdentity = async (parts: {
   redis: Redis
   codec: Pick<Codec, 'encode'>
   inTransaction: InTransaction
-  inReadTurn: InTurn
 }): Promise<Identity> => {
   const { config, logger, sql, redis, codec, inTransaction } = parts
   const slowHash = (of: 'pin' | 'password', atOnce: number) =>
@@ -237,13 +239,13 @@ export const createIdentity = async (parts: {
   })
   const manageUsers = createManageUsers({ inTransaction, announce, personKeys, sessions, accounts, apiKeys })
   const recordView = createRecordView({ inTransaction, announce })
-  const guards = createGuards({
-    ...{ tokens, revocations, apiKeys, takeFromLimits, recordView, logger },
-    inReadTurn: parts.inReadTurn,
-  })
+  const guardsWith = (inReadTurn: InTurn): Guards =>
+    createGuards({ tokens, revocations, apiKeys, takeFromLimits, recordView, inReadTurn, logger })
+  const guards = guardsWith(createTurns('reads', 'gateway', systemClock))
 
   return {
     guards,
+    guardsWith,
     tokens,
     pins,
     personKeys,

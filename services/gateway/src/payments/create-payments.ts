@@ -95,7 +95,7 @@ export const createPayments = (parts: {
     clock,
   }
   // Deposits of one wallet wait for each other with their connections.
-  const inPaymentTurn = createTurns('payments', clock)
+  const inPaymentTurn = createTurns('payments', 'gateway', clock)
   const writeDeposit = createWriteDeposit({ sql, ledgerRead, lookAfterMs })
   const worker = startPaymentWorker({
     logger,

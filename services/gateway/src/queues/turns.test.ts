@@ -5,7 +5,7 @@ import { createTurns } from './turns.ts'
 
 /** Reads that go on until they are told to end, and how many run. */
 const setUp = () => {
-  const inTurn = createTurns('reads', systemClock)
+  const inTurn = createTurns('reads', 'ledger', systemClock)
   const running: Array<() => void> = []
   const begun: string[] = []
   const read = (userId: string) =>
@@ -59,7 +59,7 @@ test('a read that nobody waits for any more is not begun, and one that fails giv
   await endOne()
   expect(begun).not.toContain('left')
 
-  const inTurn = createTurns('reads', systemClock)
+  const inTurn = createTurns('reads', 'ledger', systemClock)
   for (let each = 0; each < 20; each++) {
     await expect(inTurn('any', () => Promise.reject(new Error('the read failed')))).rejects.toThrow(
       'the read failed',

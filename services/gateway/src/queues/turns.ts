@@ -7,12 +7,16 @@ import { currentRequest } from './request-scope.ts'
 const refusals = counter(
   'gateway_turns_refused_total',
   'Reads and payments that were not begun, by why: full (too many of one user), late (no turn in time), gone (the client hung up)',
-  ['of', 'reason'],
+  ['of', 'database', 'reason'],
 )
 
-const queues = new Map<string, FairQueue>()
-collectedGauge('gateway_waiting_turns', 'Reads and payments that wait for their turn', ['of'], () =>
-  [...queues].map(([of, queue]) => ({ labels: { of }, value: queue.waiting() })),
+type Of = 'reads' | 'payments'
+const queues = new Map<string, { labels: { of: Of; database: string }; queue: FairQueue }>()
+collectedGauge(
+  'gateway_waiting_turns',
+  'Reads and payments that wait for their turn',
+  ['of', 'database'],
+  () => [...queues.values()].map(({ labels, queue }) => ({ labels, value: queue.waiting() })),
 )
 
 /** Fewer than a pool has connections, so that transfers always find one. */
@@ -28,9 +32,11 @@ export type InTurn = <Result>(userId: string, work: () => Promise<Result>) => Pr
 
 /**
  * A few at once and a fair queue behind them, for work that takes the event loop or a connection for milliseconds: hundreds at once
- * would delay every transfer. The next turn goes to the user who had the fewest lately.
+ * would delay every transfer. The next turn goes to the user who had the fewest lately. Each database has a queue of its own, so
+ * that one that hangs holds up no read of another.
  */
-export const createTurns = (of: 'reads' | 'payments', clock: Clock): InTurn => {
+export const createTurns = (of: Of, database: 'gateway' | 'ledger' | 'notifier', clock: Clock): InTurn => {
+  const labels = { of, database }
   const queue = createFairQueue({
     atOnce: AT_ONCE,
     maxWaiting: MAX_WAITING,
@@ -38,14 +44,14 @@ export const createTurns = (of: 'reads' | 'payments', clock: Clock): InTurn => {
     maxWaitMs: MAX_WAIT_MS,
     clock,
   })
-  queues.set(of, queue)
+  queues.set(`${of} ${database}`, { labels, queue })
 
   return async (userId, work) => {
     try {
       return await queue.run({ path: [userId], known: true, gone: currentRequest()?.gone }, work)
     } catch (error) {
       if (!(error instanceof NotServed)) throw error
-      refusals.inc({ of, reason: error.reason })
+      refusals.inc({ ...labels, reason: error.reason })
       throw error.reason === 'full'
         ? new ProblemError('RATE_LIMIT_EXCEEDED', `At most ${MAX_PER_USER} of your ${of} wait at a time.`)
         : new ProblemError('SERVICE_UNAVAILABLE', `Too many ${of} at once; try again shortly.`)
