@@ -64,7 +64,6 @@ export const createRevocations = (parts: {
   const mark = `sessions-told:${randomUUID()}`
   let caughtUp = false
   let connection = 0
-  let pushing = false
   let part = 0
   const toldEnds = new LRUCache<string, string>({ max: REMEMBERED, ttl: lifeSeconds * 1_000 })
   const toldLocks = new LRUCache<string, number>({ max: REMEMBERED, ttl: lockSeconds * 1_000 })
@@ -83,9 +82,7 @@ export const createRevocations = (parts: {
 
   const pushRecent = async () => {
     const mine = connection
-    // One at a time: the mark of one must not vouch for what another told before Redis lost it.
-    if (redis.status !== 'ready' || pushing) return
-    pushing = true
+    if (redis.status !== 'ready') return
     try {
       // Not set again while it should be there: that would hide a loss.
       if (caughtUp && (await redis.expire(mark, MARK_SECONDS)) === 0) caughtUp = false
@@ -105,8 +102,6 @@ export const createRevocations = (parts: {
     } catch (error) {
       caughtUp = false
       logger.warn({ err: error }, 'revocations not pushed; trying again')
-    } finally {
-      pushing = false
     }
   }
 
@@ -118,11 +113,13 @@ export const createRevocations = (parts: {
     connection++
     caughtUp = false
   })
-  redis.on('ready', pushRecent)
+  // One push at a time: the mark of one must not vouch for what another told before Redis lost it. One that is asked for while
+  // another runs, as by a connection that is made in between, follows at once.
   const repush = repeat({
     ...{ clock: parts.clock, everyMs: REPUSH_MS, work: pushRecent },
     onError: error => logger.warn({ err: error }, 'revocations not pushed; trying again'),
   })
+  redis.on('ready', repush.wake)
 
   return {
     push: async (sessionIds, reason) => {
@@ -146,7 +143,7 @@ export const createRevocations = (parts: {
       const [ended, marked, lockedAt] = await redis.mget(keyOf(sessionId), mark, lockKeyOf(userId))
       if (!marked) {
         caughtUp = false
-        void pushRecent()
+        repush.wake()
         assertCaughtUp()
       }
       // One key that somebody deleted is no loss of what this gateway told.
@@ -159,7 +156,7 @@ export const createRevocations = (parts: {
       assertCaughtUp()
     },
     stop: () => {
-      redis.off('ready', pushRecent)
+      redis.off('ready', repush.wake)
       return repush.stop()
     },
   }
