@@ -17,7 +17,7 @@ RUN CI=true pnpm install --frozen-lockfile --prod --no-optional
 FROM node:${NODE_VERSION}-bookworm-slim
 ENV NODE_ENV=production HTTP_HOST=0.0.0.0 HTTP_PORT=8080 OPS_PORT=9090
 # See docs/operations.md, Memory.
-ENV NODE_OPTIONS=--max-old-space-size=384 MALLOC_ARENA_MAX=2
+ENV NODE_OPTIONS="--max-old-space-size=512 --max-semi-space-size=16" MALLOC_ARENA_MAX=2
 # A named volume that is mounted there for the first time gets their owner.
 RUN install --directory --owner=node --group=node --mode=0700 /data /state \
   /keys /keys/gateway /keys/ledger /keys/notifier /keys/provider

@@ -55,11 +55,11 @@ export const startSystem = async (stack: Stack, options: SystemOptions = {}): Pr
   }
 }
 
-/**
- * Without a bound V8 lets a heap of 60 MiB grow to 500 before it collects it, and each thread of glibc keeps memory of its own. The
- * Dockerfile says the same.
- */
-const BOUNDED_MEMORY = { NODE_OPTIONS: '--max-old-space-size=384', MALLOC_ARENA_MAX: '2' }
+/** Why each: docs/operations.md, Memory. The Dockerfile says the same. */
+const BOUNDED_MEMORY = {
+  NODE_OPTIONS: '--max-old-space-size=512 --max-semi-space-size=16',
+  MALLOC_ARENA_MAX: '2',
+}
 
 const startServices = async (
   stack: Stack,
