@@ -17,7 +17,8 @@ const metadata = fc
   )
   .map(value => JSON.parse(JSON.stringify(value)) as Record<string, unknown>)
 const text = fc.option(fc.oneof(fc.string({ unit: 'binary' }), fc.constantFrom('null', '{}', '')))
-const request = fc.record({
+// isDeepStrictEqual compares prototypes too, so all records have the same one.
+const members = {
   type: fc.constantFrom('transfer', 'deposit'),
   fromWalletId: fc.option(fc.constantFrom('a', 'b')),
   toWalletId: fc.option(fc.constantFrom('a', 'b')),
@@ -25,7 +26,8 @@ const request = fc.record({
   currency: fc.constantFrom('USD', 'EUR'),
   note: text,
   metadata: fc.option(metadata),
-})
+}
+const request = fc.record(members, { noNullPrototype: true })
 
 /** The same value with the members of all its objects in another order. */
 const turned = (value: unknown): unknown => {
