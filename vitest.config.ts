@@ -23,6 +23,7 @@ export default defineConfig({
             'packages/*/src/**/*.integration.test.ts',
             'services/*/src/**/*.integration.test.ts',
             'tests/*.test.ts',
+            'tests/store-conformance/*.test.ts',
           ],
           globalSetup: 'tests/global-setup.ts',
           fileParallelism: false,

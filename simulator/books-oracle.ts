@@ -10,7 +10,8 @@ import {
 } from '../packages/rules/src/limits.ts'
 import type { Earlier, JournalRow, LimitRow, TransferRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise, decodeNow, hold } from './broken-promise.ts'
-import { type Changes, isRefusedWallet, type Tables } from './memory-store.ts'
+import { type Changes, isRefusedWallet, type Tables } from './ledger-tables.ts'
+import { insertedIn } from './postgres.ts'
 
 /** A command as it was asked: by its record in the topic. */
 export type AskedCommand = AnyRecord & { value: { fingerprint?: Buffer } }
@@ -157,7 +158,7 @@ export const createBooksWatch = (parts: {
     /** Holds all that a commit changes against the rules, event by event in the order of the decisions. */
     committing: (changes: Changes) => {
       const running = new Map<string, State>()
-      const openedRows = new Map(changes.opened.map(wallet => [wallet.id, wallet]))
+      const openedRows = new Map(insertedIn(changes.wallets).map(wallet => [wallet.id, wallet]))
       const find = (id: string | null): State | undefined => {
         if (id === null) return undefined
         const known = running.get(id)
@@ -165,7 +166,7 @@ export const createBooksWatch = (parts: {
         const row = tables().wallets.get(id)
         const opened = openedRows.get(id)
         // A system wallet is there as soon as it is needed; a user's only once it is opened.
-        const from = row ?? (opened?.system !== null ? opened : undefined)
+        const from = row ?? (opened?.system ? { ...opened, balance: 0n, held: 0n, sequence: 0 } : undefined)
         if (!from) return undefined
         const { userId, currency, status, freezeSource, balance, held, sequence } = from
         const state = { userId, currency, status, freezeSource, balance, held, sequence }
@@ -177,12 +178,18 @@ export const createBooksWatch = (parts: {
         hold(state, 'M2', () => `something is decided of wallet ${id}, which does not exist`)
         return state
       }
-      const transfers = new Map(changes.transfers.map(row => [`${row.partition} ${row.seq}`, row]))
-      const commands = new Map(changes.commands.map(row => [`${row.partition} ${row.seq}`, row]))
-      const entriesOf = Map.groupBy(changes.entries, entry => entry.transferId)
-      const placed = new Map(changes.holds.map(row => [row.id, row]))
-      const ends = new Map(changes.holdEnds.map(row => [row.id, row]))
-      const reversals = new Map(changes.reversals.map(row => [row.transferId, row]))
+      const transfers = new Map(
+        insertedIn(changes.transfers).map(row => [`${row.partition} ${row.seq}`, row]),
+      )
+      const commands = new Map(insertedIn(changes.commands).map(row => [`${row.partition} ${row.seq}`, row]))
+      const entriesOf = Map.groupBy(insertedIn(changes.entries), entry => entry.transferId)
+      const placed = new Map(insertedIn(changes.holds).map(row => [row.id, row]))
+      const ends = new Map(
+        [...changes.holds.values()].flatMap(({ after }) =>
+          after.status === 'active' ? [] : [[after.id, after]],
+        ),
+      )
+      const reversals = new Map(insertedIn(changes.reversals).map(row => [row.transferId, row]))
 
       const standsAboveZero = (id: string, what: string) => {
         const state = at(id)
@@ -249,7 +256,7 @@ export const createBooksWatch = (parts: {
         const end = ends.get(id)
         ends.delete(id)
         hold(
-          end && end.status === status && end.captured === captured && end.commandId === commandId,
+          end && end.status === status && end.captured === captured && end.endCommand === commandId,
           'X1',
           () => `hold ${id} is ${status} over ${captured} and the books say ${end?.status} ${end?.captured}`,
         )
@@ -379,8 +386,7 @@ export const createBooksWatch = (parts: {
             const { transferId: id, originalId, amountMinor, entries, source, reversedMinor } = event.value
             const transfer = takeTransfer(row, id, 'completed')
             const asked = askedBy('pennywire.ledger.ReversalRequested', id, transfer.fingerprint)
-            const original =
-              tables().transfers.get(originalId) ?? changes.transfers.find(row => row.id === originalId)
+            const original = tables().transfers.get(originalId) ?? changes.transfers.get(originalId)?.after
             hold(
               original?.status === 'completed' &&
                 EXPECTED_REVERSED_BY[original.type] === source &&
@@ -657,8 +663,8 @@ export const createBooksWatch = (parts: {
             const first =
               tables().commands.get(id) ??
               tables().transfers.get(id) ??
-              changes.commands.find(row => row.id === id) ??
-              changes.transfers.find(row => row.id === id)
+              changes.commands.get(id)?.after ??
+              changes.transfers.get(id)?.after
             hold(
               settled ? settled.id === id : first && !first.fingerprint.equals(fingerprint),
               'X2',
@@ -724,8 +730,7 @@ export const createBooksWatch = (parts: {
           case 'REVERSAL_EXCEEDS_ORIGINAL': {
             const asked = askedBy('pennywire.ledger.ReversalRequested', id, fingerprint)
             const original =
-              tables().transfers.get(asked.originalId) ??
-              changes.transfers.find(row => row.id === asked.originalId)
+              tables().transfers.get(asked.originalId) ?? changes.transfers.get(asked.originalId)?.after
             return is(original && (reversed.get(original.id) ?? 0n) + amount > original.amount)
           }
         }
@@ -786,7 +791,7 @@ export const createBooksWatch = (parts: {
         hold(isTrue, 'M4', () => `${command.type} ${id} was refused as ${code}, which is not so`)
       }
 
-      for (const row of changes.journal) replay(row, decodeNow(row.bytes))
+      for (const row of insertedIn(changes.journal)) replay(row, decodeNow(row.bytes))
 
       // What is written is what was told, and nothing else.
       for (const left of [...transfers.keys(), ...commands.keys()])
@@ -798,9 +803,11 @@ export const createBooksWatch = (parts: {
       )
       for (const id of [...placed.keys(), ...ends.keys(), ...reversals.keys()])
         throw new BrokenPromise('O1', `hold, end or reversal ${id} is written and not told`)
-      for (const [id, { balance, held, sequence, usage }] of changes.balances) {
+      for (const id of new Set([...changes.wallets.keys(), ...running.keys()])) {
         const state = at(id)
-        if (state.userId !== null) checkUsage(id, state, usage)
+        const before = tables().wallets.get(id)
+        const written = changes.wallets.get(id)?.after ?? before!
+        const { balance, held, sequence, usage, status, freezeSource } = written
         hold(
           state.balance === balance && state.sequence === sequence,
           'M2',
@@ -812,31 +819,20 @@ export const createBooksWatch = (parts: {
           'M3',
           () => `wallet ${id} holds ${held}, its holds sum to ${heldOf.get(id) ?? 0n}`,
         )
-      }
-      for (const [id, state] of running) {
-        const before = tables().wallets.get(id) ?? openedRows.get(id)!
-        if (!changes.balances.has(id)) {
-          hold(
-            state.sequence === before.sequence && state.held === before.held,
-            'M2',
-            () => `wallet ${id} has new entries or holds and its old balance`,
-          )
-        }
-        const written = changes.statuses.get(id) ?? before
         hold(
-          written.status === state.status && written.freezeSource === state.freezeSource,
+          status === state.status && freezeSource === state.freezeSource,
           'O1',
-          () => `wallet ${id} is written as ${written.status}, its events say ${state.status}`,
+          () => `wallet ${id} is written as ${status}, its events say ${state.status}`,
+        )
+        const moves =
+          !before || sequence !== before.sequence || held !== before.held || usage !== before.usage
+        if (moves && state.userId !== null) checkUsage(id, state, usage)
+        hold(
+          String(written.label) === String(labels.get(id) ?? null),
+          'O1',
+          () => `wallet ${id} is called ${written.label}, its events say ${labels.get(id)}`,
         )
       }
-      for (const [id, { label }] of changes.labels)
-        hold(
-          labels.has(id) && String(labels.get(id)) === String(label),
-          'O1',
-          () => `wallet ${id} is called ${label}, its events say ${labels.get(id)}`,
-        )
-      for (const id of changes.statuses.keys())
-        hold(running.has(id), 'O1', () => `wallet ${id} has another status and no event says so`)
     },
 
     /** All holds, reversals and limits that are stored. */
@@ -871,7 +867,7 @@ export const createBooksWatch = (parts: {
         const { id, held, balance, status, userId } = wallet
         if (userId !== null && status !== 'closed') {
           checkUsage(id, wallet, wallet.usage)
-          checkLimits(id, wallet, limits.get(id) ?? [])
+          checkLimits(id, wallet, limits.of(id))
         }
         hold(
           held === (sums.get(id) ?? 0n),
@@ -884,7 +880,7 @@ export const createBooksWatch = (parts: {
           () => `wallet ${id} is ${status} with ${balance}, of which ${held} are held`,
         )
       }
-      for (const [originalId, kept] of reversals) {
+      for (const [originalId, kept] of Map.groupBy(reversals.values(), row => row.originalId)) {
         const sum = kept.reduce((total, { amount }) => total + amount, 0n)
         const original = transfers.get(originalId)
         hold(

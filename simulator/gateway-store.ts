@@ -14,7 +14,7 @@ import type {
   NewPendingRequest,
   PendingRequest,
 } from '../services/gateway/src/transfers/sql/pending-requests.ts'
-import type { HoldTableRow, Tables, WalletRow } from './memory-store.ts'
+import { entryKey, eventKey, type HoldTableRow, type Tables, type WalletRow } from './ledger-tables.ts'
 
 /** What the gateway keeps beside the ledger's tables. */
 export type GatewayTables = { pending: Map<string, PendingRequest>; payments: Map<string, Payment> }
@@ -24,7 +24,7 @@ export type GatewayTables = { pending: Map<string, PendingRequest>; payments: Ma
 const party = (tables: Tables, walletId: string | null, sequence: number | null): PartyFacts | null => {
   if (walletId === null) return null
   const wallet = tables.wallets.get(walletId)
-  const entry = sequence === null ? undefined : tables.entries.get(walletId)?.[sequence - 1]
+  const entry = sequence === null ? undefined : tables.entries.get(entryKey(walletId, sequence))
   return {
     walletId,
     userId: wallet?.userId ?? null,
@@ -34,13 +34,14 @@ const party = (tables: Tables, walletId: string | null, sequence: number | null)
 }
 
 const reversedOf = (tables: Tables, id: string): bigint =>
-  (tables.reversals.get(id) ?? []).reduce((sum, { amount }) => sum + amount, 0n)
+  tables.reversals.of(id).reduce((sum, { amount }) => sum + amount, 0n)
 
 const inSuspense = (tables: Tables, walletId: string | null): boolean =>
   tables.wallets.get(walletId ?? '')?.system?.startsWith('suspense:') ?? false
 
 const suspendedOf = (tables: Tables, id: string): bigint =>
-  (tables.reversals.get(id) ?? [])
+  tables.reversals
+    .of(id)
     .filter(({ transferId }) => inSuspense(tables, tables.transfers.get(transferId)!.toWallet))
     .reduce((sum, { amount }) => sum + amount, 0n)
 
@@ -106,7 +107,7 @@ export const readOutcome = (
   commandId: string,
 ): { fingerprint: Buffer; bytes: Buffer } | undefined => {
   const row = tables.commands.get(commandId)
-  const event = row && tables.journal.get(row.partition)?.[Number(row.seq) - 1]
+  const event = row && tables.journal.get(eventKey(row.partition, row.seq))
   return row && event && { fingerprint: row.fingerprint, bytes: event.bytes }
 }
 

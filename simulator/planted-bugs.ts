@@ -28,15 +28,15 @@ const awaitOutcome = 'services/gateway/src/ledger/await-outcome.ts'
 const askLedger = 'services/gateway/src/ledger/ask-ledger.ts'
 const payOut = 'services/gateway/src/payments/payment.ts'
 /** Where the bug would be in SQL, it is planted in what stands for it. */
-const store = 'simulator/memory-store.ts'
+const engine = 'simulator/postgres.ts'
+const store = 'simulator/ledger-store.ts'
 
-const LOCK_PARTITION = `yield* lockRow(session, \`partition \${partition}\`)`
-const LOCK_WALLET = `      yield* lockRow(session, \`wallet \${id}\`)
-      rows.push(lockedWallet(walletSeenBy(session, id)!))`
-const OUTSIDE = (row: string) => `Object.assign(tables.partitions.get(${row}.partition)!, {
-        nextOffset: ${row}.nextOffset,
-        lastDigest: ${row}.lastDigest,
-      })`
+const LOCK_PARTITIONS = `const rows = yield* statement.lock('partitions', keys, skipLocked)`
+const LOCK_WALLETS = `const rows = yield* statement.lock('wallets', ids.toSorted(), skipLocked)`
+const READ_WALLETS = `ids.toSorted().flatMap(id => statement.get('wallets', id) ?? [])`
+/** What the engine does first with a row that a transaction writes. */
+const WRITE = '    const changes = session.changes[name]!\n    const written'
+const WRITE_WALLET = '() => ({ balance, held, sequence, usage })'
 
 export const PLANTED_BUGS: PlantedBug[] = [
   {
@@ -66,27 +66,35 @@ export const PLANTED_BUGS: PlantedBug[] = [
   {
     name: 'offset-stored-before',
     what: 'the offset is stored outside the transaction, before it',
-    file: store,
+    file: engine,
     replace: [
       [
-        'session.changes.partitions.push({ ...row })',
-        `${OUTSIDE('row')}\n      session.changes.partitions.push({ ...row })`,
+        WRITE,
+        `    if (name === 'partitions' && before) {
+      const { nextOffset, lastDigest } = after as unknown as { nextOffset: bigint; lastDigest: Buffer }
+      tableOf(name).set(key, { ...before, nextOffset, lastDigest })
+    }\n${WRITE}`,
       ],
     ],
   },
   {
     name: 'offset-stored-after',
     what: 'the offset is stored outside the transaction, after it',
-    file: store,
+    file: engine,
     replace: [
       [
-        'for (const row of changes.partitions) Object.assign(tables.partitions.get(row.partition)!, row)',
-        `for (const row of changes.partitions) {
-      tables.partitions.get(row.partition)!.nextSeq = row.nextSeq
-      scheduler.after(1, null, 'offset stored', () => {
-        ${OUTSIDE('row')}
-      })
-    }`,
+        'for (const [key, { after }] of session.changes[name]!) tableOf(name).set(key, after)',
+        `for (const [key, { before, after }] of session.changes[name]!) {
+          if (name === 'partitions' && before) {
+            const { nextOffset, lastDigest } = before as unknown as { nextOffset: bigint; lastDigest: Buffer }
+            tableOf(name).set(key, { ...after, nextOffset, lastDigest })
+            scheduler.after(1, null, 'offset stored', () => {
+              const now = tableOf(name).get(key)
+              const { nextOffset, lastDigest } = after as unknown as { nextOffset: bigint; lastDigest: Buffer }
+              tableOf(name).set(key, { ...now!, nextOffset, lastDigest })
+            })
+          } else tableOf(name).set(key, after)
+        }`,
       ],
     ],
   },
@@ -146,7 +154,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'mark-falls',
     what: 'a late relay lowers published_through',
     file: store,
-    replace: [['if (before === undefined || before >= mark) continue', 'if (before === undefined) continue']],
+    replace: [['if (!before || before.publishedThrough >= mark) continue', 'if (!before) continue']],
   },
   {
     name: 'table-not-looked-at',
@@ -160,7 +168,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'locks-in-request-order',
     what: 'wallets are locked in the order of the requests',
     file: store,
-    replace: [['    seen.sort()\n', '']],
+    replace: [[LOCK_WALLETS, LOCK_WALLETS.replace('.toSorted()', '')]],
   },
   {
     name: 'balances-before-lock',
@@ -168,10 +176,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: store,
     replace: [
       [
-        LOCK_WALLET,
-        `      const early = lockedWallet(walletSeenBy(session, id)!)
-      yield* lockRow(session, \`wallet \${id}\`)
-      rows.push(early)`,
+        LOCK_WALLETS,
+        `const rows = ${READ_WALLETS}\n        yield* statement.lock('wallets', ids.toSorted(), skipLocked)`,
       ],
     ],
   },
@@ -179,13 +185,13 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'wallets-not-locked',
     what: 'wallets are read and not locked',
     file: store,
-    replace: [[LOCK_WALLET, '      rows.push(lockedWallet(walletSeenBy(session, id)!))']],
+    replace: [[LOCK_WALLETS, `const rows = ${READ_WALLETS}`]],
   },
   {
     name: 'zombie-not-fenced',
     what: "the partition's row is not locked: a zombie commits beside its successor",
     file: store,
-    replace: [[`      ${LOCK_PARTITION}`, '']],
+    replace: [[LOCK_PARTITIONS, `const rows = keys.flatMap(key => statement.get('partitions', key) ?? [])`]],
   },
   {
     name: 'position-read-before-lock',
@@ -193,10 +199,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: store,
     replace: [
       [
-        `      ${LOCK_PARTITION}
-      const { nextOffset, lastDigest, nextSeq } = tables.partitions.get(partition)!`,
-        `      const { nextOffset, lastDigest, nextSeq } = tables.partitions.get(partition)!
-      ${LOCK_PARTITION}`,
+        LOCK_PARTITIONS,
+        `const rows = keys.flatMap(key => statement.get('partitions', key) ?? [])\n          yield* statement.lock('partitions', keys, skipLocked)`,
       ],
     ],
   },
@@ -409,23 +413,15 @@ export const PLANTED_BUGS: PlantedBug[] = [
   {
     name: 'journal-outside',
     what: 'events are journalled outside the transaction',
-    file: store,
-    replace: [
-      [
-        'session.changes.journal.push(...journal)',
-        'for (const row of journal) tables.journal.get(row.partition)!.push(row)',
-      ],
-    ],
+    file: engine,
+    replace: [[WRITE, `    if (name === 'journal') return void tableOf(name).set(key, after)\n${WRITE}`]],
   },
   {
     name: 'balances-outside',
     what: 'balances are written outside the transaction',
-    file: store,
+    file: engine,
     replace: [
-      [
-        'session.changes.balances.set(id, { balance, held, sequence, usage })',
-        'Object.assign(tables.wallets.get(id) ?? {}, { balance, held, sequence, usage })',
-      ],
+      [WRITE, `    if (name === 'wallets' && before) return void tableOf(name).set(key, after)\n${WRITE}`],
     ],
   },
   {
@@ -526,10 +522,13 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: store,
     replace: [
       [
-        LOCK_WALLET,
-        `      const { status, freezeSource } = walletSeenBy(session, id)!
-      yield* lockRow(session, \`wallet \${id}\`)
-      rows.push({ ...lockedWallet(walletSeenBy(session, id)!), status, freezeSource })`,
+        LOCK_WALLETS,
+        `const early = new Map(${READ_WALLETS}.map(row => [row.id, row]))
+        const locked = yield* statement.lock('wallets', ids.toSorted(), skipLocked)
+        const rows = locked.map(row => {
+          const { status, freezeSource } = early.get(row.id)!
+          return { ...row, status, freezeSource }
+        })`,
       ],
     ],
   },
@@ -786,9 +785,9 @@ export const PLANTED_BUGS: PlantedBug[] = [
   {
     name: 'hold-end-outside',
     what: 'the end of a hold is written outside the transaction',
-    file: store,
+    file: engine,
     replace: [
-      ['session.changes.holdEnds.push(end)', 'Object.assign(tables.holds.get(end.id) ?? {}, endOf(end))'],
+      [WRITE, `    if (name === 'holds' && before) return void tableOf(name).set(key, after)\n${WRITE}`],
     ],
   },
   {
@@ -861,22 +860,19 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'usage-not-written',
     what: 'what is used of the limits is not written',
     file: store,
-    replace: [
-      [
-        'session.changes.balances.set(id, { balance, held, sequence, usage })',
-        'session.changes.balances.set(id, { balance, held, sequence, usage: usage && row.usage })',
-      ],
-    ],
+    replace: [[WRITE_WALLET, 'row => ({ balance, held, sequence, usage: usage && row.usage })']],
   },
   {
     name: 'usage-outside',
     what: 'what is used of the limits is written outside the transaction',
-    file: store,
+    file: engine,
     replace: [
       [
-        'session.changes.balances.set(id, { balance, held, sequence, usage })',
-        `Object.assign(tables.wallets.get(id) ?? {}, { usage })
-      session.changes.balances.set(id, { balance, held, sequence, usage })`,
+        WRITE,
+        `    if (name === 'wallets' && before) {
+      const { usage } = after as unknown as { usage: never }
+      tableOf(name).set(key, { ...before, usage })
+    }\n${WRITE}`,
       ],
     ],
   },

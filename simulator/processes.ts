@@ -56,8 +56,9 @@ import {
   writePayment,
   writePending,
 } from './gateway-store.ts'
+import type { LedgerDatabase } from './ledger-store.ts'
+import type { Tables } from './ledger-tables.ts'
 import type { Log } from './log.ts'
-import type { MemoryDatabase, Tables } from './memory-store.ts'
 import type { SimulatedProvider } from './provider.ts'
 import type { Process, World } from './world.ts'
 
@@ -83,7 +84,7 @@ const logger = {
 
 export type Site = {
   world: World
-  database: MemoryDatabase
+  database: LedgerDatabase
   log: Log
   group: Group
   codec: Codec

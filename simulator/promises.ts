@@ -9,7 +9,16 @@ import type { HoldView, TransferView } from '../services/gateway/src/transfers/t
 import type { Earlier, TransferRow } from '../services/ledger/src/store.ts'
 import { type AskedCommand, createBooksWatch } from './books-oracle.ts'
 import { decodeNow, hold } from './broken-promise.ts'
-import { type Changes, type HoldTableRow, isRefusedWallet, type Tables } from './memory-store.ts'
+import {
+  type Changes,
+  entryKey,
+  eventKey,
+  type HoldTableRow,
+  isRefusedWallet,
+  partitionKey,
+  type Tables,
+} from './ledger-tables.ts'
+import { insertedIn, updatedIn } from './postgres.ts'
 import { verifyCommand } from './processes.ts'
 
 type Command = { is: 'command'; id: string; asked: AskedCommand } | { is: 'poison' }
@@ -99,8 +108,8 @@ export const createWatch = (parts: {
 
   /** Transfers that answer a command of their own: all but those that a hold became. */
   const decidedIn = (changes: Changes): Earlier[] => [
-    ...changes.transfers.filter(({ id }) => !tables().holds.has(id)),
-    ...changes.commands,
+    ...insertedIn(changes.transfers).filter(({ id }) => !tables().holds.has(id)),
+    ...insertedIn(changes.commands),
   ]
 
   // --- each commit ---
@@ -109,7 +118,7 @@ export const createWatch = (parts: {
   const checkPositions = (changes: Changes, before: Map<number, bigint>) => {
     const decided = new Map<string, { partition: number; used: boolean }>()
     for (const { id, partition } of decidedIn(changes)) decided.set(id, { partition, used: false })
-    for (const { partition, nextOffset } of changes.partitions) {
+    for (const { partition, nextOffset } of updatedIn(changes.partitions)) {
       const from = before.get(partition)!
       hold(nextOffset > from, 'X1', () => `partition ${partition} goes back from ${from} to ${nextOffset}`)
       hold(
@@ -167,7 +176,7 @@ export const createWatch = (parts: {
       use(displacedDepositIdOf(command.id))
       return
     }
-    const refused = changes.journal.some(row => {
+    const refused = insertedIn(changes.journal).some(row => {
       if (row.partition !== record.partition) return false
       const event = decodeNow(row.bytes)
       return (
@@ -180,8 +189,8 @@ export const createWatch = (parts: {
   }
 
   const checkJournal = (changes: Changes) => {
-    for (const { partition, nextSeq } of changes.partitions) {
-      const written = tables().journal.get(partition)!.length
+    for (const { partition, nextSeq } of updatedIn(changes.partitions)) {
+      const written = tables().journal.sizeOf(partitionKey(partition))
       hold(
         BigInt(written) === nextSeq - 1n,
         'O1',
@@ -192,10 +201,10 @@ export const createWatch = (parts: {
 
   /** The ledger's clock decides whether a request is still wanted. */
   const checkExpiry = (changes: Changes) => {
-    const moved = changes.transfers
+    const moved = insertedIn(changes.transfers)
       .filter(({ id, status }) => status === 'completed' && !tables().holds.has(id))
       .map(({ id, fingerprint, decidedAt }) => ({ id, fingerprint, decidedAt }))
-    const held = changes.holds.map(({ id, fingerprint, placedMs }) => ({
+    const held = insertedIn(changes.holds).map(({ id, fingerprint, placedMs }) => ({
       id,
       fingerprint,
       decidedAt: new Date(placedMs),
@@ -235,7 +244,7 @@ export const createWatch = (parts: {
   ) => {
     const isTransfer = 'partition' in row
     const balanceAfter = isTransfer
-      ? tables().entries.get(row.fromWallet!)?.[row.fromSequence! - 1]?.balanceAfter
+      ? tables().entries.get(entryKey(row.fromWallet!, row.fromSequence!))?.balanceAfter
       : undefined
     const expected = {
       id: attempt.transferId,
@@ -287,7 +296,7 @@ export const createWatch = (parts: {
     },
     /** Whether the record before the partition's position is another one than was decided there. */
     isStranger: (partition: number): boolean => {
-      const { nextOffset, lastDigest } = tables().partitions.get(partition)!
+      const { nextOffset, lastDigest } = tables().partitions.get(partitionKey(partition))!
       const record = parts.records('ledger.commands', partition)[Number(nextOffset) - 1]
       if (!record || !lastDigest) return nextOffset > 0n
       const hash = createHash('sha256')
@@ -304,9 +313,9 @@ export const createWatch = (parts: {
     /** Before a commit takes effect. */
     committing: (changes: Changes) => {
       positionsBefore = new Map(
-        changes.partitions.map(({ partition }) => [
+        updatedIn(changes.partitions).map(({ partition }) => [
           partition,
-          tables().partitions.get(partition)!.nextOffset,
+          tables().partitions.get(partitionKey(partition))!.nextOffset,
         ]),
       )
       books.committing(changes)
@@ -320,7 +329,7 @@ export const createWatch = (parts: {
     },
 
     raising: (partition: number, mark: bigint) => {
-      const before = tables().published.get(partition) ?? 0n
+      const before = tables().published.get(partitionKey(partition))?.publishedThrough ?? 0n
       hold(mark >= before, 'O1', () => `the mark of partition ${partition} falls from ${before} to ${mark}`)
       hold(
         Number(mark) <= (seen.get(partition) ?? 0),
@@ -347,7 +356,7 @@ export const createWatch = (parts: {
         setAside.add(`${headerOf(record, 'dead_letter_partition')}/${headerOf(record, 'dead_letter_offset')}`)
       } else if (record.topic === 'ledger.events') {
         const seq = Number(headerOf(record, 'seq'))
-        const row = tables().journal.get(partition)?.[seq - 1]
+        const row = tables().journal.get(eventKey(partition, seq))
         hold(row, 'O1', () => `event ${partition} ${seq} is in the topic and not in the journal`)
         hold(
           record.value && row.bytes.equals(record.value) && row.key === record.key?.toString(),
@@ -446,7 +455,7 @@ export const createWatch = (parts: {
         'X3',
         () => `${who} answered ${type} to ${id}, which is another's request in the books`,
       )
-      const event = decodeNow(tables().journal.get(row.partition)?.[Number(row.seq) - 1]?.bytes ?? null)
+      const event = decodeNow(tables().journal.get(eventKey(row.partition, row.seq))?.bytes ?? null)
       const text = (value: unknown) =>
         JSON.stringify(value, (_, value) => (typeof value === 'bigint' ? String(value) : value))
       hold(
@@ -467,7 +476,7 @@ export const createWatch = (parts: {
       for (const { id, currency, balance, sequence, userId } of wallets.values()) {
         sums.set(currency, (sums.get(currency) ?? 0n) + balance)
         let running = 0n
-        const own = entries.get(id) ?? []
+        const own = entries.of(id)
         for (const [index, entry] of own.entries()) {
           running += entry.amount
           hold(
@@ -485,7 +494,7 @@ export const createWatch = (parts: {
       }
       for (const [currency, sum] of sums) hold(sum === 0n, 'M1', () => `${currency} sums to ${sum}`)
       for (const { partition, nextSeq } of rows.values()) {
-        const events = journal.get(partition)!
+        const events = journal.of(partitionKey(partition))
         hold(
           BigInt(events.length) === nextSeq - 1n,
           'O1',
@@ -494,7 +503,7 @@ export const createWatch = (parts: {
         for (const [index, { seq }] of events.entries())
           hold(Number(seq) === index + 1, 'O1', () => `the journal of ${partition} has a hole before ${seq}`)
         hold(
-          published.get(partition)! <= BigInt(events.length),
+          published.get(partitionKey(partition))!.publishedThrough <= BigInt(events.length),
           'O1',
           () => `partition ${partition} is marked beyond its end`,
         )
@@ -513,7 +522,7 @@ export const createWatch = (parts: {
         const place = `${partition} ${seq}`
         hold(!places.has(place), 'O1', () => `two decisions share event ${place}`)
         places.add(place)
-        hold(journal.get(partition)?.[Number(seq) - 1], 'O1', () => `decision ${id} has no event`)
+        hold(journal.has(eventKey(partition, seq)), 'O1', () => `decision ${id} has no event`)
       }
       // X1: a deposit is booked under its own id or beside it, never both.
       for (const row of transfers.values()) {
@@ -530,16 +539,16 @@ export const createWatch = (parts: {
     unfinished: (but: { unpublished?: number; undecided?: number } = {}): string | undefined => {
       for (let partition = 0; partition < partitions; partition++) {
         if (partition === but.undecided) continue
-        const row = tables().partitions.get(partition)
+        const row = tables().partitions.get(partitionKey(partition))
         const end = parts.records('ledger.commands', partition).length
         const next = Number(row?.nextOffset ?? 0n)
         if (next !== end) return `partition ${partition} is decided through ${next} of ${end} commands`
         if (partition === but.unpublished) continue
-        const written = tables().journal.get(partition)?.length ?? 0
+        const written = tables().journal.sizeOf(partitionKey(partition))
         const through = seen.get(partition) ?? 0
         if (through !== written)
           return `partition ${partition} has ${through} of ${written} events in the topic`
-        const mark = Number(tables().published.get(partition) ?? 0n)
+        const mark = Number(tables().published.get(partitionKey(partition))?.publishedThrough ?? 0n)
         if (mark !== written)
           return `partition ${partition} is marked published through ${mark} of ${written}`
       }

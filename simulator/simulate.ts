@@ -6,14 +6,10 @@ import type { JournalRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise, decodeNow } from './broken-promise.ts'
 import { createClients } from './clients.ts'
 import { createGroup } from './consumer-group.ts'
+import { createLedgerDatabase } from './ledger-store.ts'
+import { type Backup, type Changes, eventKey, type PartitionTableRow, partitionKey } from './ledger-tables.ts'
 import { createLog, type LogFaults, type RefusedAs } from './log.ts'
-import {
-  type Backup,
-  type Changes,
-  createMemoryDatabase,
-  type PartitionTableRow,
-  type StatementFate,
-} from './memory-store.ts'
+import type { StatementFate } from './postgres.ts'
 import {
   createSimulatedCodec,
   type SimulatedGateway,
@@ -186,12 +182,12 @@ export const simulate = async (options: {
     pending: () => gatewayTables.pending,
     limitDefaults: weather.limits,
   })
-  const database = createMemoryDatabase({
+  const database = createLedgerDatabase({
     scheduler: world,
     fate,
     rowMs: () => rowMs,
     clockBackMs: () => clockBackMs,
-    losesMark: () => random.chance(0.5),
+    losesUnflushed: () => random.chance(0.5),
     onCommit: (changes: Changes) => watch.committing(changes),
     onCommitted: (changes: Changes) => watch.committed(changes),
     onRaise: watch.raising,
@@ -354,7 +350,7 @@ export const simulate = async (options: {
     if (poisoned++ >= 3) return
     count('record that cannot be read')
     const key = '00000000-0000-4000-8000-000000000001'
-    const event: JournalRow | undefined = database.tables.journal.get(0)?.[0]
+    const event: JournalRow | undefined = database.tables.journal.get(eventKey(0, 1))
     const value = random.pick([
       Buffer.from('no record of ours'),
       event?.bytes ?? Buffer.alloc(0),
@@ -446,7 +442,7 @@ export const simulate = async (options: {
   /** As a retention time would: what is decided is gone from the topic, the record that is compared too at times. */
   const deleteDecided = () => {
     const partition = random.int(weather.partitions)
-    const decided = Number(database.tables.partitions.get(partition)?.nextOffset ?? 0n)
+    const decided = Number(database.tables.partitions.get(partitionKey(partition))?.nextOffset ?? 0n)
     if (decided === 0) return
     count('decided records deleted')
     log.deleteBefore('ledger.commands', partition, random.chance(0.5) ? decided : random.int(decided))
@@ -531,7 +527,7 @@ export const simulate = async (options: {
         continue
       }
       const held = holds.get(id)
-      const back = (reversals.get(id) ?? []).filter(({ transferId }) => transferId === payoutReturnIdOf(id))
+      const back = reversals.of(id).filter(({ transferId }) => transferId === payoutReturnIdOf(id))
       const paidOut = status === 'succeeded' || status === 'returned'
       is(held?.status === (paidOut ? 'captured' : 'voided'), `what is held is ${held?.status}`)
       is(back.length === (status === 'returned' ? 1 : 0), `came back ${back.length} times`)
@@ -583,7 +579,8 @@ export const simulate = async (options: {
       await untilDone(isQuiet, whatIsStuck)
       weather.commitAnswerLost = 0
     }
-    const nextSeqIn = (partition: number) => backup.tables.partitions.get(partition)?.nextSeq ?? 1n
+    const nextSeqIn = (partition: number) =>
+      backup.tables.partitions.get(partitionKey(partition))?.nextSeq ?? 1n
     const behind = [...database.tables.partitions.values()]
       .filter(({ partition, nextSeq }) => nextSeqIn(partition) < nextSeq)
       .map(({ partition }) => partition)
@@ -634,12 +631,14 @@ export const simulate = async (options: {
     const wanted = Array.from({ length: weather.partitions }, (_, partition) =>
       Math.min(
         log.records('ledger.commands', partition).length,
-        Number(partitions.get(partition)?.nextOffset ?? 0n) + 5,
+        Number(partitions.get(partitionKey(partition))?.nextOffset ?? 0n) + 5,
       ),
     )
     await untilDone(
       () =>
-        wanted.every((offset, partition) => Number(partitions.get(partition)?.nextOffset ?? 0n) >= offset),
+        wanted.every(
+          (offset, partition) => Number(partitions.get(partitionKey(partition))?.nextOffset ?? 0n) >= offset,
+        ),
       () => `with slow writes ${whatIsStuck()}`,
     )
     rowMs = 0
@@ -726,7 +725,7 @@ export const simulate = async (options: {
       throw new BrokenPromise('X2', `partition ${partition} has lost commands and is not halted`)
     for (const ledger of ledgers.splice(0)) ledger.kill()
     await pass(12_000)
-    adopt(database.tables.partitions.get(partition)!)
+    adopt(database.tables.partitions.get(partitionKey(partition))!)
     watch.freeze([])
     for (const record of lost) log.appendNow(asSent(record))
     for (let i = 0; i < 2; i++) startOneLedger()
@@ -735,7 +734,8 @@ export const simulate = async (options: {
 
   /** As sql/positions.ts adoptTopic. */
   const adopt = (row: PartitionTableRow) =>
-    Object.assign(row, {
+    database.put('partitions', {
+      ...row,
       epoch: row.epoch + 1,
       nextOffset: BigInt(log.firstOf('ledger.commands', row.partition)),
       lastDigest: null,
@@ -845,7 +845,7 @@ export const simulate = async (options: {
   return {
     steps: world.steps(),
     traceHash: world.traceHash(),
-    journalHash: hashOf([...database.tables.journal.values()].flat()),
+    journalHash: hashOf([...database.tables.journal.values()]),
     simulatedMs: world.now(),
     decisions: watch.decisions(),
     faults,

@@ -1,4 +1,6 @@
 // The store that the simulator puts in Postgres' place behaves as Postgres does: the same scripts, the same results.
+import { readFileSync } from 'node:fs'
+import { isLedgerEvent, RECORD_NAMES } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { migrate } from '@pennywire/runtime/migrate.ts'
@@ -6,15 +8,15 @@ import { OWNER } from '@pennywire/stack/database-passwords.ts'
 import { createTestDatabase, type TestDatabase } from '@pennywire/stack/test-database.ts'
 import type postgres from 'postgres'
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest'
-import { NOTHING_USED, type Usage } from '../packages/rules/src/limits.ts'
-import { readDueHolds as readDueHoldsOnPostgres } from '../services/gateway/src/holds/sql/hold-reads.ts'
-import * as ledgerReads from '../services/gateway/src/ledger/sql/ledger-reads.ts'
-import { readLedgerStatuses as readStandingsOnPostgres } from '../services/gateway/src/payments/sql/payment-reads.ts'
-import * as payments from '../services/gateway/src/payments/sql/payments.ts'
-import * as pendingRequests from '../services/gateway/src/transfers/sql/pending-requests.ts'
-import { postgresStore } from '../services/ledger/src/sql/store.ts'
-import { setWalletStatus } from '../services/ledger/src/sql/test-database.ts'
-import { decodeNow } from '../simulator/broken-promise.ts'
+import { NOTHING_USED, type Usage } from '../../packages/rules/src/limits.ts'
+import { readDueHolds as readDueHoldsOnPostgres } from '../../services/gateway/src/holds/sql/hold-reads.ts'
+import * as ledgerReads from '../../services/gateway/src/ledger/sql/ledger-reads.ts'
+import { readLedgerStatuses as readStandingsOnPostgres } from '../../services/gateway/src/payments/sql/payment-reads.ts'
+import * as payments from '../../services/gateway/src/payments/sql/payments.ts'
+import * as pendingRequests from '../../services/gateway/src/transfers/sql/pending-requests.ts'
+import { postgresStore } from '../../services/ledger/src/sql/store.ts'
+import { setWalletStatus } from '../../services/ledger/src/sql/test-database.ts'
+import { decodeNow } from '../../simulator/broken-promise.ts'
 import {
   type GatewayTables,
   lookUpTransfers,
@@ -28,17 +30,19 @@ import {
   readWallets,
   settlePayment,
   writePending,
-} from '../simulator/gateway-store.ts'
-import { createMemoryDatabase, type Tables } from '../simulator/memory-store.ts'
-import { createSimulatedCodec } from '../simulator/processes.ts'
-import { createRandom } from '../simulator/random.ts'
-import {
-  type GatewaySite,
-  STORE_SCRIPTS,
-  type StoreScript,
-  TIMEOUTS,
-} from '../simulator/store-conformance.ts'
-import { createWorld, EPOCH_MS } from '../simulator/world.ts'
+} from '../../simulator/gateway-store.ts'
+import { createLedgerDatabase } from '../../simulator/ledger-store.ts'
+import { LEDGER_TABLES, type LedgerRows, type Tables } from '../../simulator/ledger-tables.ts'
+import { createSimulatedCodec } from '../../simulator/processes.ts'
+import { createRandom } from '../../simulator/random.ts'
+import { createWorld, EPOCH_MS } from '../../simulator/world.ts'
+import { GATEWAY } from './gateway.ts'
+import { OPERATIONS } from './operations.ts'
+import { POSITIONS } from './positions.ts'
+import { RIVALS } from './rivals.ts'
+import { SEEDS } from './seeds.ts'
+import { type GatewaySite, type StoreScript, TIMEOUTS } from './site.ts'
+import { TRANSACTIONS } from './transactions.ts'
 
 const { superuserUrl } = inject('stack')
 let codec: Codec
@@ -49,9 +53,9 @@ beforeAll(async () => {
   codec = await createSimulatedCodec()
   database = await createTestDatabase(superuserUrl, {
     schema: 'ledger',
-    migrations: new URL('../services/ledger/src/sql/migrations/', import.meta.url),
+    migrations: new URL('../../services/ledger/src/sql/migrations/', import.meta.url),
   })
-  const directory = new URL('../services/gateway/src/sql/migrations/', import.meta.url)
+  const directory = new URL('../../services/gateway/src/sql/migrations/', import.meta.url)
   await migrate({ url: database.url(OWNER), schema: 'gateway', directory })
   const open = (url: string, connection = {}) =>
     openDatabase(url, { applicationName: 'conformance', maxConnections: 6, connection })
@@ -73,8 +77,7 @@ afterAll(async () => {
 })
 beforeEach(
   () => pools.superuser`
-    truncate ledger.wallets, ledger.transfers, ledger.entries, ledger.commands, ledger.journal, ledger.partitions,
-      ledger.published, ledger.holds, ledger.reversals, ledger.limits, gateway.pending_requests, gateway.payments`,
+    truncate ${pools.superuser(tableNames.map(name => `ledger.${name}`))}, gateway.pending_requests, gateway.payments`,
 )
 
 // --- rows as text, in one form for both ---
@@ -91,9 +94,9 @@ const textOf = (value: unknown): unknown => {
 const readEvent = (bytes: Buffer) => {
   const event = decodeNow(bytes)
   if (!event) return bytes.toString('hex')
-  return JSON.stringify({ ...event.value, code: 'code' in event.value }, (_, value) =>
-    typeof value === 'bigint' ? String(value) : value,
-  )
+  const told =
+    event.type === 'pennywire.ledger.WalletOpened' ? { ...event.value, code: 'drawn' } : event.value
+  return JSON.stringify(told, (_, value) => (typeof value === 'bigint' ? String(value) : value))
 }
 const rowText = (table: string, row: Row) => {
   const told = Object.keys(row)
@@ -115,30 +118,28 @@ const dumpText = (tables: Record<string, Row[]>) =>
 const usageText = ({ day, used: { send, deposit, withdrawal } }: Usage): string =>
   [day, ...[send, deposit, withdrawal].flatMap(({ day, month }) => [day, month])].join(' ')
 
-const tablesInMemory = (tables: Tables): Record<string, Row[]> => ({
-  wallets: [...tables.wallets.values()].map(({ usage, ...row }) => ({ ...row, usage: usageText(usage) })),
-  holds: [...tables.holds.values()].map(({ toWalletId: toWallet, placedMs, untilMs, ...row }) => ({
+/** Where a row in memory has other columns than the table. */
+const COLUMNS: { [Name in keyof LedgerRows]?: (row: LedgerRows[Name]) => Row } = {
+  wallets: ({ usage, ...row }) => ({ ...row, usage: usageText(usage) }),
+  holds: ({ toWalletId: toWallet, placedMs, untilMs, ...row }) => ({
     ...row,
     toWallet,
     placedAt: new Date(placedMs),
     holdUntil: untilMs === null ? null : new Date(untilMs),
-  })),
-  reversals: [...tables.reversals.values()].flat(),
-  limits: [...tables.limits.values()].flat(),
-  transfers: [...tables.transfers.values()],
-  entries: [...tables.entries.values()].flat(),
-  commands: [...tables.commands.values()],
-  journal: [...tables.journal.values()].flat(),
-  partitions: [...tables.partitions.values()],
-  published: [...tables.published].map(([partition, publishedThrough]) => ({ partition, publishedThrough })),
-})
+  }),
+}
+const tableNames = Object.keys(LEDGER_TABLES) as (keyof LedgerRows)[]
+const tablesInMemory = (tables: Tables): Record<string, Row[]> =>
+  Object.fromEntries(
+    tableNames.map(name => {
+      const columnsOf = (COLUMNS[name] ?? ((row: Row) => row)) as (row: object) => Row
+      return [name, [...tables[name].values()].map(columnsOf)]
+    }),
+  )
 const camelCase = (column: string) => column.replace(/_./g, found => found[1]!.toUpperCase())
 const tablesInPostgres = async (superuser: Database): Promise<Record<string, Row[]>> => {
   const tables: Record<string, Row[]> = {}
-  for (const table of [
-    ...['wallets', 'transfers', 'entries', 'commands', 'journal', 'partitions', 'published'],
-    ...['holds', 'reversals', 'limits'],
-  ]) {
+  for (const table of tableNames) {
     const rows = await superuser<Row[]>`select * from ${superuser(`ledger.${table}`)}`
     tables[table] = rows.map(row =>
       Object.fromEntries(
@@ -155,6 +156,12 @@ const tablesInPostgres = async (superuser: Database): Promise<Record<string, Row
   }
   return tables
 }
+
+/** Every code that the rules refuse with, as their source has it, and those that the ledger adds. */
+const REFUSALS = ['decide', 'wallet-rules', 'limits']
+  .map(name => readFileSync(new URL(`../../packages/rules/src/${name}.ts`, import.meta.url), 'utf8'))
+  .flatMap(source => [...source.matchAll(/'([A-Z]+(?:_[A-Z]+)+)'/g)].map(([, code]) => code!))
+  .concat('IDEMPOTENCY_KEY_REUSED', 'INTERNAL_ERROR')
 
 // --- the two stores ---
 
@@ -198,7 +205,7 @@ const gatewayOnPostgres = (sql: Database, reader: Database): GatewaySite => ({
 const runInMemory = async (script: StoreScript): Promise<unknown> => {
   const world = createWorld(createRandom(1))
   const process = world.createProcess('script')
-  const database = createMemoryDatabase({
+  const database = createLedgerDatabase({
     scheduler: { ...world, latency: () => 1 },
     lockTimeoutMs: TIMEOUTS.lockMs,
     idleTimeoutMs: TIMEOUTS.idleMs,
@@ -241,7 +248,9 @@ const runOnPostgres = (script: StoreScript): Promise<unknown> => {
   })
 }
 
-test.each(STORE_SCRIPTS)('$name', async script => {
+const SCRIPTS = [...TRANSACTIONS, ...POSITIONS, ...OPERATIONS, ...RIVALS, ...GATEWAY, ...SEEDS]
+
+test.each(SCRIPTS)('$name', async script => {
   const inMemory = await runInMemory(script)
   const onPostgres = await runOnPostgres(script)
   if (script.expected !== undefined) {
@@ -249,4 +258,19 @@ test.each(STORE_SCRIPTS)('$name', async script => {
     expect(inMemory).toEqual(script.expected)
   }
   expect(inMemory).toEqual(onPostgres)
+})
+
+/** Which events a seed ended in: their types, and the code of a refusal or the reason of a hold's end. */
+const outcomesIn = (told: unknown): string[] => {
+  if (told === null || typeof told !== 'object' || Buffer.isBuffer(told)) return []
+  const { type, value } = told as { type?: unknown; value?: { code?: string; reason?: unknown } }
+  if (typeof type !== 'string' || !isLedgerEvent(type)) return Object.values(told).flatMap(outcomesIn)
+  const detail = type.endsWith('HoldEnded') ? value?.reason : value?.code
+  return [type, ...(typeof detail === 'string' ? [detail] : [])]
+}
+
+test('the seeds meet every event of the ledger, and every refusal of its rules', async () => {
+  const met = new Set((await Promise.all(SEEDS.map(runInMemory))).flatMap(outcomesIn))
+  const missed = [...RECORD_NAMES.filter(isLedgerEvent), ...REFUSALS, 'voided', 'expired', 'payment_failed']
+  expect(missed.filter(outcome => !met.has(outcome))).toEqual([])
 })
