@@ -101,6 +101,7 @@ export const createGroup = (world: World, log: Log): Group => {
     let positioned = false
     let stopped = false
     let working: Promise<void> = Promise.resolve()
+    let positioning: Promise<void> = Promise.resolve()
     let idle = true
 
     const drop = (partition: number) => {
@@ -200,7 +201,7 @@ export const createGroup = (world: World, log: Log): Group => {
           .filter(partition => !halted.has(partition))
           .map(partition => ({ topic: TOPIC, partition }))
         for (const { partition } of assigned) queues.set(partition, { records: [], reader: null })
-        void position(assigned, told).catch(world.fail)
+        positioning = positioning.then(() => position(assigned, told)).catch(world.fail)
       },
     }
 
@@ -213,6 +214,7 @@ export const createGroup = (world: World, log: Log): Group => {
         try {
           const readEnds = async () => {
             const all = await log.ends(process, TOPIC)
+            if (told !== mine) throw new Error('assigned anew meanwhile')
             return assigned.map(of => ({ ...of, ...all[of.partition]! }))
           }
           const positions = await options.positions(assigned, readEnds, consumer)

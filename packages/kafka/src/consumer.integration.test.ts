@@ -367,6 +367,53 @@ describe('positions', () => {
     expect(askedOf.one!.map(({ length }) => length)).toEqual([4, 2])
     expect(askedOf.two!.map(({ length }) => length)).toEqual([2, 4])
   })
+
+  test('O2: a rebalance while they are asked for: every end of the assignment is told or none, and one call is over before the next', {
+    timeout: 60_000,
+  }, async () => {
+    const topic = await makeTopic(4)
+    for (const partition of numbers(4)) await fill(topic, partition, 0, 20)
+    const asked: number[] = []
+    const told: [assigned: number[], ends: number[]][] = []
+    const refused: string[] = []
+    let sideBySide = 0
+    const shut = door()
+    const member = () => {
+      let running = 0
+      return start(topic, {
+        positions: async (assigned, readEnds) => {
+          if (++running > 1) sideBySide++
+          asked.push(assigned.length)
+          try {
+            // The first call is still out when the second member has joined.
+            if (asked.length === 1) await shut.passed
+            const ends = await readEnds()
+            told.push([assigned.map(({ partition }) => partition), ends.map(({ partition }) => partition)])
+            return ends.map(({ partition, first }) => ({ topic, partition, offset: first }))
+          } catch (error) {
+            refused.push((error as Error).message)
+            throw error
+          } finally {
+            running--
+          }
+        },
+        handle: async () => {},
+      })
+    }
+    const one = await member()
+    await until(() => expect(asked).toEqual([4]))
+    const two = await member()
+    await until(() => expect([one.assigned().length, two.assigned().length]).toEqual([2, 2]))
+    shut.open()
+    await until(() => {
+      one.check()
+      two.check()
+    })
+    expect(sideBySide).toBe(0)
+    expect(refused).toEqual(['assigned anew meanwhile'])
+    expect(told.length).toBe(2)
+    for (const [assigned, ends] of told) expect(ends).toEqual(assigned)
+  })
 })
 
 test('X1: a topic made anew while it is read is never taken for the old one: the caller is asked again', async () => {

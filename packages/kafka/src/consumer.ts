@@ -63,7 +63,8 @@ export type ConsumerOptions = {
   topics: Topic[]
   /**
    * Where to read on, asked at each assignment. A caller that stores its positions reads them before it asks for the ends: a
-   * position beyond an end that was asked later proves that the topic lost records or was made anew. Rejecting asks again.
+   * position beyond an end that was asked later proves that the topic lost records or was made anew. Never called twice at
+   * once. `readEnds` tells the end of every assigned partition, or rejects. Rejecting asks again.
    */
   positions: (
     assigned: TopicPartition[],
@@ -121,6 +122,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
   let turn = 0
   let generation = 0
   let positioned = false
+  let positioning = Promise.resolve()
   let failure: Error | undefined
   const stopped = new AbortController()
   let wake: () => void = () => {}
@@ -225,6 +227,19 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
     },
   }
 
+  /** The ends of these partitions, each of them: one that is missing would look like a topic that lost everything. */
+  const readEnds = async (of: TopicPartition[], mine: number): Promise<TopicEnd[]> => {
+    const ends = new Map<string, TopicEnd>()
+    for (const topic of new Set(of.map(({ topic }) => topic)))
+      for (const end of await endsOf(topic)) ends.set(idOf(end), end)
+    if (mine !== generation) throw new Error('assigned anew meanwhile')
+    return of.map(one => {
+      const end = ends.get(idOf(one))
+      if (!end) throw new Error(`the end of ${idOf(one)} is not known`)
+      return end
+    })
+  }
+
   /** Asks where to read on and handles nothing before that is known. What has come and is not handled is dropped. */
   const position = () => {
     const mine = ++generation
@@ -234,14 +249,15 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
     handledTo.clear()
     next.clear()
     readTo.clear()
-    void (async () => {
+    const askPositions = async () => {
       for (
         let retryMs = FIRST_RETRY_MS;
         mine === generation && !stopped.signal.aborted;
         retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
       ) {
+        const of = assigned.filter(one => !halted.has(idOf(one)))
         try {
-          const from = await positions(assigned, () => topicEnds(assigned), consumer)
+          const from = await positions(of, () => readEnds(of, mine), consumer)
           if (mine !== generation) return
           for (const position of from) {
             // It may have been paused in an earlier generation.
@@ -254,11 +270,14 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
           options.onAssigned?.(assigned)
           return
         } catch (error) {
+          if (mine !== generation) return
           logger.warn({ err: error, groupId }, 'could not position on the assigned partitions; trying again')
           await pause(retryMs)
         }
       }
-    })()
+    }
+    // One after the other: a question of an assignment that is over must not change what a later one has found.
+    positioning = positioning.then(askPositions)
   }
 
   kafka.on(kafka.events.GROUP_JOIN, ({ payload }) => {
@@ -299,14 +318,6 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
       lastEnds.set(idOf({ topic, partition }), BigInt(high))
       return { topic, partition, first: BigInt(low), offset: BigInt(high) }
     })
-  }
-
-  const topicEnds = async (assigned: TopicPartition[]): Promise<TopicEnd[]> => {
-    const ends: TopicEnd[] = []
-    for (const topic of new Set(assigned.map(({ topic }) => topic))) {
-      ends.push(...(await endsOf(topic)).filter(end => queues.has(idOf(end))))
-    }
-    return ends
   }
 
   const work = async () => {

@@ -182,12 +182,10 @@ export const createCommandHandler = (parts: {
       // What is decided was in the topic before.
       const ends = await readEnds()
       macsFrom = await store.readMacsFrom(ends)
-      const endOf = (partition: number) => ends.find(end => end.partition === partition)?.offset ?? 0n
-      const firstOf = (partition: number) => ends.find(end => end.partition === partition)?.first ?? 0n
+      const endOf = new Map(ends.map(end => [end.partition, end]))
       for (const { partition, nextOffset } of stored) {
         if (halted.has(partition)) continue
-        const first = firstOf(partition)
-        const end = endOf(partition)
+        const { first, offset: end } = endOf.get(partition)!
         if (nextOffset > end)
           halt(
             consumer,
@@ -208,7 +206,7 @@ export const createCommandHandler = (parts: {
       return going.map(({ partition, nextOffset }) => ({
         topic: 'ledger.commands',
         partition,
-        offset: nextOffset > firstOf(partition) ? nextOffset - 1n : nextOffset,
+        offset: nextOffset > endOf.get(partition)!.first ? nextOffset - 1n : nextOffset,
       }))
     },
     onAssigned: assigned => {

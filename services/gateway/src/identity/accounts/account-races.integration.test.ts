@@ -196,6 +196,18 @@ test('a link at a provider and the end of the account do not wait for each other
   ])
 })
 
+test('whatever ends sessions waits for the user first: none of them can wait for another with a session in its hands', async () => {
+  const user = await gateway.signedInUser()
+  const [second, third] = [await gateway.logIn(user), await gateway.logIn(user)]
+  const answers = await inOrder(user.id, [
+    () => post('/v1/auth/logout', undefined, second.accessToken),
+    () => other.ask('DELETE', `/v1/admin/users/${user.id}/sessions`, { token: root.accessToken }),
+    () => post('/v1/auth/logout-all', undefined, third.accessToken, other),
+  ])
+  expect(answers.map(({ status }) => status)).toEqual([200, 200, 200])
+  expect((await readLive(sql, user.id)).sessions).toEqual([])
+})
+
 test('a session that has just ended turns no second factor on', async () => {
   const user = await gateway.signedInUser()
   const { body } = await post('/v1/auth/2fa/enable', { password: PASSWORD }, user.accessToken)

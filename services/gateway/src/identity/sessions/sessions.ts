@@ -8,7 +8,7 @@ import { appendToOutbox } from '../../outbox/sql/outbox.ts'
 import { ProblemError } from '../../problems/problem.ts'
 import type { Announce } from '../events/announce.ts'
 import type { PersonKeys } from '../persons/person-keys.ts'
-import { findUser, lockUserShared, type User } from '../persons/sql/users.ts'
+import { findUser, lockUserShared, lockUsers, type User } from '../persons/sql/users.ts'
 import type { LoginAttempts } from './login-attempts.ts'
 import type { LoginHistory, LoginMethod } from './login-history.ts'
 import type { Revocations } from './revocations.ts'
@@ -219,7 +219,11 @@ export const createSessions = (parts: {
     },
 
     end: async (ending, traceparent) => {
-      const ended = await inTransaction(tx => endIn(tx, ending, traceparent))
+      const ended = await inTransaction(async tx => {
+        // The user before the sessions, as everybody: two that end several each would wait for each other.
+        await lockUsers(tx, [ending.userId])
+        return endIn(tx, ending, traceparent)
+      })
       await revocations.push(ended, ending.reason)
       return ended
     },
