@@ -976,6 +976,12 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [['usage: last?.usage ?? NOTHING_USED', 'usage: NOTHING_USED']],
   },
   {
+    name: 'reopened-by-the-clock',
+    what: 'a wallet that is opened after closed ones goes on with the one that was opened last by the clock',
+    file: walletCommands,
+    replace: [['before.find(({ id }) => id === lastId) ?? before.at(-1)', 'before.at(lastId ? -1 : 0)']],
+  },
+  {
     name: 'reopened-forgets-limits',
     what: 'a wallet that is opened after a closed one has not its limits',
     file: walletCommands,

@@ -651,6 +651,32 @@ describe('wallets', () => {
     ])
   })
 
+  test('M4: goes on with what was used and set of the last one, though the clock stepped back between them', async () => {
+    const [alice, bob] = (await funded(100n, 0n)) as [User, User]
+    const wallets = [0, 1, 2].map(n => ({ ...alice, wallet: walletIdOf(alice.id, 'USD', n) }))
+    const [first, second, third] = wallets as [User, User, User]
+    // The first was opened by a clock that was ahead.
+    const noon = Date.parse('2026-05-15T12:00:00Z')
+    ledger.circumstances.now = new Date(noon)
+    await outcomes(
+      ledger.transfer(first, bob, 100n),
+      ledger.closeWallet(first),
+      ledger.open(alice, { walletId: second.wallet, commandId: randomUUID() }),
+    )
+    ledger.circumstances.now = new Date(noon - 3_600_000)
+    await outcomes(
+      ledger.limit(second, { dailyMinor: 150n }),
+      ledger.deposit(second, 30n),
+      ledger.transfer(second, bob, 30n),
+      ledger.closeWallet(second),
+    )
+    await outcomes(ledger.open(alice, { walletId: third.wallet, commandId: randomUUID() }))
+    expect(await outcomes(ledger.deposit(third, 50n), ledger.transfer(third, bob, 21n))).toMatchObject([
+      { event: 'TransferCompleted' },
+      { code: 'DAILY_LIMIT_EXCEEDED', limitMinor: 150n, usedMinor: 130n },
+    ])
+  })
+
   test("an id that is somebody else's wallet is refused, and stops nothing", async () => {
     const [alice, bob] = (await funded(100n, 0n)) as [User, User]
     const mallory = user(0)

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { WalletOpenRequested } from '@pennywire/contracts/schemas.ts'
 import { drawWalletCode } from '@pennywire/contracts/wallet-code.ts'
 import { isTier, NOTHING_USED } from '@pennywire/rules/limits.ts'
@@ -27,7 +28,9 @@ export const walletOpenRequested: Handler<'pennywire.ledger.WalletOpenRequested'
     const decision = decideWalletOpen(request, hasOpen)
     if (decision.outcome === 'refused') return decision
     // A user's next wallet in a currency goes on with what was used of the last one's limits, and with what staff set.
-    const last = before.at(-1)
+    // Which is the last one is told by its id: a clock that stepped back between two openings tells them in another order.
+    const lastId = walletIdOf(userId, currency, before.length - 1)
+    const last = before.find(({ id }) => id === lastId) ?? before.at(-1)
     const tier =
       last?.tier === 'verified' || !isTier(request.tier) ? (last?.tier ?? 'unverified') : request.tier
     return {

@@ -196,7 +196,7 @@ test('a link at a provider and the end of the account do not wait for each other
   ])
 })
 
-test('whatever ends sessions waits for the user first: none of them can wait for another with a session in its hands', async () => {
+test('each end of sessions locks the user first, so that no two wait for each other with a session locked', async () => {
   const user = await gateway.signedInUser()
   const [second, third] = [await gateway.logIn(user), await gateway.logIn(user)]
   const answers = await inOrder(user.id, [
