@@ -1,5 +1,7 @@
 // The books as they must be, kept a second time from the events alone: what every decision may do, and whether each
 // refusal is true. Knows the rules as they are told to users, and nothing of how the ledger keeps them.
+import { externalWalletId } from '@pennywire/contracts/ids.ts'
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type { AnyRecord, Records } from '@pennywire/contracts/schemas.ts'
 import {
   LIMITED_ACTIONS,
@@ -8,6 +10,7 @@ import {
   type Limits,
   type Usage,
 } from '../packages/rules/src/limits.ts'
+import { feeOf, hasBonus } from '../services/ledger/src/commands/test-fees.ts'
 import type { Earlier, JournalRow, LimitRow, TransferRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise, decodeNow, hold } from './broken-promise.ts'
 import { type Changes, isRefusedWallet, type Tables } from './ledger-tables.ts'
@@ -36,6 +39,8 @@ type Held = {
   untilMs: number | null
 }
 type Entries = Records['pennywire.ledger.TransferCompleted']['entries']
+/** A movement that comes with a transfer. */
+type Due = { type: string; fromWallet: string; toWallet: string; amount: bigint }
 
 const KINDS = ['perTransaction', 'daily', 'monthly'] as const
 const CODES = {
@@ -56,6 +61,8 @@ const DAY_MS = 86_400_000
 export const createBooksWatch = (parts: {
   tables: () => Tables
   limitDefaults: LimitDefaults
+  /** Whether transfers cost a fee (test-fees.ts). */
+  fees: boolean
   /** What was asked under an id with this fingerprint. */
   askedWith: (id: string, fingerprint: Buffer | null) => AskedCommand | undefined
 }) => {
@@ -178,9 +185,12 @@ export const createBooksWatch = (parts: {
         hold(state, 'M2', () => `something is decided of wallet ${id}, which does not exist`)
         return state
       }
-      const transfers = new Map(
-        insertedIn(changes.transfers).map(row => [`${row.partition} ${row.seq}`, row]),
-      )
+      const placeOf = ({ partition, seq }: { partition: number; seq: bigint }) => `${partition} ${seq}`
+      const [linkedRows, ownRows] = [true, false].map(isLinked =>
+        insertedIn(changes.transfers).filter(({ linkedTo }) => (linkedTo !== null) === isLinked),
+      ) as [TransferRow[], TransferRow[]]
+      const transfers = new Map(ownRows.map(row => [placeOf(row), row]))
+      const linkedAt = Map.groupBy(linkedRows, placeOf)
       const commands = new Map(insertedIn(changes.commands).map(row => [`${row.partition} ${row.seq}`, row]))
       const entriesOf = Map.groupBy(insertedIn(changes.entries), entry => entry.transferId)
       const placed = new Map(insertedIn(changes.holds).map(row => [row.id, row]))
@@ -243,6 +253,69 @@ export const createBooksWatch = (parts: {
             () => `the event of transfer ${id} tells another entry than the books`,
           )
         }
+      }
+
+      /** M1, O1: the transfer's own movement and those that came with it, all told by its one event, in their order. */
+      const moveAll = (
+        row: TransferRow,
+        event: Pick<Records['pennywire.ledger.TransferCompleted'], 'entries' | 'linked'>,
+        due: () => Due[],
+      ) => {
+        const { entries, linked } = event
+        move(row, entries.slice(0, 2))
+        const came = linkedAt.get(placeOf(row)) ?? []
+        linkedAt.delete(placeOf(row))
+        const expected = due()
+        hold(
+          linked.length === expected.length &&
+            came.length === expected.length &&
+            entries.length === 2 * (expected.length + 1),
+          'M1',
+          () =>
+            `${expected.length} movements come with ${row.id}, ${came.length} are written, ${linked.length} told by ${entries.length} entries`,
+        )
+        for (const [index, { transferId, type }] of linked.entries()) {
+          const one = came.find(({ id }) => id === transferId)
+          const { fromWallet, toWallet, amount } = expected[index]!
+          hold(
+            one &&
+              one.type === type &&
+              type === expected[index]!.type &&
+              one.status === 'completed' &&
+              one.linkedTo === row.id &&
+              one.userId === row.userId &&
+              one.fingerprint.equals(row.fingerprint) &&
+              one.decidedAt.getTime() === row.decidedAt.getTime(),
+            'O1',
+            () => `event ${placeOf(row)} tells of ${type} ${transferId}, the books otherwise`,
+          )
+          hold(
+            one.fromWallet === fromWallet && one.toWallet === toWallet && one.amount === amount,
+            'M4',
+            () =>
+              `${type} ${one.id} moves ${one.amount} from ${one.fromWallet} to ${one.toWallet}, ${amount} are due`,
+          )
+          move(one, entries.slice(2 * index + 2, 2 * index + 4))
+          standsAboveZero(fromWallet, `${type} ${transferId}`)
+        }
+      }
+
+      /** What comes with a transfer where fees are charged, by the wallets as it left them. */
+      const feesOf = (
+        { type, fromWallet, toWallet, amount, currency, partition }: TransferRow,
+        isCapture: boolean,
+      ) => {
+        if (!parts.fees || type !== 'transfer') return []
+        const payer = isCapture ? toWallet! : fromWallet!
+        const fee = feeOf(amount)
+        const { balance, held } = at(payer)
+        if (balance - held < fee) return []
+        const outside = externalWalletId(currency, partition)
+        const due: Due[] = [{ type: 'fee', fromWallet: payer, toWallet: outside, amount: fee }]
+        const before = at(toWallet!).balance - (isCapture ? fee : 0n)
+        if (hasBonus(amount) && before < MAX_MINOR)
+          due.push({ type: 'bonus', fromWallet: outside, toWallet: toWallet!, amount: 1n })
+        return due
       }
 
       const release = (
@@ -331,7 +404,7 @@ export const createBooksWatch = (parts: {
         latestMs = Math.max(latestMs, Date.parse(told.ce_time))
         switch (event?.type) {
           case 'pennywire.ledger.TransferCompleted': {
-            const { transferId: id, amountMinor, entries, completedAt, fingerprint, commandId } = event.value
+            const { transferId: id, amountMinor, completedAt, fingerprint, commandId } = event.value
             const transfer = takeTransfer(row, id, 'completed')
             const { type, fromWallet, toWallet, amount } = transfer
             hold(
@@ -378,12 +451,12 @@ export const createBooksWatch = (parts: {
               () => `transfer ${id} goes to a wallet that is ${to.status}`,
             )
             if (type === 'deposit' && to.userId !== null) countNow(to, 'deposit', amount, completedAt)
-            move(transfer, entries)
+            moveAll(transfer, event.value, () => feesOf(transfer, commandId !== null))
             standsAboveZero(fromWallet!, `transfer ${id}`)
             return
           }
           case 'pennywire.ledger.TransferReversed': {
-            const { transferId: id, originalId, amountMinor, entries, source, reversedMinor } = event.value
+            const { transferId: id, originalId, amountMinor, source, reversedMinor } = event.value
             const transfer = takeTransfer(row, id, 'completed')
             const asked = askedBy('pennywire.ledger.ReversalRequested', id, transfer.fingerprint)
             const original = tables().transfers.get(originalId) ?? changes.transfers.get(originalId)?.after
@@ -424,7 +497,7 @@ export const createBooksWatch = (parts: {
               'O1',
               () => `${id} is told and not kept as a reversal`,
             )
-            move(transfer, entries)
+            moveAll(transfer, event.value, () => [])
             standsAboveZero(transfer.fromWallet!, `reversal ${id}`)
             return
           }
@@ -794,7 +867,7 @@ export const createBooksWatch = (parts: {
       for (const row of insertedIn(changes.journal)) replay(row, decodeNow(row.bytes))
 
       // What is written is what was told, and nothing else.
-      for (const left of [...transfers.keys(), ...commands.keys()])
+      for (const left of [...transfers.keys(), ...linkedAt.keys(), ...commands.keys()])
         throw new BrokenPromise('O1', `a decision has no event at ${left}`)
       hold(
         entriesOf.size === 0,

@@ -95,6 +95,7 @@ export const readTransfer = (tables: Tables, id: string): TransferFacts | undefi
     rejectionLimit: null,
     rejectionUsed: null,
     originalId: null,
+    linkedTo: null,
     reversed: reversedOf(tables, id),
     suspended: suspendedOf(tables, id),
     hold: holdFacts(hold),

@@ -82,6 +82,8 @@ export const LEDGER_TABLES: Specs<LedgerRows> = {
     checks: {
       'a rejection has its code': ({ status, rejectionCode }) =>
         (status === 'rejected') === (rejectionCode !== null),
+      'what is linked is completed, and not to itself': ({ id, status, linkedTo }) =>
+        linkedTo === null || (status === 'completed' && linkedTo !== id),
     },
   },
   entries: {

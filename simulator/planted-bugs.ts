@@ -18,6 +18,7 @@ const publisher = 'packages/kafka/src/publisher.ts'
 const applyCommand = 'services/ledger/src/apply-command.ts'
 const fence = 'services/ledger/src/fence.ts'
 const recordEvent = 'services/ledger/src/record-event.ts'
+const transferEvents = 'services/ledger/src/commands/transfer-events.ts'
 const transferCommands = 'services/ledger/src/commands/transfer.ts'
 const walletCommands = 'services/ledger/src/commands/wallet.ts'
 const decide = 'packages/rules/src/decide.ts'
@@ -505,8 +506,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
 `,
       ],
       [
-        'if (wallet.userId !== null && wallet.balance + moved - heldAfter(wallet) < 0n) {',
-        'if (wallet.userId !== null && heldAfter(wallet) < 0n) {',
+        'if (wallet.userId !== null && balance - heldAfter(wallet) < 0n)',
+        'if (wallet.userId !== null && heldAfter(wallet) < 0n)',
       ],
     ],
   },
@@ -844,10 +845,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
         `  }
   const fits`,
       ],
-      [
-        'if (wallet.userId !== null && wallet.balance + moved - heldAfter(wallet) < 0n) {',
-        `if (wallet.userId === '') {`,
-      ],
+      ['if (wallet.userId !== null && balance - heldAfter(wallet) < 0n)', `if (wallet.userId === '')`],
     ],
   },
   {
@@ -959,9 +957,69 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [[`if (source === 'self') {`, `if (source === '') {`]],
   },
   {
+    name: 'linked-not-written',
+    what: 'what came with a transfer is told and moves balances, and has no row',
+    file: recordEvent,
+    replace: [['of [own, ...linked].entries()', 'of [own, ...linked].slice(0, 1).entries()']],
+  },
+  {
+    name: 'linked-not-told',
+    what: 'an event does not tell which of its entries came with its transfer',
+    file: transferEvents,
+    replace: [['  linked.map(({ type }, index) => (', '  linked.slice(1).map(({ type }, index) => (']],
+  },
+  {
+    name: 'linked-entries-not-told',
+    what: 'an event tells the entries of its transfer alone',
+    file: transferEvents,
+    replace: [['return movements.flatMap(', 'return movements.slice(0, 1).flatMap(']],
+  },
+  {
+    name: 'linked-entry-before-the-last',
+    what: 'two entries of a wallet in one event both go on where it was before',
+    file: transferEvents,
+    replace: [['after.get(wallet) ?? wallet', '{ ...after.get(wallet), ...wallet }']],
+  },
+  {
+    name: 'linked-wallet-not-written',
+    what: 'a wallet that only a linked movement touches keeps its balance',
+    file: recordEvent,
+    replace: [
+      [
+        '...movements.flatMap(({ postings }) => postings),',
+        '...movements.slice(0, 1).flatMap(({ postings }) => postings),',
+      ],
+    ],
+  },
+  {
+    name: 'linked-not-posted',
+    what: 'within a batch the next decision does not see what a linked movement took',
+    file: decide,
+    replace: [
+      [
+        'of movements.flatMap(({ postings }) => postings)) {',
+        'of movements.slice(0, 1).flatMap(({ postings }) => postings)) {',
+      ],
+    ],
+  },
+  {
+    name: 'linked-to-nothing',
+    what: 'a linked transfer does not say to which it belongs',
+    file: recordEvent,
+    replace: [['linkedTo: event.transferId,', 'linkedTo: null,']],
+  },
+  {
+    name: 'linked-share-an-id',
+    what: 'all that comes with a transfer has one id',
+    file: 'packages/contracts/src/ids.ts',
+    replace: [
+      ["deriveId('linked', transferId, String(n))", "deriveId('linked', transferId, String(n && 1))"],
+    ],
+  },
+  {
     name: 'rejection-forgets-its-original',
     what: 'the event of a refused reversal does not tell what was to be given back',
-    file: 'services/ledger/src/commands/transfer-events.ts',
+    file: transferEvents,
     replace: [
       [
         '    metadata: details.metadata,\n    originalId,',

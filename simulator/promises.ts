@@ -64,6 +64,8 @@ export const createWatch = (parts: {
   partitions: number
   pending: () => Map<string, Pending>
   limitDefaults: LimitDefaults
+  /** Whether transfers cost a fee (test-fees.ts). */
+  fees: boolean
 }) => {
   const { tables, partitions } = parts
   /** How far each partition of ledger.events holds the journal without a hole. */
@@ -79,7 +81,8 @@ export const createWatch = (parts: {
       const own = fingerprintIn(command)
       return own === null || fingerprint === null || own.equals(fingerprint)
     })
-  const books = createBooksWatch({ tables: parts.tables, limitDefaults: parts.limitDefaults, askedWith })
+  const { tables: stored, limitDefaults, fees } = parts
+  const books = createBooksWatch({ tables: stored, limitDefaults, fees, askedWith })
   let decisions = 0
   let frozen: number[] = []
   let fetchedBefore = 0
@@ -106,9 +109,11 @@ export const createWatch = (parts: {
   const outcomeOf = (id: string): Earlier | undefined =>
     tables().commands.get(id) ?? tables().transfers.get(id)
 
-  /** Transfers that answer a command of their own: all but those that a hold became. */
+  /** Transfers that answer a command of their own: all but those that a hold became, and those linked to another. */
   const decidedIn = (changes: Changes): Earlier[] => [
-    ...insertedIn(changes.transfers).filter(({ id }) => !tables().holds.has(id)),
+    ...insertedIn(changes.transfers).filter(
+      ({ id, linkedTo }) => linkedTo === null && !tables().holds.has(id),
+    ),
     ...insertedIn(changes.commands),
   ]
 
@@ -510,7 +515,7 @@ export const createWatch = (parts: {
       }
       const places = new Set<string>()
       const { holds } = tables()
-      const own = [...transfers.values()].filter(({ id }) => !holds.has(id))
+      const own = [...transfers.values()].filter(({ id, linkedTo }) => linkedTo === null && !holds.has(id))
       const claimed = own.filter(({ id, partition, seq }) => {
         const command = commands.get(id)
         const same = command?.partition === partition && command.seq === seq

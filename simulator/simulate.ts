@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { payoutReturnIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults, Limits } from '../packages/rules/src/limits.ts'
+import { chargeFees } from '../services/ledger/src/commands/test-fees.ts'
 import type { JournalRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise, decodeNow } from './broken-promise.ts'
 import { createClients } from './clients.ts'
@@ -105,6 +106,7 @@ const drawWeather = (random: Random) => {
     databaseGoesBack: random.chance(0.5),
     clockSteps: random.chance(0.4),
     deletions: random.chance(0.4),
+    fees: random.chance(0.5),
   }
 }
 
@@ -156,6 +158,7 @@ export const simulate = async (options: {
   const codec = await createSimulatedCodec()
   const random = createRandom(seed)
   const weather = drawWeather(random)
+  chargeFees(weather.fees)
   const world = createWorld(random, options.traceLines)
   const faults: Record<string, number> = {}
   const count = (what: string) => {
@@ -181,6 +184,7 @@ export const simulate = async (options: {
     partitions: weather.partitions,
     pending: () => gatewayTables.pending,
     limitDefaults: weather.limits,
+    fees: weather.fees,
   })
   const database = createLedgerDatabase({
     scheduler: world,

@@ -1,5 +1,6 @@
 // What a wallet had and what came and went: the balance at any moment, and statements whose sums agree.
 import { randomUUID } from 'node:crypto'
+import { linkedTransferIdOf } from '@pennywire/contracts/ids.ts'
 import { type Database, LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import { ask, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
@@ -229,6 +230,46 @@ test('an entry tells reference, type, counterparty and the note that its reader 
   expect(received.entries).toMatchObject([
     { amount: '12.50', counterparty: 'Carol J.', counterparty_code: from.code, note: '' },
   ])
+})
+
+test('what came with a transfer is shown as a transfer of its own that names it', async () => {
+  // Made in the tables, as no rule of today makes one, and taken away again.
+  const [dora, erin] = [await makePerson('Dora Page'), await makePerson('Erin Low')]
+  const [from, to] = [await openWallet(dora, 'NOK', '10'), await openWallet(erin, 'NOK')]
+  const { body: sent } = await send(dora, to, '4')
+  const fee = linkedTransferIdOf(sent.id, 1)
+  try {
+    await sql`
+      insert into ledger.transfers (id, type, status, user_id, from_wallet, from_sequence, to_wallet, to_sequence, amount,
+        currency, fingerprint, requested_at, decided_at, linked_to, partition, seq)
+      select ${fee}, 'fee', status, user_id, from_wallet, 3, ${randomUUID()}, 1, 5, currency, fingerprint, requested_at,
+        decided_at, id, partition, seq
+      from ledger.transfers where id = ${sent.id}`
+    await sql`
+      insert into ledger.entries (wallet_id, sequence, transfer_id, amount, balance_after)
+      values (${from.id}, 3, ${fee}, -5, 595)`
+    await sql`update ledger.wallets set sequence = 3, balance = 595 where id = ${from.id}`
+
+    const shown = { id: fee, type: 'fee', status: 'completed', amount: '0.05', linkedTo: sent.id, to: null }
+    const one = await dora.ask('GET', `/v1/transfers/${fee}`)
+    expect(one.body).toMatchObject({ ...shown, balanceAfter: '5.95', final: true })
+    expect((await dora.ask('GET', `/v1/transfers/${sent.id}`)).body).toEqual({ ...sent, linkedTo: null })
+    expect((await erin.ask('GET', `/v1/transfers/${fee}`)).status).toBe(404)
+    const listed = await dora.ask('GET', '/v1/transfers?limit=2')
+    expect(listed.body.items).toMatchObject([shown, { id: sent.id, linkedTo: null }])
+    expect((await dora.ask('GET', '/v1/transfers?type=transfer')).body.items).toHaveLength(1)
+    const { body } = await dora.ask('GET', `/v1/wallets/${from.id}/entries?limit=1`)
+    expect(body.items).toMatchObject([
+      { transferId: fee, type: 'fee', amount: '-0.05', balanceAfter: '5.95' },
+    ])
+    const today = dayOf(Date.now())
+    const { closing, entries } = await csvOf(dora, from, today, today)
+    expect([closing, entries.map(({ type }) => type)]).toEqual(['5.95', ['deposit', 'transfer', 'fee']])
+  } finally {
+    await sql`delete from ledger.entries where transfer_id = ${fee}`
+    await sql`delete from ledger.transfers where id = ${fee}`
+    await sql`update ledger.wallets set sequence = 2, balance = 600 where id = ${from.id}`
+  }
 })
 
 test('a long history comes in pages and whole; a PDF of it is refused', async () => {

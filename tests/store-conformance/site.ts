@@ -117,6 +117,7 @@ export const transfer = (number: number, over: Partial<TransferRow> = {}): Trans
   rejectionLimit: null,
   rejectionUsed: null,
   originalId: null,
+  linkedTo: null,
   partition: 0,
   seq: BigInt(number),
   ...over,

@@ -39,6 +39,7 @@ export const TRANSACTIONS: StoreScript[] = [
         transfers: [
           transfer(2, { status: 'rejected', rejectionCode: 'NO', rejectionDetail: 'a "detail", \\ {}' }),
           transfer(1, { note: Buffer.from([0, 1, 255]), metadata: Buffer.alloc(0) }),
+          transfer(3, { type: 'fee', linkedTo: id(1_001) }),
         ],
         entries: [entry(ALICE, 1, -5n), entry(BOB, 1)],
         commands: [{ id: id(500), fingerprint: bytes('command'), partition: 0, seq: 2n }],
@@ -399,6 +400,10 @@ export const TRANSACTIONS: StoreScript[] = [
         'event 0': { journal: [event(0, 0n)] },
         'rejected without a code': { transfers: [transfer(1, { status: 'rejected' })] },
         'completed with a code': { transfers: [transfer(1, { rejectionCode: 'NO' })] },
+        'linked to itself': { transfers: [transfer(1, { linkedTo: transfer(1).id })] },
+        'refused and linked': {
+          transfers: [transfer(1, { status: 'rejected', rejectionCode: 'NO', linkedTo: transfer(2).id })],
+        },
       }
       const before = JSON.stringify(await dump())
       const ends: unknown[] = []
@@ -420,6 +425,8 @@ export const TRANSACTIONS: StoreScript[] = [
         'event 0',
         'rejected without a code',
         'completed with a code',
+        'linked to itself',
+        'refused and linked',
       ].map(what => [what, '23514', false]),
       true,
     ],

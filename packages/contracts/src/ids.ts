@@ -26,6 +26,13 @@ export const transferIdOf = (userId: string, idempotencyKey: string): string =>
  */
 export const displacedDepositIdOf = (transferId: string): string => deriveId('displaced-deposit', transferId)
 
+/**
+ * The id of a movement that comes with a transfer, such as a fee: the n-th, counted from 1. The command's id names the
+ * transfer, so all ids of one event follow from it.
+ */
+export const linkedTransferIdOf = (transferId: string, n: number): string =>
+  deriveId('linked', transferId, String(n))
+
 /** The id of a command that a client names by a key without being a transfer: a repeat meets its first try. */
 export const commandIdOf = (userId: string, idempotencyKey: string): string =>
   deriveId('command', userId, idempotencyKey)

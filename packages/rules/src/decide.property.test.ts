@@ -3,7 +3,7 @@ import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Decision, decideDeposit, decideTransfer, post, type Wallet } from './decide.ts'
+import { type Decision, decideDeposit, decideTransfer, move, post, type Wallet } from './decide.ts'
 import { LIMITED_ACTIONS, NO_LIMITS, NOTHING_USED, usedNow, withUse } from './limits.ts'
 import { NOW, system } from './test-wallets.ts'
 
@@ -138,7 +138,9 @@ const sums = (wallets: Map<string, Wallet>): Record<string, bigint> => {
 const said = (decision: Decision) =>
   decision.outcome === 'rejected'
     ? decision
-    : decision.postings.map(({ wallet, amount }) => [wallet.id, amount, wallet.balance, wallet.sequence])
+    : decision.movements
+        .flatMap(({ postings }) => postings)
+        .map(({ wallet, amount }) => [wallet.id, amount, wallet.balance, wallet.sequence])
 
 describe('any sequence of requests over any wallets', () => {
   test('M1, M2, M3, M4: step by step, sums stay, nobody falls below zero, refusals change nothing', () => {
@@ -158,7 +160,8 @@ describe('any sequence of requests over any wallets', () => {
             continue
           }
           // Two entries that cancel out, each counted once by its wallet; nobody else is touched.
-          const { postings } = decision
+          expect(decision.movements.length).toBe(1)
+          const { postings } = decision.movements[0]!
           expect(postings.map(posting => posting.amount)).toEqual([-asked.amountMinor, asked.amountMinor])
           for (const [id, wallet] of wallets) {
             const was = before.get(id)!
@@ -234,13 +237,8 @@ describe('any sequence of requests over any wallets', () => {
           const before = copyOf(wallets)
           const decision = apply(wallets, asked)
           if (decision.outcome === 'rejected') continue
-          const [from, to] = decision.postings
-          if (!from || !to) throw new Error('nothing moved')
-          const postings = [
-            { wallet: to.wallet, amount: -to.amount },
-            { wallet: from.wallet, amount: -from.amount },
-          ] as const
-          post({ postings }, NOW)
+          const [from, to] = decision.movements[0]!.postings
+          post({ movements: [move(to.wallet, from.wallet, to.amount)] }, NOW)
           for (const [id, was] of before) expect(wallets.get(id)!.balance).toBe(was.balance)
         }
       }),
@@ -321,7 +319,7 @@ describe('deposits', () => {
           const suspense = wallets.get(`suspense-${asked.currency}`)!.balance
           const decision = apply(wallets, asked)
           if (decision.outcome === 'completed') {
-            const { id, userId, currency } = decision.postings[1]!.wallet
+            const { id, userId, currency } = decision.movements[0]!.postings[1].wallet
             expect(currency).toBe(asked.currency)
             expect(
               id === `suspense-${asked.currency}` || (id === asked.toWalletId && userId === asked.userId),
@@ -339,33 +337,59 @@ describe('deposits', () => {
 })
 
 describe('posting', () => {
-  test('M1, M3: postings that would break a promise throw before anything is changed', () => {
+  test('M1, M3: movements that would break a promise throw before anything is changed, whichever of them does', () => {
+    const movement = fc.record({
+      from: fc.nat(USER_WALLETS - 1),
+      to: fc.nat(USER_WALLETS - 1),
+      amount: fc.bigInt({ min: -20n, max: 400n }),
+      astray: fc.oneof({ arbitrary: fc.constant(0n), weight: 9 }, fc.constantFrom(-1n, 1n)),
+    })
+    const seen = { M1: 0, M3: 0, posted: 0 }
     fc.assert(
-      fc.property(
-        books,
-        fc.array(fc.tuple(fc.nat(USER_WALLETS - 1), fc.bigInt({ min: -400n, max: 400n })), { maxLength: 4 }),
-        (wallets, amounts) => {
-          const postings = [...new Map(amounts)].map(([index, amount]) => ({
-            wallet: wallets.get(`wallet-${index}`)!,
-            amount,
-          }))
-          const before = copyOf(wallets)
-          const sum = postings.reduce((total, { amount }) => total + amount, 0n)
-          const overdrawn = postings.some(({ wallet, amount }) => wallet.balance - wallet.held + amount < 0n)
-          // Money of one currency is not that of another.
-          const mixed = new Set(postings.map(({ wallet }) => wallet.currency)).size > 1
-          if (sum !== 0n || mixed || overdrawn) {
-            expect(() => post({ postings: postings as never }, NOW)).toThrow(
-              sum !== 0n || mixed ? 'M1' : 'M3',
-            )
-            expect(wallets).toEqual(before)
-          } else {
-            post({ postings: postings as never }, NOW)
-            expect(sums(wallets)).toEqual(sums(before))
+      fc.property(books, fc.array(movement, { minLength: 1, maxLength: 3 }), (wallets, drawn) => {
+        const [first, ...rest] = drawn.map(({ from, to, amount, astray }) => ({
+          postings: [
+            { wallet: wallets.get(`wallet-${from}`)!, amount: -amount },
+            { wallet: wallets.get(`wallet-${to}`)!, amount: amount + astray },
+          ] as const,
+        }))
+        const effects = { movements: [first!, ...rest.map(one => ({ ...one, type: 'fee' }))] } as const
+        const before = copyOf(wallets)
+        const wrong = effects.movements.some(
+          ({ postings: [from, to] }) =>
+            from.amount + to.amount !== 0n ||
+            to.amount <= 0n ||
+            from.wallet === to.wallet ||
+            from.wallet.currency !== to.wallet.currency,
+        )
+        // Entry by entry, as a reader of the event sees the balances.
+        const left = new Map([...wallets.values()].map(wallet => [wallet, wallet.balance - wallet.held]))
+        const overdrawn = effects.movements
+          .flatMap(({ postings }) => postings)
+          .map(({ wallet, amount }) => {
+            left.set(wallet, left.get(wallet)! + amount)
+            return left.get(wallet)! < 0n
+          })
+          .includes(true)
+        if (wrong || overdrawn) {
+          seen[wrong ? 'M1' : 'M3']++
+          expect(() => post(effects, NOW)).toThrow(wrong ? 'M1' : 'M3')
+          expect(wallets).toEqual(before)
+        } else {
+          seen.posted++
+          post(effects, NOW)
+          expect(sums(wallets)).toEqual(sums(before))
+          for (const [id, { balance, sequence }] of wallets) {
+            const own = effects.movements
+              .flatMap(({ postings }) => postings)
+              .filter(one => one.wallet.id === id)
+            expect(balance - before.get(id)!.balance).toBe(own.reduce((sum, { amount }) => sum + amount, 0n))
+            expect(sequence - before.get(id)!.sequence).toBe(own.length)
           }
-        },
-      ),
+        }
+      }),
       { numRuns: 1_000 },
     )
+    for (const count of Object.values(seen)) expect(count).toBeGreaterThan(20)
   })
 })

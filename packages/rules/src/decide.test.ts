@@ -9,6 +9,7 @@ import {
   decideTransfer,
   decideVoid,
   decideWithdrawal,
+  move,
   post,
   type Wallet,
 } from './decide.ts'
@@ -90,12 +91,16 @@ describe.each([
       outcome: 'completed',
       ...(decide === decideTransfer
         ? {
-            postings: [
-              { wallet: sender, amount: -100n },
-              { wallet: receiver, amount: 100n },
+            movements: [
+              {
+                postings: [
+                  { wallet: sender, amount: -100n },
+                  { wallet: receiver, amount: 100n },
+                ],
+              },
             ],
           }
-        : { postings: [], held: { wallet: sender, amount: 100n } }),
+        : { movements: [], held: { wallet: sender, amount: 100n } }),
       counted: { wallet: sender, action: 'send', amount: 100n },
     })
   })
@@ -144,7 +149,7 @@ describe('withdrawals: each row mends the rule above it and still breaks every r
     const decision = decideWithdrawal(request(out), owner, circumstances({ daily: 100n }))
     expect(decision).toEqual({
       outcome: 'completed',
-      postings: [],
+      movements: [],
       held: { wallet: owner, amount: 100n },
       counted: { wallet: owner, action: 'withdrawal', amount: 100n },
     })
@@ -195,9 +200,13 @@ describe('captures: each row mends the rule above it and still breaks every rule
     const to = bobs(ofRecipient)
     expect(decideCapture(capture(asked), hold(), from, to, NOW)).toEqual({
       outcome: 'completed',
-      postings: [
-        { wallet: from, amount: -taken },
-        { wallet: to, amount: taken },
+      movements: [
+        {
+          postings: [
+            { wallet: from, amount: -taken },
+            { wallet: to, amount: taken },
+          ],
+        },
       ],
       held: { wallet: from, amount: -100n },
       counted: { wallet: from, action: 'send', amount: 100n - taken, countedMs: NOW },
@@ -222,7 +231,7 @@ describe('captures: each row mends the rule above it and still breaks every rule
       const outside = system({ balance: -100n })
       expect(decideCapture(paid, owed, payer, outside, NOW)).toMatchObject({
         outcome: 'completed',
-        postings: [{ amount: -100n }, { wallet: outside, amount: 100n }],
+        movements: [{ postings: [{ amount: -100n }, { wallet: outside, amount: 100n }] }],
         counted: { action: 'withdrawal', amount: 0n },
       })
     })
@@ -264,7 +273,7 @@ describe('voids: each row mends the rule above it and still breaks every rule be
   ] as const)('%s lets it go, and the limit has it again', (_who, asked, held, action) => {
     expect(decideVoid(voidHold(asked), held, payer, bobs(), NOW)).toEqual({
       outcome: 'completed',
-      postings: [],
+      movements: [],
       held: { wallet: payer, amount: -100n },
       counted: { wallet: payer, action, amount: 100n, countedMs: NOW },
     })
@@ -289,7 +298,7 @@ describe('deposits: a confirmed one is never refused', () => {
     const decision = decideDeposit(deposit, outside(), recipient, suspense())
     expect(decision).toMatchObject({
       outcome: 'completed',
-      postings: [{ amount: -100n }, { wallet: { id: booked }, amount: 100n }],
+      movements: [{ postings: [{ amount: -100n }, { wallet: { id: booked }, amount: 100n }] }],
     })
     // What waits in suspense has used up nobody's limit.
     expect('counted' in decision).toBe(booked === 'wallet-b')
@@ -346,9 +355,13 @@ describe('reversals: each row mends the rule above it and still breaks every rul
     const decision = decideReversal(reversal({ amountMinor }), original({ reversed }), all(payer, payee))
     expect(decision).toEqual({
       outcome: 'completed',
-      postings: [
-        { wallet: payer, amount: -amountMinor },
-        { wallet: payee, amount: amountMinor },
+      movements: [
+        {
+          postings: [
+            { wallet: payer, amount: -amountMinor },
+            { wallet: payee, amount: amountMinor },
+          ],
+        },
       ],
     })
   })
@@ -357,7 +370,9 @@ describe('reversals: each row mends the rule above it and still breaks every rul
     const payer = bobs({ balance: 100n })
     const deposit = original({ type: 'deposit', fromWalletId: 'external-of-another-partition' })
     const decision = decideReversal(reversal({ toWalletId: null }), deposit, all(payer, undefined))
-    expect(decision).toMatchObject({ postings: [{ wallet: payer }, { wallet: { id: 'external' } }] })
+    expect(decision).toMatchObject({
+      movements: [{ postings: [{ wallet: payer }, { wallet: { id: 'external' } }] }],
+    })
     expectRefusal(
       decideReversal(reversal({ toWalletId: null, source: 'provider' }), deposit, all(payer, undefined)),
       'NOT_REVERSIBLE',
@@ -376,7 +391,7 @@ describe('reversals: each row mends the rule above it and still breaks every rul
     ] as const)('a payout that came back goes %s', (_case, owner, booked) => {
       const decision = decideReversal(returned, payout, all(undefined, owner))
       expect(decision).toMatchObject({
-        postings: [{ wallet: { id: 'external' } }, { wallet: { id: booked } }],
+        movements: [{ postings: [{ wallet: { id: 'external' } }, { wallet: { id: booked } }] }],
       })
     })
     test('is not for staff, who cannot bring the money back', () =>
@@ -396,11 +411,7 @@ describe('posting', () => {
   test('M1, M2: moves both balances and counts one entry for each wallet', () => {
     const sender = wallet()
     const receiver = bobs()
-    const postings = [
-      { wallet: sender, amount: -60n },
-      { wallet: receiver, amount: 60n },
-    ] as const
-    post({ postings }, NOW)
+    post({ movements: [move(sender, receiver, 60n)] }, NOW)
     expect([sender.balance, sender.sequence, receiver.balance, receiver.sequence]).toEqual([40n, 2, 60n, 1])
   })
 
@@ -428,7 +439,7 @@ describe('posting', () => {
       { wallet: sender, amount: out },
       { wallet: receiver, amount: into },
     ] as const
-    expect(() => post({ postings, held: { wallet: sender, amount } }, NOW)).toThrow(promise)
+    expect(() => post({ movements: [{ postings }], held: { wallet: sender, amount } }, NOW)).toThrow(promise)
     expect([sender, receiver]).toEqual([wallet(), bobs()])
   })
 })

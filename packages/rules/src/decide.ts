@@ -75,10 +75,15 @@ export type Circumstances = { nowMs: number; defaults: LimitDefaults }
 /** One wallet's side of a movement. */
 export type Posting = { wallet: Wallet; amount: bigint }
 
+/** Money that moves: two entries in one currency, which sum to zero. */
+export type Movement = { postings: readonly [from: Posting, to: Posting] }
+/** A movement that comes with a transfer, such as a fee: a transfer of this type for itself, linked to it. */
+export type LinkedMovement = Movement & { type: string }
+
 /** All that a decision changes: applied whole by `post`, or not at all. */
-export type Movement = {
-  /** Two entries, or none where money is only held. */
-  postings: readonly [] | readonly [from: Posting, to: Posting]
+export type Effects = {
+  /** What the command asked for, then what comes with it; nothing where money is only held. */
+  movements: readonly [] | readonly [Movement, ...LinkedMovement[]]
   /** Promised more (or less) from now on. */
   held?: { wallet: Wallet; amount: bigint }
   /** Counted against the limits; `countedMs` is there where it is given back instead. */
@@ -92,8 +97,16 @@ export type Rejected = {
   /** Which limit, where it is one. */
   breach?: LimitBreach
 }
-export type Accepted = { outcome: 'completed' } & Movement
+export type Accepted = { outcome: 'completed' } & Effects
 export type Decision = Accepted | Rejected
+
+/** Moves an amount from one wallet to another. */
+export const move = (from: Wallet, to: Wallet, amount: bigint): Movement => ({
+  postings: [
+    { wallet: from, amount: -amount },
+    { wallet: to, amount },
+  ],
+})
 
 const rejected = (code: RejectionCode, detail: string): Rejected => ({ outcome: 'rejected', code, detail })
 
@@ -201,10 +214,7 @@ export const decideTransfer = (
   const { amountMinor: amount } = request
   return {
     outcome: 'completed',
-    postings: [
-      { wallet: parties.sender, amount: -amount },
-      { wallet: parties.recipient, amount },
-    ],
+    movements: [move(parties.sender, parties.recipient, amount)],
     counted: { wallet: parties.sender, action: 'send', amount },
   }
 }
@@ -221,7 +231,7 @@ export const decideHold = (
   const { amountMinor: amount } = request
   return {
     outcome: 'completed',
-    postings: [],
+    movements: [],
     held: { wallet: parties.sender, amount },
     counted: { wallet: parties.sender, action: 'send', amount },
   }
@@ -255,7 +265,7 @@ export const decideWithdrawal = (
   if (refusal) return refusal
   return {
     outcome: 'completed',
-    postings: [],
+    movements: [],
     held: { wallet, amount },
     counted: { wallet, action: 'withdrawal', amount },
   }
@@ -286,10 +296,7 @@ export const decideDeposit = (
   }
   return {
     outcome: 'completed',
-    postings: [
-      { wallet: outside, amount: -amount },
-      { wallet: to, amount },
-    ],
+    movements: [move(outside, to, amount)],
     ...(taken ? { counted: { wallet: recipient, action: 'deposit' as const, amount } } : {}),
   }
 }
@@ -357,10 +364,7 @@ export const decideCapture = (
   }
   return {
     outcome: 'completed',
-    postings: [
-      { wallet: payer, amount: -amount },
-      { wallet: recipient, amount },
-    ],
+    movements: [move(payer, recipient, amount)],
     held: { wallet: payer, amount: -hold.amount },
     counted: {
       wallet: payer,
@@ -391,7 +395,7 @@ export const decideVoid = (
   if (!payer) throw new Error(`hold ${hold.id} names a wallet that is not there`)
   return {
     outcome: 'completed',
-    postings: [],
+    movements: [],
     held: { wallet: payer, amount: -hold.amount },
     counted: { wallet: payer, action: ACTION_OF[hold.type], amount: hold.amount, countedMs: hold.placedMs },
   }
@@ -463,38 +467,43 @@ export const decideReversal = (
   }
   return {
     outcome: 'completed',
-    postings: [
-      { wallet: payer, amount: -amount },
-      { wallet: to, amount },
-    ],
+    movements: [move(payer, to, amount)],
   }
 }
 
 /** Throws where a decision breaks a promise: then the rules are wrong, not the request. */
-export const checkMovement = ({ postings, held }: Movement): void => {
-  const sum = postings.reduce((total, { amount }) => total + amount, 0n)
-  if (sum !== 0n) throw new Error(`the entries of a transfer sum to ${sum}, not to zero (M1)`)
-  if (postings.some(({ wallet }) => wallet.currency !== postings[0]!.wallet.currency)) {
-    throw new Error('the entries of a transfer are in several currencies (M1)')
+export const checkEffects = ({ movements, held }: Effects): void => {
+  for (const { postings } of movements) {
+    const [from, to] = postings
+    const sum = from.amount + to.amount
+    if (sum !== 0n) throw new Error(`the entries of a movement sum to ${sum}, not to zero (M1)`)
+    if (to.amount <= 0n) throw new Error(`a movement pays ${to.amount}, which is not above zero (M1)`)
+    if (from.wallet.currency !== to.wallet.currency)
+      throw new Error('the entries of a movement are in several currencies (M1)')
+    if (from.wallet.id === to.wallet.id) throw new Error('a movement is between a wallet and itself (M1)')
   }
+  // In the order of the entries: each leaves its wallet at zero or above.
+  const balances = new Map<Wallet, bigint>()
   const heldAfter = (wallet: Wallet) => wallet.held + (held?.wallet === wallet ? held.amount : 0n)
-  for (const { wallet, amount } of [...postings, ...(held ? [{ wallet: held.wallet, amount: 0n }] : [])]) {
-    const moved = postings.find(posting => posting.wallet === wallet)?.amount ?? amount
-    if (wallet.userId !== null && wallet.balance + moved - heldAfter(wallet) < 0n) {
+  const check = ({ wallet, amount }: Posting) => {
+    const balance = (balances.get(wallet) ?? wallet.balance) + amount
+    balances.set(wallet, balance)
+    if (wallet.userId !== null && balance - heldAfter(wallet) < 0n)
       throw new Error(`wallet ${wallet.id} would fall below zero after it was decided (M3)`)
-    }
     if (heldAfter(wallet) < 0n) throw new Error(`wallet ${wallet.id} would hold less than nothing (M3)`)
   }
+  for (const { postings } of movements) postings.forEach(check)
+  if (held) check({ wallet: held.wallet, amount: 0n })
 }
 
 /**
  * Applies a decision to the wallets in memory, so that the next one in the batch sees it. Throws, before anything is
  * changed, where the decision breaks a promise.
  */
-export const post = (movement: Movement, nowMs: number): void => {
-  checkMovement(movement)
-  const { postings, held, counted } = movement
-  for (const { wallet, amount } of postings) {
+export const post = (effects: Effects, nowMs: number): void => {
+  checkEffects(effects)
+  const { movements, held, counted } = effects
+  for (const { wallet, amount } of movements.flatMap(({ postings }) => postings)) {
     wallet.balance += amount
     wallet.sequence += 1
   }

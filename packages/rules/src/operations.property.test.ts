@@ -3,6 +3,7 @@ import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import {
+  type Accepted,
   type Decision,
   decideCapture,
   decideDeposit,
@@ -110,13 +111,13 @@ const take = (world: World, asked: Step): Decision | undefined => {
     return decision
   }
   const moved = (original: Pick<Original, 'id' | 'type'>, decision: Decision) => {
-    const [payer, payee] = (decision as Extract<Decision, { outcome: 'completed' }>).postings
+    const [payer, payee] = (decision as Accepted).movements[0]!.postings
     originals.push({
       ...original,
       status: 'completed',
-      fromWalletId: payer!.wallet.id,
-      toWalletId: payee!.wallet.id,
-      amount: payee!.amount,
+      fromWalletId: payer.wallet.id,
+      toWalletId: payee.wallet.id,
+      amount: payee.amount,
       currency: 'USD',
       reversed: 0n,
     })

@@ -2,7 +2,7 @@
 // changes. Everything here happens after the locks are taken and before anything is written.
 import type { LedgerCommandName, Records } from '@pennywire/contracts/schemas.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
-import { checkMovement } from '@pennywire/rules/decide.ts'
+import { checkEffects } from '@pennywire/rules/decide.ts'
 import { appendEvent, type BatchState } from './batch-state.ts'
 import { type At, commandRefused, type Decided, type Refused } from './commands/handler.ts'
 import { HANDLERS } from './commands/index.ts'
@@ -59,7 +59,7 @@ const repeatOrRefuse = (
 }
 
 const append = (state: BatchState, record: IncomingRecord, decided: Decided): JournalRow => {
-  if ('movement' in decided) checkMovement(decided.movement)
+  if ('effects' in decided) checkEffects(decided.effects)
   const row = appendEvent(state, record, decided)
   recordEvent(state, decided, row)
   return row

@@ -1,13 +1,20 @@
 // All that money can do beside transfers and deposits, through whole batches against a real Postgres.
 import { randomUUID } from 'node:crypto'
-import { externalWalletId, suspenseWalletId, walletIdOf } from '@pennywire/contracts/ids.ts'
+import {
+  externalWalletId,
+  linkedTransferIdOf,
+  suspenseWalletId,
+  walletIdOf,
+} from '@pennywire/contracts/ids.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
 import type { BatchResult } from './apply-batch.ts'
+import { chargeFees } from './commands/test-fees.ts'
 import {
   dumpBooks,
   findBroken,
+  LINKED_TAMPERINGS,
   OPERATION_TAMPERINGS,
   readBooks,
   sequenceAt,
@@ -1152,6 +1159,100 @@ test('ledger_api.sequence_at tells how many entries a wallet had at a moment', a
   expect(told).toEqual([0n, 1n, 1n, 4n, 4n, 6n, 6n, 7n, 14n, 14n])
   expect(await sequenceAt(ledger.database, bob.wallet, at(0))).toBe(0n)
   expect(await sequenceAt(ledger.database, randomUUID(), at(0))).toBe(0n)
+})
+
+describe('movements that come with a transfer', () => {
+  beforeEach(() => chargeFees(true))
+  afterEach(() => chargeFees(false))
+
+  test('M1, M2, O1: are transfers of their own, decided and told with it; a repeat finds them', async () => {
+    const [alice, bob] = (await funded(200n, 0n)) as [User, User]
+    const outside = externalWalletId('USD', alice.partition)
+    const transferId = randomUUID()
+    const [fee, bonus] = [1, 2].map(n => linkedTransferIdOf(transferId, n))
+    const asked = ledger.transfer(alice, bob, 100n, { transferId })
+    const [completed] = await outcomes(asked)
+    const entry = (walletId: string, amountMinor: bigint, balanceAfterMinor: bigint, at: number) => ({
+      ...{ walletId, amountMinor, balanceAfterMinor, sequence: at },
+    })
+    expect(completed).toMatchObject({
+      ...{ event: 'TransferCompleted', transferId, type: 'transfer', amountMinor: 100n },
+      entries: [
+        ...[entry(alice.wallet, -100n, 100n, 2), entry(bob.wallet, 100n, 100n, 1)],
+        ...[entry(alice.wallet, -2n, 98n, 3), entry(outside, 2n, -198n, 2)],
+        ...[entry(outside, -1n, -199n, 3), entry(bob.wallet, 1n, 101n, 2)],
+      ],
+      linked: [
+        { transferId: fee, type: 'fee' },
+        { transferId: bonus, type: 'bonus' },
+      ],
+    })
+    expect(await stand(alice, bob)).toEqual([
+      [98n, 0n],
+      [101n, 0n],
+    ])
+    const rows = await ledger.sql`
+      select id, type, status, user_id, from_wallet, to_wallet, amount, linked_to, partition, seq
+      from ledger.transfers where id in (${transferId}, ${fee!}, ${bonus!}) order by amount desc`
+    const { partition, seq } = rows[0]!
+    const row = (
+      id: string,
+      type: string,
+      from: string,
+      to: string,
+      amount: bigint,
+      linked: string | null,
+    ) => ({
+      ...{ id, type, status: 'completed', user_id: alice.id, from_wallet: from, to_wallet: to, amount },
+      ...{ linked_to: linked, partition, seq },
+    })
+    expect(rows).toEqual([
+      row(transferId, 'transfer', alice.wallet, bob.wallet, 100n, null),
+      row(fee!, 'fee', alice.wallet, outside, 2n, transferId),
+      row(bonus!, 'bonus', outside, bob.wallet, 1n, transferId),
+    ])
+    const before = await dumpBooks(ledger.sql)
+    expect((await ledger.apply([again(asked)])).repeats.map(({ seq }) => seq)).toEqual([seq])
+    expect(await dumpBooks(ledger.sql)).toBe(before)
+  })
+
+  test('M3: within a batch the next one sees what they took', async () => {
+    const [alice, bob] = (await funded(102n, 0n)) as [User, User]
+    const asked = [ledger.transfer(alice, bob, 99n), ledger.transfer(alice, bob, 2n)]
+    expect(await outcomesInShort(...asked)).toEqual(['TransferCompleted', 'TransferCompleted'])
+    expect(await outcomesInShort(ledger.transfer(alice, bob, 1n))).toEqual(['INSUFFICIENT_BALANCE'])
+    expect((await stand(alice))[0]).toEqual([0n, 0n])
+  })
+
+  test('come with a captured hold too, and only they are refused a reversal', async () => {
+    const [alice, bob] = (await funded(100n, 0n)) as [User, User]
+    const holdId = await placed(alice, bob, 60n)
+    const [captured] = await outcomes(ledger.capture(holdId, alice, bob, { amountMinor: 50n }))
+    expect(captured).toMatchObject({ transferId: holdId, linked: [{ type: 'fee' }, { type: 'bonus' }] })
+    expect(await stand(alice, bob)).toEqual([
+      [50n, 0n],
+      [50n, 0n],
+    ])
+    const outside = externalWalletId('USD', alice.partition)
+    const house: User = { ...bob, wallet: outside }
+    expect(
+      await outcomesInShort(
+        ledger.reversal(linkedTransferIdOf(holdId, 1), bob, house, 1n),
+        ledger.reversal(holdId, alice, bob, 50n),
+      ),
+    ).toEqual(['NOT_REVERSIBLE', 'TransferReversed'])
+  })
+
+  test.each(LINKED_TAMPERINGS)('verify-books finds %s', async (_what, named, statement) => {
+    const [alice, bob] = (await funded(200n, 0n)) as [User, User]
+    await paid(alice, bob, 100n)
+    await outcomes(ledger.capture(await placed(alice, bob, 10n), alice, bob))
+    expect(await findBroken(ledger.sql)).toBeUndefined()
+    tampered = true
+    await ledger.superuser.unsafe(statement)
+    for (const rangeRows of [undefined, 1, 2, 3])
+      expect(await findBroken(ledger.sql, rangeRows)).toMatch(new RegExp(named, 'i'))
+  })
 })
 
 test.each(OPERATION_TAMPERINGS)('verify-books finds %s', async (_what, named, statement) => {

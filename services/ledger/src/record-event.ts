@@ -1,10 +1,9 @@
 // What an event changes: the wallets of the batch in memory, and the rows that are written with it.
 import { suspenseWalletId } from '@pennywire/contracts/ids.ts'
-import type { LedgerEventName } from '@pennywire/contracts/schemas.ts'
-import { type Accepted, type Original, post, type Wallet } from '@pennywire/rules/decide.ts'
+import type { LedgerEventName, Records } from '@pennywire/contracts/schemas.ts'
+import { type Effects, type Original, post, type Wallet } from '@pennywire/rules/decide.ts'
 import type { BatchState } from './batch-state.ts'
 import type { DecidedAs } from './commands/handler.ts'
-import { entriesOf } from './commands/transfer-events.ts'
 import type { HoldEnd, HoldRow, JournalRow, StatusRow, TransferRow } from './store.ts'
 
 type Place = Pick<JournalRow, 'partition' | 'seq'>
@@ -20,16 +19,14 @@ export const recordEvent = <Name extends LedgerEventName>(
 const RECORDERS: {
   [Name in LedgerEventName]: (state: BatchState, decided: DecidedAs<Name>, place: Place) => void
 } = {
-  'pennywire.ledger.TransferCompleted': (state, { value, movement, hold }, place) => {
-    const { commandId, amountMinor, currency } = value
-    const { toWallet } = recordMovement(state, { ...value, originalId: null }, movement, place)
-    if (toWallet === suspenseWalletId(currency, place.partition)) state.counts.suspense++
+  'pennywire.ledger.TransferCompleted': (state, { value, effects, hold }, place) => {
+    const { commandId, amountMinor } = value
+    recordMovements(state, { ...value, originalId: null }, effects, place)
     if (hold) endHold(state, hold, 'captured', amountMinor, commandId!)
   },
-  'pennywire.ledger.TransferReversed': (state, { value, movement, original }, place) => {
-    const { transferId, originalId, amountMinor, currency, reversedMinor } = value
-    const { toWallet } = recordMovement(state, { ...value, metadata: null }, movement, place)
-    if (toWallet === suspenseWalletId(currency, place.partition)) state.counts.suspense++
+  'pennywire.ledger.TransferReversed': (state, { value, effects, original }, place) => {
+    const { transferId, originalId, amountMinor, reversedMinor } = value
+    recordMovements(state, { ...value, metadata: null }, effects, place)
     original.reversed = reversedMinor
     state.writes.reversals.push({ originalId, transferId, amount: amountMinor })
   },
@@ -48,8 +45,8 @@ const RECORDERS: {
     noteOriginal(state, { ...value, status: 'rejected' })
     state.counts.rejected++
   },
-  'pennywire.ledger.HoldPlaced': (state, { value, movement }) => {
-    applyMovement(state, movement)
+  'pennywire.ledger.HoldPlaced': (state, { value, effects }) => {
+    applyEffects(state, effects)
     const hold: HoldRow = {
       id: value.transferId,
       type: value.type === 'withdrawal' ? 'withdrawal' : 'hold',
@@ -70,8 +67,8 @@ const RECORDERS: {
     state.holds.set(hold.id, hold)
     state.counts.held++
   },
-  'pennywire.ledger.HoldEnded': (state, { value, movement, hold }) => {
-    applyMovement(state, movement)
+  'pennywire.ledger.HoldEnded': (state, { value, effects, hold }) => {
+    applyEffects(state, effects)
     endHold(state, hold, value.reason === 'expired' ? 'expired' : 'voided', 0n, value.commandId)
     state.counts.released++
   },
@@ -147,50 +144,46 @@ type Recorded = {
   originalId: string | null
 }
 
-/** Posts a movement with entries and writes it as a completed transfer. */
-const recordMovement = (
+/** Posts a decision whose money moves, and writes its movements as completed transfers: its own, and those linked to it. */
+const recordMovements = (
   state: BatchState,
-  transfer: Recorded,
-  movement: Accepted,
+  event: Recorded & Pick<Records['pennywire.ledger.TransferCompleted'], 'entries' | 'linked'>,
+  effects: Effects,
   place: Place,
-): { toWallet: string } => {
-  const entries = entriesOf(movement)
-  applyMovement(state, movement)
-  const [from, to] = movement.postings
-  for (const entry of entries) {
-    state.writes.entries.push({
-      walletId: entry.walletId,
-      sequence: entry.sequence,
-      transferId: transfer.transferId,
-      amount: entry.amountMinor,
-      balanceAfter: entry.balanceAfterMinor,
+): void => {
+  applyEffects(state, effects)
+  const own = { ...event, linkedTo: null }
+  const linked = event.linked.map(({ transferId, type }) => ({
+    ...event,
+    ...{ transferId, type, linkedTo: event.transferId, note: null, metadata: null, originalId: null },
+  }))
+  for (const [index, transfer] of [own, ...linked].entries()) {
+    const [from, to] = [event.entries[2 * index]!, event.entries[2 * index + 1]!]
+    const { transferId, linkedTo } = transfer
+    for (const { walletId, sequence, amountMinor: amount, balanceAfterMinor: balanceAfter } of [from, to])
+      state.writes.entries.push({ walletId, sequence, transferId, amount, balanceAfter })
+    const moved = { ...transfer, amountMinor: to.amountMinor, currency: to.currency }
+    const [fromWallet, toWallet] = [from.walletId, to.walletId]
+    state.writes.transfers.push({
+      ...transferRow(state, moved, place),
+      ...{ fromWallet, fromSequence: from.sequence, toWallet, toSequence: to.sequence, linkedTo },
     })
+    noteOriginal(state, { ...moved, status: 'completed', fromWalletId: fromWallet, toWalletId: toWallet })
+    if (toWallet === suspenseWalletId(to.currency, place.partition)) state.counts.suspense++
   }
-  const [fromWallet, toWallet] = [from!.wallet.id, to!.wallet.id]
-  state.writes.transfers.push({
-    ...transferRow(state, transfer, place),
-    fromWallet,
-    fromSequence: from!.wallet.sequence,
-    toWallet,
-    toSequence: to!.wallet.sequence,
-  })
-  noteOriginal(state, {
-    ...transfer,
-    status: 'completed',
-    fromWalletId: fromWallet,
-    toWalletId: toWallet,
-  })
   state.counts.completed++
-  return { toWallet }
 }
 
-/** Applies a movement to the wallets in memory and notes which changed. */
-const applyMovement = (state: BatchState, movement: Accepted) => {
-  post(movement, state.now.getTime())
-  for (const { wallet } of movement.postings) state.changed.set(wallet.id, wallet)
-  for (const touched of [movement.held, movement.counted]) {
-    if (touched) state.changed.set(touched.wallet.id, touched.wallet)
-  }
+/** Applies a decision to the wallets in memory and notes which changed. */
+const applyEffects = (state: BatchState, effects: Effects) => {
+  post(effects, state.now.getTime())
+  const { movements, held, counted } = effects
+  const touched = [
+    ...movements.flatMap(({ postings }) => postings),
+    ...(held ? [held] : []),
+    ...(counted ? [counted] : []),
+  ]
+  for (const { wallet } of touched) state.changed.set(wallet.id, wallet)
 }
 
 /** A reversal later in this very batch finds its original. */
@@ -245,6 +238,7 @@ const transferRow = (state: BatchState, transfer: Recorded, { partition, seq }: 
     rejectionLimit: null,
     rejectionUsed: null,
     originalId: transfer.originalId,
+    linkedTo: null as string | null,
     partition,
     seq,
   }) satisfies Omit<TransferRow, 'fromWallet' | 'toWallet'>

@@ -46,6 +46,8 @@ export type TransferRow = {
   rejectionUsed: bigint | null
   /** Of a reversal: the transfer that it gives back. */
   originalId: string | null
+  /** Of a movement that came with a transfer, such as a fee: that transfer. */
+  linkedTo: string | null
   partition: number
   seq: bigint
 }

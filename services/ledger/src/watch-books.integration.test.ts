@@ -7,6 +7,7 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { metricsText } from '@pennywire/runtime/metrics.ts'
 import { afterEach, beforeAll, beforeEach, expect, inject, test, vi } from 'vitest'
 import { applyBatch } from './apply-batch.ts'
+import { chargeFees } from './commands/test-fees.ts'
 import { readPositions } from './sql/positions.ts'
 import { postgresStore } from './sql/store.ts'
 import { createLedgerDatabase, TAMPERINGS } from './sql/test-database.ts'
@@ -103,7 +104,7 @@ const decideSome = async () => {
       move(null, bob, 100n),
       move(alice, bob, 30n),
       move(bob, alice, 130n),
-      move(bob, alice, 1n),
+      move(bob, alice, 10n),
     ],
   )
   expect(counts).toMatchObject({ completed: 4, rejected: 1, opened: 2, poison: 0 })
@@ -181,6 +182,21 @@ test.each(TAMPERINGS)(
     expect(logged.join()).toContain('the books are broken')
   },
 )
+
+test('M1: what came with a transfer is looked at with it', async () => {
+  chargeFees(true)
+  try {
+    await decideSome()
+  } finally {
+    chargeFees(false)
+  }
+  await database.superuser`
+    update ledger.entries set amount = amount - 1
+    where amount < 0 and transfer_id in (select id from ledger.transfers where type = 'fee')`
+  start()
+  await vi.waitFor(async () => expect(await broken()).toEqual(expect.arrayContaining(['M1'])), soon)
+  expect(logged.join()).toContain('a transfer and its entries differ')
+})
 
 test('what is mended is 0 again once all books were checked', async () => {
   await decideSome()

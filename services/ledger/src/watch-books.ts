@@ -14,6 +14,7 @@ import {
   type RecentEvent,
   readByKeys,
   readEvents,
+  readLinked,
   readWritten,
 } from './sql/check-recent.ts'
 
@@ -94,8 +95,9 @@ export const watchBooks = (parts: {
         const status = STATUS_OF[event.type]
         return status === undefined ? [] : [{ ...event, status }]
       })
-      const ids = transfers.map(({ subject }) => subject)
-      if (ids.length > 0) {
+      if (transfers.length > 0) {
+        const asked = transfers.map(({ subject }) => subject)
+        const ids = [...asked, ...(await readLinked(tx, asked))]
         raise('O1', await checkEventsOf(tx, transfers))
         raise('M1', await checkEntriesOf(tx, ids))
         raise('M2', (await checkChainsOf(tx, ids)) ?? (await checkBalancesOf(tx, ids)))

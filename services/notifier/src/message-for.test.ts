@@ -1,4 +1,4 @@
-import { notificationIdOf, referenceOf, transferIdOf } from '@pennywire/contracts/ids.ts'
+import { linkedTransferIdOf, notificationIdOf, referenceOf, transferIdOf } from '@pennywire/contracts/ids.ts'
 import type {
   LedgerEvent,
   Records,
@@ -42,6 +42,7 @@ const completed = (changed: Partial<TransferCompleted>): LedgerEvent => ({
     commandId: null,
     holdMinor: null,
     entries: [entry(alice, -1250n, 8750n), entry(bob, 1250n, 1250n)],
+    linked: [],
     ...changed,
   },
 })
@@ -172,7 +173,7 @@ const reversal: Records['pennywire.ledger.TransferReversed'] = {
   },
   ...{ fromWalletId: bob, toWalletId: alice, amountMinor: 500n, currency: 'USD', originalAmountMinor: 1250n },
   ...{ reversedMinor: 500n, fingerprint: Buffer.alloc(16), requestedAt: 0, completedAt: 1_700_000_000_000 },
-  ...{ note: null, entries: [entry(bob, -500n, 750n), entry(alice, 500n, 9250n)] },
+  ...{ note: null, entries: [entry(bob, -500n, 750n), entry(alice, 500n, 9250n)], linked: [] },
 }
 const original = referenceOf(reversal.originalId)
 const staff = '44444444-4444-4444-8444-444444444444'
@@ -198,6 +199,29 @@ test.each<[string, LedgerEvent, Told[]]>([
         'withdrawal_completed',
         'Withdrawal completed',
         `12.50 USD was paid out. Your balance is 87.50 USD (${reference}).`,
+      ],
+    ],
+  ],
+  [
+    'what came with a transfer is in the balance, and is told to whom the transfer does not touch',
+    completed({
+      entries: [
+        ...[entry(alice, -1250n, 8750n), { ...entry(null, 1250n, 0n), walletId: 'a desk' }],
+        ...[entry(alice, -10n, 8740n), { ...entry(null, 10n, 10n), walletId: 'the house' }],
+        ...[{ ...entry(null, -1100n, 0n), walletId: 'another desk' }, entry(bob, 1100n, 1100n)],
+      ],
+      linked: [
+        { transferId: linkedTransferIdOf(transferId, 1), type: 'fee' },
+        { transferId: linkedTransferIdOf(transferId, 2), type: 'exchange' },
+      ],
+    }),
+    [
+      [alice, 'transfer_sent', 'Money sent', `You sent 12.50 USD. Your balance is 87.40 USD (${reference}).`],
+      [
+        bob,
+        'exchange_received',
+        'Money received',
+        `You received 11.00 USD. Your balance is 11.00 USD (${referenceOf(linkedTransferIdOf(transferId, 2))}).`,
       ],
     ],
   ],

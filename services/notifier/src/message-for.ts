@@ -32,22 +32,28 @@ type Message = Pick<Notification, 'type' | 'title' | 'body'>
 export const messagesFor = (record: LedgerEvent): Notification[] => {
   switch (record.type) {
     case 'pennywire.ledger.TransferCompleted': {
-      const { transferId, userId, completedAt, entries } = record.value
-      if (isInSuspense(entries)) return aboutTransfer(transferId, userId, completedAt, waiting(record.value))
-      return entries.flatMap(entry =>
-        aboutTransfer(transferId, entry.userId, completedAt, completed(record.value, entry)),
-      )
+      const { transferId, userId, completedAt } = record.value
+      if (isInSuspense(record.value))
+        return aboutTransfer(transferId, userId, completedAt, waiting(record.value))
+      return toldEntries(record.value).flatMap(({ entry, linked }) => {
+        const transfer = linked ? { ...linked, holdMinor: null } : record.value
+        return aboutTransfer(transfer.transferId, entry.userId, completedAt, completed(transfer, entry))
+      })
     }
     case 'pennywire.ledger.TransferRejected': {
       const { transferId, userId, rejectedAt } = record.value
       return aboutTransfer(transferId, userId, rejectedAt, rejected(record.value))
     }
     case 'pennywire.ledger.TransferReversed': {
-      const { transferId, userId, completedAt, entries } = record.value
-      if (isInSuspense(entries)) return aboutTransfer(transferId, userId, completedAt, waiting(record.value))
-      return entries.flatMap(entry =>
-        aboutTransfer(transferId, entry.userId, completedAt, reversed(record.value, entry)),
-      )
+      const { transferId, userId, completedAt } = record.value
+      if (isInSuspense(record.value))
+        return aboutTransfer(transferId, userId, completedAt, waiting(record.value))
+      return toldEntries(record.value).flatMap(({ entry, linked }) => {
+        const message = linked
+          ? completed({ ...linked, holdMinor: null }, entry)
+          : reversed(record.value, entry)
+        return aboutTransfer(linked?.transferId ?? transferId, entry.userId, completedAt, message)
+      })
     }
     case 'pennywire.ledger.HoldPlaced': {
       const { transferId, userId, toUserId, placedAt } = record.value
@@ -115,6 +121,19 @@ const aboutWallet = (
 ]
 
 type Entry = TransferCompleted['entries'][number]
+type Moved = Pick<TransferCompleted, 'entries' | 'linked'>
+
+/**
+ * The entry by which each wallet is told, with its balance after all of the event's: the first of the wallet, and the
+ * linked transfer that it belongs to where the transfer itself does not touch the wallet.
+ */
+const toldEntries = ({ entries, linked }: Moved) =>
+  entries.flatMap((entry, index) => {
+    const isOfWallet = ({ walletId }: Entry) => walletId === entry.walletId
+    if (entries.findIndex(isOfWallet) < index) return []
+    const { balanceAfterMinor } = entries.findLast(isOfWallet)!
+    return [{ entry: { ...entry, balanceAfterMinor }, linked: linked[Math.floor(index / 2) - 1] }]
+  })
 
 const text = (minor: bigint, currency: string) =>
   `${formatAmount(minor < 0n ? -minor : minor, currency)} ${currency}`
@@ -122,7 +141,10 @@ const text = (minor: bigint, currency: string) =>
 const balanceAfter = ({ balanceAfterMinor, currency }: Entry, transferId: string) =>
   `Your balance is ${text(balanceAfterMinor, currency)} (${referenceOf(transferId)}).`
 
-const completed = ({ type, transferId, holdMinor }: TransferCompleted, entry: Entry): Message => {
+const completed = (
+  { type, transferId, holdMinor }: Pick<TransferCompleted, 'type' | 'transferId' | 'holdMinor'>,
+  entry: Entry,
+): Message => {
   const amount = text(entry.amountMinor, entry.currency)
   const after = balanceAfter(entry, transferId)
   if (type === 'deposit')
@@ -153,7 +175,7 @@ const completed = ({ type, transferId, holdMinor }: TransferCompleted, entry: En
 }
 
 /** A suspense wallet took the money, because the user's could not: no wallet of a user moved. */
-const isInSuspense = (entries: Entry[]) => entries.every(({ userId }) => userId === null)
+const isInSuspense = ({ entries }: Moved) => entries.slice(0, 2).every(({ userId }) => userId === null)
 
 const waiting = ({
   transferId,

@@ -107,7 +107,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
         ...{ transferId: transferIdOf(alice, String(offset)), type: 'transfer', userId: alice },
         ...{ fromWalletId: alice, toWalletId: bob, amountMinor: 100n, currency: 'USD' },
         ...{ fingerprint: Buffer.alloc(16), requestedAt: 1_700_000_000_000, completedAt: 1_700_000_000_001 },
-        ...{ note: null, metadata: null, commandId: null, holdMinor: null },
+        ...{ note: null, metadata: null, commandId: null, holdMinor: null, linked: [] },
         entries: [alice, bob].map((userId, index) => ({
           ...{ ...ENTRY, walletId: userId, userId, amountMinor: index === 0 ? -100n : 100n },
         })),
@@ -129,7 +129,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
         },
         ...{ source: 'staff', fromWalletId: alice, toWalletId: bob, amountMinor: 100n, currency: 'USD' },
         ...{ originalAmountMinor: 100n, reversedMinor: 100n, fingerprint: Buffer.alloc(16) },
-        ...{ requestedAt: 0, completedAt: 0, note: null },
+        ...{ requestedAt: 0, completedAt: 0, note: null, linked: [] },
         entries: [alice, bob].map((userId, index) => ({
           ...{ ...ENTRY, walletId: userId, userId, amountMinor: index === 0 ? -100n : 100n, sequence: 7 },
         })),

@@ -141,6 +141,7 @@ export const TRANSFER_EXAMPLE = {
   final: true,
   reversedAmount: '0.00',
   originalId: null,
+  linkedTo: null,
   balanceAfter: '87.50',
 }
 
@@ -169,6 +170,10 @@ export const transferSchema = z
       .uuid()
       .nullable()
       .openapi({ description: 'Of a reversal: the transfer that it gives back' }),
+    linkedTo: z
+      .uuid()
+      .nullable()
+      .openapi({ description: 'Of a transfer that came with another, such as a fee: that other one' }),
     balanceAfter: moneyOut
       .nullable()
       .openapi({ description: "The caller's balance after it, where it moved" }),

@@ -42,6 +42,7 @@ const historyOf = () => {
       rejectionLimit: null,
       rejectionUsed: null,
       originalId: null,
+      linkedTo: null,
       reversed: 0n,
       suspended: 0n,
       hold: null,

@@ -24,6 +24,7 @@ const facts = (over: Partial<TransferFacts> = {}): TransferFacts => ({
   rejectionLimit: null,
   rejectionUsed: null,
   originalId: null,
+  linkedTo: null,
   reversed: 0n,
   suspended: 0n,
   hold: null,
@@ -69,6 +70,18 @@ test.each([
   const view = await transferOf({ reversed })
   expect(view).toMatchObject({ status, reversedAmount, final: true, balanceAfter: '50.00' })
   expect(view.completedAt).toBe('1970-01-01T00:00:02.000Z')
+})
+
+test('what came with another says so, and waits for nobody where it moves system wallets alone', async () => {
+  const linkedTo = '00000000-0000-8000-8000-000000000002'
+  expect(await transferOf({ type: 'fee', linkedTo })).toMatchObject({ linkedTo, status: 'completed' })
+  const system = { walletId: 'wallet-s', userId: null, code: null, balanceAfter: 0n }
+  const [alone, linked] = [
+    { from: system, to: system },
+    { from: system, to: system, linkedTo },
+  ]
+  expect((await transferOf(alone)).status).toBe('in_suspense')
+  expect((await transferOf(linked)).status).toBe('completed')
 })
 
 describe('a hold', () => {

@@ -26,6 +26,8 @@ export type TransferSubject = {
   rejection: Rejection | null
   /** Of a reversal: the transfer that it gives back. */
   originalId?: string | null
+  /** Of a transfer that came with another: that other one. */
+  linkedTo?: string | null
   /** How much of it was given back; none where it is missing. */
   reversed?: bigint
   /** How much of that waits in a suspense wallet, not in the payer's. */
@@ -52,6 +54,7 @@ export type TransferView = {
   final: boolean
   reversedAmount: string
   originalId: string | null
+  linkedTo: string | null
   balanceAfter: string | null
 }
 
@@ -113,11 +116,11 @@ export const viewTransfer = async (
 ): Promise<TransferView> => {
   const { from, to, currency, suspended = 0n } = subject
   const reversed = (subject.reversed ?? 0n) - suspended
+  const ofNobody = [from, to].every(party => (party?.userId ?? null) === null)
   // Money that no user's wallet could take waits for a person: a deposit's, which moved no user's wallet, or a payout's
-  // that came back.
+  // that came back. What came with another transfer may move system wallets alone, and waits for nobody.
   const waits =
-    subject.status === 'completed' &&
-    (suspended > 0n || [from, to].every(party => (party?.userId ?? null) === null))
+    subject.status === 'completed' && (suspended > 0n || (ofNobody && (subject.linkedTo ?? null) === null))
   const status = waits ? 'in_suspense' : subject.status
   const known = await namesOfParties(names, subject)
   const own = [from, to].find(party => party?.userId === caller && party.balanceAfter !== null)
@@ -138,6 +141,7 @@ export const viewTransfer = async (
     final: status !== 'pending' && status !== 'in_suspense',
     reversedAmount: formatAmount(reversed, currency),
     originalId: subject.originalId ?? null,
+    linkedTo: subject.linkedTo ?? null,
     balanceAfter: own?.balanceAfter == null ? null : formatAmount(own.balanceAfter, currency),
   }
 }

@@ -1,5 +1,5 @@
 import type { LedgerCommandName, LedgerEventName, Records } from '@pennywire/contracts/schemas.ts'
-import type { Accepted, Original, Wallet } from '@pennywire/rules/decide.ts'
+import type { Effects, Original, Wallet } from '@pennywire/rules/decide.ts'
 import type { LimitBreach, OwnLimits, Tier, Usage } from '@pennywire/rules/limits.ts'
 import type { BatchState } from '../batch-state.ts'
 import type { HoldRow } from '../store.ts'
@@ -40,11 +40,11 @@ export type Reads = {
 export type Refused = { code: string; detail: string; breach?: LimitBreach }
 
 /** What `record-event.ts` needs beside an event to change the books. */
-type Effects = Record<LedgerEventName, object> & {
-  'pennywire.ledger.TransferCompleted': { movement: Accepted; hold?: HoldRow }
-  'pennywire.ledger.TransferReversed': { movement: Accepted; original: Original }
-  'pennywire.ledger.HoldPlaced': { movement: Accepted }
-  'pennywire.ledger.HoldEnded': { movement: Accepted; hold: HoldRow }
+type Beside = Record<LedgerEventName, object> & {
+  'pennywire.ledger.TransferCompleted': { effects: Effects; hold?: HoldRow }
+  'pennywire.ledger.TransferReversed': { effects: Effects; original: Original }
+  'pennywire.ledger.HoldPlaced': { effects: Effects }
+  'pennywire.ledger.HoldEnded': { effects: Effects; hold: HoldRow }
   'pennywire.ledger.WalletOpened': { tier: Tier; usage: Usage; ownLimits: OwnLimits[] }
   'pennywire.ledger.WalletFrozen': { freezeSource: Wallet['freezeSource'] }
   'pennywire.ledger.LimitChanged': { limits: OwnLimits | null; tier: Tier | null }
@@ -56,7 +56,7 @@ export type DecidedAs<Name extends LedgerEventName> = {
   value: Records[Name]
   /** What the event is about: the `ce_subject` of its record. */
   subject: string
-} & Effects[Name]
+} & Beside[Name]
 export type Decided = { [Name in LedgerEventName]: DecidedAs<Name> }[LedgerEventName]
 
 /** The identity of a command with an id of its own. */

@@ -25,7 +25,7 @@ export const holdCaptureRequested: Handler<'pennywire.ledger.HoldCaptureRequeste
       userId: hold!.userId,
       fromWalletId: hold!.walletId,
       toWalletId: hold!.toWalletId,
-      amountMinor: decision.postings[1]!.amount,
+      amountMinor: decision.movements[0]!.postings[1].amount,
       currency: hold!.currency,
       fingerprint: hold!.fingerprint,
       requestedAt: hold!.requestedAt.getTime(),
@@ -72,7 +72,7 @@ export const holdVoidRequested: Handler<'pennywire.ledger.HoldVoidRequested'> = 
         toUserId: state.wallets.get(hold!.toWalletId ?? '')?.userId ?? null,
       },
       subject: commandId,
-      movement: decision,
+      effects: decision,
       hold: hold!,
     }
   },

@@ -2,7 +2,7 @@ import type { ReversalRequested } from '@pennywire/contracts/schemas.ts'
 import { decideReversal } from '@pennywire/rules/decide.ts'
 import { systemWallets } from '../batch-state.ts'
 import type { Handler } from './handler.ts'
-import { entriesOf, type TransferDetails, transferRejected } from './transfer-events.ts'
+import { entriesOf, linkedOf, type TransferDetails, transferRejected } from './transfer-events.ts'
 
 const detailsOf = (request: ReversalRequested): TransferDetails => ({
   ...request,
@@ -47,9 +47,10 @@ export const reversalRequested: Handler<'pennywire.ledger.ReversalRequested'> = 
         completedAt: state.now.getTime(),
         note: request.note,
         entries: entriesOf(decision),
+        linked: linkedOf(transferId, decision),
       },
       subject: transferId,
-      movement: decision,
+      effects: decision,
       original: original!,
     }
   },

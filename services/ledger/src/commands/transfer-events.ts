@@ -1,5 +1,6 @@
 // The events of money that moved or was refused, which several commands end in.
-import type { Accepted, Original } from '@pennywire/rules/decide.ts'
+import { linkedTransferIdOf } from '@pennywire/contracts/ids.ts'
+import type { Effects, Original, Wallet } from '@pennywire/rules/decide.ts'
 import type { BatchState } from '../batch-state.ts'
 import type { HoldRow } from '../store.ts'
 import type { DecidedAs, Refused } from './handler.ts'
@@ -19,22 +20,34 @@ export type TransferDetails = {
   metadata: Buffer | null
 }
 
-/** The entries that a movement makes, as its event tells them. */
-export const entriesOf = ({ postings }: Accepted) =>
-  postings.map(({ wallet, amount }) => ({
-    walletId: wallet.id,
-    userId: wallet.userId,
-    currency: wallet.currency,
-    amountMinor: amount,
-    balanceAfterMinor: wallet.balance + amount,
-    sequence: wallet.sequence + 1,
-  }))
+/** The entries that a decision makes, as its event tells them: two for each movement, in the order of the movements. */
+export const entriesOf = ({ movements }: Effects) => {
+  const after = new Map<Wallet, { balance: bigint; sequence: number }>()
+  return movements.flatMap(({ postings }) =>
+    postings.map(({ wallet, amount }) => {
+      const { balance, sequence } = after.get(wallet) ?? wallet
+      after.set(wallet, { balance: balance + amount, sequence: sequence + 1 })
+      return {
+        walletId: wallet.id,
+        userId: wallet.userId,
+        currency: wallet.currency,
+        amountMinor: amount,
+        balanceAfterMinor: balance + amount,
+        sequence: sequence + 1,
+      }
+    }),
+  )
+}
+
+/** The transfers that came with this one: whose entries follow on its own two. */
+export const linkedOf = (transferId: string, { movements: [, ...linked] }: Effects) =>
+  linked.map(({ type }, index) => ({ transferId: linkedTransferIdOf(transferId, index + 1), type }))
 
 /** `captured`: the hold that became this transfer, by which command. */
 export const transferCompleted = (
   state: BatchState,
   details: TransferDetails,
-  movement: Accepted,
+  effects: Effects,
   captured?: { commandId: string; hold: HoldRow },
 ): DecidedAs<'pennywire.ledger.TransferCompleted'> => ({
   type: 'pennywire.ledger.TransferCompleted',
@@ -51,12 +64,13 @@ export const transferCompleted = (
     note: details.note,
     metadata: details.metadata,
     completedAt: state.now.getTime(),
-    entries: entriesOf(movement),
+    entries: entriesOf(effects),
+    linked: linkedOf(details.transferId, effects),
     commandId: captured?.commandId ?? null,
     holdMinor: captured?.hold.amount ?? null,
   },
   subject: captured?.commandId ?? details.transferId,
-  movement,
+  effects,
   ...(captured ? { hold: captured.hold } : {}),
 })
 

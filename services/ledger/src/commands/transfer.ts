@@ -1,12 +1,12 @@
 import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import {
-  type Accepted,
   type Decision,
   decideDeposit,
   decideHold,
   decideTransfer,
   decideWithdrawal,
+  type Effects,
 } from '@pennywire/rules/decide.ts'
 import { type BatchState, systemWallets } from '../batch-state.ts'
 import type { At, DecidedAs, Handler } from './handler.ts'
@@ -29,7 +29,7 @@ export const transferRequested: Handler<'pennywire.ledger.TransferRequested'> = 
   decide: (state, command, at) => {
     const decision = decideMovement(state, command, at.partition)
     if (decision.outcome === 'rejected') return decision
-    if (decision.postings.length === 0) return holdPlaced(state, command, decision)
+    if (decision.movements.length === 0) return holdPlaced(state, command, decision)
     return transferCompleted(state, { ...command, transferId: at.id }, decision)
   },
   refuse: (state, command, { id }, why) => transferRejected(state, { ...command, transferId: id }, why),
@@ -63,10 +63,10 @@ const decideMovement = (
 const holdPlaced = (
   state: BatchState,
   request: TransferRequested,
-  movement: Accepted,
+  effects: Effects,
 ): DecidedAs<'pennywire.ledger.HoldPlaced'> => {
   const { transferId, type, userId, toWalletId, amountMinor, currency, fingerprint } = request
-  const { wallet } = movement.held!
+  const { wallet } = effects.held!
   return {
     type: 'pennywire.ledger.HoldPlaced',
     value: {
@@ -90,6 +90,6 @@ const holdPlaced = (
       toUserId: state.wallets.get(toWalletId ?? '')?.userId ?? null,
     },
     subject: transferId,
-    movement,
+    effects,
   }
 }

@@ -286,7 +286,7 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
     statements.push(tx`
       insert into ledger.transfers (id, type, status, user_id, from_wallet, from_sequence, to_wallet, to_sequence,
         amount, currency, fingerprint, note, metadata, requested_at, decided_at, rejection_code, rejection_detail,
-        rejection_limit, rejection_used, original_id, partition, seq)
+        rejection_limit, rejection_used, original_id, linked_to, partition, seq)
       select * from unnest(
         ${column(transfers, t => t.id, UUID)}, ${column(transfers, t => t.type, TEXT)},
         ${column(transfers, t => t.status, TEXT)}, ${column(transfers, t => t.userId, UUID)},
@@ -298,7 +298,7 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
         ${column(transfers, t => t.decidedAt, TIMESTAMPTZ)}, ${column(transfers, t => t.rejectionCode, TEXT)},
         ${column(transfers, t => t.rejectionDetail, TEXT)}, ${column(transfers, t => t.rejectionLimit, INT8)},
         ${column(transfers, t => t.rejectionUsed, INT8)}, ${column(transfers, t => t.originalId, UUID)},
-        ${column(transfers, t => t.partition, INT2)}, ${column(transfers, t => t.seq, INT8)})`)
+        ${column(transfers, t => t.linkedTo, UUID)}, ${column(transfers, t => t.partition, INT2)}, ${column(transfers, t => t.seq, INT8)})`)
   }
   if (entries.length > 0) {
     statements.push(tx`

@@ -25,6 +25,14 @@ export const readEvents = (
     left join ledger.holds hold on hold.end_command = event.subject::uuid
     order by event.seq`
 
+/** The transfers that came with these. */
+export const readLinked = async (tx: Tx, ids: string[]): Promise<string[]> => {
+  const rows = await tx<
+    { id: string }[]
+  >`select id from ledger.transfers where linked_to = any(${tx.array(ids, UUID)})`
+  return rows.map(({ id }) => id)
+}
+
 // All by primary keys of the given transfers and of their wallets: their cost does not grow with the books.
 
 /**

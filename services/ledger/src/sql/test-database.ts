@@ -142,6 +142,42 @@ export const TAMPERINGS: Array<[what: string, promise: string, statement: string
   ['a mark beyond the journal', 'journal', `update ledger.published set published_through = 1000`],
 ]
 
+/** The same for movements that came with a transfer. */
+export const LINKED_TAMPERINGS: typeof TAMPERINGS = [
+  ['a removed fee', 'entry belongs', `delete from ledger.transfers where type = 'fee'`],
+  [
+    'a fee without its transfer',
+    'linked transfer',
+    `update ledger.transfers set linked_to = gen_random_uuid() where type = 'fee'`,
+  ],
+  [
+    'a fee linked to a fee',
+    'linked transfer',
+    `update ledger.transfers set linked_to = (select id from ledger.transfers where type = 'fee' limit 1)
+     where type = 'bonus'`,
+  ],
+  [
+    'a fee of another event',
+    'linked transfer|was decided',
+    `update ledger.transfers set seq = 1 where type = 'fee'`,
+  ],
+  [
+    "a fee of somebody else's",
+    'linked transfer',
+    `update ledger.transfers set user_id = id where type = 'fee'`,
+  ],
+  [
+    'a fee that stands alone',
+    'was decided',
+    `update ledger.transfers set linked_to = null where type = 'fee'`,
+  ],
+  [
+    "a fee's amount",
+    'a transfer and its entries',
+    `update ledger.transfers set amount = amount + 1 where type = 'fee'`,
+  ],
+]
+
 /** The same for holds and reversals, where there are active, captured and let-go ones. */
 export const OPERATION_TAMPERINGS: typeof TAMPERINGS = [
   ['money held for nobody', 'holds another', `update ledger.wallets set held = held + 1 where held > 0`],

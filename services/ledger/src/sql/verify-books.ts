@@ -359,15 +359,28 @@ const checkTransfersAreReversals = async (tx: Tx, ids: string[]): Promise<Broken
     'a reversal and its original differ',
   )
 
-/** X1: each transfer is what was decided under its id. */
+/** M1: what came with a transfer is there only with it, decided by the same event. */
+const checkLinkedHaveTransfers = async (tx: Tx, ids: string[]): Promise<Broken> =>
+  describe(
+    await tx`
+      select l.id, l.linked_to, t.status, t.partition, t.seq::text
+      from ledger.transfers l left join ledger.transfers t on t.id = l.linked_to
+      where l.id = any(${uuids(tx, ids)}) and l.linked_to is not null
+        and (t.id is null or t.status <> 'completed' or t.linked_to is not null
+          or (t.partition, t.seq, t.user_id) <> (l.partition, l.seq, l.user_id))
+      order by l.id limit 1`,
+    'a linked transfer and its transfer differ',
+  )
+
+/** X1: each transfer is what was decided under its id, or under that of the one that it came with. */
 const checkTransfersAreDecisions = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`
       select t.id, t.partition, t.seq::text, d.partition as "decidedPartition", d.seq::text as "decidedSeq"
       from ledger.transfers t
       -- A hold's id was decided when it was placed; the transfer that it became is told by the event of its capture.
-      left join ledger.holds h on h.id = t.id and h.status = 'captured'
-      left join ledger.commands d on d.id = coalesce(h.end_command, t.id)
+      left join ledger.holds h on h.id = coalesce(t.linked_to, t.id) and h.status = 'captured'
+      left join ledger.commands d on d.id = coalesce(h.end_command, t.linked_to, t.id)
       where t.id = any(${uuids(tx, ids)}) and (d.id is null or d.partition <> t.partition or d.seq <> t.seq)
       order by t.id limit 1`,
     'a transfer is not what was decided under its id',
@@ -447,6 +460,7 @@ export const createWalks = (): AnyWalk[] => {
       checks: [
         ['M1', 'transfers and entries belong together', checkEntriesOf],
         ['M1', 'reversals give back what was paid', checkTransfersAreReversals],
+        ['M1', 'linked transfers belong to a transfer', checkLinkedHaveTransfers],
         ['O1', 'each transfer is what was decided', checkTransfersAreDecisions],
       ],
     }),

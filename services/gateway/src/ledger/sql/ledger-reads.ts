@@ -60,6 +60,8 @@ export type TransferFacts = {
   rejectionUsed: bigint | null
   /** Of a reversal: the transfer that it gives back. */
   originalId: string | null
+  /** Of a transfer that came with another, such as a fee: that other one. */
+  linkedTo: string | null
   /** How much of it was given back. */
   reversed: bigint
   /** How much of that waits in a suspense wallet, because the payer's could not take it: only of a payout that came back. */
@@ -110,6 +112,7 @@ const factsOf = (row: TransferRow): TransferFacts => ({
   rejectionLimit: row.rejectionLimit,
   rejectionUsed: row.rejectionUsed,
   originalId: row.originalId,
+  linkedTo: row.linkedTo,
   reversed: row.reversed,
   suspended: row.suspended,
   hold: row.holdStatus && {
@@ -137,6 +140,7 @@ const transferColumns = (sql: Database) => sql`
   t.requested_at as "requestedAt", t.decided_at as "decidedAt",
   t.rejection_code as "rejectionCode", t.rejection_detail as "rejectionDetail",
   t.rejection_limit as "rejectionLimit", t.rejection_used as "rejectionUsed", t.original_id as "originalId",
+  t.linked_to as "linkedTo",
   ${reversed(sql)} as reversed, ${suspended(sql)} as suspended,
   h.status as "holdStatus", h.amount as "heldAmount", h.captured, h.hold_until as "holdUntil",
   h.ended_at as "holdEndedAt",
@@ -154,14 +158,14 @@ const parties = (sql: Database) => sql`
 const transfersAndHolds = (sql: Database) => sql`(
   select id, type, status, user_id, from_wallet, from_sequence, to_wallet, to_sequence, amount, currency, fingerprint,
     note, metadata, requested_at, decided_at, rejection_code, rejection_detail, rejection_limit, rejection_used,
-    original_id
+    original_id, linked_to
   from ledger_api.transfers
   union all
   select id, type, case status when 'active' then 'pending' else 'rejected' end, user_id, wallet_id, null, to_wallet,
     null, amount, currency, fingerprint, note, metadata, requested_at, coalesce(ended_at, placed_at),
     case status when 'voided' then 'HOLD_ENDED' when 'expired' then 'HOLD_EXPIRED' end,
     case status when 'voided' then 'The hold was let go.' when 'expired' then 'The hold was not captured in time.' end,
-    null, null, null
+    null, null, null, null
   from ledger_api.holds where type = 'hold' and status <> 'captured') t`
 
 /** Decided transfers and holds by id; those the ledger has not decided are missing. */
