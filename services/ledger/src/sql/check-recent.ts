@@ -25,11 +25,10 @@ export const readEvents = (
     left join ledger.holds hold on hold.end_command = event.subject::uuid
     order by event.seq`
 
-/** The transfers that came with these. */
+/** The transfers that came with these. `is not null`: so any plan may use the index, which holds no other. */
 export const readLinked = async (tx: Tx, ids: string[]): Promise<string[]> => {
-  const rows = await tx<
-    { id: string }[]
-  >`select id from ledger.transfers where linked_to = any(${tx.array(ids, UUID)})`
+  const rows = await tx<{ id: string }[]>`
+    select id from ledger.transfers where linked_to is not null and linked_to = any(${tx.array(ids, UUID)})`
   return rows.map(({ id }) => id)
 }
 
