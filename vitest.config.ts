@@ -14,6 +14,8 @@ export default defineConfig({
             'tests/faults/*.test.ts',
           ],
           exclude: ['**/*.integration.test.ts', '**/node_modules/**'],
+          // A machine that others share may take ten times as long.
+          testTimeout: 30_000,
         },
       },
       {

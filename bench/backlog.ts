@@ -1,8 +1,9 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { transferIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
+import { transferRequested, walletOpenRequested } from '@pennywire/contracts/test-records.ts'
 import { createKafkaClient } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { createCommandSigner, loadCommandMacKeys, signCommands } from '@pennywire/kafka/command-mac.ts'
@@ -60,46 +61,20 @@ export const prepareBacklogs = async (system: System) => {
 
   const transfer = (from: Wallet, toWalletId: string, amountMinor: bigint): OutgoingRecord => {
     const requestedAt = Date.now()
-    const request: TransferRequested = {
-      transferId: transferIdOf(from.userId, randomUUID()),
-      type: 'transfer',
-      userId: from.userId,
-      fromWalletId: from.id,
-      toWalletId,
-      amountMinor,
-      currency: 'USD',
-      fingerprint: randomBytes(16),
-      requestedAt,
-      expiresAt: requestedAt + 3_600_000,
-      authenticatedBy: 'step_up',
-      authenticatedAt: requestedAt,
-      note: null,
-      metadata: null,
-      holdUntil: null,
-    }
+    const request = transferRequested({
+      ...{ userId: from.userId, fromWalletId: from.id, toWalletId, amountMinor },
+      ...{ requestedAt, expiresAt: requestedAt + 3_600_000 },
+    })
     return transferRecord(request, from.id)
   }
 
   const openAndFund = ({ id, userId }: Wallet): OutgoingRecord[] => {
     const requestedAt = Date.now()
-    const open = { commandId: id, walletId: id, userId, currency: 'USD', requestedAt, tier: 'unverified' }
-    const deposit: TransferRequested = {
-      transferId: transferIdOf(userId, 'opening-balance'),
-      type: 'deposit',
-      userId,
-      fromWalletId: null,
-      toWalletId: id,
-      amountMinor: OPENING_BALANCE_MINOR,
-      currency: 'USD',
-      fingerprint: createHash('sha256').update(id).digest().subarray(0, 16),
-      requestedAt,
-      expiresAt: null,
-      authenticatedBy: 'provider',
-      authenticatedAt: requestedAt,
-      note: null,
-      metadata: null,
-      holdUntil: null,
-    }
+    const open = walletOpenRequested({ walletId: id, userId, requestedAt })
+    const deposit = transferRequested({
+      ...{ transferId: transferIdOf(userId, 'opening-balance'), type: 'deposit', userId },
+      ...{ toWalletId: id, amountMinor: OPENING_BALANCE_MINOR, requestedAt },
+    })
     return [
       {
         topic: 'ledger.commands',

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { payoutReturnIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
+import { transferRequested, walletOpenRequested } from '@pennywire/contracts/test-records.ts'
 import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults, Limits } from '../packages/rules/src/limits.ts'
 import { chargeFees } from '../services/ledger/src/commands/test-fees.ts'
@@ -330,23 +331,10 @@ export const simulate = async (options: {
   }
   /** Reads well, and asks for what this version does not know. */
   const unknownMovement = (transferId: string) =>
-    site.codec.encode('pennywire.ledger.TransferRequested', {
-      transferId,
-      type: 'teleport',
-      userId: transferId,
-      fromWalletId: transferId,
-      toWalletId: null,
-      amountMinor: 1n,
-      currency: 'USD',
-      fingerprint: Buffer.alloc(16),
-      requestedAt: 0,
-      expiresAt: null,
-      authenticatedBy: 'none',
-      authenticatedAt: null,
-      note: null,
-      metadata: null,
-      holdUntil: null,
-    })
+    site.codec.encode(
+      'pennywire.ledger.TransferRequested',
+      transferRequested({ transferId, type: 'teleport', userId: transferId, fromWalletId: transferId }),
+    )
   let poisoned = 0
   let forged = 0
   const poison = () => {
@@ -378,14 +366,14 @@ export const simulate = async (options: {
     if (refused++ >= 3) return
     count('record that only the database refuses')
     const walletId = `00000000-0000-4000-c000-${String(refused).padStart(12, '0')}`
-    const command = { commandId: walletId, walletId, userId: walletId, currency: 'USD', tier: 'unverified' }
+    const open = walletOpenRequested({ walletId, userId: walletId })
     stranger
       .publish(
         signCommand({
           topic: 'ledger.commands',
           partition: random.int(weather.partitions),
           key: walletId,
-          value: site.codec.encode('pennywire.ledger.WalletOpenRequested', { ...command, requestedAt: 0 }),
+          value: site.codec.encode('pennywire.ledger.WalletOpenRequested', open),
           headers: {},
         }),
       )
@@ -399,23 +387,15 @@ export const simulate = async (options: {
     for (let n = random.int(12); n > 0 && wallets.length > 0; n--) {
       const [victim, thief] = [random.pick(wallets), random.pick(wallets)]
       const id = `00000000-0000-4000-a000-${String(++forged).padStart(12, '0')}`
-      const value = site.codec.encode('pennywire.ledger.TransferRequested', {
+      const asked = transferRequested({
         transferId: id,
         type: random.pick(['transfer', 'deposit', 'hold']),
         userId: victim.userId ?? id,
         fromWalletId: victim.id,
         toWalletId: thief.id,
-        amountMinor: 1n,
         currency: victim.currency,
-        fingerprint: Buffer.alloc(16),
-        requestedAt: 0,
-        expiresAt: null,
-        authenticatedBy: 'pin',
-        authenticatedAt: 0,
-        note: null,
-        metadata: null,
-        holdUntil: null,
       })
+      const value = site.codec.encode('pennywire.ledger.TransferRequested', asked)
       const earlier = random.pick(log.records('ledger.commands', partition).slice(-1))
       // Without a MAC, or with one of another command.
       const headers = earlier && random.chance(0.5) ? asSent(earlier).headers : {}
@@ -673,13 +653,13 @@ export const simulate = async (options: {
   const openSomebodysWallet = (partition: number) => {
     const userId = `00000000-0000-4000-b000-${String(++newcomers).padStart(12, '0')}`
     const walletId = walletIdOf(userId, 'USD', 0)
-    const command = { commandId: walletId, walletId, userId, currency: 'USD', tier: 'unverified' }
+    const open = walletOpenRequested({ walletId, userId })
     log.appendNow(
       signCommand({
         topic: 'ledger.commands',
         partition,
         key: walletId,
-        value: site.codec.encode('pennywire.ledger.WalletOpenRequested', { ...command, requestedAt: 0 }),
+        value: site.codec.encode('pennywire.ledger.WalletOpenRequested', open),
         headers: {},
       }),
     )

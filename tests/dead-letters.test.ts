@@ -1,9 +1,11 @@
 // D1: a record that nobody can handle is set aside while its partition flows, and sent again it applies once.
+
 import { execFile } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { avroType, canonicalSchema, type RecordName, type Records } from '@pennywire/contracts/schemas.ts'
+import { transferRequested } from '@pennywire/contracts/test-records.ts'
 import type { Topic } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
@@ -84,24 +86,11 @@ const writtenAhead = async <Name extends RecordName>(name: Name, value: Records[
   return { id, bytes, register }
 }
 
-const transferRequest = (over: Partial<Records['pennywire.ledger.TransferRequested']> = {}) => ({
-  transferId: randomUUID(),
-  type: 'transfer',
-  userId: alice.id,
-  fromWalletId: from.id,
-  toWalletId: to.id,
-  amountMinor: 125n,
-  currency: 'USD',
-  fingerprint: randomBytes(16),
-  requestedAt: Date.now(),
-  expiresAt: null,
-  authenticatedBy: 'pin',
-  authenticatedAt: Date.now(),
-  note: null,
-  metadata: null,
-  holdUntil: null,
-  ...over,
-})
+const transferRequest = (over: Partial<Records['pennywire.ledger.TransferRequested']> = {}) =>
+  transferRequested({
+    ...{ userId: alice.id, fromWalletId: from.id, toWalletId: to.id, amountMinor: 125n },
+    ...{ requestedAt: Date.now(), ...over },
+  })
 
 /** A good transfer of the same sender, so of the same partition, completes. */
 const partitionFlows = async () => expect((await send(alice, to, '0.01')).status).toBe(201)

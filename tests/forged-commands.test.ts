@@ -1,9 +1,11 @@
 // Write access to ledger.commands alone moves nothing: what no gateway has signed is set aside, no matter what it says.
+
 import { execFile } from 'node:child_process'
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Records } from '@pennywire/contracts/schemas.ts'
+import { transferRequested } from '@pennywire/contracts/test-records.ts'
 import { createKafkaClient } from '@pennywire/kafka/client.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { createPublisher, type Publisher } from '@pennywire/kafka/publisher.ts'
@@ -41,14 +43,11 @@ type Asked = Records['pennywire.ledger.TransferRequested']
 /** As a gateway would write it, but for the MAC. */
 const forged = (over: Partial<Asked>): RawRecord => {
   const requestedAt = Date.now()
-  const transferId = randomUUID()
   const type = 'pennywire.ledger.TransferRequested'
-  const asked = {
-    ...{ transferId, type: 'transfer', userId: victim.id, fromWalletId: from.id, toWalletId: to.id },
-    ...{ amountMinor: 4_200n, currency: 'USD', fingerprint: randomBytes(16), requestedAt, expiresAt: null },
-    ...{ authenticatedBy: 'pin', authenticatedAt: requestedAt, note: null, metadata: null, holdUntil: null },
+  const asked = transferRequested({
+    ...{ userId: victim.id, fromWalletId: from.id, toWalletId: to.id, amountMinor: 4_200n, requestedAt },
     ...over,
-  }
+  })
   return {
     topic: 'ledger.commands',
     key: from.id,
@@ -58,7 +57,7 @@ const forged = (over: Partial<Asked>): RawRecord => {
       type,
       source: 'gateway',
       time: requestedAt,
-      subject: transferId,
+      subject: asked.transferId,
     }),
   }
 }

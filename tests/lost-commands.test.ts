@@ -1,6 +1,6 @@
 // A command that Kafka acknowledged and no longer has, as after a topic was made anew: what is pending ends all the same.
-import { randomBytes, randomUUID } from 'node:crypto'
-import type { Records } from '@pennywire/contracts/schemas.ts'
+
+import { transferRequested } from '@pennywire/contracts/test-records.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
@@ -28,12 +28,11 @@ afterAll(() => sql.end())
 /** What a gateway wrote before it answered 202, a minute ago; the command itself is nowhere. */
 const lost = (type: 'transfer' | 'hold'): NewPendingRequest => {
   const requestedAt = Date.now() - 60_000
-  const asked: Records['pennywire.ledger.TransferRequested'] = {
-    ...{ transferId: randomUUID(), type, userId: alice.id, fromWalletId: from.id, toWalletId: to.id },
-    ...{ amountMinor: 500n, currency: 'USD', fingerprint: randomBytes(16), note: null, metadata: null },
-    ...{ requestedAt, expiresAt: requestedAt + 30_000, authenticatedBy: 'pin', authenticatedAt: requestedAt },
+  const asked = transferRequested({
+    ...{ type, userId: alice.id, fromWalletId: from.id, toWalletId: to.id, amountMinor: 500n },
+    ...{ requestedAt, expiresAt: requestedAt + 30_000 },
     holdUntil: type === 'hold' ? requestedAt + 3_600_000 : null,
-  }
+  })
   return {
     ...{ transferId: asked.transferId, userId: alice.id, type, fromWallet: from.id, toWallet: to.id },
     ...{ amount: 500n, currency: 'USD', fingerprint: asked.fingerprint, note: null, metadata: null },

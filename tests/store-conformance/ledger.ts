@@ -1,6 +1,11 @@
 import { createHash } from 'node:crypto'
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { RecordName, Records, TransferRequested } from '@pennywire/contracts/schemas.ts'
+import {
+  reversalRequested,
+  transferRequested,
+  walletOpenRequested,
+} from '@pennywire/contracts/test-records.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '../../packages/rules/src/limits.ts'
 import { applyBatch } from '../../services/ledger/src/apply-batch.ts'
@@ -65,14 +70,12 @@ export const createLedger = (site: StoreSite) => {
     append,
     setAside,
     open: ({ user, wallet, partition }: Person, over: { id?: string; currency?: string } = {}) =>
-      command(partition, wallet, 'pennywire.ledger.WalletOpenRequested', {
-        commandId: over.id ?? wallet,
-        walletId: over.id ?? wallet,
-        userId: user,
-        currency: over.currency ?? 'USD',
-        requestedAt: 1_000,
-        tier: 'unverified',
-      }),
+      command(
+        partition,
+        wallet,
+        'pennywire.ledger.WalletOpenRequested',
+        walletOpenRequested({ walletId: over.id ?? wallet, userId: user, currency: over.currency ?? 'USD' }),
+      ),
     /** Any other command, under an id with this number; what it says is told apart by its fingerprint. */
     command: <Name extends AnyCommand>(
       { partition, wallet }: Person,
@@ -92,34 +95,22 @@ export const createLedger = (site: StoreSite) => {
       person: Person,
       said: Omit<Records['pennywire.ledger.ReversalRequested'], 'requestedAt' | 'fingerprint' | 'note'>,
     ) =>
-      command(person.partition, person.wallet, 'pennywire.ledger.ReversalRequested', {
-        ...said,
-        requestedAt: 1_000,
-        fingerprint: createHash('md5').update(`${said.originalId} ${said.amountMinor}`).digest(),
-        note: bytes('why'),
-      }),
+      command(
+        person.partition,
+        person.wallet,
+        'pennywire.ledger.ReversalRequested',
+        reversalRequested({ ...said, note: bytes('why') }),
+      ),
     pass: (ms: number) => {
       nowMs += ms
     },
-    ask: (person: Person, over: Partial<TransferRequested> & { transferId: string }) => {
-      const said = { amountMinor: 10n, currency: 'USD', fromWalletId: null, toWalletId: null, ...over }
-      const { fromWalletId, toWalletId, amountMinor, currency } = said
-      return command(person.partition, person.wallet, 'pennywire.ledger.TransferRequested', {
-        type: 'transfer',
-        userId: person.user,
-        fingerprint: createHash('md5')
-          .update(`${fromWalletId} ${toWalletId} ${amountMinor} ${currency}`)
-          .digest(),
-        requestedAt: 1_000,
-        expiresAt: null,
-        authenticatedBy: 'step_up',
-        authenticatedAt: 1_000,
-        note: null,
-        metadata: null,
-        holdUntil: null,
-        ...said,
-      })
-    },
+    ask: (person: Person, over: Partial<TransferRequested> & { transferId: string }) =>
+      command(
+        person.partition,
+        person.wallet,
+        'pennywire.ledger.TransferRequested',
+        transferRequested({ userId: person.user, amountMinor: 10n, ...over }),
+      ),
     apply: async (records: IncomingRecord[]) => {
       nowMs += 1_000
       const result = await applyBatch(

@@ -5,6 +5,12 @@ import type {
   ReversalRequested,
   TransferRequested,
 } from '@pennywire/contracts/schemas.ts'
+import {
+  holdCaptureRequested,
+  holdVoidRequested,
+  reversalRequested,
+  transferRequested,
+} from '@pennywire/contracts/test-records.ts'
 import type { Circumstances, Hold, Original, Wallet } from './decide.ts'
 import { type Limits, NO_LIMITS, NOTHING_USED } from './limits.ts'
 
@@ -39,24 +45,22 @@ export const circumstances = (limits: Partial<Limits> = {}, nowMs = NOW): Circum
   return { nowMs, defaults: { unverified: all, verified: all } }
 }
 
-const said = { fingerprint: Buffer.alloc(16), requestedAt: NOW, note: null }
+const said = { fingerprint: Buffer.alloc(16), requestedAt: NOW }
 
-export const request = (over: Partial<TransferRequested> = {}): TransferRequested => ({
-  ...said,
-  transferId: 'transfer-1',
-  type: 'transfer',
-  userId: 'alice',
-  fromWalletId: 'wallet-a',
-  toWalletId: 'wallet-b',
-  amountMinor: 100n,
-  currency: 'USD',
-  expiresAt: NOW,
-  authenticatedBy: 'step_up',
-  authenticatedAt: NOW,
-  metadata: null,
-  holdUntil: null,
-  ...over,
-})
+export const request = (over: Partial<TransferRequested> = {}): TransferRequested =>
+  transferRequested({
+    ...{
+      ...said,
+      transferId: 'transfer-1',
+      userId: 'alice',
+      fromWalletId: 'wallet-a',
+      toWalletId: 'wallet-b',
+    },
+    ...{ expiresAt: NOW, authenticatedAt: NOW },
+    ...over,
+  })
+
+const ofHold = { ...said, holdId: 'hold-1', walletId: 'wallet-a', toWalletId: 'wallet-b', userId: 'bob' }
 
 /** Of all that Alice has, for Bob. */
 export const hold = (over: Partial<Hold> = {}): Hold => ({
@@ -73,29 +77,11 @@ export const hold = (over: Partial<Hold> = {}): Hold => ({
   ...over,
 })
 
-export const capture = (over: Partial<HoldCaptureRequested> = {}): HoldCaptureRequested => ({
-  ...said,
-  commandId: 'capture-1',
-  holdId: 'hold-1',
-  walletId: 'wallet-a',
-  toWalletId: 'wallet-b',
-  userId: 'bob',
-  source: 'user',
-  amountMinor: null,
-  currency: 'USD',
-  ...over,
-})
+export const capture = (over: Partial<HoldCaptureRequested> = {}): HoldCaptureRequested =>
+  holdCaptureRequested({ ...ofHold, commandId: 'capture-1', ...over })
 
-export const voidHold = (over: Partial<HoldVoidRequested> = {}): HoldVoidRequested => ({
-  ...said,
-  commandId: 'void-1',
-  holdId: 'hold-1',
-  walletId: 'wallet-a',
-  toWalletId: 'wallet-b',
-  userId: 'bob',
-  source: 'user',
-  ...over,
-})
+export const voidHold = (over: Partial<HoldVoidRequested> = {}): HoldVoidRequested =>
+  holdVoidRequested({ ...ofHold, commandId: 'void-1', ...over })
 
 /** What Alice paid Bob. */
 export const original = (over: Partial<Original> = {}): Original => ({
@@ -110,15 +96,9 @@ export const original = (over: Partial<Original> = {}): Original => ({
   ...over,
 })
 
-export const reversal = (over: Partial<ReversalRequested> = {}): ReversalRequested => ({
-  ...said,
-  transferId: 'reversal-1',
-  originalId: 'transfer-1',
-  userId: 'staff-member',
-  source: 'staff',
-  fromWalletId: 'wallet-b',
-  toWalletId: 'wallet-a',
-  amountMinor: 100n,
-  currency: 'USD',
-  ...over,
-})
+export const reversal = (over: Partial<ReversalRequested> = {}): ReversalRequested =>
+  reversalRequested({
+    ...{ ...said, transferId: 'reversal-1', originalId: 'transfer-1', userId: 'staff-member' },
+    ...{ fromWalletId: 'wallet-b', toWalletId: 'wallet-a' },
+    ...over,
+  })

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { displacedDepositIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
+import { transferRequested } from '@pennywire/contracts/test-records.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type postgres from 'postgres'
@@ -15,7 +16,7 @@ import {
   TAMPERINGS,
   tryToChangeHistory,
 } from './sql/test-database.ts'
-import { openTestLedger, request, type TestLedger, type User, user } from './test-ledger.ts'
+import { openTestLedger, type TestLedger, type User, user } from './test-ledger.ts'
 
 const { superuserUrl, registryUrl } = inject('stack')
 
@@ -129,7 +130,7 @@ describe('X1: one id, one effect', () => {
   test('X3: other content under the id is refused under its own fingerprint, and the first outcome stands', async () => {
     const [alice, bob] = (await funded(100n, 0n)) as [User, User]
     const transferId = randomUUID()
-    const other = request({
+    const other = transferRequested({
       transferId,
       userId: alice.id,
       fromWalletId: alice.wallet,
@@ -288,7 +289,7 @@ describe('D1: records that nobody can decide', () => {
       ledger.append(
         alice.partition,
         alice.wallet,
-        codec.encode('pennywire.ledger.TransferRequested', request({})).subarray(0, 9),
+        codec.encode('pennywire.ledger.TransferRequested', transferRequested({})).subarray(0, 9),
       ),
       ledger.append(
         alice.partition,

@@ -6,6 +6,7 @@ import {
   suspenseWalletId,
   walletIdOf,
 } from '@pennywire/contracts/ids.ts'
+import { transferRequested } from '@pennywire/contracts/test-records.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
@@ -20,7 +21,7 @@ import {
   sequenceAt,
   tryToChangeHistory,
 } from './sql/test-database.ts'
-import { limitsOf, openTestLedger, request, type TestLedger, type User, user } from './test-ledger.ts'
+import { limitsOf, openTestLedger, type TestLedger, type User, user } from './test-ledger.ts'
 
 const { superuserUrl, registryUrl } = inject('stack')
 
@@ -1272,7 +1273,7 @@ test.each(OPERATION_TAMPERINGS)('verify-books finds %s', async (_what, named, st
 
 test('requests of a type that is not known yet are answered', async () => {
   const [alice, bob] = (await funded(100n, 0n)) as [User, User]
-  const value = request({
+  const value = transferRequested({
     type: 'teleport',
     userId: alice.id,
     fromWalletId: alice.wallet,

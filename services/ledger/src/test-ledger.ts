@@ -1,5 +1,5 @@
 // For tests: a ledger on a database of its own, and a topic in memory with the commands that it is asked.
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import type {
   HoldCaptureRequested,
@@ -13,6 +13,16 @@ import type {
   WalletFreezeRequested,
   WalletOpenRequested,
 } from '@pennywire/contracts/schemas.ts'
+import {
+  holdCaptureRequested,
+  holdVoidRequested,
+  limitChangeRequested,
+  reversalRequested,
+  transferRequested,
+  walletCloseRequested,
+  walletFreezeRequested,
+  walletOpenRequested,
+} from '@pennywire/contracts/test-records.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import { type LimitDefaults, type Limits, NO_LIMITS } from '@pennywire/rules/limits.ts'
@@ -37,46 +47,6 @@ export const limitsOf = (limits: Partial<Limits>): LimitDefaults => {
   const all = () => ({ ...NO_LIMITS, ...limits })
   return { unverified: all, verified: all }
 }
-
-/** A command's fingerprint: over all that it says but its id. */
-const fingerprintOf = (said: object): Buffer =>
-  createHash('sha256')
-    .update(
-      JSON.stringify(said, (name, value) =>
-        name === 'transferId' || name === 'commandId'
-          ? undefined
-          : typeof value === 'bigint'
-            ? `${value}n`
-            : value,
-      ),
-    )
-    .digest()
-    .subarray(0, 16)
-
-const signed = <Said extends object>(said: Said): Said & { fingerprint: Buffer } => ({
-  fingerprint: fingerprintOf(said),
-  ...said,
-})
-
-/** Over all fields of a request that a client could change. */
-export const request = (over: Partial<TransferRequested>): TransferRequested =>
-  signed({
-    transferId: randomUUID(),
-    type: 'transfer',
-    userId: randomUUID(),
-    fromWalletId: null,
-    toWalletId: null,
-    amountMinor: 100n,
-    currency: 'USD',
-    requestedAt: 1_000,
-    expiresAt: null,
-    authenticatedBy: 'step_up',
-    authenticatedAt: 1_000,
-    note: null,
-    metadata: null,
-    holdUntil: null,
-    ...over,
-  })
 
 /** The postgres store with a clock of the test's own. */
 const atTime = (store: LedgerStore, now: () => Date | undefined): LedgerStore => ({
@@ -134,15 +104,8 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
 
   const open = (owner: User, over: Partial<WalletOpenRequested> & Place = {}) => {
     const { partition = owner.partition, key = owner.wallet, ...said } = over
-    return command(partition, key, 'pennywire.ledger.WalletOpenRequested', {
-      commandId: said.walletId ?? owner.wallet,
-      walletId: owner.wallet,
-      userId: owner.id,
-      currency: 'USD',
-      requestedAt: 1_000,
-      tier: 'unverified',
-      ...said,
-    })
+    const value = walletOpenRequested({ walletId: owner.wallet, userId: owner.id, ...said })
+    return command(partition, key, 'pennywire.ledger.WalletOpenRequested', value)
   }
   const asked = (
     payer: User,
@@ -158,14 +121,14 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     const [said, place] = parts(over)
     return asked(
       to,
-      request({ type: 'deposit', userId: to.id, toWalletId: to.wallet, amountMinor, ...said }),
+      transferRequested({ type: 'deposit', userId: to.id, toWalletId: to.wallet, amountMinor, ...said }),
       place,
     )
   }
   const transfer = (from: User, to: User, amountMinor: bigint, over: AskedOver = {}) => {
     const [said, place] = parts(over)
     const value = { userId: from.id, fromWalletId: from.wallet, toWalletId: to.wallet, amountMinor, ...said }
-    return asked(from, request(value), place)
+    return asked(from, transferRequested(value), place)
   }
   const hold = (from: User, to: User, amountMinor: bigint, over: AskedOver = {}) =>
     transfer(from, to, amountMinor, { type: 'hold', ...over })
@@ -180,18 +143,8 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     over: Partial<HoldCaptureRequested> & Place = {},
   ) => {
     const { partition = from.partition, key = from.wallet, ...said } = over
-    const value = signed({
-      commandId: randomUUID(),
-      holdId,
-      walletId: from.wallet,
-      toWalletId: to?.wallet ?? null,
-      userId: (to ?? from).id,
-      source: to ? 'user' : 'provider',
-      amountMinor: null,
-      currency: 'USD',
-      requestedAt: 1_000,
-      ...said,
-    })
+    const ended = { holdId, walletId: from.wallet, toWalletId: to?.wallet ?? null, userId: (to ?? from).id }
+    const value = holdCaptureRequested({ ...ended, source: to ? 'user' : 'provider', ...said })
     return command(partition, key, 'pennywire.ledger.HoldCaptureRequested', value)
   }
   const voidHold = (
@@ -201,16 +154,8 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     over: Partial<HoldVoidRequested> & Place = {},
   ) => {
     const { partition = from.partition, key = from.wallet, ...said } = over
-    const value = signed({
-      commandId: randomUUID(),
-      holdId,
-      walletId: from.wallet,
-      toWalletId: to?.wallet ?? null,
-      userId: (to ?? from).id,
-      source: to ? 'user' : 'provider',
-      requestedAt: 1_000,
-      ...said,
-    })
+    const ended = { holdId, walletId: from.wallet, toWalletId: to?.wallet ?? null, userId: (to ?? from).id }
+    const value = holdVoidRequested({ ...ended, source: to ? 'user' : 'provider', ...said })
     return command(partition, key, 'pennywire.ledger.HoldVoidRequested', value)
   }
   /** Of a transfer from `from` to `to`; null is the outside world. */
@@ -223,31 +168,18 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
   ) => {
     const payer = (to ?? from)!
     const { partition = payer.partition, key = payer.wallet, ...said } = over
-    const value = signed({
-      transferId: randomUUID(),
-      originalId,
-      userId: payer.id,
-      source: to ? 'staff' : 'provider',
-      fromWalletId: to?.wallet ?? null,
-      toWalletId: from?.wallet ?? null,
-      amountMinor,
-      currency: 'USD',
-      requestedAt: 1_000,
-      note: null,
+    const value = reversalRequested({
+      ...{ originalId, userId: payer.id, source: to ? 'staff' : 'provider' },
+      ...{ fromWalletId: to?.wallet ?? null, toWalletId: from?.wallet ?? null, amountMinor },
       ...said,
     })
     return command(partition, key, 'pennywire.ledger.ReversalRequested', value)
   }
 
-  const aboutWallet = (owner: User) => ({
-    commandId: randomUUID(),
-    walletId: owner.wallet,
-    userId: owner.id,
-    requestedAt: 1_000,
-  })
+  const aboutWallet = (owner: User) => ({ walletId: owner.wallet, userId: owner.id })
   const freeze = (owner: User, source: string, over: Partial<WalletFreezeRequested> & Place = {}) => {
     const { partition = owner.partition, key = owner.wallet, ...said } = over
-    const value = signed({ ...aboutWallet(owner), source, reason: null, ...said })
+    const value = walletFreezeRequested({ ...aboutWallet(owner), source, ...said })
     return command(partition, key, 'pennywire.ledger.WalletFreezeRequested', value)
   }
   const unfreeze = (owner: User, source: string, over: Partial<WalletFreezeRequested> = {}) =>
@@ -255,27 +187,18 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
       owner.partition,
       owner.wallet,
       'pennywire.ledger.WalletUnfreezeRequested',
-      signed({ ...aboutWallet(owner), source, reason: null, ...over }),
+      walletFreezeRequested({ ...aboutWallet(owner), source, ...over }),
     )
   const closeWallet = (owner: User, over: Partial<WalletCloseRequested> = {}) =>
     command(
       owner.partition,
       owner.wallet,
       'pennywire.ledger.WalletCloseRequested',
-      signed({ ...aboutWallet(owner), ...over }),
+      walletCloseRequested({ ...aboutWallet(owner), ...over }),
     )
   const limit = (owner: User, over: Partial<LimitChangeRequested> & Place = {}) => {
     const { partition = owner.partition, key = owner.wallet, ...said } = over
-    const value = signed({
-      ...aboutWallet(owner),
-      source: 'self',
-      action: 'send',
-      perTransactionMinor: null,
-      dailyMinor: null,
-      monthlyMinor: null,
-      tier: null,
-      ...said,
-    })
+    const value = limitChangeRequested({ ...aboutWallet(owner), ...said })
     return command(partition, key, 'pennywire.ledger.LimitChangeRequested', value)
   }
 

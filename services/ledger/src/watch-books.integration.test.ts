@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
+import { transferRequested, walletOpenRequested } from '@pennywire/contracts/test-records.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { NO_LIMITS } from '@pennywire/rules/limits.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
@@ -54,41 +55,24 @@ const decideSome = async () => {
     value,
     headers: [],
   })
-  const moved = {
-    currency: 'USD',
-    fingerprint: Buffer.alloc(16),
-    requestedAt: 1,
-    expiresAt: null,
-    note: null,
-    metadata: null,
-    holdUntil: null,
-  }
   const move = (payer: typeof alice | null, payee: typeof alice, amountMinor: bigint) =>
     record(
       payer ?? payee,
-      codec.encode('pennywire.ledger.TransferRequested', {
-        ...moved,
-        transferId: randomUUID(),
-        type: payer ? 'transfer' : 'deposit',
-        userId: (payer ?? payee).userId,
-        fromWalletId: payer?.walletId ?? null,
-        toWalletId: payee.walletId,
-        amountMinor,
-        authenticatedBy: 'pin',
-        authenticatedAt: 1,
-      }),
+      codec.encode(
+        'pennywire.ledger.TransferRequested',
+        transferRequested({
+          type: payer ? 'transfer' : 'deposit',
+          userId: (payer ?? payee).userId,
+          fromWalletId: payer?.walletId ?? null,
+          toWalletId: payee.walletId,
+          amountMinor,
+        }),
+      ),
     )
   const opens = people.map(({ userId, walletId, ...at }) =>
     record(
       { userId, walletId, ...at },
-      codec.encode('pennywire.ledger.WalletOpenRequested', {
-        commandId: walletId,
-        walletId,
-        userId,
-        currency: 'USD',
-        requestedAt: 1,
-        tier: 'unverified',
-      }),
+      codec.encode('pennywire.ledger.WalletOpenRequested', walletOpenRequested({ walletId, userId })),
     ),
   )
   const { counts } = await applyBatch(

@@ -5,6 +5,7 @@ import type {
   TransferCompleted,
   TransferRejected,
 } from '@pennywire/contracts/schemas.ts'
+import { transferCompleted, transferReversed } from '@pennywire/contracts/test-records.ts'
 import { expect, test } from 'vitest'
 import { messagesFor } from './message-for.ts'
 
@@ -34,17 +35,11 @@ const entry = (userId: string | null, amountMinor: bigint, balanceAfterMinor: bi
 })
 const completed = (changed: Partial<TransferCompleted>): LedgerEvent => ({
   type: 'pennywire.ledger.TransferCompleted',
-  value: {
-    ...request,
-    completedAt: 1_700_000_000_123,
-    note: null,
-    metadata: null,
-    commandId: null,
-    holdMinor: null,
+  value: transferCompleted({
+    ...{ ...request, completedAt: 1_700_000_000_123 },
     entries: [entry(alice, -1250n, 8750n), entry(bob, 1250n, 1250n)],
-    linked: [],
     ...changed,
-  },
+  }),
 })
 const rejected = (changed: Partial<TransferRejected>): LedgerEvent => ({
   type: 'pennywire.ledger.TransferRejected',
@@ -163,18 +158,18 @@ const end: Records['pennywire.ledger.HoldEnded'] = {
   ...{ fromWalletId: alice, toWalletId: bob, toUserId: bob, amountMinor: 1250n, currency: 'USD' },
   ...{ balanceMinor: 10_000n, heldMinor: 0n, sequence: 3, endedAt: 1_700_000_000_000 },
 }
-const reversal: Records['pennywire.ledger.TransferReversed'] = {
+const reversal = transferReversed({
+  ...{ transferId, originalId: transferIdOf(bob, 'original'), userId: 'staff' },
   ...{
-    transferId,
-    originalId: transferIdOf(bob, 'original'),
-    type: 'reversal',
-    userId: 'staff',
-    source: 'staff',
+    fromWalletId: bob,
+    toWalletId: alice,
+    amountMinor: 500n,
+    originalAmountMinor: 1250n,
+    reversedMinor: 500n,
   },
-  ...{ fromWalletId: bob, toWalletId: alice, amountMinor: 500n, currency: 'USD', originalAmountMinor: 1250n },
-  ...{ reversedMinor: 500n, fingerprint: Buffer.alloc(16), requestedAt: 0, completedAt: 1_700_000_000_000 },
-  ...{ note: null, entries: [entry(bob, -500n, 750n), entry(alice, 500n, 9250n)], linked: [] },
-}
+  completedAt: 1_700_000_000_000,
+  entries: [entry(bob, -500n, 750n), entry(alice, 500n, 9250n)],
+})
 const original = referenceOf(reversal.originalId)
 const staff = '44444444-4444-4444-8444-444444444444'
 const change = {

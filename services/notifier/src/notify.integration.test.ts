@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { transferIdOf } from '@pennywire/contracts/ids.ts'
 import { avroType, RECORD_NAMES, type RecordName, type Records } from '@pennywire/contracts/schemas.ts'
+import { entriesOf, transferCompleted, transferReversed } from '@pennywire/contracts/test-records.ts'
 import type { Topic } from '@pennywire/contracts/topics.ts'
 import { createCodec, type Registry } from '@pennywire/kafka/codec.ts'
 import type { Consumer, Position, TopicEnd } from '@pennywire/kafka/consumer.ts'
@@ -17,10 +18,8 @@ const logger = createLogger('notifier', { level: 'silent', instance: 'test' })
 const alice = randomUUID()
 const bob = randomUUID()
 
-const ENTRY = {
-  ...{ walletId: bob, userId: bob, currency: 'USD', sequence: 1 },
-  ...{ amountMinor: 100n, balanceAfterMinor: 100n },
-}
+const ENTRIES = entriesOf({ walletId: alice, userId: alice }, { walletId: bob, userId: bob }, 100n)
+const ENTRY = ENTRIES[0]!
 
 let database: Awaited<ReturnType<typeof createNotifierDatabase>>
 let superuser: Database
@@ -103,16 +102,20 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
     raw,
     handle: (records: IncomingRecord[]) => notifying.handle(records, consumer),
     transfer: (offset: number, changed: Partial<Records['pennywire.ledger.TransferCompleted']> = {}) =>
-      encode('ledger.events', offset, 'pennywire.ledger.TransferCompleted', {
-        ...{ transferId: transferIdOf(alice, String(offset)), type: 'transfer', userId: alice },
-        ...{ fromWalletId: alice, toWalletId: bob, amountMinor: 100n, currency: 'USD' },
-        ...{ fingerprint: Buffer.alloc(16), requestedAt: 1_700_000_000_000, completedAt: 1_700_000_000_001 },
-        ...{ note: null, metadata: null, commandId: null, holdMinor: null, linked: [] },
-        entries: [alice, bob].map((userId, index) => ({
-          ...{ ...ENTRY, walletId: userId, userId, amountMinor: index === 0 ? -100n : 100n },
-        })),
-        ...changed,
-      }),
+      encode(
+        'ledger.events',
+        offset,
+        'pennywire.ledger.TransferCompleted',
+        transferCompleted({
+          ...{
+            transferId: transferIdOf(alice, String(offset)),
+            userId: alice,
+            fromWalletId: alice,
+            toWalletId: bob,
+          },
+          ...{ requestedAt: 1_700_000_000_000, completedAt: 1_700_000_000_001, entries: ENTRIES, ...changed },
+        }),
+      ),
     mail: (offset: number, changed: Partial<Records['pennywire.notifier.MailRequested']> = {}) =>
       encode('notifier.commands', offset, 'pennywire.notifier.MailRequested', {
         ...{ commandId: randomUUID(), userId: alice, template: 'verify_email', secret: 'a.b.c.d.e' },
@@ -120,20 +123,19 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
         ...changed,
       }),
     reversed: (offset: number) =>
-      encode('ledger.events', offset, 'pennywire.ledger.TransferReversed', {
-        ...{
-          transferId: transferIdOf(alice, String(offset)),
-          originalId: bob,
-          type: 'reversal',
-          userId: bob,
-        },
-        ...{ source: 'staff', fromWalletId: alice, toWalletId: bob, amountMinor: 100n, currency: 'USD' },
-        ...{ originalAmountMinor: 100n, reversedMinor: 100n, fingerprint: Buffer.alloc(16) },
-        ...{ requestedAt: 0, completedAt: 0, note: null, linked: [] },
-        entries: [alice, bob].map((userId, index) => ({
-          ...{ ...ENTRY, walletId: userId, userId, amountMinor: index === 0 ? -100n : 100n, sequence: 7 },
-        })),
-      }),
+      encode(
+        'ledger.events',
+        offset,
+        'pennywire.ledger.TransferReversed',
+        transferReversed({
+          ...{ transferId: transferIdOf(alice, String(offset)), originalId: bob, userId: bob },
+          ...{
+            fromWalletId: alice,
+            toWalletId: bob,
+            entries: ENTRIES.map(entry => ({ ...entry, sequence: 7 })),
+          },
+        }),
+      ),
     frozen: (offset: number) =>
       encode('ledger.events', offset, 'pennywire.ledger.WalletFrozen', {
         ...{ commandId: randomUUID(), walletId: alice, userId: alice, ownerId: alice, source: 'self' },
