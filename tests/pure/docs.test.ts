@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { DESCRIBED, describe as describeContracts } from '@pennywire/contracts/describe-contracts.ts'
 import { PROBLEMS } from '@pennywire/contracts/problems.ts'
 import { describe, expect, test } from 'vitest'
+import { SETTINGS, settingsText } from '../describe-settings.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
@@ -81,6 +82,12 @@ test.each(DESCRIBED)('%s has the tables of the code: npm run docs', file => {
   expect(collapsed(text)).toBe(collapsed(describeContracts(text)))
 })
 
+test('docs/settings.md has every setting once, with what it is for: npm run docs', () => {
+  expect(collapsed(read('docs/settings.md'))).toBe(collapsed(settingsText()))
+  for (const [title, rows] of SETTINGS)
+    for (const [name, , , what] of rows) expect(what, `${title} ${name}`).toMatch(/.\.$/)
+})
+
 test('docs/events.md shows the example consumer as it runs', () => {
   const example = read('packages/kafka/src/example-consumer.ts').trim()
   expect(read('docs/events.md')).toContain(`\`\`\`ts\n${example}\n\`\`\``)
@@ -139,17 +146,6 @@ describe('docs/operations.md: when two operations meet', () => {
 
 describe('README', () => {
   const readme = collapsed(read('README.md'))
-
-  test('names each rate limit with its default', () => {
-    const config = read('services/gateway/src/config.ts')
-    const rows = readme.split('\n').filter(line => line.startsWith('| `RATE_LIMIT_'))
-    expect(rows.length).toBeGreaterThan(0)
-    for (const row of rows) {
-      const [, value] = /`(\d+\/\d+)`/.exec(row)!
-      for (const [, name] of row.matchAll(/`(RATE_LIMIT_\w+)`/g))
-        expect(config).toContain(`${name}: rateLimit('${value}')`)
-    }
-  })
 
   test('names each port with its default', () => {
     const settings = read('packages/stack/src/read-settings.ts')

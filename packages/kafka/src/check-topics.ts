@@ -6,10 +6,22 @@ import type { KafkaClient } from './client.ts'
 
 /** What the topics of an installation are like: the same for the set-up and for every service that checks them. */
 export const topicSettings = {
-  /** Copies of each partition, at least. In production 3. */
-  REPLICATION_FACTOR: z.coerce.number().int().min(1).max(9).default(1),
-  /** Copies that must have a record before it counts as written: by default a majority of REPLICATION_FACTOR. */
-  MIN_INSYNC_REPLICAS: z.coerce.number().int().min(1).max(9).optional(),
+  REPLICATION_FACTOR: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(9)
+    .default(1)
+    .describe('Copies of each partition, at least. In production 3.'),
+  MIN_INSYNC_REPLICAS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(9)
+    .optional()
+    .describe(
+      'Copies that must have a record before it counts as written; without it a majority of `REPLICATION_FACTOR`.',
+    ),
 }
 export type TopicConfig = { REPLICATION_FACTOR: number; MIN_INSYNC_REPLICAS?: number | undefined }
 

@@ -60,39 +60,60 @@ export const kafkaSettings = {
   KAFKA_BROKERS: z
     .string()
     .min(1)
-    .transform(list => list.split(',')),
-  KAFKA_TLS: z.enum(['true', 'false']).optional(),
-  /** PEM: the authority that the brokers' certificates are of, where it is none of the usual ones. */
-  KAFKA_CA_FILE: textFile.optional(),
-  /** PEM: a certificate of our own and its key, where the brokers ask for one. */
-  KAFKA_CERT_FILE: textFile.optional(),
-  KAFKA_KEY_FILE: textFile.optional(),
-  KAFKA_SASL_MECHANISM: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']).optional(),
-  KAFKA_SASL_USERNAME: z.string().min(1).optional(),
-  KAFKA_SASL_PASSWORD: z.string().min(1).optional(),
+    .transform(list => list.split(','))
+    .describe('`host:port`, several between commas.'),
+  KAFKA_TLS: z.enum(['true', 'false']).optional().describe('Whether the brokers are asked by TLS.'),
+  KAFKA_CA_FILE: textFile
+    .optional()
+    .describe(
+      "PEM: the authority that the brokers' certificates are of, where it is none of the usual ones.",
+    ),
+  KAFKA_CERT_FILE: textFile
+    .optional()
+    .describe('PEM: a certificate of this service, where the brokers ask for one.'),
+  KAFKA_KEY_FILE: textFile.optional().describe('PEM: the key of that certificate.'),
+  KAFKA_SASL_MECHANISM: z
+    .enum(['plain', 'scram-sha-256', 'scram-sha-512'])
+    .optional()
+    .describe('How this service proves to the brokers who it is.'),
+  KAFKA_SASL_USERNAME: z.string().min(1).optional().describe('As whom.'),
+  KAFKA_SASL_PASSWORD: z.string().min(1).optional().describe('By which password.'),
 }
 
 /** Where the schemas are and who asks for them, by basic authentication. */
 export const registrySettings = {
-  REGISTRY_URL: z.url(),
-  REGISTRY_USERNAME: z.string().min(1).optional(),
-  REGISTRY_PASSWORD: z.string().optional(),
-  /** PEM, as KAFKA_CA_FILE. */
-  REGISTRY_CA_FILE: textFile.optional(),
+  REGISTRY_URL: z.url().describe('The schema registry: its Confluent-compatible API.'),
+  REGISTRY_USERNAME: z.string().min(1).optional().describe('As whom it is asked, by basic authentication.'),
+  REGISTRY_PASSWORD: z.string().optional().describe('By which password.'),
+  REGISTRY_CA_FILE: textFile.optional().describe("PEM: the authority that the registry's certificate is of."),
 }
 
 /** The settings that every service has. */
 export const serviceSettings = {
-  INSTANCE_ID: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 . _ -'),
-  /** Where `/readyz` and `/metrics` are: for operators only, never where clients reach. */
-  OPS_HOST: z.string().default('127.0.0.1'),
-  OPS_PORT: z.coerce.number().int().min(0).max(65_535),
-  /** For how long an answer of theirs is given again. */
-  OPS_KEEP_SECONDS: z.coerce.number().min(0).max(60).default(1),
-  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info'),
+  INSTANCE_ID: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 . _ -')
+    .describe("This process's name in logs, metrics and consumer groups; no two that run at once share one."),
+  OPS_HOST: z
+    .string()
+    .default('127.0.0.1')
+    .describe('Where `/readyz` and `/metrics` are: for operators only, never where clients reach.'),
+  OPS_PORT: z.coerce.number().int().min(0).max(65_535).describe('0: a free one, which the log tells.'),
+  OPS_KEEP_SECONDS: z.coerce
+    .number()
+    .min(0)
+    .max(60)
+    .default(1)
+    .describe('For how long an answer of `/readyz` or `/metrics` is given again.'),
+  LOG_LEVEL: z
+    .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace'])
+    .default('info')
+    .describe('Lines below it are not written.'),
   ...kafkaSettings,
   ...registrySettings,
-  DATABASE_URL: databaseUrl,
+  DATABASE_URL: databaseUrl.describe(
+    "The service's own schema, as its role. Several hosts: `postgres://role:secret@a:5432,b:5432/pennywire`; the one that takes writes is used.",
+  ),
 }
 
 /** Why a file cannot be used, in one line and without what it holds: it may be a key. */

@@ -1,10 +1,10 @@
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
-import { createTopicCheck, topicSettings } from '@pennywire/kafka/check-topics.ts'
+import { createTopicCheck } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
-import { loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase, ping } from '@pennywire/runtime/database.ts'
 import { operationsRoutes } from '@pennywire/runtime/health.ts'
 import { listen } from '@pennywire/runtime/http-server.ts'
@@ -12,11 +12,10 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
+import { auditSettings } from './config.ts'
 import { createRecorder } from './record-topics.ts'
 
-// The audit service never decodes, so it needs no schema registry.
-const { REGISTRY_URL: _, REGISTRY_USERNAME: __, REGISTRY_PASSWORD: ___, ...settings } = serviceSettings
-const config = loadConfig({ ...settings, ...topicSettings }, process.env)
+const config = loadConfig(auditSettings, process.env)
 const logger = createLogger('audit', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
 
 const sql = openDatabase(config.DATABASE_URL, {

@@ -164,131 +164,263 @@ const amountByCurrency = (usual: string) =>
       return (currency: string) => amounts.get(currency) ?? amounts.get('*') ?? '0'
     })
 
-/** The gateway's settings; a wrong one ends the start and names itself. */
-export const loadGatewayConfig = (env: NodeJS.ProcessEnv) => {
-  const cheapHashes = env.ALLOW_CHEAP_HASHES === 'true'
-  return loadConfig(
-    {
-      ...serviceSettings,
-      ...topicSettings,
-      /** Where clients, or the proxy before them, reach the API. */
-      HTTP_HOST: z.string().default('127.0.0.1'),
-      HTTP_PORT: z.coerce.number().int().min(0).max(65_535),
-      /** Connections at once; then the one that was idle longest makes room. */
-      MAX_CONNECTIONS: z.coerce.number().int().min(1).max(100_000).default(10_000),
-      /** The same for one address (IPv6: a /64), whose further ones are closed; those of TRUSTED_PROXIES are not counted. */
-      MAX_CONNECTIONS_PER_ADDRESS: z.coerce.number().int().min(1).max(100_000).default(1_000),
-      /** Whether `/docs` and `/openapi.json` are there. */
-      API_DOCS: z.enum(['true', 'false']).default('true'),
-      LEDGER_READ_URL: databaseUrl,
-      NOTIFIER_READ_URL: databaseUrl,
-      REDIS_URL: z.url({ protocol: /^rediss?$/ }),
-      /** PEM: the authority that the certificate of a rediss: URL is of. */
-      REDIS_CA_FILE: textFile.optional(),
-      /** Where clients reach the gateway: in mailed links, in the API reference, and whether cookies need HTTPS. */
-      PUBLIC_URL: z.url().transform(url => url.replace(/\/$/, '')),
-      PROVIDER_URL: z.url(),
-      CALLBACK_URL: z.url(),
-      PROVIDER_SECRET_FILE: jsonFile(providerSecrets),
-      /**
-       * Signs the tokens: a private RSA JWK with its kid, or several keys ({keys: [...]}), see tokens.ts. Read again
-       * every so many seconds, so that a rotation needs no restart.
-       */
-      JWT_KEY_FILE: rereadFile(jwtKeys),
-      JWT_KEY_RELOAD_SECONDS: z.coerce.number().min(0.1).max(60).default(5),
-      /** The ledger takes a command only with a MAC by one of these keys: the first signs. */
-      COMMAND_MAC_FILE: jsonFile(commandMacKeys),
-      /** Without it a stolen hash is no PIN; recovery codes and mailed codes are hashed with it as well. */
-      PIN_PEPPER_FILE: jsonFile(keyRing(secretKey)),
-      /** Encrypts what makes the codes of the second factor. */
-      SECOND_FACTOR_KEY_FILE: jsonFile(keyRing(encryptionKey)),
-      /** Wraps the keys of persons; what an earlier one wrapped is wrapped anew at the start. */
-      PERSON_KEK_FILE: jsonFile(keyRing(encryptionKey)),
-      ADDRESS_HMAC_FILE: jsonFile(secretKey),
-      NOTIFIER_PUBLIC_KEY_FILE: jsonFile(ecPublic),
-      /** Who becomes the first super_admin, once this address is verified. */
-      BOOTSTRAP_ADMIN_EMAIL: z
-        .string()
-        .transform(canonicalEmail)
-        .refine(email => email !== null, 'must be an e-mail address')
-        .optional(),
-      ISSUER: z.string().min(1).default('pennywire'),
-      /** Issuers whose tokens sign in users who have linked an identity there: [{issuer, jwksUrl, audience}]. */
-      TRUSTED_ISSUERS: trustedIssuers,
-      /** Providers through which people sign up and in (OpenID Connect): {providers: [...]}, see docs/social-login.md. */
-      OIDC_PROVIDERS_FILE: jsonFile(oidcProviders).optional(),
-      /** Where such a sign-in may lead the browser back to. */
-      OIDC_RETURN_URLS: returnUrls,
-      AUDIENCE: z.string().min(1).default('pennywire-api'),
-      ACCESS_TOKEN_SECONDS: z.coerce.number().int().min(10).max(900).default(900),
-      STEP_UP_SECONDS: z.coerce.number().int().min(10).max(3_600).default(300),
-      /** Amounts above this many major units need the PIN itself, not a step-up token; may differ by currency. */
-      FRESH_PIN_ABOVE: amountByCurrency('1000'),
-      /** A transfer that the ledger has not decided by then is rejected as REQUEST_EXPIRED. */
-      REQUEST_EXPIRES_SECONDS: z.coerce.number().int().min(1).max(3_600).default(300),
-      /**
-       * How long past its expiry a request that Kafka took may be undecided before its command is sent again, so that
-       * the ledger says what became of it. Again after twice the time, up to an hour.
-       */
-      PENDING_LOOK_SECONDS: z.coerce.number().min(0.1).max(3_600).default(60),
-      /** How often expired tokens and old sign-ins are deleted. */
-      PURGE_SECONDS: z.coerce.number().min(0.1).max(86_400).default(3_600),
-      /** How often holds are looked for whose time is over; 0: this gateway does not. */
-      HOLD_EXPIRY_SECONDS: z.coerce.number().min(0).max(3_600).default(5),
-      /** The shortest time for which money can be held. */
-      HOLD_MIN_SECONDS: z.coerce.number().int().min(1).max(86_400).default(60),
-      /**
-       * When a request that moves money is refused early (503, Retry-After) because it would only wait. Records that
-       * wait for Kafka, and for how long the oldest of them may; clients that wait for an outcome; commands of this
-       * gateway that the ledger has not decided, and for how long the oldest of them may wait. Well above what a busy
-       * gateway has (hundreds of each, for tens of milliseconds), well below what memory holds (some 20 KB a client).
-       */
-      REFUSE_AT_PUBLISH_WAITING: z.coerce.number().int().min(1).max(20_000).default(5_000),
-      REFUSE_AT_PUBLISH_SECONDS: z.coerce.number().min(0.1).max(60).default(3),
-      REFUSE_AT_WAITING_REQUESTS: z.coerce.number().int().min(1).max(100_000).default(2_000),
-      /** So many requests of one user wait as long as they prefer, over all API keys and sessions; further ones 2 s. */
-      WAITS_PER_USER: z.coerce.number().int().min(1).max(10_000).default(20),
-      REFUSE_AT_UNDECIDED: z.coerce.number().int().min(1).max(1_000_000).default(20_000),
-      REFUSE_AT_UNDECIDED_SECONDS: z.coerce.number().min(1).max(3_600).default(30),
-      /**
-       * When a payment that nobody has brought to its end is looked at first, by any gateway, and after how long without
-       * an end it counts as stuck. It is looked at again after twice the time, up to five minutes.
-       */
-      PAYMENT_LOOK_SECONDS: z.coerce.number().min(0.1).max(60).default(5),
-      PAYMENT_STUCK_SECONDS: z.coerce.number().int().min(1).max(2_592_000).default(3_600),
-      /** A deposit that its payer has not completed with the provider by then is cancelled there: REQUEST_EXPIRED. */
-      DEPOSIT_EXPIRES_SECONDS: z.coerce.number().int().min(1).max(2_592_000).default(86_400),
-      /** bcrypt's cost: 12 takes about 250 ms of one core. */
-      BCRYPT_COST: z.coerce
-        .number()
-        .int()
-        .min(cheapHashes ? 4 : COST_FLOOR)
-        .max(16)
-        .default(12),
-      /** For tests and benches: lets BCRYPT_COST go below 10. The start warns of it. */
-      ALLOW_CHEAP_HASHES: z.enum(['true', 'false']).default('false'),
-      /** Addresses or networks of proxies whose X-Forwarded-For is believed; none by default. */
-      TRUSTED_PROXIES: networks,
-      RATE_LIMIT_SIGNUP: rateLimit('5/60'),
-      RATE_LIMIT_LOGIN: rateLimit('5/60'),
-      /** Wrong passwords for one account, by everybody together who never signed in to it from where they are. */
-      RATE_LIMIT_LOGIN_ACCOUNT: rateLimit('20/900'),
-      RATE_LIMIT_PIN: rateLimit('10/60'),
-      RATE_LIMIT_TRANSFER: rateLimit('20/60'),
-      RATE_LIMIT_DEPOSIT: rateLimit('10/60'),
-      RATE_LIMIT_WITHDRAWAL: rateLimit('10/60'),
-      RATE_LIMIT_RECIPIENT: rateLimit('30/60'),
-      RATE_LIMIT_STATEMENT: rateLimit('20/60'),
-      RATE_LIMIT_DEFAULT: rateLimit('600/60'),
-      RATE_LIMIT_MAIL: rateLimit('3/300'),
-      /** By API key, in place of RATE_LIMIT_DEFAULT. */
-      RATE_LIMIT_API_KEY: rateLimit('1200/60'),
-      /** By user, over all their API keys. */
-      RATE_LIMIT_API_KEYS: rateLimit('6000/60'),
-    },
-    env,
-  )
-}
+/** The gateway's settings; `cheapHashes` lets tests hash at less than a safe cost. */
+export const gatewaySettings = (cheapHashes: boolean) => ({
+  ...serviceSettings,
+  ...topicSettings,
+  HTTP_HOST: z
+    .string()
+    .default('127.0.0.1')
+    .describe('Where clients, or the proxy before them, reach the API.'),
+  HTTP_PORT: z.coerce.number().int().min(0).max(65_535).describe('0: a free one, which the log tells.'),
+  MAX_CONNECTIONS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(10_000)
+    .describe(
+      'Connections of the API at once; then the one that was idle longest makes room, and where all are at work a new one is closed.',
+    ),
+  MAX_CONNECTIONS_PER_ADDRESS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(1_000)
+    .describe(
+      'The same for one IPv4 address or IPv6 /64, whose further ones are closed. A proxy of `TRUSTED_PROXIES` is not counted; one that is not named there is.',
+    ),
+  API_DOCS: z
+    .enum(['true', 'false'])
+    .default('true')
+    .describe(
+      '`false` takes `/docs`, its assets and `/openapi.json` away; `/docs/problems`, which every problem names, stays.',
+    ),
+  LEDGER_READ_URL: databaseUrl.describe("The ledger's views for readers, as `ledger_reader`."),
+  NOTIFIER_READ_URL: databaseUrl.describe("The notifier's views for readers, as `notifier_reader`."),
+  REDIS_URL: z.url({ protocol: /^rediss?$/ }).describe('Rate limits, and sessions that ended.'),
+  REDIS_CA_FILE: textFile
+    .optional()
+    .describe('PEM: the authority that the certificate of a `rediss:` URL is of.'),
+  PUBLIC_URL: z
+    .url()
+    .transform(url => url.replace(/\/$/, ''))
+    .describe(
+      'Where clients reach the gateway: in mailed links and the API reference. With `https:` cookies are sent by HTTPS alone.',
+    ),
+  PROVIDER_URL: z.url().describe('The payment provider.'),
+  CALLBACK_URL: z
+    .url()
+    .describe(
+      "Where the payment provider tells what became of a payment: this gateway's `/v1/provider/callbacks`.",
+    ),
+  PROVIDER_SECRET_FILE: jsonFile(providerSecrets).describe(
+    'The secrets by which the provider and the gateway sign to each other.',
+  ),
+  JWT_KEY_FILE: rereadFile(jwtKeys).describe(
+    'Signs the tokens: a private RSA JWK with its `kid`, or several, `{"keys": [...]}`.',
+  ),
+  JWT_KEY_RELOAD_SECONDS: z.coerce
+    .number()
+    .min(0.1)
+    .max(60)
+    .default(5)
+    .describe('How often that file is read again, so that a rotation needs no restart.'),
+  COMMAND_MAC_FILE: jsonFile(commandMacKeys).describe(
+    'The keys of the MAC on commands: a gateway signs by the first, a ledger takes what any of them signed.',
+  ),
+  PIN_PEPPER_FILE: jsonFile(keyRing(secretKey)).describe(
+    'PINs, recovery codes and mailed codes are hashed under it: without it a stolen hash is no PIN.',
+  ),
+  SECOND_FACTOR_KEY_FILE: jsonFile(keyRing(encryptionKey)).describe(
+    'Encrypts what makes the codes of the second factor.',
+  ),
+  PERSON_KEK_FILE: jsonFile(keyRing(encryptionKey)).describe(
+    'Wraps the keys of persons; what an earlier one wrapped is wrapped anew at the start.',
+  ),
+  ADDRESS_HMAC_FILE: jsonFile(secretKey).describe('Hashes network addresses in events and counters.'),
+  NOTIFIER_PUBLIC_KEY_FILE: jsonFile(ecPublic).describe('Encrypts the secrets of mails for the notifier.'),
+  BOOTSTRAP_ADMIN_EMAIL: z
+    .string()
+    .transform(canonicalEmail)
+    .refine(email => email !== null, 'must be an e-mail address')
+    .optional()
+    .describe('Who becomes the first super_admin, once this address is verified; nobody a second time.'),
+  ISSUER: z.string().min(1).default('pennywire').describe('`iss` of the tokens.'),
+  TRUSTED_ISSUERS: trustedIssuers.describe(
+    'Issuers whose tokens sign in users who have linked an identity there: `[{issuer, jwksUrl, audience}]`.',
+  ),
+  OIDC_PROVIDERS_FILE: jsonFile(oidcProviders)
+    .optional()
+    .describe(
+      'Providers through which people sign up and in (OpenID Connect), `{"providers": [...]}`: [social-login](social-login.md).',
+    ),
+  OIDC_RETURN_URLS: returnUrls.describe(
+    'Where such a sign-in may lead the browser back to: complete URLs between commas.',
+  ),
+  AUDIENCE: z.string().min(1).default('pennywire-api').describe('`aud` of the tokens.'),
+  ACCESS_TOKEN_SECONDS: z.coerce
+    .number()
+    .int()
+    .min(10)
+    .max(900)
+    .default(900)
+    .describe('For how long an access token is good.'),
+  STEP_UP_SECONDS: z.coerce
+    .number()
+    .int()
+    .min(10)
+    .max(3_600)
+    .default(300)
+    .describe('For how long a step-up token is good.'),
+  FRESH_PIN_ABOVE: amountByCurrency('1000').describe(
+    'Amounts above it, in whole units of the currency, need the PIN itself: no step-up token or API key will do. By currency: `*=1000,JPY=150000`.',
+  ),
+  REQUEST_EXPIRES_SECONDS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(3_600)
+    .default(300)
+    .describe('A transfer that the ledger has not decided by then is rejected as `REQUEST_EXPIRED`.'),
+  PENDING_LOOK_SECONDS: z.coerce
+    .number()
+    .min(0.1)
+    .max(3_600)
+    .default(60)
+    .describe(
+      'How long past its expiry a request that Kafka took may be undecided before its command is sent again, so that the ledger says what became of it. Again after twice the time, up to an hour.',
+    ),
+  PURGE_SECONDS: z.coerce
+    .number()
+    .min(0.1)
+    .max(86_400)
+    .default(3_600)
+    .describe('How often expired tokens and old sign-ins are deleted.'),
+  HOLD_EXPIRY_SECONDS: z.coerce
+    .number()
+    .min(0)
+    .max(3_600)
+    .default(5)
+    .describe('How often holds are looked for whose time is over; 0: this gateway does not.'),
+  HOLD_MIN_SECONDS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(86_400)
+    .default(60)
+    .describe('The shortest time for which money can be held.'),
+  REFUSE_AT_PUBLISH_WAITING: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(20_000)
+    .default(5_000)
+    .describe(
+      'A request that moves money is refused (503, Retry-After) while so many records wait for Kafka: it would only wait as well.',
+    ),
+  REFUSE_AT_PUBLISH_SECONDS: z.coerce
+    .number()
+    .min(0.1)
+    .max(60)
+    .default(3)
+    .describe("The same while the oldest record of the wallet's partition has waited so long for Kafka."),
+  REFUSE_AT_WAITING_REQUESTS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(2_000)
+    .describe(
+      'The same while so many clients wait for their outcome, and no user has more waits than the one who asks. A client takes some 20 KB.',
+    ),
+  WAITS_PER_USER: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(10_000)
+    .default(20)
+    .describe(
+      'So many requests of one user wait as long as they prefer, over all API keys and sessions; further ones 2 s.',
+    ),
+  REFUSE_AT_UNDECIDED: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(20_000)
+    .describe('The same while so many commands of this gateway are in Kafka and not decided.'),
+  REFUSE_AT_UNDECIDED_SECONDS: z.coerce
+    .number()
+    .min(1)
+    .max(3_600)
+    .default(30)
+    .describe("The same while the oldest of them in the wallet's partition has waited so long."),
+  PAYMENT_LOOK_SECONDS: z.coerce
+    .number()
+    .min(0.1)
+    .max(60)
+    .default(5)
+    .describe(
+      'When a payment that nobody has brought to its end is looked at first, by any gateway. Again after twice the time, up to five minutes.',
+    ),
+  PAYMENT_STUCK_SECONDS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(2_592_000)
+    .default(3_600)
+    .describe('After how long without an end a payment counts as stuck.'),
+  DEPOSIT_EXPIRES_SECONDS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(2_592_000)
+    .default(86_400)
+    .describe(
+      'A deposit that its payer has not completed with the provider by then is cancelled there: `REQUEST_EXPIRED`.',
+    ),
+  BCRYPT_COST: z.coerce
+    .number()
+    .int()
+    .min(cheapHashes ? 4 : COST_FLOOR)
+    .max(16)
+    .default(12)
+    .describe('Of passwords and PINs: 12 takes about 250 ms of one core.'),
+  ALLOW_CHEAP_HASHES: z
+    .enum(['true', 'false'])
+    .default('false')
+    .describe('For tests and benches: lets `BCRYPT_COST` go below 10. The start warns of it.'),
+  TRUSTED_PROXIES: networks.describe(
+    'Addresses or networks of proxies whose `X-Forwarded-For` is believed: [rate-limits](rate-limits.md#whose-address-counts).',
+  ),
+  RATE_LIMIT_SIGNUP: rateLimit('5/60').describe('Sign-ups by address.'),
+  RATE_LIMIT_LOGIN: rateLimit('5/60').describe(
+    'Sign-ins in all their ways and steps, and new passwords, by address; where signed in, what asks for the password, by user.',
+  ),
+  RATE_LIMIT_LOGIN_ACCOUNT: rateLimit('20/900').describe(
+    'Wrong passwords for one account, by everybody together who never signed in to it from where they are.',
+  ),
+  RATE_LIMIT_PIN: rateLimit('10/60').describe('Tries of a PIN by user.'),
+  RATE_LIMIT_TRANSFER: rateLimit('20/60').describe('Transfers, holds and how they end, by user.'),
+  RATE_LIMIT_DEPOSIT: rateLimit('10/60').describe('Deposits by user.'),
+  RATE_LIMIT_WITHDRAWAL: rateLimit('10/60').describe('Withdrawals by user.'),
+  RATE_LIMIT_RECIPIENT: rateLimit('30/60').describe(
+    "Looking up whose a wallet's code is, and previews, by user over all their API keys.",
+  ),
+  RATE_LIMIT_STATEMENT: rateLimit('20/60').describe('Statements by user over all their API keys.'),
+  RATE_LIMIT_DEFAULT: rateLimit('600/60').describe('Every route, by user or, without sign-in, by address.'),
+  RATE_LIMIT_MAIL: rateLimit('3/300').describe('Routes that send a mail, by address or user.'),
+  RATE_LIMIT_API_KEY: rateLimit('1200/60').describe(
+    'Every route, by API key in place of `RATE_LIMIT_DEFAULT`.',
+  ),
+  RATE_LIMIT_API_KEYS: rateLimit('6000/60').describe('Every route, by user over all their API keys.'),
+})
+
+/** Reads them; a wrong one ends the start and names itself. */
+export const loadGatewayConfig = (env: NodeJS.ProcessEnv) =>
+  loadConfig(gatewaySettings(env.ALLOW_CHEAP_HASHES === 'true'), env)
 
 export type GatewayConfig = ReturnType<typeof loadGatewayConfig>
 

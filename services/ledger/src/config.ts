@@ -22,18 +22,47 @@ const UNVERIFIED =
 export const ledgerSettings = {
   ...serviceSettings,
   ...topicSettings,
-  /** The keys of the gateways' MACs on commands: any of them verifies. */
-  COMMAND_MAC_FILE: jsonFile(commandMacKeys),
-  /** Limits of wallets whose owner's identity is not verified; staff may set others for a wallet. */
-  LIMITS_UNVERIFIED: limitDefaults.prefault(UNVERIFIED),
-  /** Limits of wallets whose owner's identity is verified. */
-  LIMITS_VERIFIED: limitDefaults.prefault(UNVERIFIED.replace(/\d+/g, amount => `${amount}0`)),
-  /** Most commands in one SQL transaction: more gains little, and each waits for all of them. */
-  MAX_BATCH: z.coerce.number().int().min(1).max(5_000).default(500),
-  /** How often the books of what was decided since are checked; 0: never. By primary keys, so it costs little. */
-  BOOKS_CHECK_SECONDS: z.coerce.number().min(0).max(3_600).default(10),
-  /** Most events in one such check. Beyond that the newest are checked, and the full check covers the others. */
-  BOOKS_CHECK_EVENTS: z.coerce.number().int().min(1).max(1_000_000).default(2_000),
-  /** How often all books are checked, as `npm run verify-books` does; 0: never. It reads every table, in short ranges. */
-  BOOKS_FULL_CHECK_SECONDS: z.coerce.number().min(0).max(604_800).default(3_600),
+  COMMAND_MAC_FILE: jsonFile(commandMacKeys).describe(
+    'The keys of the MAC on commands: a gateway signs by the first, a ledger takes what any of them signed.',
+  ),
+  LIMITS_UNVERIFIED: limitDefaults
+    .prefault(UNVERIFIED)
+    .describe(
+      "Limits of wallets whose owner's identity is not verified, as `CURRENCY=PER_TRANSACTION/DAY/MONTH` in whole units, `*` for every other currency: [limits](operations.md#limits).",
+    ),
+  LIMITS_VERIFIED: limitDefaults
+    .prefault(UNVERIFIED.replace(/\d+/g, amount => `${amount}0`))
+    .describe("The same of wallets whose owner's identity is verified."),
+  MAX_BATCH: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(5_000)
+    .default(500)
+    .describe('Most commands in one SQL transaction: more gains little, and each waits for all of them.'),
+  BOOKS_CHECK_SECONDS: z.coerce
+    .number()
+    .min(0)
+    .max(3_600)
+    .default(10)
+    .describe(
+      'How often the books of what was decided since are checked; 0: never. By primary keys, so it costs little.',
+    ),
+  BOOKS_CHECK_EVENTS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(2_000)
+    .describe(
+      'Most events in one such check. Beyond that the newest are checked, and the full check covers the others.',
+    ),
+  BOOKS_FULL_CHECK_SECONDS: z.coerce
+    .number()
+    .min(0)
+    .max(604_800)
+    .default(3_600)
+    .describe(
+      'How often all books are checked, as `npm run verify-books` does; 0: never. It reads every table, in short ranges.',
+    ),
 }

@@ -1,14 +1,13 @@
 import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
-import { createTopicCheck, topicSettings } from '@pennywire/kafka/check-topics.ts'
+import { createTopicCheck } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
-import { jsonFile, loadConfig, serviceSettings } from '@pennywire/runtime/config.ts'
+import { loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase, ping } from '@pennywire/runtime/database.ts'
-import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { operationsRoutes } from '@pennywire/runtime/health.ts'
 import { listen } from '@pennywire/runtime/http-server.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
@@ -16,33 +15,15 @@ import { counter, measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { startPurging } from '@pennywire/runtime/start-purging.ts'
 import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
-import { z } from 'zod'
 import { connectMail } from './channels/mail.ts'
+import { notifierSettings } from './config.ts'
 import { createNotifying } from './notify.ts'
-import { createSecretOpener, privateJwks } from './open-secret.ts'
+import { createSecretOpener } from './open-secret.ts'
 import { startSendingMails } from './send-mails.ts'
 import { purgeOld } from './sql/purge.ts'
 import { createSequenceWatch } from './watch-sequences.ts'
 
-const config = loadConfig(
-  {
-    ...serviceSettings,
-    ...topicSettings,
-    GATEWAY_READ_URL: databaseUrl,
-    NOTIFIER_PRIVATE_KEY_FILE: jsonFile(privateJwks),
-    SMTP_URL: z.url({ protocol: /^smtps?$/ }),
-    /** Lets mails go in plain text where the mail server offers nothing else. */
-    ALLOW_PLAINTEXT: z.enum(['true', 'false']).default('false'),
-    MAIL_FROM: z.string().min(3),
-    /** How often what is old is deleted. */
-    PURGE_SECONDS: z.coerce.number().min(0.1).max(86_400).default(3_600),
-    /** Days that a mail's row stays once the mail can be sent no more; it holds no secret then. */
-    DELIVERY_KEEP_DAYS: z.coerce.number().int().min(1).max(3_650).default(30),
-    /** Days that people can read what happened among their notifications; the transfers themselves stay. */
-    NOTIFICATION_KEEP_DAYS: z.coerce.number().int().min(30).max(36_500).default(730),
-  },
-  process.env,
-)
+const config = loadConfig(notifierSettings, process.env)
 /** An entry that others overtook comes within moments; after so long it is lost. */
 const HOLE_AFTER_MS = 60_000
 

@@ -1,0 +1,40 @@
+import { topicSettings } from '@pennywire/kafka/check-topics.ts'
+import { jsonFile, serviceSettings } from '@pennywire/runtime/config.ts'
+import { databaseUrl } from '@pennywire/runtime/database-url.ts'
+import { z } from 'zod'
+import { privateJwks } from './open-secret.ts'
+
+export const notifierSettings = {
+  ...serviceSettings,
+  ...topicSettings,
+  GATEWAY_READ_URL: databaseUrl.describe("The gateway's views for readers, as `gateway_reader`."),
+  NOTIFIER_PRIVATE_KEY_FILE: jsonFile(privateJwks).describe('Opens the secrets of mails.'),
+  SMTP_URL: z.url({ protocol: /^smtps?$/ }).describe('The mail server.'),
+  ALLOW_PLAINTEXT: z
+    .enum(['true', 'false'])
+    .default('false')
+    .describe('Lets mails go in plain text where the mail server offers nothing else.'),
+  MAIL_FROM: z.string().min(3).describe('Who mails are from.'),
+  PURGE_SECONDS: z.coerce
+    .number()
+    .min(0.1)
+    .max(86_400)
+    .default(3_600)
+    .describe('How often what is old is deleted.'),
+  DELIVERY_KEEP_DAYS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(3_650)
+    .default(30)
+    .describe("Days that a mail's row stays once the mail can be sent no more; it holds no secret then."),
+  NOTIFICATION_KEEP_DAYS: z.coerce
+    .number()
+    .int()
+    .min(30)
+    .max(36_500)
+    .default(730)
+    .describe(
+      'Days that people can read what happened among their notifications; the transfers themselves stay.',
+    ),
+}
