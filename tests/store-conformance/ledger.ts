@@ -193,7 +193,6 @@ export const CAPTURE = 'pennywire.ledger.HoldCaptureRequested'
 export const VOID = 'pennywire.ledger.HoldVoidRequested'
 export const FREEZE = 'pennywire.ledger.WalletFreezeRequested'
 export const UNFREEZE = 'pennywire.ledger.WalletUnfreezeRequested'
-export const RENAME = 'pennywire.ledger.WalletRenameRequested'
 export const CLOSE = 'pennywire.ledger.WalletCloseRequested'
 export const LIMIT = 'pennywire.ledger.LimitChangeRequested'
 export const limitChange = (

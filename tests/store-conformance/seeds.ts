@@ -17,7 +17,6 @@ import {
   PARTITIONS,
   type Person,
   person,
-  RENAME,
   STAFF,
   to,
   UNFREEZE,
@@ -143,7 +142,11 @@ const appendSome = (random: Random, ledger: ReturnType<typeof createLedger>, ask
     else if (draw < 0.88) command(one, CLOSE, number, { walletId: one.wallet, userId: one.user })
     else if (draw < 0.9) {
       const label = random.pick([null, bytes('rent')])
-      command(one, RENAME, number, { walletId: one.wallet, userId: random.pick([one, other]).user, label })
+      command(one, 'pennywire.ledger.WalletRenameRequested', number, {
+        walletId: one.wallet,
+        userId: random.pick([one, other]).user,
+        label,
+      })
     } else if (draw < 0.93) {
       const by = random.pick(['self', 'staff'])
       const monthlyMinor = random.pick([null, 20n])

@@ -3,7 +3,6 @@ import {
   isLedgerEvent,
   type LedgerEvent,
   type MailRequested,
-  unknownRecord,
 } from '@pennywire/contracts/schemas.ts'
 import { TOPICS } from '@pennywire/contracts/topics.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
@@ -83,29 +82,11 @@ const workFor = (record: AnyRecord): Work => {
 }
 
 /** What an event tells of how many entries wallets have: by entries of its own, or by the way. */
-const countedBy = (record: LedgerEvent): Pick<Work, 'entries' | 'reached'> => {
-  switch (record.type) {
-    case 'pennywire.ledger.TransferCompleted':
-    case 'pennywire.ledger.TransferReversed':
-      return { entries: record.value.entries, reached: [] }
-    case 'pennywire.ledger.HoldPlaced':
-    case 'pennywire.ledger.HoldEnded': {
-      const { fromWalletId: walletId, sequence } = record.value
-      return { entries: [], reached: [{ walletId, sequence }] }
-    }
-    case 'pennywire.ledger.WalletOpened':
-    case 'pennywire.ledger.WalletFrozen':
-    case 'pennywire.ledger.WalletUnfrozen':
-    case 'pennywire.ledger.WalletClosed':
-    case 'pennywire.ledger.WalletRenamed':
-    case 'pennywire.ledger.LimitChanged':
-      return { entries: [], reached: [record.value] }
-    case 'pennywire.ledger.TransferRejected':
-    case 'pennywire.ledger.CommandRefused':
-      return { entries: [], reached: [] }
-    default:
-      return unknownRecord(record)
-  }
+const countedBy = ({ value }: LedgerEvent): Pick<Work, 'entries' | 'reached'> => {
+  if ('entries' in value) return { entries: value.entries, reached: [] }
+  if (!('sequence' in value)) return { entries: [], reached: [] }
+  const walletId = 'walletId' in value ? value.walletId : value.fromWalletId
+  return { entries: [], reached: [{ walletId, sequence: value.sequence }] }
 }
 
 const reasonOf = (error: unknown): string =>
