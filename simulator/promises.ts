@@ -300,7 +300,7 @@ export const createWatch = (parts: {
       fetchedBefore = before
     },
     /** Whether the record before the partition's position is another one than was decided there. */
-    isStranger: (partition: number): boolean => {
+    isMismatched: (partition: number): boolean => {
       const { nextOffset, lastDigest } = tables().partitions.get(partitionKey(partition))!
       const record = parts.records('ledger.commands', partition)[Number(nextOffset) - 1]
       if (!record || !lastDigest) return nextOffset > 0n

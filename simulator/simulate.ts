@@ -742,7 +742,7 @@ export const simulate = async (options: {
       }
     }
     // By chance the record before the position may be the same: then nobody can tell.
-    const strange = remembered.map(({ partition }) => partition).filter(watch.isStranger)
+    const strange = remembered.map(({ partition }) => partition).filter(watch.isMismatched)
     watch.freeze(strange)
     startOneLedger()
     startOneLedger()

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest'
 import { NOTHING_USED, type Usage } from '../../packages/rules/src/limits.ts'
 import { readDueHolds as readDueHoldsOnPostgres } from '../../services/gateway/src/holds/sql/hold-reads.ts'
 import * as ledgerReads from '../../services/gateway/src/ledger/sql/ledger-reads.ts'
-import { readLedgerStatuses as readStandingsOnPostgres } from '../../services/gateway/src/payments/sql/payment-reads.ts'
+import { readLedgerStatuses as readLedgerStatusesOnPostgres } from '../../services/gateway/src/payments/sql/payment-reads.ts'
 import * as payments from '../../services/gateway/src/payments/sql/payments.ts'
 import * as pendingRequests from '../../services/gateway/src/transfers/sql/pending-requests.ts'
 import { postgresStore } from '../../services/ledger/src/sql/store.ts'
@@ -194,7 +194,7 @@ const gatewayOnPostgres = (sql: Database, reader: Database): GatewaySite => ({
   markPending: (id, reference) => payments.markPaymentPending(sql, id, reference),
   settle: (id, settlement) => payments.settlePayment(sql, id, settlement),
   markDone: (id, status) => payments.markPaymentDone(sql, id, status),
-  readLedgerStatuses: ids => readStandingsOnPostgres(reader, ids),
+  readLedgerStatuses: ids => readLedgerStatusesOnPostgres(reader, ids),
   readOutcome: async id => {
     const [outcome] = await ledgerReads.readOutcomes(reader, [id])
     return outcome && { fingerprint: outcome.fingerprint, bytes: outcome.bytes }

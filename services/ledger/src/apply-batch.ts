@@ -4,7 +4,7 @@ import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import { applyCommand, UNDECIDED } from './apply-command.ts'
 import { type BatchState, openBatchState } from './batch-state.ts'
-import { fence, type Stranger } from './fence.ts'
+import { fence, type Mismatch } from './fence.ts'
 import { type Command, lockSetOf } from './lock-set.ts'
 import { type Asked, readCommand } from './read-command.ts'
 import type { JournalRow, Known, LedgerStore, LedgerTx } from './store.ts'
@@ -19,7 +19,7 @@ export type BatchResult = {
   /** Partitions whose next record waits for a row that somebody else has locked, with `skipLocked`. */
   held: Array<{ partition: number; offset: bigint }>
   /** Partitions whose topic or database is not the one remembered; `behind`: by how many events the database is. */
-  mismatches: Stranger[]
+  mismatches: Mismatch[]
   /** For each partition with new commands: how many of the last ones, in a row, were set aside; and if all were. */
   setAsideInARow: Map<number, { count: number; all: boolean }>
   /** The partitions with new records. */

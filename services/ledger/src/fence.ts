@@ -5,7 +5,7 @@ import { type Command, lockSetOf } from './lock-set.ts'
 import type { Known, PartitionRow } from './store.ts'
 
 /** A partition whose topic or database is not the one remembered; `behind`: by how many events the database is. */
-export type Stranger = { partition: number; reason: string; behind?: bigint }
+export type Mismatch = { partition: number; reason: string; behind?: bigint }
 
 /**
  * Takes exactly the next records of each partition. One below the stored offset was applied before (a redelivery, or
@@ -21,7 +21,7 @@ export const fence = (
   const accepted: Command[] = []
   const gaps = new Map<number, { partition: number; offset: bigint }>()
   const held = new Map<number, { partition: number; offset: bigint }>()
-  const mismatches = new Map<number, Stranger>()
+  const mismatches = new Map<number, Mismatch>()
   for (const [partition, { nextOffset, nextSeq }] of known ?? []) {
     const row = partitions.get(partition)
     if (row && (row.nextOffset < nextOffset || row.nextSeq < nextSeq)) {

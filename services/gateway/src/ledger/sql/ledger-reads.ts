@@ -205,7 +205,7 @@ export type TransferLookup = {
   recipient: WalletBrief | null
 }
 
-type GroundworkRow = {
+type TransferLookupRow = {
   decided: boolean
   senderId: string | null
   senderUser: string
@@ -225,7 +225,7 @@ export const lookUpTransfers = async (
   sql: Database,
   questions: TransferLookupKeys[],
 ): Promise<TransferLookup[]> => {
-  const rows = await sql<GroundworkRow[]>`
+  const rows = await sql<TransferLookupRow[]>`
     select c.id is not null as decided,
       sender.id as "senderId", sender.user_id as "senderUser", sender.code as "senderCode",
       sender.currency as "senderCurrency",

@@ -20,7 +20,7 @@ export type LedgerStatus = {
   reversed: bigint
 }
 
-type StandingRow = {
+type LedgerStatusRow = {
   id: string
   holdStatus: 'active' | 'captured' | 'voided' | 'expired' | null
   holdType: string
@@ -41,7 +41,7 @@ export const readLedgerStatuses = async (
   sql: Database | Tx,
   ids: string[],
 ): Promise<Map<string, LedgerStatus>> => {
-  const rows = await sql<StandingRow[]>`
+  const rows = await sql<LedgerStatusRow[]>`
     select q.id, h.status as "holdStatus", h.type as "holdType", h.fingerprint as "holdFingerprint", t.type, t.status,
       t.amount, t.currency, t.fingerprint, t.rejection_code as "rejectionCode", t.rejection_detail as "rejectionDetail",
       coalesce(w.system like 'suspense:%', false) as "inSuspense",
