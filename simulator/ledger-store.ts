@@ -1,5 +1,4 @@
 import type { Wallet } from '../packages/rules/src/decide.ts'
-import { NOTHING_USED } from '../packages/rules/src/limits.ts'
 import type {
   HoldEnd,
   LedgerStore,
@@ -14,7 +13,9 @@ import {
   type HoldTableRow,
   LEDGER_TABLES,
   type LedgerRows,
+  NEW_WALLET,
   partitionKey,
+  WALLET_COLUMNS,
   type WalletRow,
 } from './ledger-tables.ts'
 import {
@@ -179,8 +180,8 @@ export const createLedgerDatabase = (options: LedgerDatabaseOptions): LedgerData
           ({ balance, held, sequence, usage }) =>
             () => ({ balance, held, sequence, usage }),
         )
-        update('update tiers', 'wallets', writes.tiers, idOf, ({ tier }) => () => ({ tier }))
-        update('update labels', 'wallets', writes.labels, idOf, ({ label }) => () => ({ label }))
+        for (const list of WALLET_COLUMNS)
+          update(`update ${list}`, 'wallets', writes[list], idOf, row => () => ({ ...row }))
         insert('write limits', 'limits', writes.limits, { onConflict: 'update' })
         const holds = writes.holds
           .toSorted(byId)
@@ -292,18 +293,6 @@ const lockedWallet = (row: WalletRow): Wallet => {
   return { id, userId, currency, status, freezeSource, balance, held, sequence, tier, usage, ownLimits: [] }
 }
 
-const NEW_WALLET = {
-  status: 'active',
-  freezeSource: null,
-  freezeReason: null,
-  label: null,
-  balance: 0n,
-  held: 0n,
-  sequence: 0,
-  tier: 'unverified',
-  usage: NOTHING_USED,
-  closedAt: null,
-} as const
 const NOT_ENDED = { captured: null, endCommand: null, endedAt: null }
 
 const systemWallet = ({ id, system, currency }: SystemWallet, openedAt: Date): WalletRow => ({

@@ -1,4 +1,5 @@
 import type { Wallet } from '../packages/rules/src/decide.ts'
+import { NOTHING_USED } from '../packages/rules/src/limits.ts'
 import type {
   Earlier,
   EntryRow,
@@ -21,6 +22,21 @@ export type WalletRow = Omit<Wallet, 'ownLimits'> & {
   openedAt: Date
   closedAt: Date | null
 }
+/** A wallet as it is opened. */
+export const NEW_WALLET = {
+  status: 'active',
+  freezeSource: null,
+  freezeReason: null,
+  label: null,
+  balance: 0n,
+  held: 0n,
+  sequence: 0,
+  tier: 'unverified',
+  usage: NOTHING_USED,
+  closedAt: null,
+} as const
+/** The lists of a batch's writes that set columns of wallets, and nothing else. */
+export const WALLET_COLUMNS = ['tiers', 'labels'] as const
 /** A hold with its end; the one of an active hold is not there yet. */
 export type HoldTableRow = HoldRow & {
   captured: bigint | null

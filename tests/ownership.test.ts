@@ -105,7 +105,6 @@ describe("a stranger finds nothing of somebody else's", () => {
     const asked: Array<[method: string, path: string, body: object | undefined, code: string]> = [
       ['POST', `/v1/wallets/${from.id}/freeze`, {}, 'WALLET_NOT_FOUND'],
       ['POST', `/v1/wallets/${from.id}/unfreeze`, {}, 'WALLET_NOT_FOUND'],
-      ['PATCH', `/v1/wallets/${to.id}`, { label: 'Mine' }, 'WALLET_NOT_FOUND'],
       ['DELETE', `/v1/wallets/${to.id}`, undefined, 'WALLET_NOT_FOUND'],
       ['PUT', '/v1/limits/send', { walletId: from.id, daily: '1' }, 'WALLET_NOT_FOUND'],
       ['DELETE', `/v1/limits/send?walletId=${from.id}`, undefined, 'WALLET_NOT_FOUND'],

@@ -1,7 +1,15 @@
 // What a handler decides by is what its `reads` name: anything else would be decided on rows that nobody has locked.
 import { inspect } from 'node:util'
 import { externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
-import type { LedgerCommand, LedgerCommandName, Records } from '@pennywire/contracts/schemas.ts'
+import { examplesOf } from '@pennywire/contracts/schema-examples.ts'
+import {
+  canonicalSchema,
+  isLedgerCommand,
+  type LedgerCommand,
+  type LedgerCommandName,
+  RECORD_NAMES,
+  type Records,
+} from '@pennywire/contracts/schemas.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import {
   bobs,
@@ -28,7 +36,8 @@ const said = { ...head, fingerprint: Buffer.alloc(16), requestedAt: NOW, reason:
 const limits = { perTransactionMinor: 1n, dailyMinor: null, monthlyMinor: null }
 const withdrawn = { source: 'provider', toWalletId: null } as const
 
-const COMMANDS: { [Name in LedgerCommandName]: Records[Name][] } = {
+/** Those whose variants are decided by other rows; each of the others has one example. */
+const VARIANTS: { [Name in LedgerCommandName]?: Records[Name][] } = {
   'pennywire.ledger.TransferRequested': [
     ...['transfer', 'hold'].map(type => request({ type })),
     request({ type: 'withdrawal', toWalletId: null }),
@@ -37,18 +46,18 @@ const COMMANDS: { [Name in LedgerCommandName]: Records[Name][] } = {
   'pennywire.ledger.HoldCaptureRequested': [capture(), capture(withdrawn)],
   'pennywire.ledger.HoldVoidRequested': [voidHold(), voidHold(withdrawn), voidHold({ source: 'timer' })],
   'pennywire.ledger.ReversalRequested': [reversal(), reversal({ source: 'provider', fromWalletId: null })],
-  'pennywire.ledger.WalletOpenRequested': [{ ...head, currency: 'USD', tier: 'verified', requestedAt: NOW }],
-  'pennywire.ledger.WalletFreezeRequested': [{ ...said, source: 'self' }],
-  'pennywire.ledger.WalletUnfreezeRequested': [{ ...said, source: 'self' }],
-  'pennywire.ledger.WalletCloseRequested': [said],
-  'pennywire.ledger.WalletRenameRequested': [{ ...said, label: Buffer.from('sealed') }],
   'pennywire.ledger.LimitChangeRequested': [
     { ...said, ...limits, source: 'self', action: 'send', tier: null },
     { ...said, ...limits, source: 'kyc', action: '', tier: 'verified' },
   ],
 }
-const commands = Object.entries(COMMANDS).flatMap(([type, values]) =>
-  values.map(value => ({ type, value }) as LedgerCommand),
+const exampleOf = (name: LedgerCommandName) => ({
+  ...(examplesOf(JSON.parse(canonicalSchema(name)), name).full as object),
+  ...head,
+  ...{ source: 'self', tier: 'verified' },
+})
+const commands = RECORD_NAMES.filter(isLedgerCommand).flatMap(type =>
+  (VARIANTS[type] ?? [exampleOf(type)]).map(value => ({ type, value }) as LedgerCommand),
 )
 
 /** A map that tells which keys were looked for. */

@@ -4,13 +4,7 @@ import { holdCaptureRequested, holdVoidRequested } from './hold.ts'
 import { limitChangeRequested } from './limits.ts'
 import { reversalRequested } from './reversal.ts'
 import { transferRequested } from './transfer.ts'
-import {
-  walletCloseRequested,
-  walletFreezeRequested,
-  walletOpenRequested,
-  walletRenameRequested,
-  walletUnfreezeRequested,
-} from './wallet.ts'
+import { WALLET_HANDLERS } from './wallet.ts'
 
 /** All commands. One without a row does not compile. */
 export const HANDLERS: { [Name in LedgerCommandName]: Handler<Name> } = {
@@ -18,10 +12,6 @@ export const HANDLERS: { [Name in LedgerCommandName]: Handler<Name> } = {
   'pennywire.ledger.HoldCaptureRequested': holdCaptureRequested,
   'pennywire.ledger.HoldVoidRequested': holdVoidRequested,
   'pennywire.ledger.ReversalRequested': reversalRequested,
-  'pennywire.ledger.WalletOpenRequested': walletOpenRequested,
-  'pennywire.ledger.WalletFreezeRequested': walletFreezeRequested,
-  'pennywire.ledger.WalletUnfreezeRequested': walletUnfreezeRequested,
-  'pennywire.ledger.WalletCloseRequested': walletCloseRequested,
-  'pennywire.ledger.WalletRenameRequested': walletRenameRequested,
+  ...WALLET_HANDLERS,
   'pennywire.ledger.LimitChangeRequested': limitChangeRequested,
 }

@@ -15,7 +15,7 @@ import { byCommandId, commandRefused, type Handler } from './handler.ts'
 const openFingerprint = ({ walletId, userId, currency }: WalletOpenRequested): Buffer =>
   createHash('sha256').update(`${walletId} ${userId} ${currency}`).digest().subarray(0, 16)
 
-export const walletOpenRequested: Handler<'pennywire.ledger.WalletOpenRequested'> = {
+const walletOpenRequested: Handler<'pennywire.ledger.WalletOpenRequested'> = {
   identify: request => ({ id: request.commandId, fingerprint: openFingerprint(request) }),
   // Should another wallet have its id, that is seen.
   reads: ({ commandId, userId, walletId }) => ({ ids: [commandId], openers: [userId], wallets: [walletId] }),
@@ -55,7 +55,7 @@ export const walletOpenRequested: Handler<'pennywire.ledger.WalletOpenRequested'
   refuse: commandRefused('pennywire.ledger.WalletOpenRequested'),
 }
 
-export const walletFreezeRequested: Handler<'pennywire.ledger.WalletFreezeRequested'> = {
+const walletFreezeRequested: Handler<'pennywire.ledger.WalletFreezeRequested'> = {
   identify: byCommandId,
   reads: ({ commandId, walletId }) => ({ ids: [commandId], wallets: [walletId] }),
   decide: (state, command) => {
@@ -82,7 +82,7 @@ export const walletFreezeRequested: Handler<'pennywire.ledger.WalletFreezeReques
   refuse: commandRefused('pennywire.ledger.WalletFreezeRequested'),
 }
 
-export const walletUnfreezeRequested: Handler<'pennywire.ledger.WalletUnfreezeRequested'> = {
+const walletUnfreezeRequested: Handler<'pennywire.ledger.WalletUnfreezeRequested'> = {
   identify: byCommandId,
   reads: ({ commandId, walletId }) => ({ ids: [commandId], wallets: [walletId] }),
   decide: (state, command) => {
@@ -108,7 +108,7 @@ export const walletUnfreezeRequested: Handler<'pennywire.ledger.WalletUnfreezeRe
   refuse: commandRefused('pennywire.ledger.WalletUnfreezeRequested'),
 }
 
-export const walletCloseRequested: Handler<'pennywire.ledger.WalletCloseRequested'> = {
+const walletCloseRequested: Handler<'pennywire.ledger.WalletCloseRequested'> = {
   identify: byCommandId,
   // The user's next wallet in the currency goes on with the limits of the one that is closed.
   reads: ({ commandId, walletId }) => ({ ids: [commandId], wallets: [walletId], limited: [walletId] }),
@@ -133,7 +133,7 @@ export const walletCloseRequested: Handler<'pennywire.ledger.WalletCloseRequeste
   refuse: commandRefused('pennywire.ledger.WalletCloseRequested'),
 }
 
-export const walletRenameRequested: Handler<'pennywire.ledger.WalletRenameRequested'> = {
+const walletRenameRequested: Handler<'pennywire.ledger.WalletRenameRequested'> = {
   identify: byCommandId,
   reads: ({ commandId, walletId }) => ({ ids: [commandId], wallets: [walletId] }),
   decide: (state, command) => {
@@ -149,4 +149,12 @@ export const walletRenameRequested: Handler<'pennywire.ledger.WalletRenameReques
     }
   },
   refuse: commandRefused('pennywire.ledger.WalletRenameRequested'),
+}
+
+export const WALLET_HANDLERS = {
+  'pennywire.ledger.WalletOpenRequested': walletOpenRequested,
+  'pennywire.ledger.WalletFreezeRequested': walletFreezeRequested,
+  'pennywire.ledger.WalletUnfreezeRequested': walletUnfreezeRequested,
+  'pennywire.ledger.WalletCloseRequested': walletCloseRequested,
+  'pennywire.ledger.WalletRenameRequested': walletRenameRequested,
 }
