@@ -610,10 +610,7 @@ export const createBooksWatch = (parts: {
             takeCommand(row, commandId)
             const opened = openedRows.get(walletId)
             hold(
-              opened?.userId === userId &&
-                opened.currency === currency &&
-                opened.tier === tier &&
-                !find(walletId),
+              opened?.userId === userId && opened.currency === currency && !find(walletId),
               'O1',
               () => `event ${place(row)} says that wallet ${walletId} was opened, the books say otherwise`,
             )
@@ -627,6 +624,12 @@ export const createBooksWatch = (parts: {
               sequence: 0,
             }
             running.set(walletId, state)
+            hold(
+              tier === 'verified' || tiers.get(purse(state)) !== 'verified',
+              'M4',
+              () => `wallet ${walletId} is opened as ${tier}, its owner was verified before`,
+            )
+            if (tier === 'verified') tiers.set(purse(state), tier)
             // A user's next wallet goes on with what was used of the last one.
             checkUsage(walletId, state, opened.usage)
             return
@@ -900,6 +903,13 @@ export const createBooksWatch = (parts: {
         const moves =
           !before || sequence !== before.sequence || held !== before.held || usage !== before.usage
         if (moves && state.userId !== null) checkUsage(id, state, usage)
+        hold(
+          state.userId === null ||
+            status === 'closed' ||
+            written.tier === (tiers.get(purse(state)) ?? 'unverified'),
+          'O1',
+          () => `wallet ${id} is written as ${written.tier}, its events say ${tiers.get(purse(state))}`,
+        )
         hold(
           String(written.label) === String(labels.get(id) ?? null),
           'O1',
