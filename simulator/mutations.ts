@@ -19,7 +19,7 @@ type Found = {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { seeds: { type: 'string', default: '300' }, steps: { type: 'string', default: '8000' } },
+  options: { seeds: { type: 'string', default: '200' }, steps: { type: 'string', default: '8000' } },
 })
 checkPlantedBugs()
 

@@ -444,7 +444,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [
       [
         'const all = await compareServer(consumer, partitions, new Map(known))',
-        'const early = await readEnds()\n      const all = await compareServer(consumer, partitions, new Map(known))',
+        // A second goes by, as where Postgres is slow.
+        'const early = await readEnds()\n      for (let n = 0; n < 300; n++) await store.readServer()\n      const all = await compareServer(consumer, partitions, new Map(known))',
       ],
       ['const ends = await readEnds()', 'const ends = early'],
     ],
