@@ -4,6 +4,7 @@ import { displacedDepositIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import { transferRequested } from '@pennywire/contracts/test-records.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
+import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type postgres from 'postgres'
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
@@ -333,10 +334,18 @@ describe('D1: records that nobody can decide', () => {
     await expectRightBooks()
   })
 
-  test('ten in a row are counted, for the partition to stop', async () => {
-    const [alice] = (await funded(100n)) as [User]
-    const garbage = Array.from({ length: 10 }, () => ledger.append(alice.partition, alice.wallet, bytes('?')))
-    expect((await apply(garbage)).setAsideInARow.get(alice.partition)).toEqual({ count: 10, all: true })
+  test('those in a row are counted, for the partition to stop, wherever a batch begins and ends', async () => {
+    const [alice, bob] = (await funded(100n, 0n)) as [User, User]
+    const garbage = (count: number) =>
+      Array.from({ length: count }, () => ledger.append(alice.partition, alice.wallet, bytes('?')))
+    const counted = async (...records: IncomingRecord[]) =>
+      (await apply(records)).setAsideInARow.get(alice.partition)
+    expect(await counted(...garbage(10))).toEqual({ atEnd: 10, most: 10 })
+    expect(await counted(...garbage(7), transfer(alice, bob, 1n), ...garbage(2))).toEqual({
+      atEnd: 2,
+      most: 7,
+    })
+    expect(await counted(transfer(alice, bob, 1n))).toEqual({ atEnd: 0, most: 0 })
   })
 })
 

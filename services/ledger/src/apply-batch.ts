@@ -20,8 +20,8 @@ export type BatchResult = {
   held: Array<{ partition: number; offset: bigint }>
   /** Partitions whose topic or database is not the one remembered; `behind`: by how many events the database is. */
   mismatches: Mismatch[]
-  /** For each partition with new commands: how many of the last ones, in a row, were set aside; and if all were. */
-  setAsideInARow: Map<number, { count: number; all: boolean }>
+  /** For each partition with new commands: how many were set aside in a row, at its end and at most, with those before. */
+  setAsideInARow: Map<number, { atEnd: number; most: number }>
   /** The partitions with new records. */
   decided: Set<number>
   /** How far the batch's partitions are decided, by it or before: a commit whose answer was lost is seen here. */
@@ -39,6 +39,8 @@ export type ApplyBatchParts = {
   limitDefaults: LimitDefaults
   /** Sets a record aside for a person, durably; called before the batch commits, so that none is lost. */
   setAside: (record: IncomingRecord, reason: string) => Promise<void>
+  /** For each partition, how many of the last commands before these were set aside in a row. */
+  setAsideBefore?: ReadonlyMap<number, number>
   /** Sets all these records aside undecided: for one that Postgres alone has refused. */
   refuse?: Refusal
   /** Passes over rows that somebody else has locked instead of waiting for them; what needs them is held. */
@@ -140,7 +142,7 @@ const applyInTransaction = async (
   )
   let poison = 0
   const unsigned: Promise<void>[] = []
-  const setAsideInARow = new Map<number, { count: number; all: boolean }>()
+  const setAsideInARow = new Map<number, { atEnd: number; most: number }>()
   for (const { record, asked } of accepted) {
     if (asked.type === 'unsigned') {
       // It never was a command: not answered, and not counted among those that stop the partition, or a client that may
@@ -148,19 +150,21 @@ const applyInTransaction = async (
       unsigned.push(parts.setAside(record, asked.reason))
       continue
     }
-    const inARow = setAsideInARow.get(record.partition) ?? { count: 0, all: true }
+    const inARow = setAsideInARow.get(record.partition) ?? {
+      atEnd: parts.setAsideBefore?.get(record.partition) ?? 0,
+      most: 0,
+    }
     setAsideInARow.set(record.partition, inARow)
     const before = countOutcomes(state)
     try {
       if (asked.type === 'poison') throw new UndecodableRecord(asked.reason)
       if (parts.refuse) throw new UndecodableRecord(parts.refuse.reason)
       applyCommand(state, record, asked)
-      inARow.count = 0
-      inARow.all = false
+      inARow.atEnd = 0
     } catch (error) {
       // It fails for this record alone, and would again: set it aside, and answer its id where there is one.
       poison++
-      inARow.count++
+      inARow.most = Math.max(inARow.most, ++inARow.atEnd)
       await parts.setAside(record, error instanceof Error ? error.message : String(error))
       if (asked.type !== 'poison') applyCommand(state, record, asked, UNDECIDED)
     }

@@ -310,6 +310,21 @@ describe('F19, G2: a batch that fails is narrowed down', () => {
   })
 })
 
+test('D1: ten records in a row that nobody understands halt their partition, wherever a batch begins and ends', async () => {
+  const [alice, bob] = (await ledger.funded(100n, 0n)) as [User, User]
+  const { seen, position, handle } = start()
+  await position()
+  const garbage = (count: number) =>
+    Array.from({ length: count }, () => ledger.append(0, alice.wallet, Buffer.from('no record of ours')))
+  const pays = () => ledger.transfer(alice, bob, 1n)
+  // Nine, in one batch and over two.
+  await handle([...garbage(9), pays(), ...garbage(5)])
+  await handle([...garbage(4), pays(), ...garbage(6)])
+  expect([seen.halted, seen.deadLetters]).toEqual([[], 24])
+  await handle([...garbage(4), pays()])
+  expect(seen.halted).toEqual(['0: 10 records in a row could not be understood'])
+})
+
 describe('F8: every field of every command at its extremes', () => {
   const TIMES = [-1, 0, 253_402_300_799_999, 253_402_300_800_000, 8_640_000_000_000_000]
   const BYTES = [Buffer.alloc(0), Buffer.alloc(64 * 1024), Buffer.alloc(64 * 1024 + 1), Buffer.alloc(900_000)]

@@ -123,6 +123,7 @@ export const createCommandHandler = (parts: {
     const result = await applyBatch(
       {
         ...{ store, codec, limitDefaults, setAside, skipLocked, known, comparedServer },
+        setAsideBefore: setAsideInARow,
         refusalOf: record =>
           record.offset < (macsFrom.get(record.partition) ?? 0n) ? undefined : verifyCommand(record),
         ...(refuse === undefined ? {} : { refuse }),
@@ -152,11 +153,10 @@ export const createCommandHandler = (parts: {
     if (behind.length > 0) haltBehind(consumer, mine, behind)
     for (const at of result.held) hold(consumer, at, 'a row that its next command needs is locked')
     skipLocked = result.held.length > 0
-    for (const [partition, { count, all }] of result.setAsideInARow) {
-      const inARow = (all ? (setAsideInARow.get(partition) ?? 0) : 0) + count
-      setAsideInARow.set(partition, inARow)
-      if (inARow >= MAX_SET_ASIDE_IN_A_ROW)
-        halt(consumer, partition, `${inARow} records in a row could not be understood`)
+    for (const [partition, { atEnd, most }] of result.setAsideInARow) {
+      setAsideInARow.set(partition, atEnd)
+      if (most >= MAX_SET_ASIDE_IN_A_ROW)
+        halt(consumer, partition, `${most} records in a row could not be understood`)
     }
     const waiting = [...result.gaps, ...result.held, ...result.mismatches].map(({ partition }) => partition)
     return new Set([...waiting, ...halted])
