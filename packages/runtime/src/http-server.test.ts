@@ -50,34 +50,6 @@ test('requests of one connection are handled one after the other, and answered i
   expect(most).toBe(1)
 })
 
-test.runIf(process.platform === 'linux')(
-  'new connections do not wait one turn of the event loop for each that came before',
-  async () => {
-    const CLIENTS = 64
-    let answered = 0
-    const port = await serve(() => new Response(`${++answered}`), { acceptors: 16 })
-    let turns = 0
-    const count = () => {
-      turns++
-      if (answered < CLIENTS) setImmediate(count)
-    }
-    const closings = Array.from({ length: CLIENTS }, () => {
-      const { socket, closed } = open(port)
-      socket.write(GET.replace('\r\n\r\n', '\r\nconnection: close\r\n\r\n'))
-      return closed
-    })
-    count()
-    await Promise.all(closings)
-    expect([answered, turns < CLIENTS]).toEqual([CLIENTS, true])
-  },
-)
-
-test('a port that another server has is refused, though both would share it', async () => {
-  const port = await serve(() => new Response(), { acceptors: 4 })
-  await expect(serve(() => new Response(), { port, acceptors: 4 })).rejects.toThrow('EADDRINUSE')
-  await expect(serve(() => new Response(), { port })).rejects.toThrow('EADDRINUSE')
-})
-
 test('a connection that sends too many ahead is ended', async () => {
   let handled = 0
   const port = await serve(() => {

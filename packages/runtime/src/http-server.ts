@@ -1,10 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import {
-  type AddressInfo,
-  createServer as createTcpServer,
-  type Socket,
-  type Server as TcpServer,
-} from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { counter } from './metrics.ts'
 
@@ -38,11 +33,6 @@ export type ListenOptions = {
   host: string
   /** 0: a free one. */
   port: number
-  /**
-   * How many sockets listen on the port. Each takes one new connection in a turn of the event loop (libuv), so that under a
-   * load whose turns are long new clients wait for seconds at a single one. More than one on Linux alone (SO_REUSEPORT).
-   */
-  acceptors?: number
   /** Connections at once; then the one that was idle longest makes room, and where all are at work a new one is closed. */
   maxConnections?: number
   /** The same for one client, whose further ones are closed; `clientOf` tells whose a connection is, undefined where it is not counted. */
@@ -204,39 +194,17 @@ export const listen = async (
     Math.min(DRAIN_CHECK_MS, drainTimeoutMs),
   ).unref()
 
-  const { host } = options
-  const reusePort = process.platform === 'linux' && (options.acceptors ?? 1) > 1
-  // Sockets that share a port do not mind another process there that shares it too; one that does not share it minds.
-  if (reusePort && options.port !== 0) {
-    const probe = createTcpServer()
-    await listenOn(probe, { host, port: options.port })
-    await close(probe)
-  }
-  await listenOn(server, { host, port: options.port, reusePort })
-  const { port } = server.address() as AddressInfo
-  const others = Array.from({ length: reusePort ? options.acceptors! - 1 : 0 }, () =>
-    // As Node's HTTP server sets its own.
-    createTcpServer({ allowHalfOpen: true, noDelay: true }, socket => server.emit('connection', socket)),
-  )
-  for (const other of others) await listenOn(other, { host, port, reusePort })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(options.port, options.host, resolve)
+  })
   return {
-    port,
-    stop: async () => {
-      clearInterval(drainCheck)
-      const closed = [server, ...others].map(close)
-      server.closeIdleConnections()
-      await Promise.all(closed)
-    },
+    port: (server.address() as AddressInfo).port,
+    stop: () =>
+      new Promise(resolve => {
+        clearInterval(drainCheck)
+        server.close(() => resolve())
+        server.closeIdleConnections()
+      }),
   }
 }
-
-const listenOn = (
-  server: TcpServer,
-  at: { host: string; port: number; reusePort?: boolean },
-): Promise<void> =>
-  new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(at, resolve)
-  })
-
-const close = (server: TcpServer): Promise<void> => new Promise(resolve => server.close(() => resolve()))

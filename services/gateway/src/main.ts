@@ -190,7 +190,6 @@ const server = await listen(
   {
     host: config.HTTP_HOST,
     port: config.HTTP_PORT,
-    acceptors: 16,
     maxConnections: config.MAX_CONNECTIONS,
     maxConnectionsPerClient: config.MAX_CONNECTIONS_PER_ADDRESS,
     clientOf: address => connectionSubject(address, config.TRUSTED_PROXIES),
