@@ -17,7 +17,7 @@ import { type Changes, isRefusedWallet, type Tables } from './ledger-tables.ts'
 import { insertedIn } from './postgres.ts'
 
 /** A command as it was asked: by its record in the topic. */
-export type AskedCommand = AnyRecord & { value: { fingerprint?: Buffer } }
+export type AppendedCommand = AnyRecord & { value: { fingerprint?: Buffer } }
 
 type State = {
   userId: string | null
@@ -58,15 +58,15 @@ const dayOf = (ms: number) => new Date(ms).toISOString().slice(0, 10)
 const monthOf = (ms: number) => new Date(ms).toISOString().slice(0, 7)
 const DAY_MS = 86_400_000
 
-export const createBooksWatch = (parts: {
+export const createBooksWatch = (deps: {
   tables: () => Tables
   limitDefaults: LimitDefaults
   /** Whether transfers cost a fee (test-fees.ts). */
   fees: boolean
   /** What was asked under an id with this fingerprint. */
-  askedWith: (id: string, fingerprint: Buffer | null) => AskedCommand | undefined
+  commandWith: (id: string, fingerprint: Buffer | null) => AppendedCommand | undefined
 }) => {
-  const { tables } = parts
+  const { tables } = deps
   const holds = new Map<string, Held>()
   const heldOf = new Map<string, bigint>()
   const reversed = new Map<string, bigint>()
@@ -100,7 +100,7 @@ export const createBooksWatch = (parts: {
   }
   const limitOf = (of: State, action: LimitedAction, kind: keyof Limits, source?: 'staff') => {
     const own = (by: string) => ownLimits.get(`${purse(of)} ${action} ${by}`)?.[kind] ?? null
-    const standard = parts.limitDefaults[tiers.get(purse(of)) ?? 'unverified'](of.currency)[kind]
+    const standard = deps.limitDefaults[tiers.get(purse(of)) ?? 'unverified'](of.currency)[kind]
     const ceiling = own('staff') ?? standard
     const self = own('self')
     return source === 'staff' || self === null || (ceiling !== null && ceiling < self) ? ceiling : self
@@ -242,13 +242,13 @@ export const createBooksWatch = (parts: {
             () =>
               `wallet ${walletId} goes on with entry ${entry?.sequence} over ${entry?.amount} to ${entry?.balanceAfter}, expected ${state.sequence} over ${moved} to ${state.balance}`,
           )
-          const said = told[index]
+          const fields = told[index]
           hold(
-            said &&
-              said.walletId === walletId &&
-              said.amountMinor === moved &&
-              said.sequence === state.sequence &&
-              said.balanceAfterMinor === state.balance,
+            fields &&
+              fields.walletId === walletId &&
+              fields.amountMinor === moved &&
+              fields.sequence === state.sequence &&
+              fields.balanceAfterMinor === state.balance,
             'O1',
             () => `the event of transfer ${id} tells another entry than the books`,
           )
@@ -305,7 +305,7 @@ export const createBooksWatch = (parts: {
         { type, fromWallet, toWallet, amount, currency, partition }: TransferRow,
         isCapture: boolean,
       ) => {
-        if (!parts.fees || type !== 'transfer') return []
+        if (!deps.fees || type !== 'transfer') return []
         const payer = isCapture ? toWallet! : fromWallet!
         const fee = feeOf(amount)
         const { balance, held } = at(payer)
@@ -347,12 +347,12 @@ export const createBooksWatch = (parts: {
         )
         return held
       }
-      const askedBy = <Name extends AnyRecord['type']>(
+      const commandBy = <Name extends AnyRecord['type']>(
         name: Name,
         id: string,
         fingerprint: Buffer | null,
       ) => {
-        const command = parts.askedWith(id, fingerprint)
+        const command = deps.commandWith(id, fingerprint)
         hold(
           command?.type === name,
           'X1',
@@ -417,7 +417,11 @@ export const createBooksWatch = (parts: {
             const [from, to] = [at(fromWallet!), at(toWallet!)]
             if (commandId !== null) {
               const command = takeCommand(row, commandId)
-              const asked = askedBy('pennywire.ledger.HoldCaptureRequested', commandId, command.fingerprint)
+              const request = commandBy(
+                'pennywire.ledger.HoldCaptureRequested',
+                commandId,
+                command.fingerprint,
+              )
               const held = activeHold(id)
               hold(
                 amount <= held.amount && event.value.holdMinor === held.amount,
@@ -431,10 +435,10 @@ export const createBooksWatch = (parts: {
               )
               hold(
                 held.type === 'withdrawal'
-                  ? asked.source === 'provider'
-                  : asked.source === 'user' && asked.userId === to.userId,
+                  ? request.source === 'provider'
+                  : request.source === 'user' && request.userId === to.userId,
                 'M4',
-                () => `hold ${id} is captured by ${asked.source} ${asked.userId}`,
+                () => `hold ${id} is captured by ${request.source} ${request.userId}`,
               )
               hold(
                 held.type === 'withdrawal' || held.untilMs === null || completedAt <= held.untilMs,
@@ -458,12 +462,12 @@ export const createBooksWatch = (parts: {
           case 'pennywire.ledger.TransferReversed': {
             const { transferId: id, originalId, amountMinor, source, reversedMinor } = event.value
             const transfer = takeTransfer(row, id, 'completed')
-            const asked = askedBy('pennywire.ledger.ReversalRequested', id, transfer.fingerprint)
+            const request = commandBy('pennywire.ledger.ReversalRequested', id, transfer.fingerprint)
             const original = tables().transfers.get(originalId) ?? changes.transfers.get(originalId)?.after
             hold(
               original?.status === 'completed' &&
                 EXPECTED_REVERSED_BY[original.type] === source &&
-                asked.source === source,
+                request.source === source,
               'M4',
               () => `${id} gives back a ${original?.status} ${original?.type} by ${source}`,
             )
@@ -571,18 +575,18 @@ export const createBooksWatch = (parts: {
           case 'pennywire.ledger.HoldEnded': {
             const { commandId, holdId: id, reason, endedAt } = event.value
             const command = takeCommand(row, commandId)
-            const asked = askedBy('pennywire.ledger.HoldVoidRequested', commandId, command.fingerprint)
+            const request = commandBy('pennywire.ledger.HoldVoidRequested', commandId, command.fingerprint)
             const held = activeHold(id)
             const to = find(held.toWalletId)
-            const { source } = asked
+            const { source } = request
             hold(
               held.type === 'withdrawal'
                 ? source === 'provider'
                 : source === 'staff' ||
                     source === 'timer' ||
-                    (source === 'user' && asked.userId === to?.userId),
+                    (source === 'user' && request.userId === to?.userId),
               'M4',
-              () => `${held.type} ${id} is let go by ${source} ${asked.userId}`,
+              () => `${held.type} ${id} is let go by ${source} ${request.userId}`,
             )
             hold(
               source !== 'timer' || (held.untilMs !== null && endedAt > held.untilMs),
@@ -637,17 +641,21 @@ export const createBooksWatch = (parts: {
           case 'pennywire.ledger.WalletFrozen': {
             const { commandId, walletId, source } = event.value
             const command = takeCommand(row, commandId)
-            const asked = askedBy('pennywire.ledger.WalletFreezeRequested', commandId, command.fingerprint)
+            const request = commandBy(
+              'pennywire.ledger.WalletFreezeRequested',
+              commandId,
+              command.fingerprint,
+            )
             const state = at(walletId)
             const { status, freezeSource } = state
             hold(
               status !== 'closed' &&
-                asked.source === source &&
-                (source === 'staff' || asked.userId === state.userId) &&
+                request.source === source &&
+                (source === 'staff' || request.userId === state.userId) &&
                 STRENGTH[source as 'self'] > (freezeSource === null ? 0 : STRENGTH[freezeSource]),
               'M4',
               () =>
-                `wallet ${walletId}, ${status} by ${freezeSource}, is frozen by ${source} ${asked.userId}`,
+                `wallet ${walletId}, ${status} by ${freezeSource}, is frozen by ${source} ${request.userId}`,
             )
             Object.assign(state, { status: 'frozen', freezeSource: source })
             return
@@ -655,15 +663,20 @@ export const createBooksWatch = (parts: {
           case 'pennywire.ledger.WalletUnfrozen': {
             const { commandId, walletId, source } = event.value
             const command = takeCommand(row, commandId)
-            const asked = askedBy('pennywire.ledger.WalletUnfreezeRequested', commandId, command.fingerprint)
+            const request = commandBy(
+              'pennywire.ledger.WalletUnfreezeRequested',
+              commandId,
+              command.fingerprint,
+            )
             const state = at(walletId)
             const { status, freezeSource } = state
             hold(
               status === 'frozen' &&
-                asked.source === source &&
-                (source === 'staff' || (asked.userId === state.userId && source === freezeSource)),
+                request.source === source &&
+                (source === 'staff' || (request.userId === state.userId && source === freezeSource)),
               'M4',
-              () => `wallet ${walletId}, ${status} by ${freezeSource}, is freed by ${source} ${asked.userId}`,
+              () =>
+                `wallet ${walletId}, ${status} by ${freezeSource}, is freed by ${source} ${request.userId}`,
             )
             Object.assign(state, { status: 'active', freezeSource: null })
             return
@@ -671,13 +684,13 @@ export const createBooksWatch = (parts: {
           case 'pennywire.ledger.WalletClosed': {
             const { commandId, walletId } = event.value
             const command = takeCommand(row, commandId)
-            const asked = askedBy('pennywire.ledger.WalletCloseRequested', commandId, command.fingerprint)
+            const request = commandBy('pennywire.ledger.WalletCloseRequested', commandId, command.fingerprint)
             const state = at(walletId)
             hold(
               state.status === 'active' &&
                 state.balance === 0n &&
                 state.held === 0n &&
-                asked.userId === state.userId,
+                request.userId === state.userId,
               'M4',
               () => `wallet ${walletId} is closed, ${state.status} and with ${state.balance}`,
             )
@@ -687,12 +700,16 @@ export const createBooksWatch = (parts: {
           case 'pennywire.ledger.WalletRenamed': {
             const { commandId, walletId, userId, label } = event.value
             const command = takeCommand(row, commandId)
-            const asked = askedBy('pennywire.ledger.WalletRenameRequested', commandId, command.fingerprint)
+            const request = commandBy(
+              'pennywire.ledger.WalletRenameRequested',
+              commandId,
+              command.fingerprint,
+            )
             const state = at(walletId)
             hold(
-              state.status !== 'closed' && asked.userId === state.userId && asked.userId === userId,
+              state.status !== 'closed' && request.userId === state.userId && request.userId === userId,
               'M4',
-              () => `wallet ${walletId}, ${state.status}, is renamed by ${asked.userId}`,
+              () => `wallet ${walletId}, ${state.status}, is renamed by ${request.userId}`,
             )
             labels.set(walletId, label)
             return
@@ -700,14 +717,15 @@ export const createBooksWatch = (parts: {
           case 'pennywire.ledger.LimitChanged': {
             const { commandId, walletId, source, action, tier } = event.value
             const command = takeCommand(row, commandId)
-            const asked = askedBy('pennywire.ledger.LimitChangeRequested', commandId, command.fingerprint)
+            const request = commandBy('pennywire.ledger.LimitChangeRequested', commandId, command.fingerprint)
             const state = at(walletId)
             hold(
               state.status !== 'closed' &&
-                asked.source === source &&
-                (source !== 'self' || asked.userId === state.userId),
+                request.source === source &&
+                (source !== 'self' || request.userId === state.userId),
               'M4',
-              () => `limits of wallet ${walletId}, ${state.status}, are changed by ${source} ${asked.userId}`,
+              () =>
+                `limits of wallet ${walletId}, ${state.status}, are changed by ${source} ${request.userId}`,
             )
             if (source === 'kyc') {
               tiers.set(purse(state), tier as 'verified')
@@ -758,11 +776,11 @@ export const createBooksWatch = (parts: {
       /** O1: from the event alone the books can be made again, with all that the request said. */
       const checkToldWhole = (event: Records['pennywire.ledger.TransferRejected']) => {
         type Said = { note?: Buffer | null; metadata?: Buffer | null; originalId?: string | null }
-        const asked = parts.askedWith(event.transferId, event.fingerprint)?.value as Said | undefined
+        const request = deps.commandWith(event.transferId, event.fingerprint)?.value as Said | undefined
         const wholeOf = ({ note, metadata, originalId }: Said) =>
           [note?.toString('hex'), metadata?.toString('hex'), originalId].join(' ')
         hold(
-          !asked || wholeOf(asked) === wholeOf(event),
+          !request || wholeOf(request) === wholeOf(event),
           'O1',
           () => `the event that refuses ${event.transferId} does not tell what was asked`,
         )
@@ -804,9 +822,9 @@ export const createBooksWatch = (parts: {
           case 'RECIPIENT_UNAVAILABLE':
             return is(to && (type === 'reversal' ? to.status === 'closed' : !canReceive(to)))
           case 'REVERSAL_EXCEEDS_ORIGINAL': {
-            const asked = askedBy('pennywire.ledger.ReversalRequested', id, fingerprint)
+            const request = commandBy('pennywire.ledger.ReversalRequested', id, fingerprint)
             const original =
-              tables().transfers.get(asked.originalId) ?? changes.transfers.get(asked.originalId)?.after
+              tables().transfers.get(request.originalId) ?? changes.transfers.get(request.originalId)?.after
             return is(original && (reversed.get(original.id) ?? 0n) + amount > original.amount)
           }
         }
@@ -819,7 +837,7 @@ export const createBooksWatch = (parts: {
         })
 
       const checkRefusal = (id: string, fingerprint: Buffer, code: string, nowMs: number) => {
-        const command = parts.askedWith(id, fingerprint)
+        const command = deps.commandWith(id, fingerprint)
         hold(command, 'X1', () => `${id} is refused, and nobody asked for it`)
         const value = command.value as Partial<
           Records['pennywire.ledger.HoldCaptureRequested'] & Records['pennywire.ledger.LimitChangeRequested']

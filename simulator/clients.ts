@@ -3,8 +3,8 @@ import type { Records } from '@pennywire/contracts/schemas.ts'
 import { LIMITED_ACTIONS, type Limits, NO_LIMITS } from '../packages/rules/src/limits.ts'
 import { fingerprintOf, fingerprintOfCommand } from '../services/gateway/src/ledger/fingerprint.ts'
 import type { Payment } from '../services/gateway/src/payments/sql/payments.ts'
-import type { AskedReversal } from '../services/gateway/src/reversals/request-reversal.ts'
-import type { AskedTransfer } from '../services/gateway/src/transfers/request-transfer.ts'
+import type { ReversalInput } from '../services/gateway/src/reversals/request-reversal.ts'
+import type { TransferInput } from '../services/gateway/src/transfers/request-transfer.ts'
 import type { TransferRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise } from './broken-promise.ts'
 import { openWalletOf, readHoldEndedBy, readTransfer } from './gateway-store.ts'
@@ -17,7 +17,7 @@ const REMEMBERED_ASKED = 12
 const STAFF = '00000000-0000-4000-a000-000000000001'
 
 /** Closing wallets makes it unclear which one a request without a name means, so only some do. */
-type Person = { userId: string; asked: AskedTransfer[]; keys: number; closes: boolean }
+type Person = { userId: string; inputs: TransferInput[]; keys: number; closes: boolean }
 
 type Command = {
   [Name in Parameters<SimulatedGateway['ask']>[0]]: { name: Name; key: string; value: Records[Name] }
@@ -35,7 +35,7 @@ export type Clients = {
 
 const personOf = (index: number): Person => ({
   userId: `00000000-0000-4000-8000-${String(index + 1).padStart(12, '0')}`,
-  asked: [],
+  inputs: [],
   keys: 0,
   closes: index % 3 === 0,
 })
@@ -45,17 +45,17 @@ const personOf = (index: number): Person => ({
  * with the same key and the same or other content, open wallets, pay in, and look up; they hold money, capture and let
  * go, pay out, freeze, close and limit their wallets, and staff give money back. Each answer goes to the watch.
  */
-export const createClients = (parts: {
+export const createClients = (deps: {
   site: Site
   watch: Watch
   people: number
   gateways: () => SimulatedGateway[]
 }): Clients => {
-  const { site, watch } = parts
+  const { site, watch } = deps
   const { world, database } = site
   const { random } = world
-  const people = Array.from({ length: parts.people }, (_, index) => personOf(index))
-  const contents = new Map<string, { asked: AskedTransfer; attempt: Attempt }>()
+  const people = Array.from({ length: deps.people }, (_, index) => personOf(index))
+  const contents = new Map<string, { input: TransferInput; attempt: Attempt }>()
   const commands: Command[] = []
   let resting = false
   let busy = 0
@@ -72,28 +72,28 @@ export const createClients = (parts: {
     openWalletOf(database.tables, person.userId, currency)?.id ?? walletIdOf(person.userId, currency, 0)
   const now = () => Math.floor(world.wall())
 
-  const attemptOf = (asked: AskedTransfer): Attempt | undefined => {
-    const { user, idempotencyKey: key, amount, currency, note } = asked
-    const fromWalletId = asked.fromWalletId ?? walletIdOf(user.userId, currency, 0)
+  const attemptOf = (input: TransferInput): Attempt | undefined => {
+    const { user, idempotencyKey: key, amount, currency, note } = input
+    const fromWalletId = input.fromWalletId ?? walletIdOf(user.userId, currency, 0)
     const wallets = database.tables.wallets
-    let toWalletId = asked.toWalletId
+    let toWalletId = input.toWalletId
     if (toWalletId === null) {
-      for (const wallet of wallets.values()) if (wallet.code === asked.toWalletCode) toWalletId = wallet.id
+      for (const wallet of wallets.values()) if (wallet.code === input.toWalletCode) toWalletId = wallet.id
     }
     if (toWalletId === null) return undefined
     const fingerprint = fingerprintOf({
-      type: asked.type,
+      type: input.type,
       fromWalletId,
       toWalletId,
       amount,
       currency,
       note,
-      metadata: asked.metadata,
-      ...(asked.expiresInSeconds !== null && { expiresInSeconds: asked.expiresInSeconds }),
+      metadata: input.metadata,
+      ...(input.expiresInSeconds !== null && { expiresInSeconds: input.expiresInSeconds }),
     })
     const transferId = transferIdOf(user.userId, key)
     return {
-      type: asked.type,
+      type: input.type,
       userId: user.userId,
       key,
       transferId,
@@ -109,15 +109,15 @@ export const createClients = (parts: {
   const short = (id: string) => id.slice(0, 8)
 
   /** Asks a gateway for a transfer and holds its answer against the books, as the gateway gives it. */
-  const ask = async (client: Process, gateway: SimulatedGateway, asked: AskedTransfer): Promise<Answer> => {
-    const attempt = attemptOf(asked)
+  const ask = async (client: Process, gateway: SimulatedGateway, input: TransferInput): Promise<Answer> => {
+    const attempt = attemptOf(input)
     if (!attempt) return { is: 'nothing', why: 'no such code' }
     const content = `${attempt.transferId} ${attempt.fingerprint.toString('hex')}`
-    contents.set(content, { asked, attempt })
-    const what = `${asked.idempotencyKey} ${short(attempt.transferId)} ${asked.amount} ${asked.currency}`
+    contents.set(content, { input, attempt })
+    const what = `${input.idempotencyKey} ${short(attempt.transferId)} ${input.amount} ${input.currency}`
     try {
       return await call(client, gateway, what, async () => {
-        const answer = await answerOf(gateway, asked)
+        const answer = await answerOf(gateway, input)
         world.note(
           `${gateway.process.name} answers ${what}: ${answer.is} ${'code' in answer ? answer.code : ''}`,
         )
@@ -130,10 +130,10 @@ export const createClients = (parts: {
     }
   }
 
-  const answerOf = async (gateway: SimulatedGateway, asked: AskedTransfer): Promise<Answer> => {
+  const answerOf = async (gateway: SimulatedGateway, input: TransferInput): Promise<Answer> => {
     try {
-      const request = asked.type === 'hold' ? gateway.requestHold : gateway.requestTransfer
-      const { status, transfer } = await request(asked)
+      const request = input.type === 'hold' ? gateway.requestHold : gateway.requestTransfer
+      const { status, transfer } = await request(input)
       return { is: status === 201 ? 'completed' : 'pending', view: transfer }
     } catch (error) {
       const problem = problemOf(error)
@@ -146,7 +146,7 @@ export const createClients = (parts: {
     }
   }
 
-  const newAsked = (person: Person, key: string, type: AskedTransfer['type'] = 'transfer'): AskedTransfer => {
+  const newInput = (person: Person, key: string, type: TransferInput['type'] = 'transfer'): TransferInput => {
     const currency = random.chance(0.8) ? 'USD' : 'EUR'
     // Seldom to oneself, which is refused.
     const others = people.filter(other => other !== person)
@@ -156,7 +156,7 @@ export const createClients = (parts: {
     const odd = random.float()
     return {
       type,
-      user: { userId: person.userId } as AskedTransfer['user'],
+      user: { userId: person.userId } as TransferInput['user'],
       idempotencyKey: key,
       fromWalletId: person.closes || random.chance(0.3) ? walletOf(person, currency) : null,
       toWalletId: code ? null : odd < 0.01 ? '00000000-0000-4000-8000-ffffffffffff' : recipient,
@@ -173,13 +173,13 @@ export const createClients = (parts: {
     }
   }
 
-  const remember = (person: Person, asked: AskedTransfer) => {
-    person.asked.push(asked)
-    if (person.asked.length > REMEMBERED_ASKED) person.asked.shift()
+  const remember = (person: Person, input: TransferInput) => {
+    person.inputs.push(input)
+    if (person.inputs.length > REMEMBERED_ASKED) person.inputs.shift()
   }
 
   const openWallet = async (client: Process, person: Person, currency = random.pick(CURRENCIES)) => {
-    const gateway = random.pick(parts.gateways())
+    const gateway = random.pick(deps.gateways())
     // Now and then under an id that nobody would choose: whether there is one open, the ledger says.
     const ahead = random.chance(0.15) ? 1_000 + random.int(1_000) : 0
     const open = openWalletOf(database.tables, person.userId, currency)
@@ -196,27 +196,27 @@ export const createClients = (parts: {
     currency = random.chance(0.8) ? 'USD' : 'EUR',
   ) => {
     // Now and then under a key that belongs to a transfer as well.
-    const taken = random.chance(0.25) && person.asked.length > 0 ? random.pick(person.asked) : undefined
+    const taken = random.chance(0.25) && person.inputs.length > 0 ? random.pick(person.inputs) : undefined
     const key = taken?.idempotencyKey ?? `k${person.keys++}`
     const walletId = walletOf(person, currency)
     const most = kind === 'deposit' ? 20_000 : random.pick([900, 900, 20_000])
     const amount = BigInt(100 + random.int(most))
     const method = random.chance(0.03) ? 'nowhere' : 'card'
     const id = transferIdOf(person.userId, key)
-    const gateway = random.pick(parts.gateways())
-    const asked = {
-      user: { userId: person.userId } as AskedTransfer['user'],
+    const gateway = random.pick(deps.gateways())
+    const input = {
+      user: { userId: person.userId } as TransferInput['user'],
       idempotencyKey: key,
       ...{ walletId, amount, currency, waitMs: random.pick([0, 300, 2_000, 10_000]) },
     }
     const proof = { pin: '2580', stepUpToken: null, traceparent: '' }
-    const again = random.chance(0.2) ? [random.pick(parts.gateways())] : []
+    const again = random.chance(0.2) ? [random.pick(deps.gateways())] : []
     await Promise.all(
       [gateway, ...again].map(each =>
         call(client, each, `${kind} ${short(id)} of ${amount} ${currency}`, async () => {
           const answer = await (kind === 'deposit'
-            ? each.requestDeposit({ ...asked, source: method })
-            : each.requestWithdrawal({ ...asked, ...proof, destination: method })
+            ? each.requestDeposit({ ...input, source: method })
+            : each.requestWithdrawal({ ...input, ...proof, destination: method })
           ).catch(error => {
             const problem = problemOf(error)
             if (problem?.members.final === true) checkRefused(id, problem.code, each.process.name)
@@ -262,10 +262,10 @@ export const createClients = (parts: {
     return undefined
   }
 
-  const command = async (client: Process, asked: Command, away?: number) => {
-    const { name, value } = asked
-    const key = elsewhere(away) ?? asked.key
-    const gateway = random.pick(parts.gateways())
+  const send = async (client: Process, command: Command, away?: number) => {
+    const { name, value } = command
+    const key = elsewhere(away) ?? command.key
+    const gateway = random.pick(deps.gateways())
     const what = `${name.slice(17)} ${short(value.commandId)}`
     await call(client, gateway, what, async () => {
       const outcome = await gateway.ask(name as 'pennywire.ledger.WalletFreezeRequested', key, value as never)
@@ -276,18 +276,18 @@ export const createClients = (parts: {
     })
   }
 
-  const begin = async (client: Process, asked: Command, away?: number) => {
-    commands.push(asked)
+  const begin = async (client: Process, command: Command, away?: number) => {
+    commands.push(command)
     // Now and then twice at once, at two gateways, or with something else under its id.
     const draw = random.float()
-    const beside = draw < 0.1 ? [asked] : draw < 0.2 ? [otherUnder(asked.value.commandId, asked)] : []
-    await Promise.all([asked, ...beside].map(each => command(client, each, away)))
+    const beside = draw < 0.1 ? [command] : draw < 0.2 ? [otherUnder(command.value.commandId, command)] : []
+    await Promise.all([command, ...beside].map(each => send(client, each, away)))
   }
 
   const commandOnceMore = async (client: Process) => {
     if (commands.length === 0) return
     const before = commands.at(-1 - random.int(Math.min(20, commands.length)))!
-    await command(client, random.chance(0.5) ? before : otherUnder(before.value.commandId, before))
+    await send(client, random.chance(0.5) ? before : otherUnder(before.value.commandId, before))
   }
 
   /** Another content under the same commandId. */
@@ -331,7 +331,7 @@ export const createClients = (parts: {
           ? held.amount + 1n + BigInt(random.int(500))
           : 1n + BigInt(random.int(Number(held.amount)))
     const isOdd = random.chance(0.1)
-    const asked = (amountMinor: bigint | null): Command => ({
+    const capture = (amountMinor: bigint | null): Command => ({
       name: 'pennywire.ledger.HoldCaptureRequested',
       key: held.walletId,
       value: {
@@ -348,14 +348,10 @@ export const createClients = (parts: {
     })
     if (random.chance(0.3)) {
       // Everybody at once: of captures and ends one comes through.
-      const first = asked(amount)
+      const first = capture(amount)
       commands.push(first)
-      await Promise.all([
-        command(client, first),
-        begin(client, asked(null)),
-        voidHold(client, [holdId, held]),
-      ])
-    } else await begin(client, asked(amount))
+      await Promise.all([send(client, first), begin(client, capture(null)), voidHold(client, [holdId, held])])
+    } else await begin(client, capture(amount))
   }
 
   const voidHold = async (client: Process, one?: ReturnType<Watch['activeHolds']>[number]) => {
@@ -389,15 +385,15 @@ export const createClients = (parts: {
       Array.from({ length: 1 + random.int(3) }, async () => {
         if (random.chance(0.3)) return pay(client, person, 'withdrawal', currency)
         const key = `k${person.keys++}`
-        const asked = {
-          ...newAsked(person, key, random.pick(['transfer', 'transfer', 'hold'])),
+        const input = {
+          ...newInput(person, key, random.pick(['transfer', 'transfer', 'hold'])),
           currency,
           fromWalletId: walletOf(person, currency),
           toWalletId: walletOf(random.pick(people), currency),
           toWalletCode: null,
         }
-        remember(person, asked)
-        await ask(client, random.pick(parts.gateways()), asked)
+        remember(person, input)
+        await ask(client, random.pick(deps.gateways()), input)
       }),
     )
 
@@ -446,16 +442,16 @@ export const createClients = (parts: {
     // A wallet is mostly emptied before it is closed.
     if (wallet.balance - wallet.held > 0n && random.chance(0.9)) {
       const to = random.pick(people)
-      const asked = {
-        ...newAsked(person, `k${person.keys++}`),
+      const input = {
+        ...newInput(person, `k${person.keys++}`),
         currency,
         fromWalletId: wallet.id,
         toWalletId: walletOf(to, currency),
         toWalletCode: null,
         amount: wallet.balance - wallet.held,
       }
-      remember(person, asked)
-      await ask(client, random.pick(parts.gateways()), asked)
+      remember(person, input)
+      await ask(client, random.pick(deps.gateways()), input)
     }
     const { id: walletId } = wallet
     await begin(client, {
@@ -530,7 +526,7 @@ export const createClients = (parts: {
       traceparent: '',
     })
     const byRoute = (what: string, work: (gateway: SimulatedGateway) => Promise<unknown>) => {
-      const gateway = random.pick(parts.gateways())
+      const gateway = random.pick(deps.gateways())
       return call(client, gateway, what, () => work(gateway)).catch(error => {
         if (error instanceof BrokenPromise) throw error
       })
@@ -592,8 +588,8 @@ export const createClients = (parts: {
   /** A reversal as staff ask for it at the route, with a key that is good for several tries. */
   const reverseByRoute = async (client: Process, original: TransferRow) => {
     const part = random.chance(0.5) ? null : 1n + BigInt(random.int(Number(original.amount)))
-    const asked = {
-      staff: { userId: STAFF } as AskedReversal['staff'],
+    const input = {
+      staff: { userId: STAFF } as ReversalInput['staff'],
       idempotencyKey: `s${reversals++}`,
       originalId: original.id,
       amountIn: () => part,
@@ -602,12 +598,12 @@ export const createClients = (parts: {
       waitMs: random.pick([0, 2_000, 10_000]),
       traceparent: '',
     }
-    const id = transferIdOf(STAFF, asked.idempotencyKey)
+    const id = transferIdOf(STAFF, input.idempotencyKey)
     for (let tries = 1 + random.int(3); tries > 0; tries--) {
-      const gateway = random.pick(parts.gateways())
+      const gateway = random.pick(deps.gateways())
       const what = `gives ${part ?? 'all'} of ${short(original.id)} back as ${short(id)}`
       await call(client, gateway, what, async () => {
-        const { status } = await gateway.requestReversal(asked, elsewhere(0.6)).catch(error => {
+        const { status } = await gateway.requestReversal(input, elsewhere(0.6)).catch(error => {
           const problem = problemOf(error)
           if (problem?.members.final === true) checkRefused(id, problem.code, gateway.process.name)
           throw error
@@ -645,7 +641,7 @@ export const createClients = (parts: {
         note: null,
       }
       for (let tries = 1 + random.int(3); tries > 0; tries--) {
-        const gateway = random.pick(parts.gateways())
+        const gateway = random.pick(deps.gateways())
         const what = `gives ${part} of ${short(original.id)} back as ${short(request.transferId)}`
         const facts = await call(client, gateway, what, () => gateway.reverse(request, elsewhere(0.6))).catch(
           () => undefined,
@@ -663,41 +659,41 @@ export const createClients = (parts: {
   }
   let reversals = 0
 
-  const transfer = async (client: Process, person: Person, type: AskedTransfer['type'] = 'transfer') => {
-    const asked = newAsked(person, `k${person.keys++}`, type)
-    remember(person, asked)
-    const answer = await ask(client, random.pick(parts.gateways()), asked)
+  const transfer = async (client: Process, person: Person, type: TransferInput['type'] = 'transfer') => {
+    const input = newInput(person, `k${person.keys++}`, type)
+    remember(person, input)
+    const answer = await ask(client, random.pick(deps.gateways()), input)
     if (type === 'hold' && answer.is === 'completed' && random.chance(0.5)) await capture(client)
   }
 
   const askOnceMore = async (client: Process, person: Person, other: boolean) => {
-    if (person.asked.length === 0) return transfer(client, person)
-    const before = random.pick(person.asked)
-    const asked = other
-      ? newAsked(person, before.idempotencyKey, random.pick(['transfer', 'hold']))
+    if (person.inputs.length === 0) return transfer(client, person)
+    const before = random.pick(person.inputs)
+    const input = other
+      ? newInput(person, before.idempotencyKey, random.pick(['transfer', 'hold']))
       : { ...before, waitMs: random.pick([0, 500, 10_000]) }
-    if (other) remember(person, asked)
-    await ask(client, random.pick(parts.gateways()), asked)
+    if (other) remember(person, input)
+    await ask(client, random.pick(deps.gateways()), input)
   }
 
   /** Two requests with one key at once: from two wallets, so perhaps in two partitions. */
   const race = async (client: Process, person: Person) => {
-    const first = newAsked(person, `k${person.keys++}`)
+    const first = newInput(person, `k${person.keys++}`)
     const currency = first.currency === 'USD' ? 'EUR' : 'USD'
     const second = {
-      ...newAsked(person, first.idempotencyKey),
+      ...newInput(person, first.idempotencyKey),
       currency,
       fromWalletId: person.closes ? walletOf(person, currency) : null,
     }
     remember(person, first)
     remember(person, second)
-    await Promise.all([first, second].map(asked => ask(client, random.pick(parts.gateways()), asked)))
+    await Promise.all([first, second].map(input => ask(client, random.pick(deps.gateways()), input)))
   }
 
   const lookUp = async (client: Process, person: Person) => {
-    if (person.asked.length === 0) return
-    const { idempotencyKey: key } = random.pick(person.asked)
-    const gateway = random.pick(parts.gateways())
+    if (person.inputs.length === 0) return
+    const { idempotencyKey: key } = random.pick(person.inputs)
+    const gateway = random.pick(deps.gateways())
     await find(client, gateway, person.userId, key)
   }
 
@@ -759,10 +755,10 @@ export const createClients = (parts: {
   }
 
   /** In a system where all is well, everything has a final answer. */
-  const verify = async (client: Process, { asked, attempt }: { asked: AskedTransfer; attempt: Attempt }) => {
-    const gateway = random.pick(parts.gateways())
+  const verify = async (client: Process, { input, attempt }: { input: TransferInput; attempt: Attempt }) => {
+    const gateway = random.pick(deps.gateways())
     const before = readTransfer(database.tables, attempt.transferId)
-    const answer = await ask(client, gateway, { ...asked, waitMs: 10_000 })
+    const answer = await ask(client, gateway, { ...input, waitMs: 10_000 })
     const row = readTransfer(database.tables, attempt.transferId)
     if (answer.is === 'pending' || answer.is === 'unknown' || (answer.is === 'nothing' && before))
       throw new BrokenPromise(
@@ -805,7 +801,7 @@ export const createClients = (parts: {
         busy++
         void (async () => {
           for (let next = chosen.pop(); next; next = chosen.pop()) await verify(client, next)
-          for (let next = toRepeat.pop(); next; next = toRepeat.pop()) await command(client, next)
+          for (let next = toRepeat.pop(); next; next = toRepeat.pop()) await send(client, next)
           busy--
         })().catch(world.fail)
       }

@@ -74,13 +74,13 @@ const MAX_LATE_MS = 3_000
  * Kafka as its clients meet it: topics of partitions, each an order of its own; sends that fail before or after they
  * are done, arrive late or twice; fetches that begin further back, or (kafkajs forgive) leave something out.
  */
-export const createLog = (parts: {
+export const createLog = (deps: {
   world: World
   partitions: number
   faults: LogFaults
   onAppend: (record: IncomingRecord) => void
 }): Log => {
-  const { world, faults } = parts
+  const { world, faults } = deps
   const { random } = world
   const topics = new Map<Topic, IncomingRecord[][]>()
   const kicks = new Map<Topic, Set<() => void>[]>()
@@ -88,7 +88,7 @@ export const createLog = (parts: {
   const firstOf = (topic: Topic, partition: number) => firsts.get(`${topic}/${partition}`) ?? 0
   let up = true
 
-  const partitionsOf = (topic: Topic) => (topic.startsWith('ledger.dead') ? 1 : parts.partitions)
+  const partitionsOf = (topic: Topic) => (topic.startsWith('ledger.dead') ? 1 : deps.partitions)
   const make = (topic: Topic) =>
     topics.set(
       topic,
@@ -133,7 +133,7 @@ export const createLog = (parts: {
       ),
     }
     kept.push(appended)
-    parts.onAppend(appended)
+    deps.onAppend(appended)
     for (const kick of kicks.get(record.topic)![partition]!) kick()
   }
   const appendAll = (batch: RawRecord[]) => {

@@ -34,8 +34,8 @@ export const plant = (name: string): (() => boolean) => {
   const url = pathToFileURL(join(root, bug.file)).href
   let loaded = false
   registerHooks({
-    load: (asked, context, next) => {
-      if (asked !== url) return next(asked, context)
+    load: (loading, context, next) => {
+      if (loading !== url) return next(loading, context)
       loaded = true
       return { format: 'module-typescript', source, shortCircuit: true }
     },

@@ -259,9 +259,9 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: applyBatch,
     replace: [
       [
-        'if (!parts.store.isRivalry(error) || run === RERUNS) throw error',
-        `if (!parts.store.isRivalry(error) || run === RERUNS) throw error
-      for (const command of commands) command.asked = { type: 'poison', reason: String(error) }`,
+        'if (!deps.store.isRivalry(error) || run === RERUNS) throw error',
+        `if (!deps.store.isRivalry(error) || run === RERUNS) throw error
+      for (const command of commands) command.command = { type: 'poison', reason: String(error) }`,
       ],
     ],
   },
@@ -356,7 +356,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [
       ['if (highest >= nextSeq) {', 'if (highest < 0n) {'],
       [
-        'const other = await findOther(parts.store, row.partition, tail, highest)',
+        'const other = await findOther(deps.store, row.partition, tail, highest)',
         'const other = undefined as bigint | undefined',
       ],
     ],
@@ -467,8 +467,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: applyBatch,
     replace: [
       [
-        'await parts.setAside(record, error instanceof Error ? error.message : String(error))',
-        'void parts.setAside(record, String(error)).catch(() => {})',
+        'await deps.setAside(record, error instanceof Error ? error.message : String(error))',
+        'void deps.setAside(record, String(error)).catch(() => {})',
       ],
     ],
   },
@@ -478,8 +478,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: applyBatch,
     replace: [
       [
-        "if (asked.type !== 'poison') applyCommand(state",
-        "if (asked.type !== 'poison' && asked.value.userId === '') applyCommand(state",
+        "if (command.type !== 'poison') applyCommand(state",
+        "if (command.type !== 'poison' && command.value.userId === '') applyCommand(state",
       ],
     ],
   },
@@ -586,7 +586,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'pending-not-written',
     what: '202 and 503 are answered before the request is written down',
     file: requestTransfer,
-    replace: [['await parts.writePending({', 'void (parts.writePending, async (_: unknown) => {})({']],
+    replace: [['await deps.writePending({', 'void (deps.writePending, async (_: unknown) => {})({']],
   },
   {
     name: 'unacknowledged-202',
@@ -611,8 +611,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: payOut,
     replace: [
       [
-        'return booked ? finish(parts, payment, booked.inSuspense) : book(parts, payment)',
-        'return booked ? finish(parts, payment, booked.inSuspense) : book(parts, payment).catch(() => {}).then(() => finish(parts, payment, false))',
+        'return booked ? finish(deps, payment, booked.inSuspense) : book(deps, payment)',
+        'return booked ? finish(deps, payment, booked.inSuspense) : book(deps, payment).catch(() => {}).then(() => finish(deps, payment, false))',
       ],
     ],
   },
@@ -622,8 +622,8 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: payOut,
     replace: [
       [
-        'else if (own.hold) await orderPayment(parts, payment)',
-        'else if (own.hold || !ledgerStatus) await orderPayment(parts, payment)',
+        'else if (own.hold) await orderPayment(deps, payment)',
+        'else if (own.hold || !ledgerStatus) await orderPayment(deps, payment)',
       ],
       ["if (hold?.status !== 'active') {", "if (hold && hold.status !== 'active') {"],
     ],
@@ -640,16 +640,16 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: payOut,
     replace: [
       [
-        `      if (state) return applyProviderState(parts, payment, state)
+        `      if (state) return applyProviderState(deps, payment, state)
       // Ordered a second`,
         '      // Ordered a second',
       ],
       [
-        'return payment.orderAttempts > 1 && mayArrive(parts, payment) ? undefined : orderPayment(parts, payment)',
-        'return state === null ? undefined : orderPayment(parts, payment)',
+        'return payment.orderAttempts > 1 && mayArrive(deps, payment) ? undefined : orderPayment(deps, payment)',
+        'return state === null ? undefined : orderPayment(deps, payment)',
       ],
       [
-        '  if (state) return applyProviderState(parts, payment, state, traceparent)\n  if (arrivesLater) return\n',
+        '  if (state) return applyProviderState(deps, payment, state, traceparent)\n  if (arrivesLater) return\n',
         '  void [state, arrivesLater, traceparent]\n',
       ],
     ],
@@ -660,12 +660,12 @@ export const PLANTED_BUGS: PlantedBug[] = [
     file: payOut,
     replace: [
       [
-        `return own.hold?.status === 'active' ? book(parts, payment) : finish(parts, payment, false)`,
-        'return finish(parts, payment, false)',
+        `return own.hold?.status === 'active' ? book(deps, payment) : finish(deps, payment, false)`,
+        'return finish(deps, payment, false)',
       ],
       [
-        'if (settled.status === status && !settled.done) await book(parts, settled, traceparent)',
-        `if (settled.status === status && !settled.done && status !== 'failed') await book(parts, settled, traceparent)`,
+        'if (settled.status === status && !settled.done) await book(deps, settled, traceparent)',
+        `if (settled.status === status && !settled.done && status !== 'failed') await book(deps, settled, traceparent)`,
       ],
     ],
   },
@@ -1112,7 +1112,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'reversal-not-written-down',
     what: 'a reversal is answered 202 and not written down',
     file: 'services/gateway/src/reversals/request-reversal.ts',
-    replace: [['  await parts.writePending({', '  void ({']],
+    replace: [['  await deps.writePending({', '  void ({']],
   },
   {
     name: 'deposit-answered-unbooked',

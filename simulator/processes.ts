@@ -24,8 +24,8 @@ import { startPaymentWorker } from '../services/gateway/src/payments/settle-paym
 import type { NewPayment, Payment, Settlement } from '../services/gateway/src/payments/sql/payments.ts'
 import { ProblemError } from '../services/gateway/src/problems/problem.ts'
 import {
-  type AskedReversal,
   createRequestReversal,
+  type ReversalInput,
 } from '../services/gateway/src/reversals/request-reversal.ts'
 import { createFindTransfer } from '../services/gateway/src/transfers/find-transfer.ts'
 import { createRequestTransfer } from '../services/gateway/src/transfers/request-transfer.ts'
@@ -221,7 +221,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
     log.read(process, { topic: 'ledger.events', partition, offset }, { onRecords })
   }
 
-  const transferParts = {
+  const transferDeps = {
     logger,
     codec,
     admit: () => {},
@@ -258,7 +258,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
     readWallets: (ids: string[]) => read('gateway reads wallets', tables => readWallets(tables, ids)),
   })
   const publishCommand = createPublishCommand({ publisher, clock, logger })
-  const paymentParts = {
+  const paymentDeps = {
     logger,
     codec,
     publishCommand,
@@ -283,7 +283,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
       read('gateway is done with a payment', () => markPaymentDone(gatewayTables, id, status)),
     clock,
   }
-  const handleCallback = createHandleCallback(paymentParts)
+  const handleCallback = createHandleCallback(paymentDeps)
   const askLedger = createAskLedger({
     logger,
     codec,
@@ -314,8 +314,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
   })
 
   const paying = {
-    ...transferParts,
-    ...paymentParts,
+    ...transferDeps,
+    ...paymentDeps,
     expiresAfterMs: PAYMENT_EXPIRES_AFTER_MS,
     readWallet: async (userId: string, walletId: string) =>
       (await read('gateway reads a wallet', tables => readWallets(tables, [walletId]))).find(
@@ -332,7 +332,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
     logger,
     clock,
     pollMs: PAYMENTS_LOOKED_AT_EVERY_MS,
-    advancePayment: payment => advancePayment(paymentParts, payment),
+    advancePayment: payment => advancePayment(paymentDeps, payment),
     claim: limit =>
       read('gateway claims payments', () => {
         const due: Payment[] = []
@@ -377,8 +377,8 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
         })
       }),
     now: clock.now,
-    requestTransfer: createRequestTransfer({ ...transferParts, view: viewTransfer }),
-    requestHold: createRequestTransfer({ ...transferParts, view: viewHold }),
+    requestTransfer: createRequestTransfer({ ...transferDeps, view: viewTransfer }),
+    requestHold: createRequestTransfer({ ...transferDeps, view: viewHold }),
     find,
     /** A command as it is given, in any partition. */
     ask: <Name extends Parameters<typeof ask>[0]>(name: Name, key: string, command: Records[Name]) =>
@@ -390,17 +390,17 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
       clock,
     }),
     readWallet: paying.readWallet,
-    endHold: createEndHold({ ask, names, personKeys, readDecided, claimKey: transferParts.claimKey, clock }),
+    endHold: createEndHold({ ask, names, personKeys, readDecided, claimKey: transferDeps.claimKey, clock }),
     changeLimits: createChangeLimits({ ask, clock }),
     applyProviderState: (body: string) => handleCallback(undefined, body, TRACE),
     requestDeposit: createRequestDeposit({ ...paying, writeDeposit: write }),
     requestWithdrawal: createRequestWithdrawal({ ...paying, writePayment: write }),
     /** `elsewhere`: the key of another partition. */
-    requestReversal: (asked: AskedReversal, elsewhere: string | undefined) =>
+    requestReversal: (input: ReversalInput, elsewhere: string | undefined) =>
       createRequestReversal({
-        ...transferParts,
+        ...transferDeps,
         publishCommand: record => publishCommand({ ...record, key: elsewhere ?? record.key }),
-      })(asked),
+      })(input),
     /** A reversal that no route would let pass. Resolves with what the ledger decided, undefined where that is not known in time. */
     reverse: async (request: ReversalRequested, elsewhere: string | undefined) => {
       const { transferId, fromWalletId, toWalletId } = request

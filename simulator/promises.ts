@@ -7,7 +7,7 @@ import type { LimitDefaults } from '../packages/rules/src/limits.ts'
 import type { Outcome } from '../services/gateway/src/ledger/await-outcome.ts'
 import type { HoldView, TransferView } from '../services/gateway/src/transfers/transfer-view.ts'
 import type { Earlier, TransferRow } from '../services/ledger/src/store.ts'
-import { type AskedCommand, createBooksWatch } from './books-oracle.ts'
+import { type AppendedCommand, createBooksWatch } from './books-oracle.ts'
 import { decodeNow, hold } from './broken-promise.ts'
 import {
   type Changes,
@@ -21,9 +21,9 @@ import {
 import { insertedIn, updatedIn } from './postgres.ts'
 import { verifyCommand } from './processes.ts'
 
-type Command = { is: 'command'; id: string; asked: AskedCommand } | { is: 'poison' }
+type KnownCommand = { is: 'command'; id: string; command: AppendedCommand } | { is: 'poison' }
 
-const fingerprintIn = ({ value }: AskedCommand): Buffer | null => value.fingerprint ?? null
+const fingerprintIn = ({ value }: AppendedCommand): Buffer | null => value.fingerprint ?? null
 
 /** One try of a client: what it asked under which key. */
 export type Attempt = {
@@ -55,7 +55,7 @@ export type Pending = { transferId: string; fingerprint: Buffer; acknowledged: b
  * The promises, watched from outside: told of every commit, append and answer as it happens, and able to look through
  * everything that is stored. Knows the rules, and nothing of how the services keep them.
  */
-export const createWatch = (parts: {
+export const createWatch = (deps: {
   tables: () => Tables
   records: (
     topic: 'ledger.commands' | 'ledger.events' | 'ledger.dead-letters',
@@ -67,27 +67,27 @@ export const createWatch = (parts: {
   /** Whether transfers cost a fee (test-fees.ts). */
   fees: boolean
 }) => {
-  const { tables, partitions } = parts
+  const { tables, partitions } = deps
   /** How far each partition of ledger.events holds the journal without a hole. */
   const seen = new Map<number, number>()
-  const commands = new WeakMap<IncomingRecord, Command>()
+  const commands = new WeakMap<IncomingRecord, KnownCommand>()
   const setAside = new Set<string>()
   /** First definite answer to each (key, content). */
   const answers = new Map<string, string>()
   /** Commands appended, by their ids: each with its content. */
-  const asked = new Map<string, AskedCommand[]>()
-  const askedWith = (id: string, fingerprint: Buffer | null): AskedCommand | undefined =>
-    asked.get(id)?.find(command => {
+  const appended = new Map<string, AppendedCommand[]>()
+  const askedWith = (id: string, fingerprint: Buffer | null): AppendedCommand | undefined =>
+    appended.get(id)?.find(command => {
       const own = fingerprintIn(command)
       return own === null || fingerprint === null || own.equals(fingerprint)
     })
-  const { tables: stored, limitDefaults, fees } = parts
-  const books = createBooksWatch({ tables: stored, limitDefaults, fees, askedWith })
+  const { tables: stored, limitDefaults, fees } = deps
+  const books = createBooksWatch({ tables: stored, limitDefaults, fees, commandWith: askedWith })
   let decisions = 0
   let frozen: number[] = []
   let fetchedBefore = 0
 
-  const commandOf = (record: IncomingRecord): Command => {
+  const commandOf = (record: IncomingRecord): KnownCommand => {
     let command = commands.get(record)
     if (!command) {
       // A record that no gateway has signed is no command.
@@ -97,7 +97,7 @@ export const createWatch = (parts: {
         command = {
           is: 'command',
           id: (value.transferId ?? value.commandId)!,
-          asked: decoded as AskedCommand,
+          command: decoded as AppendedCommand,
         }
       } else command = { is: 'poison' }
       commands.set(record, command)
@@ -131,7 +131,7 @@ export const createWatch = (parts: {
         'X1',
         () => `partition ${partition} goes on in a topic that is not the one it came from`,
       )
-      const records = parts.records('ledger.commands', partition)
+      const records = deps.records('ledger.commands', partition)
       for (let offset = Number(from); offset < Number(nextOffset); offset++) {
         const record = records[offset]
         hold(
@@ -169,7 +169,7 @@ export const createWatch = (parts: {
     const outcome = outcomeOf(command.id)
     hold(outcome, 'X2', () => `the command ${command.id} at ${place} is passed over without an outcome`)
     use(command.id)
-    const fingerprint = fingerprintIn(command.asked)
+    const fingerprint = fingerprintIn(command.command)
     if (fingerprint === null || outcome.fingerprint.equals(fingerprint)) return
     if (transferTypeOf(command) === 'deposit') {
       const displaced = outcomeOf(displacedDepositIdOf(command.id))
@@ -264,7 +264,7 @@ export const createWatch = (parts: {
         balanceAfter: formatAmount(balanceAfter ?? -1n, row.currency),
       }),
     }
-    const said = {
+    const fields = {
       id: view.id,
       amount: view.amount,
       currency: view.currency,
@@ -275,9 +275,9 @@ export const createWatch = (parts: {
       ...('completedAt' in view && { completed: view.completedAt, balanceAfter: view.balanceAfter }),
     }
     hold(
-      JSON.stringify(said) === JSON.stringify(expected),
+      JSON.stringify(fields) === JSON.stringify(expected),
       'X3',
-      () => `${who} said ${JSON.stringify(said)}, the books say ${JSON.stringify(expected)}`,
+      () => `${who} said ${JSON.stringify(fields)}, the books say ${JSON.stringify(expected)}`,
     )
     // What came of it later may be told by then.
     const statuses = isTransfer ? ['completed', 'reversed'] : ['active', row.status]
@@ -302,7 +302,7 @@ export const createWatch = (parts: {
     /** Whether the record before the partition's position is another one than was decided there. */
     isMismatched: (partition: number): boolean => {
       const { nextOffset, lastDigest } = tables().partitions.get(partitionKey(partition))!
-      const record = parts.records('ledger.commands', partition)[Number(nextOffset) - 1]
+      const record = deps.records('ledger.commands', partition)[Number(nextOffset) - 1]
       if (!record || !lastDigest) return nextOffset > 0n
       const hash = createHash('sha256')
       for (const part of [record.key, record.value]) hash.update(`${part?.length ?? -1}:`).update(part ?? '')
@@ -349,12 +349,12 @@ export const createWatch = (parts: {
       if (record.topic === 'ledger.commands') {
         const command = commandOf(record)
         if (command.is === 'poison') return
-        const fingerprint = fingerprintIn(command.asked)
+        const fingerprint = fingerprintIn(command.command)
         if (!askedWith(command.id, fingerprint))
-          asked.set(command.id, [...(asked.get(command.id) ?? []), command.asked])
-        if (command.asked.type === 'pennywire.ledger.TransferRequested') {
+          appended.set(command.id, [...(appended.get(command.id) ?? []), command.command])
+        if (command.command.type === 'pennywire.ledger.TransferRequested') {
           const content = `${command.id} ${fingerprint?.toString('hex')}`
-          const expiry = command.asked.value.expiresAt ?? Number.POSITIVE_INFINITY
+          const expiry = command.command.value.expiresAt ?? Number.POSITIVE_INFINITY
           lastExpiry.set(content, Math.max(lastExpiry.get(content) ?? 0, expiry))
         }
       } else if (record.topic === 'ledger.dead-letters') {
@@ -422,7 +422,7 @@ export const createWatch = (parts: {
         case 'pending':
         case 'unknown': {
           // What was said before the answer arrived may be final by now, but it must be findable by its owner.
-          const pending = parts.pending().get(attempt.transferId)
+          const pending = deps.pending().get(attempt.transferId)
           hold(
             pending,
             'X2',
@@ -430,7 +430,7 @@ export const createWatch = (parts: {
           )
           if (answer.is === 'unknown') return
           hold(
-            asked
+            appended
               .get(attempt.transferId)
               ?.some(command => fingerprintIn(command)?.equals(attempt.fingerprint)),
             'X2',
@@ -545,7 +545,7 @@ export const createWatch = (parts: {
       for (let partition = 0; partition < partitions; partition++) {
         if (partition === but.undecided) continue
         const row = tables().partitions.get(partitionKey(partition))
-        const end = parts.records('ledger.commands', partition).length
+        const end = deps.records('ledger.commands', partition).length
         const next = Number(row?.nextOffset ?? 0n)
         if (next !== end) return `partition ${partition} is decided through ${next} of ${end} commands`
         if (partition === but.unpublished) continue
@@ -565,15 +565,15 @@ export const createWatch = (parts: {
   }
 }
 
-const transferTypeOf = (command: Command) =>
-  command.is === 'command' && command.asked.type === 'pennywire.ledger.TransferRequested'
-    ? command.asked.value.type
+const transferTypeOf = (command: KnownCommand) =>
+  command.is === 'command' && command.command.type === 'pennywire.ledger.TransferRequested'
+    ? command.command.value.type
     : undefined
 
-const isSetAside = (command: Command) =>
+const isSetAside = (command: KnownCommand) =>
   command.is === 'poison' ||
   transferTypeOf(command) === 'teleport' ||
-  (command.asked.type === 'pennywire.ledger.WalletOpenRequested' &&
-    isRefusedWallet(command.asked.value.walletId))
+  (command.command.type === 'pennywire.ledger.WalletOpenRequested' &&
+    isRefusedWallet(command.command.value.walletId))
 
 export type Watch = ReturnType<typeof createWatch>

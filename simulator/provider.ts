@@ -82,7 +82,7 @@ export const createProvider = (
   }
 
   /** The way there and back; either may be lost, and the way there may take long: others ask and order meanwhile. */
-  const asked = <Result>(client: Process, what: string, answer: () => Result): Promise<Result> =>
+  const travel = <Result>(client: Process, what: string, answer: () => Result): Promise<Result> =>
     new Promise((resolve, reject) => {
       const fate = random.float()
       const lateMs = random.chance(faults.away / 2) ? random.float() * MAX_LATE_MS : 0
@@ -101,7 +101,7 @@ export const createProvider = (
   return {
     portOf: client => ({
       order: order =>
-        asked(client, `provider is ordered ${order.id.slice(0, 8)}`, () => {
+        travel(client, `provider is ordered ${order.id.slice(0, 8)}`, () => {
           if (order.method === 'nowhere') throw new OrderRefused()
           // A stricter check since the first order: a payment that is known all the same is told when asked for.
           if (ordered.has(order.id) && random.chance(0.5)) throw new OrderRefused()
@@ -129,7 +129,7 @@ export const createProvider = (
           return { providerReference: ordered.get(order.id)!.state.providerReference }
         }),
       ask: id =>
-        asked(client, `provider is asked for ${id.slice(0, 8)}`, () => {
+        travel(client, `provider is asked for ${id.slice(0, 8)}`, () => {
           const state = ordered.get(id)?.state
           return state && { ...state }
         }),

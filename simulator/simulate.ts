@@ -387,7 +387,7 @@ export const simulate = async (options: {
     for (let n = random.int(12); n > 0 && wallets.length > 0; n--) {
       const [victim, thief] = [random.pick(wallets), random.pick(wallets)]
       const id = `00000000-0000-4000-a000-${String(++forged).padStart(12, '0')}`
-      const asked = transferRequested({
+      const command = transferRequested({
         transferId: id,
         type: random.pick(['transfer', 'deposit', 'hold']),
         userId: victim.userId ?? id,
@@ -395,7 +395,7 @@ export const simulate = async (options: {
         toWalletId: thief.id,
         currency: victim.currency,
       })
-      const value = site.codec.encode('pennywire.ledger.TransferRequested', asked)
+      const value = site.codec.encode('pennywire.ledger.TransferRequested', command)
       const earlier = random.pick(log.records('ledger.commands', partition).slice(-1))
       // Without a MAC, or with one of another command.
       const headers = earlier && random.chance(0.5) ? asSent(earlier).headers : {}
@@ -482,8 +482,8 @@ export const simulate = async (options: {
 
   const untilDone = async (isDone: () => boolean, problem: () => string) => {
     const deadline = world.now() + QUIET_MS
-    let asked = 0
-    await world.runUntil(() => world.now() > deadline || (++asked % 20 === 0 && isDone()))
+    let rounds = 0
+    await world.runUntil(() => world.now() > deadline || (++rounds % 20 === 0 && isDone()))
     if (!isDone()) throw new BrokenPromise('P1', problem())
   }
   const pass = async (ms: number) => {

@@ -267,10 +267,10 @@ describe('nobody locks out somebody else', () => {
 
   test('out of the mail: however often a stranger asks, three come, and each is good', async () => {
     const alice = await makePerson('Alice Smith')
-    const asked = Array.from({ length: 24 }, () =>
+    const requests = Array.from({ length: 24 }, () =>
       ask('POST', '/v1/auth/forgot-password', { body: { email: alice.email } }),
     )
-    expect((await Promise.all(asked)).map(({ status }) => status)).toEqual(Array(24).fill(200))
+    expect((await Promise.all(requests)).map(({ status }) => status)).toEqual(Array(24).fill(200))
     const links = await vi.waitFor(async () => {
       const found = await resetLinks(alice.email)
       expect(found.length).toBe(3)

@@ -56,8 +56,8 @@ const open = (url: string, options: postgres.Options<Record<string, never>> = {}
   return sql
 }
 afterAll(() => Promise.all(opened.map(sql => sql.end())))
-const refusalOf = (asked: Promise<unknown>) =>
-  asked.then(
+const refusalOf = (query: Promise<unknown>) =>
+  query.then(
     () => 'it was done',
     (error: Error) => error.message,
   )

@@ -112,12 +112,12 @@ describe('callbacks', () => {
 
   test('X1: replayed, also many at once: booked once', async () => {
     const before = Number(await balanceOf(alice, wallet))
-    const said = await order('7.00')
-    const answers = await Promise.all(Array.from({ length: 10 }, () => callback(said)))
+    const body = await order('7.00')
+    const answers = await Promise.all(Array.from({ length: 10 }, () => callback(body)))
     expect(answers.map(({ status }) => status)).toEqual(Array(10).fill(204))
     await vi.waitFor(async () => expect(Number(await balanceOf(alice, wallet))).toBe(before + 7))
-    expect((await callback(said)).status).toBe(204)
-    expect((await alice.ask('GET', `/v1/transfers/${said.id}`)).body).toMatchObject({
+    expect((await callback(body)).status).toBe(204)
+    expect((await alice.ask('GET', `/v1/transfers/${body.id}`)).body).toMatchObject({
       status: 'completed',
       amount: '7.00',
     })
@@ -126,13 +126,13 @@ describe('callbacks', () => {
 
   test('forged, unsigned, old, of another amount or of no payment: refused, no money', async () => {
     const before = await balanceOf(alice, wallet)
-    const said = await order('8.00')
+    const body = await order('8.00')
     const refusals = [
-      await callback(said, { secret: 'x'.repeat(40) }),
-      await callback(said, { at: Math.floor(Date.now() / 1_000) - 400 }),
-      await ask('POST', '/v1/provider/callbacks', { body: said }),
-      await callback({ ...said, amount: '8000.00' }),
-      await callback({ ...said, id: randomUUID() }),
+      await callback(body, { secret: 'x'.repeat(40) }),
+      await callback(body, { at: Math.floor(Date.now() / 1_000) - 400 }),
+      await ask('POST', '/v1/provider/callbacks', { body: body }),
+      await callback({ ...body, amount: '8000.00' }),
+      await callback({ ...body, id: randomUUID() }),
     ]
     expect(refusals.map(({ status, body }) => [status, body.code])).toEqual([
       [401, 'SIGNATURE_INVALID'],
@@ -146,20 +146,20 @@ describe('callbacks', () => {
 
   test('out of order: a confirmation after a failure is a fact and is booked', async () => {
     const before = Number(await balanceOf(alice, wallet))
-    const said = await order('9.00')
-    expect((await callback({ ...said, status: 'failed', failureReason: 'late' })).status).toBe(204)
-    expect((await callback(said)).status).toBe(204)
+    const body = await order('9.00')
+    expect((await callback({ ...body, status: 'failed', failureReason: 'late' })).status).toBe(204)
+    expect((await callback(body)).status).toBe(204)
     await vi.waitFor(async () => expect(Number(await balanceOf(alice, wallet))).toBe(before + 9))
-    expect((await callback({ ...said, status: 'failed' })).status).toBe(204)
-    expect((await alice.ask('GET', `/v1/transfers/${said.id}`)).body.status).toBe('completed')
+    expect((await callback({ ...body, status: 'failed' })).status).toBe(204)
+    expect((await alice.ask('GET', `/v1/transfers/${body.id}`)).body.status).toBe('completed')
   })
 
   test('of another kind, or of a deposit that came back: refused', async () => {
-    const said = await order('9.50')
+    const body = await order('9.50')
     const refusals = [
-      await callback({ ...said, kind: 'withdrawal' }),
-      await callback({ ...said, status: 'returned' }),
-      await callback({ ...said, kind: 'withdrawal', status: 'returned' }),
+      await callback({ ...body, kind: 'withdrawal' }),
+      await callback({ ...body, status: 'returned' }),
+      await callback({ ...body, kind: 'withdrawal', status: 'returned' }),
     ]
     expect(refusals.map(({ status }) => status)).toEqual([404, 422, 404])
   })

@@ -39,25 +39,25 @@ beforeAll(async () => {
 })
 afterAll(() => publisher.stop())
 
-type Asked = Records['pennywire.ledger.TransferRequested']
+type Over = Records['pennywire.ledger.TransferRequested']
 /** As a gateway would write it, but for the MAC. */
-const forged = (over: Partial<Asked>): RawRecord => {
+const forged = (over: Partial<Over>): RawRecord => {
   const requestedAt = Date.now()
   const type = 'pennywire.ledger.TransferRequested'
-  const asked = transferRequested({
+  const command = transferRequested({
     ...{ userId: victim.id, fromWalletId: from.id, toWalletId: to.id, amountMinor: 4_200n, requestedAt },
     ...over,
   })
   return {
     topic: 'ledger.commands',
     key: from.id,
-    value: codec.encode(type, asked),
+    value: codec.encode(type, command),
     headers: envelope({
-      id: asked.transferId,
+      id: command.transferId,
       type,
       source: 'gateway',
       time: requestedAt,
-      subject: asked.transferId,
+      subject: command.transferId,
     }),
   }
 }

@@ -28,21 +28,21 @@ afterAll(() => sql.end())
 /** What a gateway wrote before it answered 202, a minute ago; the command itself is nowhere. */
 const lost = (type: 'transfer' | 'hold'): NewPendingRequest => {
   const requestedAt = Date.now() - 60_000
-  const asked = transferRequested({
+  const command = transferRequested({
     ...{ type, userId: alice.id, fromWalletId: from.id, toWalletId: to.id, amountMinor: 500n },
     ...{ requestedAt, expiresAt: requestedAt + 30_000 },
     holdUntil: type === 'hold' ? requestedAt + 3_600_000 : null,
   })
   return {
-    ...{ transferId: asked.transferId, userId: alice.id, type, fromWallet: from.id, toWallet: to.id },
-    ...{ amount: 500n, currency: 'USD', fingerprint: asked.fingerprint, note: null, metadata: null },
+    ...{ transferId: command.transferId, userId: alice.id, type, fromWallet: from.id, toWallet: to.id },
+    ...{ amount: 500n, currency: 'USD', fingerprint: command.fingerprint, note: null, metadata: null },
     requestedAt: new Date(requestedAt),
-    expiresAt: new Date(asked.expiresAt!),
+    expiresAt: new Date(command.expiresAt!),
     acknowledged: true,
     command: {
       key: from.id,
       type: 'pennywire.ledger.TransferRequested',
-      value: codec.encode('pennywire.ledger.TransferRequested', asked),
+      value: codec.encode('pennywire.ledger.TransferRequested', command),
     },
   }
 }

@@ -207,8 +207,8 @@ test.each([
 ])('X2: what the provider says is heard, with %s in it', async (_what, more) => {
   const { body } = await pay('withdrawals', 'sandbox:silent', randomUUID(), 'wait=1')
   await until(async () => expect((await rowOf(body.id))?.status).toBe('pending'))
-  const said = { id: body.id, kind: 'withdrawal', status: 'failed', amount: '3.00', currency: 'USD' }
-  expect((await callback({ ...said, providerReference: 'test', ...more })).status).toBe(204)
+  const state = { id: body.id, kind: 'withdrawal', status: 'failed', amount: '3.00', currency: 'USD' }
+  expect((await callback({ ...state, providerReference: 'test', ...more })).status).toBe(204)
   await until(async () => expect(await balances()).toEqual(['100.00', '100.00']))
 })
 

@@ -124,8 +124,8 @@ describe('a new PIN by a mailed code', () => {
     for (let lock = 0; lock < 3; lock++) await lockPin(alice)
     await vi.waitFor(async () => expect((await freezeOf(alice, usd)).source).toBe('pin'), soon)
 
-    const asked = await alice.ask('POST', '/v1/pin/reset-request')
-    expect(asked.status).toBe(202)
+    const answer = await alice.ask('POST', '/v1/pin/reset-request')
+    expect(answer.status).toBe(202)
     const otp = await mailedCode(alice.email)
     expect((await alice.ask('POST', '/v1/pin/reset', { otp, newPin: NEW })).body).toEqual({
       pinChanged: true,

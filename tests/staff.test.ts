@@ -117,7 +117,7 @@ test.each<[string, string, string, object]>([
       .replace(':user', victim.id)
       .replace(':transfer', randomUUID())
       .replace(':wallet', wallet.id)
-    const asked = (stepUp?: string) =>
+    const request = (stepUp?: string) =>
       ask(method, full, {
         token: staff.token,
         body,
@@ -126,12 +126,12 @@ test.each<[string, string, string, object]>([
           ...(stepUp === undefined ? {} : { 'step-up-token': stepUp }),
         },
       })
-    expect(outcomeOf(await asked())).toBe('403 STEP_UP_REQUIRED')
-    expect(outcomeOf(await asked(staff.stepUp))).toBe('403 STEP_UP_INVALID')
-    expect(outcomeOf(await asked(other.staffStepUp))).toBe('403 STEP_UP_INVALID')
-    expect(outcomeOf(await asked(staff.token))).toBe('403 STEP_UP_INVALID')
+    expect(outcomeOf(await request())).toBe('403 STEP_UP_REQUIRED')
+    expect(outcomeOf(await request(staff.stepUp))).toBe('403 STEP_UP_INVALID')
+    expect(outcomeOf(await request(other.staffStepUp))).toBe('403 STEP_UP_INVALID')
+    expect(outcomeOf(await request(staff.token))).toBe('403 STEP_UP_INVALID')
     // With it the request gets as far as what it is about.
-    expect(outcomeOf(await asked(staff.staffStepUp))).not.toMatch(/STEP_UP/)
+    expect(outcomeOf(await request(staff.staffStepUp))).not.toMatch(/STEP_UP/)
   },
 )
 

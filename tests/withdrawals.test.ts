@@ -255,31 +255,31 @@ describe('callbacks', () => {
   const REASON = { failureReason: 'a test says so' }
 
   test('X1: replayed, also many at once: paid out once', async () => {
-    const said = await order()
-    const answers = await Promise.all(Array.from({ length: 10 }, () => callback(said)))
+    const body = await order()
+    const answers = await Promise.all(Array.from({ length: 10 }, () => callback(body)))
     expect(answers.map(({ status }) => status)).toEqual(Array(10).fill(204))
     await until(async () => expect(await money()).toEqual(['70.00', '70.00']))
-    await until(async () => expect((await paymentOf(said.id))?.done).toBe(true))
+    await until(async () => expect((await paymentOf(body.id))?.done).toBe(true))
     // Late: long after it was settled.
-    expect((await callback(said)).status).toBe(204)
-    expect((await callback({ ...said, status: 'returned' })).status).toBe(204)
+    expect((await callback(body)).status).toBe(204)
+    expect((await callback({ ...body, status: 'returned' })).status).toBe(204)
     await until(async () => expect(await money()).toEqual(['100.00', '100.00']))
-    expect((await callback({ ...said, status: 'returned' })).status).toBe(204)
-    expect((await callback(said)).status).toBe(204)
+    expect((await callback({ ...body, status: 'returned' })).status).toBe(204)
+    expect((await callback(body)).status).toBe(204)
     expect(await entries()).toEqual([-3000, 3000])
   })
 
   test('forged, unsigned, old, of another amount, currency or kind, of no payment: refused, and nothing moves', async () => {
-    const said = await order()
+    const body = await order()
     const refusals = [
-      await callback(said, { secret: 'x'.repeat(40) }),
-      await callback(said, { at: Math.floor(Date.now() / 1_000) - 400 }),
-      await ask('POST', '/v1/provider/callbacks', { body: said }),
-      await callback({ ...said, amount: '3.00' }),
-      await callback({ ...said, currency: 'EUR' }),
-      await callback({ ...said, kind: 'deposit' }),
-      await callback({ ...said, id: randomUUID() }),
-      await callback({ ...said, kind: 'deposit', status: 'returned' }),
+      await callback(body, { secret: 'x'.repeat(40) }),
+      await callback(body, { at: Math.floor(Date.now() / 1_000) - 400 }),
+      await ask('POST', '/v1/provider/callbacks', { body: body }),
+      await callback({ ...body, amount: '3.00' }),
+      await callback({ ...body, currency: 'EUR' }),
+      await callback({ ...body, kind: 'deposit' }),
+      await callback({ ...body, id: randomUUID() }),
+      await callback({ ...body, kind: 'deposit', status: 'returned' }),
     ]
     expect(refusals.map(({ status, body }) => [status, body.code])).toEqual([
       [401, 'SIGNATURE_INVALID'],
@@ -295,11 +295,11 @@ describe('callbacks', () => {
   })
 
   test('out of order: returned before succeeded was heard', async () => {
-    const said = await order()
-    expect((await callback({ ...said, status: 'returned', ...REASON })).status).toBe(204)
-    expect((await callback(said)).status).toBe(204)
+    const body = await order()
+    expect((await callback({ ...body, status: 'returned', ...REASON })).status).toBe(204)
+    expect((await callback(body)).status).toBe(204)
     await until(async () => expect(await money()).toEqual(['100.00', '100.00']))
-    expect((await show(said.id)).body.status).toBe('reversed')
+    expect((await show(body.id)).body.status).toBe('reversed')
     expect(await entries()).toEqual([-3000, 3000])
   })
 
@@ -308,8 +308,8 @@ describe('callbacks', () => {
     const pending = await withdraw('bank', { prefer: 'wait=1' })
     const { id } = pending.body
     await heldAndOrderUnanswered(id)
-    const said = { id, kind: 'withdrawal', status: 'succeeded', amount: '30.00', currency: 'USD' }
-    expect((await callback({ ...said, providerReference: 'test' })).status).toBe(204)
+    const body = { id, kind: 'withdrawal', status: 'succeeded', amount: '30.00', currency: 'USD' }
+    expect((await callback({ ...body, providerReference: 'test' })).status).toBe(204)
     await until(async () => expect(await paymentOf(id)).toEqual({ status: 'confirmed', done: true }))
     await control('provider', 'restart')
     expect([await money(), await entries()]).toEqual([['70.00', '70.00'], [-3000]])
@@ -317,8 +317,8 @@ describe('callbacks', () => {
 
   test('of a payout that cannot have been ordered, because nothing is held: refused', async () => {
     const id = await leaveRow('5 minutes')
-    const said = { id, kind: 'withdrawal', status: 'succeeded', amount: '30.00', currency: 'USD' }
-    const answer = await callback({ ...said, providerReference: 'test' })
+    const body = { id, kind: 'withdrawal', status: 'succeeded', amount: '30.00', currency: 'USD' }
+    const answer = await callback({ ...body, providerReference: 'test' })
     expect([answer.status, answer.body.code]).toEqual([404, 'PAYMENT_NOT_FOUND'])
     expect(await paymentOf(id)).toEqual({ status: 'created', done: false })
     await sql`update gateway.payments set expires_at = now() - interval '1 minute' where id = ${id}`
@@ -400,8 +400,8 @@ describe('somebody dies', () => {
     await until(async () => expect((await paymentOf(id))?.status).toBe('pending'))
     await control('ledger', 'SIGKILL')
     try {
-      const said = { id, kind: 'withdrawal', status: 'succeeded', amount: '30.00', currency: 'USD' }
-      expect((await callback({ ...said, providerReference: 'test' })).status).toBe(204)
+      const body = { id, kind: 'withdrawal', status: 'succeeded', amount: '30.00', currency: 'USD' }
+      expect((await callback({ ...body, providerReference: 'test' })).status).toBe(204)
       expect(await money()).toEqual(['100.00', '70.00'])
     } finally {
       await control('ledger', 'restart')
@@ -468,14 +468,14 @@ describe('limits', () => {
       requested: '0.01',
     })
     // Refused by the provider it counts no more.
-    const said = {
+    const state = {
       kind: 'deposit',
       status: 'failed',
       amount: '50.00',
       currency: 'USD',
       providerReference: 'test',
     }
-    expect((await callback({ ...said, id: second.body.id })).status).toBe(204)
+    expect((await callback({ ...state, id: second.body.id })).status).toBe(204)
     expect((await deposit('50.00')).status).toBe(201)
   })
 

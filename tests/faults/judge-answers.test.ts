@@ -31,13 +31,13 @@ const reused = rejection('IDEMPOTENCY_KEY_REUSED', true, 422)
 const pending: Answer = { status: 202, body: { id, status: 'pending' } }
 const unavailable: Answer = { status: 503, body: { code: 'UNAVAILABLE' } }
 
-const judge = (answer: Answer | 'lost', decided: Decided | undefined, asked = content) => {
+const judge = (answer: Answer | 'lost', decided: Decided | undefined, told = content) => {
   const first = { content, answer: 'lost' as const }
-  const all = { ...request, attempts: [first, { content: asked, answer }] }
+  const all = { ...request, attempts: [first, { content: told, answer }] }
   return judgeAnswers(people, [all], new Map(decided ? [[id, decided]] : []), [0n, 0n, 0n])
 }
 
-test.each<[what: string, answer: Answer | 'lost', decided: Decided, asked?: typeof content]>([
+test.each<[what: string, answer: Answer | 'lost', decided: Decided, told?: typeof content]>([
   ['201 of what moved', done, moved],
   ['a refusal of what was refused', noMoney, refused],
   ['an expiry of what expired', rejection('REQUEST_EXPIRED'), { ...refused, code: 'REQUEST_EXPIRED' }],
@@ -47,11 +47,11 @@ test.each<[what: string, answer: Answer | 'lost', decided: Decided, asked?: type
   ['503 of what was refused', unavailable, refused],
   ['no answer to what moved', 'lost', moved],
   ['reuse of the key for other content', reused, moved, otherContent],
-])('true: %s', (_what, answer, decided, asked) => {
-  expect(judge(answer, decided, asked)).toEqual([])
+])('true: %s', (_what, answer, decided, told) => {
+  expect(judge(answer, decided, told)).toEqual([])
 })
 
-test.each<[what: string, answer: Answer | 'lost', decided: Decided | undefined, asked?: typeof content]>([
+test.each<[what: string, answer: Answer | 'lost', decided: Decided | undefined, told?: typeof content]>([
   ['201 of what was refused', done, refused],
   ['201 of nothing', done, undefined],
   ['202 of nothing', pending, undefined],
@@ -76,8 +76,8 @@ test.each<[what: string, answer: Answer | 'lost', decided: Decided | undefined, 
   ['money for somebody else', 'lost', { ...moved, to: people[2]!.walletId }],
   ["money from somebody else's wallet", 'lost', { ...moved, from: people[2]!.walletId }],
   ['a movement of another kind', 'lost', { ...moved, type: 'deposit' }],
-])('a lie is found: %s', (_what, answer, decided, asked) => {
-  expect(judge(answer, decided, asked).length).toBeGreaterThan(0)
+])('a lie is found: %s', (_what, answer, decided, told) => {
+  expect(judge(answer, decided, told).length).toBeGreaterThan(0)
 })
 
 // ---- everything else that money can do
@@ -283,18 +283,18 @@ test('an answer below 500 is a promise that an outcome comes; 5xx, silence and a
   expect(accepted).toEqual([true, true, true, false, false, false])
 })
 
-const asked: Request = { ...request, attempts: [{ content, answer: done }] }
+const answered: Request = { ...request, attempts: [{ content, answer: done }] }
 const silent: Request = { ...request, attempts: [{ content, answer: 'lost' }] }
 const byKey = (body: object, status = 200): Answer => ({ status, body })
 
 test.each<[what: string, request: Request, answer: Answer, decided: Decided | undefined]>([
-  ['what moved', asked, byKey(transfer), moved],
+  ['what moved', answered, byKey(transfer), moved],
   ['what was refused', silent, byKey({ status: 'rejected', final: true }), refused],
   ['unknown, and undecided', silent, byKey({ code: 'NOT_FOUND' }, 404), undefined],
   ['pending, and undecided', silent, byKey({ status: 'pending', final: false }), undefined],
   [
     'what was given back since',
-    asked,
+    answered,
     byKey({ ...transfer, status: 'reversed', reversedAmount: '2.50' }),
     { ...moved, reversed: 250n },
   ],
@@ -311,9 +311,9 @@ test.each<[what: string, request: Request, answer: Answer, decided: Decided | un
   ['completed, but it was refused', silent, byKey(transfer), refused],
   ['completed, but undecided', silent, byKey(transfer), undefined],
   ['no answer from a healthy system', silent, byKey({}, 503), undefined],
-  ['given back, but it was not', asked, byKey({ ...transfer, status: 'reversed' }), moved],
+  ['given back, but it was not', answered, byKey({ ...transfer, status: 'reversed' }), moved],
   ['a hold that was taken, but it stands', hold, byKey({ status: 'completed' }), held],
-  ['another transfer than the 201 told', asked, byKey({ ...transfer, note: 'x' }), moved],
+  ['another transfer than the 201 told', answered, byKey({ ...transfer, note: 'x' }), moved],
 ])('a lie by its key is found: %s', (_what, of, answer, decided) => {
   expect(lieOfKey(of, answer, decided)).toBeDefined()
 })

@@ -122,8 +122,8 @@ const isBodyOf = (kind: Kind, { content, answer }: Attempt, decided: Decided): b
 }
 
 /** What is wrong with one answer, given what was decided; undefined where it is true. */
-const lieOf = (people: Owner[], request: Request, asked: Attempt, decided: Decided): string | undefined => {
-  const { content, answer } = asked
+const lieOf = (people: Owner[], request: Request, attempt: Attempt, decided: Decided): string | undefined => {
+  const { content, answer } = attempt
   const { kind } = request
   if (answer === 'lost' || answer.status >= 500) return undefined
   const { status, body } = answer
@@ -135,7 +135,7 @@ const lieOf = (people: Owner[], request: Request, asked: Attempt, decided: Decid
   if (!same) return `${told}, but the key holds other content`
   if (status === (DONE[kind] ?? 201)) {
     if (decided.status !== 'completed') return `${told}, but it was ${decided.status}`
-    return isBodyOf(kind, asked, decided)
+    return isBodyOf(kind, attempt, decided)
       ? undefined
       : `${told} with another content: ${JSON.stringify(body)}`
   }

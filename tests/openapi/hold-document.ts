@@ -41,14 +41,14 @@ export const expectInDocument = async (
     return undefined
   })
   if (!known) return
-  const [asked = ''] = path.split('?')
-  const matching = known.filter(operation => operation.method === method && operation.path.test(asked))
+  const [pathname = ''] = path.split('?')
+  const matching = known.filter(operation => operation.method === method && operation.path.test(pathname))
   const operation = matching.find(({ plain }) => plain) ?? matching[0]
-  if (!operation) throw new Error(`/openapi.json does not know ${method} ${asked}`)
+  if (!operation) throw new Error(`/openapi.json does not know ${method} ${pathname}`)
   const response = operation.responses[answer.status]
-  if (!response) throw new Error(`/openapi.json does not know ${answer.status} of ${method} ${asked}`)
+  if (!response) throw new Error(`/openapi.json does not know ${answer.status} of ${method} ${pathname}`)
   const problems = response.content?.['application/problem+json']?.examples
   const code = answer.body?.code
   if (problems && !(code in problems))
-    throw new Error(`/openapi.json does not know ${answer.status} ${code} of ${method} ${asked}`)
+    throw new Error(`/openapi.json does not know ${answer.status} ${code} of ${method} ${pathname}`)
 }

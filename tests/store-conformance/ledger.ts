@@ -81,25 +81,25 @@ export const createLedger = (site: StoreSite) => {
       { partition, wallet }: Person,
       name: Name,
       number: number,
-      said: Omit<Records[Name], 'commandId' | 'requestedAt' | 'fingerprint'>,
+      fields: Omit<Records[Name], 'commandId' | 'requestedAt' | 'fingerprint'>,
     ) =>
       command(partition, wallet, name, {
-        ...said,
+        ...fields,
         commandId: id(number),
         requestedAt: 1_000,
         fingerprint: createHash('md5')
-          .update(JSON.stringify(said, (_, value) => (typeof value === 'bigint' ? String(value) : value)))
+          .update(JSON.stringify(fields, (_, value) => (typeof value === 'bigint' ? String(value) : value)))
           .digest(),
       } as unknown as Records[Name]),
     reverse: (
       person: Person,
-      said: Omit<Records['pennywire.ledger.ReversalRequested'], 'requestedAt' | 'fingerprint' | 'note'>,
+      fields: Omit<Records['pennywire.ledger.ReversalRequested'], 'requestedAt' | 'fingerprint' | 'note'>,
     ) =>
       command(
         person.partition,
         person.wallet,
         'pennywire.ledger.ReversalRequested',
-        reversalRequested({ ...said, note: bytes('why') }),
+        reversalRequested({ ...fields, note: bytes('why') }),
       ),
     pass: (ms: number) => {
       nowMs += ms

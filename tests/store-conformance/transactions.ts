@@ -170,7 +170,7 @@ export const TRANSACTIONS: StoreScript[] = [
       const [first, second] = [await begin(store), await begin(store)]
       await first.tx.lockPartitions([0])
       // As applyBatch asks.
-      const asked = Promise.all([
+      const reads = Promise.all([
         second.tx.lockPartitions([0]),
         second.tx.lockWallets([ALICE]),
         second.tx.findOutcomes([id(1_001)]),
@@ -179,7 +179,7 @@ export const TRANSACTIONS: StoreScript[] = [
         second.tx.readOriginals([id(1_001)]),
         second.tx.findWalletsOf([id(3)]),
       ])
-      const waits = await isWaiting(site, asked)
+      const waits = await isWaiting(site, reads)
       const isFree = !(await isWaiting(
         site,
         store.transact(tx => tx.lockWallets([ALICE])),
@@ -194,7 +194,7 @@ export const TRANSACTIONS: StoreScript[] = [
         }),
       )
       await first.commit()
-      const [, , ...seen] = await asked
+      const [, , ...seen] = await reads
       await second.commit()
       return [waits, isFree, seen.map(({ length }) => length)]
     },

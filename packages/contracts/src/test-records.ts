@@ -19,14 +19,16 @@ const NOT_SAID = ['transferId', 'commandId', 'requestedAt']
  * With a fingerprint over all that it says, where it has none: a repeat under its id has the same one, other content
  * another.
  */
-const signed = <Said extends { fingerprint?: Buffer }>(said: Said): Said & { fingerprint: Buffer } => ({
-  ...said,
-  fingerprint: said.fingerprint ?? fingerprintOf(said),
+const signed = <Fields extends { fingerprint?: Buffer }>(
+  fields: Fields,
+): Fields & { fingerprint: Buffer } => ({
+  ...fields,
+  fingerprint: fields.fingerprint ?? fingerprintOf(fields),
 })
-const fingerprintOf = (said: object): Buffer =>
+const fingerprintOf = (fields: object): Buffer =>
   createHash('sha256')
     .update(
-      JSON.stringify(said, (name, value) =>
+      JSON.stringify(fields, (name, value) =>
         NOT_SAID.includes(name) ? undefined : typeof value === 'bigint' ? `${value}n` : value,
       ),
     )

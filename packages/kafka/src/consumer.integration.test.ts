@@ -284,14 +284,14 @@ describe('positions', () => {
     // kafkajs deletes only where it has asked for the leaders before.
     await admin.fetchTopicOffsets(topic)
     await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '10' }] })
-    const asked: unknown[] = []
+    const calls: unknown[] = []
     const seen: IncomingRecord[] = []
     const shut = door()
     const consumer = await start(topic, {
       positions: async (assigned, readEnds) => {
         const ends = await readEnds()
-        asked.push({ assigned: assigned.length, ends })
-        if (asked.length < 3) throw new Error('not yet')
+        calls.push({ assigned: assigned.length, ends })
+        if (calls.length < 3) throw new Error('not yet')
         await shut.passed
         return [
           { topic, partition: 0, offset: 25n },
@@ -300,13 +300,13 @@ describe('positions', () => {
       },
       handle: async records => void seen.push(...records),
     })
-    await until(() => expect(asked.length).toBe(3))
+    await until(() => expect(calls.length).toBe(3))
     expect(() => consumer.check()).toThrow('not positioned')
     const ends = [
       { topic, partition: 0, first: 10n, offset: 30n },
       { topic, partition: 1, first: 0n, offset: 5n },
     ]
-    expect(asked).toEqual(Array(3).fill({ assigned: 2, ends: expect.arrayContaining(ends) }))
+    expect(calls).toEqual(Array(3).fill({ assigned: 2, ends: expect.arrayContaining(ends) }))
     expect(seen).toEqual([])
     shut.open()
     await fill(topic, 1, 5, 1)
@@ -373,7 +373,7 @@ describe('positions', () => {
   }, async () => {
     const topic = await makeTopic(4)
     for (const partition of numbers(4)) await fill(topic, partition, 0, 20)
-    const asked: number[] = []
+    const calls: number[] = []
     const told: [assigned: number[], ends: number[]][] = []
     const refused: string[] = []
     let sideBySide = 0
@@ -383,10 +383,10 @@ describe('positions', () => {
       return start(topic, {
         positions: async (assigned, readEnds) => {
           if (++running > 1) sideBySide++
-          asked.push(assigned.length)
+          calls.push(assigned.length)
           try {
             // The first call is still out when the second member has joined.
-            if (asked.length === 1) await shut.passed
+            if (calls.length === 1) await shut.passed
             const ends = await readEnds()
             told.push([assigned.map(({ partition }) => partition), ends.map(({ partition }) => partition)])
             return ends.map(({ partition, first }) => ({ topic, partition, offset: first }))
@@ -401,7 +401,7 @@ describe('positions', () => {
       })
     }
     const one = await member()
-    await until(() => expect(asked).toEqual([4]))
+    await until(() => expect(calls).toEqual([4]))
     const two = await member()
     await until(() => expect([one.assigned().length, two.assigned().length]).toEqual([2, 2]))
     shut.open()

@@ -327,11 +327,11 @@ export const createPublisher = async (
       if (failed) throw failed.reason
     },
     load: of => {
-      const asked = of ? [laneOf(of.topic, of.partition)] : [...lanes.values()]
+      const lanesOf = of ? [laneOf(of.topic, of.partition)] : [...lanes.values()]
       const now = elapsedMs()
       let oldestMs = 0
       let waiting = 0
-      for (const lane of asked) {
+      for (const lane of lanesOf) {
         waiting += lane.sending.length + lane.waiting.length
         const oldest = lane.sending[0] ?? lane.waiting[0]
         if (oldest) oldestMs = Math.max(oldestMs, now - oldest.since)

@@ -100,10 +100,10 @@ const request: fc.Arbitrary<TransferRequested> = fc.record({
 /** Most requests ask of the sender's own wallet in its currency, or nearly all would fail on the first rules. */
 const requestsFor = (wallets: Map<string, Wallet>): fc.Arbitrary<TransferRequested[]> =>
   fc.array(
-    fc.tuple(request, fc.nat(9)).map(([asked, kind]) => {
-      if (kind < 2) return asked
-      const wallet = wallets.get(asked.type === 'deposit' ? asked.toWalletId! : asked.fromWalletId!)
-      return wallet?.userId ? { ...asked, userId: wallet.userId, currency: wallet.currency } : asked
+    fc.tuple(request, fc.nat(9)).map(([command, kind]) => {
+      if (kind < 2) return command
+      const wallet = wallets.get(command.type === 'deposit' ? command.toWalletId! : command.fromWalletId!)
+      return wallet?.userId ? { ...command, userId: wallet.userId, currency: wallet.currency } : command
     }),
     { maxLength: 40 },
   )
@@ -112,18 +112,23 @@ const history = books.chain(wallets => requestsFor(wallets).map(requests => ({ w
 const copyOf = (wallets: Map<string, Wallet>) =>
   new Map([...wallets].map(([id, wallet]) => [id, { ...wallet }]))
 
-const decide = (wallets: Map<string, Wallet>, asked: TransferRequested): Decision =>
-  asked.type === 'deposit'
+const decide = (wallets: Map<string, Wallet>, command: TransferRequested): Decision =>
+  command.type === 'deposit'
     ? decideDeposit(
-        asked,
-        wallets.get(`outside-${asked.currency}`)!,
-        wallets.get(asked.toWalletId!),
-        wallets.get(`suspense-${asked.currency}`)!,
+        command,
+        wallets.get(`outside-${command.currency}`)!,
+        wallets.get(command.toWalletId!),
+        wallets.get(`suspense-${command.currency}`)!,
       )
-    : decideTransfer(asked, wallets.get(asked.fromWalletId!), wallets.get(asked.toWalletId!), CIRCUMSTANCES)
+    : decideTransfer(
+        command,
+        wallets.get(command.fromWalletId!),
+        wallets.get(command.toWalletId!),
+        CIRCUMSTANCES,
+      )
 
-const apply = (wallets: Map<string, Wallet>, asked: TransferRequested): Decision => {
-  const decision = decide(wallets, asked)
+const apply = (wallets: Map<string, Wallet>, command: TransferRequested): Decision => {
+  const decision = decide(wallets, command)
   if (decision.outcome === 'completed') post(decision, NOW)
   return decision
 }
@@ -146,9 +151,9 @@ describe('any sequence of requests over any wallets', () => {
   test('M1, M2, M3, M4: step by step, sums stay, nobody falls below zero, refusals change nothing', () => {
     fc.assert(
       fc.property(history, ({ wallets, requests }) => {
-        for (const asked of requests) {
+        for (const command of requests) {
           const before = copyOf(wallets)
-          const decision = apply(wallets, asked)
+          const decision = apply(wallets, command)
           expect(sums(wallets)).toEqual({ USD: 0n, JPY: 0n })
           for (const wallet of wallets.values()) {
             if (wallet.userId !== null) expect(wallet.balance - wallet.held >= 0n).toBe(true)
@@ -162,7 +167,7 @@ describe('any sequence of requests over any wallets', () => {
           // Two entries that cancel out, each counted once by its wallet; nobody else is touched.
           expect(decision.movements.length).toBe(1)
           const { postings } = decision.movements[0]!
-          expect(postings.map(posting => posting.amount)).toEqual([-asked.amountMinor, asked.amountMinor])
+          expect(postings.map(posting => posting.amount)).toEqual([-command.amountMinor, command.amountMinor])
           for (const [id, wallet] of wallets) {
             const was = before.get(id)!
             const amount = postings.find(posting => posting.wallet === wallet)?.amount
@@ -172,12 +177,12 @@ describe('any sequence of requests over any wallets', () => {
                 : { ...was, balance: was.balance + amount, sequence: was.sequence + 1, usage: wallet.usage },
             )
             // Only what was sent or deposited is counted, and only as far as the limits allow.
-            const action = asked.type === 'deposit' ? 'deposit' : 'send'
+            const action = command.type === 'deposit' ? 'deposit' : 'send'
             const counts =
               amount !== undefined && wallet.userId !== null && amount > 0n === (action === 'deposit')
             for (const each of amount === undefined ? [] : LIMITED_ACTIONS) {
               const [before, after] = [usedNow(was.usage, each, NOW), usedNow(wallet.usage, each, NOW)]
-              const more = counts && each === action ? asked.amountMinor : 0n
+              const more = counts && each === action ? command.amountMinor : 0n
               expect(after).toEqual({ day: before.day + more, month: before.month + more })
             }
             const sent = usedNow(wallet.usage, 'send', NOW)
@@ -194,7 +199,8 @@ describe('any sequence of requests over any wallets', () => {
     fc.assert(
       fc.property(history, ({ wallets, requests }) => {
         for (const wallet of wallets.values()) Object.freeze(wallet)
-        for (const asked of requests) expect(decide(wallets, asked)).toEqual(decide(copyOf(wallets), asked))
+        for (const command of requests)
+          expect(decide(wallets, command)).toEqual(decide(copyOf(wallets), command))
       }),
     )
   })
@@ -206,9 +212,9 @@ describe('any sequence of requests over any wallets', () => {
           [...theirs.wallets].map(([id, wallet]) => [`their-${id}`, { ...wallet, id: `their-${id}` }]),
         )
         const alone = copyOf(ours.wallets)
-        const expected = ours.requests.map(asked => said(apply(alone, asked)))
+        const expected = ours.requests.map(command => said(apply(alone, command)))
         const aloneToo = copyOf(theirs.wallets)
-        for (const asked of theirs.requests) apply(aloneToo, asked)
+        for (const command of theirs.requests) apply(aloneToo, command)
 
         // Both histories in one world, interleaved at will; each keeps its own order.
         const world = new Map([...copyOf(ours.wallets), ...renamed])
@@ -233,9 +239,9 @@ describe('any sequence of requests over any wallets', () => {
   test('M1: what was received can be sent back, and then all is as it was but the numbering', () => {
     fc.assert(
       fc.property(history, ({ wallets, requests }) => {
-        for (const asked of requests) {
+        for (const command of requests) {
           const before = copyOf(wallets)
-          const decision = apply(wallets, asked)
+          const decision = apply(wallets, command)
           if (decision.outcome === 'rejected') continue
           const [from, to] = decision.movements[0]!.postings
           post({ movements: [move(to.wallet, from.wallet, to.amount)] }, NOW)
@@ -248,7 +254,7 @@ describe('any sequence of requests over any wallets', () => {
 
 /** The rules as the table of decide.test.ts orders them, each by itself: when it is broken. */
 const RULES: Array<
-  [string, (asked: TransferRequested, from: Wallet | undefined, to: Wallet | undefined) => boolean]
+  [string, (command: TransferRequested, from: Wallet | undefined, to: Wallet | undefined) => boolean]
 > = [
   ['REQUEST_EXPIRED', ({ expiresAt }) => expiresAt !== null && expiresAt < NOW],
   ['WALLET_NOT_FOUND', ({ userId }, from) => from?.userId !== userId],
@@ -284,10 +290,10 @@ describe('transfers', () => {
     const seen = new Set<string>()
     fc.assert(
       fc.property(history, ({ wallets, requests }) => {
-        for (const asked of requests.filter(({ type }) => type === 'transfer')) {
-          const [from, to] = [wallets.get(asked.fromWalletId!), wallets.get(asked.toWalletId!)]
-          const first = RULES.find(([, broken]) => broken(asked, from, to))?.[0] ?? 'completed'
-          const decision = apply(wallets, asked)
+        for (const command of requests.filter(({ type }) => type === 'transfer')) {
+          const [from, to] = [wallets.get(command.fromWalletId!), wallets.get(command.toWalletId!)]
+          const first = RULES.find(([, broken]) => broken(command, from, to))?.[0] ?? 'completed'
+          const decision = apply(wallets, command)
           expect(decision.outcome === 'rejected' ? decision.code : 'completed').toBe(first)
           seen.add(first)
         }
@@ -301,9 +307,9 @@ describe('transfers', () => {
   test('who can pay an amount can pay any smaller one', () => {
     fc.assert(
       fc.property(history, amount, ({ wallets, requests }, less) => {
-        for (const asked of requests.filter(({ type }) => type === 'transfer')) {
-          if (less <= asked.amountMinor && decide(wallets, asked).outcome === 'completed')
-            expect(decide(wallets, { ...asked, amountMinor: less }).outcome).toBe('completed')
+        for (const command of requests.filter(({ type }) => type === 'transfer')) {
+          if (less <= command.amountMinor && decide(wallets, command).outcome === 'completed')
+            expect(decide(wallets, { ...command, amountMinor: less }).outcome).toBe('completed')
         }
       }),
     )
@@ -314,19 +320,20 @@ describe('deposits', () => {
   test('a confirmed one is booked whole, to its wallet or to suspense, unless the books cannot hold it', () => {
     fc.assert(
       fc.property(history, ({ wallets, requests }) => {
-        for (const asked of requests.filter(({ type }) => type === 'deposit')) {
-          const outside = wallets.get(`outside-${asked.currency}`)!.balance
-          const suspense = wallets.get(`suspense-${asked.currency}`)!.balance
-          const decision = apply(wallets, asked)
+        for (const command of requests.filter(({ type }) => type === 'deposit')) {
+          const outside = wallets.get(`outside-${command.currency}`)!.balance
+          const suspense = wallets.get(`suspense-${command.currency}`)!.balance
+          const decision = apply(wallets, command)
           if (decision.outcome === 'completed') {
             const { id, userId, currency } = decision.movements[0]!.postings[1].wallet
-            expect(currency).toBe(asked.currency)
+            expect(currency).toBe(command.currency)
             expect(
-              id === `suspense-${asked.currency}` || (id === asked.toWalletId && userId === asked.userId),
+              id === `suspense-${command.currency}` ||
+                (id === command.toWalletId && userId === command.userId),
             ).toBe(true)
           } else {
             expect(decision.code).toBe('BALANCE_LIMIT')
-            const { amountMinor } = asked
+            const { amountMinor } = command
             expect(outside - amountMinor < -MAX_MINOR || suspense + amountMinor > MAX_MINOR).toBe(true)
           }
         }

@@ -184,8 +184,8 @@ describe('captures: each row mends the rule above it and still breaks every rule
     ['RECIPIENT_UNAVAILABLE', {}, hold(), takesNothing],
     ['RECIPIENT_UNAVAILABLE', {}, hold(), bobs({ ...byStaff, balance: full })],
     ['BALANCE_LIMIT', {}, hold(), bobs({ balance: full - 99n })],
-  ] as const)('%s', (code, asked, held, recipient) =>
-    expectRefusal(decideCapture(capture(asked), held, payer, recipient, NOW), code),
+  ] as const)('%s', (code, over, held, recipient) =>
+    expectRefusal(decideCapture(capture(over), held, payer, recipient, NOW), code),
   )
 
   test.each([
@@ -195,10 +195,10 @@ describe('captures: each row mends the rule above it and still breaks every rule
     ['of a payer who was frozen since', {}, 100n, byStaff, {}],
     ['by a self-frozen recipient', {}, 100n, {}, bySelf],
     ['by a PIN-frozen recipient', {}, 100n, {}, byPin],
-  ] as const)('%s: what is not taken is free again', (_case, asked, taken, ofPayer, ofRecipient) => {
+  ] as const)('%s: what is not taken is free again', (_case, over, taken, ofPayer, ofRecipient) => {
     const from = wallet({ held: 100n, ...ofPayer })
     const to = bobs(ofRecipient)
-    expect(decideCapture(capture(asked), hold(), from, to, NOW)).toEqual({
+    expect(decideCapture(capture(over), hold(), from, to, NOW)).toEqual({
       outcome: 'completed',
       movements: [
         {
@@ -260,8 +260,8 @@ describe('voids: each row mends the rule above it and still breaks every rule be
     ['HOLD_ENDED', { source: 'timer' }, hold({ status: 'captured', untilMs: NOW + 1 })],
     ['HOLD_NOT_EXPIRED', { source: 'timer' }, hold({ untilMs: NOW })],
     ['HOLD_NOT_EXPIRED', { source: 'timer' }, hold({ untilMs: null })],
-  ] as const)('%s: %o', (code, asked, held) =>
-    expectRefusal(decideVoid(voidHold(asked), held, payer, bobs(), NOW), code),
+  ] as const)('%s: %o', (code, over, held) =>
+    expectRefusal(decideVoid(voidHold(over), held, payer, bobs(), NOW), code),
   )
 
   test.each([
@@ -270,8 +270,8 @@ describe('voids: each row mends the rule above it and still breaks every rule be
     ['staff', { source: 'staff', userId: 'staff-member' }, hold(), 'send'],
     ['the timer', { source: 'timer', userId: 'anybody' }, hold({ untilMs: NOW - 1 }), 'send'],
     ['the provider', { source: 'provider', toWalletId: null }, owed, 'withdrawal'],
-  ] as const)('%s lets it go, and the limit has it again', (_who, asked, held, action) => {
-    expect(decideVoid(voidHold(asked), held, payer, bobs(), NOW)).toEqual({
+  ] as const)('%s lets it go, and the limit has it again', (_who, over, held, action) => {
+    expect(decideVoid(voidHold(over), held, payer, bobs(), NOW)).toEqual({
       outcome: 'completed',
       movements: [],
       held: { wallet: payer, amount: -100n },
@@ -339,8 +339,8 @@ describe('reversals: each row mends the rule above it and still breaks every rul
     ['INSUFFICIENT_BALANCE', {}, original(), bobs({ balance: 100n, held: 1n }), gone],
     ['RECIPIENT_UNAVAILABLE', {}, original(), bobs({ balance: 100n }), gone],
     ['BALANCE_LIMIT', {}, original(), bobs({ balance: 100n }), wallet({ balance: full - 99n })],
-  ] as const)('%s', (code, asked, of, payer, payee) =>
-    expectRefusal(decideReversal(reversal(asked), of, all(payer, payee)), code),
+  ] as const)('%s', (code, over, of, payer, payee) =>
+    expectRefusal(decideReversal(reversal(over), of, all(payer, payee)), code),
   )
 
   test.each([

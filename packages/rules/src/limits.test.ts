@@ -94,8 +94,8 @@ describe('whose limits hold', () => {
     [{ perTransaction: 11n, daily: 21n }, 'perTransaction'],
     [{ daily: 21n, monthly: 31n }, 'daily'],
     [{ monthly: 31n }, 'monthly'],
-  ])('own ones may only tighten: %o is above in %s', (asked, kind) =>
-    expect(aboveCeiling({ ...NO_LIMITS, ...asked }, defaults)?.kind).toBe(kind),
+  ])('own ones may only tighten: %o is above in %s', (own, kind) =>
+    expect(aboveCeiling({ ...NO_LIMITS, ...own }, defaults)?.kind).toBe(kind),
   )
 
   test('where nothing is the ceiling, nothing is above it', () =>

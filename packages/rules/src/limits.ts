@@ -74,11 +74,11 @@ export const limitsInForce = (
 
 /** The first of a user's own limits that would pass the ceiling, if any: own limits may only tighten. */
 export const aboveCeiling = (
-  asked: Limits,
+  own: Limits,
   ceiling: Limits,
 ): { kind: keyof Limits; ceiling: bigint } | undefined => {
   for (const kind of LIMIT_KINDS) {
-    const [wanted, most] = [asked[kind], ceiling[kind]]
+    const [wanted, most] = [own[kind], ceiling[kind]]
     if (wanted !== null && most !== null && wanted > most) return { kind, ceiling: most }
   }
   return undefined

@@ -88,19 +88,19 @@ const inForce = ({ tier, currency, ownLimits }: Wallet, action: LimitedAction) =
   limitsInForce(action, defaults[tier](currency), ownLimits).limits
 
 /** Does one step as the ledger would, and notes what came of it. */
-const take = (world: World, asked: Step): Decision | undefined => {
+const take = (world: World, step: Step): Decision | undefined => {
   const { wallets, outside, suspense, holds, originals, uses } = world
-  world.now += asked.hours * 3_600_000
+  world.now += step.hours * 3_600_000
   const id = `id-${world.count++}`
-  const [from, to] = [wallets.get(asked.from)!, wallets.get(asked.to)!]
+  const [from, to] = [wallets.get(step.from)!, wallets.get(step.to)!]
   const circumstances = { nowMs: world.now, defaults }
   const said = request({
     transferId: id,
-    type: asked.kind,
-    userId: asked.from,
+    type: step.kind,
+    userId: step.from,
     fromWalletId: from.id,
-    toWalletId: asked.kind === 'withdrawal' ? null : to.id,
-    amountMinor: asked.amount,
+    toWalletId: step.kind === 'withdrawal' ? null : to.id,
+    amountMinor: step.amount,
     expiresAt: null,
   })
   const done = (decision: Decision, note: () => void): Decision => {
@@ -123,17 +123,17 @@ const take = (world: World, asked: Step): Decision | undefined => {
     })
   }
   const use = (action: LimitedAction, owner: Wallet) =>
-    uses.push({ id, wallet: owner.id, action, amount: asked.amount, ms: world.now })
-  const hold = pick(holds, asked.which)
+    uses.push({ id, wallet: owner.id, action, amount: step.amount, ms: world.now })
+  const hold = pick(holds, step.which)
   /** Most ask rightly: as those who may end this hold. */
   const ending = hold && {
     holdId: hold.id,
     walletId: hold.walletId,
     toWalletId: hold.toWalletId,
     userId: hold.toWalletId ?? hold.userId,
-    source: asked.source,
+    source: step.source,
   }
-  switch (asked.kind) {
+  switch (step.kind) {
     case 'transfer': {
       const decision = decideTransfer(said, from, to, circumstances)
       return done(decision, () => {
@@ -151,28 +151,28 @@ const take = (world: World, asked: Step): Decision | undefined => {
     case 'hold':
     case 'withdrawal': {
       const decision =
-        asked.kind === 'hold'
+        step.kind === 'hold'
           ? decideHold(said, from, to, circumstances)
           : decideWithdrawal(said, from, circumstances)
       return done(decision, () => {
         holds.push({
           id,
-          type: asked.kind as 'hold' | 'withdrawal',
+          type: step.kind as 'hold' | 'withdrawal',
           status: 'active',
-          userId: asked.from,
+          userId: step.from,
           walletId: from.id,
           toWalletId: said.toWalletId,
-          amount: asked.amount,
+          amount: step.amount,
           currency: 'USD',
           placedMs: world.now,
-          untilMs: asked.kind === 'hold' ? world.now + asked.late * 3_600_000 : null,
+          untilMs: step.kind === 'hold' ? world.now + step.late * 3_600_000 : null,
         })
-        use(asked.kind === 'hold' ? 'send' : 'withdrawal', from)
+        use(step.kind === 'hold' ? 'send' : 'withdrawal', from)
       })
     }
     case 'capture': {
       if (!ending) return undefined
-      const command = capture({ ...ending, amountMinor: asked.whole ? null : asked.amount })
+      const command = capture({ ...ending, amountMinor: step.whole ? null : step.amount })
       const payee = hold.toWalletId === null ? outside : wallets.get(hold.toWalletId)
       const decision = decideCapture(command, hold, wallets.get(hold.walletId), payee, world.now)
       return done(decision, () => {
@@ -193,7 +193,7 @@ const take = (world: World, asked: Step): Decision | undefined => {
       })
     }
     case 'reversal': {
-      const original = pick(originals, asked.which)
+      const original = pick(originals, step.which)
       if (!original) return undefined
       const [payer, payee] = [
         original.type === 'withdrawal' ? null : original.toWalletId,
@@ -205,44 +205,44 @@ const take = (world: World, asked: Step): Decision | undefined => {
           source: original.type === 'withdrawal' ? 'provider' : 'staff',
           fromWalletId: payer,
           toWalletId: payee,
-          amountMinor: asked.whole ? original.amount : asked.amount,
+          amountMinor: step.whole ? original.amount : step.amount,
         }),
         original,
         { payer: wallets.get(payer ?? ''), payee: wallets.get(payee ?? ''), outside, suspense },
       )
       return done(decision, () => {
-        original.reversed += asked.whole ? original.amount : asked.amount
+        original.reversed += step.whole ? original.amount : step.amount
         moved({ id, type: 'reversal' }, decision)
       })
     }
     default:
-      changeWallet(asked, from)
+      changeWallet(step, from)
       return undefined
   }
 }
 
-const changeWallet = (asked: Step, owner: Wallet) => {
+const changeWallet = (step: Step, owner: Wallet) => {
   const command = {
     commandId: 'command',
     walletId: owner.id,
     userId: owner.userId!,
-    source: asked.by,
+    source: step.by,
     reason: null,
     fingerprint: Buffer.alloc(16),
     requestedAt: START,
   }
-  if (asked.kind === 'freeze') {
+  if (step.kind === 'freeze') {
     const decision = decideFreeze(command, owner)
     if (decision.outcome === 'frozen')
       Object.assign(owner, { status: 'frozen', freezeSource: decision.source })
-  } else if (asked.kind === 'unfreeze') {
+  } else if (step.kind === 'unfreeze') {
     const decision = decideUnfreeze({ ...command, source: 'staff' }, owner)
     if (decision.outcome === 'unfrozen') Object.assign(owner, { status: 'active', freezeSource: null })
-  } else if (asked.kind === 'close') {
+  } else if (step.kind === 'close') {
     if (decideClose(command, owner).outcome === 'closed') owner.status = 'closed'
   } else {
-    const limits = { perTransactionMinor: null, dailyMinor: asked.limit, monthlyMinor: null }
-    const change = { ...command, ...limits, action: asked.action, tier: null }
+    const limits = { perTransactionMinor: null, dailyMinor: step.limit, monthlyMinor: null }
+    const change = { ...command, ...limits, action: step.action, tier: null }
     const decision = decideLimitChange(change, owner, defaults)
     if (decision.outcome !== 'changed' || !decision.limits) return
     const { action, source } = decision.limits
@@ -284,27 +284,27 @@ test('M1–M4: sums, balances, holds, reversals and limits hold after each step'
   fc.assert(
     fc.property(fc.array(step, { minLength: 1, maxLength: 80, size: 'max' }), steps => {
       const world = createWorld()
-      for (const asked of steps) {
+      for (const step of steps) {
         const before = copyOf(world)
-        const sent = asked.kind === 'transfer' || asked.kind === 'hold'
-        const decision = take(world, asked)
+        const sent = step.kind === 'transfer' || step.kind === 'hold'
+        const decision = take(world, step)
         expectTrue(world)
-        const outcome = `${asked.kind} ${decision?.outcome === 'rejected' ? decision.code : decision?.outcome}`
+        const outcome = `${step.kind} ${decision?.outcome === 'rejected' ? decision.code : decision?.outcome}`
         seen.set(outcome, (seen.get(outcome) ?? 0) + 1)
         if (decision?.outcome === 'rejected') expect(copyOf(world)).toEqual(before)
-        if (decision?.outcome === 'completed' && (sent || asked.kind === 'withdrawal')) {
+        if (decision?.outcome === 'completed' && (sent || step.kind === 'withdrawal')) {
           const action = sent ? 'send' : 'withdrawal'
-          const { perTransaction, daily, monthly } = inForce(world.wallets.get(asked.from)!, action)
-          expect(asked.amount <= perTransaction!).toBe(true)
-          expect(usedIn(world, asked.from, action, 10) <= daily!).toBe(true)
-          expect(usedIn(world, asked.from, action, 7) <= monthly!).toBe(true)
+          const { perTransaction, daily, monthly } = inForce(world.wallets.get(step.from)!, action)
+          expect(step.amount <= perTransaction!).toBe(true)
+          expect(usedIn(world, step.from, action, 10) <= daily!).toBe(true)
+          expect(usedIn(world, step.from, action, 7) <= monthly!).toBe(true)
         }
         if (decision?.outcome === 'rejected' && decision.breach) {
           const action = sent ? 'send' : 'withdrawal'
           const { used, limit } = decision.breach
-          expect(used + asked.amount > limit).toBe(true)
+          expect(used + step.amount > limit).toBe(true)
           const told = { DAILY_LIMIT_EXCEEDED: 10, MONTHLY_LIMIT_EXCEEDED: 7 }[decision.code as string]
-          if (told) expect(used).toBe(usedIn(world, asked.from, action, told))
+          if (told) expect(used).toBe(usedIn(world, step.from, action, told))
         }
       }
     }),
@@ -332,7 +332,7 @@ test('after anything that happened, all that is held can be let go, and then not
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60, size: 'max' }), steps => {
       const world = createWorld()
-      for (const asked of steps) take(world, asked)
+      for (const step of steps) take(world, step)
       for (const hold of world.holds.filter(({ status }) => status === 'active')) {
         const payer = world.wallets.get(hold.walletId)!
         const source = hold.type === 'hold' ? 'staff' : 'provider'

@@ -45,12 +45,12 @@ export const circumstances = (limits: Partial<Limits> = {}, nowMs = NOW): Circum
   return { nowMs, defaults: { unverified: all, verified: all } }
 }
 
-const said = { fingerprint: Buffer.alloc(16), requestedAt: NOW }
+const fields = { fingerprint: Buffer.alloc(16), requestedAt: NOW }
 
 export const request = (over: Partial<TransferRequested> = {}): TransferRequested =>
   transferRequested({
     ...{
-      ...said,
+      ...fields,
       transferId: 'transfer-1',
       userId: 'alice',
       fromWalletId: 'wallet-a',
@@ -60,7 +60,7 @@ export const request = (over: Partial<TransferRequested> = {}): TransferRequeste
     ...over,
   })
 
-const ofHold = { ...said, holdId: 'hold-1', walletId: 'wallet-a', toWalletId: 'wallet-b', userId: 'bob' }
+const ofHold = { ...fields, holdId: 'hold-1', walletId: 'wallet-a', toWalletId: 'wallet-b', userId: 'bob' }
 
 /** Of all that Alice has, for Bob. */
 export const hold = (over: Partial<Hold> = {}): Hold => ({
@@ -98,7 +98,7 @@ export const original = (over: Partial<Original> = {}): Original => ({
 
 export const reversal = (over: Partial<ReversalRequested> = {}): ReversalRequested =>
   reversalRequested({
-    ...{ ...said, transferId: 'reversal-1', originalId: 'transfer-1', userId: 'staff-member' },
+    ...{ ...fields, transferId: 'reversal-1', originalId: 'transfer-1', userId: 'staff-member' },
     ...{ fromWalletId: 'wallet-b', toWalletId: 'wallet-a' },
     ...over,
   })

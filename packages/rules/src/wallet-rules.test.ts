@@ -115,7 +115,7 @@ test.each([
 
 describe('changing limits', () => {
   const { defaults } = circumstances({ perTransaction: 10n, daily: 20n, monthly: 30n })
-  const asked = {
+  const command = {
     ...said,
     source: 'self',
     action: 'send',
@@ -145,14 +145,14 @@ describe('changing limits', () => {
     ['above the defaults', { monthlyMinor: 31n }, wallet(), 'LIMIT_ABOVE_MAXIMUM'],
     ["above staff's", { dailyMinor: 16n }, capped, 'LIMIT_ABOVE_MAXIMUM'],
   ] as const)('%s is refused', (_what, over, of, code) =>
-    expect(decideLimitChange({ ...asked, ...over }, of, defaults)).toMatchObject({
+    expect(decideLimitChange({ ...command, ...over }, of, defaults)).toMatchObject({
       outcome: 'refused',
       code,
     }),
   )
 
   test('the refusal names the limit and the most it may be', () =>
-    expect(decideLimitChange({ ...asked, dailyMinor: 16n }, capped, defaults)).toMatchObject({
+    expect(decideLimitChange({ ...command, dailyMinor: 16n }, capped, defaults)).toMatchObject({
       detail: 'daily: at most 0.15 USD; own limits may only tighten.',
     }))
 
@@ -170,7 +170,7 @@ describe('changing limits', () => {
     ['staff, above all defaults', { ...staff, dailyMinor: 1_000n }, wallet()],
     ['a tier is not for them to set', { ...staff, tier: 'verified' }, wallet()],
   ] as const)('%s', (_what, over, of) => {
-    const change = { ...asked, ...over }
+    const change = { ...command, ...over }
     expect(decideLimitChange(change, of, defaults)).toEqual({
       outcome: 'changed',
       limits: {
@@ -185,7 +185,7 @@ describe('changing limits', () => {
   })
 
   test('KYC changes the tier and nothing else', () => {
-    const change = { ...asked, source: 'kyc', userId: 'staff-member', tier: 'verified', dailyMinor: 5n }
+    const change = { ...command, source: 'kyc', userId: 'staff-member', tier: 'verified', dailyMinor: 5n }
     expect(decideLimitChange(change, wallet(), defaults)).toEqual({
       outcome: 'changed',
       limits: null,

@@ -140,14 +140,14 @@ export const decideLimitChange = (
   if (!isLimitedAction(action)) {
     return refused('VALIDATION_ERROR', 'action: it must be send, deposit or withdrawal.')
   }
-  const asked = {
+  const requested = {
     perTransaction: command.perTransactionMinor,
     daily: command.dailyMinor,
     monthly: command.monthlyMinor,
   }
   if (source === 'self') {
     const { ceiling } = limitsInForce(action, defaults[wallet!.tier](wallet!.currency), wallet!.ownLimits)
-    const above = aboveCeiling(asked, ceiling)
+    const above = aboveCeiling(requested, ceiling)
     if (above) {
       const { currency } = wallet!
       return refused(
@@ -156,5 +156,5 @@ export const decideLimitChange = (
       )
     }
   }
-  return { outcome: 'changed', limits: { action, source, ...asked }, tier: null }
+  return { outcome: 'changed', limits: { action, source, ...requested }, tier: null }
 }

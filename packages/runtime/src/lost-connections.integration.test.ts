@@ -194,9 +194,9 @@ test('X1: a silent network ends each statement and transaction by its deadline, 
   inTransaction.catch(() => {})
   await resume.promise
   // More than there are connections: those that wait for one have the same deadline.
-  const asked = await Promise.allSettled(Array.from({ length: 20 }, () => sql`select 1`))
-  expect(asked.every(({ status }) => status === 'rejected')).toBe(true)
-  expect(asked.every(answer => isDatabaseAway((answer as PromiseRejectedResult).reason))).toBe(true)
+  const results = await Promise.allSettled(Array.from({ length: 20 }, () => sql`select 1`))
+  expect(results.every(({ status }) => status === 'rejected')).toBe(true)
+  expect(results.every(answer => isDatabaseAway((answer as PromiseRejectedResult).reason))).toBe(true)
   await expect(inTransaction).rejects.toMatchObject({ code: 'QUERY_TIMEOUT' })
   expect(late).toHaveLength(2)
 

@@ -6,7 +6,7 @@ import { repeat } from './repeat.ts'
  * Deletes what no one needs any more, every `everyMs`: one short statement after the other until none finds more. Every
  * instance of a service does; two at once only share the work.
  */
-export const startPurging = (parts: {
+export const startPurging = (deps: {
   /** Deletes some rows, and tells how many and whether there may be more. */
   purge: () => Promise<{ deleted: number; more: boolean }>
   purged: { inc: (labels: object, rows: number) => void }
@@ -14,14 +14,14 @@ export const startPurging = (parts: {
   logger: Logger
   everyMs: number
 }): { stop: () => Promise<void> } => {
-  const { clock, logger, everyMs } = parts
+  const { clock, logger, everyMs } = deps
   return repeat({
     clock,
     everyMs,
     pauseFirst: true,
     work: async () => {
-      const { deleted, more } = await parts.purge()
-      parts.purged.inc({}, deleted)
+      const { deleted, more } = await deps.purge()
+      deps.purged.inc({}, deleted)
       return more
     },
     onError: error => logger.warn({ err: error }, 'old rows were not purged; trying again'),

@@ -31,13 +31,13 @@ export const textOf = ({ of, setting, found, wanted }: FoundationFault): string 
  * Checks at the start and every 30 s what the promises rest on, each thing by a function that finds its faults. A fault
  * is logged each time and sets the gauge; a server that does not answer changes nothing, because other alarms tell it.
  */
-export const watchFoundation = (parts: {
+export const watchFoundation = (deps: {
   checks: Record<string, () => Promise<FoundationFault[]>>
   logger: Logger
   clock: Clock
   everyMs?: number
 }): { check: (what: string) => void; stop: () => Promise<void> } => {
-  const { checks, logger, clock, everyMs = EVERY_MS } = parts
+  const { checks, logger, clock, everyMs = EVERY_MS } = deps
   const known = new Map<string, FoundationFault[]>()
 
   const look = async (what: string, find: () => Promise<FoundationFault[]>) => {

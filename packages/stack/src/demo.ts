@@ -144,7 +144,7 @@ export const runDemo = async (
   const audit = openDatabase(settings.AUDIT_DATABASE_URL, { applicationName: 'demo', maxConnections: 1 })
   try {
     const key = `demo-transfer-${run}`
-    const asked = Date.now()
+    const sentAt = Date.now()
     const sent = await alice.me(
       'POST',
       '/v1/transfers',
@@ -182,7 +182,7 @@ export const runDemo = async (
       { 'idempotency-key': `demo-refused-${run}`, 'step-up-token': stepUpToken },
     )
 
-    const after = (ms: number) => `+${Math.max(0, ms - asked)} ms`.padStart(8)
+    const after = (ms: number) => `+${Math.max(0, ms - sentAt)} ms`.padStart(8)
     const place = (incoming: IncomingRecord) => `partition ${incoming.partition}, offset ${incoming.offset}`
     const step = (when: string, where: string, what: string) => print(`  ${when}  ${where.padEnd(16)}${what}`)
     print(`\nThe way of one transfer, ${transfer.reference} (${transfer.id})`)

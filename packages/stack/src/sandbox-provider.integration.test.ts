@@ -84,13 +84,13 @@ const untilCalledBack = (id: string, times = 1) =>
   waitUntil('the callback', async () => callbacksOf(id).length >= times, { deadlineMs: 10_000 })
 
 test('a payment is taken, confirmed at once by a signed callback, and can be asked for', async () => {
-  const asked = payment({ reference: 'TXN-1' })
-  const response = await post(asked)
+  const body = payment({ reference: 'TXN-1' })
+  const response = await post(body)
   expect(response.status).toBe(202)
   const { providerReference, status } = await answerOf(response)
   expect(status).toBe('pending')
-  await untilCalledBack(asked.id)
-  const { id, kind, amount, currency } = asked
+  await untilCalledBack(body.id)
+  const { id, kind, amount, currency } = body
   const outcome = {
     id,
     kind,
@@ -101,31 +101,31 @@ test('a payment is taken, confirmed at once by a signed callback, and can be ask
     occurredAt: expect.any(String),
   }
   expect(received).toEqual([outcome])
-  expect(await read(asked.id)).toEqual([200, outcome])
+  expect(await read(body.id)).toEqual([200, outcome])
   expect(await read(randomUUID())).toMatchObject([404, { code: 'PAYMENT_NOT_FOUND' }])
 })
 
 test('the same id with the same content does nothing new; with other content it is refused', async () => {
-  const asked = payment()
-  const first = await answerOf(await post(asked))
-  await untilCalledBack(asked.id)
-  const second = await post(asked)
+  const body = payment()
+  const first = await answerOf(await post(body))
+  await untilCalledBack(body.id)
+  const second = await post(body)
   expect(second.status).toBe(202)
   expect((await answerOf(second)).providerReference).toBe(first.providerReference)
-  expect((await post({ ...asked, amount: '12.51' })).status).toBe(409)
+  expect((await post({ ...body, amount: '12.51' })).status).toBe(409)
   const other = payment()
   await post(other)
   await untilCalledBack(other.id)
-  expect(callbacksOf(asked.id)).toHaveLength(1)
+  expect(callbacksOf(body.id)).toHaveLength(1)
 })
 
 test('what is unsigned, forged or old is refused', async () => {
-  const asked = payment()
-  const old = signBody(secret, JSON.stringify(asked), unixSeconds() - 301)
-  const forged = signBody('another secret', JSON.stringify(asked), unixSeconds())
-  for (const signature of ['', forged, old]) expect((await post(asked, signature)).status).toBe(401)
-  expect((await provider.app.request(`/payments/${asked.id}`)).status).toBe(401)
-  expect(await read(asked.id)).toMatchObject([404, {}])
+  const body = payment()
+  const old = signBody(secret, JSON.stringify(body), unixSeconds() - 301)
+  const forged = signBody('another secret', JSON.stringify(body), unixSeconds())
+  for (const signature of ['', forged, old]) expect((await post(body, signature)).status).toBe(401)
+  expect((await provider.app.request(`/payments/${body.id}`)).status).toBe(401)
+  expect(await read(body.id)).toMatchObject([404, {}])
 })
 
 test.each([
@@ -143,9 +143,9 @@ test.each([
 })
 
 test('sandbox:fail is told with a reason', async () => {
-  const asked = payment({ kind: 'withdrawal', method: 'sandbox:fail' })
-  await post(asked)
-  await untilCalledBack(asked.id)
+  const body = payment({ kind: 'withdrawal', method: 'sandbox:fail' })
+  await post(body)
+  await untilCalledBack(body.id)
   expect(received).toMatchObject([
     { status: 'failed', failureReason: expect.stringContaining('sandbox:fail') },
   ])
@@ -181,22 +181,22 @@ test('sandbox:lost is decided without a word, and told to anybody who asks, sign
 })
 
 test('sandbox:return succeeds, then comes back, over a kill as well; a deposit cannot', async () => {
-  const asked = payment({ kind: 'withdrawal', method: 'sandbox:return' })
+  const body = payment({ kind: 'withdrawal', method: 'sandbox:return' })
   provider.stop()
   start(60_000)
-  await post(asked)
-  await untilCalledBack(asked.id)
+  await post(body)
+  await untilCalledBack(body.id)
   provider.stop()
   start(0)
-  await untilCalledBack(asked.id, 2)
-  expect(callbacksOf(asked.id).map(({ status }) => status)).toEqual(['succeeded', 'returned'])
-  expect(await read(asked.id)).toMatchObject([200, { status: 'returned' }])
+  await untilCalledBack(body.id, 2)
+  expect(callbacksOf(body.id).map(({ status }) => status)).toEqual(['succeeded', 'returned'])
+  expect(await read(body.id)).toMatchObject([200, { status: 'returned' }])
   expect((await post(payment({ method: 'sandbox:return' }))).status).toBe(422)
 })
 
 test('all payments can be read in the order of their ids, page by page', async () => {
-  const asked = [payment(), payment(), payment()]
-  for (const each of asked) await post(each)
+  const body = [payment(), payment(), payment()]
+  for (const each of body) await post(each)
   const headers = { 'provider-signature': signBody(secret, '', unixSeconds()) }
   const page = async (after: string) =>
     (
@@ -205,16 +205,16 @@ test('all payments can be read in the order of their ids, page by page', async (
       }
     ).items.map(({ id }) => id)
   const first = await page('')
-  expect([...first, ...(await page(first[1]!))]).toEqual(asked.map(({ id }) => id).sort())
+  expect([...first, ...(await page(first[1]!))]).toEqual(body.map(({ id }) => id).sort())
 })
 
 test('a callback that is not taken comes again, unchanged, until it is', async () => {
   answerWith = 503
-  const asked = payment()
-  await post(asked)
-  await untilCalledBack(asked.id)
+  const body = payment()
+  await post(body)
+  await untilCalledBack(body.id)
   answerWith = 204
-  await untilCalledBack(asked.id, 2)
+  await untilCalledBack(body.id, 2)
   expect(received[1]).toEqual(received[0])
 })
 

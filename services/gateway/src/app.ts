@@ -20,7 +20,7 @@ import { referenceRoutes } from './http/reference.ts'
 import { ProblemError, problemBody } from './problems/problem.ts'
 import { runInScope } from './queues/request-scope.ts'
 
-export type AppParts = {
+export type AppDeps = {
   logger: Logger
   /** Where clients reach the gateway; HTTPS here turns on HSTS. */
   publicUrl: string
@@ -89,7 +89,7 @@ export const createAnswerRefused = (publicUrl: string) => {
  * Names the request (id, trace, address), sets the headers every answer has, and writes its one line of log: no
  * body and no query string, because both may hold secrets.
  */
-const frameRequest = ({ logger, publicUrl, trustedProxies }: AppParts): MiddlewareHandler<GatewayEnv> => {
+const frameRequest = ({ logger, publicUrl, trustedProxies }: AppDeps): MiddlewareHandler<GatewayEnv> => {
   const always = Object.entries(securityHeaders(publicUrl))
   // Looking for secrets by name costs 7% of a busy gateway, and this line is made here of members that hold none.
   const accessLog = logger.child({}, { redact: [] })
@@ -215,13 +215,13 @@ const answerUnknown = (app: OpenAPIHono<GatewayEnv>) => {
 }
 
 /** The whole HTTP surface, apart from any server: tests ask it with `app.request(path, init, env)`. */
-export const createApp = (parts: AppParts): OpenAPIHono<GatewayEnv> => {
+export const createApp = (deps: AppDeps): OpenAPIHono<GatewayEnv> => {
   const app = new OpenAPIHono<GatewayEnv>()
-  app.onError(answerError(parts.logger))
+  app.onError(answerError(deps.logger))
   app.notFound(answerUnknown(app))
-  app.use('*', frameRequest(parts), refuseRepeatedHeaders(), readBody())
+  app.use('*', frameRequest(deps), refuseRepeatedHeaders(), readBody())
   app.route('/', healthRoutes())
-  for (const routes of parts.routes) app.route('/', routes)
-  app.route('/', referenceRoutes(app, parts))
+  for (const routes of deps.routes) app.route('/', routes)
+  app.route('/', referenceRoutes(app, deps))
   return app
 }

@@ -123,7 +123,7 @@ test(
       const others = Array.from({ length: 10 }, () =>
         gateway.ask('POST', '/v1/auth/login', { body: { email: 'x@example.com', password: 'x' } }),
       )
-      const asked = clients.map(({ signal }, each) =>
+      const requests = clients.map(({ signal }, each) =>
         fetch(`http://127.0.0.1:${port}/v1/auth/login`, {
           method: 'POST',
           headers: { 'content-type': 'application/json' },
@@ -133,7 +133,7 @@ test(
       )
       await vi.waitFor(() => expect(seen).toBe(clients.length), 30_000)
       for (const client of clients) client.abort()
-      await Promise.all([...asked, ...others])
+      await Promise.all([...requests, ...others])
       await vi.waitFor(async () => expect(await countGone()).toBeGreaterThan(goneBefore), 30_000)
     } finally {
       await new Promise(resolve => server.close(resolve))

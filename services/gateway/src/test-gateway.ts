@@ -73,7 +73,7 @@ type Answer = {
 }
 
 /** For tests: the gateway's identity part with real Postgres and Redis, asked in memory. */
-export const createTestGateway = async (parts: {
+export const createTestGateway = async (deps: {
   sql: Database
   databaseUrl: string
   redisUrl: string
@@ -90,10 +90,10 @@ export const createTestGateway = async (parts: {
     ALLOW_PLAINTEXT: 'true',
     KAFKA_BROKERS: 'none:9092',
     REGISTRY_URL: 'http://none',
-    DATABASE_URL: parts.databaseUrl,
-    LEDGER_READ_URL: parts.databaseUrl,
-    NOTIFIER_READ_URL: parts.databaseUrl,
-    REDIS_URL: parts.redisUrl,
+    DATABASE_URL: deps.databaseUrl,
+    LEDGER_READ_URL: deps.databaseUrl,
+    NOTIFIER_READ_URL: deps.databaseUrl,
+    REDIS_URL: deps.redisUrl,
     PUBLIC_URL: 'http://pennywire.test',
     PROVIDER_URL: 'http://none',
     CALLBACK_URL: 'http://none',
@@ -105,8 +105,8 @@ export const createTestGateway = async (parts: {
         '10000/60',
       ]),
     ),
-    ...parts.keys.env,
-    ...parts.env,
+    ...deps.keys.env,
+    ...deps.env,
   })
   const logLines: string[] = []
   const logger = createLogger(
@@ -124,10 +124,10 @@ export const createTestGateway = async (parts: {
   const identity = await createIdentity({
     config,
     logger,
-    sql: parts.sql,
+    sql: deps.sql,
     redis,
     codec,
-    inTransaction: createInTransaction(parts.sql, () => {}),
+    inTransaction: createInTransaction(deps.sql, () => {}),
   })
   const app = createApp({
     logger,
@@ -135,7 +135,7 @@ export const createTestGateway = async (parts: {
     trustedProxies: config.TRUSTED_PROXIES,
     guards: identity.guards,
     apiDocs: true,
-    routes: [...identity.routes, ...(parts.routes ? [parts.routes(identity.guards)] : [])],
+    routes: [...identity.routes, ...(deps.routes ? [deps.routes(identity.guards)] : [])],
   })
 
   /** Of staff's sessions, by the access token that they came with. */
@@ -171,12 +171,12 @@ export const createTestGateway = async (parts: {
 
   /** What the newest mail to a user holds, as the notifier reads it. */
   const mailedSecret = async (userId: string): Promise<Record<string, string>> => {
-    const mails = (await decodeOutbox(parts.sql, codec)).filter(
+    const mails = (await decodeOutbox(deps.sql, codec)).filter(
       record => record.type === 'pennywire.notifier.MailRequested' && record.key === userId,
     )
     const mail = mails.at(-1)!
     if (mail.type !== 'pennywire.notifier.MailRequested') throw new Error('no mail')
-    const { plaintext } = await compactDecrypt(mail.value.secret, parts.keys.notifierKey)
+    const { plaintext } = await compactDecrypt(mail.value.secret, deps.keys.notifierKey)
     return JSON.parse(Buffer.from(plaintext).toString())
   }
   const mailedToken = async (userId: string): Promise<string> => (await mailedSecret(userId)).token!

@@ -5,8 +5,8 @@ import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import { applyCommand, UNDECIDED } from './apply-command.ts'
 import { type BatchState, openBatchState } from './batch-state.ts'
 import { fence, type Mismatch } from './fence.ts'
-import { type Command, lockSetOf } from './lock-set.ts'
-import { type Asked, readCommand } from './read-command.ts'
+import { lockSetOf, type ReceivedCommand } from './lock-set.ts'
+import { type Command, readCommand } from './read-command.ts'
 import type { JournalRow, Known, LedgerStore, LedgerTx } from './store.ts'
 
 export type BatchResult = {
@@ -30,7 +30,7 @@ export type BatchResult = {
   counts: BatchState['counts'] & { poison: number; unsigned: number; dropped: number }
 }
 
-export type ApplyBatchParts = {
+export type ApplyBatchDeps = {
   store: LedgerStore
   codec: Codec
   /** Why a record is no command of a gateway's; undefined where it is one. Without it every record counts as one. */
@@ -65,31 +65,31 @@ const RERUNS = 3
  * returns the events it decided. Balances, entries, transfers, events and the consumed offsets are committed
  * together or not at all (M1-M4, X1, O1); run again, it finds its records below the stored offset and drops them.
  */
-export const applyBatch = async (parts: ApplyBatchParts, records: IncomingRecord[]): Promise<BatchResult> => {
-  const commands: Command[] = []
+export const applyBatch = async (deps: ApplyBatchDeps, records: IncomingRecord[]): Promise<BatchResult> => {
+  const commands: ReceivedCommand[] = []
   for (const record of records) {
     // Before anything else looks into it: a stranger's bytes ask nothing of the registry and lock no wallet.
-    const reason = parts.refusalOf?.(record)
-    const asked: Asked =
-      reason === undefined ? await readCommand(parts.codec, record) : { type: 'unsigned', reason }
-    const { refuse } = parts
-    const unanswered = refuse && !refuse.answer && asked.type !== 'unsigned'
-    commands.push({ record, asked: unanswered ? { type: 'poison', reason: refuse.reason } : asked })
+    const reason = deps.refusalOf?.(record)
+    const command: Command =
+      reason === undefined ? await readCommand(deps.codec, record) : { type: 'unsigned', reason }
+    const { refuse } = deps
+    const unanswered = refuse && !refuse.answer && command.type !== 'unsigned'
+    commands.push({ record, command: unanswered ? { type: 'poison', reason: refuse.reason } : command })
   }
   for (let run = 0; ; run++) {
     try {
-      return await parts.store.transact(tx => applyInTransaction(parts, tx, commands))
+      return await deps.store.transact(tx => applyInTransaction(deps, tx, commands))
     } catch (error) {
       // A rival wrote an id between our look and our write. Run again, we see it: it is never blamed on a record.
-      if (!parts.store.isRivalry(error) || run === RERUNS) throw error
+      if (!deps.store.isRivalry(error) || run === RERUNS) throw error
     }
   }
 }
 
 const applyInTransaction = async (
-  parts: ApplyBatchParts,
+  deps: ApplyBatchDeps,
   tx: LedgerTx,
-  commands: Command[],
+  commands: ReceivedCommand[],
 ): Promise<BatchResult> => {
   // 1. The fence, then the wallets, then what is as fresh as the locks. One trip: the server takes them in order.
   const reads = lockSetOf(commands)
@@ -97,19 +97,19 @@ const applyInTransaction = async (
     wanted.length > 0 ? read(wanted) : []
   const [partitionRows, walletRows, earlierRows, limitRows, holdRows, originalRows, usersWallets, now] =
     await Promise.all([
-      tx.lockPartitions([...new Set(commands.map(({ record }) => record.partition))], parts.skipLocked),
-      tx.lockWallets(reads.wallets, parts.skipLocked),
+      tx.lockPartitions([...new Set(commands.map(({ record }) => record.partition))], deps.skipLocked),
+      tx.lockWallets(reads.wallets, deps.skipLocked),
       tx.findOutcomes(reads.ids),
       some(reads.limited, tx.readLimits),
       some(reads.holds, tx.readHolds),
       some(reads.originals, tx.readOriginals),
       some(reads.openers, tx.findWalletsOf),
       tx.readClock(),
-      refuseUncompared(parts, tx),
+      refuseUncompared(deps, tx),
     ])
   const partitions = new Map(partitionRows.map(row => [row.partition, row]))
   const wallets = new Map(walletRows.map(wallet => [wallet.id, wallet]))
-  const unlocked = parts.skipLocked ? reads.wallets.filter(id => !wallets.has(id)) : []
+  const unlocked = deps.skipLocked ? reads.wallets.filter(id => !wallets.has(id)) : []
   const locked = new Set(unlocked.length > 0 ? await tx.findWallets(unlocked) : [])
   const missing = [...reads.systemWallets.values()].filter(({ id }) => !wallets.has(id) && !locked.has(id))
   if (missing.length > 0) {
@@ -123,7 +123,7 @@ const applyInTransaction = async (
   const inheritable = await some(closed, tx.readLimits)
 
   // 2. What is new: neither seen before nor ahead of what is still to come.
-  const { accepted, gaps, held, mismatches, dropped } = fence(partitions, commands, parts, locked)
+  const { accepted, gaps, held, mismatches, dropped } = fence(partitions, commands, deps, locked)
 
   // 3. Decide each in turn, in memory.
   const state = openBatchState(
@@ -138,39 +138,39 @@ const applyInTransaction = async (
       wantedOriginals: reads.originals,
       outcomes: earlierRows,
     },
-    parts,
+    deps,
   )
   let poison = 0
   const unsigned: Promise<void>[] = []
   const setAsideInARow = new Map<number, { atEnd: number; most: number }>()
-  for (const { record, asked } of accepted) {
-    if (asked.type === 'unsigned') {
+  for (const { record, command } of accepted) {
+    if (command.type === 'unsigned') {
       // It never was a command: not answered, and not counted among those that stop the partition, or a client that may
       // write to the topic could stop it.
-      unsigned.push(parts.setAside(record, asked.reason))
+      unsigned.push(deps.setAside(record, command.reason))
       continue
     }
     const inARow = setAsideInARow.get(record.partition) ?? {
-      atEnd: parts.setAsideBefore?.get(record.partition) ?? 0,
+      atEnd: deps.setAsideBefore?.get(record.partition) ?? 0,
       most: 0,
     }
     setAsideInARow.set(record.partition, inARow)
     const before = countOutcomes(state)
     try {
-      if (asked.type === 'poison') throw new UndecodableRecord(asked.reason)
-      if (parts.refuse) throw new UndecodableRecord(parts.refuse.reason)
-      applyCommand(state, record, asked)
+      if (command.type === 'poison') throw new UndecodableRecord(command.reason)
+      if (deps.refuse) throw new UndecodableRecord(deps.refuse.reason)
+      applyCommand(state, record, command)
       inARow.atEnd = 0
     } catch (error) {
       // It fails for this record alone, and would again: set it aside, and answer its id where there is one.
       poison++
       inARow.most = Math.max(inARow.most, ++inARow.atEnd)
-      await parts.setAside(record, error instanceof Error ? error.message : String(error))
-      if (asked.type !== 'poison') applyCommand(state, record, asked, UNDECIDED)
+      await deps.setAside(record, error instanceof Error ? error.message : String(error))
+      if (command.type !== 'poison') applyCommand(state, record, command, UNDECIDED)
     }
     const outcomes = countOutcomes(state) - before
-    if (outcomes !== (asked.type === 'poison' ? 0 : 1))
-      throw new Error(`${asked.type} at ${record.partition}/${record.offset} has ${outcomes} outcomes (X2)`)
+    if (outcomes !== (command.type === 'poison' ? 0 : 1))
+      throw new Error(`${command.type} at ${record.partition}/${record.offset} has ${outcomes} outcomes (X2)`)
   }
 
   await Promise.all(unsigned)
@@ -204,7 +204,7 @@ const applyInTransaction = async (
 }
 
 const refuseUncompared = async (
-  { comparedServer }: Pick<ApplyBatchParts, 'comparedServer'>,
+  { comparedServer }: Pick<ApplyBatchDeps, 'comparedServer'>,
   tx: Pick<LedgerTx, 'readServer'>,
 ) => {
   if (comparedServer === undefined) return

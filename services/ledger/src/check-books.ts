@@ -19,7 +19,7 @@ export type Checked = { promise: Promised; what: string; broken: Broken }
  * Checks all books, a range of a table in each transaction. Answers with each check and the first row that breaks it, and
  * with the rows of each table. What was there at the start is looked at; what comes meanwhile is, or is not.
  */
-export const checkBooks = async (parts: {
+export const checkBooks = async (deps: {
   sql: Database
   clock: Clock
   signal?: AbortSignal
@@ -29,14 +29,14 @@ export const checkBooks = async (parts: {
   afterRange?: (share: number) => Promise<void>
   rangeRows?: number | undefined
 }): Promise<{ checks: Checked[]; rows: Map<string, number> }> => {
-  const { sql, clock, signal, rangeRows = RANGE_ROWS } = parts
+  const { sql, clock, signal, rangeRows = RANGE_ROWS } = deps
   const found = new Map<string, Checked>()
   const rows = new Map<string, number>()
   const note = (promise: Promised, what: string, broken: Broken) => {
     const known = found.get(what)
     if (known?.broken !== undefined) return
     found.set(what, { promise, what, broken })
-    if (broken !== undefined) parts.onBroken?.(promise, broken)
+    if (broken !== undefined) deps.onBroken?.(promise, broken)
   }
 
   const walks = createWalks()
@@ -68,10 +68,10 @@ export const checkBooks = async (parts: {
         await sleep(clock, AGAIN_MS, signal)
         continue
       }
-      await parts.afterRange?.(index / walks.length)
+      await deps.afterRange?.(index / walks.length)
     }
     if (atEnd) note(atEnd[0], atEnd[1], await sql.begin(tx => atEnd[2](tx, [])))
-    await parts.afterRange?.((index + 1) / walks.length)
+    await deps.afterRange?.((index + 1) / walks.length)
   }
   return { checks: [...found.values()], rows }
 }

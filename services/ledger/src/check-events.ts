@@ -51,7 +51,7 @@ export const createReadTails =
  * give commands a second outcome (X1, O1).
  */
 export const findBehind = async (
-  parts: { store: Pick<LedgerStore, 'readJournalAfter' | 'readPositions'>; readTails: ReadTails },
+  deps: { store: Pick<LedgerStore, 'readJournalAfter' | 'readPositions'>; readTails: ReadTails },
   stored: StoredPosition[],
   known: Known,
 ): Promise<Array<{ partition: number; reason: string; behind: bigint }>> => {
@@ -64,7 +64,7 @@ export const findBehind = async (
   let open = stored.filter(({ partition }) => !found.has(partition))
   for (const count of TAIL_RECORDS) {
     if (open.length === 0) break
-    const tails = await parts.readTails(
+    const tails = await deps.readTails(
       open.map(({ partition }) => partition),
       count,
     )
@@ -76,7 +76,7 @@ export const findBehind = async (
       const nextSeq =
         highest < row.nextSeq
           ? row.nextSeq
-          : ((await parts.store.readPositions([row.partition]))[0]?.nextSeq ?? row.nextSeq)
+          : ((await deps.store.readPositions([row.partition]))[0]?.nextSeq ?? row.nextSeq)
       if (highest >= nextSeq) {
         const behind = highest - nextSeq + 1n
         found.set(row.partition, {
@@ -87,7 +87,7 @@ export const findBehind = async (
         continue
       }
       if (highest < row.publishedThrough && !tail.whole) further.push(row)
-      const other = await findOther(parts.store, row.partition, tail, highest)
+      const other = await findOther(deps.store, row.partition, tail, highest)
       if (other !== undefined) {
         found.set(row.partition, {
           partition: row.partition,

@@ -47,7 +47,7 @@ const ALL_PARTITIONS = Array.from({ length: LEDGER_PARTITIONS }, (_, partition) 
  * The stored offset decides, and reading starts one record before it: that one must be the one remembered. The journal
  * must hold what ledger.events holds: a database that went back decides nothing.
  */
-export const createCommandHandler = (parts: {
+export const createCommandHandler = (deps: {
   logger: Logger
   store: LedgerStore
   codec: Codec
@@ -57,7 +57,7 @@ export const createCommandHandler = (parts: {
   relay: Pick<Relay, 'assign' | 'offer' | 'repeat'>
   readTails: ReadTails
 }): Pick<ConsumerOptions, 'positions' | 'onAssigned' | 'handle'> => {
-  const { logger, store, codec, verifyCommand, limitDefaults, publisher, relay } = parts
+  const { logger, store, codec, verifyCommand, limitDefaults, publisher, relay } = deps
   let macsFrom = new Map<number, bigint>()
   const setAsideInARow = new Map<number, number>()
   const known: Known = new Map()
@@ -99,7 +99,7 @@ export const createCommandHandler = (parts: {
   const compareServer = async (consumer: Consumer, assigned: number[], knownBefore: Known) => {
     const server = await store.readServer()
     const all = await store.readPositions(ALL_PARTITIONS)
-    haltBehind(consumer, assigned, await findBehind(parts, all, knownBefore))
+    haltBehind(consumer, assigned, await findBehind(deps, all, knownBefore))
     comparedServer = server
     return all
   }
@@ -258,7 +258,7 @@ export const createCommandHandler = (parts: {
 type At = { partition: number; offset: bigint }
 
 /** Reads ledger.commands and applies it batch by batch: what arrives while one batch commits is the next. */
-export const consumeCommands = (parts: {
+export const consumeCommands = (deps: {
   kafka: KafkaClient
   logger: Logger
   store: LedgerStore
@@ -270,10 +270,10 @@ export const consumeCommands = (parts: {
   maxBatch: number
 }): Promise<RunningConsumer> =>
   startConsumer({
-    client: parts.kafka,
-    logger: parts.logger,
+    client: deps.kafka,
+    logger: deps.logger,
     groupId: 'ledger',
     topics: ['ledger.commands'],
-    maxBatch: parts.maxBatch,
-    ...createCommandHandler({ ...parts, readTails: createReadTails(parts.kafka, parts.logger) }),
+    maxBatch: deps.maxBatch,
+    ...createCommandHandler({ ...deps, readTails: createReadTails(deps.kafka, deps.logger) }),
   })

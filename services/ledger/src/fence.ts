@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import { wentBack } from './check-events.ts'
-import { type Command, lockSetOf } from './lock-set.ts'
+import { lockSetOf, type ReceivedCommand } from './lock-set.ts'
 import type { Known, PartitionRow } from './store.ts'
 
 /** A partition whose topic or database is not the one remembered; `behind`: by how many events the database is. */
@@ -14,11 +14,11 @@ export type Mismatch = { partition: number; reason: string; behind?: bigint }
  */
 export const fence = (
   partitions: Map<number, PartitionRow>,
-  commands: Command[],
+  commands: ReceivedCommand[],
   { skipLocked, known }: { skipLocked?: boolean; known?: Known },
   locked: ReadonlySet<string>,
 ) => {
-  const accepted: Command[] = []
+  const accepted: ReceivedCommand[] = []
   const gaps = new Map<number, { partition: number; offset: bigint }>()
   const held = new Map<number, { partition: number; offset: bigint }>()
   const mismatches = new Map<number, Mismatch>()

@@ -4,10 +4,10 @@ import type { LedgerCommandName, Records } from '@pennywire/contracts/schemas.ts
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Reads } from './commands/handler.ts'
 import { HANDLERS } from './commands/index.ts'
-import type { Asked } from './read-command.ts'
+import type { Command } from './read-command.ts'
 import type { SystemWallet } from './store.ts'
 
-export type Command = { record: IncomingRecord; asked: Asked }
+export type ReceivedCommand = { record: IncomingRecord; command: Command }
 
 export type LockSet = Required<Omit<Reads, 'wallets' | 'systemCurrency'>> & {
   wallets: string[]
@@ -15,7 +15,7 @@ export type LockSet = Required<Omit<Reads, 'wallets' | 'systemCurrency'>> & {
   systemWallets: Map<string, SystemWallet>
 }
 
-export const lockSetOf = (commands: readonly Command[]): LockSet => {
+export const lockSetOf = (commands: readonly ReceivedCommand[]): LockSet => {
   const set: LockSet = {
     ids: [],
     wallets: [],
@@ -26,9 +26,9 @@ export const lockSetOf = (commands: readonly Command[]): LockSet => {
     openers: [],
   }
   const wallets = new Set<string>()
-  for (const { record, asked } of commands) {
-    if (asked.type === 'poison' || asked.type === 'unsigned') continue
-    const reads = readsOf(asked)
+  for (const { record, command } of commands) {
+    if (command.type === 'poison' || command.type === 'unsigned') continue
+    const reads = readsOf(command)
     set.ids.push(...reads.ids)
     set.limited.push(...(reads.limited ?? []))
     set.holds.push(...(reads.holds ?? []))

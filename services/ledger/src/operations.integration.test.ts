@@ -1155,8 +1155,10 @@ test('ledger_api.sequence_at tells how many entries a wallet had at a moment', a
     ledger.circumstances.now = at(index * 10)
     await ledger.apply(Array.from({ length: count }, () => ledger.deposit(alice, 1n)))
   }
-  const asked = [-1, 0, 5, 10, 25, 30, 39, 40, 50, 1_000]
-  const told = await Promise.all(asked.map(seconds => sequenceAt(ledger.database, alice.wallet, at(seconds))))
+  const offsets = [-1, 0, 5, 10, 25, 30, 39, 40, 50, 1_000]
+  const told = await Promise.all(
+    offsets.map(seconds => sequenceAt(ledger.database, alice.wallet, at(seconds))),
+  )
   expect(told).toEqual([0n, 1n, 1n, 4n, 4n, 6n, 6n, 7n, 14n, 14n])
   expect(await sequenceAt(ledger.database, bob.wallet, at(0))).toBe(0n)
   expect(await sequenceAt(ledger.database, randomUUID(), at(0))).toBe(0n)
@@ -1171,8 +1173,8 @@ describe('movements that come with a transfer', () => {
     const outside = externalWalletId('USD', alice.partition)
     const transferId = randomUUID()
     const [fee, bonus] = [1, 2].map(n => linkedTransferIdOf(transferId, n))
-    const asked = ledger.transfer(alice, bob, 100n, { transferId })
-    const [completed] = await outcomes(asked)
+    const record = ledger.transfer(alice, bob, 100n, { transferId })
+    const [completed] = await outcomes(record)
     const entry = (walletId: string, amountMinor: bigint, balanceAfterMinor: bigint, at: number) => ({
       ...{ walletId, amountMinor, balanceAfterMinor, sequence: at },
     })
@@ -1213,14 +1215,14 @@ describe('movements that come with a transfer', () => {
       row(bonus!, 'bonus', outside, bob.wallet, 1n, transferId),
     ])
     const before = await dumpBooks(ledger.sql)
-    expect((await ledger.apply([again(asked)])).repeats.map(({ seq }) => seq)).toEqual([seq])
+    expect((await ledger.apply([again(record)])).repeats.map(({ seq }) => seq)).toEqual([seq])
     expect(await dumpBooks(ledger.sql)).toBe(before)
   })
 
   test('M3: within a batch the next one sees what they took', async () => {
     const [alice, bob] = (await funded(102n, 0n)) as [User, User]
-    const asked = [ledger.transfer(alice, bob, 99n), ledger.transfer(alice, bob, 2n)]
-    expect(await outcomesInShort(...asked)).toEqual(['TransferCompleted', 'TransferCompleted'])
+    const records = [ledger.transfer(alice, bob, 99n), ledger.transfer(alice, bob, 2n)]
+    expect(await outcomesInShort(...records)).toEqual(['TransferCompleted', 'TransferCompleted'])
     expect(await outcomesInShort(ledger.transfer(alice, bob, 1n))).toEqual(['INSUFFICIENT_BALANCE'])
     expect((await stand(alice))[0]).toEqual([0n, 0n])
   })

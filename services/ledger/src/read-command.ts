@@ -4,7 +4,7 @@ import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 
 /** What a record asks for, or why it asks for nothing that can be understood. */
-export type Asked =
+export type Command =
   | LedgerCommand
   | { type: 'poison'; reason: string }
   /** No gateway has signed it: any client with write access to the topic can have made it. */
@@ -35,10 +35,10 @@ const TIME_FIELDS = ['requestedAt', 'expiresAt', 'holdUntil', 'authenticatedAt']
 const WORD_FIELDS = ['type', 'source'] as const
 
 /** The first rule that a command's form breaks. The gateway keeps them all; others may write to the topic too. */
-const brokenRule = (record: IncomingRecord, asked: LedgerCommand): string | undefined => {
+const brokenRule = (record: IncomingRecord, command: LedgerCommand): string | undefined => {
   if (!UUID.test(record.key?.toString('latin1') ?? '')) return 'the key is not a wallet id'
   if (record.value!.length > MAX_COMMAND_BYTES) return `the command is longer than ${MAX_COMMAND_BYTES} bytes`
-  const value = asked.value as Partial<
+  const value = command.value as Partial<
     Record<(typeof ID_FIELDS | typeof WORD_FIELDS)[number], string | null> &
       Record<(typeof AMOUNT_FIELDS | typeof LIMIT_FIELDS)[number], bigint | null> &
       Record<(typeof TIME_FIELDS)[number], number | null> & { currency: string; fingerprint: Buffer }
@@ -82,7 +82,7 @@ const brokenRule = (record: IncomingRecord, asked: LedgerCommand): string | unde
  * Reads a record of ledger.commands. What no wait can mend comes back as poison, with the reason; rejects only where
  * the registry could not be asked.
  */
-export const readCommand = async (codec: Codec, record: IncomingRecord): Promise<Asked> => {
+export const readCommand = async (codec: Codec, record: IncomingRecord): Promise<Command> => {
   try {
     const decoded = await codec.decodeRecord(record)
     if (!isLedgerCommand(decoded.type)) return { type: 'poison', reason: `${decoded.type} is no command` }

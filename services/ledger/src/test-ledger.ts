@@ -103,36 +103,42 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     )
 
   const open = (owner: User, over: Partial<WalletOpenRequested> & Place = {}) => {
-    const { partition = owner.partition, key = owner.wallet, ...said } = over
-    const value = walletOpenRequested({ walletId: owner.wallet, userId: owner.id, ...said })
+    const { partition = owner.partition, key = owner.wallet, ...fields } = over
+    const value = walletOpenRequested({ walletId: owner.wallet, userId: owner.id, ...fields })
     return command(partition, key, 'pennywire.ledger.WalletOpenRequested', value)
   }
-  const asked = (
+  const request = (
     payer: User,
     value: TransferRequested,
     { partition = payer.partition, key = payer.wallet }: Place,
   ) => command(partition, key, 'pennywire.ledger.TransferRequested', value)
-  type AskedOver = Partial<TransferRequested> & Place
-  const parts = ({ partition, key, ...said }: AskedOver): [Partial<TransferRequested>, Place] => [
-    said,
+  type RequestOver = Partial<TransferRequested> & Place
+  const deps = ({ partition, key, ...fields }: RequestOver): [Partial<TransferRequested>, Place] => [
+    fields,
     { ...(partition === undefined ? {} : { partition }), ...(key === undefined ? {} : { key }) },
   ]
-  const deposit = (to: User, amountMinor: bigint, over: AskedOver = {}) => {
-    const [said, place] = parts(over)
-    return asked(
+  const deposit = (to: User, amountMinor: bigint, over: RequestOver = {}) => {
+    const [fields, place] = deps(over)
+    return request(
       to,
-      transferRequested({ type: 'deposit', userId: to.id, toWalletId: to.wallet, amountMinor, ...said }),
+      transferRequested({ type: 'deposit', userId: to.id, toWalletId: to.wallet, amountMinor, ...fields }),
       place,
     )
   }
-  const transfer = (from: User, to: User, amountMinor: bigint, over: AskedOver = {}) => {
-    const [said, place] = parts(over)
-    const value = { userId: from.id, fromWalletId: from.wallet, toWalletId: to.wallet, amountMinor, ...said }
-    return asked(from, transferRequested(value), place)
+  const transfer = (from: User, to: User, amountMinor: bigint, over: RequestOver = {}) => {
+    const [fields, place] = deps(over)
+    const value = {
+      userId: from.id,
+      fromWalletId: from.wallet,
+      toWalletId: to.wallet,
+      amountMinor,
+      ...fields,
+    }
+    return request(from, transferRequested(value), place)
   }
-  const hold = (from: User, to: User, amountMinor: bigint, over: AskedOver = {}) =>
+  const hold = (from: User, to: User, amountMinor: bigint, over: RequestOver = {}) =>
     transfer(from, to, amountMinor, { type: 'hold', ...over })
-  const withdrawal = (from: User, amountMinor: bigint, over: AskedOver = {}) =>
+  const withdrawal = (from: User, amountMinor: bigint, over: RequestOver = {}) =>
     transfer(from, from, amountMinor, { type: 'withdrawal', toWalletId: null, ...over })
 
   /** By the recipient; of a withdrawal (`to` is null) by the provider. */
@@ -142,9 +148,9 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     to: User | null,
     over: Partial<HoldCaptureRequested> & Place = {},
   ) => {
-    const { partition = from.partition, key = from.wallet, ...said } = over
+    const { partition = from.partition, key = from.wallet, ...fields } = over
     const ended = { holdId, walletId: from.wallet, toWalletId: to?.wallet ?? null, userId: (to ?? from).id }
-    const value = holdCaptureRequested({ ...ended, source: to ? 'user' : 'provider', ...said })
+    const value = holdCaptureRequested({ ...ended, source: to ? 'user' : 'provider', ...fields })
     return command(partition, key, 'pennywire.ledger.HoldCaptureRequested', value)
   }
   const voidHold = (
@@ -153,9 +159,9 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     to: User | null,
     over: Partial<HoldVoidRequested> & Place = {},
   ) => {
-    const { partition = from.partition, key = from.wallet, ...said } = over
+    const { partition = from.partition, key = from.wallet, ...fields } = over
     const ended = { holdId, walletId: from.wallet, toWalletId: to?.wallet ?? null, userId: (to ?? from).id }
-    const value = holdVoidRequested({ ...ended, source: to ? 'user' : 'provider', ...said })
+    const value = holdVoidRequested({ ...ended, source: to ? 'user' : 'provider', ...fields })
     return command(partition, key, 'pennywire.ledger.HoldVoidRequested', value)
   }
   /** Of a transfer from `from` to `to`; null is the outside world. */
@@ -167,19 +173,19 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     over: Partial<ReversalRequested> & Place = {},
   ) => {
     const payer = (to ?? from)!
-    const { partition = payer.partition, key = payer.wallet, ...said } = over
+    const { partition = payer.partition, key = payer.wallet, ...fields } = over
     const value = reversalRequested({
       ...{ originalId, userId: payer.id, source: to ? 'staff' : 'provider' },
       ...{ fromWalletId: to?.wallet ?? null, toWalletId: from?.wallet ?? null, amountMinor },
-      ...said,
+      ...fields,
     })
     return command(partition, key, 'pennywire.ledger.ReversalRequested', value)
   }
 
   const aboutWallet = (owner: User) => ({ walletId: owner.wallet, userId: owner.id })
   const freeze = (owner: User, source: string, over: Partial<WalletFreezeRequested> & Place = {}) => {
-    const { partition = owner.partition, key = owner.wallet, ...said } = over
-    const value = walletFreezeRequested({ ...aboutWallet(owner), source, ...said })
+    const { partition = owner.partition, key = owner.wallet, ...fields } = over
+    const value = walletFreezeRequested({ ...aboutWallet(owner), source, ...fields })
     return command(partition, key, 'pennywire.ledger.WalletFreezeRequested', value)
   }
   const unfreeze = (owner: User, source: string, over: Partial<WalletFreezeRequested> = {}) =>
@@ -197,8 +203,8 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
       walletCloseRequested({ ...aboutWallet(owner), ...over }),
     )
   const limit = (owner: User, over: Partial<LimitChangeRequested> & Place = {}) => {
-    const { partition = owner.partition, key = owner.wallet, ...said } = over
-    const value = limitChangeRequested({ ...aboutWallet(owner), ...said })
+    const { partition = owner.partition, key = owner.wallet, ...fields } = over
+    const value = limitChangeRequested({ ...aboutWallet(owner), ...fields })
     return command(partition, key, 'pennywire.ledger.LimitChangeRequested', value)
   }
 

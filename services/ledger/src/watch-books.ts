@@ -58,7 +58,7 @@ export type BooksWatch = { stop: () => Promise<void> }
  * by primary keys alone, and now and then all of it in short ranges, as verify-books does. On a connection of its own, beside the hot
  * path; the first broken row is logged and raises a gauge. It stops nothing: whether to go on is for a person to say.
  */
-export const watchBooks = (parts: {
+export const watchBooks = (deps: {
   sql: Database
   logger: Logger
   clock: Clock
@@ -72,7 +72,7 @@ export const watchBooks = (parts: {
   /** Most rows of a table in one transaction of the check of all. */
   rangeRows?: number | undefined
 }): BooksWatch => {
-  const { sql, logger, clock, everyMs, everyMsFull, maxEvents } = parts
+  const { sql, logger, clock, everyMs, everyMsFull, maxEvents } = deps
   const stopped = new AbortController()
   const seen = new Map<number, bigint>()
   for (const promise of WATCHED) booksBroken.set({ promise }, 0)
@@ -96,8 +96,8 @@ export const watchBooks = (parts: {
         return status === undefined ? [] : [{ ...event, status }]
       })
       if (transfers.length > 0) {
-        const asked = transfers.map(({ subject }) => subject)
-        const ids = [...asked, ...(await readLinked(tx, asked))]
+        const transferIds = transfers.map(({ subject }) => subject)
+        const ids = [...transferIds, ...(await readLinked(tx, transferIds))]
         raise('O1', await checkEventsOf(tx, transfers))
         raise('M1', await checkEntriesOf(tx, ids))
         raise('M2', (await checkChainsOf(tx, ids)) ?? (await checkBalancesOf(tx, ids)))
@@ -108,7 +108,7 @@ export const watchBooks = (parts: {
     })
 
   const checkNew = async () => {
-    const partitions = parts.partitions()
+    const partitions = deps.partitions()
     if (partitions.length === 0) return
     const share = BigInt(Math.ceil(maxEvents / partitions.length))
     const written = await sql.begin(tx => readWritten(tx, partitions))
@@ -137,7 +137,7 @@ export const watchBooks = (parts: {
       sql,
       clock,
       signal: stopped.signal,
-      rangeRows: parts.rangeRows,
+      rangeRows: deps.rangeRows,
       onBroken: raise,
       // Rests as long as it worked, so that it takes at most half of a core from the payments.
       afterRange: async share => {

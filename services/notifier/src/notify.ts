@@ -97,7 +97,7 @@ const reasonOf = (error: unknown): string =>
 const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
 
 /** Turns batches of ledger.events and notifier.commands into notifications and mails to be sent. */
-export const createNotifying = (parts: {
+export const createNotifying = (deps: {
   sql: Database
   codec: Codec
   publisher: Pick<Publisher, 'publishAll'>
@@ -107,7 +107,7 @@ export const createNotifying = (parts: {
   /** Told of what records of ledger.events say of wallets' entries, once they are handled; repeats as well. */
   sequences?: Pick<SequenceWatch, 'saw' | 'reached'>
 }): Pick<ConsumerOptions, 'positions' | 'handle'> => {
-  const { sql, codec, publisher, logger, wakeMails, sequences } = parts
+  const { sql, codec, publisher, logger, wakeMails, sequences } = deps
   /** Gaps in each partition since its last progress. */
   const gapsInARow = new Map<string, number>()
 

@@ -37,7 +37,7 @@ const codeOf = (error: unknown): string => {
  * Sends the mails that are due, apart from the consumer: a mail server that is away holds no notification and no
  * partition. A mail whose acknowledgement is lost goes out once more, with the same Message-ID.
  */
-export const startSendingMails = (parts: {
+export const startSendingMails = (deps: {
   sql: Database
   gatewayRead: Database
   openSecret: OpenSecret
@@ -45,7 +45,7 @@ export const startSendingMails = (parts: {
   logger: Logger
   clock?: Clock
 }): Repeated => {
-  const { sql, gatewayRead, openSecret, send, logger, clock = systemClock } = parts
+  const { sql, gatewayRead, openSecret, send, logger, clock = systemClock } = deps
   const deliver = async ({
     commandId,
     userId,

@@ -33,12 +33,12 @@ export type SequenceWatch = {
  * After a start some partitions are further than others, and what is missing may have been handled before: nothing is
  * held against a wallet until all were caught up once.
  */
-export const createSequenceWatch = (parts: {
+export const createSequenceWatch = (deps: {
   clock: Clock
   graceMs: number
   caughtUp: () => boolean
 }): SequenceWatch => {
-  const { clock, graceMs, caughtUp } = parts
+  const { clock, graceMs, caughtUp } = deps
   const wallets = new Map<string, Wallet>()
   let warm = false
   let askAtMs = clock.elapsed() + graceMs

@@ -14,9 +14,9 @@ const ranks: Role[] = ['user', 'moderator', 'admin', 'super_admin']
 test('each role may do what those below it may, and nothing above', () => {
   for (const [own, role] of ranks.entries()) {
     for (const [needed, minimum] of ranks.entries()) {
-      const asked = () => requireRole({ roles: ['user', role] }, minimum)
-      if (own >= needed) asked()
-      else expect(asked).toThrow(`INSUFFICIENT_PERMISSIONS: role: this needs ${minimum} or above,`)
+      const call = () => requireRole({ roles: ['user', role] }, minimum)
+      if (own >= needed) call()
+      else expect(call).toThrow(`INSUFFICIENT_PERMISSIONS: role: this needs ${minimum} or above,`)
     }
   }
 })

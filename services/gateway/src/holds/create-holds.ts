@@ -20,7 +20,7 @@ import { createListHolds } from './list-holds.ts'
 import { countDueHolds, readDueHolds, readHoldPlaces } from './sql/hold-reads.ts'
 
 /** Holds: placed, captured, voided, and ended by their time. */
-export const createHolds = (parts: {
+export const createHolds = (deps: {
   logger: Logger
   codec: Codec
   guards: Guards
@@ -36,7 +36,7 @@ export const createHolds = (parts: {
   clock: Clock
 }): Room => {
   const { logger, codec, guards, names, personKeys, ledger, requestLog, findTransfer, expiryEveryMs, clock } =
-    parts
+    deps
   const { ledgerRead, ask, readDecided } = ledger
   const timer =
     expiryEveryMs === 0
@@ -56,7 +56,7 @@ export const createHolds = (parts: {
     routes: [
       holdRoutes({
         guards,
-        requestHold: createRequestTransfer({ ...parts.requesting, view: viewHold }),
+        requestHold: createRequestTransfer({ ...deps.requesting, view: viewHold }),
         endHold: createEndHold({
           ask,
           names,
@@ -74,7 +74,7 @@ export const createHolds = (parts: {
             readHoldPlaces(ledgerRead, wallets, filter, before, limit),
           readTransfers: ids => readTransfers(ledgerRead, ids),
         }),
-        minSeconds: parts.minSeconds,
+        minSeconds: deps.minSeconds,
       }),
     ],
     ...(timer ? { stop: timer.stop } : {}),

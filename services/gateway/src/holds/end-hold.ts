@@ -21,14 +21,14 @@ import {
 } from '../transfers/transfer-view.ts'
 
 /** Who wants a hold to end, and how a repeat is known. */
-export type AskedEnd = {
+export type EndHoldInput = {
   userId: string
   holdId: string
   idempotencyKey: string | null
   traceparent: string
 }
 
-export type EndHoldParts = {
+export type EndHoldDeps = {
   ask: Ask
   names: Pick<Names, 'namesOf'>
   personKeys: Pick<PersonKeys, 'decryptAll'>
@@ -43,10 +43,10 @@ export type EndHold = {
    * currency, null for all. What is not taken is available to the payer again.
    */
   capture: (
-    asked: AskedEnd & { idempotencyKey: string; readAmount: (currency: string) => bigint | null },
+    input: EndHoldInput & { idempotencyKey: string; readAmount: (currency: string) => bigint | null },
   ) => Promise<{ transfer: TransferView; replayed: boolean }>
   /** Lets held money go: by its recipient, or by staff who are no party of it. */
-  void: (asked: AskedEnd & { source: 'user' | 'staff' }) => Promise<{ hold: HoldView; replayed: boolean }>
+  void: (input: EndHoldInput & { source: 'user' | 'staff' }) => Promise<{ hold: HoldView; replayed: boolean }>
 }
 
 type HeldFacts = TransferFacts & {
@@ -64,15 +64,15 @@ const notFound = () => new ProblemError('HOLD_NOT_FOUND', 'id: there is no such 
  * Ends holds before their time: by a command to the ledger, which decides in the order of all that happens to the
  * paying wallet, so that of many who try exactly one succeeds. Throws the ledger's refusal as a problem.
  */
-export const createEndHold = (parts: EndHoldParts): EndHold => {
+export const createEndHold = (deps: EndHoldDeps): EndHold => {
   const readHold = async (id: string): Promise<HeldFacts> => {
-    const facts = await parts.readDecided(id)
+    const facts = await deps.readDecided(id)
     if (!isHeld(facts)) throw notFound()
     return facts
   }
 
   /** The hold, for its recipient; HOLD_NOT_FOUND for users who are no party to it. */
-  const readForRecipient = async ({ userId, holdId }: AskedEnd): Promise<HeldFacts> => {
+  const readForRecipient = async ({ userId, holdId }: EndHoldInput): Promise<HeldFacts> => {
     const facts = await readHold(holdId)
     if (isAllowed(userId, 'owner', [facts.to.userId])) return facts
     if (!isAllowed(userId, 'owner', [facts.from.userId])) throw notFound()
@@ -84,77 +84,77 @@ export const createEndHold = (parts: EndHoldParts): EndHold => {
 
   /** The hold as it is after the event that ended it. */
   const readEnded = async (holdId: string): Promise<TransferSubject> => {
-    const [subject] = await openDecided(parts.personKeys, [await readHold(holdId)])
+    const [subject] = await openDecided(deps.personKeys, [await readHold(holdId)])
     return subject!
   }
 
   return {
-    capture: async asked => {
-      const { hold, from, to, currency } = await readForRecipient(asked)
-      const amount = asked.readAmount(currency)
+    capture: async input => {
+      const { hold, from, to, currency } = await readForRecipient(input)
+      const amount = input.readAmount(currency)
       const type = 'pennywire.ledger.HoldCaptureRequested'
-      const commandId = transferIdOf(asked.userId, asked.idempotencyKey)
+      const commandId = transferIdOf(input.userId, input.idempotencyKey)
       const fingerprint = fingerprintOfCommand(type, {
-        holdId: asked.holdId,
+        holdId: input.holdId,
         amount: amount?.toString() ?? null,
       })
-      if ((await parts.claimKey({ id: commandId, fingerprint, recipientId: null })) === 'another') {
+      if ((await deps.claimKey({ id: commandId, fingerprint, recipientId: null })) === 'another') {
         throw keyReused()
       }
-      const outcome = await parts.ask(
+      const outcome = await deps.ask(
         type,
         from.walletId,
         {
           commandId,
-          holdId: asked.holdId,
+          holdId: input.holdId,
           walletId: from.walletId,
           toWalletId: to.walletId,
-          userId: asked.userId,
+          userId: input.userId,
           source: 'user',
           amountMinor: amount,
           currency,
           fingerprint,
-          requestedAt: parts.clock.now(),
+          requestedAt: deps.clock.now(),
         },
-        asked.traceparent,
+        input.traceparent,
       )
-      if (outcome.type !== 'pennywire.ledger.TransferCompleted') throw refusal(outcome, asked)
-      const transfer = await viewTransfer(parts.names, asked.userId, await readEnded(asked.holdId))
+      if (outcome.type !== 'pennywire.ledger.TransferCompleted') throw refusal(outcome, input)
+      const transfer = await viewTransfer(deps.names, input.userId, await readEnded(input.holdId))
       // Of a hold that had ended only a repeat is told that it succeeded.
       return { transfer, replayed: hold.status !== 'active' }
     },
 
-    void: async asked => {
-      const { source, userId, holdId } = asked
-      const facts = source === 'user' ? await readForRecipient(asked) : await readHold(holdId)
+    void: async input => {
+      const { source, userId, holdId } = input
+      const facts = source === 'user' ? await readForRecipient(input) : await readHold(holdId)
       const { hold, from, to } = facts
       if (source === 'staff') refuseOwn(userId, [from.userId, to.userId], 'a hold')
       const type = 'pennywire.ledger.HoldVoidRequested'
-      const outcome = await parts.ask(
+      const outcome = await deps.ask(
         type,
         from.walletId,
         {
           // No key can hold a space: without one every repeat is the same request.
-          commandId: commandIdOf(userId, asked.idempotencyKey ?? `void ${holdId}`),
+          commandId: commandIdOf(userId, input.idempotencyKey ?? `void ${holdId}`),
           holdId,
           walletId: from.walletId,
           toWalletId: to.walletId,
           userId,
           source,
           fingerprint: fingerprintOfCommand(type, { holdId, source }),
-          requestedAt: parts.clock.now(),
+          requestedAt: deps.clock.now(),
         },
-        asked.traceparent,
+        input.traceparent,
       )
-      if (outcome.type !== 'pennywire.ledger.HoldEnded') throw refusal(outcome, asked)
+      if (outcome.type !== 'pennywire.ledger.HoldEnded') throw refusal(outcome, input)
       const ended = await readEnded(holdId)
-      return { hold: await viewHold(parts.names, userId, ended), replayed: hold.status !== 'active' }
+      return { hold: await viewHold(deps.names, userId, ended), replayed: hold.status !== 'active' }
     },
   }
 }
 
 /** The ledger keeps its refusal under the command's id, so that it is final. */
-const refusal = (outcome: Outcome, { holdId }: AskedEnd): Error => {
+const refusal = (outcome: Outcome, { holdId }: EndHoldInput): Error => {
   if (outcome.type !== 'pennywire.ledger.CommandRefused') return keyReused()
   const { code, detail } = outcome.value
   if (code === 'IDEMPOTENCY_KEY_REUSED') return keyReused()

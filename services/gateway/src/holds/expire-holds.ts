@@ -9,7 +9,7 @@ import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { PublishCommand } from '../ledger/publish-command.ts'
 import type { DueHold } from './sql/hold-reads.ts'
 
-export type HoldTimerParts = {
+export type HoldTimerDeps = {
   readDue: (after: { until: Date; id: string }, limit: number) => Promise<DueHold[]>
   publishCommand: PublishCommand
   codec: Pick<Codec, 'encode'>
@@ -28,8 +28,8 @@ const FIRST = { until: new Date(0), id: '00000000-0000-0000-0000-000000000000' }
  * Lets holds go whose time is over, by a command for each: the ledger decides whether it is, by its own clock. Every
  * gateway does this, with the same ids, so that it happens once, and as long as one of them runs.
  */
-export const startHoldTimer = (parts: HoldTimerParts): { stop: () => Promise<void> } => {
-  const { clock, logger } = parts
+export const startHoldTimer = (deps: HoldTimerDeps): { stop: () => Promise<void> } => {
+  const { clock, logger } = deps
   /** When each was told to the ledger. */
   const told = new Map<string, number>()
 
@@ -47,8 +47,8 @@ export const startHoldTimer = (parts: HoldTimerParts): { stop: () => Promise<voi
       fingerprint: fingerprintOfCommand(type, { holdId: hold.id, source: 'timer' }),
       requestedAt: clock.now(),
     }
-    await parts.publishCommand(
-      commandRecord(parts.codec, type, hold.walletId, command, continueTrace(undefined)),
+    await deps.publishCommand(
+      commandRecord(deps.codec, type, hold.walletId, command, continueTrace(undefined)),
     )
     told.set(hold.id, clock.elapsed())
   }
@@ -58,14 +58,14 @@ export const startHoldTimer = (parts: HoldTimerParts): { stop: () => Promise<voi
     let page: DueHold[]
     let after: { until: Date; id: string } = FIRST
     do {
-      page = await parts.readDue(after, PAGE)
+      page = await deps.readDue(after, PAGE)
       await Promise.all(page.filter(({ id }) => !told.has(id)).map(voidHold))
       after = page.at(-1) ?? after
     } while (page.length === PAGE && !stopped.aborted)
   }
 
   return repeat({
-    ...{ clock, everyMs: parts.everyMs, pauseFirst: true, work: look },
+    ...{ clock, everyMs: deps.everyMs, pauseFirst: true, work: look },
     onError: error => logger.warn({ err: error }, 'due holds could not be let go; trying again'),
   })
 }

@@ -32,7 +32,7 @@ import {
   transferSchema,
 } from '../money/money-headers.ts'
 import type { FindTransfer } from '../transfers/find-transfer.ts'
-import type { Answer, AskedTransfer } from '../transfers/request-transfer.ts'
+import type { Answer, TransferInput } from '../transfers/request-transfer.ts'
 import {
   readSending,
   SENDING_EXAMPLE,
@@ -43,9 +43,9 @@ import type { HoldView } from '../transfers/transfer-view.ts'
 import type { EndHold } from './end-hold.ts'
 import type { HoldFilter } from './sql/hold-reads.ts'
 
-export type HoldParts = {
+export type HoldDeps = {
   guards: Guards
-  requestHold: (asked: AskedTransfer) => Promise<Answer<HoldView>>
+  requestHold: (input: TransferInput) => Promise<Answer<HoldView>>
   endHold: EndHold
   findTransfer: Pick<FindTransfer, 'hold'>
   listHolds: (
@@ -248,12 +248,12 @@ const staffVoidRoute = ({ signedIn }: Guards) =>
   })
 
 /** Money that is promised before it moves. */
-export const holdRoutes = (parts: HoldParts): Routes => {
+export const holdRoutes = (deps: HoldDeps): Routes => {
   const routes = newRoutes()
 
-  routes.openapi(placeRoute(parts.guards, parts.minSeconds), async context => {
+  routes.openapi(placeRoute(deps.guards, deps.minSeconds), async context => {
     const { expiresInSeconds, ...body } = context.req.valid('json')
-    const { status, transfer, replayed } = await parts.requestHold({
+    const { status, transfer, replayed } = await deps.requestHold({
       ...readSending(context, body),
       type: 'hold',
       expiresInSeconds: expiresInSeconds ?? DEFAULT_SECONDS,
@@ -262,22 +262,22 @@ export const holdRoutes = (parts: HoldParts): Routes => {
     return context.json(transfer, status)
   })
 
-  routes.openapi(listRoute(parts.guards), async context => {
+  routes.openapi(listRoute(deps.guards), async context => {
     const { limit, cursor, status = null, direction = null } = context.req.valid('query')
     return context.json(
-      await parts.listHolds(context.var.user.userId, { status, direction }, cursor, limit),
+      await deps.listHolds(context.var.user.userId, { status, direction }, cursor, limit),
       200,
     )
   })
 
-  routes.openapi(getRoute(parts.guards), async context => {
+  routes.openapi(getRoute(deps.guards), async context => {
     const id = context.req.valid('param').id
-    return context.json(await parts.findTransfer.hold(context.var.user.userId, id), 200)
+    return context.json(await deps.findTransfer.hold(context.var.user.userId, id), 200)
   })
 
-  routes.openapi(captureRoute(parts.guards), async context => {
+  routes.openapi(captureRoute(deps.guards), async context => {
     const { amount } = context.req.valid('json')
-    const { transfer, replayed } = await parts.endHold.capture({
+    const { transfer, replayed } = await deps.endHold.capture({
       userId: context.var.user.userId,
       holdId: context.req.valid('param').id,
       idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
@@ -289,12 +289,12 @@ export const holdRoutes = (parts: HoldParts): Routes => {
   })
 
   const endRoutes = [
-    { route: voidRoute(parts.guards), source: 'user' },
-    { route: staffVoidRoute(parts.guards), source: 'staff' },
+    { route: voidRoute(deps.guards), source: 'user' },
+    { route: staffVoidRoute(deps.guards), source: 'staff' },
   ] as const
   for (const { route, source } of endRoutes) {
     routes.openapi(route, async context => {
-      const { hold, replayed } = await parts.endHold.void({
+      const { hold, replayed } = await deps.endHold.void({
         userId: context.var.user.userId,
         holdId: context.req.valid('param').id,
         idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),

@@ -6,7 +6,7 @@ import { validationProblem } from '../problems/problem.ts'
 import { type HoldView, openDecided, viewHold } from '../transfers/transfer-view.ts'
 import type { HoldFilter, HoldPlace } from './sql/hold-reads.ts'
 
-export type ListHoldsParts = {
+export type ListHoldsDeps = {
   names: Names
   personKeys: PersonKeys
   readWalletsOf: (userId: string) => Promise<WalletFacts[]>
@@ -39,7 +39,7 @@ const readCursor = (text: string | undefined): HoldPlace => {
 
 /** The holds that a user placed or may capture, newest first. A hold keeps its place when it ends. */
 export const createListHolds =
-  (parts: ListHoldsParts) =>
+  (deps: ListHoldsDeps) =>
   async (
     userId: string,
     filter: HoldFilter,
@@ -47,16 +47,16 @@ export const createListHolds =
     limit: number,
   ): Promise<{ items: HoldView[]; nextCursor: string | null }> => {
     const before = readCursor(cursor)
-    const wallets = await parts.readWalletsOf(userId)
+    const wallets = await deps.readWalletsOf(userId)
     const walletIds = wallets.map(({ id }) => id)
-    const places = await parts.readHoldPlaces(walletIds, filter, before, limit + 1)
+    const places = await deps.readHoldPlaces(walletIds, filter, before, limit + 1)
     const page = places.slice(0, limit)
-    const found = await parts.readTransfers(page.map(({ id }) => id))
+    const found = await deps.readTransfers(page.map(({ id }) => id))
     const facts = page.map(({ id }) => found.find(facts => facts.id === id)!)
-    const subjects = await openDecided(parts.personKeys, facts)
+    const subjects = await openDecided(deps.personKeys, facts)
     const last = page.at(-1)
     return {
-      items: await Promise.all(subjects.map(subject => viewHold(parts.names, userId, subject))),
+      items: await Promise.all(subjects.map(subject => viewHold(deps.names, userId, subject))),
       nextCursor:
         places.length > limit && last
           ? Buffer.from(JSON.stringify([last.placedAt.getTime(), last.id])).toString('base64url')

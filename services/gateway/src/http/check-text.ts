@@ -19,9 +19,9 @@ const isDecodable = (text: string): boolean => {
 const brokenAddress = ({ req }: Context<GatewayEnv>, takesQuery: boolean): BrokenRule[] => {
   const { url } = req
   if (!url.includes('%')) return []
-  const [path = '', asked = ''] = url.split('?', 2)
+  const [path = '', search = ''] = url.split('?', 2)
   // A query that nobody reads is passed over, as it is where it is text.
-  const query = takesQuery ? asked : ''
+  const query = takesQuery ? search : ''
   const broken: BrokenRule[] = isDecodable(path) ? [] : [{ field: 'path', rule: ENCODING }]
   for (const pair of query.split('&')) {
     if (isDecodable(pair)) continue

@@ -43,11 +43,11 @@ const brokenRules = (issues: readonly z.core.$ZodIssue[]): BrokenRule[] =>
  *     },
  *   })
  *
- * export const walletRoutes = (parts: WalletParts): Routes => {
+ * export const walletRoutes = (deps: WalletDeps): Routes => {
  *   const routes = newRoutes()
- *   routes.openapi(openWallet(parts.guards), async context => {
+ *   routes.openapi(openWallet(deps.guards), async context => {
  *     const { currency } = context.req.valid('json')
- *     return context.json(await parts.open(context.var.user.userId, currency), 201)
+ *     return context.json(await deps.open(context.var.user.userId, currency), 201)
  *   })
  *   return routes
  * }

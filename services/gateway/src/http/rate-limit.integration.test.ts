@@ -180,7 +180,7 @@ describe('over HTTP', () => {
     const gateway = await openGateway({ RATE_LIMIT_DEFAULT: '100/60', RATE_LIMIT_PIN: '50/60' })
     const user = await wide.signedInUser()
     const token = user.accessToken
-    const asked = [
+    const answers = [
       await gateway.ask('GET', '/v1/users/me', { token }),
       await gateway.ask('HEAD', '/v1/users/me', { token }),
       await gateway.ask('POST', '/v1/pin', { token, body: { pin: 'x' } }),
@@ -188,12 +188,12 @@ describe('over HTTP', () => {
       await gateway.ask('GET', '/v1/admin/users', { token }),
       await gateway.ask('POST', '/v1/pin/verify', { token, headers: { 'content-type': 'text/plain' } }),
     ]
-    expect(asked.map(({ status }) => status)).toEqual([200, 200, 422, 400, 403, 415])
-    for (const [index, { headers }] of asked.entries()) {
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 422, 400, 403, 415])
+    for (const [index, { headers }] of answers.entries()) {
       expect(headers.get('ratelimit')).toMatch(new RegExp(`^"default";r=${99 - index};t=\\d+(, "pin";.*)?$`))
       expect(headers.get('ratelimit-policy')).toMatch(/^"default";q=100;w=60(, "pin";q=50;w=60)?$/)
     }
-    expect(asked[2]!.headers.get('ratelimit')).toMatch(/, "pin";r=49;t=\d+$/)
+    expect(answers[2]!.headers.get('ratelimit')).toMatch(/, "pin";r=49;t=\d+$/)
   })
 
   test('by user means: over all tokens, sessions, gateways and addresses', async () => {

@@ -39,7 +39,7 @@ import type { LoginAttempts } from './sessions/login-attempts.ts'
 import type { Sessions } from './sessions/sessions.ts'
 import type { ExternalIdentities } from './sign-in/external-identities.ts'
 
-export type AuthParts = {
+export type AuthDeps = {
   guards: Guards
   accounts: Accounts
   externalIdentities: Pick<ExternalIdentities, 'signIn'>
@@ -310,9 +310,9 @@ const logoutAllRoute = ({ signedIn }: Guards) =>
   })
 
 /** Sign-up, verification, sign-in, refresh and sign-out. */
-export const authRoutes = (parts: AuthParts): Routes => {
-  const { guards, accounts, externalIdentities, secondFactor, sessions, loginAttempts } = parts
-  const { sql, hashAddress, publicUrl } = parts
+export const authRoutes = (deps: AuthDeps): Routes => {
+  const { guards, accounts, externalIdentities, secondFactor, sessions, loginAttempts } = deps
+  const { sql, hashAddress, publicUrl } = deps
   const routes = newRoutes()
   const secureCookies = publicUrl.startsWith('https:')
   const { origin } = new URL(publicUrl)

@@ -80,7 +80,7 @@ export type Identity = {
 }
 
 /** Everything about who somebody is, built in one place: what the rest of the gateway needs, and its own routes. */
-export const createIdentity = async (parts: {
+export const createIdentity = async (deps: {
   config: GatewayConfig
   logger: Logger
   sql: Database
@@ -88,7 +88,7 @@ export const createIdentity = async (parts: {
   codec: Pick<Codec, 'encode'>
   inTransaction: InTransaction
 }): Promise<Identity> => {
-  const { config, logger, sql, redis, codec, inTransaction } = parts
+  const { config, logger, sql, redis, codec, inTransaction } = deps
   const slowHash = (of: 'pin' | 'password', atOnce: number) =>
     createSlowHash({ of, cost: config.BCRYPT_COST, atOnce, maxWaiting: MAX_WAITING })
 

@@ -66,7 +66,7 @@ const countByNetworks = (name: LimitName, address: string): Counted[] => [
  * counted by itself, so that neither a person nor another key of theirs uses up what it may ask; all keys of a user have
  * one more limit together, so that making keys does not multiply what a user may ask.
  */
-export const createGuards = (parts: {
+export const createGuards = (deps: {
   tokens: Tokens
   revocations: Revocations
   apiKeys: Pick<ApiKeys, 'needsLookup' | 'verify'>
@@ -75,7 +75,7 @@ export const createGuards = (parts: {
   inReadTurn: InTurn
   logger: Logger
 }): Guards => {
-  const { tokens, revocations, apiKeys, takeFromLimits, recordView, inReadTurn, logger } = parts
+  const { tokens, revocations, apiKeys, takeFromLimits, recordView, inReadTurn, logger } = deps
 
   /** What is asked with a token that is worth nothing is counted by address: trying many is limited like all else. */
   const takeByAddress = (context: Context<GatewayEnv>) =>

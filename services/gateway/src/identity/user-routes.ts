@@ -26,7 +26,7 @@ import type { Pins } from './pin/pin.ts'
 import type { LoginHistory } from './sessions/login-history.ts'
 import type { ManageUsers } from './staff/manage-users.ts'
 
-export type UserParts = {
+export type UserDeps = {
   guards: Guards
   sql: Database
   accounts: Accounts
@@ -154,8 +154,8 @@ const deactivateRoute = ({ signedIn }: Guards) =>
   })
 
 /** The signed-in user. */
-export const userRoutes = (parts: UserParts): Routes => {
-  const { guards, sql, accounts, manageUsers, logins, pins, names } = parts
+export const userRoutes = (deps: UserDeps): Routes => {
+  const { guards, sql, accounts, manageUsers, logins, pins, names } = deps
   const routes = newRoutes()
 
   const profileOf = async (user: User | undefined) => {

@@ -21,7 +21,7 @@ export type Ask = <Name extends CommandName>(
   traceparent: string,
 ) => Promise<Outcome>
 
-export type AskLedgerParts = {
+export type AskLedgerDeps = {
   logger: Logger
   codec: Codec
   /** Throws 503 where the request would only wait. */
@@ -43,37 +43,37 @@ const LONGEST_PAUSE_MS = 2_000
  * asking again with the same commandId is safe: it is applied once, and answered with the same outcome.
  */
 export const createAskLedger =
-  (parts: AskLedgerParts): Ask =>
+  (deps: AskLedgerDeps): Ask =>
   async (name, key, command, traceparent) => {
     const { commandId, fingerprint } = command as { commandId: string; fingerprint: Buffer }
-    parts.admit(key)
-    const waiter = parts.outcomes.wait(commandId, WAIT_MS, fingerprint)
+    deps.admit(key)
+    const waiter = deps.outcomes.wait(commandId, WAIT_MS, fingerprint)
     let cancel = () => {}
     let over = false
     let pauseMs = FIRST_PAUSE_MS
     const asking = new Promise<Outcome>((resolve, reject) => {
       const ask = async () => {
         try {
-          const decided = await parts.readOutcome(commandId)
+          const decided = await deps.readOutcome(commandId)
           if (decided && !decided.fingerprint.equals(fingerprint)) return reject(keyReused())
-          const event = decided && (await parts.codec.decode(decided.bytes))
+          const event = decided && (await deps.codec.decode(decided.bytes))
           if (event && isOutcome(event)) return resolve(event)
         } catch (error) {
-          parts.logger.warn({ err: error, commandId }, 'the ledger could not be asked')
+          deps.logger.warn({ err: error, commandId }, 'the ledger could not be asked')
         }
         pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)
-        if (!over) cancel = parts.clock.after(pauseMs, () => void ask())
+        if (!over) cancel = deps.clock.after(pauseMs, () => void ask())
       }
-      cancel = parts.clock.after(pauseMs, () => void ask())
+      cancel = deps.clock.after(pauseMs, () => void ask())
     })
     asking.catch(() => {})
     try {
-      await parts.publishCommand(commandRecord(parts.codec, name, key, command, traceparent))
+      await deps.publishCommand(commandRecord(deps.codec, name, key, command, traceparent))
       const outcome = await Promise.race([waiter.outcome, asking])
       if (outcome) {
         // A refusal says whose it is. Anything else may answer an earlier request that has this id and other content.
         if (outcome.type !== 'pennywire.ledger.CommandRefused') {
-          const decided = await parts.readOutcome(commandId)
+          const decided = await deps.readOutcome(commandId)
           if (!decided?.fingerprint.equals(fingerprint)) throw keyReused()
         }
         return outcome

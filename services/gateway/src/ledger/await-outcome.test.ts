@@ -95,8 +95,8 @@ test('while nothing is heard the books are asked with growing pauses, and once m
 
 test('what is heard is asked for at once', async () => {
   const { clock, pass } = createClock()
-  const heard = { type: 'pennywire.ledger.TransferCompleted' } as Outcome
-  const waiter = { outcome: Promise.resolve(heard), leave: () => {} }
+  const event = { type: 'pennywire.ledger.TransferCompleted' } as Outcome
+  const waiter = { outcome: Promise.resolve(event), leave: () => {} }
   const answers = [undefined, 'booked']
   const answer = askUntilAnswered([waiter], async () => answers.shift(), clock)
   await pass(0)

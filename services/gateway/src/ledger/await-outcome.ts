@@ -139,11 +139,14 @@ export const createOutcomeWaiters = (
  */
 export const askUntilAnswered = async <Answer>(
   waiters: Waiter[],
-  ask: (heard: Outcome | undefined) => Promise<Answer | undefined>,
+  ask: (event: Outcome | undefined) => Promise<Answer | undefined>,
   clock: Clock,
 ): Promise<Answer | undefined> => {
   let listening = new Map(
-    waiters.map(({ outcome }) => [outcome, outcome.then(heard => ({ outcome, heard, isOver: !heard }))]),
+    waiters.map(({ outcome }) => [
+      outcome,
+      outcome.then(event => ({ outcome, heard: event, isOver: !event })),
+    ]),
   )
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
     const paused = new AbortController()
@@ -162,7 +165,7 @@ export const askUntilAnswered = async <Answer>(
  * Wakes the requests that wait for an outcome: each gateway reads all of ledger.events in a group of its own, from
  * the end it found at its start. An event is a wake-up and no more; who misses it asks the ledger's database.
  */
-export const awaitOutcomes = async (parts: {
+export const awaitOutcomes = async (deps: {
   kafka: KafkaClient
   logger: Logger
   instanceId: string
@@ -170,18 +173,18 @@ export const awaitOutcomes = async (parts: {
   /** Told the id of each command whose outcome passes, waited for or not. */
   onDecided: (commandId: string) => void
 }): Promise<Outcomes> => {
-  const { kafka, logger, waiters } = parts
+  const { kafka, logger, waiters } = deps
   const consumer = await startConsumer({
     client: kafka,
     logger,
-    groupId: `gateway-${parts.instanceId}`,
+    groupId: `gateway-${deps.instanceId}`,
     topics: ['ledger.events'],
     maxBatch: 2_000,
     positions: (_assigned, readEnds) => readEnds(),
     handle: async records => {
       for (const record of records) {
         const id = headerOf(record, 'ce_subject')
-        if (id !== undefined) parts.onDecided(id)
+        if (id !== undefined) deps.onDecided(id)
         try {
           await waiters.wake(record)
         } catch (error) {

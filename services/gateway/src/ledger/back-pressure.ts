@@ -53,7 +53,7 @@ const LOOK_FOR_PER_PARTITION = 100
  * Refuses early when Kafka stands still, when too many wait, or when the ledger falls behind: a queue without a bound
  * answers nobody, and takes the process with it. Each gateway bounds what it has sent itself, by what it sees itself.
  */
-export const createBackPressure = (parts: {
+export const createBackPressure = (deps: {
   limits: BackPressureLimits
   publisher: Pick<Publisher, 'publish' | 'load'>
   waitingRequests: () => number
@@ -66,7 +66,7 @@ export const createBackPressure = (parts: {
   clock: Clock
   logger: Logger
 }): BackPressure => {
-  const { limits, publisher, clock, logger } = parts
+  const { limits, publisher, clock, logger } = deps
   /** By partition, when each command was sent, in that order. */
   const undecided = new Map<number, Map<string, number>>()
   const partitionOfCommand = new Map<string, number>()
@@ -106,7 +106,7 @@ export const createBackPressure = (parts: {
       publisher.load().waiting >= limits.publishWaiting
     )
       return ['kafka', 'The log of commands does not answer.', 2]
-    if (parts.waitingRequests() >= limits.waitingRequests && !parts.makeRoom())
+    if (deps.waitingRequests() >= limits.waitingRequests && !deps.makeRoom())
       return ['waiting', 'Too many requests wait for their outcome.', 1]
     if (isBehind(undecided.get(partition)) || isFull()) return ['ledger', 'The ledger is behind.', 2]
     return undefined
@@ -119,13 +119,13 @@ export const createBackPressure = (parts: {
     for (const sent of undecided.values()) {
       let looked = 0
       for (const [id, sentAt] of sent) {
-        if (now - sentAt >= parts.forgetAfterMs) remove(id)
+        if (now - sentAt >= deps.forgetAfterMs) remove(id)
         else if (now - sentAt < LOOK_FROM_MS || looked++ === LOOK_FOR_PER_PARTITION) break
         else old.push(id)
       }
     }
     if (old.length === 0) return
-    for (const id of await parts.findDecided(old)) remove(id)
+    for (const id of await deps.findDecided(old)) remove(id)
   }
 
   const looking = repeat({

@@ -18,7 +18,7 @@ const MAX_CLOCK_DIFFERENCE_MS = 5_000
 export type LedgerDoor = Awaited<ReturnType<typeof createLedgerDoor>>
 
 /** The one door to the ledger: its published views, its events, and the way of commands to it. */
-export const createLedgerDoor = async (parts: {
+export const createLedgerDoor = async (deps: {
   logger: Logger
   kafka: KafkaClient
   codec: Codec
@@ -29,11 +29,11 @@ export const createLedgerDoor = async (parts: {
   waitsPerUser: number
   requestExpiresAfterMs: number
 }) => {
-  const { logger, kafka, codec, publisher, instanceId } = parts
+  const { logger, kafka, codec, publisher, instanceId } = deps
   // The ledger's published views, over an URL of their own: never in one statement with our own tables. All that is asked
   // is found by keys. A connection keeps its plans, and those made while the tables were empty would read whole tables just
   // when many wait for their outcome.
-  const ledgerRead = openDatabase(parts.readUrl, {
+  const ledgerRead = openDatabase(deps.readUrl, {
     applicationName: `${instanceId}-reads-ledger`,
     connection: { enable_seqscan: 'off' },
   })
@@ -42,14 +42,14 @@ export const createLedgerDoor = async (parts: {
     return ids.map(id => found.get(id))
   })
 
-  const waiters = createOutcomeWaiters(codec, systemClock, parts.waitsPerUser)
+  const waiters = createOutcomeWaiters(codec, systemClock, deps.waitsPerUser)
   const backPressure = createBackPressure({
-    limits: parts.limits,
+    limits: deps.limits,
     publisher,
     waitingRequests: waiters.waiting,
     makeRoom: waiters.makeRoom,
     findDecided: ids => readDecidedIds(ledgerRead, ids),
-    forgetAfterMs: parts.requestExpiresAfterMs + 60_000,
+    forgetAfterMs: deps.requestExpiresAfterMs + 60_000,
     clock: systemClock,
     logger,
   })

@@ -11,18 +11,18 @@ const ACKNOWLEDGE_WITHIN_MS = 5_000
 
 /** For commands that may be repeated at will: the client asks again, and the ledger knows the id. */
 export const createPublishCommand =
-  (parts: { publisher: Pick<Publisher, 'publish'>; clock: Clock; logger: Logger }): PublishCommand =>
+  (deps: { publisher: Pick<Publisher, 'publish'>; clock: Clock; logger: Logger }): PublishCommand =>
   async record => {
     let cancel = () => {}
     const late = new Promise<never>((_, reject) => {
-      cancel = parts.clock.after(ACKNOWLEDGE_WITHIN_MS, () =>
+      cancel = deps.clock.after(ACKNOWLEDGE_WITHIN_MS, () =>
         reject(new Error(`no acknowledgement within ${ACKNOWLEDGE_WITHIN_MS} ms`)),
       )
     })
     try {
-      await Promise.race([parts.publisher.publish(record), late])
+      await Promise.race([deps.publisher.publish(record), late])
     } catch (error) {
-      parts.logger.warn({ err: error, id: record.headers.ce_id }, 'command not acknowledged by Kafka')
+      deps.logger.warn({ err: error, id: record.headers.ce_id }, 'command not acknowledged by Kafka')
       throw new ProblemError(
         'SERVICE_UNAVAILABLE',
         'Whether the request arrived is not known. Asking again is safe: it is applied once.',

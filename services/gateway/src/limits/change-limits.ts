@@ -8,7 +8,7 @@ import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import { ProblemError } from '../problems/problem.ts'
 
 /** Limits of a wallet for one action, as its owner (`self`) or staff set them. */
-export type AskedLimits = {
+export type LimitsInput = {
   userId: string
   source: 'self' | 'staff'
   walletId: string
@@ -22,8 +22,8 @@ export type AskedLimits = {
 /** Changes limits by a command, so that each transfer is decided by those before or after it. Throws the ledger's refusal. */
 export const createChangeLimits =
   ({ ask, clock }: { ask: Ask; clock: Clock }) =>
-  async (asked: AskedLimits): Promise<void> => {
-    const { userId, source, walletId, action, limits, idempotencyKey } = asked
+  async (input: LimitsInput): Promise<void> => {
+    const { userId, source, walletId, action, limits, idempotencyKey } = input
     const text = (minor: bigint | null) => minor?.toString() ?? null
     const outcome = await ask(
       'pennywire.ledger.LimitChangeRequested',
@@ -48,7 +48,7 @@ export const createChangeLimits =
         }),
         requestedAt: clock.now(),
       },
-      asked.traceparent,
+      input.traceparent,
     )
     if (outcome.type !== 'pennywire.ledger.CommandRefused') return
     const { code, detail } = outcome.value

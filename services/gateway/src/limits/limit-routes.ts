@@ -29,7 +29,7 @@ import { createChangeLimits } from './change-limits.ts'
 import { viewAllLimits, viewLimits, viewStaffLimits } from './limit-view.ts'
 import type { LimitedWallet } from './sql/limit-reads.ts'
 
-export type LimitParts = {
+export type LimitDeps = {
   guards: Guards
   ask: Ask
   readLimitedWallets: (wanted: { userId: string | null; walletId: string | null }) => Promise<LimitedWallet[]>
@@ -210,13 +210,13 @@ const staffSetRoute = ({ signedIn }: Guards) =>
     },
   })
 
-type Wanted = { [Kind in keyof Limits]?: string | null | undefined }
+type LimitsBody = { [Kind in keyof Limits]?: string | null | undefined }
 
 /** Limits in minor units, or 422 naming every field that breaks a rule. */
-const readWanted = (asked: Wanted, currency: string): Limits => {
+const readWanted = (body: LimitsBody, currency: string): Limits => {
   const broken: BrokenRule[] = []
   const read = (field: keyof Limits): bigint | null => {
-    const text = asked[field] ?? null
+    const text = body[field] ?? null
     if (text === null) return null
     const zero = /^0(?:\.(0+))?$/.exec(text)
     if (zero && (zero[1]?.length ?? 0) <= decimalsOf(currency)) return 0n
@@ -233,22 +233,22 @@ const readWanted = (asked: Wanted, currency: string): Limits => {
 const notFound = (field: string) => new ProblemError('WALLET_NOT_FOUND', `${field}: there is no such wallet`)
 
 /** What may move in a transaction, a day, a month: shown to the owner, tightened by the owner, set by staff. */
-export const limitRoutes = (parts: LimitParts): Routes => {
+export const limitRoutes = (deps: LimitDeps): Routes => {
   const routes = newRoutes()
-  const { guards } = parts
+  const { guards } = deps
 
   const find = async (field: string, walletId: string, userId: string | null): Promise<LimitedWallet> => {
-    const [wallet] = await parts.readLimitedWallets({ userId, walletId })
+    const [wallet] = await deps.readLimitedWallets({ userId, walletId })
     if (!wallet) throw notFound(field)
     return wallet
   }
 
-  const change = createChangeLimits(parts)
+  const change = createChangeLimits(deps)
 
   routes.openapi(listRoute(guards), async context => {
     const { userId } = context.var.user
     const { walletId, limit, cursor } = context.req.valid('query')
-    const wallets = await parts.readLimitedWallets({ userId, walletId: walletId ?? null })
+    const wallets = await deps.readLimitedWallets({ userId, walletId: walletId ?? null })
     if (walletId !== undefined && wallets.length === 0) throw notFound('walletId')
     const items = viewAllLimits(wallets)
     const cursorOf = (item: (typeof items)[number]) => `${item.walletId}_${item.action}`
@@ -265,22 +265,22 @@ export const limitRoutes = (parts: LimitParts): Routes => {
     asker: { userId: string; idempotencyKey: string | null; traceparent: string },
     walletId: string,
     action: LimitedAction,
-    asked: Wanted,
+    body: LimitsBody,
   ) => {
     const { id, currency } = await find('walletId', walletId, asker.userId)
-    const limits = readWanted(asked, currency)
+    const limits = readWanted(body, currency)
     await change({ ...asker, source: 'self', walletId: id, action, limits })
     return viewLimits(await find('walletId', id, asker.userId), action)
   }
 
   routes.openapi(setRoute(guards), async context => {
-    const { walletId, ...asked } = context.req.valid('json')
+    const { walletId, ...body } = context.req.valid('json')
     const asker = {
       userId: context.var.user.userId,
       idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
       traceparent: context.var.traceparent,
     }
-    return context.json(await changeOwn(asker, walletId, context.req.valid('param').action, asked), 200)
+    return context.json(await changeOwn(asker, walletId, context.req.valid('param').action, body), 200)
   })
 
   routes.openapi(removeRoute(guards), async context => {

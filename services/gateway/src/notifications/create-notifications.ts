@@ -5,19 +5,19 @@ import { notificationRoutes } from './notification-routes.ts'
 import { countUnread, readNotifications } from './sql/notifications.ts'
 
 /** What the notifier has written for a user, read from its published views. */
-export const createNotifications = (parts: {
+export const createNotifications = (deps: {
   guards: Guards
   readUrl: string
   instanceId: string
 }): Room & { check: () => Promise<void> } => {
-  const notifierRead = openDatabase(parts.readUrl, {
-    applicationName: `${parts.instanceId}-reads-notifier`,
+  const notifierRead = openDatabase(deps.readUrl, {
+    applicationName: `${deps.instanceId}-reads-notifier`,
     maxConnections: 4,
   })
   return {
     routes: [
       notificationRoutes({
-        guards: parts.guards,
+        guards: deps.guards,
         readNotifications: (userId, before, unreadOnly, limit) =>
           readNotifications(notifierRead, userId, before, unreadOnly, limit),
         countUnread: userId => countUnread(notifierRead, userId),

@@ -14,7 +14,7 @@ import {
 import { validationProblem } from '../problems/problem.ts'
 import type { NotificationFacts } from './sql/notifications.ts'
 
-export type NotificationParts = {
+export type NotificationDeps = {
   guards: Guards
   readNotifications: (
     userId: string,
@@ -86,7 +86,7 @@ const readCursor = (text: string | undefined): { createdAt: Date; id: string } =
 }
 
 /** What the notifier has to tell the user, read from what it publishes. */
-export const notificationRoutes = ({ guards, readNotifications, countUnread }: NotificationParts): Routes => {
+export const notificationRoutes = ({ guards, readNotifications, countUnread }: NotificationDeps): Routes => {
   const routes = newRoutes()
 
   routes.openapi(listRoute(guards), async context => {

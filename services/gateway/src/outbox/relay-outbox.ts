@@ -26,7 +26,7 @@ const failing = gauge('gateway_outbox_failing', '1 while records of the outbox c
  * left, so a record may be sent twice and never not at all. `wake` after each commit makes it prompt; the poll (every
  * `pollMs`) finds what another process committed.
  */
-export const startOutboxRelay = (parts: {
+export const startOutboxRelay = (deps: {
   sql: Database
   publisher: Pick<Publisher, 'publishAll'>
   logger: Logger
@@ -34,7 +34,7 @@ export const startOutboxRelay = (parts: {
   pollMs?: number
   leaseMs?: number
 }): Repeated => {
-  const { sql, publisher, logger, clock = systemClock, pollMs = 1_000, leaseMs = LEASE_MS } = parts
+  const { sql, publisher, logger, clock = systemClock, pollMs = 1_000, leaseMs = LEASE_MS } = deps
   /** Whose records failed: after which pause, and when, they are tried again. */
   const held = new Map<string, { retryMs: number; until: number }>()
 

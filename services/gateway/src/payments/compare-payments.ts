@@ -15,7 +15,7 @@ export type Difference = {
   todo: string
 }
 
-export type CompareParts = {
+export type CompareDeps = {
   readPaymentsAfter: (after: string) => Promise<Payment[]>
   readPayment: (id: string) => Promise<Payment | undefined>
   readLedgerStatuses: (ids: string[]) => Promise<Map<string, LedgerStatus>>
@@ -136,18 +136,18 @@ const differencesOf = (
 
 /** Compares everything; `payments` is how many there are. */
 export const comparePayments = async (
-  parts: CompareParts,
+  deps: CompareDeps,
 ): Promise<{ payments: number; differences: Difference[] }> => {
   const suspects = new Set<string>()
   const displaced = new Set<string>()
   let payments = 0
 
   // What the provider lists goes along with the payments, both in the order of the ids.
-  const provider = each(parts.listProvider)
+  const provider = each(deps.listProvider)
   let next = await provider.next()
-  for await (const page of pages(parts.readPaymentsAfter)) {
+  for await (const page of pages(deps.readPaymentsAfter)) {
     payments += page.length
-    const ledgerStatuses = await parts.readLedgerStatuses(
+    const ledgerStatuses = await deps.readLedgerStatuses(
       page.flatMap(({ id }) => [id, displacedDepositIdOf(id)]),
     )
     for (const payment of page) {
@@ -157,23 +157,22 @@ export const comparePayments = async (
       if (state) next = await provider.next()
       const other = displacedDepositIdOf(payment.id)
       if (ledgerStatuses.has(other)) displaced.add(other)
-      if (differencesOf(payment, ledgerStatuses, state, parts.stuckBefore).length > 0)
-        suspects.add(payment.id)
+      if (differencesOf(payment, ledgerStatuses, state, deps.stuckBefore).length > 0) suspects.add(payment.id)
     }
   }
   for (; !next.done; next = await provider.next()) suspects.add(next.value.id)
 
   // The other way round: each movement and hold of the ledger for the outside world has its payment.
-  for (const read of [parts.readOutsideTransfers, parts.readHeldWithdrawals]) {
+  for (const read of [deps.readOutsideTransfers, deps.readHeldWithdrawals]) {
     for await (const { id } of each<{ id: string }>(read)) {
-      if (!displaced.has(id) && !(await parts.readPayment(id))) suspects.add(id)
+      if (!displaced.has(id) && !(await deps.readPayment(id))) suspects.add(id)
     }
   }
 
-  if (suspects.size > 0) await parts.pause()
+  if (suspects.size > 0) await deps.pause()
   const differences: Difference[] = []
-  for (const id of [...suspects].sort()) differences.push(...(await lookAgain(parts, id)))
-  for (const { system, currency, balance } of await parts.readSuspense()) {
+  for (const id of [...suspects].sort()) differences.push(...(await lookAgain(deps, id)))
+  for (const { system, currency, balance } of await deps.readSuspense()) {
     differences.push({
       id: system,
       what: `${formatAmount(balance, currency)} ${currency} wait for a person`,
@@ -183,11 +182,11 @@ export const comparePayments = async (
   return { payments, differences }
 }
 
-const lookAgain = async (parts: CompareParts, id: string): Promise<Difference[]> => {
-  const payment = await parts.readPayment(id)
-  const state = await parts.askProvider(id)
-  const ledgerStatuses = await parts.readLedgerStatuses([id, displacedDepositIdOf(id)])
-  if (payment) return differencesOf(payment, ledgerStatuses, state, parts.stuckBefore)
+const lookAgain = async (deps: CompareDeps, id: string): Promise<Difference[]> => {
+  const payment = await deps.readPayment(id)
+  const state = await deps.askProvider(id)
+  const ledgerStatuses = await deps.readLedgerStatuses([id, displacedDepositIdOf(id)])
+  if (payment) return differencesOf(payment, ledgerStatuses, state, deps.stuckBefore)
   const found: Difference[] = []
   if (state) {
     const what = `the provider has a ${state.kind} of ${state.amount} ${state.currency} (${state.status}) without a payment here`

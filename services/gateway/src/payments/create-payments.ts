@@ -39,7 +39,7 @@ const LOOK_AGAIN_WITHIN_MS = 300_000
 const PAYOUT_LOOK_MS = 1_000
 
 /** Deposits and withdrawals: ordered from the provider, booked by its word, looked after until they end. */
-export const createPayments = (parts: {
+export const createPayments = (deps: {
   logger: Logger
   sql: Database
   codec: Codec
@@ -68,7 +68,7 @@ export const createPayments = (parts: {
     requesting,
     lookAfterMs,
     clock,
-  } = parts
+  } = deps
   const { ledgerRead } = ledger
   const payments = {
     logger,
@@ -79,7 +79,7 @@ export const createPayments = (parts: {
     outcomes: ledger.outcomes,
     names,
     personKeys,
-    provider: connectPaymentProvider({ ...parts.provider, clock }),
+    provider: connectPaymentProvider({ ...deps.provider, clock }),
     readWallet: (userId: string, walletId: string) => readWalletOf(ledgerRead, userId, walletId),
     readDecided: ledger.readDecided,
     isCommand: async (id: string) => (await readDecidedIds(ledgerRead, [id])).length > 0,
@@ -88,10 +88,10 @@ export const createPayments = (parts: {
     readLedgerStatuses: (ids: string[]) => readLedgerStatuses(ledgerRead, ids),
     markOrdering: (id: string, attempts: number) => markPaymentOrdering(sql, id, attempts),
     markPending: (id: string, reference: string | null) => markPaymentPending(sql, id, reference),
-    depositExpiresAfterMs: parts.depositExpiresAfterMs,
+    depositExpiresAfterMs: deps.depositExpiresAfterMs,
     settle: (id: string, settlement: Settlement) => settlePayment(sql, id, settlement),
     markDone: (id: string, status: Payment['status']) => markPaymentDone(sql, id, status),
-    expiresAfterMs: parts.expiresAfterMs,
+    expiresAfterMs: deps.expiresAfterMs,
     clock,
   }
   // Deposits of one wallet wait for each other with their connections.
@@ -107,7 +107,7 @@ export const createPayments = (parts: {
   measuredGauge(
     'gateway_stuck_payments',
     'Payments that have not come to an end within PAYMENT_STUCK_SECONDS',
-    () => countStuckPayments(sql, parts.stuckAfterSeconds),
+    () => countStuckPayments(sql, deps.stuckAfterSeconds),
   )
   return {
     routes: [

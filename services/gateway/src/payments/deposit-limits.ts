@@ -30,15 +30,15 @@ const PERIODS = {
  * wallet at a time, in any gateway. Throws 422 where a limit would be passed; then nothing is written.
  */
 export const createWriteDeposit =
-  (parts: { sql: Database; ledgerRead: Database; lookAfterMs: number }) =>
+  (deps: { sql: Database; ledgerRead: Database; lookAfterMs: number }) =>
   (payment: NewPayment): Promise<Payment> =>
-    parts.sql.begin(async tx => {
+    deps.sql.begin(async tx => {
       await lockDeposits(tx, payment.walletId)
       const earlier = await readPayment(tx, payment.id)
       if (earlier) return earlier
       const open = await readOpenDeposits(tx, payment.walletId)
-      await holdAgainstLimits(parts.ledgerRead, payment, open)
-      return writeClaimedPayment(tx, payment, parts.lookAfterMs)
+      await holdAgainstLimits(deps.ledgerRead, payment, open)
+      return writeClaimedPayment(tx, payment, deps.lookAfterMs)
     }) as Promise<Payment>
 
 /** Writes a payment under a key that no other request has, or finds the one with its id. Throws where another has it. */

@@ -20,11 +20,11 @@ import {
   transferSchema,
 } from '../money/money-headers.ts'
 import type { TransferAnswer } from '../transfers/request-transfer.ts'
-import type { AskedDeposit } from './request-deposit.ts'
+import type { DepositInput } from './request-deposit.ts'
 
-export type DepositRouteParts = {
+export type DepositRouteDeps = {
   guards: Guards
-  requestDeposit: (asked: AskedDeposit) => Promise<TransferAnswer>
+  requestDeposit: (input: DepositInput) => Promise<TransferAnswer>
   handleCallback: (signature: string | undefined, body: string, traceparent: string) => Promise<void>
 }
 
@@ -105,7 +105,7 @@ const callbackRoute = () =>
   })
 
 /** Money that comes in from outside. */
-export const depositRoutes = ({ guards, requestDeposit, handleCallback }: DepositRouteParts): Routes => {
+export const depositRoutes = ({ guards, requestDeposit, handleCallback }: DepositRouteDeps): Routes => {
   const routes = newRoutes()
 
   routes.openapi(depositRoute(guards), async context => {

@@ -21,7 +21,7 @@ import { OrderRefused, type PaymentProvider, type PaymentState } from './payment
 import type { LedgerStatus } from './sql/payment-reads.ts'
 import type { Payment, Settlement } from './sql/payments.ts'
 
-export type PaymentParts = {
+export type PaymentDeps = {
   logger: Logger
   codec: Pick<Codec, 'encode'>
   publishCommand: PublishCommand
@@ -65,7 +65,7 @@ const STATUS_OF = { succeeded: 'confirmed', failed: 'failed', returned: 'returne
 
 /** Takes the provider's word on a payment: written down first, then booked. Throws where it must be said again. */
 export const applyProviderState = async (
-  parts: PaymentParts,
+  deps: PaymentDeps,
   payment: Payment,
   state: PaymentState,
   traceparent?: string,
@@ -74,15 +74,15 @@ export const applyProviderState = async (
   if (!isAmountOf(state, payment)) {
     throw new ProblemError('VALIDATION_ERROR', 'amount: it is not the amount that was ordered')
   }
-  if (state.status === 'pending') return parts.markPending(payment.id, state.providerReference)
+  if (state.status === 'pending') return deps.markPending(payment.id, state.providerReference)
   if (payment.kind === 'withdrawal' && isOrderable(payment)) {
     // Nothing is ordered before the money is held. A capture of what is not held would be refused, and that for good.
-    const ledgerStatus = (await parts.readLedgerStatuses([payment.id])).get(payment.id)
+    const ledgerStatus = (await deps.readLedgerStatuses([payment.id])).get(payment.id)
     const hold = ownOf(ledgerStatus?.hold, payment.fingerprint)
     const isPaidOut = state.status !== 'failed'
     if (!hold || (isPaidOut && (hold.status === 'voided' || hold.status === 'expired'))) {
       contradictions.inc({ kind: payment.kind })
-      parts.logger.error(
+      deps.logger.error(
         { paymentId: payment.id, hold: hold?.status },
         'the provider speaks of a payout whose money is not held',
       )
@@ -90,19 +90,19 @@ export const applyProviderState = async (
     }
   }
   const status = STATUS_OF[state.status]
-  const changed = await parts.settle(payment.id, {
+  const changed = await deps.settle(payment.id, {
     status,
     providerReference: state.providerReference,
     failureCode: status === 'failed' ? 'PAYMENT_FAILED' : null,
     failureReason: status === 'confirmed' ? null : (state.failureReason ?? null),
     orderAttempts: null,
   })
-  const settled = (await parts.readPayment(payment.id))!
+  const settled = (await deps.readPayment(payment.id))!
   if (settled.status !== status || (changed && payment.failureCode === 'PAYMENT_FAILED')) {
     // A payout that came back had been paid out: hearing that later is no contradiction.
     if (settled.status === 'returned' && status === 'confirmed') return
     contradictions.inc({ kind: payment.kind })
-    parts.logger.error(
+    deps.logger.error(
       { paymentId: payment.id, kind: payment.kind, before: payment.status, said: state.status },
       changed
         ? 'the provider confirms a deposit that it called failed before; it is booked'
@@ -110,7 +110,7 @@ export const applyProviderState = async (
     )
   }
   // Booked again where it was heard before: the gateway that heard it first may have died.
-  if (settled.status === status && !settled.done) await book(parts, settled, traceparent)
+  if (settled.status === status && !settled.done) await book(deps, settled, traceparent)
 }
 
 /** Whether the provider's amount is the payment's, however many zeros it writes. */
@@ -127,11 +127,11 @@ export const isAmountOf = (
 const isOrderable = ({ status }: Payment) => status === 'created' || status === 'ordering'
 
 /** Sends the ledger what a settled payment means for the books. */
-const book = async (parts: PaymentParts, payment: Payment, traceparent?: string): Promise<void> => {
+const book = async (deps: PaymentDeps, payment: Payment, traceparent?: string): Promise<void> => {
   const { id, walletId, userId, currency, amount } = payment
-  const requestedAt = parts.clock.now()
+  const requestedAt = deps.clock.now()
   const send = <Name extends LedgerCommandName>(name: Name, command: Records[Name]) =>
-    parts.publishCommand(commandRecord(parts.codec, name, walletId, command, traceparent))
+    deps.publishCommand(commandRecord(deps.codec, name, walletId, command, traceparent))
   if (payment.kind === 'deposit') {
     if (payment.status === 'confirmed') {
       await send('pennywire.ledger.TransferRequested', requestOf(payment))
@@ -209,14 +209,10 @@ const requestOf = (payment: Payment): TransferRequested => {
 }
 
 /** Sends the ledger the request of a withdrawal. Throws 503 where it is not known whether Kafka has it. */
-export const publishWithdrawal = (
-  parts: PaymentParts,
-  payment: Payment,
-  traceparent?: string,
-): Promise<void> =>
-  parts.publishCommand(
+export const publishWithdrawal = (deps: PaymentDeps, payment: Payment, traceparent?: string): Promise<void> =>
+  deps.publishCommand(
     commandRecord(
-      parts.codec,
+      deps.codec,
       'pennywire.ledger.TransferRequested',
       payment.walletId,
       requestOf(payment),
@@ -230,17 +226,17 @@ export const publishWithdrawal = (
  * know the payment and no earlier order can still arrive. Throws 503 where the provider cannot be asked.
  */
 export const orderPayment = async (
-  parts: PaymentParts,
+  deps: PaymentDeps,
   payment: Payment,
   traceparent?: string,
 ): Promise<void> => {
   const { id, kind, amount, currency } = payment
-  const method = await parts.personKeys.decryptFor(payment.userId, payment.method, METHOD_PURPOSE)
+  const method = await deps.personKeys.decryptFor(payment.userId, payment.method, METHOD_PURPOSE)
   if (method === null) {
     // The person was erased meanwhile.
-    return concludeRefusal(parts, payment, 'PAYMENT_FAILED', 'The account is gone.', traceparent)
+    return concludeRefusal(deps, payment, 'PAYMENT_FAILED', 'The account is gone.', traceparent)
   }
-  const orderedAt = await parts.markOrdering(id, payment.orderAttempts)
+  const orderedAt = await deps.markOrdering(id, payment.orderAttempts)
   if (!orderedAt) return
   const marked: Payment = {
     ...payment,
@@ -249,17 +245,17 @@ export const orderPayment = async (
   }
   // Looked at after the mark: what ended the hold before is seen, and nothing but the provider's word ends it later.
   if (kind === 'withdrawal') {
-    const hold = ownOf((await parts.readLedgerStatuses([id])).get(id)?.hold, payment.fingerprint)
+    const hold = ownOf((await deps.readLedgerStatuses([id])).get(id)?.hold, payment.fingerprint)
     if (hold?.status !== 'active') {
-      return concludeRefusal(parts, marked, 'PAYMENT_FAILED', 'The money is not held.', traceparent)
+      return concludeRefusal(deps, marked, 'PAYMENT_FAILED', 'The money is not held.', traceparent)
     }
   }
   const validUntilMs = orderedAt.getTime() + ORDER_VALID_MS
   // This gateway stood still since the mark; the worker orders anew.
   // This gateway stood still since the mark; the worker orders anew.
-  if (validUntilMs < parts.clock.now()) return
+  if (validUntilMs < deps.clock.now()) return
   try {
-    const { providerReference } = await parts.provider.order({
+    const { providerReference } = await deps.provider.order({
       id,
       kind,
       amount: formatAmount(amount, currency),
@@ -268,12 +264,12 @@ export const orderPayment = async (
       reference: id,
       validUntil: new Date(validUntilMs).toISOString(),
     })
-    await parts.markPending(id, providerReference)
+    await deps.markPending(id, providerReference)
   } catch (error) {
     if (!(error instanceof OrderRefused)) throw error
     const field = kind === 'deposit' ? 'source' : 'destination'
     await concludeRefusal(
-      parts,
+      deps,
       marked,
       'VALIDATION_ERROR',
       `${field}: the payment provider does not take it`,
@@ -283,8 +279,8 @@ export const orderPayment = async (
 }
 
 /** Whether an order that was marked before may still reach the provider. */
-const mayArrive = (parts: PaymentParts, { orderedAt }: Payment): boolean =>
-  orderedAt !== null && orderedAt.getTime() + ORDER_GONE_MS > parts.clock.now()
+const mayArrive = (deps: PaymentDeps, { orderedAt }: Payment): boolean =>
+  orderedAt !== null && orderedAt.getTime() + ORDER_GONE_MS > deps.clock.now()
 
 /**
  * What an order that was not taken means for the payment: the provider's word where it knows the payment by an earlier
@@ -292,33 +288,33 @@ const mayArrive = (parts: PaymentParts, { orderedAt }: Payment): boolean =>
  * the time of the last order before this one, and this one among its attempts.
  */
 const concludeRefusal = async (
-  parts: PaymentParts,
+  deps: PaymentDeps,
   payment: Payment,
   failureCode: string,
   failureReason: string,
   traceparent?: string,
 ): Promise<void> => {
   // Asked after this look at the time: a gateway that stands still in between does not take an old answer for a last one.
-  const arrivesLater = mayArrive(parts, payment)
-  const state = await parts.provider.ask(payment.id)
-  if (state) return applyProviderState(parts, payment, state, traceparent)
+  const arrivesLater = mayArrive(deps, payment)
+  const state = await deps.provider.ask(payment.id)
+  if (state) return applyProviderState(deps, payment, state, traceparent)
   if (arrivesLater) return
   const { id, orderAttempts } = payment
   const settlement = { status: 'failed', providerReference: null, failureCode, failureReason } as const
-  if (!(await parts.settle(id, { ...settlement, orderAttempts }))) return
-  await book(parts, (await parts.readPayment(id))!, traceparent)
+  if (!(await deps.settle(id, { ...settlement, orderAttempts }))) return
+  await book(deps, (await deps.readPayment(id))!, traceparent)
 }
 
 /** Looks after a payment that nobody is known to look after: does what is next, or finds that nothing is left to do. */
-export const advancePayment = async (parts: PaymentParts, payment: Payment): Promise<void> => {
+export const advancePayment = async (deps: PaymentDeps, payment: Payment): Promise<void> => {
   const ids = payment.kind === 'deposit' ? [payment.id, displacedDepositIdOf(payment.id)] : [payment.id]
   // Asked first: a command under its id that is neither a hold nor a transfer afterwards is another request's.
   const isDecided =
-    payment.kind === 'withdrawal' && payment.status === 'created' && (await parts.isCommand(payment.id))
-  const ledgerStatuses = await parts.readLedgerStatuses(ids)
+    payment.kind === 'withdrawal' && payment.status === 'created' && (await deps.isCommand(payment.id))
+  const ledgerStatuses = await deps.readLedgerStatuses(ids)
   await (payment.kind === 'deposit'
-    ? advanceDeposit(parts, payment, ledgerStatuses)
-    : advanceWithdrawal(parts, payment, ledgerStatuses.get(payment.id), isDecided))
+    ? advanceDeposit(deps, payment, ledgerStatuses)
+    : advanceWithdrawal(deps, payment, ledgerStatuses.get(payment.id), isDecided))
 }
 
 /** The transfer that books a deposit: under its own id, or, where another request has that, under the derived one. */
@@ -327,13 +323,13 @@ export const bookedDeposit = (payment: Payment, ledgerStatuses: Map<string, Ledg
     .map(id => ledgerStatuses.get(id)?.transfer)
     .find(transfer => transfer?.status === 'completed' && transfer.fingerprint.equals(payment.fingerprint))
 
-const expired = (parts: PaymentParts, { expiresAt }: Payment) =>
-  expiresAt === null || expiresAt.getTime() < parts.clock.now()
+const expired = (deps: PaymentDeps, { expiresAt }: Payment) =>
+  expiresAt === null || expiresAt.getTime() < deps.clock.now()
 
-const finish = async (parts: PaymentParts, payment: Payment, waitsInSuspense: boolean) => {
-  if ((await parts.markDone(payment.id, payment.status)) && waitsInSuspense) {
+const finish = async (deps: PaymentDeps, payment: Payment, waitsInSuspense: boolean) => {
+  if ((await deps.markDone(payment.id, payment.status)) && waitsInSuspense) {
     inSuspense.inc({ kind: payment.kind })
-    parts.logger.error(
+    deps.logger.error(
       { paymentId: payment.id, kind: payment.kind },
       "the money waits in a suspense wallet: the user's cannot take it",
     )
@@ -341,24 +337,24 @@ const finish = async (parts: PaymentParts, payment: Payment, waitsInSuspense: bo
 }
 
 const advanceDeposit = async (
-  parts: PaymentParts,
+  deps: PaymentDeps,
   payment: Payment,
   ledgerStatuses: Map<string, LedgerStatus>,
 ): Promise<void> => {
   const booked = bookedDeposit(payment, ledgerStatuses)
-  if (payment.status === 'failed') return finish(parts, payment, false)
+  if (payment.status === 'failed') return finish(deps, payment, false)
   if (payment.status === 'confirmed') {
-    return booked ? finish(parts, payment, booked.inSuspense) : book(parts, payment)
+    return booked ? finish(deps, payment, booked.inSuspense) : book(deps, payment)
   }
-  const arrivesLater = mayArrive(parts, payment)
-  const state = await parts.provider.ask(payment.id)
-  if (state?.status === 'pending' && isAbandoned(parts, payment)) return cancelDeposit(parts, payment, state)
-  if (state) return applyProviderState(parts, payment, state)
+  const arrivesLater = mayArrive(deps, payment)
+  const state = await deps.provider.ask(payment.id)
+  if (state?.status === 'pending' && isAbandoned(deps, payment)) return cancelDeposit(deps, payment, state)
+  if (state) return applyProviderState(deps, payment, state)
   if (payment.status === 'pending') {
-    parts.logger.error({ paymentId: payment.id }, 'the provider does not know a deposit that it had taken')
-  } else if (expired(parts, payment) && !arrivesLater) {
+    deps.logger.error({ paymentId: payment.id }, 'the provider does not know a deposit that it had taken')
+  } else if (expired(deps, payment) && !arrivesLater) {
     // Only its request orders a deposit: nobody's card is charged hours later.
-    await parts.settle(payment.id, {
+    await deps.settle(payment.id, {
       status: 'failed',
       providerReference: null,
       failureCode: 'REQUEST_EXPIRED',
@@ -368,14 +364,14 @@ const advanceDeposit = async (
   }
 }
 
-const isAbandoned = (parts: PaymentParts, { requestedAt }: Payment): boolean =>
-  requestedAt.getTime() + parts.depositExpiresAfterMs < parts.clock.now()
+const isAbandoned = (deps: PaymentDeps, { requestedAt }: Payment): boolean =>
+  requestedAt.getTime() + deps.depositExpiresAfterMs < deps.clock.now()
 
 /** Ends a deposit that its payer has left, at the provider first: it may have succeeded meanwhile. */
-const cancelDeposit = async (parts: PaymentParts, payment: Payment, asked: PaymentState): Promise<void> => {
-  const state = (await parts.provider.cancel(payment.id)) ?? asked
-  if (state.status !== 'failed') return applyProviderState(parts, payment, state)
-  await parts.settle(payment.id, {
+const cancelDeposit = async (deps: PaymentDeps, payment: Payment, known: PaymentState): Promise<void> => {
+  const state = (await deps.provider.cancel(payment.id)) ?? known
+  if (state.status !== 'failed') return applyProviderState(deps, payment, state)
+  await deps.settle(payment.id, {
     status: 'failed',
     providerReference: state.providerReference,
     failureCode: 'REQUEST_EXPIRED',
@@ -385,7 +381,7 @@ const cancelDeposit = async (parts: PaymentParts, payment: Payment, asked: Payme
 }
 
 const advanceWithdrawal = async (
-  parts: PaymentParts,
+  deps: PaymentDeps,
   payment: Payment,
   ledgerStatus: LedgerStatus | undefined,
   isDecided: boolean,
@@ -402,35 +398,35 @@ const advanceWithdrawal = async (
         refusalOf(ledgerStatus, fingerprint) ?? (isDecided && !ledgerStatus ? KEY_REUSED : undefined)
       if (refusal) {
         const settlement = { status: 'failed', providerReference: null, ...refusal } as const
-        await parts.settle(id, { ...settlement, orderAttempts: payment.orderAttempts })
-        await parts.markDone(id, 'failed')
-      } else if (own.hold) await orderPayment(parts, payment)
+        await deps.settle(id, { ...settlement, orderAttempts: payment.orderAttempts })
+        await deps.markDone(id, 'failed')
+      } else if (own.hold) await orderPayment(deps, payment)
       // The ledger refuses it if it has not decided it before: then it is known that nothing is held.
-      else if (expired(parts, payment)) await publishWithdrawal(parts, payment)
+      else if (expired(deps, payment)) await publishWithdrawal(deps, payment)
       return
     }
     case 'ordering': {
-      const state = await parts.provider.ask(id)
-      if (state) return applyProviderState(parts, payment, state)
+      const state = await deps.provider.ask(id)
+      if (state) return applyProviderState(deps, payment, state)
       // Ordered a second time at once, as the first order may be lost. From then on only where the last one cannot arrive
       // any more: a refusal is the outcome then, and each further order would put that off.
-      return payment.orderAttempts > 1 && mayArrive(parts, payment) ? undefined : orderPayment(parts, payment)
+      return payment.orderAttempts > 1 && mayArrive(deps, payment) ? undefined : orderPayment(deps, payment)
     }
     case 'pending': {
-      const state = await parts.provider.ask(id)
-      if (state) return applyProviderState(parts, payment, state)
+      const state = await deps.provider.ask(id)
+      if (state) return applyProviderState(deps, payment, state)
       // Not ordered anew: a provider that has lost its books may have paid it out.
-      parts.logger.error({ paymentId: id }, 'the provider does not know a payout that it had taken')
+      deps.logger.error({ paymentId: id }, 'the provider does not know a payout that it had taken')
       return
     }
     case 'confirmed':
-      return own.transfer ? finish(parts, payment, false) : book(parts, payment)
+      return own.transfer ? finish(deps, payment, false) : book(deps, payment)
     case 'failed':
-      return own.hold?.status === 'active' ? book(parts, payment) : finish(parts, payment, false)
+      return own.hold?.status === 'active' ? book(deps, payment) : finish(deps, payment, false)
     case 'returned': {
-      if ((ledgerStatus?.reversed ?? 0n) < payment.amount) return book(parts, payment)
-      const back = (await parts.readLedgerStatuses([payoutReturnIdOf(id)])).get(payoutReturnIdOf(id))
-      return finish(parts, payment, back?.transfer?.inSuspense ?? false)
+      if ((ledgerStatus?.reversed ?? 0n) < payment.amount) return book(deps, payment)
+      const back = (await deps.readLedgerStatuses([payoutReturnIdOf(id)])).get(payoutReturnIdOf(id))
+      return finish(deps, payment, back?.transfer?.inSuspense ?? false)
     }
   }
 }

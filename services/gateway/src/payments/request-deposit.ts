@@ -10,10 +10,10 @@ import type { TransferFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { refuseAboveKey, type TransferAnswer } from '../transfers/request-transfer.ts'
 import { rejectionOf, type TransferSubject, viewDecided, viewTransfer } from '../transfers/transfer-view.ts'
-import { applyProviderState, METHOD_PURPOSE, orderPayment, type PaymentParts, refusalOf } from './payment.ts'
+import { applyProviderState, METHOD_PURPOSE, orderPayment, type PaymentDeps, refusalOf } from './payment.ts'
 import type { NewPayment, Payment } from './sql/payments.ts'
 
-export type AskedDeposit = {
+export type DepositInput = {
   user: Requester
   idempotencyKey: string
   walletId: string
@@ -24,7 +24,7 @@ export type AskedDeposit = {
   waitMs: number
 }
 
-export type DepositParts = PaymentParts & {
+export type DepositDeps = PaymentDeps & {
   /** Throws 503 where the request would only wait: asked before anything is stored or ordered. */
   admit: (walletId: string) => void
   outcomes: Pick<Outcomes, 'wait'>
@@ -44,72 +44,72 @@ export type DepositParts = PaymentParts & {
  * confirms. Until then the user has no money, and the same key asks for the same payment.
  */
 export const createRequestDeposit =
-  (parts: DepositParts) =>
-  async (asked: AskedDeposit): Promise<TransferAnswer> => {
-    const { user, amount, currency } = asked
-    const id = transferIdOf(user.userId, asked.idempotencyKey)
+  (deps: DepositDeps) =>
+  async (input: DepositInput): Promise<TransferAnswer> => {
+    const { user, amount, currency } = input
+    const id = transferIdOf(user.userId, input.idempotencyKey)
     const fingerprint = fingerprintOf({
       type: 'deposit',
       fromWalletId: null,
-      toWalletId: asked.walletId,
+      toWalletId: input.walletId,
       amount,
       currency,
       note: null,
       metadata: null,
-      method: asked.source,
+      method: input.source,
     })
-    const decided = await parts.readDecided(id)
-    if (decided) return answerBooked(parts, user.userId, decided, fingerprint, true)
-    if (await parts.isPending(id)) throw keyReused()
+    const decided = await deps.readDecided(id)
+    if (decided) return answerBooked(deps, user.userId, decided, fingerprint, true)
+    if (await deps.isPending(id)) throw keyReused()
     // Held under this id is another request's money.
-    const refusal = refusalOf((await parts.readLedgerStatuses([id])).get(id), fingerprint)
+    const refusal = refusalOf((await deps.readLedgerStatuses([id])).get(id), fingerprint)
     if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
     // The command first: a payment's row is older than its command, so that of its own repeat both are seen.
-    const isCommand = await parts.isCommand(id)
-    const earlier = await parts.readPayment(id)
+    const isCommand = await deps.isCommand(id)
+    const earlier = await deps.readPayment(id)
     if (isCommand && !earlier) throw keyReused()
     if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
     if (earlier?.status === 'failed') throw paymentFailed(earlier, true)
 
-    parts.admit(asked.walletId)
+    deps.admit(input.walletId)
 
-    const wallet = await parts.readWallet(user.userId, asked.walletId)
+    const wallet = await deps.readWallet(user.userId, input.walletId)
     if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
     // What the provider has taken goes on, even if the wallet was closed or frozen since.
     const ordered = earlier !== undefined && earlier.status !== 'created'
-    const payment = ordered ? earlier : await write(parts, asked, wallet, id, fingerprint)
+    const payment = ordered ? earlier : await write(deps, input, wallet, id, fingerprint)
     if (!payment.fingerprint.equals(fingerprint)) throw keyReused()
     if (payment.status === 'failed') throw paymentFailed(payment, true)
 
-    const waiter = parts.outcomes.wait(id, asked.waitMs, fingerprint)
+    const waiter = deps.outcomes.wait(id, input.waitMs, fingerprint)
     try {
       if (payment.status === 'created' || payment.status === 'ordering') {
-        await orderPayment(parts, payment)
+        await orderPayment(deps, payment)
       }
       // The provider's answer may have gone to another gateway; a refusal of its has no event.
       const answer = await askUntilAnswered(
         [waiter],
         async () => {
-          const facts = await parts.readDecided(id)
-          if (facts) return answerBooked(parts, user.userId, facts, fingerprint, false)
-          const now = await parts.readPayment(id)
+          const facts = await deps.readDecided(id)
+          if (facts) return answerBooked(deps, user.userId, facts, fingerprint, false)
+          const now = await deps.readPayment(id)
           if (now?.status === 'failed') throw paymentFailed(now, false)
           return undefined
         },
-        parts.clock,
+        deps.clock,
       )
       if (answer) return answer
     } finally {
       waiter.leave()
     }
-    const transfer = await viewTransfer(parts.names, user.userId, subjectOfPayment(payment, wallet))
+    const transfer = await viewTransfer(deps.names, user.userId, subjectOfPayment(payment, wallet))
     return { status: 202, transfer, replayed: false }
   }
 
 /** Writes down what may be ordered, or finds the payment with the id. Throws where the wallet takes no money now. */
 const write = async (
-  parts: DepositParts,
-  { user, amount, currency, source }: AskedDeposit,
+  deps: DepositDeps,
+  { user, amount, currency, source }: DepositInput,
   wallet: WalletFacts,
   id: string,
   fingerprint: Buffer,
@@ -137,36 +137,36 @@ const write = async (
 
   if (user.apiKey) refuseAboveKey(amount, currency, [user.apiKey.maxAmount])
 
-  const requestedAt = parts.clock.now()
-  return parts.writeDeposit({
+  const requestedAt = deps.clock.now()
+  return deps.writeDeposit({
     id,
     kind: 'deposit',
     userId: user.userId,
     walletId: wallet.id,
     amount,
     currency,
-    method: await parts.personKeys.encryptFor(user.userId, source, METHOD_PURPOSE),
+    method: await deps.personKeys.encryptFor(user.userId, source, METHOD_PURPOSE),
     fingerprint,
     authenticatedBy: null,
     authenticatedAt: null,
     requestedAt: new Date(requestedAt),
-    expiresAt: new Date(requestedAt + parts.expiresAfterMs),
+    expiresAt: new Date(requestedAt + deps.expiresAfterMs),
   })
 }
 
 /** Books what the provider says of a payment. Any number of times is once; throws where it must be said again. */
 export const createHandleCallback =
-  (parts: PaymentParts) =>
+  (deps: PaymentDeps) =>
   async (signature: string | undefined, body: string, traceparent: string): Promise<void> => {
-    const callback = parts.provider.readCallback(signature, body)
-    const payment = await parts.readPayment(callback.id)
+    const callback = deps.provider.readCallback(signature, body)
+    const payment = await deps.readPayment(callback.id)
     if (!payment) throw new ProblemError('PAYMENT_NOT_FOUND', 'id: there is no such payment')
-    await applyProviderState(parts, payment, callback, traceparent)
+    await applyProviderState(deps, payment, callback, traceparent)
   }
 
 /** What the ledger decided on a payment, to its owner. */
 export const answerBooked = async (
-  parts: Pick<DepositParts, 'names' | 'personKeys'>,
+  deps: Pick<DepositDeps, 'names' | 'personKeys'>,
   caller: string,
   facts: TransferFacts,
   fingerprint: Buffer,
@@ -178,7 +178,7 @@ export const answerBooked = async (
     const { code, detail, ...members } = rejection
     throw rejectionProblem(facts.id, code, detail, replayed, members)
   }
-  const [transfer] = await viewDecided(parts, caller, [facts])
+  const [transfer] = await viewDecided(deps, caller, [facts])
   return { status: transfer!.status === 'in_suspense' ? 202 : 201, transfer: transfer!, replayed }
 }
 

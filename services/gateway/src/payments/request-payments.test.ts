@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest'
 import type { Requester } from '../access/requester.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'
-import { advancePayment, type PaymentParts } from './payment.ts'
-import { createRequestDeposit, type DepositParts } from './request-deposit.ts'
-import { createRequestWithdrawal, type WithdrawalParts } from './request-withdrawal.ts'
+import { advancePayment, type PaymentDeps } from './payment.ts'
+import { createRequestDeposit, type DepositDeps } from './request-deposit.ts'
+import { createRequestWithdrawal, type WithdrawalDeps } from './request-withdrawal.ts'
 import type { Payment } from './sql/payments.ts'
 
 const user: Requester = { userId: 'alice', sessionId: 's', roles: ['user'], apiKey: null }
-const asked = { user, idempotencyKey: 'key', walletId: 'wallet-a', amount: 500n, currency: 'USD', waitMs: 0 }
+const input = { user, idempotencyKey: 'key', walletId: 'wallet-a', amount: 500n, currency: 'USD', waitMs: 0 }
 const terms = { amount: 500n, currency: 'USD', note: null, metadata: null, method: 'sandbox:ok' }
 const FAR_ENOUGH = 'admitted as a repeat of its own'
 
@@ -46,9 +46,9 @@ test.each(moments)(
       ...terms,
     })
     const request = createRequestWithdrawal(
-      answers(fingerprint, written, decided) as unknown as WithdrawalParts,
+      answers(fingerprint, written, decided) as unknown as WithdrawalDeps,
     )
-    const repeat = { ...asked, destination: 'sandbox:ok', pin: null, stepUpToken: null, traceparent: '' }
+    const repeat = { ...input, destination: 'sandbox:ok', pin: null, stepUpToken: null, traceparent: '' }
     await expect(request(repeat)).rejects.toThrow(FAR_ENOUGH)
   },
 )
@@ -60,8 +60,8 @@ test.each(moments)(
       ...{ type: 'deposit', fromWalletId: null, toWalletId: 'wallet-a' },
       ...terms,
     })
-    const request = createRequestDeposit(answers(fingerprint, written, decided) as unknown as DepositParts)
-    await expect(request({ ...asked, source: 'sandbox:ok' })).rejects.toThrow(FAR_ENOUGH)
+    const request = createRequestDeposit(answers(fingerprint, written, decided) as unknown as DepositDeps)
+    await expect(request({ ...input, source: 'sandbox:ok' })).rejects.toThrow(FAR_ENOUGH)
   },
 )
 
@@ -77,17 +77,17 @@ test.each([
     const [isCommand, isHeld] = decided
     const hold = { status: 'active', type: 'withdrawal', fingerprint }
     let outcome = 'nothing'
-    let asked = 0
-    const parts = {
+    let calls = 0
+    const deps = {
       codec: { encode: () => Buffer.alloc(0) },
       clock: { now: () => 2_000 },
       isCommand: async () => {
-        asked++
+        calls++
         return isCommand
       },
       // Asked after it: a hold that is not there then belongs to nobody.
       readLedgerStatuses: async (ids: string[]) =>
-        new Map(asked > 0 && isHeld ? [[ids[0]!, { id: ids[0]!, hold, transfer: null, reversed: 0n }]] : []),
+        new Map(calls > 0 && isHeld ? [[ids[0]!, { id: ids[0]!, hold, transfer: null, reversed: 0n }]] : []),
       settle: async (_id: string, { status, failureCode }: { status: string; failureCode: string }) => {
         outcome = `${status} ${failureCode}`
       },
@@ -99,7 +99,7 @@ test.each([
       markOrdering: async () => {
         outcome = 'ordered'
       },
-    } as unknown as PaymentParts
+    } as unknown as PaymentDeps
     const payment = {
       ...{ id: 'payment', kind: 'withdrawal', status: 'created', fingerprint, walletId: 'wallet-a' },
       ...{
@@ -110,7 +110,7 @@ test.each([
         expiresAt: new Date(1_000),
       },
     } as unknown as Payment
-    await advancePayment(parts, payment)
+    await advancePayment(deps, payment)
     expect(outcome).toBe(expected)
   },
 )

@@ -5,18 +5,14 @@ import { keyReused } from '../http/idempotency.ts'
 import { askUntilAnswered } from '../ledger/await-outcome.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'
 import { ProblemError } from '../problems/problem.ts'
-import {
-  authenticate,
-  type RequestTransferParts,
-  type TransferAnswer,
-} from '../transfers/request-transfer.ts'
+import { authenticate, type RequestTransferDeps, type TransferAnswer } from '../transfers/request-transfer.ts'
 import { viewTransfer } from '../transfers/transfer-view.ts'
 import { METHOD_PURPOSE, orderPayment, publishWithdrawal, refusalOf } from './payment.ts'
-import { answerBooked, type DepositParts, paymentFailed, subjectOfPayment } from './request-deposit.ts'
+import { answerBooked, type DepositDeps, paymentFailed, subjectOfPayment } from './request-deposit.ts'
 import type { NewPayment, Payment } from './sql/payments.ts'
 
 /** A withdrawal as a signed-in client asks for it; the form is checked, the amount in minor units. */
-export type AskedWithdrawal = {
+export type WithdrawalInput = {
   user: Requester
   idempotencyKey: string
   walletId: string
@@ -30,8 +26,8 @@ export type AskedWithdrawal = {
   traceparent: string
 }
 
-export type WithdrawalParts = Omit<DepositParts, 'writeDeposit'> &
-  Pick<RequestTransferParts<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove'> & {
+export type WithdrawalDeps = Omit<DepositDeps, 'writeDeposit'> &
+  Pick<RequestTransferDeps<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove'> & {
     /** Takes the key and writes it, or finds the one with its id. */
     writePayment: (payment: NewPayment) => Promise<Payment>
     clock: Clock
@@ -43,75 +39,75 @@ export type WithdrawalParts = Omit<DepositParts, 'writeDeposit'> &
  * (final). The worker (settle-payments.ts) does what is left when the answer is given.
  */
 export const createRequestWithdrawal =
-  (parts: WithdrawalParts) =>
-  async (asked: AskedWithdrawal): Promise<TransferAnswer> => {
-    const { user, amount, currency, traceparent } = asked
-    const id = transferIdOf(user.userId, asked.idempotencyKey)
+  (deps: WithdrawalDeps) =>
+  async (input: WithdrawalInput): Promise<TransferAnswer> => {
+    const { user, amount, currency, traceparent } = input
+    const id = transferIdOf(user.userId, input.idempotencyKey)
     const fingerprint = fingerprintOf({
       type: 'withdrawal',
-      fromWalletId: asked.walletId,
+      fromWalletId: input.walletId,
       toWalletId: null,
       amount,
       currency,
       note: null,
       metadata: null,
-      method: asked.destination,
+      method: input.destination,
     })
     // Is the answer known already? Before the PIN: a repeat costs no try, and needs none.
-    const answered = await answerKnown(parts, user.userId, id, fingerprint, true)
+    const answered = await answerKnown(deps, user.userId, id, fingerprint, true)
     if (answered) return answered
     // The command first: a withdrawal's row is older than its command, so that of its own repeat both are seen.
-    const isCommand = await parts.isCommand(id)
-    const earlier = await parts.readPayment(id)
+    const isCommand = await deps.isCommand(id)
+    const earlier = await deps.readPayment(id)
     if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
-    if (await parts.isPending(id)) throw keyReused()
+    if (await deps.isPending(id)) throw keyReused()
     if (isCommand && !earlier) throw keyReused()
 
-    parts.admit(asked.walletId)
+    deps.admit(input.walletId)
 
-    const wallet = await parts.readWallet(user.userId, asked.walletId)
+    const wallet = await deps.readWallet(user.userId, input.walletId)
     if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
-    const payment = earlier ?? (await write(parts, asked, id, fingerprint))
+    const payment = earlier ?? (await write(deps, input, id, fingerprint))
     if (!payment.fingerprint.equals(fingerprint)) throw keyReused()
 
     const waiters = [id, payoutCaptureIdOf(id)].map(each =>
-      parts.outcomes.wait(each, asked.waitMs, fingerprint),
+      deps.outcomes.wait(each, input.waitMs, fingerprint),
     )
     try {
-      if (payment.status === 'created') await ask(parts, payment, traceparent)
+      if (payment.status === 'created') await ask(deps, payment, traceparent)
       let ordered = false
       const answer = await askUntilAnswered(
         waiters,
         async () => {
-          const known = await answerKnown(parts, user.userId, id, fingerprint, false)
-          if (!known && !ordered) ordered = await orderWhenHeld(parts, id, traceparent)
+          const known = await answerKnown(deps, user.userId, id, fingerprint, false)
+          if (!known && !ordered) ordered = await orderWhenHeld(deps, id, traceparent)
           return known
         },
-        parts.clock,
+        deps.clock,
       )
       if (answer) return answer
     } finally {
       for (const waiter of waiters) waiter.leave()
     }
-    const transfer = await viewTransfer(parts.names, user.userId, subjectOfPayment(payment, wallet))
+    const transfer = await viewTransfer(deps.names, user.userId, subjectOfPayment(payment, wallet))
     return { status: 202, transfer, replayed: false }
   }
 
 /** The answer, where the ledger or the provider has given it. Throws the problem where that is one. */
 const answerKnown = async (
-  parts: WithdrawalParts,
+  deps: WithdrawalDeps,
   caller: string,
   id: string,
   fingerprint: Buffer,
   replayed: boolean,
 ): Promise<TransferAnswer | undefined> => {
-  const ledgerStatus = (await parts.readLedgerStatuses([id])).get(id)
+  const ledgerStatus = (await deps.readLedgerStatuses([id])).get(id)
   if (refusalOf(ledgerStatus, fingerprint)?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
   if (ledgerStatus?.transfer) {
-    const facts = await parts.readDecided(id)
-    if (facts) return answerBooked(parts, caller, facts, fingerprint, replayed)
+    const facts = await deps.readDecided(id)
+    if (facts) return answerBooked(deps, caller, facts, fingerprint, replayed)
   }
-  const payment = await parts.readPayment(id)
+  const payment = await deps.readPayment(id)
   if (payment?.status === 'failed' && payment.fingerprint.equals(fingerprint)) {
     throw paymentFailed(payment, replayed)
   }
@@ -119,34 +115,34 @@ const answerKnown = async (
 }
 
 const write = async (
-  parts: WithdrawalParts,
-  asked: AskedWithdrawal,
+  deps: WithdrawalDeps,
+  input: WithdrawalInput,
   id: string,
   fingerprint: Buffer,
 ): Promise<Payment> => {
-  const { user, amount, currency } = asked
-  const authenticated = await authenticate(parts, asked)
-  const requestedAt = parts.clock.now()
-  return parts.writePayment({
+  const { user, amount, currency } = input
+  const authenticated = await authenticate(deps, input)
+  const requestedAt = deps.clock.now()
+  return deps.writePayment({
     id,
     kind: 'withdrawal',
     userId: user.userId,
-    walletId: asked.walletId,
+    walletId: input.walletId,
     amount,
     currency,
-    method: await parts.personKeys.encryptFor(user.userId, asked.destination, METHOD_PURPOSE),
+    method: await deps.personKeys.encryptFor(user.userId, input.destination, METHOD_PURPOSE),
     fingerprint,
     authenticatedBy: authenticated.by,
     authenticatedAt: new Date(authenticated.at),
     requestedAt: new Date(requestedAt),
-    expiresAt: new Date(requestedAt + parts.expiresAfterMs),
+    expiresAt: new Date(requestedAt + deps.expiresAfterMs),
   })
 }
 
 /** Asks the ledger to hold the money. A client that hears nothing of it must find the withdrawal by its id. */
-const ask = async (parts: WithdrawalParts, payment: Payment, traceparent: string): Promise<void> => {
+const ask = async (deps: WithdrawalDeps, payment: Payment, traceparent: string): Promise<void> => {
   try {
-    await publishWithdrawal(parts, payment, traceparent)
+    await publishWithdrawal(deps, payment, traceparent)
   } catch (error) {
     if (!(error instanceof ProblemError)) throw error
     throw new ProblemError(
@@ -159,17 +155,17 @@ const ask = async (parts: WithdrawalParts, payment: Payment, traceparent: string
 }
 
 /** Orders the payout once the money is held; true where there is nothing more to order here. */
-const orderWhenHeld = async (parts: WithdrawalParts, id: string, traceparent: string): Promise<boolean> => {
-  const payment = (await parts.readPayment(id))!
+const orderWhenHeld = async (deps: WithdrawalDeps, id: string, traceparent: string): Promise<boolean> => {
+  const payment = (await deps.readPayment(id))!
   if (payment.status !== 'created') return true
-  const ledgerStatus = (await parts.readLedgerStatuses([id])).get(id)
+  const ledgerStatus = (await deps.readLedgerStatuses([id])).get(id)
   if (ledgerStatus?.hold?.status !== 'active') return false
   try {
-    await orderPayment(parts, payment, traceparent)
+    await orderPayment(deps, payment, traceparent)
   } catch (error) {
     if (!(error instanceof ProblemError) || error.code !== 'SERVICE_UNAVAILABLE') throw error
     // The money is held, and the worker asks again until the provider has taken it.
-    parts.logger.warn({ paymentId: id }, 'the payment provider could not be asked for a payout; it is later')
+    deps.logger.warn({ paymentId: id }, 'the payment provider could not be asked for a payout; it is later')
   }
   return true
 }

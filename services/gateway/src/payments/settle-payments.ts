@@ -13,7 +13,7 @@ export type PaymentWorker = { stop: () => Promise<void> }
  * back, or the ledger or Kafka was away. Every gateway has such a worker; one payment is with one worker at a time, and
  * each time that nothing comes of it, it waits twice as long.
  */
-export const startPaymentWorker = (parts: {
+export const startPaymentWorker = (deps: {
   logger: Logger
   /** Payments that are due, each for this worker alone for a while. */
   claim: (limit: number) => Promise<Payment[]>
@@ -21,7 +21,7 @@ export const startPaymentWorker = (parts: {
   clock: Clock
   pollMs: number
 }): PaymentWorker => {
-  const { logger, claim, advancePayment, clock, pollMs } = parts
+  const { logger, claim, advancePayment, clock, pollMs } = deps
 
   const lookOnce = async (): Promise<boolean> => {
     const payments = await claim(BATCH)

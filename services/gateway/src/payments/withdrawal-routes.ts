@@ -21,11 +21,11 @@ import {
   transferSchema,
 } from '../money/money-headers.ts'
 import type { TransferAnswer } from '../transfers/request-transfer.ts'
-import type { AskedWithdrawal } from './request-withdrawal.ts'
+import type { WithdrawalInput } from './request-withdrawal.ts'
 
-export type WithdrawalRouteParts = {
+export type WithdrawalRouteDeps = {
   guards: Guards
-  requestWithdrawal: (asked: AskedWithdrawal) => Promise<TransferAnswer>
+  requestWithdrawal: (input: WithdrawalInput) => Promise<TransferAnswer>
 }
 
 const withdrawalRoute = ({ signedIn }: Guards) =>
@@ -85,7 +85,7 @@ const withdrawalRoute = ({ signedIn }: Guards) =>
   })
 
 /** Money that goes outside. */
-export const withdrawalRoutes = ({ guards, requestWithdrawal }: WithdrawalRouteParts): Routes => {
+export const withdrawalRoutes = ({ guards, requestWithdrawal }: WithdrawalRouteDeps): Routes => {
   const routes = newRoutes()
 
   routes.openapi(withdrawalRoute(guards), async context => {

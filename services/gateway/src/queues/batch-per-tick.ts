@@ -6,13 +6,13 @@ export const batchPerTick = <Question, Answer>(
   many: (questions: Question[]) => Promise<Answer[]>,
   maxBatch = 500,
 ): ((question: Question) => Promise<Answer>) => {
-  let asked: Array<{
+  let waiting: Array<{
     question: Question
     resolve: (answer: Answer) => void
     reject: (error: unknown) => void
   }> = []
 
-  const run = async (calls: typeof asked) => {
+  const run = async (calls: typeof waiting) => {
     try {
       const answers = await many(calls.map(({ question }) => question))
       for (const [index, { resolve }] of calls.entries()) resolve(answers[index]!)
@@ -23,13 +23,13 @@ export const batchPerTick = <Question, Answer>(
 
   return question =>
     new Promise((resolve, reject) => {
-      if (asked.length === 0) {
+      if (waiting.length === 0) {
         setImmediate(() => {
-          const calls = asked
-          asked = []
+          const calls = waiting
+          waiting = []
           for (let at = 0; at < calls.length; at += maxBatch) void run(calls.slice(at, at + maxBatch))
         })
       }
-      asked.push({ question, resolve, reject })
+      waiting.push({ question, resolve, reject })
     })
 }

@@ -13,7 +13,7 @@ import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { maskedName } from '../money/money-headers.ts'
 import { ProblemError } from '../problems/problem.ts'
 
-export type RecipientParts = {
+export type RecipientDeps = {
   guards: Guards
   names: Names
   readWalletByCode: (code: string) => Promise<WalletFacts | undefined>
@@ -46,7 +46,7 @@ const lookUpRoute = ({ signedIn }: Guards) =>
   })
 
 /** Who would get the money, before it is sent. */
-export const recipientRoutes = ({ guards, names, readWalletByCode }: RecipientParts): Routes => {
+export const recipientRoutes = ({ guards, names, readWalletByCode }: RecipientDeps): Routes => {
   const routes = newRoutes()
   routes.openapi(lookUpRoute(guards), async context => {
     const code = parseWalletCode(context.req.valid('param').walletCode)

@@ -10,7 +10,7 @@ import { createRequestReversal } from './request-reversal.ts'
 import { adminTransferRoutes } from './transfer-staff-routes.ts'
 
 /** Staff look at transfers and give them back. */
-export const createReversals = (parts: {
+export const createReversals = (deps: {
   codec: Codec
   guards: Guards
   names: Names
@@ -19,7 +19,7 @@ export const createReversals = (parts: {
   requestLog: RequestLog
   clock: Clock
 }): Room => {
-  const { codec, guards, names, personKeys, ledger, requestLog } = parts
+  const { codec, guards, names, personKeys, ledger, requestLog } = deps
   const { admit, outcomes, readDecided } = ledger
   return {
     routes: [
@@ -37,7 +37,7 @@ export const createReversals = (parts: {
           readDecided,
           claimKey: requestLog.claimKey,
           writePending: requestLog.writePending,
-          clock: parts.clock,
+          clock: deps.clock,
         }),
       }),
     ],

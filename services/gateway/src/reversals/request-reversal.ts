@@ -18,7 +18,7 @@ import type { NewPendingRequest } from '../transfers/sql/pending-requests.ts'
 import { openDecided, rejectionOf, type TransferSubject } from '../transfers/transfer-view.ts'
 
 /** A reversal as a staff member asks for it; the form is checked. */
-export type AskedReversal = {
+export type ReversalInput = {
   staff: SignedInUser
   idempotencyKey: string
   originalId: string
@@ -34,7 +34,7 @@ export type AskedReversal = {
 
 export type ReversalAnswer = { status: 201 | 202; reversal: TransferSubject; replayed: boolean }
 
-export type RequestReversalParts = {
+export type RequestReversalDeps = {
   codec: Pick<Codec, 'encode'>
   /** Throws 503 where the request would only wait. */
   admit: (walletId: string) => void
@@ -53,23 +53,23 @@ export type RequestReversalParts = {
  * stored) and for what the ledger rejected (final).
  */
 export const createRequestReversal =
-  (parts: RequestReversalParts) =>
-  async (asked: AskedReversal): Promise<ReversalAnswer> => {
-    const { staff, originalId, reason } = asked
-    const transferId = transferIdOf(staff.userId, asked.idempotencyKey)
+  (deps: RequestReversalDeps) =>
+  async (input: ReversalInput): Promise<ReversalAnswer> => {
+    const { staff, originalId, reason } = input
+    const transferId = transferIdOf(staff.userId, input.idempotencyKey)
     const [decided, original] = await Promise.all([
-      parts.readDecided(transferId),
-      parts.readDecided(originalId),
+      deps.readDecided(transferId),
+      deps.readDecided(originalId),
     ])
     if (!original) throw new ProblemError('TRANSFER_NOT_FOUND', 'id: there is no such decided transfer')
     refuseOwn(staff.userId, [original.from?.userId, original.to?.userId], 'a transfer')
     const { currency } = original
-    if (asked.currency !== null && asked.currency !== currency) {
+    if (input.currency !== null && input.currency !== currency) {
       throw new ProblemError('CURRENCY_MISMATCH', `currency: the transfer was in ${currency}`, {
         final: false,
       })
     }
-    const amount = asked.amountIn(currency)
+    const amount = input.amountIn(currency)
     // As it was asked for: what "all that is left" comes to is another amount after the first try has done it.
     const fingerprint = fingerprintOfCommand('ReversalRequested', {
       originalId,
@@ -77,7 +77,7 @@ export const createRequestReversal =
       currency,
       reason,
     })
-    if (decided) return answerDecided(parts, decided, fingerprint, true)
+    if (decided) return answerDecided(deps, decided, fingerprint, true)
     if (original.status !== 'completed') {
       throw new ProblemError('NOT_REVERSIBLE', `id: a ${original.status} ${original.type} moved nothing`, {
         final: false,
@@ -91,8 +91,8 @@ export const createRequestReversal =
       original.type === 'withdrawal' ? null : (original.to?.walletId ?? null),
       original.type === 'deposit' ? null : (original.from?.walletId ?? null),
     ]
-    parts.admit(fromWalletId ?? toWalletId ?? originalId)
-    if ((await parts.claimKey({ id: transferId, fingerprint, recipientId: null })) === 'another') {
+    deps.admit(fromWalletId ?? toWalletId ?? originalId)
+    if ((await deps.claimKey({ id: transferId, fingerprint, recipientId: null })) === 'another') {
       throw keyReused()
     }
 
@@ -108,35 +108,35 @@ export const createRequestReversal =
       amountMinor: amount ?? (left > 0n ? left : original.amount),
       currency,
       fingerprint,
-      requestedAt: parts.clock.now(),
-      note: await parts.personKeys.encryptFor(staff.userId, reason, 'note'),
+      requestedAt: deps.clock.now(),
+      note: await deps.personKeys.encryptFor(staff.userId, reason, 'note'),
     }
     const key = request.fromWalletId ?? request.toWalletId ?? request.originalId
-    const record = commandRecord(parts.codec, REVERSAL_REQUESTED, key, request, asked.traceparent)
-    const waiter = parts.outcomes.wait(transferId, asked.waitMs, fingerprint)
+    const record = commandRecord(deps.codec, REVERSAL_REQUESTED, key, request, input.traceparent)
+    const waiter = deps.outcomes.wait(transferId, input.waitMs, fingerprint)
     try {
-      await parts.publishCommand(record)
+      await deps.publishCommand(record)
       const facts = await askUntilAnswered(
         [waiter],
-        async heard => {
-          const found = await parts.readDecided(transferId)
+        async outcome => {
+          const found = await deps.readDecided(transferId)
           // Something that is no transfer has the id.
-          if (!found && heard?.type === 'pennywire.ledger.CommandRefused') throw keyReused()
+          if (!found && outcome?.type === 'pennywire.ledger.CommandRefused') throw keyReused()
           return found
         },
-        parts.clock,
+        deps.clock,
       )
-      if (facts) return await answerDecided(parts, facts, fingerprint, false)
+      if (facts) return await answerDecided(deps, facts, fingerprint, false)
     } finally {
       waiter.leave()
     }
-    return answerPending(parts, request, record, original, reason)
+    return answerPending(deps, request, record, original, reason)
   }
 
 const REVERSAL_REQUESTED = 'pennywire.ledger.ReversalRequested'
 
 const answerDecided = async (
-  parts: RequestReversalParts,
+  deps: RequestReversalDeps,
   facts: TransferFacts,
   fingerprint: Buffer,
   replayed: boolean,
@@ -144,13 +144,13 @@ const answerDecided = async (
   if (!facts.fingerprint.equals(fingerprint)) throw keyReused()
   const rejection = rejectionOf(facts)
   if (rejection) throw rejectionProblem(facts.id, rejection.code, rejection.detail, replayed)
-  const [reversal] = await openDecided(parts.personKeys, [facts])
+  const [reversal] = await openDecided(deps.personKeys, [facts])
   return { status: 201, reversal: reversal!, replayed }
 }
 
 /** Acknowledged but undecided: stored as pending, so that a GET finds it. */
 const answerPending = async (
-  parts: RequestReversalParts,
+  deps: RequestReversalDeps,
   request: ReversalRequested,
   record: OutgoingRecord,
   original: TransferFacts,
@@ -164,7 +164,7 @@ const answerPending = async (
     currency: request.currency,
     requestedAt,
   }
-  await parts.writePending({
+  await deps.writePending({
     ...pending,
     transferId: request.transferId,
     fromWallet: request.fromWalletId,

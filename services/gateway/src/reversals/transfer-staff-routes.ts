@@ -31,14 +31,14 @@ import {
 } from '../money/money-headers.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { openDecided, type TransferSubject, viewTransfer } from '../transfers/transfer-view.ts'
-import type { AskedReversal, ReversalAnswer } from './request-reversal.ts'
+import type { ReversalAnswer, ReversalInput } from './request-reversal.ts'
 
-export type AdminTransferParts = {
+export type AdminTransferDeps = {
   guards: Guards
   names: Names
   personKeys: PersonKeys
   readDecided: (id: string) => Promise<TransferFacts | undefined>
-  requestReversal: (asked: AskedReversal) => Promise<ReversalAnswer>
+  requestReversal: (input: ReversalInput) => Promise<ReversalAnswer>
 }
 
 const staffParty = z
@@ -136,13 +136,13 @@ const reversalRoute = ({ signedIn }: Guards) =>
   })
 
 /** Everybody's transfers, for staff. */
-export const adminTransferRoutes = (parts: AdminTransferParts): Routes => {
+export const adminTransferRoutes = (deps: AdminTransferDeps): Routes => {
   const routes = newRoutes()
 
   const viewForStaff = async (subject: TransferSubject): Promise<z.infer<typeof staffTransferSchema>> => {
-    const { balanceAfter: _, ...view } = await viewTransfer(parts.names, '', subject)
+    const { balanceAfter: _, ...view } = await viewTransfer(deps.names, '', subject)
     const userIds = [subject.from?.userId, subject.to?.userId].filter(id => id != null)
-    const names = await parts.names.namesOf(userIds)
+    const names = await deps.names.namesOf(userIds)
     const party = (facts: PartyFacts | null) =>
       facts?.userId == null || facts.code === null
         ? null
@@ -157,16 +157,16 @@ export const adminTransferRoutes = (parts: AdminTransferParts): Routes => {
     return { ...view, from: party(subject.from), to: party(subject.to), requestedBy: subject.userId }
   }
 
-  routes.openapi(getRoute(parts.guards), async context => {
-    const facts = await parts.readDecided(context.req.valid('param').id)
+  routes.openapi(getRoute(deps.guards), async context => {
+    const facts = await deps.readDecided(context.req.valid('param').id)
     if (!facts) throw new ProblemError('TRANSFER_NOT_FOUND', 'id: there is no such decided transfer')
-    const [subject] = await openDecided(parts.personKeys, [facts])
+    const [subject] = await openDecided(deps.personKeys, [facts])
     return context.json(await viewForStaff(subject!), 200)
   })
 
-  routes.openapi(reversalRoute(parts.guards), async context => {
+  routes.openapi(reversalRoute(deps.guards), async context => {
     const { amount, currency = null, reason } = context.req.valid('json')
-    const { status, reversal, replayed } = await parts.requestReversal({
+    const { status, reversal, replayed } = await deps.requestReversal({
       ...readMoneyRequest(context),
       staff: sessionOf(context),
       originalId: context.req.valid('param').id,

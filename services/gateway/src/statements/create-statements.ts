@@ -9,15 +9,15 @@ import { createPdfPool } from './statement-pdf-pool.ts'
 import { statementRoutes } from './statement-routes.ts'
 
 /** Statements of a wallet as JSON, CSV and PDF. */
-export const createStatements = (parts: {
+export const createStatements = (deps: {
   guards: Guards
   names: Names
   personKeys: PersonKeys
   ledger: Pick<LedgerDoor, 'ledgerRead'>
   inReadTurn: InTurn
 }): Room => {
-  const { guards, names, personKeys, inReadTurn } = parts
-  const { ledgerRead } = parts.ledger
+  const { guards, names, personKeys, inReadTurn } = deps
+  const { ledgerRead } = deps.ledger
   const pdfs = createPdfPool()
   return {
     routes: [

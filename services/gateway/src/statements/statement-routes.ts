@@ -18,14 +18,14 @@ import {
   lastDayOf,
   linesOf,
   PDF_MOST_ENTRIES,
+  type StatementDeps,
   type StatementLine,
-  type StatementParts,
   summarise,
 } from './statement.ts'
 import { statementCsv } from './statement-csv.ts'
 import type { PdfPool } from './statement-pdf-pool.ts'
 
-export type StatementRouteParts = StatementParts & {
+export type StatementRouteDeps = StatementDeps & {
   guards: Guards
   readBalanceAt: (userId: string, walletId: string, at: Date | null) => Promise<BalanceAt | undefined>
   readPeriod: (userId: string, walletId: string, from: string, to: string) => Promise<Period | undefined>
@@ -154,7 +154,7 @@ async function* lastly<Piece>(pieces: AsyncIterable<Piece>, call: () => void): A
 }
 
 /** What a wallet had, and what came and went: at a moment, over a period. */
-export const statementRoutes = (parts: StatementRouteParts): Routes => {
+export const statementRoutes = (deps: StatementRouteDeps): Routes => {
   const routes = newRoutes()
   /** Whose statement is being made or sent, however slowly it is read. */
   const atWork = new Set<string>()
@@ -167,10 +167,10 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
     return () => atWork.delete(userId)
   }
 
-  routes.openapi(balanceRoute(parts.guards), async context => {
+  routes.openapi(balanceRoute(deps.guards), async context => {
     const { at } = context.req.valid('query')
     const moment = at === undefined ? null : new Date(at)
-    const found = await parts.readBalanceAt(context.var.user.userId, context.req.valid('param').id, moment)
+    const found = await deps.readBalanceAt(context.var.user.userId, context.req.valid('param').id, moment)
     if (!found) throw notFound()
     const { id, balance, available, currency, sequence, now } = found
     // The ledger's clock counts, which is the database's.
@@ -192,17 +192,17 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
     )
   })
 
-  routes.openapi(statementRoute(parts.guards), async context => {
+  routes.openapi(statementRoute(deps.guards), async context => {
     const { userId } = context.var.user
     const { from, to, format, bom } = context.req.valid('query')
     checkPeriod(from, to)
     const over = begin(userId)
     let isStreaming = false
     try {
-      const asked = await parts.readPeriod(userId, context.req.valid('param').id, from, to)
-      if (!asked) throw notFound()
-      const period = { ...asked, to: lastDayOf(from, to, asked.now) }
-      const name = (await parts.names.namesOf([userId])).get(userId)
+      const read = await deps.readPeriod(userId, context.req.valid('param').id, from, to)
+      if (!read) throw notFound()
+      const period = { ...read, to: lastDayOf(from, to, read.now) }
+      const name = (await deps.names.namesOf([userId])).get(userId)
       const statement = summarise(period, name?.fullName ?? '')
       if (format === 'pdf' && statement.count > PDF_MOST_ENTRIES) {
         throw validationProblem([
@@ -212,7 +212,7 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
           },
         ])
       }
-      const pages = linesOf(parts, period)
+      const pages = linesOf(deps, period)
       const headers = {
         'content-type': TYPES[format],
         'content-disposition': `attachment; filename="statement-${statement.code}-${from}-${period.to}.${format}"`,
@@ -222,7 +222,7 @@ export const statementRoutes = (parts: StatementRouteParts): Routes => {
       if (format === 'pdf') {
         const lines: StatementLine[] = []
         for await (const page of pages) lines.push(...page)
-        const pdf = await parts.pdfs.run({ statement, lines }, userId, context.req.raw.signal)
+        const pdf = await deps.pdfs.run({ statement, lines }, userId, context.req.raw.signal)
         return context.body(pdf as Uint8Array<ArrayBuffer>, 200, headers)
       }
       const stream = Readable.from(lastly(statementCsv(statement, pages, bom === 'true'), over), {

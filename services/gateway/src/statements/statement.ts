@@ -29,7 +29,7 @@ export type Statement = Pick<Period, 'code' | 'currency' | 'from' | 'to' | 'now'
   closing: string
 }
 
-export type StatementParts = {
+export type StatementDeps = {
   names: Pick<Names, 'namesOf'>
   personKeys: Pick<PersonKeys, 'decryptAll'>
   readEntries: (
@@ -88,16 +88,16 @@ export const summarise = (period: Period, ownerName: string): Statement => {
 }
 
 /** The lines of a period in pages, oldest first, read as they are asked for. */
-export async function* linesOf(parts: StatementParts, period: Period): AsyncGenerator<StatementLine[]> {
+export async function* linesOf(deps: StatementDeps, period: Period): AsyncGenerator<StatementLine[]> {
   const { walletId, userId, currency, closingSequence } = period
   let above = period.openingSequence
   while (above < closingSequence) {
-    const entries = await parts.readEntries(userId, walletId, above, closingSequence, PAGE)
+    const entries = await deps.readEntries(userId, walletId, above, closingSequence, PAGE)
     if (entries.length === 0) throw new Error(`wallet ${walletId} has no entry after ${above}`)
     above = entries.at(-1)!.sequence
-    const names = await parts.names.namesOf(entries.flatMap(entry => entry.counterpartyUser ?? []))
+    const names = await deps.names.namesOf(entries.flatMap(entry => entry.counterpartyUser ?? []))
     const own = entries.filter(({ requester, note }) => requester === userId && note !== null)
-    const opened = await parts.personKeys.decryptAll(
+    const opened = await deps.personKeys.decryptAll(
       own.map(({ note }) => ({ userId, cipher: note!, purpose: 'note' })),
     )
     const notes = new Map(own.map(({ sequence }, index) => [sequence, opened[index]]))

@@ -19,14 +19,14 @@ import {
 export type RequestLog = ReturnType<typeof createRequestLog>
 
 /** What this gateway has accepted: whose each key is, and what is pending until the ledger has decided it. */
-export const createRequestLog = (parts: {
+export const createRequestLog = (deps: {
   logger: Logger
   sql: Database
   ledger: LedgerDoor
   /** How long after its expiry a request that is undecided is sent again. */
   lookMs: number
 }) => {
-  const { logger, sql, ledger, lookMs } = parts
+  const { logger, sql, ledger, lookMs } = deps
   const overdue = startSendingOverdueAgain({
     claim: limit => claimOverdue(sql, limit, lookMs),
     readDecidedIds: ids => readDecidedIds(ledger.ledgerRead, ids),

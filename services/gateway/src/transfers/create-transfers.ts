@@ -22,18 +22,18 @@ import {
 import { readLimitedWallets } from '../limits/sql/limit-reads.ts'
 import { batchPerTick } from '../queues/batch-per-tick.ts'
 import type { RequestLog } from './create-request-log.ts'
-import { createFindTransfer, type FindTransfer, type FindTransferParts } from './find-transfer.ts'
+import { createFindTransfer, type FindTransfer, type FindTransferDeps } from './find-transfer.ts'
 import { createListTransfers } from './list-transfers.ts'
 import { createPreviewTransfer } from './preview-transfer.ts'
-import { createRequestTransfer, type RequestTransferParts } from './request-transfer.ts'
+import { createRequestTransfer, type RequestTransferDeps } from './request-transfer.ts'
 import { transferRoutes } from './transfer-routes.ts'
 import { viewTransfer } from './transfer-view.ts'
 
 /** What holds and payments are requested with too. */
-export type Requesting = Omit<RequestTransferParts<never>, 'view'>
+export type Requesting = Omit<RequestTransferDeps<never>, 'view'>
 
 /** Transfers between wallets, and the look-up of everything that moved. */
-export const createTransfers = (parts: {
+export const createTransfers = (deps: {
   logger: Logger
   sql: Database
   codec: Codec
@@ -46,12 +46,12 @@ export const createTransfers = (parts: {
   requestLog: RequestLog
   clock: Clock
   /** Amounts above it need a fresh PIN, in major units of any currency. */
-  freshPinAbove: RequestTransferParts<never>['freshPinAbove']
+  freshPinAbove: RequestTransferDeps<never>['freshPinAbove']
   expiresAfterMs: number
-  readHoldEndedBy: FindTransferParts['readHoldEndedBy']
-  readPaymentsBetween: FindTransferParts['readPaymentsBetween']
+  readHoldEndedBy: FindTransferDeps['readHoldEndedBy']
+  readPaymentsBetween: FindTransferDeps['readPaymentsBetween']
 }): Room & { requesting: Requesting; findTransfer: FindTransfer } => {
-  const { logger, sql, codec, guards, names, personKeys, ledger, requestLog } = parts
+  const { logger, sql, codec, guards, names, personKeys, ledger, requestLog } = deps
   const { ledgerRead, readDecided } = ledger
   const requesting: Requesting = {
     logger,
@@ -65,19 +65,19 @@ export const createTransfers = (parts: {
     readDecided,
     claimKey: requestLog.claimKey,
     writePending: requestLog.writePending,
-    verifyPin: parts.pins.verifyPin,
-    verifyStepUp: parts.tokens.verifyStepUp,
-    freshPinAbove: parts.freshPinAbove,
-    expiresAfterMs: parts.expiresAfterMs,
-    clock: parts.clock,
+    verifyPin: deps.pins.verifyPin,
+    verifyStepUp: deps.tokens.verifyStepUp,
+    freshPinAbove: deps.freshPinAbove,
+    expiresAfterMs: deps.expiresAfterMs,
+    clock: deps.clock,
   }
   const findTransfer = createFindTransfer({
     names,
     personKeys,
     readDecidedBetween: (first, last) => readTransfersBetween(ledgerRead, first, last),
     readPendingBetween: requestLog.readPendingBetween,
-    readPaymentsBetween: parts.readPaymentsBetween,
-    readHoldEndedBy: parts.readHoldEndedBy,
+    readPaymentsBetween: deps.readPaymentsBetween,
+    readHoldEndedBy: deps.readHoldEndedBy,
     readWallets: ids => readWallets(ledgerRead, ids),
   })
   return {

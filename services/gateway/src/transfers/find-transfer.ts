@@ -18,7 +18,7 @@ import {
 /** A deposit or withdrawal on its way, and how it is shown beside its wallet. */
 type PaymentFound = { userId: string; walletId: string; subject: (wallet: WalletFacts) => TransferSubject }
 
-export type FindTransferParts = {
+export type FindTransferDeps = {
   names: Names
   personKeys: PersonKeys
   readDecidedBetween: (first: string, last: string) => Promise<TransferFacts[]>
@@ -44,30 +44,30 @@ const isParty = (caller: string, facts: TransferFacts) =>
  * Finds one transfer for one of its parties: what the ledger decided first, else what waits for its decision.
  * Somebody else's transfer is answered as one that does not exist.
  */
-export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
+export const createFindTransfer = (deps: FindTransferDeps): FindTransfer => {
   const find = async (caller: string, first: string, last: string): Promise<TransferSubject | undefined> => {
-    const decided = (await parts.readDecidedBetween(first, last)).filter(facts => isParty(caller, facts))
-    if (decided.length > 0) return (await openDecided(parts.personKeys, decided))[0]
+    const decided = (await deps.readDecidedBetween(first, last)).filter(facts => isParty(caller, facts))
+    if (decided.length > 0) return (await openDecided(deps.personKeys, decided))[0]
 
-    const payment = (await parts.readPaymentsBetween(first, last)).find(({ userId }) =>
+    const payment = (await deps.readPaymentsBetween(first, last)).find(({ userId }) =>
       isAllowed(caller, 'owner', [userId]),
     )
     if (payment) {
-      const [wallet] = await parts.readWallets([payment.walletId])
+      const [wallet] = await deps.readWallets([payment.walletId])
       return payment.subject(wallet!)
     }
-    const pending = (await parts.readPendingBetween(first, last)).find(({ userId }) =>
+    const pending = (await deps.readPendingBetween(first, last)).find(({ userId }) =>
       isAllowed(caller, 'owner', [userId]),
     )
     if (!pending) return undefined
-    const wallets = await parts.readWallets([pending.fromWallet, pending.toWallet].filter(id => id !== null))
+    const wallets = await deps.readWallets([pending.fromWallet, pending.toWallet].filter(id => id !== null))
     const party = (id: string | null) => {
       const wallet = wallets.find(wallet => wallet.id === id)
       return wallet
         ? { walletId: wallet.id, userId: wallet.userId, code: wallet.code, balanceAfter: null }
         : null
     }
-    const [texts] = await openTexts(parts.personKeys, [pending])
+    const [texts] = await openTexts(deps.personKeys, [pending])
     return {
       id: pending.transferId,
       type: pending.type,
@@ -87,7 +87,7 @@ export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
   const transfer = async (caller: string, first: string, last = first): Promise<TransferView> => {
     const found = await find(caller, first, last)
     if (!found) throw new ProblemError('TRANSFER_NOT_FOUND', 'There is no such transfer of yours.')
-    return viewTransfer(parts.names, caller, found)
+    return viewTransfer(deps.names, caller, found)
   }
 
   return {
@@ -100,14 +100,14 @@ export const createFindTransfer = (parts: FindTransferParts): FindTransfer => {
     byIdempotencyKey: async (caller, key) => {
       const id = transferIdOf(caller, key)
       // The key of a capture finds the transfer that the hold became.
-      return transfer(caller, (await parts.readHoldEndedBy(id)) ?? id)
+      return transfer(caller, (await deps.readHoldEndedBy(id)) ?? id)
     },
     hold: async (caller, id) => {
       const found = await find(caller, id, id)
       if (!found || (found.type !== 'hold' && !found.hold)) {
         throw new ProblemError('HOLD_NOT_FOUND', 'id: there is no such hold of yours.')
       }
-      return viewHold(parts.names, caller, found)
+      return viewHold(deps.names, caller, found)
     },
   }
 }

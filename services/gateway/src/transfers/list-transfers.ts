@@ -5,7 +5,7 @@ import type { TransferFacts, TransferFilter, WalletFacts } from '../ledger/sql/l
 import { validationProblem } from '../problems/problem.ts'
 import { type TransferView, viewDecided } from './transfer-view.ts'
 
-export type ListTransfersParts = {
+export type ListTransfersDeps = {
   names: Names
   personKeys: PersonKeys
   readWalletsOf: (userId: string) => Promise<WalletFacts[]>
@@ -68,7 +68,7 @@ const readCursor = (text: string | undefined): Cursor => {
  * neither repeat nor miss one, even if more is decided meanwhile or a clock steps back.
  */
 export const createListTransfers =
-  (parts: ListTransfersParts) =>
+  (deps: ListTransfersDeps) =>
   async (
     userId: string,
     filter: TransferFilter,
@@ -76,13 +76,13 @@ export const createListTransfers =
     limit: number,
   ): Promise<{ items: TransferView[]; nextCursor: string | null }> => {
     const cursor = readCursor(cursorText)
-    const wallets = await parts.readWalletsOf(userId)
+    const wallets = await deps.readWalletsOf(userId)
     const before = wallets.map(({ id }) => ({ id, before: cursor.wallets.get(shortOf(id)) ?? LAST_SEQUENCE }))
     const rejectedBefore = cursor.rejected ?? LAST_MOMENT
     const wantsRejected = [null, 'rejected'].includes(filter.status) && filter.direction !== 'in'
     const [posted, rejected] = await Promise.all([
-      filter.status === 'rejected' ? [] : parts.readPosted(before, filter, limit + 1),
-      wantsRejected ? parts.readRejected(userId, rejectedBefore, filter.type, limit + 1) : [],
+      filter.status === 'rejected' ? [] : deps.readPosted(before, filter, limit + 1),
+      wantsRejected ? deps.readRejected(userId, rejectedBefore, filter.type, limit + 1) : [],
     ])
 
     const lists = new Map<string, Array<{ facts: TransferFacts; sequence?: bigint }>>([
@@ -106,7 +106,7 @@ export const createListTransfers =
     const remaining = () => [...lists.values()].some(list => list.length > 0)
     while (items.length < limit && remaining()) takeNewest()
     return {
-      items: await viewDecided(parts, userId, items),
+      items: await viewDecided(deps, userId, items),
       nextCursor: remaining() ? writeCursor(next) : null,
     }
   }

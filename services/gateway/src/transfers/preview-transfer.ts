@@ -6,10 +6,10 @@ import type { TransferLookup, TransferLookupKeys, WalletFacts } from '../ledger/
 import { type ActionLimits, viewLimits } from '../limits/limit-view.ts'
 import type { LimitedWallet } from '../limits/sql/limit-reads.ts'
 import {
-  type AskedTransfer,
   ownWalletMissing,
   recipientDeactivated,
   recipientMissing,
+  type TransferInput,
 } from './request-transfer.ts'
 import { limitMembers } from './transfer-view.ts'
 
@@ -31,12 +31,12 @@ export type Preview = {
   requested?: string
 }
 
-export type AskedPreview = Pick<
-  AskedTransfer,
+export type PreviewInput = Pick<
+  TransferInput,
   'fromWalletId' | 'toWalletId' | 'toWalletCode' | 'amount' | 'currency'
 > & { userId: string }
 
-export type PreviewParts = {
+export type PreviewDeps = {
   lookUp: (question: TransferLookupKeys) => Promise<TransferLookup>
   readWallets: (ids: string[]) => Promise<WalletFacts[]>
   readLimited: (walletId: string) => Promise<LimitedWallet | undefined>
@@ -53,16 +53,16 @@ const NO_ID = '00000000-0000-8000-8000-000000000000'
  * before it reached the ledger.
  */
 export const createPreviewTransfer =
-  (parts: PreviewParts) =>
-  async (asked: AskedPreview): Promise<Preview> => {
-    const { userId, amount, currency } = asked
-    const { sender, recipient } = await parts.lookUp({ ...asked, transferId: NO_ID })
-    if (!sender) throw ownWalletMissing(asked)
-    if (!recipient) throw recipientMissing(asked)
+  (deps: PreviewDeps) =>
+  async (input: PreviewInput): Promise<Preview> => {
+    const { userId, amount, currency } = input
+    const { sender, recipient } = await deps.lookUp({ ...input, transferId: NO_ID })
+    if (!sender) throw ownWalletMissing(input)
+    if (!recipient) throw recipientMissing(input)
     const [wallets, limited, unavailable] = await Promise.all([
-      parts.readWallets([sender.id, recipient.id]),
-      parts.readLimited(sender.id),
-      recipient.userId !== null && parts.isDeactivated(recipient.userId),
+      deps.readWallets([sender.id, recipient.id]),
+      deps.readLimited(sender.id),
+      recipient.userId !== null && deps.isDeactivated(recipient.userId),
     ])
     if (unavailable) throw recipientDeactivated()
     if (!limited) throw new Error(`wallet ${sender.id} has no limits: has the ledger written its defaults?`)

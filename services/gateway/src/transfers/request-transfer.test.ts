@@ -45,34 +45,34 @@ describe('an API key in place of a person', () => {
       limit: { requests: 1, seconds: 1 },
     },
   })
-  const parts = {
+  const deps = {
     verifyPin: vi.fn(),
     verifyStepUp: vi.fn(),
     freshPinAbove: () => '1000',
     clock: { now: () => 0, elapsed: () => 0, after: () => () => {} },
   }
-  const asked = { pin: null, stepUpToken: null, amount: 100n, currency: 'USD', traceparent: '' }
+  const input = { pin: null, stepUpToken: null, amount: 100n, currency: 'USD', traceparent: '' }
 
   test('stands for the moment in which it was allowed', async () => {
-    expect(await authenticate(parts, { ...asked, user: user(null) })).toEqual({
+    expect(await authenticate(deps, { ...input, user: user(null) })).toEqual({
       by: 'api_key',
       at: 1_767_225_600_000,
     })
   })
 
   test('with a PIN or a step-up token it is refused, and neither is looked at', async () => {
-    const given = { ...asked, user: user(null), pin: '1234', stepUpToken: 'x' }
-    await expect(authenticate(parts, given)).rejects.toMatchObject({
+    const given = { ...input, user: user(null), pin: '1234', stepUpToken: 'x' }
+    await expect(authenticate(deps, given)).rejects.toMatchObject({
       code: 'VALIDATION_ERROR',
       members: { errors: [{ field: 'pin' }, { field: 'Step-Up-Token' }] },
     })
-    expect(parts.verifyPin).not.toHaveBeenCalled()
-    expect(parts.verifyStepUp).not.toHaveBeenCalled()
+    expect(deps.verifyPin).not.toHaveBeenCalled()
+    expect(deps.verifyStepUp).not.toHaveBeenCalled()
   })
 
   test('moves no more than what needs no fresh PIN, and no more than its own limit', async () => {
     const above = (amount: bigint, maxAmount: string | null) =>
-      authenticate(parts, { ...asked, amount, user: user(maxAmount) })
+      authenticate(deps, { ...input, amount, user: user(maxAmount) })
     await expect(above(100_001n, '9000')).rejects.toMatchObject({
       code: 'API_KEY_AMOUNT_EXCEEDED',
       members: { limit: '1000.00', requested: '1000.01' },

@@ -32,7 +32,7 @@ import {
 } from './transfer-view.ts'
 
 /** A transfer or a hold as a signed-in client asks for it; the form is checked, the amount in minor units. */
-export type AskedTransfer = {
+export type TransferInput = {
   /** Whether the money moves at once, or is promised until the recipient captures it. */
   type: 'transfer' | 'hold'
   user: Requester
@@ -56,7 +56,7 @@ export type AskedTransfer = {
 export type Answer<View> = { status: 201 | 202; transfer: View; replayed: boolean }
 export type TransferAnswer = Answer<TransferView>
 
-export type RequestTransferParts<View> = {
+export type RequestTransferDeps<View> = {
   logger: Logger
   codec: Pick<Codec, 'encode'>
   /** Throws 503 where a command of this wallet would only wait: asked before anything is tried, stored or sent. */
@@ -94,84 +94,84 @@ const ACKNOWLEDGE_WITHIN_MS = 5_000
  * ledger rejected (final).
  */
 export const createRequestTransfer =
-  <View>(parts: RequestTransferParts<View>) =>
-  async (asked: AskedTransfer): Promise<Answer<View>> => {
-    const { user } = asked
-    const transferId = transferIdOf(user.userId, asked.idempotencyKey)
+  <View>(deps: RequestTransferDeps<View>) =>
+  async (input: TransferInput): Promise<Answer<View>> => {
+    const { user } = input
+    const transferId = transferIdOf(user.userId, input.idempotencyKey)
 
     // Is the answer known already? Before the PIN: a repeat costs no try, and needs none.
-    const { decided, sender, recipient } = await parts.lookUp({ ...asked, transferId, userId: user.userId })
+    const { decided, sender, recipient } = await deps.lookUp({ ...input, transferId, userId: user.userId })
     if (decided) {
-      const facts = await parts.readDecided(transferId)
+      const facts = await deps.readDecided(transferId)
       // Something else has the key, such as the capture of a hold.
       if (!facts) throw keyReused()
-      return answerDecided(parts, user.userId, facts, fingerprintOfRepeat(asked, facts), true)
+      return answerDecided(deps, user.userId, facts, fingerprintOfRepeat(input, facts), true)
     }
 
     // Is there any use in asking now? Before the PIN as well: a refusal costs no try.
-    if (!sender) throw ownWalletMissing(asked)
-    parts.admit(sender.id)
+    if (!sender) throw ownWalletMissing(input)
+    deps.admit(sender.id)
 
     // Is it the user, and the user's money?
-    const authenticated = await authenticate(parts, asked)
-    if (!recipient) throw recipientMissing(asked)
-    const fingerprint = fingerprintOfTransfer(asked, sender.id, recipient.id)
+    const authenticated = await authenticate(deps, input)
+    if (!recipient) throw recipientMissing(input)
+    const fingerprint = fingerprintOfTransfer(input, sender.id, recipient.id)
 
     // Is the key this request's? A pending deposit has one too, and the ledger does not know of it.
-    const holder = await parts.claimKey({ id: transferId, fingerprint, recipientId: recipient.userId })
+    const holder = await deps.claimKey({ id: transferId, fingerprint, recipientId: recipient.userId })
     if (holder === 'another') throw keyReused()
     if (holder === 'recipient-unavailable') throw recipientDeactivated()
 
     // Ask the ledger, by a record that stays for ever. The waiter is registered before it is sent.
-    const requestedAt = parts.clock.now()
+    const requestedAt = deps.clock.now()
     const request: TransferRequested = {
       transferId,
-      type: asked.type,
+      type: input.type,
       userId: user.userId,
       fromWalletId: sender.id,
       toWalletId: recipient.id,
-      amountMinor: asked.amount,
-      currency: asked.currency,
+      amountMinor: input.amount,
+      currency: input.currency,
       fingerprint,
       requestedAt,
-      expiresAt: requestedAt + parts.expiresAfterMs,
+      expiresAt: requestedAt + deps.expiresAfterMs,
       authenticatedBy: authenticated.by,
       authenticatedAt: authenticated.at,
-      note: asked.note === null ? null : await parts.personKeys.encryptFor(user.userId, asked.note, 'note'),
+      note: input.note === null ? null : await deps.personKeys.encryptFor(user.userId, input.note, 'note'),
       metadata:
-        asked.metadata === null
+        input.metadata === null
           ? null
-          : await parts.personKeys.encryptFor(user.userId, JSON.stringify(asked.metadata), 'metadata'),
-      holdUntil: asked.expiresInSeconds === null ? null : requestedAt + asked.expiresInSeconds * 1_000,
+          : await deps.personKeys.encryptFor(user.userId, JSON.stringify(input.metadata), 'metadata'),
+      holdUntil: input.expiresInSeconds === null ? null : requestedAt + input.expiresInSeconds * 1_000,
     }
-    const waiter = parts.outcomes.wait(transferId, asked.waitMs, request.fingerprint)
+    const waiter = deps.outcomes.wait(transferId, input.waitMs, request.fingerprint)
     const record = commandRecord(
-      parts.codec,
+      deps.codec,
       TRANSFER_REQUESTED,
       request.fromWalletId!,
       request,
-      asked.traceparent,
+      input.traceparent,
     )
-    const publishing = publish(parts, record, transferId)
-    let heard: Outcome | TransferFacts | undefined
+    const publishing = publish(deps, record, transferId)
+    let outcome: Outcome | TransferFacts | undefined
     try {
-      if (asked.waitMs > 0) heard = await hear(parts, waiter, publishing.failed, transferId)
+      if (input.waitMs > 0) outcome = await awaitAnswer(deps, waiter, publishing.failed, transferId)
     } finally {
       waiter.leave()
     }
 
-    if (heard && 'fingerprint' in heard)
-      return answerDecided(parts, user.userId, heard, request.fingerprint, false)
-    const pending = pendingSubject(asked, sender, recipient, request)
-    if (heard) return answerOutcome(parts, pending, request, heard)
-    return answerPending(parts, pending, request, record.value, publishing, asked.waitMs)
+    if (outcome && 'fingerprint' in outcome)
+      return answerDecided(deps, user.userId, outcome, request.fingerprint, false)
+    const pending = pendingSubject(input, sender, recipient, request)
+    if (outcome) return answerOutcome(deps, pending, request, outcome)
+    return answerPending(deps, pending, request, record.value, publishing, input.waitMs)
   }
 
 /** The requester has no such wallet to pay from. */
 export const ownWalletMissing = ({
   fromWalletId,
   currency,
-}: Pick<AskedTransfer, 'fromWalletId' | 'currency'>): ProblemError =>
+}: Pick<TransferInput, 'fromWalletId' | 'currency'>): ProblemError =>
   new ProblemError(
     'WALLET_NOT_FOUND',
     fromWalletId === null
@@ -180,7 +180,7 @@ export const ownWalletMissing = ({
   )
 
 /** Nobody has such a wallet to be paid to. */
-export const recipientMissing = ({ toWalletCode }: Pick<AskedTransfer, 'toWalletCode'>): ProblemError =>
+export const recipientMissing = ({ toWalletCode }: Pick<TransferInput, 'toWalletCode'>): ProblemError =>
   new ProblemError(
     'RECIPIENT_NOT_FOUND',
     `${toWalletCode === null ? 'toWalletId' : 'toWalletCode'}: there is no such wallet`,
@@ -190,16 +190,16 @@ export const recipientMissing = ({ toWalletCode }: Pick<AskedTransfer, 'toWallet
 export const recipientDeactivated = (): ProblemError =>
   new ProblemError('RECIPIENT_UNAVAILABLE', "the recipient's account is deactivated", { final: false })
 
-const fingerprintOfTransfer = (asked: AskedTransfer, fromWalletId: string, toWalletId: string): Buffer =>
+const fingerprintOfTransfer = (input: TransferInput, fromWalletId: string, toWalletId: string): Buffer =>
   fingerprintOf({
-    type: asked.type,
+    type: input.type,
     fromWalletId,
     toWalletId,
-    amount: asked.amount,
-    currency: asked.currency,
-    note: asked.note,
-    metadata: asked.metadata,
-    ...(asked.expiresInSeconds === null ? {} : { expiresInSeconds: asked.expiresInSeconds }),
+    amount: input.amount,
+    currency: input.currency,
+    note: input.note,
+    metadata: input.metadata,
+    ...(input.expiresInSeconds === null ? {} : { expiresInSeconds: input.expiresInSeconds }),
   })
 
 /**
@@ -207,11 +207,11 @@ const fingerprintOfTransfer = (asked: AskedTransfer, fromWalletId: string, toWal
  * that the request meant then: a lookup now would find another wallet, or none, once one is closed. Null where it
  * cannot be the same request.
  */
-const fingerprintOfRepeat = (asked: AskedTransfer, { from, to, currency }: TransferFacts): Buffer | null => {
-  const then = from?.userId === asked.user.userId && currency === asked.currency ? from.walletId : null
-  const fromWalletId = asked.fromWalletId ?? then
-  const toWalletId = asked.toWalletId ?? (to?.code === asked.toWalletCode ? to?.walletId : null)
-  return fromWalletId && toWalletId ? fingerprintOfTransfer(asked, fromWalletId, toWalletId) : null
+const fingerprintOfRepeat = (input: TransferInput, { from, to, currency }: TransferFacts): Buffer | null => {
+  const then = from?.userId === input.user.userId && currency === input.currency ? from.walletId : null
+  const fromWalletId = input.fromWalletId ?? then
+  const toWalletId = input.toWalletId ?? (to?.code === input.toWalletCode ? to?.walletId : null)
+  return fromWalletId && toWalletId ? fingerprintOfTransfer(input, fromWalletId, toWalletId) : null
 }
 
 /** A setting's amount in the currency's minor units; decimals that the currency does not have are dropped. */
@@ -244,7 +244,7 @@ export const refuseAboveKey = (amount: bigint, currency: string, most: Array<str
  * an API key was allowed with the PIN when it was made, for amounts that need no fresh one.
  */
 export const authenticate = async (
-  parts: Pick<RequestTransferParts<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove' | 'clock'>,
+  deps: Pick<RequestTransferDeps<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove' | 'clock'>,
   {
     user,
     pin,
@@ -252,7 +252,7 @@ export const authenticate = async (
     amount,
     currency,
     traceparent,
-  }: Pick<AskedTransfer, 'user' | 'pin' | 'stepUpToken' | 'amount' | 'currency' | 'traceparent'>,
+  }: Pick<TransferInput, 'user' | 'pin' | 'stepUpToken' | 'amount' | 'currency' | 'traceparent'>,
 ): Promise<{ by: 'pin' | 'step_up' | 'api_key'; at: number }> => {
   if (user.apiKey) {
     // Not even looked at: who has a key, perhaps by a leak, must not be able to try PINs until they are locked.
@@ -260,18 +260,18 @@ export const authenticate = async (
     if (given.length > 0) {
       throw validationProblem(given.map(field => ({ field, rule: 'must not come with an API key' })))
     }
-    refuseAboveKey(amount, currency, [user.apiKey.maxAmount, parts.freshPinAbove(currency)])
+    refuseAboveKey(amount, currency, [user.apiKey.maxAmount, deps.freshPinAbove(currency)])
     return { by: 'api_key', at: user.apiKey.authorizedAt }
   }
   if (pin !== null) {
-    await parts.verifyPin(user.userId, pin, traceparent)
-    return { by: 'pin', at: parts.clock.now() }
+    await deps.verifyPin(user.userId, pin, traceparent)
+    return { by: 'pin', at: deps.clock.now() }
   }
   if (stepUpToken === null) {
     throw new ProblemError('PIN_REQUIRED', 'pin: send it, or a Step-Up-Token header from POST /v1/pin/verify')
   }
-  const { at } = await parts.verifyStepUp(stepUpToken, user)
-  const freshPinAbove = parts.freshPinAbove(currency)
+  const { at } = await deps.verifyStepUp(stepUpToken, user)
+  const freshPinAbove = deps.freshPinAbove(currency)
   if (amount > minorOf(freshPinAbove, currency)) {
     throw new ProblemError(
       'PIN_REQUIRED',
@@ -290,15 +290,15 @@ type Publishing = {
 const TRANSFER_REQUESTED = 'pennywire.ledger.TransferRequested'
 
 const publish = (
-  parts: RequestTransferParts<unknown>,
+  deps: RequestTransferDeps<unknown>,
   record: OutgoingRecord,
   transferId: string,
 ): Publishing => {
-  const published = parts.publisher.publish(record)
+  const published = deps.publisher.publish(record)
   const acknowledged = published.then(
     () => true,
     error => {
-      parts.logger.warn({ err: error, transferId }, 'request not acknowledged by Kafka')
+      deps.logger.warn({ err: error, transferId }, 'request not acknowledged by Kafka')
       // Certain that it was not sent: the client may simply try again.
       if (error instanceof NotSent) {
         throw new ProblemError(
@@ -334,8 +334,8 @@ const within = async (clock: Clock, ms: number, acknowledged: Promise<boolean>):
 }
 
 /** The outcome as soon as it is known, by event or by asking; undefined where the wait is over or nothing was sent. */
-const hear = async (
-  parts: RequestTransferParts<unknown>,
+const awaitAnswer = async (
+  deps: RequestTransferDeps<unknown>,
   waiter: Waiter,
   failed: Promise<true>,
   transferId: string,
@@ -344,9 +344,9 @@ const hear = async (
   let over = false
   const asking = new Promise<TransferFacts>((resolve, reject) => {
     const askAfter = (ms: number) => {
-      cancel = parts.clock.after(ms, async () => {
+      cancel = deps.clock.after(ms, async () => {
         try {
-          const facts = await parts.readDecided(transferId)
+          const facts = await deps.readDecided(transferId)
           if (facts) resolve(facts)
           else if (!over) askAfter(Math.min(2 * ms, ASK_AGAIN_WITHIN_MS))
         } catch (error) {
@@ -356,10 +356,10 @@ const hear = async (
     }
     askAfter(ASK_AFTER_MS)
   })
-  asking.catch(error => parts.logger.warn({ err: error, transferId }, 'the ledger could not be asked'))
+  asking.catch(error => deps.logger.warn({ err: error, transferId }, 'the ledger could not be asked'))
   try {
-    const heard = await Promise.race([waiter.outcome, asking, failed])
-    return heard === true ? undefined : heard
+    const outcome = await Promise.race([waiter.outcome, asking, failed])
+    return outcome === true ? undefined : outcome
   } finally {
     over = true
     cancel()
@@ -368,7 +368,7 @@ const hear = async (
 
 /** The request as long as nothing is known of its outcome. */
 const pendingSubject = (
-  asked: AskedTransfer,
+  input: TransferInput,
   sender: WalletBrief,
   recipient: WalletBrief,
   request: TransferRequested,
@@ -381,15 +381,15 @@ const pendingSubject = (
   to: { walletId: recipient.id, userId: recipient.userId, code: recipient.code, balanceAfter: null },
   amount: request.amountMinor,
   currency: request.currency,
-  note: asked.note,
-  metadata: asked.metadata,
+  note: input.note,
+  metadata: input.metadata,
   requestedAt: new Date(request.requestedAt),
   decidedAt: null,
   rejection: null,
 })
 
 const answerOutcome = async <View>(
-  parts: RequestTransferParts<View>,
+  deps: RequestTransferDeps<View>,
   pending: TransferSubject,
   request: TransferRequested,
   outcome: Outcome,
@@ -405,7 +405,7 @@ const answerOutcome = async <View>(
   }
   const subject = subjectOf(pending, outcome)
   if (!subject) throw keyReused()
-  const transfer = await parts.view(parts.names, request.userId, subject)
+  const transfer = await deps.view(deps.names, request.userId, subject)
   return { status: 201, transfer, replayed: false }
 }
 
@@ -442,7 +442,7 @@ const subjectOf = (pending: TransferSubject, { type, value }: Outcome): Transfer
 
 /** Answers with what the ledger decided: 201 with what moved or is held, the rejection, or 422 where the request is another. */
 const answerDecided = async <View>(
-  parts: RequestTransferParts<View>,
+  deps: RequestTransferDeps<View>,
   caller: string,
   facts: TransferFacts,
   fingerprint: Buffer | null,
@@ -455,13 +455,13 @@ const answerDecided = async <View>(
     const { code, detail, ...members } = rejection
     throw rejectionProblem(facts.id, code, detail, replayed, members)
   }
-  const [subject] = await openDecided(parts.personKeys, [facts])
-  return { status: 201, transfer: await parts.view(parts.names, caller, subject!), replayed }
+  const [subject] = await openDecided(deps.personKeys, [facts])
+  return { status: 201, transfer: await deps.view(deps.names, caller, subject!), replayed }
 }
 
 /** Nobody knows yet. The owner must be able to find it, so it is written down before anything is said. */
 const answerPending = async <View>(
-  parts: RequestTransferParts<View>,
+  deps: RequestTransferDeps<View>,
   pending: TransferSubject,
   request: TransferRequested,
   value: Buffer,
@@ -469,13 +469,13 @@ const answerPending = async <View>(
   waitedMs: number,
 ): Promise<Answer<View>> => {
   const acknowledged = await within(
-    parts.clock,
+    deps.clock,
     waitedMs === 0 ? ACKNOWLEDGE_WITHIN_MS : 0,
     publishing.acknowledged,
   )
-  const facts = await parts.readDecided(request.transferId)
-  if (facts) return answerDecided(parts, request.userId, facts, request.fingerprint, false)
-  await parts.writePending({
+  const facts = await deps.readDecided(request.transferId)
+  if (facts) return answerDecided(deps, request.userId, facts, request.fingerprint, false)
+  await deps.writePending({
     transferId: request.transferId,
     userId: request.userId,
     type: request.type,
@@ -499,6 +499,6 @@ const answerPending = async <View>(
       { location: `/v1/${request.type}s/${request.transferId}` },
     )
   }
-  const transfer = await parts.view(parts.names, request.userId, pending)
+  const transfer = await deps.view(deps.names, request.userId, pending)
   return { status: 202, transfer, replayed: false }
 }

@@ -15,7 +15,7 @@ const sentAgain = counter(
   'Commands that Kafka had taken and the ledger had not decided, sent again under their ids',
 )
 
-export type OverdueParts = {
+export type OverdueDeps = {
   /** Overdue requests, each for this gateway alone for a while. */
   claim: (limit: number) => Promise<OverdueRequest[]>
   readDecidedIds: (ids: string[]) => Promise<string[]>
@@ -32,11 +32,11 @@ export type OverdueParts = {
  * or has decided it before and passes over it: one id, one outcome. Every gateway does this; one request is with one
  * gateway at a time.
  */
-export const startSendingOverdueAgain = (parts: OverdueParts): { stop: () => Promise<void> } => {
-  const { clock, logger } = parts
+export const startSendingOverdueAgain = (deps: OverdueDeps): { stop: () => Promise<void> } => {
+  const { clock, logger } = deps
 
   const send = ({ transferId, requestedAt, key, type, value }: OverdueRequest) =>
-    parts
+    deps
       .publishCommand({
         topic: 'ledger.commands',
         key,
@@ -53,15 +53,15 @@ export const startSendingOverdueAgain = (parts: OverdueParts): { stop: () => Pro
       .then(() => sentAgain.inc())
 
   const look = async () => {
-    const overdue = await parts.claim(PAGE)
+    const overdue = await deps.claim(PAGE)
     if (overdue.length === 0) return
-    const decided = new Set(await parts.readDecidedIds(overdue.map(({ transferId }) => transferId)))
-    if (decided.size > 0) await parts.markDecided([...decided])
+    const decided = new Set(await deps.readDecidedIds(overdue.map(({ transferId }) => transferId)))
+    if (decided.size > 0) await deps.markDecided([...decided])
     await Promise.all(overdue.filter(({ transferId }) => !decided.has(transferId)).map(send))
   }
 
   return repeat({
-    ...{ clock, everyMs: parts.everyMs, pauseFirst: true, work: look },
+    ...{ clock, everyMs: deps.everyMs, pauseFirst: true, work: look },
     onError: error => logger.warn({ err: error }, 'overdue requests could not be ended; trying again'),
   })
 }

@@ -31,14 +31,14 @@ import {
 } from '../money/money-headers.ts'
 import { ProblemError, validationProblem } from '../problems/problem.ts'
 import type { FindTransfer } from './find-transfer.ts'
-import type { AskedPreview, Preview } from './preview-transfer.ts'
-import type { AskedTransfer, TransferAnswer } from './request-transfer.ts'
+import type { Preview, PreviewInput } from './preview-transfer.ts'
+import type { TransferAnswer, TransferInput } from './request-transfer.ts'
 import type { TransferView } from './transfer-view.ts'
 
-export type TransferParts = {
+export type TransferDeps = {
   guards: Guards
-  requestTransfer: (asked: AskedTransfer) => Promise<TransferAnswer>
-  previewTransfer: (asked: AskedPreview) => Promise<Preview>
+  requestTransfer: (input: TransferInput) => Promise<TransferAnswer>
+  previewTransfer: (input: PreviewInput) => Promise<Preview>
   findTransfer: FindTransfer
   listTransfers: (
     userId: string,
@@ -309,7 +309,7 @@ export const transferRoutes = ({
   previewTransfer,
   findTransfer,
   listTransfers,
-}: TransferParts): Routes => {
+}: TransferDeps): Routes => {
   const routes = newRoutes()
 
   routes.openapi(requestRoute(guards), async context => {

@@ -211,10 +211,10 @@ export const rejectionOf = (facts: TransferFacts): Rejection | null => {
 
 /** Decided transfers for one of their parties. */
 export const viewDecided = async (
-  parts: { names: Pick<Names, 'namesOf'>; personKeys: Pick<PersonKeys, 'decryptAll'> },
+  deps: { names: Pick<Names, 'namesOf'>; personKeys: Pick<PersonKeys, 'decryptAll'> },
   caller: string,
   decided: TransferFacts[],
 ): Promise<TransferView[]> => {
-  const subjects = await openDecided(parts.personKeys, decided)
-  return Promise.all(subjects.map(subject => viewTransfer(parts.names, caller, subject)))
+  const subjects = await openDecided(deps.personKeys, decided)
+  return Promise.all(subjects.map(subject => viewTransfer(deps.names, caller, subject)))
 }

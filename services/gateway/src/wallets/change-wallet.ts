@@ -11,7 +11,7 @@ import { ProblemError } from '../problems/problem.ts'
 import { FREEZE_REASON, WALLET_LABEL } from './wallet-view.ts'
 
 /** A change of a user's wallet, asked for by its owner (`self`) or by staff. */
-export type AskedChange = {
+export type ChangeInput = {
   wallet: WalletFacts
   /** Who asks. */
   userId: string
@@ -21,7 +21,7 @@ export type AskedChange = {
   traceparent: string
 }
 
-export type ChangeWalletParts = {
+export type ChangeWalletDeps = {
   ask: Ask
   personKeys: Pick<PersonKeys, 'encryptFor'>
   readWallet: (id: string) => Promise<WalletFacts | undefined>
@@ -30,47 +30,47 @@ export type ChangeWalletParts = {
 
 /** Each resolves with the wallet as it is after the change, and throws the ledger's refusal as a problem. */
 export type ChangeWallet = {
-  freeze: (asked: AskedChange & { reason: string | null }) => Promise<WalletFacts>
-  unfreeze: (asked: AskedChange & { reason: string | null }) => Promise<WalletFacts>
-  close: (asked: AskedChange) => Promise<WalletFacts>
+  freeze: (input: ChangeInput & { reason: string | null }) => Promise<WalletFacts>
+  unfreeze: (input: ChangeInput & { reason: string | null }) => Promise<WalletFacts>
+  close: (input: ChangeInput) => Promise<WalletFacts>
   /** Null takes the name away. */
-  rename: (asked: AskedChange & { label: string | null }) => Promise<WalletFacts>
+  rename: (input: ChangeInput & { label: string | null }) => Promise<WalletFacts>
 }
 
 /**
  * Freezes, unfreezes, closes and renames wallets: by a command to the ledger, which decides in the order of everything else
  * that happens to the wallet, so that after a 200 nothing leaves a frozen wallet and nothing comes into a closed one.
  */
-export const createChangeWallet = (parts: ChangeWalletParts): ChangeWallet => {
-  const headOf = ({ wallet, userId, idempotencyKey }: AskedChange) => ({
+export const createChangeWallet = (deps: ChangeWalletDeps): ChangeWallet => {
+  const headOf = ({ wallet, userId, idempotencyKey }: ChangeInput) => ({
     // Without a key a repeat is a request of its own: a state is reached once, however often it is asked for.
     commandId: idempotencyKey === null ? randomUUID() : commandIdOf(userId, idempotencyKey),
     walletId: wallet.id,
     userId,
-    requestedAt: parts.clock.now(),
+    requestedAt: deps.clock.now(),
   })
 
   const freezeOf = async (
     type: 'pennywire.ledger.WalletFreezeRequested' | 'pennywire.ledger.WalletUnfreezeRequested',
-    asked: AskedChange & { reason: string | null },
+    input: ChangeInput & { reason: string | null },
   ) => {
-    const { wallet, source, reason } = asked
-    return parts.ask(
+    const { wallet, source, reason } = input
+    return deps.ask(
       type,
       wallet.id,
       {
-        ...headOf(asked),
+        ...headOf(input),
         source,
         reason:
-          reason === null ? null : await parts.personKeys.encryptFor(wallet.userId!, reason, FREEZE_REASON),
+          reason === null ? null : await deps.personKeys.encryptFor(wallet.userId!, reason, FREEZE_REASON),
         fingerprint: fingerprintOfCommand(type, { walletId: wallet.id, source, reason }),
       },
-      asked.traceparent,
+      input.traceparent,
     )
   }
 
   const answer = async (
-    { wallet, idempotencyKey }: AskedChange,
+    { wallet, idempotencyKey }: ChangeInput,
     outcome: Outcome,
     hoped: Outcome['type'],
   ): Promise<WalletFacts> => {
@@ -78,48 +78,48 @@ export const createChangeWallet = (parts: ChangeWalletParts): ChangeWallet => {
       throw refusalProblem(outcome.value, idempotencyKey !== null)
     }
     if (outcome.type !== hoped) throw new Error(`${hoped} was asked for and ${outcome.type} answered`)
-    return (await parts.readWallet(wallet.id))!
+    return (await deps.readWallet(wallet.id))!
   }
 
   return {
-    freeze: async asked =>
+    freeze: async input =>
       answer(
-        asked,
-        await freezeOf('pennywire.ledger.WalletFreezeRequested', asked),
+        input,
+        await freezeOf('pennywire.ledger.WalletFreezeRequested', input),
         'pennywire.ledger.WalletFrozen',
       ),
-    unfreeze: async asked =>
+    unfreeze: async input =>
       answer(
-        asked,
-        await freezeOf('pennywire.ledger.WalletUnfreezeRequested', asked),
+        input,
+        await freezeOf('pennywire.ledger.WalletUnfreezeRequested', input),
         'pennywire.ledger.WalletUnfrozen',
       ),
-    close: async asked => {
+    close: async input => {
       const type = 'pennywire.ledger.WalletCloseRequested'
-      const fingerprint = fingerprintOfCommand(type, { walletId: asked.wallet.id })
-      const outcome = await parts.ask(
+      const fingerprint = fingerprintOfCommand(type, { walletId: input.wallet.id })
+      const outcome = await deps.ask(
         type,
-        asked.wallet.id,
-        { ...headOf(asked), fingerprint },
-        asked.traceparent,
+        input.wallet.id,
+        { ...headOf(input), fingerprint },
+        input.traceparent,
       )
-      return answer(asked, outcome, 'pennywire.ledger.WalletClosed')
+      return answer(input, outcome, 'pennywire.ledger.WalletClosed')
     },
-    rename: async asked => {
+    rename: async input => {
       const type = 'pennywire.ledger.WalletRenameRequested'
-      const { wallet, label } = asked
-      const outcome = await parts.ask(
+      const { wallet, label } = input
+      const outcome = await deps.ask(
         type,
         wallet.id,
         {
-          ...headOf(asked),
+          ...headOf(input),
           label:
-            label === null ? null : await parts.personKeys.encryptFor(wallet.userId!, label, WALLET_LABEL),
+            label === null ? null : await deps.personKeys.encryptFor(wallet.userId!, label, WALLET_LABEL),
           fingerprint: fingerprintOfCommand(type, { walletId: wallet.id, label }),
         },
-        asked.traceparent,
+        input.traceparent,
       )
-      return answer(asked, outcome, 'pennywire.ledger.WalletRenamed')
+      return answer(input, outcome, 'pennywire.ledger.WalletRenamed')
     },
   }
 }

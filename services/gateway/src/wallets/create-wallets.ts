@@ -22,7 +22,7 @@ import { walletRoutes } from './wallet-routes.ts'
 import { adminWalletRoutes } from './wallet-staff-routes.ts'
 
 /** Wallets: opened, frozen and closed by their owner, by staff, and by PIN locks. */
-export const createWallets = (parts: {
+export const createWallets = (deps: {
   logger: Logger
   codec: Codec
   guards: Guards
@@ -32,7 +32,7 @@ export const createWallets = (parts: {
   inTransaction: InTransaction
   clock: Clock
 }): Room => {
-  const { logger, codec, guards, names, personKeys, ledger, inTransaction, clock } = parts
+  const { logger, codec, guards, names, personKeys, ledger, inTransaction, clock } = deps
   const { ask, admit, outcomes, ledgerRead } = ledger
   const changeWallet = createChangeWallet({
     ask,

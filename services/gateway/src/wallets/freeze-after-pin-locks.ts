@@ -24,7 +24,7 @@ const UNFREEZE = 'pennywire.ledger.WalletUnfreezeRequested'
 /** A freeze that was asked for so long ago has long been decided. */
 const FREEZE_DECIDED_HOURS = 24
 
-export type FreezeAfterPinLocksParts = {
+export type FreezeAfterPinLocksDeps = {
   inTransaction: InTransaction
   codec: Pick<Codec, 'encode'>
   logger: Logger
@@ -39,20 +39,20 @@ export type FreezeAfterPinLocksParts = {
  * outbox and the wish is done. Their ids are derived from lock and wallet, so that any number of times is once. In the
  * same way it lifts those freezes, and no others, once the owner has set a new PIN by a mailed code.
  */
-export const startFreezeAfterPinLocks = (parts: FreezeAfterPinLocksParts): { stop: () => Promise<void> } =>
+export const startFreezeAfterPinLocks = (deps: FreezeAfterPinLocksDeps): { stop: () => Promise<void> } =>
   repeat({
-    clock: parts.clock,
+    clock: deps.clock,
     everyMs: POLL_MS,
-    work: async () => (await freezeForOne(parts)) || (await unfreezeForOne(parts)),
+    work: async () => (await freezeForOne(deps)) || (await unfreezeForOne(deps)),
     onError: error =>
-      parts.logger.error(
+      deps.logger.error(
         { err: error },
         'wallets could not be frozen or unfrozen after PIN locks; trying again',
       ),
   })
 
 /** Asks for the freezes that one lock is due; false where there is none. */
-const freezeForOne = ({ inTransaction, codec, readWalletsOf, logger, clock }: FreezeAfterPinLocksParts) =>
+const freezeForOne = ({ inTransaction, codec, readWalletsOf, logger, clock }: FreezeAfterPinLocksDeps) =>
   inTransaction(async tx => {
     const due = await takeDuePinFreeze(tx)
     if (!due) return false
@@ -67,7 +67,7 @@ const freezeForOne = ({ inTransaction, codec, readWalletsOf, logger, clock }: Fr
   })
 
 /** Asks for the freezes to be lifted that one new PIN is due; false where there is none. */
-const unfreezeForOne = ({ inTransaction, codec, readWalletsOf, logger, clock }: FreezeAfterPinLocksParts) =>
+const unfreezeForOne = ({ inTransaction, codec, readWalletsOf, logger, clock }: FreezeAfterPinLocksDeps) =>
   inTransaction(async tx => {
     const due = await takeDuePinUnfreeze(tx)
     if (!due) return false

@@ -8,7 +8,7 @@ import type { PublishCommand } from '../ledger/publish-command.ts'
 import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { ProblemError } from '../problems/problem.ts'
 
-export type OpenWalletParts = {
+export type OpenWalletDeps = {
   codec: Pick<Codec, 'encode'>
   /** Throws 503 where the request would only wait. */
   admit: (walletId: string) => void
@@ -29,30 +29,30 @@ const WAIT_MS = 10_000
  * is not known in time: asking again is safe.
  */
 export const createOpenWallet =
-  (parts: OpenWalletParts) =>
-  async (asked: { userId: string; currency: string; traceparent: string }): Promise<WalletFacts> => {
-    const { userId, currency, traceparent } = asked
+  (deps: OpenWalletDeps) =>
+  async (input: { userId: string; currency: string; traceparent: string }): Promise<WalletFacts> => {
+    const { userId, currency, traceparent } = input
     const exists = (walletId: string) =>
       new ProblemError('WALLET_ALREADY_EXISTS', `currency: you have a wallet in ${currency} already`, {
         walletId,
       })
-    const { closed, openId } = await parts.readWalletCounts(userId, currency)
+    const { closed, openId } = await deps.readWalletCounts(userId, currency)
     if (openId !== null) throw exists(openId)
     // Derived, so that a repeat and a race meet in one partition, where the first opens the wallet.
     const walletId = walletIdOf(userId, currency, closed)
-    parts.admit(walletId)
+    deps.admit(walletId)
     // Each request's own: of several at once each gets its own outcome, and a refusal of one stands for no later one.
-    const commandId = (parts.newCommandId ?? randomUUID)()
-    const waiter = parts.outcomes.wait(commandId, WAIT_MS)
+    const commandId = (deps.newCommandId ?? randomUUID)()
+    const waiter = deps.outcomes.wait(commandId, WAIT_MS)
     try {
-      const requestedAt = parts.clock.now()
+      const requestedAt = deps.clock.now()
       const command = { commandId, walletId, userId, currency, requestedAt, tier: 'unverified' as const }
-      await parts.publishCommand(
-        commandRecord(parts.codec, 'pennywire.ledger.WalletOpenRequested', walletId, command, traceparent),
+      await deps.publishCommand(
+        commandRecord(deps.codec, 'pennywire.ledger.WalletOpenRequested', walletId, command, traceparent),
       )
       const outcome = await waiter.outcome
       if (outcome?.type === 'pennywire.ledger.CommandRefused') throw exists(walletId)
-      const wallet = await parts.readWalletOf(userId, walletId)
+      const wallet = await deps.readWalletOf(userId, walletId)
       if (wallet) return wallet
       throw new ProblemError('SERVICE_UNAVAILABLE', 'The wallet is not open yet. Asking again is safe.')
     } finally {

@@ -30,7 +30,7 @@ import type { ChangeWallet } from './change-wallet.ts'
 import type { createOpenWallet } from './open-wallet.ts'
 import { viewWallets, walletSchema } from './wallet-view.ts'
 
-export type WalletParts = {
+export type WalletDeps = {
   guards: Guards
   names: Names
   personKeys: PersonKeys
@@ -255,15 +255,15 @@ const readSequence = (cursor: string | undefined): bigint => {
 const notFound = () => new ProblemError('WALLET_NOT_FOUND', 'id: you have no such wallet')
 
 /** The user's own wallets. Somebody else's wallet is one that does not exist. */
-export const walletRoutes = (parts: WalletParts): Routes => {
+export const walletRoutes = (deps: WalletDeps): Routes => {
   const routes = newRoutes()
   const own = async (userId: string, id: string): Promise<WalletFacts> => {
-    const wallet = await parts.readWalletOf(userId, id)
+    const wallet = await deps.readWalletOf(userId, id)
     if (!wallet) throw notFound()
     return wallet
   }
-  const view = async (wallet: WalletFacts) => (await viewWallets(parts.personKeys, [wallet]))[0]!
-  const askedBy = async (context: Context<GatewayEnv>, id: string) => {
+  const view = async (wallet: WalletFacts) => (await viewWallets(deps.personKeys, [wallet]))[0]!
+  const inputOf = async (context: Context<GatewayEnv>, id: string) => {
     const { userId } = context.var.user
     return {
       wallet: await own(userId, id),
@@ -274,55 +274,55 @@ export const walletRoutes = (parts: WalletParts): Routes => {
     }
   }
 
-  routes.openapi(openRoute(parts.guards), async context => {
+  routes.openapi(openRoute(deps.guards), async context => {
     const { userId } = context.var.user
     const { currency } = context.req.valid('json')
-    const wallet = await parts.openWallet({ userId, currency, traceparent: context.var.traceparent })
+    const wallet = await deps.openWallet({ userId, currency, traceparent: context.var.traceparent })
     return context.json(await view(wallet), 201)
   })
 
   // All of them are read at once: there is one open wallet per currency, so they are few.
-  routes.openapi(listRoute(parts.guards), async context => {
-    const wallets = await parts.readWalletsOf(context.var.user.userId)
+  routes.openapi(listRoute(deps.guards), async context => {
+    const wallets = await deps.readWalletsOf(context.var.user.userId)
     const { limit, cursor } = context.req.valid('query')
     const from = cursor === undefined ? 0 : wallets.findIndex(({ id }) => id === cursor) + 1
     const { page, nextCursor } = cutPage(wallets.slice(from), limit)
-    return context.json({ items: await viewWallets(parts.personKeys, page), nextCursor }, 200)
+    return context.json({ items: await viewWallets(deps.personKeys, page), nextCursor }, 200)
   })
 
-  routes.openapi(getRoute(parts.guards), async context =>
+  routes.openapi(getRoute(deps.guards), async context =>
     context.json(await view(await own(context.var.user.userId, context.req.valid('param').id)), 200),
   )
 
-  routes.openapi(renameRoute(parts.guards), async context => {
+  routes.openapi(renameRoute(deps.guards), async context => {
     const { label } = context.req.valid('json')
-    const asked = await askedBy(context, context.req.valid('param').id)
-    return context.json(await view(await parts.changeWallet.rename({ ...asked, label })), 200)
+    const input = await inputOf(context, context.req.valid('param').id)
+    return context.json(await view(await deps.changeWallet.rename({ ...input, label })), 200)
   })
 
-  routes.openapi(freezeRoute(parts.guards), async context => {
+  routes.openapi(freezeRoute(deps.guards), async context => {
     const { reason = null } = context.req.valid('json')
-    const asked = await askedBy(context, context.req.valid('param').id)
-    return context.json(await view(await parts.changeWallet.freeze({ ...asked, reason })), 200)
+    const input = await inputOf(context, context.req.valid('param').id)
+    return context.json(await view(await deps.changeWallet.freeze({ ...input, reason })), 200)
   })
 
-  routes.openapi(unfreezeRoute(parts.guards), async context => {
-    const asked = await askedBy(context, context.req.valid('param').id)
-    return context.json(await view(await parts.changeWallet.unfreeze({ ...asked, reason: null })), 200)
+  routes.openapi(unfreezeRoute(deps.guards), async context => {
+    const input = await inputOf(context, context.req.valid('param').id)
+    return context.json(await view(await deps.changeWallet.unfreeze({ ...input, reason: null })), 200)
   })
 
-  routes.openapi(closeRoute(parts.guards), async context => {
-    const asked = await askedBy(context, context.req.valid('param').id)
-    return context.json(await view(await parts.changeWallet.close(asked)), 200)
+  routes.openapi(closeRoute(deps.guards), async context => {
+    const input = await inputOf(context, context.req.valid('param').id)
+    return context.json(await view(await deps.changeWallet.close(input)), 200)
   })
 
-  routes.openapi(entriesRoute(parts.guards), async context => {
+  routes.openapi(entriesRoute(deps.guards), async context => {
     const { limit, cursor } = context.req.valid('query')
     const before = readSequence(cursor)
     const { id, currency } = await own(context.var.user.userId, context.req.valid('param').id)
-    const entries = await parts.readEntries(id, before, limit + 1)
+    const entries = await deps.readEntries(id, before, limit + 1)
     const page = entries.slice(0, limit)
-    const names = await parts.names.namesOf(page.flatMap(({ counterpartyUser }) => counterpartyUser ?? []))
+    const names = await deps.names.namesOf(page.flatMap(({ counterpartyUser }) => counterpartyUser ?? []))
     const items = page.map(entry => ({
       sequence: Number(entry.sequence),
       transferId: entry.transferId,

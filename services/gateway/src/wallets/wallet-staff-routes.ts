@@ -31,7 +31,7 @@ import type { ChangeWallet } from './change-wallet.ts'
 import { optionalKeyHeader } from './wallet-routes.ts'
 import { viewWallets, WALLET_EXAMPLE, walletSchema } from './wallet-view.ts'
 
-export type AdminWalletParts = {
+export type AdminWalletDeps = {
   guards: Guards
   names: Names
   personKeys: PersonKeys
@@ -152,13 +152,13 @@ const unfreezeRoute = ({ signedIn }: Guards) =>
   })
 
 /** Everybody's wallets, for staff. */
-export const adminWalletRoutes = (parts: AdminWalletParts): Routes => {
+export const adminWalletRoutes = (deps: AdminWalletDeps): Routes => {
   const routes = newRoutes()
 
   const viewForStaff = async (wallets: WalletFacts[]): Promise<z.infer<typeof staffWalletSchema>[]> => {
     const [views, names] = await Promise.all([
-      viewWallets(parts.personKeys, wallets),
-      parts.names.namesOf(wallets.map(({ userId }) => userId!)),
+      viewWallets(deps.personKeys, wallets),
+      deps.names.namesOf(wallets.map(({ userId }) => userId!)),
     ])
     return views.map((view, index) => {
       const userId = wallets[index]!.userId!
@@ -167,13 +167,13 @@ export const adminWalletRoutes = (parts: AdminWalletParts): Routes => {
   }
   /** System wallets are nobody's, and are not found here. */
   const find = async (id: string): Promise<WalletFacts> => {
-    const [wallet] = await parts.readWallets([id])
+    const [wallet] = await deps.readWallets([id])
     if (!wallet || wallet.userId === null) {
       throw new ProblemError('WALLET_NOT_FOUND', 'id: there is no such wallet')
     }
     return wallet
   }
-  const askedBy = async (context: Context<GatewayEnv>, id: string) => {
+  const inputOf = async (context: Context<GatewayEnv>, id: string) => {
     const { userId } = context.var.user
     const wallet = await find(id)
     refuseOwn(userId, [wallet.userId], 'a wallet')
@@ -186,10 +186,10 @@ export const adminWalletRoutes = (parts: AdminWalletParts): Routes => {
     }
   }
 
-  routes.openapi(listRoute(parts.guards), async context => {
+  routes.openapi(listRoute(deps.guards), async context => {
     const { limit, cursor, status = null, userId = null } = context.req.valid('query')
     const above = readIdCursor(cursor) ?? null
-    const wallets = await parts.readWalletsAbove({ userId, status }, above, limit + 1)
+    const wallets = await deps.readWalletsAbove({ userId, status }, above, limit + 1)
     const { page, nextCursor } = cutPage(wallets, limit)
     context.set(
       'viewed',
@@ -198,22 +198,22 @@ export const adminWalletRoutes = (parts: AdminWalletParts): Routes => {
     return context.json({ items: await viewForStaff(page), nextCursor }, 200)
   })
 
-  routes.openapi(getRoute(parts.guards), async context => {
+  routes.openapi(getRoute(deps.guards), async context => {
     const [view] = await viewForStaff([await find(context.req.valid('param').id)])
     return context.json(view!, 200)
   })
 
-  routes.openapi(freezeRoute(parts.guards), async context => {
+  routes.openapi(freezeRoute(deps.guards), async context => {
     const { reason } = context.req.valid('json')
-    const asked = await askedBy(context, context.req.valid('param').id)
-    const [view] = await viewForStaff([await parts.changeWallet.freeze({ ...asked, reason })])
+    const input = await inputOf(context, context.req.valid('param').id)
+    const [view] = await viewForStaff([await deps.changeWallet.freeze({ ...input, reason })])
     return context.json(view!, 200)
   })
 
-  routes.openapi(unfreezeRoute(parts.guards), async context => {
+  routes.openapi(unfreezeRoute(deps.guards), async context => {
     const { reason = null } = context.req.valid('json')
-    const asked = await askedBy(context, context.req.valid('param').id)
-    const [view] = await viewForStaff([await parts.changeWallet.unfreeze({ ...asked, reason })])
+    const input = await inputOf(context, context.req.valid('param').id)
+    const [view] = await viewForStaff([await deps.changeWallet.unfreeze({ ...input, reason })])
     return context.json(view!, 200)
   })
 

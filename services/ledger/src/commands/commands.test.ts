@@ -32,7 +32,7 @@ import { HANDLERS } from './index.ts'
 const PARTITION = 7
 const [EXTERNAL, SUSPENSE] = [externalWalletId('USD', PARTITION), suspenseWalletId('USD', PARTITION)]
 const head = { commandId: 'command-1', walletId: 'wallet-a', userId: 'alice' }
-const said = { ...head, fingerprint: Buffer.alloc(16), requestedAt: NOW, reason: null }
+const fields = { ...head, fingerprint: Buffer.alloc(16), requestedAt: NOW, reason: null }
 const limits = { perTransactionMinor: 1n, dailyMinor: null, monthlyMinor: null }
 const withdrawn = { source: 'provider', toWalletId: null } as const
 
@@ -47,8 +47,8 @@ const VARIANTS: { [Name in LedgerCommandName]?: Records[Name][] } = {
   'pennywire.ledger.HoldVoidRequested': [voidHold(), voidHold(withdrawn), voidHold({ source: 'timer' })],
   'pennywire.ledger.ReversalRequested': [reversal(), reversal({ source: 'provider', fromWalletId: null })],
   'pennywire.ledger.LimitChangeRequested': [
-    { ...said, ...limits, source: 'self', action: 'send', tier: null },
-    { ...said, ...limits, source: 'kyc', action: '', tier: 'verified' },
+    { ...fields, ...limits, source: 'self', action: 'send', tier: null },
+    { ...fields, ...limits, source: 'kyc', action: '', tier: 'verified' },
   ],
 }
 const exampleOf = (name: LedgerCommandName) => ({
@@ -109,7 +109,7 @@ const decide = <Name extends LedgerCommandName>(
 test.each(commands.map(command => [command.type, command] as const))(
   'M2: %s is decided by what is locked and read for it, and changes nothing',
   (_name, command) => {
-    const set = lockSetOf([{ record: { partition: PARTITION } as IncomingRecord, asked: command }])
+    const set = lockSetOf([{ record: { partition: PARTITION } as IncomingRecord, command }])
     for (const [type, filled] of [
       ['hold', true],
       ['withdrawal', true],
@@ -134,9 +134,7 @@ test.each(commands.map(command => [command.type, command] as const))(
 test('X1: the id and fingerprint that a command is recorded under are among what is read', () => {
   for (const command of commands) {
     const { id } = identify(command)
-    expect(lockSetOf([{ record: { partition: PARTITION } as IncomingRecord, asked: command }]).ids).toContain(
-      id,
-    )
+    expect(lockSetOf([{ record: { partition: PARTITION } as IncomingRecord, command }]).ids).toContain(id)
   }
 })
 

@@ -454,8 +454,8 @@ describe('everything at once, on two gateways', () => {
       [
         'link',
         async (user, through, token) => {
-          const asked = { token: await externalToken(user.id), password: password() }
-          return post('/v1/users/me/external-identities', asked, token, through)
+          const body = { token: await externalToken(user.id), password: password() }
+          return post('/v1/users/me/external-identities', body, token, through)
         },
       ],
       [

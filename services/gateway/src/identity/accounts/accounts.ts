@@ -96,7 +96,7 @@ export type Accounts = {
   rename: (userId: string, fullName: string, traceparent: string) => Promise<User>
 }
 
-export const createAccounts = (parts: {
+export const createAccounts = (deps: {
   sql: Database
   inTransaction: InTransaction
   logger: Logger
@@ -133,8 +133,8 @@ export const createAccounts = (parts: {
     sessions,
     logins,
     urls,
-  } = parts
-  const { bootstrapAdminEmail, endApiKeys, forgetOidcRequests, hashAddress, clock } = parts
+  } = deps
+  const { bootstrapAdminEmail, endApiKeys, forgetOidcRequests, hashAddress, clock } = deps
 
   /** By the network of a subscriber, because the address of a phone changes between two requests. */
   const networkHashOf = ({ address }: Caller) => hashAddress(`signup\0${addressSubject(address)}`)
@@ -245,7 +245,7 @@ export const createAccounts = (parts: {
     await forgetOidcRequests(tx, userId)
     // Who forgot it may not have been alone with it; who changes it knows what their back ends do.
     if (how === 'reset') await endApiKeys(tx, announce, { userId, reason: 'password_reset' }, traceparent)
-    const told = await sessions.endIn(
+    const broadcast = await sessions.endIn(
       tx,
       { userId, reason: `password_${how}`, ...(exceptSessionId === undefined ? {} : { exceptSessionId }) },
       traceparent,
@@ -254,7 +254,7 @@ export const createAccounts = (parts: {
       announce.identityEvent('PasswordChanged', { userId, how, addressHash }, traceparent),
       await announce.mail({ userId, template: 'password_changed' }, traceparent),
     ])
-    return told
+    return broadcast
   }
 
   return {
@@ -401,7 +401,7 @@ export const createAccounts = (parts: {
       if (!user || user.disabled) throw invalid()
       await assertGood('password', password, user)
       const hash = await hashOfNew(password, user)
-      const told = await inTransaction(async tx => {
+      const broadcast = await inTransaction(async tx => {
         // The user first, as everybody who changes a password: else two who spend two links wait for each other.
         const [current] = await lockUsers(tx, [user.id])
         if (!current || current.disabled) return undefined
@@ -411,8 +411,8 @@ export const createAccounts = (parts: {
         await bootstrap(tx, caller.traceparent)
         return settled
       })
-      if (!told) throw invalid()
-      await told()
+      if (!broadcast) throw invalid()
+      await broadcast()
       return { userId: user.id }
     },
 
@@ -420,7 +420,7 @@ export const createAccounts = (parts: {
       const user = await confirmPassword(userId, current)
       await assertGood('newPassword', next, user)
       const hash = await hashOfNew(next, user)
-      const told = await inTransaction(async tx => {
+      const broadcast = await inTransaction(async tx => {
         const [known] = await lockUsers(tx, [userId])
         // Of two changes at once the second knows an old password only.
         if (known?.passwordVersion !== user.passwordVersion) {
@@ -428,7 +428,7 @@ export const createAccounts = (parts: {
         }
         return settlePassword(tx, { userId, hash, how: 'changed', exceptSessionId: sessionId }, caller)
       })
-      await told()
+      await broadcast()
     },
 
     rename: async (userId, fullName, traceparent) =>

@@ -76,10 +76,10 @@ test.each(WORST)('while %s is checked the main thread goes on', async password =
 
 test('so many wait and no more; then it takes as many again', async () => {
   for (let round = 0; round < 2; round++) {
-    const asked = await Promise.allSettled(
+    const results = await Promise.allSettled(
       Array.from({ length: 20 }, () => meter.isGuessedFirst('correct horse battery', [])),
     )
-    const refused = asked.flatMap(result => (result.status === 'rejected' ? [result.reason.code] : []))
+    const refused = results.flatMap(result => (result.status === 'rejected' ? [result.reason.code] : []))
     expect(refused).toEqual(Array(14).fill('SERVICE_UNAVAILABLE'))
   }
 })

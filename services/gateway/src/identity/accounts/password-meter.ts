@@ -83,9 +83,9 @@ export const createPasswordMeter = (clock: Clock = systemClock): PasswordMeter =
     })
 
   const ask = async (question: MeterQuestion): Promise<MeterAnswer> => {
-    const asked = worker ?? (await start())
-    const answer = hear(asked, CHECK_WITHIN_MS)
-    asked.postMessage(question)
+    const running = worker ?? (await start())
+    const answer = hear(running, CHECK_WITHIN_MS)
+    running.postMessage(question)
     return answer
   }
 

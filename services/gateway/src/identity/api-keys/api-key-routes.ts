@@ -237,11 +237,11 @@ export const apiKeyRoutes = ({ guards, apiKeys }: { guards: Guards; apiKeys: Api
   const routes = newRoutes()
 
   routes.openapi(createKeyRoute(guards), async context => {
-    const { pin = null, maxAmount = null, requestsPerMinute = null, ...asked } = context.req.valid('json')
-    const expiresInDays = asked.expiresInDays ?? LIFE_DAYS.usual
+    const { pin = null, maxAmount = null, requestsPerMinute = null, ...input } = context.req.valid('json')
+    const expiresInDays = input.expiresInDays ?? LIFE_DAYS.usual
     const { userId } = context.var.user
     const { key, secret } = await apiKeys.create(
-      { ...asked, expiresInDays, userId, pin, maxAmount, requestsPerMinute },
+      { ...input, expiresInDays, userId, pin, maxAmount, requestsPerMinute },
       context.var.traceparent,
     )
     return context.json({ ...viewApiKey(key), secret }, 201)
@@ -260,11 +260,11 @@ export const apiKeyRoutes = ({ guards, apiKeys }: { guards: Guards; apiKeys: Api
   )
 
   routes.openapi(rotateRoute(guards), async context => {
-    const { pin = null, ...asked } = context.req.valid('json')
-    const overlapSeconds = asked.overlapSeconds ?? OVERLAP_SECONDS.usual
+    const { pin = null, ...input } = context.req.valid('json')
+    const overlapSeconds = input.overlapSeconds ?? OVERLAP_SECONDS.usual
     const { userId } = context.var.user
     const { key, secret, replacedEndsAt } = await apiKeys.rotate(
-      { ...asked, overlapSeconds, userId, id: context.req.valid('param').id, pin },
+      { ...input, overlapSeconds, userId, id: context.req.valid('param').id, pin },
       context.var.traceparent,
     )
     return context.json({ ...viewApiKey(key), secret, replacedEndsAt: replacedEndsAt.toISOString() }, 201)

@@ -40,8 +40,8 @@ const keyRoutes = ({ signedIn }: Guards) => {
 }
 
 const openGateway = async (env: Record<string, string> = {}) => {
-  const parts = { sql, databaseUrl: database.url, redisUrl, keys, env, routes: keyRoutes }
-  const opened = await createTestGateway(parts)
+  const deps = { sql, databaseUrl: database.url, redisUrl, keys, env, routes: keyRoutes }
+  const opened = await createTestGateway(deps)
   await vi.waitFor(() => opened.identity.check())
   return opened
 }

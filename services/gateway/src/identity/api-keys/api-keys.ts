@@ -69,7 +69,7 @@ export type ApiKeys = {
    * PASSWORD_MISMATCH, PIN_REQUIRED, what `verifyPin` throws, VALIDATION_ERROR, TOO_MANY_API_KEYS.
    */
   create: (
-    asked: Proof & {
+    input: Proof & {
       userId: string
       name: string
       scopes: Scope[]
@@ -84,7 +84,7 @@ export type ApiKeys = {
    * one succeeds. Throws as `create`, API_KEY_NOT_FOUND, API_KEY_ENDED.
    */
   rotate: (
-    asked: Proof & { userId: string; id: string; overlapSeconds: number },
+    input: Proof & { userId: string; id: string; overlapSeconds: number },
     traceparent: string,
   ) => Promise<{ key: ApiKey; secret: string; replacedEndsAt: Date }>
   /** A user's keys, ended ones too, newest first. */
@@ -147,7 +147,7 @@ const refusalOf = (key: OfferedApiKey | undefined): ProblemError | undefined => 
  * Keys with which users' back ends call the API. Of a key only the SHA-256 is kept: it has 256 random bits, so that a
  * slow hash would protect nothing and cost every request. Postgres alone says what a key is worth.
  */
-export const createApiKeys = (parts: {
+export const createApiKeys = (deps: {
   sql: Database
   inTransaction: InTransaction
   logger: Logger
@@ -158,7 +158,7 @@ export const createApiKeys = (parts: {
   /** What a key may ask within a time; its own limit is below that. */
   limit: RateLimit
 }): ApiKeys => {
-  const { sql, inTransaction, logger, announce, personKeys, accounts, pins } = parts
+  const { sql, inTransaction, logger, announce, personKeys, accounts, pins } = deps
 
   // By the hash, which is all that memory holds of a key as well. Many who ask at once ask Postgres once, and what is
   // unknown is not kept, so that guesses drive nobody's key out.
@@ -231,15 +231,15 @@ export const createApiKeys = (parts: {
       if (!key || refusal) throw refusal!
       touch(key.id)
       const { id, userId, scopes, maxAmount, requestsPerMinute, createdAt } = key
-      const limit = limitOf(requestsPerMinute, parts.limit)
+      const limit = limitOf(requestsPerMinute, deps.limit)
       const apiKey = { id, scopes, maxAmount, authorizedAt: createdAt.getTime(), limit }
       // A key never has the roles of staff, even if its user does.
       return { userId, sessionId: null, roles: ['user'], apiKey }
     },
 
-    create: async ({ userId, password, pin, name, expiresInDays, ...asked }, traceparent) => {
-      const { scopes, requestsPerMinute } = asked
-      const { requests, seconds } = parts.limit
+    create: async ({ userId, password, pin, name, expiresInDays, ...input }, traceparent) => {
+      const { scopes, requestsPerMinute } = input
+      const { requests, seconds } = deps.limit
       if (requestsPerMinute !== null && requestsPerMinute * seconds > requests * 60) {
         const most = Math.floor((requests * 60) / seconds)
         throw validationProblem([{ field: 'requestsPerMinute', rule: `must be at most ${most}` }])
@@ -252,7 +252,7 @@ export const createApiKeys = (parts: {
         refuseAbove((await countLiveApiKeys(tx, userId)).lasting)
         const lifeSeconds = expiresInDays * DAY_SECONDS
         const made = await insert(tx, {
-          ...asked,
+          ...input,
           ...drawn,
           userId,
           name: sealed,
@@ -270,17 +270,17 @@ export const createApiKeys = (parts: {
     },
 
     rotate: async ({ userId, id, password, pin, overlapSeconds }, traceparent) => {
-      const asked = await readApiKey(sql, userId, id)
-      if (!asked) throw notFound()
-      if (asked.state !== 'active' || asked.endedAt !== null) throw hasEnded()
-      const user = await prove(userId, { password, pin }, asked.scopes, traceparent)
+      const stored = await readApiKey(sql, userId, id)
+      if (!stored) throw notFound()
+      if (stored.state !== 'active' || stored.endedAt !== null) throw hasEnded()
+      const user = await prove(userId, { password, pin }, stored.scopes, traceparent)
       const { secret, ...drawn } = draw()
       return inTransaction(async tx => {
         await lockProven(tx, user)
         if (overlapSeconds > 0) refuseAbove((await countLiveApiKeys(tx, userId)).ending)
         const replacedEndsAt = await endRotatedApiKey(tx, { userId, id, overlapSeconds })
         if (!replacedEndsAt) throw hasEnded()
-        const { name, scopes, maxAmount, requestsPerMinute, lifeSeconds } = asked
+        const { name, scopes, maxAmount, requestsPerMinute, lifeSeconds } = stored
         const key = await insert(tx, {
           ...drawn,
           ...{ userId, name, scopes, maxAmount, requestsPerMinute, lifeSeconds },

@@ -38,13 +38,13 @@ export type Names = {
  */
 export const createNames = (sql: Database): Names => {
   const cache = new LRUCache<string, PersonName>({ max: CACHED_NAMES, ttl: CACHE_MS })
-  let asked = new Set<string>()
+  let wanted = new Set<string>()
   let answer: Promise<Map<string, PersonName>> | undefined
 
   const readAsked = async (): Promise<Map<string, PersonName>> => {
     await new Promise(resolve => setImmediate(resolve))
-    const ids = [...asked]
-    asked = new Set()
+    const ids = [...wanted]
+    wanted = new Set()
     answer = undefined
     const rows = await readNames(sql, ids)
     return new Map(
@@ -66,7 +66,7 @@ export const createNames = (sql: Database): Names => {
         else missing.push(id)
       }
       if (missing.length === 0) return names
-      for (const id of missing) asked.add(id)
+      for (const id of missing) wanted.add(id)
       answer ??= readAsked()
       const read = await answer
       for (const id of missing) {

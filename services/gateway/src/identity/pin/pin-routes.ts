@@ -17,7 +17,7 @@ import { password } from '../accounts/account-fields.ts'
 import type { Tokens } from '../sessions/tokens.ts'
 import { PIN_FORM, type Pins } from './pin.ts'
 
-export type PinParts = { guards: Guards; pins: Pins; tokens: Tokens; clock: Clock }
+export type PinDeps = { guards: Guards; pins: Pins; tokens: Tokens; clock: Clock }
 
 /** A PIN in a body. The message never repeats what was sent. */
 export const pinField = z.string().regex(PIN_FORM, 'must be 4 to 6 digits').openapi({ example: '482915' })
@@ -179,7 +179,7 @@ const resetRoute = ({ signedIn }: Guards) =>
   })
 
 /** Setting, proving and replacing the PIN. All of it needs a session: nobody can lock somebody else's PIN. */
-export const pinRoutes = ({ guards, pins, tokens, clock }: PinParts): Routes => {
+export const pinRoutes = ({ guards, pins, tokens, clock }: PinDeps): Routes => {
   const routes = newRoutes()
 
   routes.openapi(setRoute(guards), async context => {

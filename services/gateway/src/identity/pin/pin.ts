@@ -42,7 +42,7 @@ const FREEZE_RULE = { many: 3, days: 30 }
 const FRESH_MINUTES = 5
 
 /** Of 1,000,000 codes some 25 can be tried a day, by somebody who has the user's session but not the mailbox. */
-const RESET_RULE = { minutes: 15, maxAttempts: 5, maxAsked: 5 }
+const RESET_RULE = { minutes: 15, maxAttempts: 5, maxRequests: 5 }
 
 /** Why a PIN must not be set, or undefined: the ones that everybody tries first. */
 export const pinFault = (pin: string): string | undefined => {
@@ -125,7 +125,7 @@ const locked = (until: Date) =>
     },
   )
 
-export const createPins = (parts: {
+export const createPins = (deps: {
   sql: Database
   inTransaction: InTransaction
   slowHash: SlowHash
@@ -136,7 +136,7 @@ export const createPins = (parts: {
   revocations: Pick<Revocations, 'pushPinLock'>
   clock: Clock
 }): Pins => {
-  const { sql, inTransaction, slowHash, pepper, announce, accounts, sessions, revocations, clock } = parts
+  const { sql, inTransaction, slowHash, pepper, announce, accounts, sessions, revocations, clock } = deps
   const turns = new Map<string, { last: Promise<unknown>; many: number }>()
 
   /** 10,000 PINs are guessed from a bare hash within the hour, so the hash alone must not be enough: the pepper. */
@@ -318,14 +318,14 @@ export const createPins = (parts: {
           throw validationProblem([{ field: 'newPin', rule: 'must not be the PIN that is set' }])
         const insteadOf = await check(userId, currentPin, traceparent)
         const hash = await hashOf(userId, newPin)
-        const told = await inTransaction(async tx => {
+        const broadcast = await inTransaction(async tx => {
           const pepperId = pepper.current.kid
           if (!(await replacePin(tx, { userId, pepperId, hash, insteadOf }))) {
             throw new ProblemError('SERVICE_UNAVAILABLE', 'The PIN was being changed elsewhere; try again.')
           }
           return settleChange(tx, session, 'PinChanged', traceparent)
         })
-        await told()
+        await broadcast()
       }),
 
     requestReset: async (userId, traceparent) => {
@@ -347,8 +347,8 @@ export const createPins = (parts: {
       if (pause > 0) {
         throw new ProblemError(
           'RATE_LIMIT_EXCEEDED',
-          `At most ${RESET_RULE.maxAsked} codes within 24 hours; try again in ${pause} seconds.`,
-          { limit: RESET_RULE.maxAsked, windowSeconds: 24 * 60 * 60 },
+          `At most ${RESET_RULE.maxRequests} codes within 24 hours; try again in ${pause} seconds.`,
+          { limit: RESET_RULE.maxRequests, windowSeconds: 24 * 60 * 60 },
           { 'retry-after': String(pause) },
         )
       }
@@ -375,7 +375,7 @@ export const createPins = (parts: {
           await forgiveResetAttempt(sql, userId, begun.id)
           throw error
         })
-        const told = await inTransaction(async tx => {
+        const broadcast = await inTransaction(async tx => {
           if (!(await spendPinReset(tx, userId, begun.id))) throw invalidOtp(0)
           const pin = { userId, pepperId: pepper.current.kid, hash }
           const isFirst = !(await replacePin(tx, { ...pin, insteadOf: undefined }))
@@ -384,7 +384,7 @@ export const createPins = (parts: {
           await forgetDuePinFreezes(tx, userId)
           return settleChange(tx, session, isFirst ? 'PinSet' : 'PinReset', traceparent)
         })
-        await told()
+        await broadcast()
       }),
   }
 }

@@ -18,7 +18,7 @@ import type { Sessions } from '../sessions/sessions.ts'
 import type { Tokens } from '../sessions/tokens.ts'
 import type { Proof, SecondFactor } from './second-factor.ts'
 
-export type SecondFactorParts = {
+export type SecondFactorDeps = {
   guards: Guards
   secondFactor: SecondFactor
   sessions: Pick<Sessions, 'start'>
@@ -260,11 +260,11 @@ const disableRoute = ({ signedIn }: Guards) =>
   })
 
 /** The second factor: turning it on and off, and the second step of a sign-in. */
-export const secondFactorRoutes = (parts: SecondFactorParts): Routes => {
-  const { guards, secondFactor, sessions } = parts
+export const secondFactorRoutes = (deps: SecondFactorDeps): Routes => {
+  const { guards, secondFactor, sessions } = deps
   const routes = newRoutes()
-  const callerOf = createCallerOf(parts.hashAddress)
-  const { origin, protocol } = new URL(parts.publicUrl)
+  const callerOf = createCallerOf(deps.hashAddress)
+  const { origin, protocol } = new URL(deps.publicUrl)
   const tokensOf = createTokensOf(protocol === 'https:')
 
   routes.openapi(readRoute(guards), async context => {
@@ -306,7 +306,7 @@ export const secondFactorRoutes = (parts: SecondFactorParts): Routes => {
     const session = sessionOf(context)
     const { code } = context.req.valid('json')
     const at = await secondFactor.confirmPresence(session, code, context.var.traceparent)
-    const { stepUpToken, expiresAt } = await parts.tokens.signStaffStepUp(session, at.getTime())
+    const { stepUpToken, expiresAt } = await deps.tokens.signStaffStepUp(session, at.getTime())
     return context.json({ stepUpToken, expiresAt: expiresAt.toISOString() }, 200)
   })
 

@@ -111,7 +111,7 @@ const provenBy = (user: User): Buffer =>
  * requests with one code one is refused. Tries are counted before they are looked at. A lock takes no codes, but
  * recovery codes: so somebody who has the password and guesses codes does not lock the owner out.
  */
-export const createSecondFactor = (parts: {
+export const createSecondFactor = (deps: {
   sql: Database
   inTransaction: InTransaction
   announce: Announce
@@ -124,7 +124,7 @@ export const createSecondFactor = (parts: {
   issuer: string
   clock: Clock
 }): SecondFactor => {
-  const { sql, inTransaction, announce, passwords, logins, sessions, keys, pepper, issuer, clock } = parts
+  const { sql, inTransaction, announce, passwords, logins, sessions, keys, pepper, issuer, clock } = deps
 
   const bindingOf = (userId: string, keyId: string) => `pennywire:second-factor:${keyId}:${userId}`
   const sealSecret = (userId: string, secret: Buffer) => ({
@@ -289,7 +289,7 @@ export const createSecondFactor = (parts: {
       if (step === undefined) throw new ProblemError('2FA_INVALID', 'code: is wrong.')
       const codes = newRecoveryCodes()
       const news = await mail(userId, 'second_factor_enabled', traceparent)
-      const told = await inTransaction(async tx => {
+      const broadcast = await inTransaction(async tx => {
         const { sealedSecret } = offer
         const ended = await settleChange(tx, session, traceparent)
         // Under the user's lock: a session that was ended meanwhile, such as by a new password, changes nothing.
@@ -309,7 +309,7 @@ export const createSecondFactor = (parts: {
         ])
         return ended
       })
-      await told()
+      await broadcast()
       return codes
     },
 
@@ -328,8 +328,8 @@ export const createSecondFactor = (parts: {
         await appendToOutbox(tx, [event, news])
         return settleChange(tx, session, traceparent)
       }
-      const told = await prove(user, proof, traceparent, { changed: changedElsewhere, run: replace })
-      await told()
+      const broadcast = await prove(user, proof, traceparent, { changed: changedElsewhere, run: replace })
+      await broadcast()
       return codes
     },
 
@@ -341,16 +341,16 @@ export const createSecondFactor = (parts: {
         if (!(await deleteSecondFactor(tx, userId))) throw notEnabled()
         const off = { userId, byUserId: userId, reason: null }
         await appendToOutbox(tx, [announce.identityEvent('SecondFactorDisabled', off, traceparent), news])
-        const told = await settleChange(tx, session, traceparent)
-        if (highestRole(user) === 'user') return told
+        const broadcast = await settleChange(tx, session, traceparent)
+        if (highestRole(user) === 'user') return broadcast
         // The session's own token carries a role that it may not have any more.
         const { sessionId } = session
         const own = { userId, sessionId, reason: 'second_factor_changed' }
         const toldOwn = await sessions.endIn(tx, own, traceparent)
-        return async () => void (await Promise.all([told(), toldOwn()]))
+        return async () => void (await Promise.all([broadcast(), toldOwn()]))
       }
-      const told = await prove(user, proof, traceparent, { changed: changedElsewhere, run: turnOff })
-      await told()
+      const broadcast = await prove(user, proof, traceparent, { changed: changedElsewhere, run: turnOff })
+      await broadcast()
     },
 
     confirmPresence: async ({ userId, sessionId }, code, traceparent) => {

@@ -39,10 +39,10 @@ afterAll(async () => {
   await database.drop()
 })
 
-type Asked = { email: string; password?: string; address?: string; through?: TestGateway }
+type LoginOver = { email: string; password?: string; address?: string; through?: TestGateway }
 const WRONG = 'Wrong-Horse-7'
 
-const logIn = ({ email, password = WRONG, address = drawAddress(), through = gateway }: Asked) =>
+const logIn = ({ email, password = WRONG, address = drawAddress(), through = gateway }: LoginOver) =>
   through.ask('POST', '/v1/auth/login', { body: { email, password }, address })
 const codeOf = ({ status, body }: Awaited<ReturnType<typeof logIn>>) => `${status} ${body.code ?? ''}`.trim()
 

@@ -28,13 +28,13 @@ export type LoginAttempts = {
  * from any other after a mail (a new password, or the verification). E-mail addresses without an account are counted in the
  * same way, so that nothing tells them apart.
  */
-export const createLoginAttempts = (parts: {
+export const createLoginAttempts = (deps: {
   sql: Database
   takeFromLimits: TakeFromLimits
   /** A keyed hash: neither Redis nor the table gets to know an address. */
   hash: (text: string) => string
 }): LoginAttempts => {
-  const { sql, takeFromLimits, hash } = parts
+  const { sql, takeFromLimits, hash } = deps
   // An IPv6 subscriber has another address each day, and the same network.
   const hashOf = (address: string) => hash(`familiar\0${addressSubject(address)}`)
 

@@ -45,14 +45,14 @@ export type LoginHistory = {
 }
 
 /** The history of sign-ins that each user reads of their own account. */
-export const createLoginHistory = (parts: {
+export const createLoginHistory = (deps: {
   sql: Database
   inTransaction: InTransaction
   announce: Announce
   personKeys: PersonKeys
   logger: Logger
 }): LoginHistory => {
-  const { sql, inTransaction, announce, personKeys, logger } = parts
+  const { sql, inTransaction, announce, personKeys, logger } = deps
 
   const seal: LoginHistory['seal'] = async (userId, { address, userAgent }) => ({
     address: await personKeys.encryptFor(userId, address, ADDRESS_PURPOSE),

@@ -7,14 +7,14 @@ import type { JwtKey } from './tokens.ts'
  * Reads the signing keys again, now and then, so that all gateways on one file follow a rotation without a restart. A
  * file that cannot be used changes nothing: the keys of before stay.
  */
-export const startReloadingKeys = (parts: {
+export const startReloadingKeys = (deps: {
   read: () => JwtKey[]
   use: (keys: JwtKey[]) => Promise<void>
   everyMs: number
   clock: Clock
   logger: Logger
 }): { stop: () => Promise<void> } => {
-  const { read, use, everyMs, clock, logger } = parts
+  const { read, use, everyMs, clock, logger } = deps
   let known = JSON.stringify(read())
 
   const reload = async () => {

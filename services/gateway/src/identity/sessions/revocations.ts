@@ -50,7 +50,7 @@ export type Revocations = {
  * set before it tells and asked for with every session, shows that Redis has lost nothing since: a Redis that comes back
  * empty, or is emptied under an open connection, never lets an ended session pass.
  */
-export const createRevocations = (parts: {
+export const createRevocations = (deps: {
   sql: Database
   redis: Redis
   logger: Logger
@@ -58,9 +58,9 @@ export const createRevocations = (parts: {
   stepUpSeconds: number
   clock: Clock
 }): Revocations => {
-  const { sql, redis, logger } = parts
-  const lifeSeconds = parts.accessTokenSeconds + SPARE_SECONDS
-  const lockSeconds = parts.stepUpSeconds + SPARE_SECONDS
+  const { sql, redis, logger } = deps
+  const lifeSeconds = deps.accessTokenSeconds + SPARE_SECONDS
+  const lockSeconds = deps.stepUpSeconds + SPARE_SECONDS
   const mark = `sessions-told:${randomUUID()}`
   let caughtUp = false
   let connection = 0
@@ -116,7 +116,7 @@ export const createRevocations = (parts: {
   // One push at a time: the mark of one must not vouch for what another told before Redis lost it. One that is asked for while
   // another runs, as by a connection that is made in between, follows at once.
   const repush = repeat({
-    ...{ clock: parts.clock, everyMs: REPUSH_MS, work: pushRecent },
+    ...{ clock: deps.clock, everyMs: REPUSH_MS, work: pushRecent },
     onError: error => logger.warn({ err: error }, 'revocations not pushed; trying again'),
   })
   redis.on('ready', repush.wake)

@@ -87,7 +87,7 @@ export const sha256 = (text: string): Buffer => createHash('sha256').update(text
 const successorOf = (refreshToken: string, salt: Buffer): string =>
   createHmac('sha256', refreshToken).update(salt).digest('base64url')
 
-export const createSessions = (parts: {
+export const createSessions = (deps: {
   sql: Database
   inTransaction: InTransaction
   tokens: Tokens
@@ -97,7 +97,7 @@ export const createSessions = (parts: {
   logins: LoginHistory
   loginAttempts: Pick<LoginAttempts, 'remember'>
 }): Sessions => {
-  const { sql, inTransaction, tokens, revocations, announce, personKeys, logins, loginAttempts } = parts
+  const { sql, inTransaction, tokens, revocations, announce, personKeys, logins, loginAttempts } = deps
 
   /** No access token outlives its session. */
   const grantFor = async (

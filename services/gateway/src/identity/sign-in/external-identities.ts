@@ -42,7 +42,7 @@ export type ExternalIdentities = {
    * EXTERNAL_TOKEN_INVALID, EXTERNAL_IDENTITY_TAKEN.
    */
   link: (
-    asked: { userId: string; token: string; password: string },
+    input: { userId: string; token: string; password: string },
     traceparent: string,
   ) => Promise<LinkedIdentity>
   list: (userId: string) => Promise<LinkedIdentity[]>
@@ -59,7 +59,7 @@ export type ExternalIdentities = {
  * any issuer could then name any account, and an address that was given to somebody else would bring the account with
  * it. So each link is made once by its owner, signed in and with the password.
  */
-export const createExternalIdentities = (parts: {
+export const createExternalIdentities = (deps: {
   sql: Database
   inTransaction: InTransaction
   announce: Announce
@@ -68,7 +68,7 @@ export const createExternalIdentities = (parts: {
   logins: Pick<LoginHistory, 'failed'>
   sessions: Pick<Sessions, 'endIn'>
 }): ExternalIdentities => {
-  const { sql, inTransaction, announce, accounts, tokens, logins, sessions } = parts
+  const { sql, inTransaction, announce, accounts, tokens, logins, sessions } = deps
 
   const findLinked: ExternalIdentities['findLinked'] = async (identity, method, caller) => {
     const user = await findLinkedUser(sql, identity)
@@ -127,7 +127,7 @@ export const createExternalIdentities = (parts: {
     list: userId => listExternalIdentities(sql, userId),
 
     unlink: async ({ id, userId, sessionId }, traceparent) => {
-      const told = await inTransaction(async tx => {
+      const broadcast = await inTransaction(async tx => {
         // Under a lock: two that unlink at once must not each leave the other's.
         const [user] = await lockUsers(tx, [userId])
         const link = { id, userId }
@@ -150,7 +150,7 @@ export const createExternalIdentities = (parts: {
         const others = { userId, exceptSessionId: sessionId, reason: 'identity_unlinked' }
         return sessions.endIn(tx, others, traceparent)
       })
-      await told()
+      await broadcast()
     },
   }
 }

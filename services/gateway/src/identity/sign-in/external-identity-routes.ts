@@ -96,11 +96,11 @@ const unlinkRoute = ({ signedIn }: Guards) =>
   })
 
 /** The identities of the signed-in user at other issuers. Signing in with one is in auth.ts and oidc.ts. */
-export const externalIdentityRoutes = (parts: {
+export const externalIdentityRoutes = (deps: {
   guards: Guards
   externalIdentities: ExternalIdentities
 }): Routes => {
-  const { guards, externalIdentities } = parts
+  const { guards, externalIdentities } = deps
   const routes = newRoutes()
 
   routes.openapi(linkRoute(guards), async context => {

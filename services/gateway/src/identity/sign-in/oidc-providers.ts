@@ -89,14 +89,14 @@ const MISFITS = new Set<unknown>([
  * one that is away holds up nothing else. Of its errors only the library's own words are logged: what hangs on them may be
  * codes and tokens.
  */
-export const createOidcProviders = (parts: {
+export const createOidcProviders = (deps: {
   providers: OidcProvider[]
   /** Where clients reach the gateway; each provider has a callback of its own below it. */
   publicUrl: string
   logger: Logger
 }): OidcProviders => {
-  const { publicUrl, logger } = parts
-  const providers = new Map(parts.providers.map(provider => [provider.name, provider]))
+  const { publicUrl, logger } = deps
+  const providers = new Map(deps.providers.map(provider => [provider.name, provider]))
 
   const callbackUrl = (name: string) => new URL(`${publicUrl}/v1/auth/oidc/${name}/callback`)
 
@@ -156,7 +156,7 @@ export const createOidcProviders = (parts: {
   }
 
   return {
-    list: parts.providers.map(({ name, label }) => ({ name, label })),
+    list: deps.providers.map(({ name, label }) => ({ name, label })),
 
     authorizationUrl: async (name, { state, nonce, verifier }) =>
       oidc.buildAuthorizationUrl(await configurationOf(name), {

@@ -158,7 +158,7 @@ const linkRoute = ({ signedIn }: Guards) =>
  * must be `/`: so not even a sibling subdomain that was taken over can plant one, and with it a sign-in as somebody else.
  * Lax, because the provider's page sends the browser back.
  */
-export const oidcRoutes = (parts: {
+export const oidcRoutes = (deps: {
   guards: Guards
   socialLogin: SocialLogin
   secondFactor: Pick<SecondFactor, 'challengeFor'>
@@ -166,7 +166,7 @@ export const oidcRoutes = (parts: {
   hashAddress: (address: string) => string
   publicUrl: string
 }): Routes => {
-  const { guards, socialLogin, secondFactor, sessions, hashAddress, publicUrl } = parts
+  const { guards, socialLogin, secondFactor, sessions, hashAddress, publicUrl } = deps
   const routes = newRoutes()
   const secure = publicUrl.startsWith('https:')
   const cookieName = `${secure ? '__Host-' : ''}pennywire_oidc`

@@ -294,8 +294,8 @@ describe('the front end gets the browser back', () => {
       expect(answer.headers.get('location')).toBe(null)
     }
     const user = await gateway.signedInUser()
-    const asked = { returnTo: 'https://evil.example/' }
-    expect(codeOf(await openBrowser().beginLink(user, asked))).toEqual([422, 'VALIDATION_ERROR'])
+    const input = { returnTo: 'https://evil.example/' }
+    expect(codeOf(await openBrowser().beginLink(user, input))).toEqual([422, 'VALIDATION_ERROR'])
   })
 
   test('failures are told behind the #, by their code', async () => {
@@ -389,7 +389,7 @@ describe('what does not belong together is refused', () => {
       })
       expect(codeOf(await browser.finish(back))).toEqual(invalid)
     }
-    expect(alpha.exchanges.at(-1)!.asked).toMatchObject({
+    expect(alpha.exchanges.at(-1)!.params).toMatchObject({
       code_verifier: expect.stringMatching(/^[\w-]{43}$/),
     })
   })
@@ -694,8 +694,8 @@ describe('linking', () => {
     expect([body.user.id, body.user.email, body.newUser]).toEqual([user.id, user.email, false])
 
     const returning = openBrowser()
-    const asked = await returning.beginLink(user, { returnTo: RETURN_TO, provider: 'beta' })
-    const back = await returning.finish(await passProvider(asked.body.authorizationUrl, olga.sub))
+    const input = await returning.beginLink(user, { returnTo: RETURN_TO, provider: 'beta' })
+    const back = await returning.finish(await passProvider(input.body.authorizationUrl, olga.sub))
     expect(back.headers.get('location')).toMatch(new RegExp(`^${RETURN_TO}#linked=[0-9a-f-]{36}$`))
     expect(await identitiesOf(user.accessToken)).toHaveLength(2)
   })
@@ -837,7 +837,7 @@ test('W60: no code, state, verifier, nonce, cookie, secret or token is in a log 
   const back = await passProvider(authorizationUrl.href, olga.sub)
   const signedIn = await browser.finish(back)
   expect(signedIn.status).toBe(200)
-  const { asked, answered } = alpha.exchanges.at(-1)!
+  const { params, answered } = alpha.exchanges.at(-1)!
   const errors = [
     await browser.finish(back),
     await openBrowser().finish(back),
@@ -860,7 +860,7 @@ test('W60: no code, state, verifier, nonce, cookie, secret or token is in a log 
     pendingNonce: pending.get('nonce'),
     nonce: authorizationUrl.searchParams.get('nonce'),
     challenge: authorizationUrl.searchParams.get('code_challenge'),
-    verifier: asked.code_verifier,
+    verifier: params.code_verifier,
     cookie: browser.cookie()!.split('=')[1],
     pendingCookie: unfinished.cookie()!.split('=')[1],
     clientSecret: CLIENT.clientSecret,

@@ -46,9 +46,9 @@ export type Outcome = { user: User; newUser: boolean } | { linked: LinkedIdentit
 export type SocialLogin = {
   providers: OidcProviders['list']
   /** Throws OIDC_PROVIDER_NOT_FOUND, VALIDATION_ERROR (a `returnTo` that the settings do not name), SERVICE_UNAVAILABLE. */
-  begin: (asked: Begun) => Promise<Sent>
+  begin: (input: Begun) => Promise<Sent>
   /** The same for an identity that the signed-in user links. Throws PASSWORD_MISMATCH, NO_PASSWORD as well. */
-  beginLink: (asked: Begun & { userId: string; sessionId: string; password: string }) => Promise<Sent>
+  beginLink: (input: Begun & { userId: string; sessionId: string; password: string }) => Promise<Sent>
   /** Throws VALIDATION_ERROR where the settings do not name the URL. */
   assertReturnTo: (returnTo: string | undefined) => void
   /**
@@ -109,7 +109,7 @@ const notLinked = () =>
  * e-mail address may create an account, or claim one that was never verified (its password is dropped). It never signs in to
  * a verified account: addresses change owners, and mailboxes are read.
  */
-export const createSocialLogin = (parts: {
+export const createSocialLogin = (deps: {
   sql: Database
   inTransaction: InTransaction
   announce: Announce
@@ -121,9 +121,9 @@ export const createSocialLogin = (parts: {
   bootstrapAdminEmail: string | undefined
   clock: Clock
 }): SocialLogin => {
-  const { sql, inTransaction, announce, personKeys, accounts, externalIdentities, oidcProviders } = parts
-  const { bootstrapAdminEmail, clock } = parts
-  const returnUrls = new Set(parts.returnUrls)
+  const { sql, inTransaction, announce, personKeys, accounts, externalIdentities, oidcProviders } = deps
+  const { bootstrapAdminEmail, clock } = deps
+  const returnUrls = new Set(deps.returnUrls)
 
   const assertReturnTo = (returnTo: string | undefined) => {
     if (returnTo === undefined || returnUrls.has(returnTo)) return
@@ -131,14 +131,14 @@ export const createSocialLogin = (parts: {
   }
 
   const send = async (
-    asked: Begun,
+    input: Begun,
     link: { userId: string; sessionId: string } | undefined,
   ): Promise<Sent> => {
-    const { provider, returnTo } = asked
+    const { provider, returnTo } = input
     assertReturnTo(returnTo)
     // Kept where there is one, so that sign-ins in two tabs do not undo each other.
-    const browser = SECRET_FORM.test(asked.browser ?? '')
-      ? asked.browser!
+    const browser = SECRET_FORM.test(input.browser ?? '')
+      ? input.browser!
       : randomBytes(SECRET_BYTES).toString('base64url')
     const state = randomBytes(SECRET_BYTES).toString('base64url')
     const url = await oidcProviders.authorizationUrl(provider, checksOf(browser, state))
@@ -223,10 +223,10 @@ export const createSocialLogin = (parts: {
   return {
     providers: oidcProviders.list,
     assertReturnTo,
-    begin: asked => send(asked, undefined),
-    beginLink: async ({ userId, sessionId, password, ...asked }) => {
+    begin: input => send(input, undefined),
+    beginLink: async ({ userId, sessionId, password, ...input }) => {
       await accounts.confirmPassword(userId, password)
-      return send(asked, { userId, sessionId })
+      return send(input, { userId, sessionId })
     },
 
     take: async ({ provider, state, browser }) => {

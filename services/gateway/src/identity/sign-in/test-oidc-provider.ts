@@ -19,7 +19,7 @@ export const startOidcProvider = async (options: {
 }) => {
   const { clientId, clientSecret, redirectUris, inIdToken } = options
   const people = new Map<string, Claims>()
-  const exchanges: Array<{ asked: Record<string, unknown>; answered: Record<string, unknown> }> = []
+  const exchanges: Array<{ params: Record<string, unknown>; answered: Record<string, unknown> }> = []
   let change: { path: string; by: (body: Record<string, unknown>) => void } | undefined
 
   let handle: RequestListener = () => {}
@@ -48,7 +48,7 @@ export const startOidcProvider = async (options: {
     await next()
     if (context.path === change?.path) change.by(context.body as Record<string, unknown>)
     if (context.path !== '/token') return
-    exchanges.push({ asked: { ...context.oidc.params }, answered: { ...(context.body as object) } })
+    exchanges.push({ params: { ...context.oidc.params }, answered: { ...(context.body as object) } })
   })
   handle = provider.callback()
   for (const spy of quiet) spy.mockRestore()

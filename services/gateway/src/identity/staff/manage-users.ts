@@ -26,26 +26,26 @@ export type ManageUsers = {
    * Gives somebody a role, which ends their sessions. An admin may choose up to moderator, and for somebody who is no
    * more than that; a super_admin anything. Throws INSUFFICIENT_PERMISSIONS, USER_NOT_FOUND.
    */
-  setRole: (asked: Staff & { role: Role }, traceparent: string) => Promise<void>
+  setRole: (input: Staff & { role: Role }, traceparent: string) => Promise<void>
   /** Nobody signs in to the account any more, and its live tokens end at once. Throws as `setRole`, ACCOUNT_ALREADY_DISABLED. */
-  deactivate: (asked: Staff & { reason: string }, traceparent: string) => Promise<void>
+  deactivate: (input: Staff & { reason: string }, traceparent: string) => Promise<void>
   /** Takes back anybody's deactivation. Throws as `setRole`, ACCOUNT_NOT_DISABLED. */
-  reactivate: (asked: Staff & { reason: string | null }, traceparent: string) => Promise<void>
+  reactivate: (input: Staff & { reason: string | null }, traceparent: string) => Promise<void>
   /** The user's own end of it, with their password. Throws PASSWORD_MISMATCH, INSUFFICIENT_PERMISSIONS. */
   deactivateOwn: (userId: string, password: string, traceparent: string) => Promise<void>
   /**
    * Turns off the second factor of somebody who has lost it and the recovery codes, and ends their sessions: from now on
    * the password is enough. Throws as `setRole`, 2FA_NOT_ENABLED.
    */
-  removeSecondFactor: (asked: Staff & { reason: string }, traceparent: string) => Promise<void>
+  removeSecondFactor: (input: Staff & { reason: string }, traceparent: string) => Promise<void>
   /** Ends all of somebody's sessions; returns how many. Throws as `setRole`. */
-  endSessions: (asked: Staff, traceparent: string) => Promise<number>
+  endSessions: (input: Staff, traceparent: string) => Promise<number>
   /** Revokes one of somebody's API keys. Throws as `setRole`, API_KEY_NOT_FOUND, API_KEY_ENDED. */
-  revokeApiKey: (asked: Staff & { id: string }, traceparent: string) => Promise<void>
+  revokeApiKey: (input: Staff & { id: string }, traceparent: string) => Promise<void>
 }
 
 /** What staff do to accounts, and what somebody does to their own that only staff can take back. */
-export const createManageUsers = (parts: {
+export const createManageUsers = (deps: {
   inTransaction: InTransaction
   announce: Announce
   personKeys: PersonKeys
@@ -53,7 +53,7 @@ export const createManageUsers = (parts: {
   accounts: Pick<Accounts, 'confirmPassword'>
   apiKeys: Pick<ApiKeys, 'revoke'>
 }): ManageUsers => {
-  const { inTransaction, announce, personKeys, sessions, accounts, apiKeys } = parts
+  const { inTransaction, announce, personKeys, sessions, accounts, apiKeys } = deps
 
   /**
    * Both sides under a lock, and the roles as they are now: of two super_admins who demote each other at once the
@@ -78,23 +78,23 @@ export const createManageUsers = (parts: {
   ) => {
     const { userId, byUserId, source, reason } = ending
     await disableUser(tx, { id: userId, source, reason })
-    const told = await sessions.endIn(tx, { userId, byUserId, reason: ACCOUNT_DISABLED }, traceparent)
+    const broadcast = await sessions.endIn(tx, { userId, byUserId, reason: ACCOUNT_DISABLED }, traceparent)
     await endApiKeys(tx, announce, { userId, reason: ACCOUNT_DISABLED }, traceparent)
     await appendToOutbox(tx, [
       announce.identityEvent('AccountDeactivated', { userId, source, byUserId, reason }, traceparent),
       await announce.mail({ userId, template: 'account_deactivated' }, traceparent),
     ])
-    return told
+    return broadcast
   }
 
   return {
-    setRole: async ({ role, ...asked }, traceparent) => {
-      const told = await inTransaction(async tx => {
-        const { staff, user } = await lockBoth(tx, asked)
+    setRole: async ({ role, ...input }, traceparent) => {
+      const broadcast = await inTransaction(async tx => {
+        const { staff, user } = await lockBoth(tx, input)
         requireAbove(staff, role)
         const previousRole = highestRole(user)
         if (previousRole === role) return undefined
-        const { userId, byUserId } = asked
+        const { userId, byUserId } = input
         await setRoles(tx, userId, role === 'user' ? ['user'] : ['user', role])
         const ended = await sessions.endIn(tx, { userId, byUserId, reason: 'role_changed' }, traceparent)
         await appendToOutbox(tx, [
@@ -104,26 +104,26 @@ export const createManageUsers = (parts: {
         if (role === 'super_admin') await tellSuperAdmins(tx, announce, userId, traceparent)
         return ended
       })
-      await told?.()
+      await broadcast?.()
     },
 
-    deactivate: async ({ reason, ...asked }, traceparent) => {
-      const told = await inTransaction(async tx => {
-        const { user } = await lockBoth(tx, asked)
+    deactivate: async ({ reason, ...input }, traceparent) => {
+      const broadcast = await inTransaction(async tx => {
+        const { user } = await lockBoth(tx, input)
         if (user.disabled) {
           throw new ProblemError('ACCOUNT_ALREADY_DISABLED', 'id: the account is disabled already.')
         }
-        const sealed = await personKeys.encryptFor(asked.userId, reason, DISABLED_REASON_PURPOSE)
-        return disable(tx, { ...asked, source: 'staff', reason: sealed }, traceparent)
+        const sealed = await personKeys.encryptFor(input.userId, reason, DISABLED_REASON_PURPOSE)
+        return disable(tx, { ...input, source: 'staff', reason: sealed }, traceparent)
       })
-      await told()
+      await broadcast()
     },
 
-    reactivate: async ({ reason, ...asked }, traceparent) => {
-      const told = await inTransaction(async tx => {
-        const { user } = await lockBoth(tx, asked)
+    reactivate: async ({ reason, ...input }, traceparent) => {
+      const broadcast = await inTransaction(async tx => {
+        const { user } = await lockBoth(tx, input)
         if (!user.disabled) throw new ProblemError('ACCOUNT_NOT_DISABLED', 'id: the account is not disabled.')
-        const { userId, byUserId } = asked
+        const { userId, byUserId } = input
         await enableUser(tx, userId)
         const forgotten = await sessions.forgetDisabled(tx, userId)
         const sealed =
@@ -134,12 +134,12 @@ export const createManageUsers = (parts: {
         ])
         return forgotten
       })
-      await told()
+      await broadcast()
     },
 
     deactivateOwn: async (userId, password, traceparent) => {
       await accounts.confirmPassword(userId, password)
-      const told = await inTransaction(async tx => {
+      const broadcast = await inTransaction(async tx => {
         const [user] = await lockUsers(tx, [userId])
         // Only staff can activate it again, and there may be nobody above.
         if (user && highestRole(user) === 'super_admin') {
@@ -151,13 +151,13 @@ export const createManageUsers = (parts: {
         if (!user || user.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
         return disable(tx, { userId, byUserId: userId, source: 'self', reason: null }, traceparent)
       })
-      await told()
+      await broadcast()
     },
 
-    removeSecondFactor: async ({ reason, ...asked }, traceparent) => {
-      const { userId, byUserId } = asked
-      const told = await inTransaction(async tx => {
-        await lockBoth(tx, asked)
+    removeSecondFactor: async ({ reason, ...input }, traceparent) => {
+      const { userId, byUserId } = input
+      const broadcast = await inTransaction(async tx => {
+        await lockBoth(tx, input)
         if (!(await deleteSecondFactor(tx, userId))) {
           throw new ProblemError('2FA_NOT_ENABLED', 'id: the second factor is not turned on.')
         }
@@ -171,17 +171,17 @@ export const createManageUsers = (parts: {
         ])
         return ended
       })
-      await told()
+      await broadcast()
     },
 
-    endSessions: async (asked, traceparent) => {
-      await inTransaction(tx => lockBoth(tx, asked))
-      return (await sessions.end({ ...asked, reason: 'ended_by_staff' }, traceparent)).length
+    endSessions: async (input, traceparent) => {
+      await inTransaction(tx => lockBoth(tx, input))
+      return (await sessions.end({ ...input, reason: 'ended_by_staff' }, traceparent)).length
     },
 
-    revokeApiKey: async (asked, traceparent) => {
-      await inTransaction(tx => lockBoth(tx, asked))
-      await apiKeys.revoke(asked, traceparent)
+    revokeApiKey: async (input, traceparent) => {
+      await inTransaction(tx => lockBoth(tx, input))
+      await apiKeys.revoke(input, traceparent)
     },
   }
 }

@@ -14,13 +14,13 @@ export type RecordView = (context: Context<GatewayEnv>) => Promise<void>
  * without a trace.
  */
 export const createRecordView =
-  (parts: { inTransaction: InTransaction; announce: Announce }): RecordView =>
+  (deps: { inTransaction: InTransaction; announce: Announce }): RecordView =>
   async context => {
     const { user, traceparent, requestId, viewed = [] } = context.var
     const route = matchedRoutes(context).findLast(({ method }) => method !== 'ALL')?.path ?? ''
     const inPath = Object.values(context.req.param() as Record<string, string>).map(id => id.toLowerCase())
     const view = { userId: user.userId, route, objectIds: [...inPath, ...viewed], requestId }
-    await parts.inTransaction(tx =>
-      appendToOutbox(tx, [parts.announce.identityEvent('StaffViewed', view, traceparent)]),
+    await deps.inTransaction(tx =>
+      appendToOutbox(tx, [deps.announce.identityEvent('StaffViewed', view, traceparent)]),
     )
   }

@@ -33,7 +33,7 @@ import { sessionPage, viewSessions } from '../sessions/session-routes.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import { DISABLED_REASON_PURPOSE, type ManageUsers } from './manage-users.ts'
 
-export type AdminUserParts = {
+export type AdminUserDeps = {
   guards: Guards
   sql: Database
   personKeys: PersonKeys
@@ -284,8 +284,8 @@ const revokeApiKeyRoute = ({ signedIn }: Guards) =>
   })
 
 /** Everybody's accounts, for staff. */
-export const adminUserRoutes = (parts: AdminUserParts): Routes => {
-  const { guards, sql, personKeys, sessions, apiKeys, manageUsers } = parts
+export const adminUserRoutes = (deps: AdminUserDeps): Routes => {
+  const { guards, sql, personKeys, sessions, apiKeys, manageUsers } = deps
   const routes = newRoutes()
 
   const viewForStaff = async (user: UserForStaff): Promise<z.infer<typeof staffUser>> => ({

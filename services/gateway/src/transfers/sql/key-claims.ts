@@ -19,16 +19,16 @@ export const claimKeys = async (sql: Database | Tx, claims: KeyClaim[]): Promise
   const first = new Map<string, KeyClaim>()
   for (const claim of claims) if (!first.has(claim.id)) first.set(claim.id, claim)
   // In the order of the ids: two gateways' statements cannot wait for each other.
-  const asked = [...first.values()].sort((a, b) => (a.id < b.id ? -1 : 1))
+  const sorted = [...first.values()].sort((a, b) => (a.id < b.id ? -1 : 1))
   const rows = await sql<{ id: string; unavailable: boolean; claimed: Buffer | null; paid: Buffer | null }[]>`
     with asked as (
       select q.id, q.fingerprint, u.disabled_at is not null
         and not exists (select 1 from gateway.key_claims k where k.id = q.id) as unavailable
       from unnest(${sql.array(
-        asked.map(({ id }) => id),
+        sorted.map(({ id }) => id),
         UUID,
-      )}, ${sql.array(asked.map(({ fingerprint }) => fingerprint) as never[], BYTEA)},
-        ${sql.array(asked.map(({ recipientId }) => recipientId) as string[], UUID)})
+      )}, ${sql.array(sorted.map(({ fingerprint }) => fingerprint) as never[], BYTEA)},
+        ${sql.array(sorted.map(({ recipientId }) => recipientId) as string[], UUID)})
         with ordinality as q (id, fingerprint, recipient_id, at)
       left join gateway.users u on u.id = q.recipient_id
       order by q.at),

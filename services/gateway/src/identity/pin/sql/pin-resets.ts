@@ -1,7 +1,7 @@
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
 /** What bounds guessing a mailed code: so many tries each, so many codes within a day. */
-export type ResetRule = { minutes: number; maxAttempts: number; maxAsked: number }
+export type ResetRule = { minutes: number; maxAttempts: number; maxRequests: number }
 
 /**
  * Keeps a new code in the place of the one before; false where the user has asked for too many within 24 hours. In
@@ -20,7 +20,7 @@ export const insertPinReset = async (
       attempts = 0, used_at = null,
       asked = case when r.asked_since <= now() - interval '24 hours' then 1 else r.asked + 1 end,
       asked_since = case when r.asked_since <= now() - interval '24 hours' then now() else r.asked_since end
-    where r.asked < ${rule.maxAsked} or r.asked_since <= now() - interval '24 hours'`
+    where r.asked < ${rule.maxRequests} or r.asked_since <= now() - interval '24 hours'`
   return count === 1
 }
 

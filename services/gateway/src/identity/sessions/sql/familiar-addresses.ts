@@ -3,11 +3,11 @@ import type { Database, Tx } from '@pennywire/runtime/database.ts'
 /** Since when the user with this e-mail address is known at this network address. As fast where there is no such user. */
 export const readFamiliarSince = async (
   sql: Database,
-  asked: { email: string; addressHash: string },
+  signIn: { email: string; addressHash: string },
 ): Promise<Date | undefined> => {
   const [row] = await sql<Array<{ knownSince: Date }>>`
     select f.known_since as "knownSince" from gateway.familiar_addresses f join gateway.users u on u.id = f.user_id
-    where u.email = ${asked.email} and f.address_hash = ${asked.addressHash}`
+    where u.email = ${signIn.email} and f.address_hash = ${signIn.addressHash}`
   return row?.knownSince
 }
 
