@@ -1,3 +1,4 @@
+import { limitChangeRequested } from '@pennywire/contracts/test-records.ts'
 import { describe, expect, test } from 'vitest'
 import type { Wallet } from './decide.ts'
 import { NO_LIMITS } from './limits.ts'
@@ -115,15 +116,7 @@ test.each([
 
 describe('changing limits', () => {
   const { defaults } = circumstances({ perTransaction: 10n, daily: 20n, monthly: 30n })
-  const command = {
-    ...said,
-    source: 'self',
-    action: 'send',
-    perTransactionMinor: null,
-    dailyMinor: null,
-    monthlyMinor: null,
-    tier: null,
-  }
+  const command = limitChangeRequested({ walletId: 'wallet-a', userId: 'alice' })
   const capped = wallet({ ownLimits: [{ action: 'send', source: 'staff', ...NO_LIMITS, daily: 15n }] })
   const staff = { source: 'staff', userId: 'staff-member' }
 

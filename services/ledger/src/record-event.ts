@@ -1,7 +1,7 @@
 // What an event changes: the wallets of the batch in memory, and the rows that are written with it.
 import { suspenseWalletId } from '@pennywire/contracts/ids.ts'
 import type { LedgerEventName, Records } from '@pennywire/contracts/schemas.ts'
-import { type Effects, type Original, post, type Wallet } from '@pennywire/rules/decide.ts'
+import { type Effects, post, type Wallet } from '@pennywire/rules/decide.ts'
 import type { BatchState } from './batch-state.ts'
 import type { DecidedAs } from './commands/handler.ts'
 import type { HoldEnd, HoldRow, JournalRow, StatusRow, TransferRow } from './store.ts'
@@ -32,7 +32,7 @@ const RECORDERS: {
   },
   'pennywire.ledger.TransferRejected': (state, { value }, place) => {
     const { fromWalletId, toWalletId, code, detail, limitMinor, usedMinor } = value
-    state.writes.transfers.push({
+    const row: TransferRow = {
       ...transferRow(state, value, place),
       status: 'rejected',
       fromWallet: fromWalletId,
@@ -41,8 +41,9 @@ const RECORDERS: {
       rejectionDetail: detail,
       rejectionLimit: limitMinor,
       rejectionUsed: usedMinor,
-    })
-    noteOriginal(state, { ...value, status: 'rejected' })
+    }
+    state.writes.transfers.push(row)
+    noteOriginal(state, row)
     state.counts.rejected++
   },
   'pennywire.ledger.HoldPlaced': (state, { value, effects }) => {
@@ -152,24 +153,28 @@ const recordMovements = (
   place: Place,
 ): void => {
   applyEffects(state, effects)
-  const own = { ...event, linkedTo: null }
-  const linked = event.linked.map(({ transferId, type }) => ({
-    ...event,
-    ...{ transferId, type, linkedTo: event.transferId, note: null, metadata: null, originalId: null },
-  }))
-  for (const [index, transfer] of [own, ...linked].entries()) {
-    const [from, to] = [event.entries[2 * index]!, event.entries[2 * index + 1]!]
-    const { transferId, linkedTo } = transfer
+  const { linked, entries } = event
+  const own = transferRow(state, event, place)
+  const ofLinked = { linkedTo: own.id, note: null, metadata: null, originalId: null }
+  for (const [index, { transferId, type }] of [event, ...linked].entries()) {
+    const [from, to] = [entries[2 * index]!, entries[2 * index + 1]!]
     for (const { walletId, sequence, amountMinor: amount, balanceAfterMinor: balanceAfter } of [from, to])
       state.writes.entries.push({ walletId, sequence, transferId, amount, balanceAfter })
-    const moved = { ...transfer, amountMinor: to.amountMinor, currency: to.currency }
-    const [fromWallet, toWallet] = [from.walletId, to.walletId]
-    state.writes.transfers.push({
-      ...transferRow(state, moved, place),
-      ...{ fromWallet, fromSequence: from.sequence, toWallet, toSequence: to.sequence, linkedTo },
-    })
-    noteOriginal(state, { ...moved, status: 'completed', fromWalletId: fromWallet, toWalletId: toWallet })
-    if (toWallet === suspenseWalletId(to.currency, place.partition)) state.counts.suspense++
+    const row: TransferRow = {
+      ...own,
+      ...(index > 0 && ofLinked),
+      id: transferId,
+      type,
+      fromWallet: from.walletId,
+      fromSequence: from.sequence,
+      toWallet: to.walletId,
+      toSequence: to.sequence,
+      amount: to.amountMinor,
+      currency: to.currency,
+    }
+    state.writes.transfers.push(row)
+    noteOriginal(state, row)
+    if (row.toWallet === suspenseWalletId(row.currency, place.partition)) state.counts.suspense++
   }
   state.counts.completed++
 }
@@ -187,13 +192,9 @@ const applyEffects = (state: BatchState, effects: Effects) => {
 }
 
 /** A reversal later in this very batch finds its original. */
-const noteOriginal = (
-  state: BatchState,
-  transfer: Pick<Recorded, 'transferId' | 'type' | 'amountMinor' | 'currency'> &
-    Pick<Original, 'status' | 'fromWalletId' | 'toWalletId'>,
-) => {
-  const { transferId: id, type, status, fromWalletId, toWalletId, amountMinor: amount, currency } = transfer
-  if (!state.wantedOriginals.has(id)) return
+const noteOriginal = (state: BatchState, row: TransferRow) => {
+  if (!state.wantedOriginals.has(row.id)) return
+  const { id, type, status, fromWallet: fromWalletId, toWallet: toWalletId, amount, currency } = row
   state.originals.set(id, { id, type, status, fromWalletId, toWalletId, amount, currency, reversed: 0n })
 }
 
@@ -222,7 +223,7 @@ const transferRow = (state: BatchState, transfer: Recorded, { partition, seq }: 
   ({
     id: transfer.transferId,
     type: transfer.type,
-    status: 'completed',
+    status: 'completed' as const,
     userId: transfer.userId,
     fromSequence: null,
     toSequence: null,
