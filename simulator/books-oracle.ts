@@ -789,6 +789,11 @@ export const createBooksWatch = (deps: {
       const checkRejection = (event: Records['pennywire.ledger.TransferRejected']) => {
         const { transferId: id, type, code, amountMinor: amount, rejectedAt, fingerprint } = event
         const [from, to] = [find(event.fromWalletId), find(event.toWalletId)]
+        hold(
+          event.toUserId === (to?.userId ?? null),
+          'O1',
+          () => `the event that refuses ${id} names ${event.toUserId} as the recipient, not ${to?.userId}`,
+        )
         const action = type === 'withdrawal' ? 'withdrawal' : 'send'
         const is = (true_: unknown) =>
           hold(true_, 'M4', () => `${type} ${id} over ${amount} was refused as ${code}, which is not so`)

@@ -961,7 +961,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'linked-not-written',
     what: 'what came with a transfer is told and moves balances, and has no row',
     file: recordEvent,
-    replace: [['of [own, ...linked].entries()', 'of [own, ...linked].slice(0, 1).entries()']],
+    replace: [['of [event, ...linked].entries()', 'of [event, ...linked].slice(0, 1).entries()']],
   },
   {
     name: 'linked-not-told',
@@ -1007,7 +1007,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     name: 'linked-to-nothing',
     what: 'a linked transfer does not say to which it belongs',
     file: recordEvent,
-    replace: [['linkedTo: event.transferId,', 'linkedTo: null,']],
+    replace: [['linkedTo: own.id,', 'linkedTo: null,']],
   },
   {
     name: 'linked-share-an-id',
@@ -1025,6 +1025,17 @@ export const PLANTED_BUGS: PlantedBug[] = [
       [
         '    metadata: details.metadata,\n    originalId,',
         '    metadata: details.metadata,\n    originalId: originalId && null,',
+      ],
+    ],
+  },
+  {
+    name: 'rejection-names-another',
+    what: 'the event of a refused transfer names its sender as its recipient',
+    file: transferEvents,
+    replace: [
+      [
+        "toUserId: state.wallets.get(details.toWalletId ?? '')?.userId ?? null",
+        "toUserId: state.wallets.get(details.fromWalletId ?? '')?.userId ?? null",
       ],
     ],
   },

@@ -9,7 +9,8 @@ const URLS: Record<string, string> = {
   audit: databaseUrls.audit,
   notifier: env.notifier.DATABASE_URL!,
   ledger_reader: databaseUrls.ledger_reader,
-  notifier_reader: env.gateway.NOTIFIER_READ_URL!,
+  notifier_reader: databaseUrls.notifier_reader,
+  notifier_client: env.gateway.NOTIFIER_URL!,
   gateway_reader: env.notifier.GATEWAY_READ_URL!,
 }
 const SCHEMAS = ['ledger', 'gateway', 'notifier', 'audit', 'ledger_api', 'gateway_api', 'notifier_api']
@@ -21,6 +22,7 @@ const OWN: Record<string, string[]> = {
   notifier: ['notifier'],
   ledger_reader: ['ledger_api'],
   notifier_reader: ['notifier_api'],
+  notifier_client: ['notifier_api'],
   gateway_reader: ['gateway_api'],
 }
 const FORBIDDEN = [

@@ -24,7 +24,10 @@ export type SystemContext = {
   controlUrl: string
   dataDir: string
   /** The system's database, by role. */
-  databaseUrls: Record<'superuser' | 'owner' | 'ledger' | 'gateway' | 'audit' | 'ledger_reader', string>
+  databaseUrls: Record<
+    'superuser' | 'owner' | 'ledger' | 'gateway' | 'audit' | 'ledger_reader' | 'notifier_reader',
+    string
+  >
   /** The environment of each service, for a command that a test starts itself. */
   env: Record<'gateway' | 'ledger' | 'notifier' | 'audit', Record<string, string>>
 }

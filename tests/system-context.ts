@@ -72,6 +72,7 @@ export const systemContextOf = (system: System, controlUrl: string): SystemConte
     gateway: system.databaseUrl('gateway'),
     audit: system.databaseUrl('audit'),
     ledger_reader: system.databaseUrl('ledger_reader'),
+    notifier_reader: system.databaseUrl('notifier_reader'),
   },
   env: {
     gateway: withoutUndefined(system.env('gateway')),

@@ -74,7 +74,7 @@ const checkNotifications = async (world: World, people: Person[], requests: Requ
       left join ledger.holds h on h.id = asked.id left join ledger.transfers t on t.id = asked.id
       where h.id is not null or t.id is not null
     ) q left join (
-      select transfer_id, count(*)::int as told from notifier.notifications
+      select transfer_id, count(*)::int as told from notifier.notices
       where transfer_id = any(${uuids}) group by transfer_id) n on n.transfer_id = q.id
     where coalesce(n.told, 0) <> q.should
     order by q.id limit 1`

@@ -41,6 +41,11 @@ const PURE = [
   'packages/contracts/src/wallet-code.ts',
   'packages/kafka/src/dead-letters.ts',
   'packages/kafka/src/record.ts',
+  'packages/messages/src/catalogue.ts',
+  'packages/messages/src/de.ts',
+  'packages/messages/src/en.ts',
+  'packages/messages/src/notices.ts',
+  'packages/messages/src/render-notice.ts',
   'packages/rules/src/decide.ts',
   'packages/rules/src/limits.ts',
   'packages/rules/src/wallet-rules.ts',
@@ -62,7 +67,7 @@ const PURE = [
   'services/ledger/src/lock-set.ts',
   'services/ledger/src/record-event.ts',
   'services/notifier/src/mail-for.ts',
-  'services/notifier/src/message-for.ts',
+  'services/notifier/src/notices-for.ts',
 ]
 /** A new wallet's code is drawn, and that is all about it that is not computed. */
 const DRAWS = 'packages/contracts/src/wallet-code.ts'
@@ -84,11 +89,12 @@ const mayImport = (path: string, target: string): boolean => {
   const imported = /^packages\/([\w-]+)\//.exec(target)?.[1]
   if (imported === undefined) return false
   if (own === 'packages/contracts/' || own === 'packages/runtime/') return false
-  if (own === 'packages/rules/') return imported === 'contracts'
+  if (own === 'packages/rules/' || own === 'packages/messages/') return imported === 'contracts'
   if (own === 'packages/kafka/') return ['contracts', 'runtime'].includes(imported)
   if (own === 'packages/stack/') return true
   return (
-    ['contracts', 'kafka', 'rules', 'runtime'].includes(imported) || (imported === 'stack' && isTest(path))
+    ['contracts', 'kafka', 'messages', 'rules', 'runtime'].includes(imported) ||
+    (imported === 'stack' && isTest(path))
   )
 }
 

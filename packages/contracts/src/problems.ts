@@ -86,6 +86,7 @@ export const PROBLEMS = {
   TRANSFER_NOT_FOUND: refused(404, 'There is no such transfer'),
   PAYMENT_NOT_FOUND: refused(404, 'There is no such payment'),
   HOLD_NOT_FOUND: refused(404, 'There is no such hold'),
+  NOTIFICATION_NOT_FOUND: refused(404, 'There is no such notification'),
   WALLET_ALREADY_FROZEN: refused(409, 'The wallet is frozen already'),
   WALLET_NOT_FROZEN: refused(409, 'The wallet is not frozen'),
   WALLET_ALREADY_CLOSED: refused(409, 'The wallet is closed already'),

@@ -59,6 +59,8 @@ export type LedgerCommand = RecordOf<LedgerCommandName>
 /** The ledger's events: everything else in its namespace. */
 export type LedgerEventName = Exclude<Extract<RecordName, `pennywire.ledger.${string}`>, LedgerCommandName>
 export type LedgerEvent = RecordOf<LedgerEventName>
+export type IdentityEventName = Extract<RecordName, `pennywire.identity.${string}`>
+export type IdentityEvent = RecordOf<IdentityEventName>
 
 export const isLedgerCommand = (name: string): name is LedgerCommandName =>
   /^pennywire\.ledger\.\w+Requested$/.test(name) && schemas.has(name)
@@ -69,3 +71,5 @@ export const unknownRecord = (record: never): never => {
 
 export const isLedgerEvent = (name: string): name is LedgerEventName =>
   name.startsWith('pennywire.ledger.') && schemas.has(name) && !isLedgerCommand(name)
+export const isIdentityEvent = (name: string): name is IdentityEventName =>
+  name.startsWith('pennywire.identity.') && schemas.has(name)

@@ -28,7 +28,7 @@ export const KAFKA_ACCESS = {
   },
   notifier: {
     writes: ['notifier.dead-letters'],
-    reads: ['ledger.events', 'notifier.commands'],
+    reads: ['ledger.events', 'identity.events', 'notifier.commands'],
     groups: ['notifier'],
   },
   // Its command audit:verify reads all topics.

@@ -7,13 +7,16 @@ export const SUPERUSER = 'postgres'
 export const OWNER = 'pennywire_owner'
 export const SERVICE_ROLES = ['gateway', 'ledger', 'notifier', 'audit'] as const
 export const READER_ROLES = ['ledger_reader', 'gateway_reader', 'notifier_reader'] as const
+/** What users do at a service by way of the gateway. */
+export const CLIENT_ROLES = ['notifier_client'] as const
 
 export type Role =
   | typeof SUPERUSER
   | typeof OWNER
   | (typeof SERVICE_ROLES)[number]
   | (typeof READER_ROLES)[number]
-const roles: Role[] = [SUPERUSER, OWNER, ...SERVICE_ROLES, ...READER_ROLES]
+  | (typeof CLIENT_ROLES)[number]
+const roles: Role[] = [SUPERUSER, OWNER, ...SERVICE_ROLES, ...READER_ROLES, ...CLIENT_ROLES]
 
 /** Where the passwords are, in libpq's own form, so that `PGPASSFILE=… psql` needs no password typed. */
 export const passwordFile = (dataDir: string) => join(keysFolder(dataDir), 'pgpass')

@@ -18,7 +18,7 @@ export const writeEndpoints = (system: System): void => {
       services.map(service => [`${service.toUpperCase()}_DATABASE_URL`, system.databaseUrl(service)]),
     ),
     OWNER_DATABASE_URL: system.databaseUrl('pennywire_owner'),
-    NOTIFIER_READ_URL: system.databaseUrl('notifier_reader'),
+    NOTIFIER_URL: system.databaseUrl('notifier_client'),
     LEDGER_READ_URL: system.databaseUrl('ledger_reader'),
     PROVIDER_URL: stack.providerUrl,
     COMMAND_MAC_FILE: join(keysFolder(system.dataDir), 'command-mac.json'),

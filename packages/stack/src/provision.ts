@@ -1,5 +1,5 @@
 import postgres from 'postgres'
-import { OWNER, READER_ROLES, type Role, SERVICE_ROLES } from './database-passwords.ts'
+import { CLIENT_ROLES, OWNER, READER_ROLES, type Role, SERVICE_ROLES } from './database-passwords.ts'
 
 export const DATABASE = 'pennywire'
 
@@ -37,7 +37,7 @@ export const provision = async (superuserUrl: string, passwords: Record<Role, st
   const sql = postgres(superuserUrl, { max: 1, onnotice: () => {} })
   try {
     const existing = await sql<{ name: string }[]>`select rolname as name from pg_roles`
-    const roles: Role[] = [OWNER, ...SERVICE_ROLES, ...READER_ROLES]
+    const roles: Role[] = [OWNER, ...SERVICE_ROLES, ...READER_ROLES, ...CLIENT_ROLES]
     for (const role of roles) {
       const verb = existing.some(({ name }) => name === role) ? 'alter' : 'create'
       // Role statements take no parameters; the names are constants and the passwords hexadecimal.

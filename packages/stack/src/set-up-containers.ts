@@ -64,6 +64,7 @@ const setUpDatabase = async () => {
       LEDGER_READER_PASSWORD: password,
       GATEWAY_READER_PASSWORD: password,
       NOTIFIER_READER_PASSWORD: password,
+      NOTIFIER_CLIENT_PASSWORD: password,
       REGISTRY_PASSWORD: password,
     },
     process.env,
@@ -83,6 +84,7 @@ const setUpDatabase = async () => {
     ledger_reader: config.LEDGER_READER_PASSWORD,
     gateway_reader: config.GATEWAY_READER_PASSWORD,
     notifier_reader: config.NOTIFIER_READER_PASSWORD,
+    notifier_client: config.NOTIFIER_CLIENT_PASSWORD,
   })
   await provisionRegistry(superuserUrl, config.REGISTRY_PASSWORD)
   const MIGRATE_DATABASE_URL = `postgres://pennywire_owner:${config.PENNYWIRE_OWNER_PASSWORD}@${config.POSTGRES_HOST}/${DATABASE}`

@@ -112,7 +112,7 @@ const startServices = async (
       HTTP_HOST: '127.0.0.1',
       HTTP_PORT: String(gatewayPort),
       LEDGER_READ_URL: databaseUrl('ledger_reader'),
-      NOTIFIER_READ_URL: databaseUrl('notifier_reader'),
+      NOTIFIER_URL: databaseUrl('notifier_client'),
       REDIS_URL: stack.gatewayRedisUrl,
       JWT_KEY_FILE: key('jwt.json'),
       COMMAND_MAC_FILE: key('command-mac.json'),

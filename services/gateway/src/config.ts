@@ -198,7 +198,9 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
       '`false` takes `/docs`, its assets and `/openapi.json` away; `/docs/problems`, which every problem names, stays.',
     ),
   LEDGER_READ_URL: databaseUrl.describe("The ledger's views for readers, as `ledger_reader`."),
-  NOTIFIER_READ_URL: databaseUrl.describe("The notifier's views for readers, as `notifier_reader`."),
+  NOTIFIER_URL: databaseUrl.describe(
+    'What users read, mark and choose at the notifier, as `notifier_client`.',
+  ),
   REDIS_URL: z.url({ protocol: /^rediss?$/ }).describe('Rate limits, and sessions that ended.'),
   REDIS_CA_FILE: textFile
     .optional()

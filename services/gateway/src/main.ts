@@ -118,7 +118,8 @@ const transfers = createTransfers({
 const { requesting, findTransfer } = transfers
 const notifications = createNotifications({
   guards: identity.guardsWith(createTurns('reads', 'notifier', systemClock)),
-  readUrl: config.NOTIFIER_READ_URL,
+  names,
+  url: config.NOTIFIER_URL,
   instanceId: config.INSTANCE_ID,
 })
 const rooms: Room[] = [

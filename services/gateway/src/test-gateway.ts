@@ -92,7 +92,7 @@ export const createTestGateway = async (deps: {
     REGISTRY_URL: 'http://none',
     DATABASE_URL: deps.databaseUrl,
     LEDGER_READ_URL: deps.databaseUrl,
-    NOTIFIER_READ_URL: deps.databaseUrl,
+    NOTIFIER_URL: deps.databaseUrl,
     REDIS_URL: deps.redisUrl,
     PUBLIC_URL: 'http://pennywire.test',
     PROVIDER_URL: 'http://none',

@@ -75,7 +75,7 @@ const consumer = await startConsumer({
   client,
   logger,
   groupId: 'notifier',
-  topics: ['ledger.events', 'notifier.commands'],
+  topics: ['ledger.events', 'identity.events', 'notifier.commands'],
   onAssigned: sequences.reset,
   ...createNotifying({ sql, codec, publisher, logger, wakeMails: mails.wake, sequences }),
 })
@@ -96,7 +96,7 @@ measuredGauge('notifier_waiting_records', 'Records that have come and are not ha
 // Alarms, and no readiness of its own: the ledger's is red, and what is recorded here is right until then.
 const topics = createTopicCheck(
   client,
-  ['ledger.events', 'notifier.commands', 'notifier.dead-letters'],
+  ['ledger.events', 'identity.events', 'notifier.commands', 'notifier.dead-letters'],
   config,
 )
 const foundation = watchFoundation({

@@ -30,7 +30,10 @@ beforeAll(async () => {
   superuser = openDatabase(database.url(), { applicationName: 'test' })
   sql = openDatabase(database.url('notifier'), { applicationName: 'test' })
 })
-beforeEach(() => superuser`truncate notifier.positions, notifier.notifications, notifier.deliveries`)
+beforeEach(
+  () => superuser`truncate notifier.positions, notifier.notices, notifier.inboxes, notifier.preferences, notifier.topic_starts,
+  notifier.deliveries`,
+)
 afterAll(async () => {
   await Promise.all([sql.end(), superuser.end()])
   await database.drop()
@@ -78,7 +81,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
       reached: (walletId, sequence) => void seen.sequences.push(['reached', walletId, sequence]),
     },
   })
-  const topics: Topic[] = ['ledger.events', 'notifier.commands']
+  const topics: Topic[] = ['ledger.events', 'identity.events', 'notifier.commands']
   const ends = topics.map(topic => ({ topic, partition: 0, first: 0n, offset: 0n, ...end }))
   const position = () => notifying.positions(ends, async () => ends, consumer)
   const encode = <Name extends RecordName>(
@@ -100,6 +103,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
     registry,
     position,
     raw,
+    encode,
     handle: (records: IncomingRecord[]) => notifying.handle(records, consumer),
     transfer: (offset: number, changed: Partial<Records['pennywire.ledger.TransferCompleted']> = {}) =>
       encode(
@@ -158,13 +162,13 @@ const positionOf = async (topic: Topic): Promise<bigint | undefined> => {
   return row?.next_offset
 }
 
-test('X1: notifications come once per event, however often and by whomever it is handled', async () => {
+test('X1: notices come once per event, however often and by whomever it is handled', async () => {
   const [one, two] = [await startInstance(), await startInstance()]
   await one.position()
   const batch = [one.transfer(0), one.opened(1), one.transfer(2), one.mail(0)]
   await Promise.all([one.handle(batch), two.handle(batch)])
   await one.handle(batch)
-  expect(await countOf('notifier.notifications')).toBe(4)
+  expect(await countOf('notifier.notices')).toBe(4)
   expect(await countOf('notifier.deliveries')).toBe(1)
   expect([await positionOf('ledger.events'), await positionOf('notifier.commands')]).toEqual([3n, 1n])
   expect(one.seen.woken + two.seen.woken).toBe(1)
@@ -177,7 +181,7 @@ test('wallets and reversals tell as well, once; their sequences are watched', as
   await handle(batch)
   await handle(batch)
   expect(seen.deadLetters).toEqual([])
-  const rows = await sql`select user_id, type, transfer_id from notifier.notifications order by type`
+  const rows = await sql`select user_id, type, transfer_id from notifier.notices order by type`
   expect(rows).toMatchObject([
     { user_id: bob, type: 'reversal_received', transfer_id: transferIdOf(alice, '0') },
     { user_id: alice, type: 'reversal_sent', transfer_id: transferIdOf(alice, '0') },
@@ -197,29 +201,133 @@ test('X1: the whole topic read again adds nothing', async () => {
   await handle(batch)
   await sql`update notifier.positions set next_offset = 0`
   await handle(batch)
-  expect([await countOf('notifier.notifications'), await countOf('notifier.deliveries')]).toEqual([4, 1])
+  expect([await countOf('notifier.notices'), await countOf('notifier.deliveries')]).toEqual([4, 1])
 })
 
-test('the gateway’s reader sees notifications through the view, and nothing else', async () => {
-  const { position, handle, transfer } = await startInstance()
-  await position()
-  await handle([transfer(0)])
-  const reader = openDatabase(database.url('notifier_reader'), { applicationName: 'test' })
-  try {
-    const rows = await reader`
-      select id, user_id, type, title, body, transfer_id, read_at, created_at
-      from notifier_api.notifications where user_id = ${bob} order by created_at desc, id desc`
-    expect(rows).toMatchObject([
-      { type: 'transfer_received', read_at: null, created_at: new Date(1_700_000_000_001) },
-    ])
-    for (const statement of [
-      reader`select 1 from notifier.notifications`,
-      reader`delete from notifier_api.notifications`,
-    ])
-      await expect(statement).rejects.toMatchObject({ code: '42501' })
-  } finally {
-    await reader.end()
+describe('a user’s list', () => {
+  type Inbox = { last: number; unread: number; seqs: number[] }
+  const inboxOf = async (userId: string): Promise<Inbox> => {
+    const [row] = await sql<[Inbox]>`
+      select last_seq::int as last, unread::int as unread,
+        array(select seq::int from notifier.notices where user_id = ${userId} order by seq) as seqs
+      from notifier.inboxes where user_id = ${userId}`
+    return row
   }
+  const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
+
+  test('is numbered without a gap, over batches of several partitions at once, and repeats', async () => {
+    const instances = [await startInstance(), await startInstance(), await startInstance()]
+    await instances[0]!.position()
+    await sql`insert into notifier.positions select 'ledger.events', p, 0 from generate_series(1, 2) p`
+    const batchOf = (partition: number) =>
+      upTo(20).map((_, offset) => {
+        const record = instances[0]!.transfer(offset, {
+          transferId: transferIdOf(alice, `${partition}/${offset}`),
+        })
+        return { ...record, partition }
+      })
+    await Promise.all(
+      instances.flatMap((instance, partition) => [
+        instance.handle(batchOf(partition)),
+        instance.handle(batchOf(partition)),
+      ]),
+    )
+    for (const userId of [alice, bob])
+      expect(await inboxOf(userId)).toEqual({ last: 60, unread: 60, seqs: upTo(60) })
+  })
+
+  test('has two notices of one event in a batch, and the same event twice in a batch once', async () => {
+    const { position, handle, transfer } = await startInstance()
+    await position()
+    const transferId = transferIdOf(alice, 'twice')
+    await handle([transfer(0, { transferId }), transfer(1, { transferId }), transfer(2)])
+    expect(await inboxOf(alice)).toEqual({ last: 2, unread: 2, seqs: [1, 2] })
+  })
+
+  test('leaves out what its user has turned off', async () => {
+    await superuser`
+      insert into notifier.preferences (user_id, turned_off)
+      values (${alice}, '{money_sent:in_app}'), (${bob}, '{money_sent:in_app,money_received:mail}')`
+    const { position, handle, transfer } = await startInstance()
+    await position()
+    await handle([transfer(0)])
+    expect(await countOf('notifier.notices')).toBe(1)
+    expect(await inboxOf(bob)).toMatchObject({ unread: 1 })
+  })
+})
+
+describe('the views for others', () => {
+  const as = async (
+    role: 'notifier_reader' | 'notifier_client',
+    run: (client: Database) => Promise<void>,
+  ) => {
+    const { position, handle, transfer } = await startInstance()
+    await position()
+    await handle([transfer(0), transfer(1)])
+    const client = openDatabase(database.url(role), { applicationName: 'test' })
+    await run(client).finally(() => client.end())
+  }
+  const denied = { code: '42501' }
+
+  test('a reader sees them, as far as the version before does', () =>
+    as('notifier_reader', async reader => {
+      const rows = await reader`
+        select id, user_id, type, title, body, transfer_id, read_at, created_at
+        from notifier_api.notifications where user_id = ${bob} order by created_at desc, id desc`
+      expect(rows).toMatchObject([
+        { type: 'transfer_received', read_at: null, created_at: new Date(1_700_000_000_001) },
+        {},
+      ])
+      for (const statement of [
+        reader`select 1 from notifier.notices`,
+        reader`delete from notifier_api.notifications`,
+        reader`update notifier_api.notifications set read_at = now()`,
+      ])
+        await expect(statement).rejects.toMatchObject(denied)
+    }))
+
+  test('the gateway marks them as read and chooses for users, and does nothing else', () =>
+    as('notifier_client', async client => {
+      expect(
+        await client`update notifier_api.notices set read_at = now() where user_id = ${bob}`,
+      ).toMatchObject({
+        count: 2,
+      })
+      await client`update notifier_api.inboxes set unread = 0 where user_id = ${bob}`
+      await client`insert into notifier_api.preferences (user_id, language) values (${bob}, 'de')`
+      for (const statement of [
+        client`select 1 from notifier.notices`,
+        client`delete from notifier_api.notices`,
+        client`update notifier_api.notices set data = '{}'`,
+        client`update notifier_api.inboxes set last_seq = 0`,
+        client`insert into notifier_api.inboxes (user_id) values (${alice})`,
+      ])
+        await expect(statement).rejects.toMatchObject(denied)
+    }))
+})
+
+describe('identity.events', () => {
+  const account = (instance: Awaited<ReturnType<typeof startInstance>>, offset: number, occurredAt: number) =>
+    instance.encode('identity.events', offset, 'pennywire.identity.PinSet', {
+      ...{ eventId: randomUUID(), userId: alice, occurredAt },
+    })
+
+  test('tell of accounts', async () => {
+    const instance = await startInstance()
+    await instance.position()
+    await instance.handle([account(instance, 0, 5)])
+    expect(await sql`select type, data, transfer_id from notifier.notices`).toEqual([
+      { type: 'pin_set', data: {}, transfer_id: null },
+    ])
+  })
+
+  test('of before an upgrade are nobody’s news any more', async () => {
+    await superuser`insert into notifier.topic_starts values ('identity.events', ${new Date(10)})`
+    const instance = await startInstance()
+    await instance.position()
+    await instance.handle([account(instance, 0, 9), account(instance, 1, 10)])
+    expect([await countOf('notifier.notices'), await positionOf('identity.events')]).toEqual([1, 2n])
+  })
 })
 
 describe('D1: a record that can never be handled goes to the dead letters, and the partition goes on', () => {
@@ -267,7 +375,7 @@ describe('D1: a record that can never be handled goes to the dead letters, and t
         }),
       }),
     ])
-    expect(await countOf('notifier.notifications')).toBe(2)
+    expect(await countOf('notifier.notices')).toBe(2)
     expect(await positionOf('ledger.events')).toBe(2n)
   })
 
@@ -313,14 +421,14 @@ test('dead letters that Kafka does not take hold the partition', async () => {
     throw new Error('Kafka away')
   }
   await expect(handle([transfer(0), raw('ledger.events', 1, null)])).rejects.toThrow('Kafka away')
-  expect([await countOf('notifier.notifications'), await positionOf('ledger.events')]).toEqual([0, 0n])
+  expect([await countOf('notifier.notices'), await positionOf('ledger.events')]).toEqual([0, 0n])
 })
 
 test('a gap applies nothing and is read again; one that stays halts the partition', async () => {
   const { position, handle, transfer, mail, seen } = await startInstance()
   await position()
   await handle([transfer(3), mail(0)])
-  expect([await countOf('notifier.notifications'), await countOf('notifier.deliveries')]).toEqual([0, 1])
+  expect([await countOf('notifier.notices'), await countOf('notifier.deliveries')]).toEqual([0, 1])
   await handle([transfer(3)])
   expect([seen.sought, seen.halted]).toEqual([[0n, 0n], []])
   await handle([transfer(3)])
@@ -330,26 +438,29 @@ test('a gap applies nothing and is read again; one that stays halts the partitio
 describe('positions', () => {
   test('begin where the topic begins, and are stored', async () => {
     const { position } = await startInstance({ first: 5n, offset: 9n })
-    expect(await position()).toMatchObject([{ offset: 5n }, { offset: 5n }])
+    expect(await position()).toMatchObject([{ offset: 5n }, { offset: 5n }, { offset: 5n }])
     expect(await positionOf('ledger.events')).toBe(5n)
   })
 
   test('go on where they were stored, or past what the retention deleted', async () => {
     await sql`insert into notifier.positions values ('ledger.events', 0, 7), ('notifier.commands', 0, 2)`
     const { position } = await startInstance({ first: 5n, offset: 9n })
-    expect(await position()).toMatchObject([{ offset: 7n }, { offset: 5n }])
+    expect(await position()).toMatchObject([{ offset: 7n }, { offset: 5n }, { offset: 5n }])
   })
 
   test('X2: records of a topic kept for ever that were deleted before they were read halt their partition', async () => {
     await sql`insert into notifier.positions values ('ledger.events', 0, 2)`
     const { position, seen } = await startInstance({ first: 5n, offset: 9n })
-    expect(await position()).toMatchObject([{ topic: 'notifier.commands', offset: 5n }])
+    expect(await position()).toMatchObject([
+      { topic: 'identity.events' },
+      { topic: 'notifier.commands', offset: 5n },
+    ])
     expect(seen.halted).toEqual(['the topic begins at offset 5, but offset 2 is next'])
   })
 
   test('go back to the beginning of a topic made anew, asked twice', async () => {
     await sql`insert into notifier.positions values ('ledger.events', 0, 7), ('notifier.commands', 0, 7)`
     const { position } = await startInstance({ first: 0n, offset: 3n })
-    expect(await position()).toMatchObject([{ offset: 0n }, { offset: 0n }])
+    expect(await position()).toMatchObject([{ offset: 0n }, { offset: 0n }, { offset: 0n }])
   })
 })

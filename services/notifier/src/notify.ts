@@ -1,5 +1,7 @@
 import {
   type AnyRecord,
+  type IdentityEvent,
+  isIdentityEvent,
   isLedgerEvent,
   type LedgerEvent,
   type MailRequested,
@@ -15,16 +17,17 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
 import { z } from 'zod'
 import { MAIL_TEMPLATES } from './mail-for.ts'
-import { messagesFor, type Notification } from './message-for.ts'
+import { type Notice, noticesFor, noticesForAccount } from './notices-for.ts'
 import { insertDeliveries } from './sql/deliveries.ts'
-import { insertNotifications } from './sql/notifications.ts'
+import { insertNotices } from './sql/notices.ts'
 import { lockPositions, readPositions, writePositions } from './sql/positions.ts'
+import { readTopicStarts } from './sql/topic-starts.ts'
 import type { SequenceWatch } from './watch-sequences.ts'
 
-const notificationsAdded = counter('notifier_notifications_total', 'In-app notifications added')
+const notificationsAdded = counter('notifier_notifications_total', 'In-app notices added')
 const duplicates = counter(
   'notifier_duplicates_total',
-  'Notifications that were there already: their event came again',
+  'Notices that were there already, as their event came again, or that their user does not want in the app',
 )
 const setAside = counter('notifier_dead_letters_total', 'Records set aside, by their topic', ['topic'])
 
@@ -33,7 +36,7 @@ const MAX_GAPS = 3
 
 /** What one record asks for. */
 type Work = {
-  notifications: Notification[]
+  notices: Notice[]
   mails: MailRequested[]
   deadLetters: RawRecord[]
   /** The entries that an event tells of. */
@@ -44,7 +47,7 @@ type Work = {
 
 type Counted = { walletId: string; sequence: number }
 
-const NOTHING: Work = { notifications: [], mails: [], deadLetters: [], entries: [], reached: [] }
+const NOTHING: Work = { notices: [], mails: [], deadLetters: [], entries: [], reached: [] }
 
 const MAIL_REQUESTED = 'pennywire.notifier.MailRequested'
 
@@ -53,13 +56,13 @@ const MAIL_REQUESTED = 'pennywire.notifier.MailRequested'
 const storedId = z.guid()
 const storedText = z.string().refine(text => !text.includes('\0'), 'holds a NUL character')
 const storedTime = z.int().min(0).max(Date.UTC(10_000, 0))
-const storedNotifications = z.array(
+const storedNotices = z.array(
   z.object({
     id: storedId,
     userId: storedId,
     type: storedText,
-    title: storedText,
-    body: storedText,
+    data: z.record(z.string(), z.union([storedText, z.int(), z.null()])),
+    aboutUserId: storedId.nullable(),
     transferId: storedId.nullable(),
     createdAt: storedTime,
   }),
@@ -74,11 +77,16 @@ const storedMail = z.object({
 })
 
 /** Throws where the record cannot be told to anybody; it will then never be possible, as nothing but it decides. */
-const workFor = (record: AnyRecord): Work => {
+const workFor = (record: AnyRecord, since: number): Work => {
   if (record.type === MAIL_REQUESTED) return { ...NOTHING, mails: [storedMail.parse(record.value)] }
+  if (isIdentityEvent(record.type)) {
+    const event = record as IdentityEvent
+    if (event.value.occurredAt < since) return NOTHING
+    return { ...NOTHING, notices: storedNotices.parse(noticesForAccount(event)) }
+  }
   if (!isLedgerEvent(record.type)) return NOTHING
   const event = record as LedgerEvent
-  return { ...NOTHING, notifications: storedNotifications.parse(messagesFor(event)), ...countedBy(event) }
+  return { ...NOTHING, notices: storedNotices.parse(noticesFor(event)), ...countedBy(event) }
 }
 
 /** What an event tells of how many entries wallets have: by entries of its own, or by the way. */
@@ -96,7 +104,7 @@ const reasonOf = (error: unknown): string =>
 
 const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
 
-/** Turns batches of ledger.events and notifier.commands into notifications and mails to be sent. */
+/** Turns batches of ledger.events, identity.events and notifier.commands into notices and mails to be sent. */
 export const createNotifying = (deps: {
   sql: Database
   codec: Codec
@@ -110,11 +118,13 @@ export const createNotifying = (deps: {
   const { sql, codec, publisher, logger, wakeMails, sequences } = deps
   /** Gaps in each partition since its last progress. */
   const gapsInARow = new Map<string, number>()
+  let starts = new Map<string, number>()
 
   const readWork = async (record: IncomingRecord): Promise<Work> => {
     // By the header, so that types newer than this version are passed over instead of being taken for damage.
     const type = headerOf(record, 'ce_type')
-    if (type !== undefined && type !== MAIL_REQUESTED && !isLedgerEvent(type)) return NOTHING
+    if (type !== undefined && type !== MAIL_REQUESTED && !isLedgerEvent(type) && !isIdentityEvent(type))
+      return NOTHING
     const deadLetter = (reason: string): Work => ({
       ...NOTHING,
       deadLetters: [deadLetterOf(record, 'notifier', reason)],
@@ -127,7 +137,7 @@ export const createNotifying = (deps: {
       throw error // the registry is away: hold, and try again
     }
     try {
-      return workFor(decoded)
+      return workFor(decoded, starts.get(record.topic) ?? 0)
     } catch (error) {
       return deadLetter(`cannot be handled: ${reasonOf(error)}`)
     }
@@ -136,6 +146,7 @@ export const createNotifying = (deps: {
   return {
     positions: async (assigned, readEnds, consumer) => {
       const stored = new Map((await readPositions(sql, assigned)).map(row => [idOf(row), row.offset]))
+      starts = await readTopicStarts(sql)
       const ends = await readEnds()
       gapsInARow.clear()
       // A topic that is kept for ever has lost what was not told yet: a person must look, nothing is passed over.
@@ -148,7 +159,7 @@ export const createNotifying = (deps: {
         consumer.halt({ topic, partition }, reason)
       }
       // Before the topic's beginning: its retention has deleted what would have been next, and mails of that age
-      // have expired. Beyond its end: it was made anew. Reading from its beginning is safe, as every notification
+      // have expired. Beyond its end: it was made anew. Reading from its beginning is safe, as every notice
       // and every mail has an id that makes it once.
       const going = ends.filter(end => !lost.includes(end))
       const moved = going
@@ -180,7 +191,7 @@ export const createNotifying = (deps: {
       const { gaps, added, repeated, mails, deadLetters } = await sql.begin(async tx => {
         const next = new Map((await lockPositions(tx, of)).map(row => [idOf(row), row]))
         const gaps = new Map<string, Position>()
-        const notifications: Notification[] = []
+        const notices: Notice[] = []
         const mails: MailRequested[] = []
         const deadLetters: RawRecord[] = []
         for (const [index, record] of records.entries()) {
@@ -192,13 +203,13 @@ export const createNotifying = (deps: {
             continue
           }
           position.offset += 1n
-          notifications.push(...works[index]!.notifications)
+          notices.push(...works[index]!.notices)
           mails.push(...works[index]!.mails)
           deadLetters.push(...works[index]!.deadLetters)
         }
         if (deadLetters.length > 0) await publisher.publishAll(deadLetters)
-        const added = notifications.length > 0 ? await insertNotifications(tx, notifications) : 0
-        const repeated = notifications.length - added
+        const added = notices.length > 0 ? await insertNotices(tx, notices) : 0
+        const repeated = notices.length - added
         if (mails.length > 0) await insertDeliveries(tx, mails)
         await writePositions(tx, [...next.values()])
         return { gaps, added, repeated, mails: mails.length, deadLetters }

@@ -340,7 +340,7 @@ export const authRoutes = (deps: AuthDeps): Routes => {
   }
 
   const rememberByMail = (context: Context<GatewayEnv>, userId: string) =>
-    loginAttempts.remember(sql, { userId, address: context.var.address, by: 'mail' })
+    loginAttempts.rememberMail(sql, { userId, address: context.var.address })
 
   routes.openapi(signupRoute(guards), async context => {
     const user = await accounts.signUp(context.req.valid('json'), callerOf(context))

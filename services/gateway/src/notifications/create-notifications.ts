@@ -1,29 +1,54 @@
+import type { Language } from '@pennywire/messages/render-notice.ts'
+import { languageOf } from '@pennywire/messages/render-notice.ts'
 import { openDatabase, ping } from '@pennywire/runtime/database.ts'
 import type { Guards } from '../http/define-route.ts'
 import type { Room } from '../http/room.ts'
+import type { Names } from '../identity/persons/names.ts'
+import { viewNotices } from './notice-view.ts'
 import { notificationRoutes } from './notification-routes.ts'
-import { countUnread, readNotifications } from './sql/notifications.ts'
+import { preferenceRoutes } from './preference-routes.ts'
+import {
+  changePreferences,
+  countUnread,
+  markAllRead,
+  markRead,
+  readNotices,
+  readPreferences,
+} from './sql/notifications.ts'
 
-/** What the notifier has written for a user, read from its published views. */
+/** What the notifier has written for users: read, marked as read, and chosen through its views. */
 export const createNotifications = (deps: {
   guards: Guards
-  readUrl: string
+  names: Pick<Names, 'namesOf'>
+  url: string
   instanceId: string
 }): Room & { check: () => Promise<void> } => {
-  const notifierRead = openDatabase(deps.readUrl, {
+  const { guards, names } = deps
+  const notifier = openDatabase(deps.url, {
     applicationName: `${deps.instanceId}-reads-notifier`,
     maxConnections: 4,
   })
+  /** The language that the user chose, else the one that their client asks for. */
+  const languageFor = async (userId: string, acceptLanguage: string | undefined): Promise<Language> =>
+    (await readPreferences(notifier, userId)).language ?? languageOf(acceptLanguage)
   return {
     routes: [
       notificationRoutes({
-        guards: deps.guards,
-        readNotifications: (userId, before, unreadOnly, limit) =>
-          readNotifications(notifierRead, userId, before, unreadOnly, limit),
-        countUnread: userId => countUnread(notifierRead, userId),
+        guards,
+        languageFor,
+        view: (language, notices) => viewNotices(names, language, notices),
+        read: (userId, before, unreadOnly, limit) => readNotices(notifier, userId, before, unreadOnly, limit),
+        countUnread: userId => countUnread(notifier, userId),
+        markRead: (userId, id) => markRead(notifier, userId, id),
+        markAllRead: userId => markAllRead(notifier, userId),
+      }),
+      preferenceRoutes({
+        guards,
+        read: userId => readPreferences(notifier, userId),
+        change: (userId, change) => changePreferences(notifier, userId, change),
       }),
     ],
-    check: () => ping(notifierRead),
-    stop: () => notifierRead.end(),
+    check: () => ping(notifier),
+    stop: () => notifier.end(),
   }
 }

@@ -1,4 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { NOTICE_KINDS } from '@pennywire/messages/notices.ts'
+import type { Language } from '@pennywire/messages/render-notice.ts'
 import {
   cursorParam,
   type Guards,
@@ -10,34 +12,49 @@ import {
   type Routes,
   SIGNED_IN_PROBLEMS,
   timestamp,
+  uuidParam,
 } from '../http/define-route.ts'
-import { validationProblem } from '../problems/problem.ts'
-import type { NotificationFacts } from './sql/notifications.ts'
+import { ProblemError, validationProblem } from '../problems/problem.ts'
+import type { NoticeView } from './notice-view.ts'
+import type { NoticeFacts } from './sql/notifications.ts'
 
 export type NotificationDeps = {
   guards: Guards
-  readNotifications: (
-    userId: string,
-    before: { createdAt: Date; id: string },
-    unreadOnly: boolean,
-    limit: number,
-  ) => Promise<NotificationFacts[]>
+  languageFor: (userId: string, acceptLanguage: string | undefined) => Promise<Language>
+  view: (language: Language, notices: NoticeFacts[]) => Promise<NoticeView[]>
+  read: (userId: string, before: bigint, unreadOnly: boolean, limit: number) => Promise<NoticeFacts[]>
   countUnread: (userId: string) => Promise<number>
+  markRead: (userId: string, id: string) => Promise<NoticeFacts | undefined>
+  markAllRead: (userId: string) => Promise<number>
 }
-
-const FIRST_PAGE = { createdAt: new Date('9999-12-31T00:00:00Z'), id: 'ffffffff-ffff-ffff-ffff-ffffffffffff' }
 
 const notificationSchema = z
   .object({
     id: z.uuid(),
-    type: z.string().openapi({ example: 'transfer_received' }),
+    type: z.string().openapi({ example: 'transfer_received', description: 'Further ones may come' }),
+    kind: z.enum(NOTICE_KINDS).openapi({ description: 'What it is turned on and off by' }),
     title: z.string().openapi({ example: 'Money received' }),
-    body: z.string().openapi({ example: 'You received 12.50 USD from Bob B.' }),
+    body: z.string().openapi({
+      example: 'You received 12.50 USD from Bob B. Your balance is 87.50 USD (TXN-7K3QZ9M2XW4H).',
+      description: "In the user's language, else in the one that Accept-Language asks for",
+    }),
+    counterparty: z
+      .object({ name: z.string().openapi({ example: 'Bob B.' }) })
+      .nullable()
+      .openapi({ description: 'The other side, by its name as strangers see it now' }),
     transferId: z.uuid().nullable(),
     readAt: timestamp.nullable(),
     createdAt: timestamp,
   })
   .openapi('Notification')
+
+const languageHeader = z.object({
+  'accept-language': z
+    .string()
+    .max(1_000)
+    .optional()
+    .openapi({ example: 'de', description: 'Where the user has chosen no language: en or de' }),
+})
 
 const listRoute = ({ signedIn }: Guards) =>
   createRoute({
@@ -47,6 +64,7 @@ const listRoute = ({ signedIn }: Guards) =>
     summary: 'Lists your notifications, newest first',
     ...signedIn(),
     request: {
+      headers: languageHeader,
       query: z.strictObject({
         limit: limitParam,
         cursor: cursorParam,
@@ -72,43 +90,79 @@ const unreadRoute = ({ signedIn }: Guards) =>
     },
   })
 
-const LAST_MS = FIRST_PAGE.createdAt.getTime()
-const cursorSchema = z.tuple([z.int().min(0).max(LAST_MS), z.uuid()])
+const readRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/notifications/{id}/read',
+    tags: ['Notifications'],
+    summary: 'Marks a notification as read',
+    description: 'Once read it stays so: a repeat answers the same, with the time of the first.',
+    ...signedIn(),
+    request: { headers: languageHeader, params: z.object({ id: uuidParam }) },
+    responses: {
+      200: jsonAnswer('The notification', notificationSchema),
+      ...problemResponses('VALIDATION_ERROR', 'NOTIFICATION_NOT_FOUND', ...SIGNED_IN_PROBLEMS),
+    },
+  })
 
-const readCursor = (text: string | undefined): { createdAt: Date; id: string } => {
-  if (text === undefined) return FIRST_PAGE
-  try {
-    const [ms, id] = cursorSchema.parse(JSON.parse(Buffer.from(text, 'base64url').toString('utf8')))
-    return { createdAt: new Date(ms), id }
-  } catch {
-    throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
-  }
+const readAllRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'post',
+    path: '/v1/notifications/read-all',
+    tags: ['Notifications'],
+    summary: 'Marks all your notifications as read',
+    ...signedIn(),
+    responses: {
+      200: jsonAnswer(
+        'How many were not read before',
+        z.object({ markedCount: z.int().openapi({ example: 3 }) }),
+      ),
+      ...problemResponses(...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const LAST_SEQ = 2n ** 63n - 1n
+
+/** The number before which a page begins. Cursors are opaque: a number of one's own list tells nothing. */
+const readCursor = (text: string | undefined): bigint => {
+  if (text === undefined) return LAST_SEQ
+  const number = Buffer.from(text, 'base64url').toString('latin1')
+  if (/^[1-9][0-9]{0,17}$/.test(number)) return BigInt(number)
+  throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
 }
 
-/** What the notifier has to tell the user, read from what it publishes. */
-export const notificationRoutes = ({ guards, readNotifications, countUnread }: NotificationDeps): Routes => {
+/** What the notifier has to tell the user, read from what it publishes, and what of it they have read. */
+export const notificationRoutes = (deps: NotificationDeps): Routes => {
+  const { guards, languageFor, view, read } = deps
   const routes = newRoutes()
 
   routes.openapi(listRoute(guards), async context => {
     const { limit, cursor, unreadOnly } = context.req.valid('query')
-    const before = readCursor(cursor)
-    const rows = await readNotifications(context.var.user.userId, before, unreadOnly === 'true', limit + 1)
-    const page = rows.slice(0, limit)
-    const last = page.at(-1)
-    const items = page.map(({ readAt, createdAt, ...notification }) => ({
-      ...notification,
-      readAt: readAt?.toISOString() ?? null,
-      createdAt: createdAt.toISOString(),
-    }))
+    const { userId } = context.var.user
+    const language = await languageFor(userId, context.req.valid('header')['accept-language'])
+    const found = await read(userId, readCursor(cursor), unreadOnly === 'true', limit + 1)
+    const page = found.slice(0, limit)
     const nextCursor =
-      rows.length > limit && last
-        ? Buffer.from(JSON.stringify([last.createdAt.getTime(), last.id])).toString('base64url')
-        : null
-    return context.json({ items, nextCursor }, 200)
+      found.length > limit ? Buffer.from(String(page.at(-1)!.seq)).toString('base64url') : null
+    context.header('Content-Language', language)
+    return context.json({ items: await view(language, page), nextCursor }, 200)
   })
 
   routes.openapi(unreadRoute(guards), async context =>
-    context.json({ unreadCount: await countUnread(context.var.user.userId) }, 200),
+    context.json({ unreadCount: await deps.countUnread(context.var.user.userId) }, 200),
+  )
+
+  routes.openapi(readRoute(guards), async context => {
+    const { userId } = context.var.user
+    const language = await languageFor(userId, context.req.valid('header')['accept-language'])
+    const notice = await deps.markRead(userId, context.req.valid('param').id)
+    if (!notice) throw new ProblemError('NOTIFICATION_NOT_FOUND', 'id: you have no such notification.')
+    context.header('Content-Language', language)
+    return context.json((await view(language, [notice]))[0]!, 200)
+  })
+
+  routes.openapi(readAllRoute(guards), async context =>
+    context.json({ markedCount: await deps.markAllRead(context.var.user.userId) }, 200),
   )
 
   return routes

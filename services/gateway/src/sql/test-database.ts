@@ -75,6 +75,7 @@ export const setClocks = {
         set ended_at = ended_at - interval '181 days', expires_at = expires_at - interval '181 days'`
       await tx`update gateway.logins set occurred_at = occurred_at - interval '181 days'`
       await tx`update gateway.familiar_addresses set last_used_at = last_used_at - interval '181 days'`
+      await tx`update gateway.familiar_devices set last_used_at = last_used_at - interval '181 days'`
     }),
   /** What a gateway has written that died before it told anybody. */
   endSessions: (sql: Database, userId: string) =>
@@ -213,7 +214,8 @@ export const countKept = async (sql: Database, userId: string) => {
       (select count(*)::int from gateway.refresh_tokens t join gateway.sessions s on s.id = t.session_id
         where s.user_id = ${userId}) as refresh,
       (select count(*)::int from gateway.logins where user_id = ${userId}) as logins,
-      (select count(*)::int from gateway.familiar_addresses where user_id = ${userId}) as familiar`
+      (select count(*)::int from gateway.familiar_addresses where user_id = ${userId})
+        + (select count(*)::int from gateway.familiar_devices where user_id = ${userId}) as familiar`
   return row!
 }
 

@@ -100,6 +100,7 @@ export const transferRejected = (
     note: details.note,
     metadata: details.metadata,
     originalId,
+    toUserId: state.wallets.get(details.toWalletId ?? '')?.userId ?? null,
   },
   subject: details.transferId,
 })

@@ -3,6 +3,27 @@ import type { Database } from '@pennywire/runtime/database.ts'
 /** One statement deletes so many rows: none holds locks for long. */
 const ROWS = 5_000
 
+/** Their users' lists are locked first, in the order of the ids, as by what adds to them. */
+const purgeNotices = (sql: Database, days: number) =>
+  sql.begin(async tx => {
+    const old = await tx<{ id: string; userId: string }[]>`
+      select id, user_id as "userId" from notifier.notices
+      where created_at < now() - make_interval(days => ${days}) limit ${ROWS}`
+    if (old.length === 0) return { count: 0 }
+    await tx`
+      select from notifier.inboxes where user_id = any (${old.map(({ userId }) => userId)}::uuid[])
+      order by user_id for update`
+    return tx`
+      with gone as (
+        delete from notifier.notices where id = any (${old.map(({ id }) => id)}::uuid[]) returning user_id, read_at
+      ), unread as (
+        select user_id, count(*) as many from gone where read_at is null group by user_id
+      ), told as (
+        update notifier.inboxes i set unread = i.unread - u.many from unread u where u.user_id = i.user_id
+      )
+      select from gone`
+  })
+
 /**
  * Deletes some of the mails that are over since `deliveryDays`, and of the notifications older than `notificationDays`.
  * Never a mail that is due. A mail's command that comes again after its row is gone has expired, and is not sent.
@@ -16,10 +37,7 @@ export const purgeOld = async (
       delete from notifier.deliveries where command_id in (
         select command_id from notifier.deliveries
         where state <> 'due' and expires_at < now() - make_interval(days => ${deliveryDays}) limit ${ROWS})`,
-    await sql`
-      delete from notifier.notifications where id in (
-        select id from notifier.notifications
-        where created_at < now() - make_interval(days => ${notificationDays}) limit ${ROWS})`,
+    await purgeNotices(sql, notificationDays),
   ].map(({ count }) => count)
   return {
     deleted: counts.reduce((sum, count) => sum + count, 0),

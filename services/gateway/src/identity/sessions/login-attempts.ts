@@ -3,7 +3,7 @@ import { addressSubject } from '../../http/client-address.ts'
 import type { TakeFromLimits, Taken } from '../../http/rate-limit.ts'
 import { ProblemError } from '../../problems/problem.ts'
 import { currentRequest } from '../../queues/request-scope.ts'
-import { readFamiliarSince, rememberAddress } from './sql/familiar-addresses.ts'
+import { readFamiliarSince, rememberAddress, rememberSignIn } from './sql/familiar-addresses.ts'
 
 export type LoginAttempts = {
   /**
@@ -12,13 +12,18 @@ export type LoginAttempts = {
    */
   begin: (email: string, address: string) => Promise<{ taken: Taken; giveBack: () => Promise<void> }>
   /**
-   * From now on the user is known at this address: they have just shown there who they are. Where that was by a mail,
-   * wrong tries from there count no more: else somebody in the same network would have locked the owner out.
+   * From now on the user is known at this address: they have shown there, by a mail, who they are. Wrong tries from there
+   * count no more: else somebody in the same network would have locked the owner out.
    */
-  remember: (
-    sql: Database | Tx,
-    shown: { userId: string; address: string; by: 'sign_in' | 'mail' },
-  ) => Promise<void>
+  rememberMail: (sql: Database | Tx, shown: { userId: string; address: string }) => Promise<void>
+  /**
+   * From now on the user is known at this address and with this device: they sign in. Tells whether one of the two is
+   * new; at the first sign-in of all neither is. Called before the session is stored.
+   */
+  rememberSignIn: (
+    tx: Tx,
+    shown: { userId: string; address: string; userAgent: string | undefined },
+  ) => Promise<{ isNewPlace: boolean }>
 }
 
 /**
@@ -53,7 +58,12 @@ export const createLoginAttempts = (deps: {
         throw new ProblemError('SERVICE_UNAVAILABLE', 'Sign-ins cannot be counted now; try again.')
       }
     },
-    remember: (tx, { userId, address, by }) =>
-      rememberAddress(tx, { userId, addressHash: hashOf(address), anew: by === 'mail' }),
+    rememberMail: (tx, { userId, address }) => rememberAddress(tx, { userId, addressHash: hashOf(address) }),
+    rememberSignIn: async (tx, { userId, address, userAgent = '' }) => {
+      // Without its numbers: an update of the browser makes no new device.
+      const deviceHash = hash(`device\0${userAgent.replace(/\d+/g, '')}`)
+      const known = await rememberSignIn(tx, { userId, addressHash: hashOf(address), deviceHash })
+      return { isNewPlace: known.session && (!known.address || (known.anyDevice && !known.device)) }
+    },
   }
 }

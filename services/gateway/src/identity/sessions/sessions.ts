@@ -95,7 +95,7 @@ export const createSessions = (deps: {
   announce: Announce
   personKeys: PersonKeys
   logins: LoginHistory
-  loginAttempts: Pick<LoginAttempts, 'remember'>
+  loginAttempts: Pick<LoginAttempts, 'rememberSignIn'>
 }): Sessions => {
   const { sql, inTransaction, tokens, revocations, announce, personKeys, logins, loginAttempts } = deps
 
@@ -175,14 +175,14 @@ export const createSessions = (deps: {
         // Under a lock: a change of the account, its password or second factor comes before this, or ends this session too.
         const known = await lockUserShared(tx, userId)
         if (!known || known.disabled || !isAsRead(known)) return known
+        const { isNewPlace } = await loginAttempts.rememberSignIn(tx, { userId, ...caller })
         await insertSession(tx, { id: sessionId, userId, device, secondFactor })
         await insertRefreshToken(tx, { hash: sha256(refreshToken), sessionId })
         await logins.succeeded(tx, { userId, sessionId, method, sealed })
-        await loginAttempts.remember(tx, { userId, address: caller.address, by: 'sign_in' })
         await appendToOutbox(tx, [
           announce.identityEvent(
             'SessionStarted',
-            { userId, sessionId, method, addressHash: caller.addressHash },
+            { userId, sessionId, method, addressHash: caller.addressHash, isNewPlace },
             caller.traceparent,
           ),
         ])

@@ -49,6 +49,10 @@ export const purgeExpired = async (sql: Database): Promise<{ deleted: number; mo
         select user_id, address_hash from gateway.familiar_addresses
         where last_used_at < now() - make_interval(days => ${FAMILIAR_DAYS}) limit ${ROWS})`,
     await sql`
+      delete from gateway.familiar_devices where (user_id, device_hash) in (
+        select user_id, device_hash from gateway.familiar_devices
+        where last_used_at < now() - make_interval(days => ${FAMILIAR_DAYS}) limit ${ROWS})`,
+    await sql`
       delete from gateway.pin_locks where (user_id, locked_until) in (
         select user_id, locked_until from gateway.pin_locks
         where locked_at < now() - make_interval(days => ${PIN_LOCK_DAYS}) and not freeze_due limit ${ROWS})`,

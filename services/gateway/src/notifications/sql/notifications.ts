@@ -1,32 +1,103 @@
+import type { Language } from '@pennywire/messages/render-notice.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 
-export type NotificationFacts = {
+/** A notice as the notifier stores it; `data` is null where it came with its words. */
+export type NoticeFacts = {
+  seq: bigint
   id: string
   type: string
-  title: string
-  body: string
+  data: object | null
+  title: string | null
+  body: string | null
+  aboutUserId: string | null
   transferId: string | null
   readAt: Date | null
   createdAt: Date
 }
 
-/** A user's notifications older than a moment (exact to the millisecond) and id, newest first. */
-export const readNotifications = (
+/** A user's notices with numbers below `before`, newest first. */
+export const readNotices = (
   sql: Database,
   userId: string,
-  before: { createdAt: Date; id: string },
+  before: bigint,
   unreadOnly: boolean,
   limit: number,
-): Promise<NotificationFacts[]> =>
-  sql<NotificationFacts[]>`
-    select id, type, title, body, transfer_id as "transferId", read_at as "readAt", created_at as "createdAt"
-    from notifier_api.notifications
-    where user_id = ${userId} and (created_at, id) < (${before.createdAt}, ${before.id})
-      and (${unreadOnly} = false or read_at is null)
-    order by created_at desc, id desc limit ${limit}`
+): Promise<NoticeFacts[]> =>
+  sql<NoticeFacts[]>`
+    select seq, id, type, data, title, body, about_user_id as "aboutUserId", transfer_id as "transferId",
+      read_at as "readAt", created_at as "createdAt"
+    from notifier_api.notices
+    where user_id = ${userId} and seq < ${before} and (${unreadOnly} = false or read_at is null)
+    order by seq desc limit ${limit}`
 
+/** How many notices a user has not read. */
 export const countUnread = async (sql: Database, userId: string): Promise<number> => {
-  const [row] = await sql<[{ unread: number }]>`
-    select count(*)::int as unread from notifier_api.notifications where user_id = ${userId} and read_at is null`
-  return row.unread
+  const [inbox] = await sql<[{ unread: number }?]>`
+    select unread::int as unread from notifier_api.inboxes where user_id = ${userId}`
+  return inbox?.unread ?? 0
 }
+
+/**
+ * Marks a notice as read, where it is the user's and is not read yet. The list is locked first, as by the notifier, so
+ * that its count of unread notices and its notices change together.
+ */
+export const markRead = async (sql: Database, userId: string, id: string): Promise<NoticeFacts | undefined> =>
+  sql.begin(async tx => {
+    await tx`select from notifier_api.inboxes where user_id = ${userId} for update`
+    await tx`
+      with marked as (
+        update notifier_api.notices set read_at = now()
+        where id = ${id} and user_id = ${userId} and read_at is null returning 1
+      )
+      update notifier_api.inboxes set unread = unread - 1 where user_id = ${userId} and exists (select from marked)`
+    const [notice] = await tx<NoticeFacts[]>`
+      select seq, id, type, data, title, body, about_user_id as "aboutUserId", transfer_id as "transferId",
+        read_at as "readAt", created_at as "createdAt"
+      from notifier_api.notices where id = ${id} and user_id = ${userId}`
+    return notice
+  })
+
+/** Marks all of a user's notices as read and tells how many were not. Those up to `read_to` need no second look. */
+export const markAllRead = (sql: Database, userId: string): Promise<number> =>
+  sql.begin(async tx => {
+    const [inbox] = await tx<[{ lastSeq: bigint; readTo: bigint }?]>`
+      select last_seq as "lastSeq", read_to as "readTo" from notifier_api.inboxes where user_id = ${userId} for update`
+    if (!inbox) return 0
+    const { count } = await tx`
+      update notifier_api.notices set read_at = now()
+      where user_id = ${userId} and seq > ${inbox.readTo} and seq <= ${inbox.lastSeq} and read_at is null`
+    await tx`
+      update notifier_api.inboxes set unread = unread - ${count}, read_to = ${inbox.lastSeq} where user_id = ${userId}`
+    return count
+  })
+
+/** What a user chose of how they are told; `turnedOff` and `turnedOn` hold `kind:channel`. */
+export type Preferences = { language: Language | null; turnedOn: string[]; turnedOff: string[] }
+
+const NOTHING_CHOSEN: Preferences = { language: null, turnedOn: [], turnedOff: [] }
+
+export const readPreferences = async (sql: Database, userId: string): Promise<Preferences> => {
+  const [chosen] = await sql<[Preferences?]>`
+    select language, turned_on as "turnedOn", turned_off as "turnedOff"
+    from notifier_api.preferences where user_id = ${userId}`
+  return chosen ?? NOTHING_CHOSEN
+}
+
+/** What two devices of a user choose at once is applied one after the other. */
+export const changePreferences = (
+  sql: Database,
+  userId: string,
+  change: (now: Preferences) => Preferences,
+): Promise<Preferences> =>
+  sql.begin(async tx => {
+    await tx`insert into notifier_api.preferences (user_id) values (${userId}) on conflict do nothing`
+    const [now] = await tx<[Preferences]>`
+      select language, turned_on as "turnedOn", turned_off as "turnedOff"
+      from notifier_api.preferences where user_id = ${userId} for update`
+    const next = change(now)
+    await tx`
+      update notifier_api.preferences
+      set language = ${next.language}, turned_on = ${next.turnedOn}, turned_off = ${next.turnedOff}
+      where user_id = ${userId}`
+    return next
+  })

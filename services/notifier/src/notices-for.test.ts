@@ -1,13 +1,15 @@
 import { linkedTransferIdOf, notificationIdOf, referenceOf, transferIdOf } from '@pennywire/contracts/ids.ts'
 import type {
+  IdentityEvent,
   LedgerEvent,
   Records,
   TransferCompleted,
   TransferRejected,
 } from '@pennywire/contracts/schemas.ts'
 import { transferCompleted, transferReversed } from '@pennywire/contracts/test-records.ts'
+import { renderNotice } from '@pennywire/messages/render-notice.ts'
 import { expect, test } from 'vitest'
-import { messagesFor } from './message-for.ts'
+import { type Notice, noticesFor, noticesForAccount } from './notices-for.ts'
 
 const alice = '11111111-1111-4111-8111-111111111111'
 const bob = '22222222-2222-4222-8222-222222222222'
@@ -53,18 +55,23 @@ const rejected = (changed: Partial<TransferRejected>): LedgerEvent => ({
     note: null,
     metadata: null,
     originalId: null,
+    toUserId: bob,
     ...changed,
   },
 })
 
-test('a transfer tells both sides, each its own balance', () => {
-  expect(messagesFor(completed({}))).toEqual([
+/** Notices with their words, as somebody reads them to whom nobody has a name. */
+const messagesFor = (record: LedgerEvent) =>
+  noticesFor(record).map(notice => ({ ...notice, ...renderNotice('en', notice, null) }))
+
+test('a transfer tells both sides, each its own balance and the other by id', () => {
+  expect(noticesFor(completed({}))).toEqual([
     {
       id: notificationIdOf(transferId, alice, 'transfer_sent'),
       userId: alice,
       type: 'transfer_sent',
-      title: 'Money sent',
-      body: `You sent 12.50 USD. Your balance is 87.50 USD (${reference}).`,
+      data: { amount: '12.50', currency: 'USD', balance: '87.50' },
+      aboutUserId: bob,
       transferId,
       createdAt: 1_700_000_000_123,
     },
@@ -72,8 +79,8 @@ test('a transfer tells both sides, each its own balance', () => {
       id: notificationIdOf(transferId, bob, 'transfer_received'),
       userId: bob,
       type: 'transfer_received',
-      title: 'Money received',
-      body: `You received 12.50 USD. Your balance is 12.50 USD (${reference}).`,
+      data: { amount: '12.50', currency: 'USD', balance: '12.50' },
+      aboutUserId: alice,
       transferId,
       createdAt: 1_700_000_000_123,
     },
@@ -116,7 +123,7 @@ test.each<[string, Partial<TransferRejected>, object]>([
     'what a limit refuses, with the limit and what is used of it',
     { code: 'DAILY_LIMIT_EXCEEDED', limitMinor: 500_000n, usedMinor: 499_000n },
     {
-      body: `Your transfer of 12.50 USD was not made. The limit of the day is used up (limit 5000.00 USD, used 4990.00 USD) (${reference}).`,
+      body: `Your transfer of 12.50 USD was not made. The limit of the day is used up (limit 5,000.00 USD, used 4,990.00 USD) (${reference}).`,
     },
   ],
   ['a hold', { type: 'hold' }, { type: 'hold_rejected', title: 'Hold declined' }],
@@ -240,7 +247,11 @@ test.each<[string, LedgerEvent, Told[]]>([
   ],
   [
     'a hold that is captured whole leaves nothing over',
-    completed({ commandId: staff, holdMinor: 1250n, entries: [entry(alice, -1250n, 8750n)] }),
+    completed({
+      commandId: staff,
+      holdMinor: 1250n,
+      entries: [entry(alice, -1250n, 8750n), entry(null, 1250n, 0n)],
+    }),
     [
       [
         alice,
@@ -258,13 +269,13 @@ test.each<[string, LedgerEvent, Told[]]>([
         alice,
         'hold_placed',
         'Money held',
-        `12.50 USD is held in your wallet until 2023-11-14 22:23 UTC. 87.50 USD is available (${reference}).`,
+        `12.50 USD is held in your wallet until Nov 14, 2023, 10:23 PM UTC. 87.50 USD is available (${reference}).`,
       ],
       [
         bob,
         'incoming_hold_placed',
         'Money held for you',
-        `12.50 USD is held for you until 2023-11-14 22:23 UTC (${reference}).`,
+        `12.50 USD is held for you until Nov 14, 2023, 10:23 PM UTC (${reference}).`,
       ],
     ],
   ],
@@ -445,6 +456,80 @@ test('what is about a wallet names no transfer, and each event is told once', ()
   expect(first).toMatchObject({ transferId: null, createdAt: 1_700_000_000_000 })
   expect(again!.id).toBe(first!.id)
   expect(second!.id).not.toBe(first!.id)
+})
+
+test.each<[string, Notice[], Array<[type: string, about: string | null]>]>([
+  ['a refused transfer, the recipient', noticesFor(rejected({})), [['transfer_rejected', bob]]],
+  [
+    'a refused request to oneself, nobody',
+    noticesFor(rejected({ toUserId: alice })),
+    [['transfer_rejected', null]],
+  ],
+  [
+    'a hold, payer and payee each other',
+    noticesFor({ type: 'pennywire.ledger.HoldPlaced', value: hold }),
+    [
+      ['hold_placed', bob],
+      ['incoming_hold_placed', alice],
+    ],
+  ],
+  [
+    'a reversal, both sides each other',
+    noticesFor({ type: 'pennywire.ledger.TransferReversed', value: reversal }),
+    [
+      ['reversal_sent', alice],
+      ['reversal_received', bob],
+    ],
+  ],
+  [
+    'a deposit, nobody',
+    noticesFor(
+      completed({ type: 'deposit', entries: [entry(null, -500n, -500n), entry(alice, 500n, 900n)] }),
+    ),
+    [['deposit_completed', null]],
+  ],
+])('the other side is named by its id: of %s', (_what, notices, expected) => {
+  expect(notices.map(({ type, aboutUserId }) => [type, aboutUserId])).toEqual(expected)
+})
+
+const account = { eventId: staff, userId: alice, occurredAt: 5 }
+const started = { ...account, sessionId: staff, addressHash: null, method: 'password' }
+
+test.each<[string, IdentityEvent, string[]]>([
+  [
+    'a sign-in from somewhere new',
+    { type: 'pennywire.identity.SessionStarted', value: { ...started, isNewPlace: true } },
+    ['signed_in'],
+  ],
+  [
+    'any other sign-in tells nobody anything',
+    { type: 'pennywire.identity.SessionStarted', value: { ...started, isNewPlace: false } },
+    [],
+  ],
+  ['a new PIN by a mailed code', { type: 'pennywire.identity.PinReset', value: account }, ['pin_changed']],
+  [
+    'what staff looked at stays theirs',
+    {
+      type: 'pennywire.identity.StaffViewed',
+      value: {
+        ...account,
+        byUserId: bob,
+        what: 'user',
+        subject: null,
+        method: 'GET',
+        path: '/',
+        status: 200,
+      },
+    } as unknown as IdentityEvent,
+    [],
+  ],
+])('an account: %s', (_what, record, types) => {
+  const notices = noticesForAccount(record)
+  expect(notices.map(({ type }) => type)).toEqual(types)
+  for (const notice of notices) {
+    expect(notice).toMatchObject({ userId: alice, transferId: null, aboutUserId: null, createdAt: 5 })
+    expect(notice.id).toBe(notificationIdOf(account.eventId, alice, notice.type))
+  }
 })
 
 test('other records tell nobody anything', () => {
