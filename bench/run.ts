@@ -32,6 +32,8 @@ const SETTINGS = {
   LOG_LEVEL: 'warn',
   ALLOW_CHEAP_HASHES: 'true',
   BCRYPT_COST: '4',
+  // Nobody reads the mails of a load.
+  MAILED_KINDS: '',
   LIMITS_UNVERIFIED: '*=900000000000/900000000000/900000000000',
   ...Object.fromEntries(
     [

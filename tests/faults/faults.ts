@@ -617,6 +617,9 @@ export const undecidedRecordsDeleted: Fault = {
     await control('ledger', 'restart')
     // What nobody asks for again the gateways send again, long after its expiry. The fault does not wait for that.
     await sql`update gateway.pending_requests set look_at = clock_timestamp() where decided_at is null`
+    await sql`
+      update gateway.payments set expires_at = clock_timestamp(), next_look_at = clock_timestamp()
+      where kind = 'withdrawal' and status = 'created' and done_at is null`
     return left
   },
 }

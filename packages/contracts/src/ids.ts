@@ -77,6 +77,10 @@ export const suspenseWalletId = (currency: string, partition: number): string =>
 export const notificationIdOf = (transferId: string, userId: string, type: string): string =>
   deriveId('notification', transferId, userId, type)
 
+/** What goes out by a channel because of a notice: once, however often the event is delivered. */
+export const deliveryIdOf = (noticeId: string, channel: string): string =>
+  deriveId('delivery', noticeId, channel)
+
 const CROCKFORD = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
 /**

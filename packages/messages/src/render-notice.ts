@@ -12,7 +12,7 @@ const CATALOGUES = { en, de } as const satisfies Record<string, Catalogue>
 export type Language = keyof typeof CATALOGUES
 export const LANGUAGES = Object.keys(CATALOGUES) as [Language, ...Language[]]
 
-export const isLanguage = (text: string): text is Language => Object.hasOwn(CATALOGUES, text)
+const isLanguage = (text: string): text is Language => Object.hasOwn(CATALOGUES, text)
 
 /**
  * The language to speak with somebody who sends this Accept-Language header (RFC 9110, 12.5.4): the one they like most
@@ -57,6 +57,11 @@ const formatsOf = (locale: string): Formats => {
 }
 
 const FORMATS = new Map(LANGUAGES.map(language => [language, formatsOf(CATALOGUES[language].locale)]))
+
+/** An amount with its currency's code, and a time, as readers of the language write them. */
+export const moneyOf = (language: Language, amount: string, currency: string): string =>
+  FORMATS.get(language)!.money(amount, currency)
+export const timeOf = (language: Language, ms: number): string => FORMATS.get(language)!.time(ms)
 
 /** A notice as it is stored: its type and its data, and what it is about. */
 export type StoredNotice = { type: string; data: object; transferId: string | null }

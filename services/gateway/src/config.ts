@@ -217,6 +217,11 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
     .describe(
       "Where the payment provider tells what became of a payment: this gateway's `/v1/provider/callbacks`.",
     ),
+  MAIL_CALLBACK_SECRET: z
+    .string()
+    .min(32)
+    .optional()
+    .describe('Proves what the mail server tells of bounces and complaints; without it nothing is taken.'),
   PROVIDER_SECRET_FILE: jsonFile(providerSecrets).describe(
     'The secrets by which the provider and the gateway sign to each other.',
   ),

@@ -1,4 +1,5 @@
 import { topicSettings } from '@pennywire/kafka/check-topics.ts'
+import { NOTICE_KINDS } from '@pennywire/messages/notices.ts'
 import { jsonFile, serviceSettings } from '@pennywire/runtime/config.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { z } from 'zod'
@@ -15,6 +16,14 @@ export const notifierSettings = {
     .default('false')
     .describe('Lets mails go in plain text where the mail server offers nothing else.'),
   MAIL_FROM: z.string().min(3).describe('Who mails are from.'),
+  MAILED_KINDS: z
+    .string()
+    .default('money_received,money_sent,declined,wallet')
+    .transform(text => text.split(',').filter(kind => kind !== ''))
+    .pipe(z.array(z.enum(NOTICE_KINDS).exclude(['security'])))
+    .describe(
+      'The kinds of notifications that come by e-mail to users who have not chosen: money_received, money_sent, declined, holds, wallet; empty for none.',
+    ),
   PURGE_SECONDS: z.coerce
     .number()
     .min(0.1)

@@ -15,11 +15,13 @@ import { counter, measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { startPurging } from '@pennywire/runtime/start-purging.ts'
 import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
-import { connectMail } from './channels/mail.ts'
+import { mailChannel } from './channels/mail.ts'
 import { notifierSettings } from './config.ts'
+import { startDelivering } from './deliver.ts'
 import { createNotifying } from './notify.ts'
 import { createSecretOpener } from './open-secret.ts'
-import { startSendingMails } from './send-mails.ts'
+import { connectMail } from './smtp.ts'
+import { measureDue, writeMailedKinds } from './sql/deliveries.ts'
 import { purgeOld } from './sql/purge.ts'
 import { createSequenceWatch } from './watch-sequences.ts'
 
@@ -45,11 +47,15 @@ const publisher = await createPublisher(client)
 const mail = connectMail(config.SMTP_URL, config.MAIL_FROM, {
   allowPlaintext: config.ALLOW_PLAINTEXT === 'true',
 })
-const mails = startSendingMails({
+await writeMailedKinds(sql, config.MAILED_KINDS)
+const mails = startDelivering({
   sql,
-  gatewayRead,
-  openSecret: await createSecretOpener(config.NOTIFIER_PRIVATE_KEY_FILE),
-  send: mail.send,
+  channel: mailChannel({
+    sql,
+    gatewayRead,
+    openSecret: await createSecretOpener(config.NOTIFIER_PRIVATE_KEY_FILE),
+    send: mail.send,
+  }),
   logger,
 })
 const purging = startPurging({
@@ -80,6 +86,12 @@ const consumer = await startConsumer({
   ...createNotifying({ sql, codec, publisher, logger, wakeMails: mails.wake, sequences }),
 })
 measureConsumer(consumer)
+measuredGauge('notifier_deliveries_due', 'Deliveries that wait', async () => (await measureDue(sql)).due)
+measuredGauge(
+  'notifier_deliveries_overdue_seconds',
+  'How long the oldest delivery waits that could be tried',
+  async () => (await measureDue(sql)).overdueSeconds,
+)
 measuredGauge(
   'notifier_sequence_holes',
   'Wallets of which later entries came, but not this one (O2); NaN where one instance does not read all partitions',

@@ -16,9 +16,10 @@ import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
 import { z } from 'zod'
-import { MAIL_TEMPLATES } from './mail-for.ts'
+import { isMailTemplate } from './mail-for.ts'
+import { mailsOfNotices } from './notice-mails.ts'
 import { type Notice, noticesFor, noticesForAccount } from './notices-for.ts'
-import { insertDeliveries } from './sql/deliveries.ts'
+import { insertMails, insertNoticeMails } from './sql/deliveries.ts'
 import { insertNotices } from './sql/notices.ts'
 import { lockPositions, readPositions, writePositions } from './sql/positions.ts'
 import { readTopicStarts } from './sql/topic-starts.ts'
@@ -70,7 +71,7 @@ const storedNotices = z.array(
 const storedMail = z.object({
   commandId: storedId,
   userId: storedId,
-  template: z.string().refine(template => MAIL_TEMPLATES.includes(template), 'is unknown to this version'),
+  template: z.string().refine(isMailTemplate, 'is unknown to this version'),
   secret: storedText,
   expiresAt: storedTime,
   requestedAt: storedTime,
@@ -188,7 +189,7 @@ export const createNotifying = (deps: {
       const works = await Promise.all(records.map(readWork))
       const of = [...new Map(records.map(record => [idOf(record), record])).values()]
 
-      const { gaps, added, repeated, mails, deadLetters } = await sql.begin(async tx => {
+      const { gaps, added, repeated, due, deadLetters } = await sql.begin(async tx => {
         const next = new Map((await lockPositions(tx, of)).map(row => [idOf(row), row]))
         const gaps = new Map<string, Position>()
         const notices: Notice[] = []
@@ -210,9 +211,11 @@ export const createNotifying = (deps: {
         if (deadLetters.length > 0) await publisher.publishAll(deadLetters)
         const added = notices.length > 0 ? await insertNotices(tx, notices) : 0
         const repeated = notices.length - added
-        if (mails.length > 0) await insertDeliveries(tx, mails)
+        if (mails.length > 0) await insertMails(tx, mails)
+        const noticeMails = mailsOfNotices(notices)
+        const mailed = noticeMails.length > 0 ? await insertNoticeMails(tx, noticeMails) : 0
         await writePositions(tx, [...next.values()])
-        return { gaps, added, repeated, mails: mails.length, deadLetters }
+        return { gaps, added, repeated, due: mails.length + mailed, deadLetters }
       })
 
       notificationsAdded.inc(added)
@@ -223,7 +226,7 @@ export const createNotifying = (deps: {
           for (const { walletId, sequence } of reached) sequences.reached(walletId, sequence)
         }
       }
-      if (mails > 0) wakeMails()
+      if (due > 0) wakeMails()
       for (const { headers } of deadLetters) {
         const {
           dead_letter_topic: topic,

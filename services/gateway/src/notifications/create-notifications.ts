@@ -1,9 +1,11 @@
 import type { Language } from '@pennywire/messages/render-notice.ts'
 import { languageOf } from '@pennywire/messages/render-notice.ts'
-import { openDatabase, ping } from '@pennywire/runtime/database.ts'
+import { type Database, openDatabase, ping } from '@pennywire/runtime/database.ts'
 import type { Guards } from '../http/define-route.ts'
 import type { Room } from '../http/room.ts'
 import type { Names } from '../identity/persons/names.ts'
+import { blockMail, readMailBlock, unblockMail } from '../identity/persons/sql/mail-blocks.ts'
+import { mailRoutes } from './mail-routes.ts'
 import { viewNotices } from './notice-view.ts'
 import { notificationRoutes } from './notification-routes.ts'
 import { preferenceRoutes } from './preference-routes.ts'
@@ -12,6 +14,7 @@ import {
   countUnread,
   markAllRead,
   markRead,
+  readMailedKinds,
   readNotices,
   readPreferences,
 } from './sql/notifications.ts'
@@ -19,11 +22,14 @@ import {
 /** What the notifier has written for users: read, marked as read, and chosen through its views. */
 export const createNotifications = (deps: {
   guards: Guards
+  sql: Database
+  /** Of the mail server's callbacks. */
+  mailCallbackSecret: string | undefined
   names: Pick<Names, 'namesOf'>
   url: string
   instanceId: string
 }): Room & { check: () => Promise<void> } => {
-  const { guards, names } = deps
+  const { guards, sql, names } = deps
   const notifier = openDatabase(deps.url, {
     applicationName: `${deps.instanceId}-reads-notifier`,
     maxConnections: 4,
@@ -45,7 +51,15 @@ export const createNotifications = (deps: {
       preferenceRoutes({
         guards,
         read: userId => readPreferences(notifier, userId),
+        readMailedKinds: () => readMailedKinds(notifier),
+        readMailBlock: userId => readMailBlock(sql, userId),
         change: (userId, change) => changePreferences(notifier, userId, change),
+      }),
+      mailRoutes({
+        guards,
+        secret: deps.mailCallbackSecret,
+        block: (email, reason) => blockMail(sql, email, reason),
+        unblock: userId => unblockMail(sql, userId),
       }),
     ],
     check: () => ping(notifier),

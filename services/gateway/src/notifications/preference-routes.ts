@@ -10,13 +10,17 @@ import {
   problemResponses,
   type Routes,
   SIGNED_IN_PROBLEMS,
+  timestamp,
 } from '../http/define-route.ts'
+import { MAIL_BLOCK_REASONS, type MailBlock } from '../identity/persons/sql/mail-blocks.ts'
 import { validationProblem } from '../problems/problem.ts'
 import type { Preferences } from './sql/notifications.ts'
 
 export type PreferenceDeps = {
   guards: Guards
   read: (userId: string) => Promise<Preferences>
+  readMailedKinds: () => Promise<string[]>
+  readMailBlock: (userId: string) => Promise<MailBlock | null>
   change: (userId: string, change: (now: Preferences) => Preferences) => Promise<Preferences>
 }
 
@@ -25,10 +29,14 @@ const languageSchema = z
   .nullable()
   .openapi({ description: 'Null: the language that each request asks for, and English in mails' })
 
-const channelsSchema = z.object({ inApp: z.boolean() })
+const channelsSchema = z.object({ inApp: z.boolean(), email: z.boolean() })
 const preferencesSchema = z
   .object({
     language: languageSchema,
+    mailBlocked: z
+      .object({ at: timestamp, reason: z.enum(MAIL_BLOCK_REASONS) })
+      .nullable()
+      .openapi({ description: 'No mail goes to the address any more: it bounced, or its owner complained' }),
     kinds: z.object(
       Object.fromEntries(NOTICE_KINDS.map(kind => [kind, channelsSchema])) as {
         [Kind in NoticeKind]: typeof channelsSchema
@@ -38,18 +46,21 @@ const preferencesSchema = z
   .openapi('NotificationPreferences', {
     example: {
       language: 'de',
+      mailBlocked: null,
       kinds: {
-        money_received: { inApp: true },
-        money_sent: { inApp: true },
-        declined: { inApp: true },
-        holds: { inApp: false },
-        wallet: { inApp: true },
-        security: { inApp: true },
+        money_received: { inApp: true, email: true },
+        money_sent: { inApp: true, email: false },
+        declined: { inApp: true, email: true },
+        holds: { inApp: false, email: false },
+        wallet: { inApp: true, email: true },
+        security: { inApp: true, email: true },
       },
     },
   })
 
-const channelsChange = z.strictObject({ inApp: z.boolean().optional() }).optional()
+const channelsChange = z
+  .strictObject({ inApp: z.boolean().optional(), email: z.boolean().optional() })
+  .optional()
 const preferencesChange = z.strictObject({
   language: languageSchema.optional(),
   kinds: z
@@ -89,40 +100,79 @@ const changeRoute = ({ signedIn }: Guards) =>
     },
   })
 
-const view = ({ language, turnedOff }: Preferences): z.output<typeof preferencesSchema> => ({
-  language,
-  kinds: Object.fromEntries(
-    NOTICE_KINDS.map(kind => [kind, { inApp: !turnedOff.includes(`${kind}:in_app`) }]),
-  ) as { [Kind in NoticeKind]: { inApp: boolean } },
-})
+/** As the choices name them; `channel` is a member of the API. */
+const CHANNELS = { inApp: 'in_app', email: 'email' } as const
+type Channels = { [Channel in keyof typeof CHANNELS]: boolean }
+
+/** Whether a user is told of a kind by a channel: what they chose, else by the app always and by mail as the operator says. */
+const isOn = (
+  { turnedOn, turnedOff }: Preferences,
+  mailedKinds: string[],
+  kind: NoticeKind,
+  channel: keyof Channels,
+): boolean => {
+  const choice = `${kind}:${CHANNELS[channel]}`
+  if (kind === 'security' || turnedOn.includes(choice)) return true
+  return !turnedOff.includes(choice) && (channel === 'inApp' || mailedKinds.includes(kind))
+}
 
 /** How a user is told of what happens, as they choose it. */
-export const preferenceRoutes = ({ guards, read, change }: PreferenceDeps): Routes => {
+export const preferenceRoutes = (deps: PreferenceDeps): Routes => {
+  const { guards, read, change } = deps
   const routes = newRoutes()
 
-  routes.openapi(readRoute(guards), async context =>
-    context.json(view(await read(context.var.user.userId)), 200),
-  )
+  const view = async (
+    userId: string,
+    preferences: Preferences,
+  ): Promise<z.output<typeof preferencesSchema>> => {
+    const [mailedKinds, block] = await Promise.all([deps.readMailedKinds(), deps.readMailBlock(userId)])
+    const kinds = NOTICE_KINDS.map((kind): [NoticeKind, Channels] => [
+      kind,
+      {
+        inApp: isOn(preferences, mailedKinds, kind, 'inApp'),
+        email: isOn(preferences, mailedKinds, kind, 'email'),
+      },
+    ])
+    return {
+      language: preferences.language,
+      mailBlocked: block && { at: block.at.toISOString(), reason: block.reason },
+      kinds: Object.fromEntries(kinds) as Record<NoticeKind, Channels>,
+    }
+  }
+
+  routes.openapi(readRoute(guards), async context => {
+    const { userId } = context.var.user
+    return context.json(await view(userId, await read(userId)), 200)
+  })
 
   routes.openapi(changeRoute(guards), async context => {
-    const wanted = context.req.valid('json')
-    if (wanted.kinds?.security?.inApp === false) {
-      throw validationProblem([{ field: 'kinds.security.inApp', rule: 'cannot be turned off' }])
+    const { userId } = context.var.user
+    const { language, kinds } = context.req.valid('json')
+    const locked = (['inApp', 'email'] as const).filter(channel => kinds?.security?.[channel] === false)
+    if (locked.length > 0) {
+      throw validationProblem(
+        locked.map(channel => ({ field: `kinds.security.${channel}`, rule: 'cannot be turned off' })),
+      )
     }
-    const next = await change(context.var.user.userId, now => {
-      const off = new Set(now.turnedOff)
+    const next = await change(userId, now => {
+      const [on, off] = [new Set(now.turnedOn), new Set(now.turnedOff)]
       for (const kind of NOTICE_KINDS) {
-        const inApp = wanted.kinds?.[kind]?.inApp
-        if (inApp === true) off.delete(`${kind}:in_app`)
-        if (inApp === false) off.add(`${kind}:in_app`)
+        for (const channel of ['inApp', 'email'] as const) {
+          const wanted = kinds?.[kind]?.[channel]
+          if (wanted === undefined) continue
+          const choice = `${kind}:${CHANNELS[channel]}`
+          const [chosen, other] = wanted ? [on, off] : [off, on]
+          chosen.add(choice)
+          other.delete(choice)
+        }
       }
       return {
-        ...now,
-        language: wanted.language === undefined ? now.language : wanted.language,
+        language: language === undefined ? now.language : language,
+        turnedOn: [...on].sort(),
         turnedOff: [...off].sort(),
       }
     })
-    return context.json(view(next), 200)
+    return context.json(await view(userId, next), 200)
   })
 
   return routes

@@ -1,43 +1,47 @@
-import { isLoopback } from '@pennywire/runtime/unsafe-settings.ts'
-import nodemailer from 'nodemailer'
-import type { Mail } from '../mail-for.ts'
+// By e-mail: what the gateway asks for by template, with a secret, and what notices tell.
+import { maskName } from '@pennywire/messages/mask-name.ts'
+import { type Mail, renderNoticeMail } from '@pennywire/messages/render-mail.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
+import type { Channel } from '../deliver.ts'
+import { mailFor } from '../mail-for.ts'
+import type { OpenSecret } from '../open-secret.ts'
+import { isFinalRefusal, MAIL_CONNECTIONS, type SendMail } from '../smtp.ts'
+import type { ClaimedDelivery } from '../sql/deliveries.ts'
+import { readLanguage } from '../sql/preferences.ts'
+import { readMailRecipient, readName } from '../sql/users.ts'
 
-/** Connections to the mail server, and so mails on their way at the same time. */
-export const MAIL_CONNECTIONS = 5
-/** Longest silence of the server at each step. A whole conversation has a few, and stays below a claim's time. */
-const SILENCE_MS = 8_000
+export const mailChannel = (deps: {
+  sql: Database
+  gatewayRead: Database
+  openSecret: OpenSecret
+  send: SendMail
+}): Channel => {
+  const { sql, gatewayRead, openSecret, send } = deps
 
-export type SendMail = (to: { name: string; address: string }, mail: Mail & { id: string }) => Promise<void>
-
-/** A connection to a mail server; opened on the first mail. To another machine it is TLS or nothing, unless plain text is allowed. */
-export const connectMail = (
-  smtpUrl: string,
-  from: string,
-  { allowPlaintext = false } = {},
-): { send: SendMail; close: () => void } => {
-  const transport = nodemailer.createTransport({
-    url: smtpUrl,
-    // Else an attacker on the way strips the offer of STARTTLS, and reads the secrets in the mails.
-    requireTLS: !allowPlaintext && !isLoopback(new URL(smtpUrl).hostname),
-    pool: true,
-    maxConnections: MAIL_CONNECTIONS,
-    connectionTimeout: SILENCE_MS,
-    greetingTimeout: SILENCE_MS,
-    socketTimeout: SILENCE_MS,
-    disableFileAccess: true,
-    disableUrlAccess: true,
-  })
-  return {
-    send: async (to, { id, ...mail }) => {
-      // The id is the same for each try: a mail whose acknowledgement was lost can be told from its repeat.
-      await transport.sendMail({ from, to, messageId: `<${id}@pennywire>`, ...mail })
-    },
-    close: () => transport.close(),
+  const write = async (delivery: ClaimedDelivery, fullName: string | null): Promise<Mail> => {
+    const { userId, template, secret, notice } = delivery
+    const language = await readLanguage(sql, userId)
+    if (template !== null) return mailFor(language, template, fullName, await openSecret(secret!))
+    const other = notice!.aboutUserId === null ? undefined : await readName(gatewayRead, notice!.aboutUserId)
+    return renderNoticeMail(language, notice!, {
+      fullName,
+      other: other === undefined ? null : maskName(other),
+    })
   }
-}
 
-/** Whether the server has refused the recipient or the mail itself for good, so that another try is pointless. */
-export const isFinalRefusal = (error: unknown): boolean => {
-  const { code, responseCode } = error as { code?: string; responseCode?: number }
-  return (code === 'EENVELOPE' || code === 'EMESSAGE') && responseCode !== undefined && responseCode >= 550
+  return {
+    name: 'mail',
+    atOnce: MAIL_CONNECTIONS,
+    claimMs: 60_000,
+    lastPauseMs: 5 * 60_000,
+    deliver: async delivery => {
+      const user = await readMailRecipient(gatewayRead, delivery.userId)
+      if (!user) throw Object.assign(new Error('the gateway knows no such user'), { code: 'USER_UNKNOWN' })
+      if (user.blocked) return 'suppressed'
+      const mail = await write(delivery, user.fullName)
+      await send({ name: user.fullName ?? '', address: user.email }, { id: delivery.id, ...mail })
+      return 'sent'
+    },
+    isFinal: isFinalRefusal,
+  }
 }

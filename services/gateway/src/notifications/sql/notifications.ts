@@ -83,6 +83,12 @@ export const readPreferences = async (sql: Database, userId: string): Promise<Pr
   return chosen ?? NOTHING_CHOSEN
 }
 
+/** The kinds of notices that are mailed to users who have not chosen. */
+export const readMailedKinds = async (sql: Database): Promise<string[]> => {
+  const rows = await sql<{ kind: string }[]>`select kind from notifier_api.mailed_kinds`
+  return rows.map(({ kind }) => kind)
+}
+
 /** What two devices of a user choose at once is applied one after the other. */
 export const changePreferences = (
   sql: Database,

@@ -147,7 +147,8 @@ export const markPaymentDone = async (
 
 /**
  * Takes payments that are due to be looked at, for this worker alone: each is due again later, after twice the time
- * whenever nothing came of it, up to `maxMs`. A worker that dies with them loses nothing but that time.
+ * whenever nothing came of it, up to `maxMs`, and as soon as its request has expired. A worker that dies with them loses
+ * nothing but that time.
  */
 export const claimPayments = (
   sql: Database,
@@ -158,7 +159,9 @@ export const claimPayments = (
   sql<Payment[]>`
     update gateway.payments
     set looks = looks + 1,
-      next_look_at = now() + least(${firstMs} * power(2, least(looks, 20)), ${maxMs}) * interval '1 ms'
+      next_look_at = least(
+        now() + least(${firstMs} * power(2, least(looks, 20)), ${maxMs}) * interval '1 ms',
+        case when status = 'created' and expires_at > now() then expires_at + interval '1 second' end)
     where id in (
       select id from gateway.payments where done_at is null and next_look_at <= now()
       order by next_look_at limit ${limit} for update skip locked)

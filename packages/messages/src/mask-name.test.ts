@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { maskName } from './names.ts'
+import { maskName } from './mask-name.ts'
 
 test.each([
   ['Alice Smith', 'Alice S.'],

@@ -1,13 +1,22 @@
 import { randomUUID } from 'node:crypto'
 import { type AddressInfo, createServer, type Server } from 'node:net'
+import type { NoticeKind } from '@pennywire/messages/notices.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { CompactEncrypt, exportJWK, generateKeyPair } from 'jose'
-import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, test, vi } from 'vitest'
-import { connectMail } from './channels/mail.ts'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest'
+import { mailChannel } from './channels/mail.ts'
+import { startDelivering } from './deliver.ts'
 import { createSecretOpener, type OpenSecret, privateJwks } from './open-secret.ts'
-import { startSendingMails } from './send-mails.ts'
-import { insertDeliveries } from './sql/deliveries.ts'
+import { connectMail } from './smtp.ts'
+import {
+  claimDeliveries,
+  endDelivery,
+  insertMails,
+  insertNoticeMails,
+  postponeDelivery,
+  writeMailedKinds,
+} from './sql/deliveries.ts'
 import { createNotifierDatabase } from './sql/test-database.ts'
 
 const { superuserUrl, mail } = inject('stack')
@@ -37,7 +46,10 @@ beforeAll(async () => {
   gatewayRead = openDatabase(database.url('gateway_reader'), { applicationName: 'test' })
   openSecret = await createSecretOpener(privateJwks.parse({ ...(await exportJWK(privateKey)), kid: 'test' }))
 })
-beforeEach(() => superuser`truncate notifier.deliveries, gateway_api.users`)
+beforeEach(
+  () =>
+    superuser`truncate notifier.deliveries, notifier.preferences, notifier.mailed_kinds, gateway_api.users`,
+)
 afterEach(async () => {
   for (const stop of stops.splice(0)) await stop()
 })
@@ -48,7 +60,8 @@ afterAll(async () => {
 
 const start = (smtpUrl = mail.smtpUrl) => {
   const connection = connectMail(smtpUrl, 'Pennywire <no-reply@pennywire.example>')
-  const sending = startSendingMails({ sql, gatewayRead, openSecret, send: connection.send, logger })
+  const channel = mailChannel({ sql, gatewayRead, openSecret, send: connection.send })
+  const sending = startDelivering({ sql, channel, logger })
   stops.push(sending.stop, connection.close)
   return sending
 }
@@ -62,7 +75,7 @@ const addUser = async (fullName = 'Alice Example', isVerified = true) => {
 const store = async (userId: string, secret: string, expiresAt = Date.now() + 60_000) => {
   const commandId = randomUUID()
   const request = { commandId, userId, template: 'verify_email', secret, expiresAt, requestedAt: Date.now() }
-  await sql.begin(tx => insertDeliveries(tx, [request]))
+  await sql.begin(tx => insertMails(tx, [request]))
   return commandId
 }
 
@@ -227,4 +240,121 @@ test('mails go to another machine by TLS or not at all, unless plain text is all
   stops.push(strict.close, lax.close)
   await expect(strict.send(to, content)).rejects.toThrow(/STARTTLS/)
   await lax.send(to, content)
+})
+
+describe('mails of notices', () => {
+  const transferId = '11111111-1111-8111-8111-111111111111'
+  const noticeMail = (userId: string, over: { id?: string; kind?: NoticeKind; createdAt?: number } = {}) => {
+    const createdAt = over.createdAt ?? Date.now()
+    const data = { amount: '12.50', currency: 'USD', balance: '87.50' }
+    return {
+      id: over.id ?? randomUUID(),
+      userId,
+      kind: over.kind ?? 'money_received',
+      notice: { type: 'transfer_received', data, aboutUserId: bob, transferId, createdAt },
+      expiresAt: createdAt + 60_000,
+    }
+  }
+  const storeNotices = (...mails: ReturnType<typeof noticeMail>[]) =>
+    sql.begin(tx => insertNoticeMails(tx, mails))
+  const choose = (userId: string, chosen: { on?: string[]; off?: string[]; language?: string }) => superuser`
+    insert into notifier.preferences (user_id, language, turned_on, turned_off)
+    values (${userId}, ${chosen.language ?? null}, ${chosen.on ?? []}, ${chosen.off ?? []})`
+  let bob: string
+  beforeEach(async () => {
+    bob = (await addUser('Bob Brown')).user_id
+    await writeMailedKinds(sql, ['money_received'])
+  })
+
+  test('go out once, however often the notice comes, with names as they are then, in the language chosen', async () => {
+    const user = await addUser('Alice Example')
+    await choose(user.user_id, { language: 'de' })
+    const id = randomUUID()
+    expect(await storeNotices(noticeMail(user.user_id, { id }), noticeMail(user.user_id, { id }))).toBe(1)
+    expect(await storeNotices(noticeMail(user.user_id, { id }))).toBe(0)
+    await superuser`update gateway_api.users set full_name = 'Bobby <b>Brown' where user_id = ${bob}`
+    start()
+    start()
+    await vi.waitFor(async () => expect(await deliveryOf(id)).toMatchObject({ state: 'sent' }), 10_000)
+    const [sent, ...more] = await mailsTo(user.email)
+    expect(more).toEqual([])
+    expect(sent!.text).toContain('Sie haben 12,50 USD von Bobby B. erhalten.')
+    expect(sent!.html).toContain('Guten Tag Alice Example,')
+    // The notifier keeps nobody's name and nobody's address.
+    const rows = JSON.stringify(await superuser`select * from notifier.deliveries`)
+    expect(rows).not.toMatch(/Bob|Brown|Alice|example\.com/)
+  })
+
+  test('go to those who want them: by their choice, else as the setting says', async () => {
+    const [one, other, third] = [await addUser(), await addUser(), await addUser()]
+    await choose(one.user_id, { on: ['holds:email'], off: ['money_received:email'] })
+    await choose(other.user_id, { off: ['security:email'] })
+    const count = await storeNotices(
+      noticeMail(one.user_id, { kind: 'holds' }),
+      noticeMail(one.user_id),
+      noticeMail(other.user_id, { kind: 'security' }),
+      noticeMail(third.user_id),
+      noticeMail(third.user_id, { kind: 'holds' }),
+    )
+    expect(count).toBe(3)
+    const stored = await sql`select user_id from notifier.deliveries`
+    expect(new Set(stored.map(({ user_id }) => user_id))).toEqual(
+      new Set([one.user_id, other.user_id, third.user_id]),
+    )
+  })
+
+  test('of a notice that is read again long after are not sent', async () => {
+    const user = await addUser()
+    expect(await storeNotices(noticeMail(user.user_id, { createdAt: Date.now() - 61_000 }))).toBe(0)
+  })
+
+  test('do not go to an address that bounced', async () => {
+    const user = await addUser()
+    await superuser`update gateway_api.users set mail_blocked = true where user_id = ${user.user_id}`
+    const id = randomUUID()
+    await storeNotices(noticeMail(user.user_id, { id }))
+    start()
+    await vi.waitFor(async () => expect(await deliveryOf(id)).toMatchObject({ state: 'suppressed' }), 10_000)
+    expect(await mailsTo(user.email)).toEqual([])
+  })
+
+  test('one that takes long leaves the others’ room alone', async () => {
+    const [slow, ...quick] = await Promise.all(Array.from({ length: 12 }, () => addUser()))
+    const users = [slow!, ...quick]
+    const ids = users.map(() => randomUUID())
+    await storeNotices(...users.map((user, index) => noticeMail(user.user_id, { id: ids[index]! })))
+    const connection = connectMail(mail.smtpUrl, 'Pennywire <no-reply@pennywire.example>')
+    let free = () => {}
+    const held = new Promise<void>(resolve => {
+      free = resolve
+    })
+    const channel = mailChannel({
+      ...{ sql, gatewayRead, openSecret },
+      send: async (to, content) => {
+        if (to.address === slow!.email) await held
+        await connection.send(to, content)
+      },
+    })
+    const sending = startDelivering({ sql, channel, logger })
+    stops.push(sending.stop, connection.close)
+    await vi.waitFor(async () => {
+      for (const id of ids.slice(1)) expect(await deliveryOf(id)).toMatchObject({ state: 'sent' })
+    }, 10_000)
+    expect(await deliveryOf(ids[0]!)).toMatchObject({ state: 'due' })
+    free()
+    await vi.waitFor(async () => expect(await deliveryOf(ids[0]!)).toMatchObject({ state: 'sent' }), 10_000)
+  })
+
+  test('what an instance finds out after its claim ran out changes nothing', async () => {
+    const user = await addUser()
+    const id = randomUUID()
+    await storeNotices(noticeMail(user.user_id, { id }))
+    const [late] = await claimDeliveries(sql, { channel: 'mail', limit: 1, claimMs: 0 })
+    const [successor] = await claimDeliveries(sql, { channel: 'mail', limit: 1, claimMs: 60_000 })
+    await endDelivery(sql, late!, { state: 'failed', error: 'late' })
+    await postponeDelivery(sql, late!, 'late', 0)
+    expect(await deliveryOf(id)).toMatchObject({ state: 'due', attempts: 2, last_error: null })
+    await endDelivery(sql, successor!, { state: 'sent', error: null })
+    expect(await deliveryOf(id)).toMatchObject({ state: 'sent' })
+  })
 })

@@ -1,0 +1,36 @@
+import { deliveryIdOf } from '@pennywire/contracts/ids.ts'
+import { kindOfNotice, type NoticeKind } from '@pennywire/messages/notices.ts'
+import type { Notice } from './notices-for.ts'
+import type { DeliveredNotice } from './sql/deliveries.ts'
+
+/** A notice that is to be mailed, if its user wants that. */
+export type NoticeMail = {
+  id: string
+  userId: string
+  kind: NoticeKind
+  notice: DeliveredNotice
+  /** Milliseconds since 1970. */
+  expiresAt: number
+}
+
+/** So long a receipt is worth having: a mail server that is away longer has a person at work on it. */
+const WORTH_MS = 7 * 24 * 60 * 60 * 1_000
+
+/** Of what changes an account the gateway asks for a mail of its own (MailRequested), but of this. */
+const MAILED_SECURITY = 'signed_in'
+
+/** The mails of notices. What their users chose is looked up when they are stored. */
+export const mailsOfNotices = (notices: Notice[]): NoticeMail[] =>
+  notices.flatMap(({ id, userId, type, data, aboutUserId, transferId, createdAt }) => {
+    const kind = kindOfNotice(type)
+    if (kind === 'security' && type !== MAILED_SECURITY) return []
+    return [
+      {
+        id: deliveryIdOf(id, 'mail'),
+        userId,
+        kind,
+        notice: { type, data, aboutUserId, transferId, createdAt },
+        expiresAt: createdAt + WORTH_MS,
+      },
+    ]
+  })
