@@ -7,17 +7,17 @@ const CACHE_MS = 60_000
 
 export type PersonName = { fullName: string; masked: string }
 
-/** What stands for the rest of a name, however long that is. */
+/** Placeholder for the rest of a name, regardless of its length. */
 const HIDDEN = '***'
 const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
 
-/** The first letter as people see it, with its marks; empty where nothing comes after it that stays hidden. */
+/** The first letter as people see it, with its marks; empty if no letter follows that stays hidden. */
 const initialOf = (word: string): string => {
   const [first, next] = graphemes.segment(word)
   return first && /\p{L}/u.test(word.slice(next?.index ?? word.length)) ? first.segment : ''
 }
 
-/** A name as strangers see it: "Alice Smith" is "Alice S.", "Anna" is "A***"; never the whole of it. */
+/** Masks a name for strangers: "Alice Smith" becomes "Alice S.", "Anna" becomes "A***"; never the whole name. */
 export const maskName = (fullName: string): string => {
   const words = fullName.trim().split(/\s+/)
   const initial = initialOf(words.at(-1)!)
@@ -28,13 +28,13 @@ export const maskName = (fullName: string): string => {
 export type Names = {
   /** The names of those users that exist. */
   namesOf: (userIds: string[]) => Promise<Map<string, PersonName>>
-  /** Drops what is remembered of a user, whose name has changed. */
+  /** Removes a user whose name has changed from the cache. */
   forget: (userId: string) => void
 }
 
 /**
- * Names for other people's eyes, remembered for a minute. All names that are missing in one tick are read by one
- * SQL statement, so that the transfer path does not pay one for each request.
+ * Names shown to other users, cached for a minute. One SQL statement reads all names that are missing in one tick, so
+ * that the transfer path does not pay one for each request.
  */
 export const createNames = (sql: Database): Names => {
   const cache = new LRUCache<string, PersonName>({ max: CACHED_NAMES, ttl: CACHE_MS })
