@@ -18,22 +18,22 @@ import { pickTwo, randomBelow } from './per-transfer.ts'
 
 const WALLETS = 1_000
 const OPENING_BALANCE_MINOR = 200_000n
-/** No more than this waits in the publisher at once. */
+/** Maximum records that wait in the publisher at once. */
 const PUBLISH_CHUNK = 5_000
 const SAMPLE_MS = 25
 const STALLED_AFTER_MS = 120_000
 
-/** Who pays whom in a backlog. */
+/** How senders and receivers are distributed in a backlog. */
 export type Shape = 'uniform' | 'hot receiver' | 'hot sender'
 
 export type Drained = {
   shape: Shape
   commands: number
-  /** From the moment of the first batch's decision to the sample that found everything committed and published. */
+  /** From the first batch's decision to the sample that found every command committed and its event published. */
   perSecond: number
-  /** The same, until everything is committed; where it is much more, publishing is what limits the rate. */
+  /** The same, until every command is committed; if it is much higher, publishing limits the rate. */
   committedPerSecond: number
-  /** From the start of the process to the same end; tells what is left out above. */
+  /** From the start of the process to the same end; includes the start-up that is left out above. */
   secondsWithStart: number
 }
 
@@ -94,7 +94,7 @@ export const prepareBacklogs = async (system: System) => {
     return row
   }
 
-  /** Waits until so many more commands are decided and their events published; tells when each of the two was so. */
+  /** Waits until `commands` more commands are decided and their events published; returns the time of each. */
   const waitForAll = async (before: Progress, commands: number) => {
     const wanted = before.decided + BigInt(commands)
     let lastChange = performance.now()
@@ -136,7 +136,7 @@ export const prepareBacklogs = async (system: System) => {
       await publisher.publishAll(wallets.flatMap(openAndFund))
       await waitForAll(before, 2 * WALLETS)
     },
-    /** With the ledger stopped; `startLedger` resolves when it is ready. */
+    /** Called with the ledger stopped; `startLedger` resolves when it is ready. */
     drain: async (shape: Shape, commands: number, startLedger: () => Promise<unknown>): Promise<Drained> => {
       const before = await readProgress()
       await publishMany(publisher, commands, () => pickTransfer(shape))

@@ -1,6 +1,7 @@
-// `npm run bench:growth -- --rows N`: what the ledger's tables cost as they grow, on a Postgres of its own that is removed
-// at the end. N transfers (a million; each is five rows) are written by SQL, once with ids as they are (hashes) and once
-// with ids in the order of time; then batches as the ledger writes them are measured. docs/scale.md tells what follows.
+// `npm run bench:growth -- --rows N`: measures the cost of the ledger's tables as they grow, on a Postgres of its own
+// that is removed at the end. N transfers (a million by default; each is five rows) are written by SQL, once with ids
+// as they are (hashes) and once with ids in the order of time; then batches like the ledger's are measured.
+// docs/scale.md draws the conclusions.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,7 +14,7 @@ import postgres from 'postgres'
 
 const DEFAULT_ROWS = 1_000_000
 const MOST_ROWS = 100_000_000
-/** So many transfers are written by one statement while filling. */
+/** Transfers that one statement writes while filling. */
 const FILL = 100_000
 const BATCH = 500
 const BATCHES = 100
@@ -31,7 +32,7 @@ const IDS = {
   'ids in the order of time': `(lpad(to_hex(i), 12, '0') || substr(md5(i::text), 13))::uuid`,
 }
 
-/** What the ledger writes for transfers number `from` to `to`: a row of transfers, commands and journal, two of entries. */
+/** The ledger's rows for transfers `from` to `to`: one each in transfers, commands and journal, two in entries. */
 const write = (id: string, from: number, to: number) => `
   with asked as materialized (
     select i, ${id} as id, md5('w' || i % ${WALLETS})::uuid as payer, md5('w' || (i + 7) % ${WALLETS})::uuid as payee
@@ -68,7 +69,7 @@ const measure = async (superuserUrl: string, id: string): Promise<Figures> => {
       sizes[`${table}: bytes a transfer, indexes`] =
         (await one(`select pg_indexes_size('ledger.${table}')`)) / rows
     }
-    // As after a checkpoint under load: each page that is touched goes whole into the write-ahead log once.
+    // As after a checkpoint under load: the first change of each page writes the whole page to the write-ahead log.
     await sql`checkpoint`
     await sql`set synchronous_commit = on`
     await sql`select pg_stat_reset()`

@@ -48,7 +48,7 @@ export const openHttp = (host: string, port: number): Promise<HttpConnection> =>
     })
   })
 
-/** The answer's body once it is whole. */
+/** The answer's body once it is complete. */
 const bodyOf = (answer: string): string | undefined => {
   const head = answer.indexOf('\r\n\r\n')
   if (head === -1) return undefined

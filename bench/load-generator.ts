@@ -1,4 +1,4 @@
-// The load on the gateway, in a process of its own; started by http-load.ts, told what to do over IPC.
+// The load on the gateway, in a process of its own; started by http-load.ts, receives its job over IPC.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HttpConnection, openHttp } from './http-client.ts'
@@ -21,13 +21,13 @@ export type LoadResult = {
   p99Ms: number
   maxMs: number
   transfers: number
-  /** Everything but 201 completed, by what it was. */
+  /** All answers except 201 completed, by status and code. */
   others: Record<string, number>
 }
 
 type Stats = { latencies: number[]; others: Record<string, number> }
 
-/** A request for a cent to somebody else, each under a new key. */
+/** A transfer of one cent to another user, under a new idempotency key. */
 const requestOf = (host: string, people: Person[], index: number): string => {
   const sender = people[index]!
   const recipient = people[(index + 1 + randomBelow(people.length - 1)) % people.length]!
@@ -58,7 +58,7 @@ const runClosed = async (job: LoadJob & { kind: 'closed' }, seconds: number, sta
   await Promise.all(Array.from({ length: job.clients }, (_, index) => client(index % job.people.length)))
 }
 
-/** A latency counts from the moment at which the request was due, so that a slow answer cannot hide those behind it. */
+/** Latency counts from when the request was due, so that a slow answer cannot hide the delay of those behind it. */
 const runOpen = async (job: LoadJob & { kind: 'open' }, seconds: number, stats: Stats) => {
   const { hostname, port, host } = new URL(job.gatewayUrl)
   const free = await Promise.all(
@@ -113,7 +113,7 @@ const run = async (job: LoadJob): Promise<LoadResult> => {
 }
 
 if (import.meta.main) {
-  process.on('disconnect', () => process.exit(0)) // nobody is left to tell
+  process.on('disconnect', () => process.exit(0)) // the parent is gone
   process.on('message', (job: LoadJob) => {
     run(job).then(
       result => process.send?.({ result }),

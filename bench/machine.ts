@@ -18,7 +18,7 @@ export const describeMachine = (): Machine => ({
   platform: `${process.platform}-${process.arch}`,
 })
 
-/** The share of the processors' time that others take; asked before anything is started. */
+/** The share of CPU time that other processes take; measured before anything is started. */
 export const measureOthers = async (): Promise<number> => {
   const read = () => {
     const times = cpus().map(cpu => cpu.times)
@@ -54,7 +54,7 @@ export const describeVersions = async (stack: Stack) => {
   const pom = readFileSync(join(root, 'packages', 'stack', 'pom.xml'), 'utf8')
   return {
     commit: git('rev-parse', '--short=12', 'HEAD'),
-    /** With changes that are in no commit. */
+    /** Whether the work tree has uncommitted changes. */
     changed: git('status', '--porcelain', '--', 'packages', 'services', 'bench/*.ts') !== '',
     node: process.version,
     postgres: row?.server_version as string,

@@ -16,7 +16,7 @@ export type Plan = {
   httpSeconds: number
   httpWarmUpSeconds: number
   clients: number[]
-  /** Of each rate of signing in, and of each load of transfers beside it. */
+  /** Duration of each sign-in measurement, and of each load of transfers beside it. */
   signInSeconds: number
   backlog: number
 }
@@ -38,7 +38,7 @@ export type Figures = {
 const SHAPES: Shape[] = ['uniform', 'hot receiver', 'hot sender']
 const verifyBooksScript = join(import.meta.dirname, '..', 'services', 'ledger', 'src', 'verify-books.ts')
 
-/** Everything in one run, so that the ratios are of one machine at one time; the baselines stand around the rest. */
+/** Measures all in one run, so that the ratios compare one machine at one time; the baselines run first and last. */
 export const measureAll = async (
   stack: Stack,
   start: () => Promise<System>,

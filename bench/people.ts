@@ -9,13 +9,13 @@ export type Account = { email: string; accessToken: string; refreshToken: string
 
 export const PIN = '482915'
 export const PASSWORD = 'Correct-horse-9'
-/** A gateway checks the new passwords of one address one after the other, with five places. */
+/** A gateway checks the new passwords of one client address one after the other, and queues at most five. */
 const AT_ONCE = 5
 
 // biome-ignore lint/suspicious/noExplicitAny: answers of every shape
 type Body = any
 
-/** Posts JSON and reads the answer; throws where it is no success. */
+/** Posts JSON and returns the answer's body; throws unless the request succeeds. */
 export const ask = async (url: string, body: object, headers: Record<string, string> = {}): Promise<Body> => {
   const response = await fetch(url, {
     method: 'POST',
@@ -27,7 +27,7 @@ export const ask = async (url: string, body: object, headers: Record<string, str
   return text === '' ? null : JSON.parse(text)
 }
 
-/** Runs over all items, a few at once. */
+/** Runs over all items, AT_ONCE at a time. */
 const forEach = async <Item, Result>(
   items: Item[],
   run: (item: Item) => Promise<Result>,

@@ -88,7 +88,7 @@ const transferOnce = async (sql: Connection, { id, from, to, amount }: Transfer)
 
 export const randomBelow = (limit: number): number => Math.floor(Math.random() * limit)
 
-/** Two different ones. */
+/** Two different ids. */
 export const pickTwo = (ids: string[]): { from: string; to: string } => {
   const from = randomBelow(ids.length)
   const to = (from + 1 + randomBelow(ids.length - 1)) % ids.length

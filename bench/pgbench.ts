@@ -7,7 +7,7 @@ import { createDatabase } from './create-database.ts'
 const SCALE = 10
 const CLIENTS = 32
 
-/** What `pgbench --version` says, or null where it is not on the PATH. */
+/** The output of `pgbench --version`, or null if pgbench is not on the PATH. */
 export const findPgbench = (): string | null => {
   const { status, stdout } = spawnSync('pgbench', ['--version'], { encoding: 'utf8' })
   return status === 0 ? stdout.trim() : null

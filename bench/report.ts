@@ -117,7 +117,7 @@ export const judge = (figures: Figures): Line[] => {
   return lines
 }
 
-/** Signing in has no target of its own: a hash is to be dear. That payments go on without one has. */
+/** Signing in has no target, because a hash is meant to be expensive. Payments have one: they run without any hash. */
 const signInLines = (
   { bcryptCost, flood, transfers, hashesOfTransfers, ...signIns }: SignInFigures,
   ratios: (perSecond: number) => Pick<Line, 'ofPerTransfer' | 'ofPgbench'>,

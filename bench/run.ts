@@ -27,7 +27,7 @@ const QUICK: Plan = {
   backlog: 15_000,
 }
 
-/** Limits that a load never meets, and hashes that cost nothing; sign-in.ts, which measures them, sets their cost. */
+/** Limits that the load never reaches, and hashes that cost nothing; sign-in.ts measures hashes at their real cost. */
 const SETTINGS = {
   LOG_LEVEL: 'warn',
   ALLOW_CHEAP_HASHES: 'true',

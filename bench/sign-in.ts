@@ -4,20 +4,20 @@ import { runLoad } from './http-load.ts'
 import type { LoadResult } from './load-generator.ts'
 import { type Account, ask, makeAccounts, PASSWORD, type Person, PIN } from './people.ts'
 
-/** What the shipped setting is: these figures are of real hashes. */
+/** The shipped setting, so that the figures are of real hashes. */
 const BCRYPT_COST = 12
-/** Who sign in, each on a connection of its own. */
+/** Users that sign in at once, each on a connection of its own. */
 const ACCOUNTS = 8
-/** Each code is good once, and three are at a time: one turns the second factor on, two sign in. */
+/** Each code is valid once, and three are valid at a time: one turns the second factor on, two sign in. */
 const CODES_EACH = 2
 const TRANSFER_CLIENTS = 64
 
-/** How many bcrypt hashes a gateway has made or compared. */
+/** Number of bcrypt hashes that a gateway has made or compared. */
 export type SlowHashes = { pin: number; password: number }
 
 export type SignInFigures = {
   bcryptCost: number
-  /** By the password alone; and by the password and a code, both steps together. */
+  /** By password alone; and by password and code, both steps counted as one login. */
   loginsPerSecond: number
   secondFactorLoginsPerSecond: number
   refreshesPerSecond: number
@@ -25,11 +25,11 @@ export type SignInFigures = {
   /** Transfers by step-up token alone, then beside a flood of logins and PIN verifications, then alone again. */
   transfers: { before: LoadResult; during: LoadResult; after: LoadResult }
   flood: { seconds: number; logins: number; pinVerifications: number }
-  /** Hashes that no request of the flood asked for, while transfers ran by step-up tokens: of them there are none. */
+  /** Hashes not caused by the flood, while transfers ran with step-up tokens: must be 0. */
   hashesOfTransfers: number
 }
 
-/** Asks a gateway for its counters. */
+/** Reads the counters from a gateway's metrics. */
 export const readSlowHashes = async (opsUrl: string): Promise<SlowHashes> => {
   const metrics = await (await fetch(`${opsUrl}/metrics`)).text()
   const of = (what: keyof SlowHashes) =>
@@ -52,7 +52,7 @@ const refresh = async (signer: Signer) => {
 
 const bearer = (accessToken: string) => ({ authorization: `Bearer ${accessToken}` })
 
-/** All of them at once, each again as soon as it is done, until the signal; resolves with how often it was done. */
+/** Runs `act` for all signers at once, each again once done, until the signal; resolves with the number of runs. */
 const repeat = async (
   signers: Signer[],
   act: (signer: Signer) => Promise<unknown>,
@@ -72,7 +72,7 @@ const ratePerSecond = async (work: () => Promise<number>): Promise<number> => {
   return done / ((performance.now() - start) / 1_000)
 }
 
-/** Turns the second factor on and signs in with it, by codes of which none is used twice. */
+/** Turns the second factor on and signs in with it; no code is used twice. */
 const measureSecondFactor = async (signers: Signer[]): Promise<number> => {
   const authenticators = await Promise.all(
     signers.map(async signer => {
@@ -103,8 +103,8 @@ const measureSecondFactor = async (signers: Signer[]): Promise<number> => {
 }
 
 /**
- * Signing in and paying through one gateway with hashes of the shipped cost, in place of the usual one. Throws where a
- * transfer by step-up token made a hash: hashing must be on no payment's path.
+ * Measures sign-ins and payments through one gateway with hashes of the shipped cost, in place of the usual gateway.
+ * Throws if a transfer with a step-up token made a hash: hashing must not be on the path of any payment.
  */
 export const measureSignIns = async (
   system: System,

@@ -1,5 +1,5 @@
-// The books as they must be, kept a second time from the events alone: what every decision may do, and whether each
-// refusal is true. Knows the rules as they are told to users, and nothing of how the ledger keeps them.
+// The expected books, built a second time from the events alone: checks the effects of every decision, and whether each
+// refusal is justified. It implements the rules as documented for users, independently of the ledger's code.
 import { externalWalletId } from '@pennywire/contracts/ids.ts'
 import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type { AnyRecord, Records } from '@pennywire/contracts/schemas.ts'
@@ -16,7 +16,7 @@ import { BrokenPromise, decodeNow, hold } from './broken-promise.ts'
 import { type Changes, isRefusedWallet, type Tables } from './ledger-tables.ts'
 import { insertedIn } from './postgres.ts'
 
-/** A command as it was asked: by its record in the topic. */
+/** A command as it was appended to the topic. */
 export type AppendedCommand = AnyRecord & { value: { fingerprint?: Buffer } }
 
 type State = {
@@ -39,7 +39,7 @@ type Held = {
   untilMs: number | null
 }
 type Entries = Records['pennywire.ledger.TransferCompleted']['entries']
-/** A movement that comes with a transfer. */
+/** A linked movement that is due with a transfer. */
 type Due = { type: string; fromWallet: string; toWallet: string; amount: bigint }
 
 const KINDS = ['perTransaction', 'daily', 'monthly'] as const
@@ -63,16 +63,16 @@ export const createBooksWatch = (deps: {
   limitDefaults: LimitDefaults
   /** Whether transfers cost a fee (test-fees.ts). */
   fees: boolean
-  /** What was asked under an id with this fingerprint. */
+  /** The command that was requested under an id with this fingerprint. */
   commandWith: (id: string, fingerprint: Buffer | null) => AppendedCommand | undefined
 }) => {
   const { tables } = deps
   const holds = new Map<string, Held>()
   const heldOf = new Map<string, bigint>()
   const reversed = new Map<string, bigint>()
-  /** What was moved of what is limited, by user, currency, action and UTC day or month. */
+  /** The amounts counted against limits, by user, currency, action and UTC day or month. */
   const used = new Map<string, bigint>()
-  /** The last UTC day (days since 1970) on which anything was counted for a user in a currency. */
+  /** The last UTC day (days since 1970) on which an amount was counted for a user in a currency. */
   const countedOn = new Map<string, number>()
   const ownLimits = new Map<string, Limits>()
   const tiers = new Map<string, 'unverified' | 'verified'>()
@@ -80,11 +80,11 @@ export const createBooksWatch = (deps: {
 
   // --- limits ---
 
-  /** The latest time that any event tells. */
+  /** The latest `ce_time` of any event. */
   let latestMs = 0
 
   const purse = ({ userId, currency }: State) => `${userId} ${currency}`
-  /** A day that anything was counted on is not followed by an earlier one, even if the clock steps back. */
+  /** A day on which an amount was counted is not followed by an earlier one, even if the clock steps back. */
   const neverEarlier = (of: State, ms: number) => Math.max(ms, (countedOn.get(purse(of)) ?? 0) * DAY_MS)
   const periods = (of: State, action: LimitedAction, ms: number) => [
     `${purse(of)} ${action} ${dayOf(ms)}`,
@@ -116,7 +116,7 @@ export const createBooksWatch = (deps: {
     return undefined
   }
 
-  /** What a wallet says that is used of its limits is what was moved. */
+  /** A wallet's stored usage of its limits is the amount moved. */
   const checkUsage = (id: string, of: State, usage: Usage) => {
     const last = countedOn.get(purse(of)) ?? 0
     hold(
@@ -142,7 +142,7 @@ export const createBooksWatch = (deps: {
     }
   }
 
-  /** A wallet keeps the limits that were set, and those of the one that it follows. */
+  /** A wallet has the limits that were set on it, and those of the wallet that it replaces. */
   const checkLimits = (id: string, of: State, kept: LimitRow[]) => {
     for (const action of LIMITED_ACTIONS) {
       for (const source of ['self', 'staff']) {
@@ -162,7 +162,7 @@ export const createBooksWatch = (deps: {
   return {
     activeHolds: (): [string, Held][] => [...holds].filter(([, { status }]) => status === 'active'),
 
-    /** Holds all that a commit changes against the rules, event by event in the order of the decisions. */
+    /** Checks all changes of a commit against the rules, event by event in the order of the decisions. */
     committing: (changes: Changes) => {
       const running = new Map<string, State>()
       const openedRows = new Map(insertedIn(changes.wallets).map(wallet => [wallet.id, wallet]))
@@ -172,7 +172,7 @@ export const createBooksWatch = (deps: {
         if (known) return known
         const row = tables().wallets.get(id)
         const opened = openedRows.get(id)
-        // A system wallet is there as soon as it is needed; a user's only once it is opened.
+        // A system wallet exists as soon as it is inserted; a user's only once its opening is decided.
         const from = row ?? (opened?.system ? { ...opened, balance: 0n, held: 0n, sequence: 0 } : undefined)
         if (!from) return undefined
         const { userId, currency, status, freezeSource, balance, held, sequence } = from
@@ -212,7 +212,7 @@ export const createBooksWatch = (deps: {
       const canReceive = ({ status, freezeSource }: State) =>
         status === 'active' || (status === 'frozen' && freezeSource !== 'staff')
 
-      /** M1, M2: two entries that cancel out, each going on where its wallet's last one ended. */
+      /** M1, M2: two entries that sum to zero, each continuing from its wallet's last entry. */
       const move = (row: TransferRow, told: Entries) => {
         const { id, amount } = row
         const entries = entriesOf.get(id) ?? []
@@ -255,7 +255,7 @@ export const createBooksWatch = (deps: {
         }
       }
 
-      /** M1, O1: the transfer's own movement and those that came with it, all told by its one event, in their order. */
+      /** M1, O1: the transfer's own movement and the linked ones, all contained in its one event, in their order. */
       const moveAll = (
         row: TransferRow,
         event: Pick<Records['pennywire.ledger.TransferCompleted'], 'entries' | 'linked'>,
@@ -300,7 +300,7 @@ export const createBooksWatch = (deps: {
         }
       }
 
-      /** What comes with a transfer where fees are charged, by the wallets as it left them. */
+      /** The fee and the bonus due with a transfer if fees are charged, by the wallets' balances after it. */
       const feesOf = (
         { type, fromWallet, toWallet, amount, currency, partition }: TransferRow,
         isCapture: boolean,
@@ -365,7 +365,7 @@ export const createBooksWatch = (deps: {
       const takeTransfer = (row: JournalRow, id: string, status: TransferRow['status']): TransferRow => {
         const transfer = transfers.get(place(row))
         transfers.delete(place(row))
-        // Its id may be claimed among the commands as well.
+        // Its id may be in ledger.commands as well.
         if (commands.get(place(row))?.id === id) commands.delete(place(row))
         hold(
           transfer && transfer.status === status && transfer.id === id,
@@ -634,7 +634,7 @@ export const createBooksWatch = (deps: {
               () => `wallet ${walletId} is opened as ${tier}, its owner was verified before`,
             )
             if (tier === 'verified') tiers.set(purse(state), tier)
-            // A user's next wallet goes on with what was used of the last one.
+            // A user's next wallet inherits the usage of the last one.
             checkUsage(walletId, state, opened.usage)
             return
           }
@@ -772,8 +772,7 @@ export const createBooksWatch = (deps: {
         }
       }
 
-      /** M4: what a transfer is refused for is true of the moment, and nothing that comes before it is. */
-      /** O1: from the event alone the books can be made again, with all that the request said. */
+      /** O1: a rejection's event contains all that the request states, so that events alone can rebuild the books. */
       const checkToldWhole = (event: Records['pennywire.ledger.TransferRejected']) => {
         type Said = { note?: Buffer | null; metadata?: Buffer | null; originalId?: string | null }
         const request = deps.commandWith(event.transferId, event.fingerprint)?.value as Said | undefined
@@ -786,6 +785,7 @@ export const createBooksWatch = (deps: {
         )
       }
 
+      /** M4: the reason for a rejection is true at that moment, and no reason with precedence over it is. */
       const checkRejection = (event: Records['pennywire.ledger.TransferRejected']) => {
         const { transferId: id, type, code, amountMinor: amount, rejectedAt, fingerprint } = event
         const [from, to] = [find(event.fromWalletId), find(event.toWalletId)]
@@ -873,7 +873,7 @@ export const createBooksWatch = (deps: {
             case 'WALLET_HAS_BALANCE':
               return state && state.balance !== 0n
             case 'WALLET_ALREADY_EXISTS':
-              // The one that was open may be closed by another ledger meanwhile: an opening locks no wallet.
+              // Another ledger may have closed the open wallet meanwhile, because an opening does not lock it.
               return hasWallet(command.value as Records['pennywire.ledger.WalletOpenRequested'])
             case 'LIMIT_ABOVE_MAXIMUM':
               return (
@@ -892,7 +892,7 @@ export const createBooksWatch = (deps: {
 
       for (const row of insertedIn(changes.journal)) replay(row, decodeNow(row.bytes))
 
-      // What is written is what was told, and nothing else.
+      // The rows written are those that the events state, and no others.
       for (const left of [...transfers.keys(), ...linkedAt.keys(), ...commands.keys()])
         throw new BrokenPromise('O1', `a decision has no event at ${left}`)
       hold(
@@ -941,7 +941,7 @@ export const createBooksWatch = (deps: {
       }
     },
 
-    /** All holds, reversals and limits that are stored. */
+    /** Checks all stored holds, reversals and limits. */
     checkAll: () => {
       const { wallets, holds: rows, reversals, transfers, commands, limits } = tables()
       for (const [id, label] of labels)

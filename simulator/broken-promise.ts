@@ -18,7 +18,7 @@ export function hold(holds: unknown, promise: string, message: () => string): as
 const PREFIX_BYTES = 5
 const types = RECORD_NAMES.map(avroType)
 
-/** Reads a record without the codec under test, and at once. Undefined where it is none. */
+/** Decodes a record without the codec under test, and synchronously. Undefined if it is not one of ours. */
 export const decodeNow = (bytes: Buffer | null): AnyRecord | undefined => {
   if (!bytes || bytes.length <= PREFIX_BYTES || bytes[0] !== 0) return undefined
   const index = bytes.readUInt32BE(1) - 1

@@ -16,7 +16,7 @@ const CURRENCIES = ['USD', 'EUR']
 const REMEMBERED_ASKED = 12
 const STAFF = '00000000-0000-4000-a000-000000000001'
 
-/** Closing wallets makes it unclear which one a request without a name means, so only some do. */
+/** Only some people close wallets, because a request without a wallet id is ambiguous afterwards. */
 type Person = { userId: string; inputs: TransferInput[]; keys: number; closes: boolean }
 
 type Command = {
@@ -24,12 +24,14 @@ type Command = {
 }[Parameters<SimulatedGateway['ask']>[0]]
 
 export type Clients = {
-  /** Begins; each client does one thing after the other. */
+  /** Starts `count` clients; each does one thing after the other. */
   start: (count: number) => void
-  /** Nothing new is begun. */
+  /** Clients begin nothing new. */
   rest: () => void
   busy: () => number
-  /** Asks for everything once more, and looks it up: then every answer must be final and the same. */
+  /**
+   * Repeats up to `limit` transfers and commands, and looks the transfers up: each answer must be final and the same.
+   */
   askAgain: (limit: number) => void
 }
 
@@ -41,9 +43,9 @@ const personOf = (index: number): Person => ({
 })
 
 /**
- * People with their wallets, and clients that act for them, several for one person: they ask for transfers, ask again
- * with the same key and the same or other content, open wallets, pay in, and look up; they hold money, capture and let
- * go, pay out, freeze, close and limit their wallets, and staff give money back. Each answer goes to the watch.
+ * People with their wallets, and clients that act for them, several for one person. They request transfers, repeat them
+ * with the same key and the same or other content, open wallets, deposit, and look up; they place, capture and void
+ * holds, withdraw, freeze, close and limit their wallets, and staff reverse transfers. The watch gets each answer.
  */
 export const createClients = (deps: {
   site: Site
@@ -60,7 +62,7 @@ export const createClients = (deps: {
   let resting = false
   let busy = 0
 
-  /** Sends something to a gateway; the answer may never come. */
+  /** Sends a request to a gateway; the answer may never arrive. */
   const call = <Result>(
     client: Process,
     gateway: SimulatedGateway,
@@ -108,7 +110,7 @@ export const createClients = (deps: {
 
   const short = (id: string) => id.slice(0, 8)
 
-  /** Asks a gateway for a transfer and holds its answer against the books, as the gateway gives it. */
+  /** Requests a transfer from a gateway and checks its answer against the books, at the moment of the answer. */
   const ask = async (client: Process, gateway: SimulatedGateway, input: TransferInput): Promise<Answer> => {
     const attempt = attemptOf(input)
     if (!attempt) return { is: 'nothing', why: 'no such code' }
@@ -180,7 +182,7 @@ export const createClients = (deps: {
 
   const openWallet = async (client: Process, person: Person, currency = random.pick(CURRENCIES)) => {
     const gateway = random.pick(deps.gateways())
-    // Now and then under an id that nobody would choose: whether there is one open, the ledger says.
+    // Now and then under an id out of sequence: then the ledger decides whether a wallet is already open.
     const ahead = random.chance(0.15) ? 1_000 + random.int(1_000) : 0
     const open = openWalletOf(database.tables, person.userId, currency)
     await call(client, gateway, `opens ${currency} for ${short(person.userId)}`, () =>
@@ -188,14 +190,14 @@ export const createClients = (deps: {
     ).catch(() => {})
   }
 
-  /** Pays in or out: the provider says what becomes of it, and the gateways' workers see to the rest. */
+  /** Deposits or withdraws: the provider determines the outcome, and the gateways' workers complete the payment. */
   const pay = async (
     client: Process,
     person: Person,
     kind: Payment['kind'],
     currency = random.chance(0.8) ? 'USD' : 'EUR',
   ) => {
-    // Now and then under a key that belongs to a transfer as well.
+    // Now and then under a key that a transfer uses as well.
     const taken = random.chance(0.25) && person.inputs.length > 0 ? random.pick(person.inputs) : undefined
     const key = taken?.idempotencyKey ?? `k${person.keys++}`
     const walletId = walletOf(person, currency)
@@ -230,14 +232,14 @@ export const createClients = (deps: {
     )
   }
 
-  /** X2: what is answered as paid is in the books, with the amount. */
+  /** X2: a payment answered with 201 is in the books, with the amount. */
   const checkPaid = (id: string, amount: bigint | null, who: string) => {
     const row = database.tables.transfers.get(id)
     if (row?.status !== 'completed' || (amount !== null && row.amount !== amount))
       throw new BrokenPromise('X2', `${who} answered 201 to payment ${id}, the books say ${row?.status}`)
   }
 
-  /** X2: what is refused for good moves nothing: the provider or the ledger has said so. */
+  /** X2: a payment that is refused for good moves nothing: the provider or the ledger has refused it. */
   const checkRefused = (id: string, code: string, who: string) => {
     const row = database.tables.transfers.get(id)
     const payment = site.gatewayTables.payments.get(id)
@@ -251,10 +253,10 @@ export const createClients = (deps: {
 
   // --- commands ---
 
-  /** A writer to the topic may choose another partition: then two ledgers decide of one wallet at once. */
+  /** A client that writes to the topic may choose another partition: then two ledgers decide about one wallet. */
   const elsewhere = (probability = 0.15) =>
     random.chance(probability) ? walletOf(random.pick(people), 'USD') : undefined
-  /** Mostly one of the last, so that several meet; seldom a withdrawal, which is nobody's but the provider's. */
+  /** Mostly one of the last, so that several commands meet; seldom a withdrawal, which only the provider may end. */
   const pickHold = () => {
     const type = random.chance(0.1) ? 'withdrawal' : 'hold'
     const holds = watch.activeHolds().filter(([, held]) => held.type === type)
@@ -278,7 +280,7 @@ export const createClients = (deps: {
 
   const begin = async (client: Process, command: Command, away?: number) => {
     commands.push(command)
-    // Now and then twice at once, at two gateways, or with something else under its id.
+    // Now and then twice at once, at two gateways, or together with another command under the same id.
     const draw = random.float()
     const beside = draw < 0.1 ? [command] : draw < 0.2 ? [otherUnder(command.value.commandId, command)] : []
     await Promise.all([command, ...beside].map(each => send(client, each, away)))
@@ -290,7 +292,7 @@ export const createClients = (deps: {
     await send(client, random.chance(0.5) ? before : otherUnder(before.value.commandId, before))
   }
 
-  /** Another content under the same commandId. */
+  /** Another command under the same commandId. */
   const otherUnder = (commandId: string, { key, value }: Command): Command => {
     const walletId = 'walletId' in value && value.walletId !== null ? value.walletId : key
     const other = others++ % 4
@@ -347,7 +349,7 @@ export const createClients = (deps: {
       },
     })
     if (random.chance(0.3)) {
-      // Everybody at once: of captures and ends one comes through.
+      // All at once: only one of the captures and voids succeeds.
       const first = capture(amount)
       commands.push(first)
       await Promise.all([send(client, first), begin(client, capture(null)), voidHold(client, [holdId, held])])
@@ -379,7 +381,7 @@ export const createClients = (deps: {
     })
   }
 
-  /** Some payments from one wallet at once, while it is changed. */
+  /** Some concurrent payments from one wallet, while it is changed. */
   const payMeanwhile = (client: Process, person: Person, currency: string) =>
     Promise.all(
       Array.from({ length: 1 + random.int(3) }, async () => {
@@ -419,7 +421,7 @@ export const createClients = (deps: {
     await world.sleep(random.float() * 1_500, client, 'thinks of the frozen wallet')
     if (random.chance(0.3)) await pay(client, person, 'withdrawal', currency)
     if (random.chance(0.4)) await freezeAs(random.pick(['self', 'pin', 'staff']))
-    // Mostly by somebody who may, so that not all are frozen in the end.
+    // The last attempt is by staff, who may unfreeze any wallet: otherwise all would be frozen in the end.
     for (const by of [random.pick(['self', 'pin', 'staff']), 'staff']) {
       await begin(client, {
         name: 'pennywire.ledger.WalletUnfreezeRequested',
@@ -500,7 +502,7 @@ export const createClients = (deps: {
     })
   }
 
-  /** Next to nothing is allowed, and all again, while payments of the same wallet are decided by other ledgers. */
+  /** Limits payments to almost nothing and lifts the limit, while other ledgers decide payments of the same wallet. */
   const tightenAndLoosen = async (client: Process, person: Person, currency: string) => {
     const walletId = walletOf(person, currency)
     for (const perTransaction of [10n, null, 10n, null]) {
@@ -515,7 +517,7 @@ export const createClients = (deps: {
     }
   }
 
-  /** Changes as the routes ask for them, one after the other, under keys that may be a transfer's too. */
+  /** Changes as the routes request them, one after the other, under keys that a transfer may use too. */
   const changeByRoute = async (client: Process, person: Person) => {
     const walletId = walletOf(person, random.pick(CURRENCIES))
     const isStaff = random.chance(0.4)
@@ -560,7 +562,7 @@ export const createClients = (deps: {
         const label = random.chance(0.3) ? null : `label ${random.int(5)}`
         if (wallet) await gateway.changeWallet.rename({ ...headOfRoute(), wallet, label })
       })
-    /** Beside the routes, which ask for one's own wallets alone. */
+    /** Bypasses the routes, which accept only the user's own wallets. */
     const renameAs = ({ userId }: Person) => {
       const label = Buffer.from(`label ${random.int(5)}`)
       return begin(client, {
@@ -585,7 +587,7 @@ export const createClients = (deps: {
     else await endHold(random.chance(0.5) ? 'capture' : 'void')
   }
 
-  /** A reversal as staff ask for it at the route, with a key that is good for several tries. */
+  /** A reversal as staff request it at the route, repeated with the same key. */
   const reverseByRoute = async (client: Process, original: TransferRow) => {
     const part = random.chance(0.5) ? null : 1n + BigInt(random.int(Number(original.amount)))
     const input = {
@@ -617,7 +619,7 @@ export const createClients = (deps: {
     }
   }
 
-  /** Gives a transfer back, by several at once, each a part or the whole. */
+  /** Several concurrent reversals of one transfer, each of a part or the whole. */
   const reverse = async (client: Process) => {
     const { transfers } = database.tables
     const last = [...transfers.values()].slice(-12).filter(({ type }) => type !== 'reversal')
@@ -697,11 +699,11 @@ export const createClients = (deps: {
     await find(client, gateway, person.userId, key)
   }
 
-  /** GET by key: what it says of a finished transfer is what the books say. */
+  /** GET by key: the status of a decided transfer must be that of the books. */
   const find = (client: Process, gateway: SimulatedGateway, userId: string, key: string) =>
     call(client, gateway, `looks up ${key}`, async () => {
       const id = transferIdOf(userId, key)
-      // A key may be that of a capture, which is found as the transfer that its hold became.
+      // The key may be a capture's, which finds the transfer that its hold became.
       const known = () =>
         readTransfer(database.tables, id) ??
         readTransfer(database.tables, readHoldEndedBy(database.tables, id) ?? id)
@@ -754,7 +756,7 @@ export const createClients = (deps: {
     }
   }
 
-  /** In a system where all is well, everything has a final answer. */
+  /** In a healthy system every request has a final answer. */
   const verify = async (client: Process, { input, attempt }: { input: TransferInput; attempt: Attempt }) => {
     const gateway = random.pick(deps.gateways())
     const before = readTransfer(database.tables, attempt.transferId)
@@ -774,7 +776,7 @@ export const createClients = (deps: {
     start: count => {
       for (let index = 0; index < count; index++) {
         const client = world.createProcess(`client${index + 1}`)
-        // The first thing everybody does is to open a wallet, some of them at two gateways at once.
+        // Each client first opens a wallet; several clients of one person do so at two gateways at once.
         void (async () => {
           busy++
           const person = people[index % people.length]!

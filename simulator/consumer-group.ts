@@ -17,9 +17,9 @@ export type Group = {
     process: Process,
     options: Pick<ConsumerOptions, 'positions' | 'onAssigned' | 'handle'> & { maxBatch: number },
   ) => Member
-  /** A member stops answering, dead or paused: it is thrown out after the session time-out. */
+  /** A member stops answering, dead or paused: the group removes it after the session time-out. */
   silence: (process: Process) => void
-  /** It answers again. If it was thrown out meanwhile it learns so, a little later. */
+  /** The member answers again. If the group removed it meanwhile, it rejoins a little later. */
   awake: (process: Process) => void
 }
 
@@ -30,13 +30,13 @@ type Joined = {
 }
 
 /**
- * The ledger's consumer group. A member's loop is the one of packages/kafka/src/consumer.ts without kafkajs: records
- * go into a queue per partition, one batch is handled at a time, and a batch that failed comes again. Who owns what
- * changes without waiting for anybody, so an old owner still works on what it has.
+ * The ledger's consumer group. A member's loop is the one of packages/kafka/src/consumer.ts without kafkajs: records go
+ * into a queue per partition, one batch is handled at a time, and a failed batch is retried. Partitions are reassigned
+ * without waiting for any member, so a former owner still works on the records that it has.
  */
 export const createGroup = (world: World, log: Log): Group => {
   const { random } = world
-  /** Everybody that has a process, thrown out or not. */
+  /** All members with a process, removed from the group or not. */
   const joined = new Map<Process, Joined>()
   let members: Joined[] = []
   let generation = 0
@@ -193,7 +193,7 @@ export const createGroup = (world: World, log: Log): Group => {
       process,
       silentSince: null,
       assign: (partitions, told) => {
-        // A late word of an older assignment is not believed.
+        // A late assignment of an older generation is ignored.
         if (stopped || told < mine) return
         mine = told
         stopReading()

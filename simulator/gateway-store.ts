@@ -16,10 +16,10 @@ import type {
 } from '../services/gateway/src/transfers/sql/pending-requests.ts'
 import { entryKey, eventKey, type HoldTableRow, type Tables, type WalletRow } from './ledger-tables.ts'
 
-/** What the gateway keeps beside the ledger's tables. */
+/** The gateway's tables that the simulation needs, beside the ledger's. */
 export type GatewayTables = { pending: Map<string, PendingRequest>; payments: Map<string, Payment> }
 
-// Each of these is one statement of services/gateway/src/sql/, held against it by tests/store-conformance.test.ts.
+// Each function stands for one statement of services/gateway/src/*/sql/; tests/store-conformance/ compares the two.
 
 const party = (tables: Tables, walletId: string | null, sequence: number | null): PartyFacts | null => {
   if (walletId === null) return null
@@ -58,7 +58,7 @@ const HOW_ENDED = {
   expired: { rejectionCode: 'HOLD_EXPIRED', rejectionDetail: 'The hold was not captured in time.' },
 }
 
-/** readTransfers, for one: a transfer, or a hold that did not become one. */
+/** readTransfers, for one id: a transfer, or a hold that did not become one. */
 export const readTransfer = (tables: Tables, id: string): TransferFacts | undefined => {
   const row = tables.transfers.get(id)
   const held = tables.holds.get(id)
@@ -102,7 +102,7 @@ export const readTransfer = (tables: Tables, id: string): TransferFacts | undefi
   }
 }
 
-/** readOutcomes, for one. */
+/** readOutcomes, for one id. */
 export const readOutcome = (
   tables: Tables,
   commandId: string,
@@ -195,7 +195,7 @@ export const openWalletOf = (tables: Tables, userId: string, currency: string): 
     wallet => wallet.userId === userId && wallet.currency === currency && wallet.status !== 'closed',
   )
 
-/** lookUpTransfers, for one question. */
+/** lookUpTransfers, for one set of keys. */
 export const lookUpTransfers = (tables: Tables, question: TransferLookupKeys): TransferLookup => {
   const { transferId, toWalletId, toWalletCode } = question
   const recipient =

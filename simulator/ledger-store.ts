@@ -29,12 +29,12 @@ import {
 } from './postgres.ts'
 import type { Process } from './world.ts'
 
-// Each of these is one statement of services/ledger/src/sql/, held against it by tests/store-conformance/.
+// Each method stands for one statement of services/ledger/src/sql/; tests/store-conformance/ compares the two.
 
 export type LedgerDatabase = Postgres<LedgerRows> & {
   /** The store as one ledger's connections see it. */
   connect: (client: Process | null) => LedgerStore
-  /** Freezes or closes a wallet past all rules. */
+  /** Sets a wallet's status, bypassing all rules. */
   setStatus: (
     client: Process,
     id: string,
@@ -44,13 +44,13 @@ export type LedgerDatabase = Postgres<LedgerRows> & {
 }
 
 export type LedgerDatabaseOptions = PostgresOptions<LedgerRows> & {
-  /** Told of marks that are raised. */
+  /** Called with each mark that is raised. */
   onRaise?: (partition: number, mark: bigint) => void
   /** How far the database's clock has stepped back. */
   clockBackMs?: () => number
 }
 
-/** As sql/store.ts tells them. */
+/** As in sql/store.ts. */
 const causeOf = (error: unknown): ReturnType<LedgerStore['causeOf']> => {
   const code = error instanceof DatabaseError ? error.code : ''
   if (code === CODES.lockTimeout) return 'locked'
@@ -134,7 +134,7 @@ export const createLedgerDatabase = (options: LedgerDatabaseOptions): LedgerData
           ),
         ),
       writeBatch: async writes => {
-        // What becomes of a wallet that is opened in this batch is written as it is opened.
+        // A wallet opened in this batch is inserted with its final status.
         const become = new Map(writes.statuses.map(status => [status.id, status]))
         const isNew = new Set(writes.opened.map(({ id }) => id))
         const statuses = writes.statuses.filter(({ id }) => !isNew.has(id))
@@ -315,7 +315,7 @@ const endOf = ({ status, captured, commandId: endCommand, endedAt }: HoldEnd) =>
   ...{ status, captured, endCommand, endedAt },
 })
 
-/** Oldest first; of those opened at one moment the one that was closed first. */
+/** Oldest first; of wallets opened at the same moment, the one that was closed first. */
 const inOrder = (wallets: WalletRow[]): UsersWallet[] => {
   const closedMs = ({ closedAt }: WalletRow) => closedAt?.getTime() ?? Number.MAX_SAFE_INTEGER
   return wallets

@@ -22,7 +22,7 @@ export type WalletRow = Omit<Wallet, 'ownLimits'> & {
   openedAt: Date
   closedAt: Date | null
 }
-/** A wallet as it is opened. */
+/** The column values of a newly opened wallet. */
 export const NEW_WALLET = {
   status: 'active',
   freezeSource: null,
@@ -35,9 +35,9 @@ export const NEW_WALLET = {
   usage: NOTHING_USED,
   closedAt: null,
 } as const
-/** The lists of a batch's writes that set columns of wallets, and nothing else. */
+/** The lists in a batch's writes that only set columns of wallets. */
 export const WALLET_COLUMNS = ['tiers', 'labels'] as const
-/** A hold with its end; the one of an active hold is not there yet. */
+/** A hold with the columns of its end, which are null while the hold is active. */
 export type HoldTableRow = HoldRow & {
   captured: bigint | null
   endCommand: string | null
@@ -63,7 +63,7 @@ export type Backup = BackupOf<LedgerRows>
 
 const MAX_BALANCE = 9_007_199_254_740_990n
 
-/** Wallets that a rule of the database refuses, of which no service knows. */
+/** Wallets that a constraint of the database refuses; no service has this rule. */
 export const isRefusedWallet = (id: string): boolean => id.startsWith('00000000-0000-4000-c')
 
 export const entryKey = (walletId: string, sequence: number): string => `${walletId} ${sequence}`

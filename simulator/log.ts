@@ -4,21 +4,21 @@ import { createPublisher, type Publisher, PublisherFull } from '@pennywire/kafka
 import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
 import type { Process, World } from './world.ts'
 
-/** What may go wrong between a client and the broker; each a probability. */
+/** The faults between a client and the broker; each a probability. */
 export type LogFaults = {
   /** A batch is lost before the broker has it. */
   sendLost: number
-  /** The broker has it, the acknowledgement is lost: the sender does not know. */
+  /** The broker has the batch, but the acknowledgement is lost: the sender cannot know. */
   acknowledgementLost: number
-  /** The broker has it and says so late: much goes on while the sender still waits. */
+  /** The broker has the batch and acknowledges it late: much happens while the sender still waits. */
   acknowledgementLate: number
-  /** The sender was told that it failed, and it arrives later all the same. */
+  /** The send fails for the sender, and the batch arrives later all the same. */
   sendLate: number
-  /** The client sent it a second time by itself. */
+  /** The client's own retry sends the batch a second time. */
   sendTwice: number
   /** Several records for one partition with more bytes together than this are refused as too large. */
   mostBytes: number
-  /** The publisher refuses at once: too much waits. */
+  /** The publisher refuses at once: too many records wait. */
   publisherFull: number
   /** A fetch begins some records back. */
   fetchAgain: number
@@ -26,7 +26,7 @@ export type LogFaults = {
   fetchSkips: number
 }
 
-/** Why a partition takes nothing: for a while, for good, or because of the record. */
+/** Why a partition accepts nothing: temporarily, permanently, or because of the record. */
 const REFUSALS = {
   passing: { type: 'NOT_ENOUGH_REPLICAS', retriable: true },
   'for good': { type: 'TOPIC_AUTHORIZATION_FAILED', retriable: false },
@@ -43,15 +43,15 @@ export type Reader = {
 export type Log = {
   partitionsOf: (topic: Topic) => number
   partitionOf: (topic: Topic, key: string) => number
-  /** All that a partition ever held, deleted ones too: a record's place is its offset. */
+  /** All records that a partition ever contained, deleted ones included: a record's index is its offset. */
   records: (topic: Topic, partition: number) => IncomingRecord[]
   /** The first offset that a partition still holds. */
   firstOf: (topic: Topic, partition: number) => number
   /** Deletes a partition's records before an offset, as an operator or a retention time does. */
   deleteBefore: (topic: Topic, partition: number, offset: number) => void
-  /** The services' own publisher, on a connection of the process'. `maxBatch`: most records of its batches. */
+  /** The services' own publisher, on a connection of `process`. `maxBatch`: most records per batch. */
   publisherOf: (process: Process, maxBatch?: number) => Pick<Publisher, 'publish' | 'publishAll' | 'stop'>
-  /** Hands a partition's records to a process as they come, from an offset on. */
+  /** Delivers a partition's records to a process as they arrive, from an offset on. */
   read: (
     process: Process,
     from: { topic: Topic; partition: number; offset: bigint },
@@ -59,11 +59,11 @@ export type Log = {
   ) => Reader
   ends: (process: Process, topic: Topic) => Promise<{ first: bigint; offset: bigint }[]>
   setUp: (up: boolean) => void
-  /** From now on the partition takes nothing, or takes everything again. */
+  /** From now on the partition accepts nothing, or accepts everything again. */
   refuse: (topic: Topic, partition: number, as: RefusedAs | undefined) => void
-  /** The topic is made anew, empty. */
+  /** Recreates the topic, empty. */
   makeAnew: (topic: Topic) => void
-  /** Puts a record where it belongs, without a broker's ways. */
+  /** Appends a record directly, without the broker's faults. */
   appendNow: (record: RawRecord) => void
 }
 
@@ -71,8 +71,8 @@ const MAX_FETCH = 12
 const MAX_LATE_MS = 3_000
 
 /**
- * Kafka as its clients meet it: topics of partitions, each an order of its own; sends that fail before or after they
- * are done, arrive late or twice; fetches that begin further back, or (kafkajs forgive) leave something out.
+ * Kafka as its clients see it: topics of partitions, each ordered; sends that fail before or after they take effect,
+ * arrive late or twice; fetches that begin further back, or (kafkajs forgive) leave records out.
  */
 export const createLog = (deps: {
   world: World
@@ -143,7 +143,7 @@ export const createLog = (deps: {
   const refusals = new Map<string, RefusedAs>()
   const sizeOf = ({ key, value }: RawRecord) => (key?.length ?? 0) + (value?.length ?? 0)
 
-  /** What becomes of one partition's share of a request: undefined where it is acknowledged. */
+  /** Delivers one partition's share of a request: undefined if it is acknowledged. */
   const deliverShare = (share: RawRecord[]): Error | undefined => {
     const { topic, partition } = share[0]!
     const bytes = share.reduce((sum, record) => sum + sizeOf(record), 0)
@@ -236,12 +236,12 @@ export const createLog = (deps: {
         if (stopped) return
         if (up) {
           const kept = records(topic, partition)
-          // What is deleted is passed over, as kafkajs does: reading goes on at the first record that there is.
+          // Deleted records are skipped, as kafkajs does: reading continues at the first existing record.
           const first = firstOf(topic, partition)
           position = Math.max(position, first)
           let from = position
           if (random.chance(faults.fetchAgain)) from = Math.max(first, from - 1 - random.int(10))
-          // Something behind the hole is always handed over: the end of a topic cannot be left out unnoticed.
+          // A record after the gap is always delivered: without one, no client could notice that records were left out.
           if (skips && random.chance(faults.fetchSkips))
             from = Math.min(from + 1 + random.int(3), kept.length - 1)
           const to = Math.min(kept.length, Math.max(position, from) + 1 + random.int(MAX_FETCH))

@@ -1,5 +1,5 @@
-// `npm run simulate:mutations`: plants one bug after the other and shows that the simulation finds each. Ends with an
-// error where one survives, or where a bug no longer fits the source. Names as arguments choose some of them.
+// `npm run simulate:mutations`: plants one bug after the other and shows that the simulation finds each. Exits with an
+// error if one survives, or if a bug no longer fits the source. Arguments select bugs by name.
 import { spawn } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
@@ -23,14 +23,17 @@ const { values, positionals } = parseArgs({
 })
 checkPlantedBugs()
 
-/** A process for each bug, so that what is planted is loaded once and gone with it. It ends at the first seed that finds it. */
+/**
+ * Runs each bug in its own process, so that the changed source is loaded once and gone with the process. The process
+ * ends at the first seed that finds the bug.
+ */
 const run = async (bug: string): Promise<Found> => {
   const found = await simulate(bug, '--seeds', values.seeds, '--bug', bug)
   if (found.seed !== undefined) await checkClean(found.seed)
   return found
 }
 
-/** What breaks without the bug proves nothing of it. */
+/** A seed that breaks a promise without the bug does not prove that the bug was found. */
 const clean = new Map<number, Promise<Found>>()
 const checkClean = async (seed: number): Promise<void> => {
   if (!clean.has(seed)) clean.set(seed, simulate(`seed ${seed}`, '--seed', String(seed)))

@@ -17,14 +17,14 @@ const plantedText = ({ name, file, replace }: PlantedBug): string => {
   return text
 }
 
-/** Every planted bug must still fit the source. Throws with the first that does not. */
+/** Checks that every planted bug still fits the source. Throws for the first that does not. */
 export const checkPlantedBugs = (): void => {
   for (const bug of PLANTED_BUGS) plantedText(bug)
 }
 
 /**
- * Changes a file's text as it is loaded, from now on in this process. Call it before the file is imported; the
- * returned function tells whether it was.
+ * Changes a file's text as it is loaded, from now on in this process. Must be called before the file is imported; the
+ * returned function returns whether the file was loaded.
  */
 export const plant = (name: string): (() => boolean) => {
   const bug = PLANTED_BUGS.find(bug => bug.name === name)

@@ -1,10 +1,10 @@
 /**
- * Bugs that the simulation must find. Each is a change of the source text as it is loaded: the services know nothing of
- * it, and a text that no longer stands there exactly once fails loudly (plant.ts).
+ * Bugs that the simulation must find. Each changes the source text as it is loaded: the services contain nothing of it,
+ * and a text that no longer occurs exactly once throws an error (plant.ts).
  */
 export type PlantedBug = {
   name: string
-  /** What is wrong then, for the table. */
+  /** The effect of the bug, for the table of results. */
   what: string
   file: string
   replace: Array<[from: string, to: string]>
@@ -28,14 +28,14 @@ const requestTransfer = 'services/gateway/src/transfers/request-transfer.ts'
 const awaitOutcome = 'services/gateway/src/ledger/await-outcome.ts'
 const askLedger = 'services/gateway/src/ledger/ask-ledger.ts'
 const payOut = 'services/gateway/src/payments/payment.ts'
-/** Where the bug would be in SQL, it is planted in what stands for it. */
+/** A bug that would be in SQL is planted in the simulator's counterpart of the SQL. */
 const engine = 'simulator/postgres.ts'
 const store = 'simulator/ledger-store.ts'
 
 const LOCK_PARTITIONS = `const rows = yield* statement.lock('partitions', keys, skipLocked)`
 const LOCK_WALLETS = `const rows = yield* statement.lock('wallets', ids.toSorted(), skipLocked)`
 const READ_WALLETS = `ids.toSorted().flatMap(id => statement.get('wallets', id) ?? [])`
-/** What the engine does first with a row that a transaction writes. */
+/** The engine's first lines for a row that a transaction writes. */
 const WRITE = '    const changes = session.changes[name]!\n    const written'
 const WRITE_WALLET = '() => ({ balance, held, sequence, usage })'
 
@@ -444,7 +444,7 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [
       [
         'const all = await compareServer(consumer, partitions, new Map(known))',
-        // A second goes by, as where Postgres is slow.
+        // A second passes, as if Postgres were slow.
         'const early = await readEnds()\n      for (let n = 0; n < 300; n++) await store.readServer()\n      const all = await compareServer(consumer, partitions, new Map(known))',
       ],
       ['const ends = await readEnds()', 'const ends = early'],

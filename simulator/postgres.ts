@@ -1,6 +1,6 @@
 import type { Process, Scheduler } from './world.ts'
 
-/** What a table is: how its rows are told apart, and what its constraints demand. */
+/** The definition of a table: its keys and its constraints. */
 export type TableSpec<Row> = {
   /** The primary key, as text. */
   key: (row: Row) => string
@@ -8,7 +8,7 @@ export type TableSpec<Row> = {
   unique?: Record<string, (row: Row) => string | null>
   /** CHECK constraints by name. */
   checks?: Record<string, (row: Row) => boolean>
-  /** What rows are read together by; an update never changes it. */
+  /** The group in which rows are read together; an update never changes it. */
   group?: (row: Row) => string
 }
 export type Schema = Record<string, object>
@@ -53,7 +53,7 @@ export class Table<Row> extends Map<string, Row> {
 }
 export type TablesOf<Rows extends Schema> = { [Name in keyof Rows]: Table<Rows[Name]> }
 type Change<Row> = { before: Row | undefined; after: Row }
-/** What one transaction writes, by table and key, in the order in which it wrote each row first. */
+/** The writes of one transaction, by table and key, in the order of the first write to each row. */
 export type ChangesOf<Rows extends Schema> = { [Name in keyof Rows]: Map<string, Change<Rows[Name]>> }
 
 export const insertedIn = <Row>(changes: Map<string, Change<Row>>): Row[] =>
@@ -61,7 +61,7 @@ export const insertedIn = <Row>(changes: Map<string, Change<Row>>): Row[] =>
 export const updatedIn = <Row>(changes: Map<string, Change<Row>>): Row[] =>
   [...changes.values()].flatMap(({ before, after }) => (before ? [after] : []))
 
-/** All that is committed at one moment, the unique keys too. */
+/** All data committed at one moment, including the unique keys. */
 export type BackupOf<Rows extends Schema> = {
   tables: { [Name in keyof Rows]: Map<string, Rows[Name]> }
   keys: Set<string>
@@ -90,23 +90,28 @@ export const CODES = {
   transactionTimeout: '25P04',
 }
 
-/** A statement in work: it yields where it has to wait for another transaction. */
+/** A statement in progress: it yields when it has to wait for another transaction. */
 export type Work<Result> = Generator<void, Result>
 
-/** What a statement can do in its transaction: it sees what is committed, and its own transaction's writes. */
+/** The operations of a statement in its transaction: it sees committed rows, and its own transaction's writes. */
 export type Statement<Rows extends Schema> = {
   get: <Name extends keyof Rows>(table: Name, key: string) => Rows[Name] | undefined
   all: <Name extends keyof Rows>(table: Name) => Rows[Name][]
   of: <Name extends keyof Rows>(table: Name, group: string) => Rows[Name][]
-  /** `select … for update` in the order of the keys: which rows there are is seen at its beginning, what they hold under their locks. */
+  /**
+   * `select … for update` in the order of the keys: the set of rows is fixed at its start, values are read under locks.
+   */
   lock: <Name extends keyof Rows>(table: Name, keys: string[], skipLocked?: boolean) => Work<Rows[Name][]>
-  /** `nothing` and `update` are the two actions of `on conflict`; without one a key that is taken is an error. */
+  /** `nothing` and `update` are the two actions of `on conflict`; without one, a key that exists is an error. */
   insert: <Name extends keyof Rows>(
     table: Name,
     rows: Rows[Name][],
     onConflict?: 'nothing' | 'update',
   ) => Work<void>
-  /** Updates the rows of these keys; `change` returns undefined for one that the statement's condition leaves out. Returns how many were updated. */
+  /**
+   * Updates the rows of these keys and returns how many were updated. `change` returns undefined for a row that the
+   * statement's condition excludes.
+   */
   update: <Name extends keyof Rows>(
     table: Name,
     keys: string[],
@@ -115,7 +120,7 @@ export type Statement<Rows extends Schema> = {
 }
 /** An open transaction. Statements run in the order in which they are sent. */
 export type Transaction<Rows extends Schema> = {
-  /** `rows`: how many it writes, which takes its time. */
+  /** `rows`: how many rows the statement writes, each of which takes time. */
   send: <Result>(
     label: string,
     work: (statement: Statement<Rows>) => Work<Result>,
@@ -139,39 +144,39 @@ type Session = {
   name: string
   state: 'open' | 'aborted' | 'ended'
   begunAt: number
-  /** When it began to do nothing, between statements. */
+  /** The time since which it is idle between statements. */
   idleSince: number | null
   sent: Sent[]
   working: Work<unknown> | null
-  /** False where the connection breaks before the statement's answer is heard. */
+  /** False if the connection breaks before the statement's answer arrives. */
   answers: boolean
-  /** While it waits: for a row or for another transaction's end. */
+  /** While it waits: the row lock or the transaction that it waits for. */
   waitsFor: Lock | Session | null
   waits: number
   rows: string[]
   keys: string[]
-  /** Unique keys that it gave up: others learn at its end whether they are free. */
+  /** Unique keys that it gave up: free for other transactions only if it commits. */
   freed: Set<string>
-  /** Those who wait for its end because it wrote a key of theirs first. */
+  /** The sessions that wait for its end because it wrote a key of theirs first. */
   rivals: Session[]
   changes: ChangesOf<Schema>
   answeredAt: number
-  /** The first error that its client heard: what the driver says of the whole transaction. */
+  /** The first error that its client received: the driver reports it for the whole transaction. */
   failure: Error | undefined
   closed: { promise: Promise<never>; reject: (error: Error) => void }
 }
 
-/** What becomes of a statement: some never arrive, of some the answer is lost, and the connection with it. */
+/** The fate of a statement: it may never arrive, or its answer is lost, and the connection is lost with it. */
 export type StatementFate = 'done' | 'never-arrives' | 'answer-lost'
 
 export type Postgres<Rows extends Schema> = {
   tables: TablesOf<Rows>
-  /** Runs the work in one transaction: committed where it resolves, undone where it rejects. */
+  /** Runs `work` in one transaction: committed if it resolves, rolled back if it rejects. */
   transact: <Result>(
     client: Process | null,
     work: (tx: Transaction<Rows>) => Promise<Result>,
   ) => Promise<Result>
-  /** A statement of its own, all at once: what reads, and what is no part of the money path, goes this way. */
+  /** Runs a single statement atomically: for reads, and for everything that is not on the money path. */
   run: <Result>(
     client: Process | null,
     label: string,
@@ -179,16 +184,16 @@ export type Postgres<Rows extends Schema> = {
   ) => Promise<Result>
   /** Within `run`: writes a row. `unflushed`: without waiting for the disk (`synchronous_commit = off`). */
   put: <Name extends keyof Rows>(table: Name, row: Rows[Name], unflushed?: 'unflushed') => void
-  /** The run of the server. */
+  /** Identifies the run of the server. */
   server: () => string
-  /** The server notices that this client is gone: what it had not committed is undone. */
+  /** The server notices that this client is gone: its open transactions are rolled back. */
   disconnect: (client: Process) => void
-  /** The server dies: every transaction is undone, connections break, and writes that were not flushed may be gone. */
+  /** The server dies: every transaction is rolled back, connections break, and unflushed writes may be lost. */
   crash: () => void
   start: (options?: { sameRun?: boolean }) => void
-  /** What is committed, as it is now: a backup. */
+  /** A backup of the data committed now. */
   copy: () => BackupOf<Rows>
-  /** The server dies and comes back with a backup in place of what it had, once it is started. */
+  /** The server dies; once it is started, it has the backup in place of its own data. */
   putBack: (backup: BackupOf<Rows>) => void
   openTransactions: () => number
 }
@@ -200,12 +205,12 @@ export type PostgresOptions<Rows extends Schema> = {
   idleTimeoutMs?: number
   transactionTimeoutMs?: number
   deadlockTimeoutMs?: number
-  /** Told of a commit before and after it has taken effect. */
+  /** Called before and after a commit takes effect. */
   onCommit?: (changes: ChangesOf<Rows>) => void
   onCommitted?: (changes: ChangesOf<Rows>) => void
   onDeadlock?: (names: string[]) => void
   fate?: (label: string) => StatementFate
-  /** How long each row that a batch writes takes. */
+  /** The time that each row of a batch takes to write. */
   rowMs?: () => number
   /** Whether a write that was not flushed is lost in a crash. */
   losesUnflushed?: () => boolean
@@ -213,9 +218,10 @@ export type PostgresOptions<Rows extends Schema> = {
 
 /**
  * Postgres in memory, as far as the ledger's store uses it (tests/store-conformance/ runs the same scripts against
- * both). READ COMMITTED: a statement sees what was committed when it began and its own transaction's writes. Row locks
- * make others wait in line, unique keys wait for a rival's end, CHECK constraints refuse. The server's own time-outs
- * end a transaction even if its client is gone. It knows nothing of what its tables are for.
+ * both). READ COMMITTED: a statement sees what was committed when it began and its own transaction's writes. A row lock
+ * makes other transactions queue, a unique key waits for the end of a concurrent transaction that wrote it, a CHECK
+ * constraint refuses a row. The server's own time-outs end a transaction even if its client is gone. The engine is
+ * independent of what its tables are for.
  */
 const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): Postgres<Schema> => {
   const { scheduler } = options
@@ -238,7 +244,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
   const frees = new Map<string, Session>()
   const locks = new Map<string, Lock>()
   const sessions = new Set<Session>()
-  /** Writes that may not be on the disk yet, with what was there before. */
+  /** Undo functions of writes that may not be on the disk yet: each restores the earlier row. */
   let unflushed: Array<() => void> = []
   let up = true
   let starts = 1
@@ -257,11 +263,11 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
     if (lock.holder === session) return
     lock.waiting.push(session)
     session.waitsFor = lock
-    // The releaser that resumes us has made us the holder.
+    // The session that released the lock has made us its holder.
     yield
   }
 
-  /** Writes a unique key. False where it is there already; waits where a transaction that may still end either way has it. */
+  /** Writes a unique key. False if it exists already; waits while an open transaction has written or freed it. */
   function* claim(session: Session, key: string): Work<boolean> {
     for (;;) {
       const freer = frees.get(key)
@@ -300,7 +306,9 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
     scheduler.after(0, null, `${session.name} goes on`, () => advance(session))
   }
 
-  /** Gives up what a transaction holds: its locks go to the next in line, its rivals look again. */
+  /**
+   * Releases a transaction's locks and keys: each lock goes to the next in its queue, waiters for a key check it again.
+   */
   const release = (session: Session) => {
     for (const key of session.keys) claims.delete(key)
     for (const key of session.freed) frees.delete(key)
@@ -325,7 +333,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
     session.waitsFor = null
   }
 
-  /** Undoes all that the transaction did. The connection stays. */
+  /** Rolls back the transaction. The connection stays. */
   const undo = (session: Session) => {
     stopWaiting(session)
     session.working = null
@@ -338,7 +346,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
     const target = session.waitsFor
     if (!target) return []
     if (!('waiting' in target)) return [target]
-    // A row's waiters stand in line: each waits for all before it.
+    // A row's waiters form a queue: each waits for all before it.
     return [target.holder, ...target.waiting.slice(0, target.waiting.indexOf(session))]
   }
 
@@ -354,7 +362,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
     return false
   }
 
-  /** A statement waits: Postgres looks for a deadlock after a while, and gives up later. */
+  /** A statement waits: Postgres checks for a deadlock after a while, and cancels the statement later. */
   const watchWait = (session: Session) => {
     const wait = ++session.waits
     const still = () => session.waitsFor !== null && session.waits === wait
@@ -454,7 +462,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
       if (!(error instanceof DatabaseError)) throw error
       return failStatement(session, error)
     }
-    // Answering may have ended it; the compiler cannot know.
+    // The statement may have ended the session (commit, rollback); the compiler cannot know.
     if ((session.state as string) !== 'ended') next(session)
   }
 
@@ -543,7 +551,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
     else changes.set(key, { before, after })
   }
 
-  /** A key that a row has no longer: another may have it once this transaction is committed, and this one at once. */
+  /** Frees a key that a row no longer has: for this transaction at once, for others once it is committed. */
   const free = (session: Session, key: string) => {
     if (claims.get(key) === session) {
       claims.delete(key)
@@ -558,7 +566,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
     const get = (name: string, key: string) =>
       session.changes[name]!.get(key)?.after ?? tableOf(name).get(key)
 
-    /** Rows as committed, each as the transaction left it, and those that it added. */
+    /** The committed rows with the transaction's changes, and the rows that it inserted. */
     const withOwn = (name: string, committed: object[], added: (row: object) => boolean) => {
       const { key } = specOf(name)
       const changes = session.changes[name]!
@@ -623,7 +631,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
           const seen = get(name, key)
           if (!seen || !change(seen)) continue
           yield* lockRow(session, rowName(name, key))
-          // A transaction that waited for the row looks again.
+          // Read again: the row may have changed while this transaction waited for it.
           const row = get(name, key)!
           const set = change(row)
           if (!set) continue
@@ -644,7 +652,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
       for (const key of session.freed) keys.delete(key)
       for (const key of session.keys) keys.add(key)
       options.onCommitted?.(session.changes)
-      // All that was written before it is on the disk with it.
+      // All earlier writes are on the disk with this commit.
       unflushed = []
     }
     end(session)
@@ -677,8 +685,8 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
   }
 
   /**
-   * As the driver does it: an error in any statement, and a lost connection, end the work; then all is undone. What
-   * failed first is what is told, even where the work did not mind it.
+   * As the driver does it: an error in any statement, or a lost connection, ends the work, and everything is rolled
+   * back. The first error is the one reported, even if the work ignored it.
    */
   const transact: Postgres<Schema>['transact'] = async (client, work) => {
     if (!up) await refused(client)
@@ -748,7 +756,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
     disconnect: client => {
       for (const session of sessions) {
         if (session.client !== client) continue
-        // What it had sent may be worked on until the server notices, even a commit.
+        // The statements that it had sent may still run until the server notices, even a commit.
         scheduler.after(scheduler.latency(), null, `${session.name} has lost its client`, () =>
           close(session, 'client gone'),
         )
@@ -776,7 +784,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
   }
 }
 
-/** The types of the tables are the caller's alone: the engine knows rows as objects. */
+/** Only the caller has the types of the tables: the engine handles rows as objects. */
 export const createPostgres = createUntyped as unknown as <Rows extends Schema>(
   specs: Specs<Rows>,
   options: PostgresOptions<Rows>,

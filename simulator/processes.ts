@@ -115,7 +115,7 @@ const tailOf = (log: Log, partition: number, count: number): Tail => {
   }
 }
 
-/** One ledger: the service's own handler and relay on a replaced store, publisher and consumer. */
+/** One ledger: the service's own handler and relay, with a simulated store, broker and consumer. */
 export const startLedger = (
   site: Site,
   name: string,
@@ -173,7 +173,7 @@ const personKeys = {
 
 const TRACE = '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01'
 
-/** A gateway's clock may be off by this much and still be ready. */
+/** A gateway's clock may be off by this much while the gateway is ready. */
 const MAX_SKEW_MS = 4_000
 
 const HOLDS_LOOKED_AT_EVERY_MS = 3_000
@@ -182,13 +182,13 @@ const FIRST_LOOK_MS = 2_000
 const LAST_LOOK_MS = 20_000
 const PAYMENT_EXPIRES_AFTER_MS = 20_000
 
-/** A client that has heard nothing by then believes its request lost. */
+/** A client without an answer by then considers its request lost. */
 const GIVE_UP_MS = 12_000
 
-/** Nothing was heard of a request. */
+/** A request got no answer. */
 export class Lost extends Error {}
 
-/** Told of each answer that the ledger gives a gateway. */
+/** Notified of each answer of the ledger to a gateway. */
 export type AnswerWatch = {
   outcome: (commandId: string, fingerprint: Buffer, outcome: Outcome, who: string) => void
   reused: (commandId: string, fingerprint: Buffer, who: string) => void
@@ -196,7 +196,7 @@ export type AnswerWatch = {
 
 export type SimulatedGateway = ReturnType<typeof startGateway>
 
-/** One gateway: the service's own way of a transfer, of a callback and of a look-up; replaced are the edges. */
+/** One gateway: the service's own code for transfers, callbacks and look-ups; only its edges are simulated. */
 export const startGateway = (site: Site, name: string, expiresAfterMs: number, answers: AnswerWatch) => {
   const { world, database, log, codec, gatewayTables } = site
   const callers = new Set<() => void>()
@@ -209,7 +209,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
   const names = { namesOf: async () => new Map(), forget: () => {} }
   const readDecided = (id: string) => read('gateway reads a transfer', tables => readTransfer(tables, id))
 
-  // From the end on, like every gateway: what was before nobody here waits for.
+  // Reads from the end on, like every gateway: no request here waits for an earlier event.
   let waking: Promise<void> = Promise.resolve()
   for (let partition = 0; partition < log.partitionsOf('ledger.events'); partition++) {
     const offset = BigInt(log.records('ledger.events', partition).length)
@@ -232,7 +232,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
     lookUp: (question: TransferLookupKeys) =>
       read('gateway looks up', tables => lookUpTransfers(tables, question)),
     readDecided,
-    // The clients here ask for payments beside the routes, so the keys are the ledger's matter alone.
+    // The clients here request payments without the routes, so only the ledger checks the keys.
     claimKey: async () => 'own' as const,
     writePending: (request: NewPendingRequest) =>
       read('gateway writes pending', () => writePending(gatewayTables, [request])),
@@ -253,7 +253,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
       read('gateway reads what a command ended', tables => readHoldEndedBy(tables, commandId)),
     readPendingBetween: first =>
       read('gateway reads pending', () => readPending(gatewayTables, first, world.wall())),
-    // A payment under the same key is a matter of its own; the clients here ask for transfers.
+    // Payments under the same key are not looked up, because the clients here query transfers only.
     readPaymentsBetween: async () => [],
     readWallets: (ids: string[]) => read('gateway reads wallets', tables => readWallets(tables, ids)),
   })
@@ -293,7 +293,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
     readOutcome: commandId => read('gateway reads an outcome', tables => readOutcome(tables, commandId)),
     clock,
   })
-  /** The ledger's answers are held against the books, whichever use case asks. */
+  /** Every answer of the ledger is checked against the books, in every use case. */
   const ask: Ask = async (type, key, command, traceparent) => {
     const { commandId, fingerprint } = command as { commandId: string; fingerprint: Buffer }
     const outcome = await askLedger(type, key, command, traceparent).catch(error => {
@@ -326,7 +326,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
   }
   const write = (payment: NewPayment) =>
     read('gateway writes a payment', () => writePayment(gatewayTables, payment))
-  // Each payment after twice the time, as claimPayments has it for all gateways together.
+  // The wait before the next look at a payment doubles each time, as claimPayments does it for all gateways together.
   const looks = new Map<string, { atMs: number; afterMs: number }>()
   startPaymentWorker({
     logger,
@@ -352,7 +352,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
 
   return {
     process,
-    /** Sends something to this gateway; the answer may never come. */
+    /** Sends a request to this gateway; the answer may never arrive. */
     call: <Result>(client: Process, what: string, work: () => Promise<Result>): Promise<Result> =>
       new Promise((resolve, reject) => {
         const giveUp = world.after(GIVE_UP_MS, client, `gives up on ${what}`, () => reject(new Lost(what)))
@@ -380,7 +380,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
     requestTransfer: createRequestTransfer({ ...transferDeps, view: viewTransfer }),
     requestHold: createRequestTransfer({ ...transferDeps, view: viewHold }),
     find,
-    /** A command as it is given, in any partition. */
+    /** Sends a command unchanged, to any partition. */
     ask: <Name extends Parameters<typeof ask>[0]>(name: Name, key: string, command: Records[Name]) =>
       ask(name, key, command as never, TRACE),
     changeWallet: createChangeWallet({
@@ -401,7 +401,9 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
         ...transferDeps,
         publishCommand: record => publishCommand({ ...record, key: elsewhere ?? record.key }),
       })(input),
-    /** A reversal that no route would let pass. Resolves with what the ledger decided, undefined where that is not known in time. */
+    /**
+     * A reversal that the routes would refuse. Resolves with the ledger's decision, or undefined if it comes too late.
+     */
     reverse: async (request: ReversalRequested, elsewhere: string | undefined) => {
       const { transferId, fromWalletId, toWalletId } = request
       const key = elsewhere ?? fromWalletId ?? toWalletId ?? request.originalId
@@ -416,7 +418,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
         waiter.leave()
       }
     },
-    /** `ahead`: counts on by so many, as if the books were read wrongly; then it asks though one is open. */
+    /** `ahead`: added to the count of closed wallets, as if misread; then a wallet is requested even if one is open. */
     openWallet: (userId: string, currency: string, ahead = 0) =>
       createOpenWallet({
         ...{ codec, admit: () => {}, publishCommand, outcomes, clock, readWalletOf: paying.readWallet },
@@ -440,14 +442,14 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
   }
 }
 
-/** A problem that the gateway answers with; anything else is a 500 or 503 that says nothing. */
+/** The problem that the gateway answers with; any other error is a 500 or 503 without details. */
 export const problemOf = (error: unknown): ProblemError | undefined =>
   error instanceof ProblemError ? error : undefined
 
-// --- those who subscribe ---
+// --- the subscribers ---
 
 export type Subscriber = {
-  /** Says what this subscriber has wrong, once it has read everything. */
+  /** Describes what is wrong in this subscriber's state, once it has read all events. */
   findWrong: (tables: Tables) => string | undefined
 }
 
@@ -462,7 +464,7 @@ const readAll = (site: Site, name: string, onRecord: (record: IncomingRecord) =>
   }
 }
 
-/** The entries that an event tells of, if it does. */
+/** The entries that an event contains, if any. */
 const entriesOf = (record: IncomingRecord) => {
   const event = decodeNow(record.value)
   return event?.type === 'pennywire.ledger.TransferCompleted' ||
@@ -471,7 +473,7 @@ const entriesOf = (record: IncomingRecord) => {
     : []
 }
 
-/** Keeps each wallet's balance by the one rule that the design gives: a greater sequence wins. */
+/** Keeps each wallet's balance by the one rule of the design: the greater sequence wins. */
 export const startBalanceKeeper = (site: Site): Subscriber => {
   const balances = new Map<string, { sequence: number; balance: bigint }>()
   readAll(site, 'balances', record => {
@@ -492,7 +494,7 @@ export const startBalanceKeeper = (site: Site): Subscriber => {
   }
 }
 
-/** Holds order and completeness: events of one key in order, repeats unchanged, no hole in any wallet's sequence. */
+/** Checks order and completeness: events of one key in order, repeats unchanged, no gap in any wallet's sequence. */
 export const startOrderKeeper = (site: Site, fail: (message: string) => void): Subscriber => {
   const lastSeq = new Map<number, number>()
   const bytes = new Map<string, Buffer>()

@@ -25,7 +25,7 @@ type KnownCommand = { is: 'command'; id: string; command: AppendedCommand } | { 
 
 const fingerprintIn = ({ value }: AppendedCommand): Buffer | null => value.fingerprint ?? null
 
-/** One try of a client: what it asked under which key. */
+/** One request of a client under its key. */
 export type Attempt = {
   type: 'transfer' | 'hold'
   userId: string
@@ -44,16 +44,16 @@ export type Answer =
   | { is: 'pending'; view: TransferView | HoldView }
   | { is: 'rejected'; code: string }
   | { is: 'reused' }
-  /** 503 that names the transfer: it may have arrived. */
+  /** A 503 with the transfer's id: the request may have arrived. */
   | { is: 'unknown' }
-  /** Refused by the gateway, or lost on the way: says nothing of the transfer. */
+  /** Refused by the gateway, or lost on the way: states nothing about the transfer. */
   | { is: 'nothing'; why: string }
 
 export type Pending = { transferId: string; fingerprint: Buffer; acknowledged: boolean; expiresAt: Date }
 
 /**
- * The promises, watched from outside: told of every commit, append and answer as it happens, and able to look through
- * everything that is stored. Knows the rules, and nothing of how the services keep them.
+ * Checks the promises from outside: it is notified of every commit, append and answer as it happens, and can check all
+ * stored data. It implements the rules, independently of how the services keep them.
  */
 export const createWatch = (deps: {
   tables: () => Tables
@@ -68,7 +68,7 @@ export const createWatch = (deps: {
   fees: boolean
 }) => {
   const { tables, partitions } = deps
-  /** How far each partition of ledger.events holds the journal without a hole. */
+  /** The `seq` through which each partition of ledger.events contains the journal without a gap. */
   const seen = new Map<number, number>()
   const commands = new WeakMap<IncomingRecord, KnownCommand>()
   const setAside = new Set<string>()
@@ -90,7 +90,7 @@ export const createWatch = (deps: {
   const commandOf = (record: IncomingRecord): KnownCommand => {
     let command = commands.get(record)
     if (!command) {
-      // A record that no gateway has signed is no command.
+      // A record that no gateway has signed is not a command.
       const decoded = verifyCommand(record) === undefined ? decodeNow(record.value) : undefined
       if (decoded && isLedgerCommand(decoded.type)) {
         const value = decoded.value as { transferId?: string; commandId?: string }
@@ -105,11 +105,13 @@ export const createWatch = (deps: {
     return command
   }
 
-  /** Of a hold that was captured what answers its request is that it was placed. */
+  /**
+   * A captured hold's id is in ledger.commands too: the placement recorded there answers its request, not the transfer.
+   */
   const outcomeOf = (id: string): Earlier | undefined =>
     tables().commands.get(id) ?? tables().transfers.get(id)
 
-  /** Transfers that answer a command of their own: all but those that a hold became, and those linked to another. */
+  /** A commit's decisions: its commands, and its transfers except those that a hold became or that are linked. */
   const decidedIn = (changes: Changes): Earlier[] => [
     ...insertedIn(changes.transfers).filter(
       ({ id, linkedTo }) => linkedTo === null && !tables().holds.has(id),
@@ -119,7 +121,7 @@ export const createWatch = (deps: {
 
   // --- each commit ---
 
-  /** X1, X2: a partition's position moves on over records that each have their one outcome, and over no others. */
+  /** X1, X2: a partition's position advances over records that each have their one outcome, and over no others. */
   const checkPositions = (changes: Changes, before: Map<number, bigint>) => {
     const decided = new Map<string, { partition: number; used: boolean }>()
     for (const { id, partition } of decidedIn(changes)) decided.set(id, { partition, used: false })
@@ -158,7 +160,7 @@ export const createWatch = (deps: {
   ) => {
     const place = `${record.partition}/${record.offset}`
     const command = commandOf(record)
-    // A repeat of what was set aside is answered as it was then.
+    // A repeat of a command that was set aside gets the same answer as then.
     if (command.is === 'poison' || (isSetAside(command) && decided.get(command.id)?.used === false))
       hold(setAside.has(place), 'D1', () => `the record at ${place} is passed over and not set aside`)
     if (command.is === 'poison') return
@@ -204,7 +206,7 @@ export const createWatch = (deps: {
     }
   }
 
-  /** The ledger's clock decides whether a request is still wanted. */
+  /** No request may move money after its expiry, by the ledger's clock. */
   const checkExpiry = (changes: Changes) => {
     const moved = insertedIn(changes.transfers)
       .filter(({ id, status }) => status === 'completed' && !tables().holds.has(id))
@@ -215,7 +217,7 @@ export const createWatch = (deps: {
       decidedAt: new Date(placedMs),
     }))
     for (const { id, fingerprint, decidedAt } of [...moved, ...held]) {
-      // A repeat may have come with an expiry of its own: the last one counts.
+      // A repeat may have another expiry: the latest one counts.
       const expiry = lastExpiry.get(`${id} ${fingerprint.toString('hex')}`)
       hold(
         expiry === undefined || decidedAt.getTime() <= expiry,
@@ -279,7 +281,7 @@ export const createWatch = (deps: {
       'X3',
       () => `${who} said ${JSON.stringify(fields)}, the books say ${JSON.stringify(expected)}`,
     )
-    // What came of it later may be told by then.
+    // The view may already show a later status.
     const statuses = isTransfer ? ['completed', 'reversed'] : ['active', row.status]
     hold(
       statuses.includes(view.status),
@@ -292,14 +294,14 @@ export const createWatch = (deps: {
     seen: (partition: number) => seen.get(partition) ?? 0,
     decisions: () => decisions,
     /**
-     * From now on nothing may be decided in these partitions: the topic is another one. Records below `before` may be, by a
-     * ledger that has fetched them already.
+     * From now on nothing may be decided in these partitions, because their topic or database is another one. Records
+     * below `before` are exempt: a ledger may have fetched them already.
      */
     freeze: (partitions: number[], before = 0) => {
       frozen = partitions
       fetchedBefore = before
     },
-    /** Whether the record before the partition's position is another one than was decided there. */
+    /** Whether the record before the partition's position differs from the one that was decided there. */
     isMismatched: (partition: number): boolean => {
       const { nextOffset, lastDigest } = tables().partitions.get(partitionKey(partition))!
       const record = deps.records('ledger.commands', partition)[Number(nextOffset) - 1]
@@ -308,7 +310,7 @@ export const createWatch = (deps: {
       for (const part of [record.key, record.value]) hash.update(`${part?.length ?? -1}:`).update(part ?? '')
       return !hash.digest().equals(lastDigest)
     },
-    /** How often a deposit is booked, under its own id or beside it. */
+    /** How often a deposit is booked, under its own id or its displaced id. */
     bookingsOf: (id: string, fingerprint: Buffer): number =>
       [id, displacedDepositIdOf(id)].filter(id => {
         const row = tables().transfers.get(id)
@@ -325,7 +327,7 @@ export const createWatch = (deps: {
       )
       books.committing(changes)
     },
-    /** When it has taken effect. */
+    /** After a commit has taken effect. */
     committed: (changes: Changes) => {
       decisions += decidedIn(changes).length
       checkPositions(changes, positionsBefore)
@@ -378,7 +380,7 @@ export const createWatch = (deps: {
       }
     },
 
-    /** X2, X3: an answer never lies, and the same request has the same answer whenever and wherever it is asked. */
+    /** X2, X3: every answer is true, and the same request gets the same answer at any time and from any gateway. */
     answered: (attempt: Attempt, answer: Answer, who: string) => {
       const row = outcomeOf(attempt.transferId)
       const transfer = tables().transfers.get(attempt.transferId)
@@ -421,7 +423,7 @@ export const createWatch = (deps: {
           return remember('reused')
         case 'pending':
         case 'unknown': {
-          // What was said before the answer arrived may be final by now, but it must be findable by its owner.
+          // The request may be decided by now, but its owner must be able to find it.
           const pending = deps.pending().get(attempt.transferId)
           hold(
             pending,
@@ -445,9 +447,9 @@ export const createWatch = (deps: {
       }
     },
 
-    /** X3: a client that is told that an id is another request's has asked for something else than was decided. */
+    /** X3: a gateway answers IDEMPOTENCY_KEY_REUSED only to a request that differs from the decided one. */
     answeredReused,
-    /** X2, X3: what a command is answered with is the one event that answers it, at every gateway. */
+    /** X2, X3: every gateway answers a command with its one event. */
     answeredCommand: (id: string, fingerprint: Buffer, outcome: Outcome, who: string) => {
       const row = outcomeOf(id)
       const { type, value } = outcome
@@ -470,10 +472,10 @@ export const createWatch = (deps: {
           `${who} answered ${type} ${text(value)} to ${id}; its event is ${event?.type} ${text(event?.value)}`,
       )
     },
-    /** Holds that stand, by the events. */
+    /** The active holds, by the events. */
     activeHolds: books.activeHolds,
 
-    /** Everything that is stored, from the beginning. */
+    /** Checks all stored data, from the beginning. */
     checkAll: () => {
       books.checkAll()
       const { wallets, transfers, entries, journal, partitions: rows, published, commands } = tables()
@@ -529,7 +531,7 @@ export const createWatch = (deps: {
         places.add(place)
         hold(journal.has(eventKey(partition, seq)), 'O1', () => `decision ${id} has no event`)
       }
-      // X1: a deposit is booked under its own id or beside it, never both.
+      // X1: a deposit is booked under its own id or its displaced id, never both.
       for (const row of transfers.values()) {
         if (row.type !== 'deposit') continue
         const beside = transfers.get(displacedDepositIdOf(row.id))
@@ -538,8 +540,8 @@ export const createWatch = (deps: {
     },
 
     /**
-     * When all is quiet: each command is decided and told, but in the `undecided` partition, and told but in the
-     * `unpublished` one. Says what is not, or undefined.
+     * At rest: each command is decided and its event published, except in the `undecided` partition; in the
+     * `unpublished` one events need not be published. Describes the first exception, or is undefined.
      */
     unfinished: (but: { unpublished?: number; undecided?: number } = {}): string | undefined => {
       for (let partition = 0; partition < partitions; partition++) {
@@ -560,7 +562,7 @@ export const createWatch = (deps: {
       return undefined
     },
 
-    /** Whether a record is one that nobody can decide. */
+    /** Whether a record cannot be decided and must be set aside. */
     isSetAside: (record: IncomingRecord): boolean => isSetAside(commandOf(record)),
   }
 }

@@ -6,13 +6,13 @@ import {
 import { ProblemError } from '../services/gateway/src/problems/problem.ts'
 import type { Process, World } from './world.ts'
 
-/** A gateway, as far as the provider knows it. */
+/** The part of a gateway that the provider uses. */
 type ProviderCallbacks = {
   call: <Result>(client: Process, what: string, work: () => Promise<Result>) => Promise<Result>
   applyProviderState: (body: string) => Promise<unknown>
 }
 
-/** What the provider will say of a payment, and whether it says it unasked. */
+/** The states that the provider will report for a payment, and whether it calls back with them. */
 type Plan = { words: ('succeeded' | 'failed' | 'returned')[]; calls: boolean }
 type Ordered = { state: PaymentState; plan: Plan }
 
@@ -20,17 +20,17 @@ const MAX_LATE_MS = 15_000
 
 export type SimulatedProvider = {
   portOf: (process: Process) => Pick<PaymentProvider, 'order' | 'cancel' | 'ask' | 'list' | 'readCallback'>
-  /** What has become of every payment that was ordered. */
+  /** The state of every payment that was ordered. */
   states: () => PaymentState[]
-  /** Says these once more, as an operator has it done who finds them by `npm run reconcile`. */
+  /** Calls back again for these payments, as an operator requests after `npm run reconcile` found them. */
   sayAgain: (which: (state: PaymentState) => boolean) => void
-  /** Whether it still has something to say unasked. */
+  /** The number of payments and callbacks in progress. */
   busy: () => number
 }
 
 /**
- * The payment provider: takes an order once, pays out, refuses, fails, or gets a payout
- * back; calls back until it is heard, more than once, or never, and answers when it is asked.
+ * The payment provider: accepts an order once, pays out, refuses, fails, or gets a payout back. It calls back until the
+ * call succeeds, more than once, or never, and answers queries.
  */
 export const createProvider = (
   world: World,
@@ -75,13 +75,14 @@ export const createProvider = (
       const ms = random.float() * random.pick([20, 1_000, 6_000])
       await world.sleep(ms, process, `payment ${state.id.slice(0, 8)} is worked on`)
       state.status = word
-      // An earlier word may be heard after a later one. Nobody asks for what is done: what came back is always said.
+      // An earlier state may arrive after a later one. A returned payout is always called back: done payments are not
+      // queried.
       if (plan.calls || word === 'returned') said.push(callBack({ ...state }))
     }
     await Promise.all(said)
   }
 
-  /** The way there and back; either may be lost, and the way there may take long: others ask and order meanwhile. */
+  /** A request and its answer: either may be lost, and the request may be slow: others query and order meanwhile. */
   const travel = <Result>(client: Process, what: string, answer: () => Result): Promise<Result> =>
     new Promise((resolve, reject) => {
       const fate = random.float()
@@ -103,12 +104,12 @@ export const createProvider = (
       order: order =>
         travel(client, `provider is ordered ${order.id.slice(0, 8)}`, () => {
           if (order.method === 'nowhere') throw new OrderRefused()
-          // A stricter check since the first order: a payment that is known all the same is told when asked for.
+          // A check is stricter than at the first order: the repeat is refused, although `ask` finds the payment.
           if (ordered.has(order.id) && random.chance(0.5)) throw new OrderRefused()
           if (!ordered.has(order.id)) {
-            // What was held up on its way is not taken any more.
+            // An order that arrives after its validity is not accepted.
             if (world.wall() > Date.parse(order.validUntil)) throw away()
-            // Refused by chance: an account that is closed, and open again for a later order.
+            // Refused by chance: an account is closed now, and may be open again for a later order.
             if (random.chance(0.15)) throw new OrderRefused()
             const { id, kind, amount, currency } = order
             const state: PaymentState = {

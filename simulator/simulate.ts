@@ -30,23 +30,23 @@ import { createWorld } from './world.ts'
 
 const LEDGERS = 3
 const GATEWAYS = 2
-/** How long after the last fault everything must be done, in simulated time. */
+/** The simulated time after the last fault within which everything must be done. */
 const QUIET_MS = 240_000
-/** Everything stored is looked through so often. */
+/** How often all stored data is checked. */
 const FULL_CHECK_EVERY_STEPS = 10_000
 const ASKED_AGAIN = 60
 
 export type SimulationResult = {
   steps: number
   traceHash: string
-  /** Over all events in their order, but for what is drawn by chance: equal before and after a change of shape alone. */
+  /** A hash over all events in order, without the values drawn by chance: a pure refactoring leaves it unchanged. */
   journalHash: string
   simulatedMs: number
   decisions: number
   faults: Record<string, number>
 }
 
-/** What a run that broke a promise tells: enough to see it, and to see it again. */
+/** The failure of a run that broke a promise, with all that is needed to understand and to reproduce it. */
 export class SimulationFailure extends Error {
   override name = 'SimulationFailure'
   readonly seed: number
@@ -63,7 +63,7 @@ export class SimulationFailure extends Error {
   }
 }
 
-/** How rough this run is: each seed has its own mixture, some kinds of fault left out altogether. */
+/** Draws the faults of this run: each seed has its own mixture, without some kinds of fault. */
 const drawWeather = (random: Random) => {
   const some = (most: number) => (random.chance(0.6) ? random.float() * most : 0)
   const log: LogFaults = {
@@ -102,7 +102,7 @@ const drawWeather = (random: Random) => {
     paymentsGoBack: random.chance(0.4),
     expiresAfterMs: random.pick([2_000, 20_000, 300_000]),
     topicMadeAnew: random.chance(0.3),
-    /** While the backlog of a run is worked off each event takes so long to write; a transaction ends after 8 s. */
+    /** The milliseconds that writing one event takes while writes are slow; a transaction ends after 8 s. */
     rowMs: random.chance(0.3) ? 900 : 0,
     databaseGoesBack: random.chance(0.5),
     clockSteps: random.chance(0.4),
@@ -111,7 +111,7 @@ const drawWeather = (random: Random) => {
   }
 }
 
-/** From so tight that most is refused to so wide that nothing is. */
+/** Limits from so tight that most requests are refused to so wide that none is. */
 const drawLimits = (random: Random): LimitDefaults => {
   const daily = random.pick([2_000, 8_000, 40_000, 1_000_000_000])
   const limits = (factor: number): Limits => ({
@@ -123,7 +123,7 @@ const drawLimits = (random: Random): LimitDefaults => {
   return { unverified: () => unverified, verified: () => verified }
 }
 
-/** A record of the topic as somebody who may write there sends it again: to the byte, its MAC too. */
+/** A record as a client with write access to the topic sends it again: byte for byte, including its MAC. */
 const asSent = ({ topic, partition, key, value, headers }: IncomingRecord): RawRecord => ({
   topic,
   partition,
@@ -146,16 +146,17 @@ const hashOf = (journal: JournalRow[]): string => {
 
 /**
  * One run: the services' own code in a world where time, order and every fault come from the seed, watched at every
- * step. Resolves where all promises hold to the end, rejects with a SimulationFailure at the step that breaks one.
+ * step. Resolves if all promises hold to the end, rejects with a SimulationFailure at the step that breaks one.
  */
 export const simulate = async (options: {
   seed: number
   steps: number
-  /** How many lines of the trace a failure tells. */
+  /** How many lines of the trace a failure contains. */
   traceLines?: number
 }): Promise<SimulationResult> => {
   const { seed, steps } = options
-  // Each run's own: what is decoded for the first time takes another turn, and a seed must not depend on those before it.
+  // A new codec for each run: decoding a type for the first time takes an additional turn of the event loop, and a seed
+  // must not depend on the seeds before it.
   const codec = await createSimulatedCodec()
   const random = createRandom(seed)
   const weather = drawWeather(random)
@@ -329,7 +330,7 @@ export const simulate = async (options: {
     count('old command sent again')
     stranger.publish(asSent(record)).catch(() => {})
   }
-  /** Reads well, and asks for what this version does not know. */
+  /** Can be decoded, but has a transfer type that is unknown to this version. */
   const unknownMovement = (transferId: string) =>
     site.codec.encode(
       'pennywire.ledger.TransferRequested',
@@ -338,7 +339,7 @@ export const simulate = async (options: {
   let poisoned = 0
   let forged = 0
   const poison = () => {
-    // So rarely that never ten in a row are set aside: that would halt the partition, as it should.
+    // So rarely that ten in a row are never set aside: that would halt the partition, as it should.
     if (poisoned++ >= 3) return
     count('record that cannot be read')
     const key = '00000000-0000-4000-8000-000000000001'
@@ -361,7 +362,7 @@ export const simulate = async (options: {
       .catch(() => {})
   }
   let refused = 0
-  /** Reads well, could be decided, and cannot be written. */
+  /** Can be decoded and decided, but not written. */
   const refuseInDatabase = () => {
     if (refused++ >= 3) return
     count('record that only the database refuses')
@@ -379,7 +380,9 @@ export const simulate = async (options: {
       )
       .catch(() => {})
   }
-  /** Commands in others' names by somebody who may write to the topic, in rows that would stop a partition. */
+  /**
+   * Commands in other users' names, from a client with write access to the topic: enough in a row to halt a partition.
+   */
   const forge = () => {
     count('commands that no gateway signed')
     const wallets = [...database.tables.wallets.values()].filter(({ system }) => system === null)
@@ -404,7 +407,7 @@ export const simulate = async (options: {
         .catch(() => {})
     }
   }
-  /** All calendars leap: some hours, or to just before a midnight or the end of a month. */
+  /** All calendars leap: by some hours, or to just before a midnight or the end of a month. */
   const leap = () => {
     const now = new Date(world.wall())
     const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()]
@@ -414,7 +417,7 @@ export const simulate = async (options: {
     count('the calendar leaps')
     world.leap(ms)
   }
-  /** The database's clock alone, as after a failover to a server whose clock is late, or by NTP. */
+  /** Steps back the database's clock alone, as a failover to a server with a late clock does, or NTP. */
   const stepBack = () => {
     if (clockBackMs > 0) return
     count("the database's clock steps back")
@@ -423,7 +426,7 @@ export const simulate = async (options: {
       clockBackMs = 0
     })
   }
-  /** As a retention time would: what is decided is gone from the topic, the record that is compared too at times. */
+  /** Deletes decided records from the topic, as retention would, at times including the record that is compared. */
   const deleteDecided = () => {
     const partition = random.int(weather.partitions)
     const decided = Number(database.tables.partitions.get(partitionKey(partition))?.nextOffset ?? 0n)
@@ -453,7 +456,7 @@ export const simulate = async (options: {
   }
   later(weather.everyMs, 'first fault', disturb)
 
-  /** No more faults, and everything up. */
+  /** Ends all faults, and brings everything up. */
   const calm = () => {
     quiet = true
     world.note('-- quiet from here on')
@@ -462,7 +465,7 @@ export const simulate = async (options: {
     weather.statementLost = 0
     weather.provider.away = 0
     clockBackMs = 0
-    // What is written last is the hardest to find again, so its answers may still be lost.
+    // The last writes are the hardest to recover, so their answers may still be lost.
     weather.commitAnswerLost = random.chance(0.5) ? 0.4 : 0
     world.setSlowness(1)
     database.start()
@@ -497,7 +500,7 @@ export const simulate = async (options: {
   const whatIsStuck = () =>
     `${QUIET_MS / 1_000} s after the last fault ${watch.unfinished() ?? `${clients.busy()} clients still wait, ${provider.busy()} payments are worked on, ${unpaid().length} not done: ${unpaid()[0]?.kind} ${unpaid()[0]?.id} ${unpaid()[0]?.status}`}; ${haltedOf().join('; ')}`
 
-  /** X2: what the provider has done is booked, once, and nothing else. */
+  /** X2: each payment that the provider has executed is booked, once, and nothing else. */
   const checkPayments = () => {
     const { holds, reversals } = database.tables
     for (const { id, kind, status } of provider.states()) {
@@ -521,7 +524,7 @@ export const simulate = async (options: {
         throw new BrokenPromise('X2', `the money of withdrawal ${id} is held for ever`)
     }
   }
-  /** X2: a hold with a time ends after it, though every clock was off before. */
+  /** X2: a hold with a time limit ends after it, although every clock was off before. */
   const letHoldsExpire = async () => {
     const overdue = () =>
       [...database.tables.holds.values()].filter(
@@ -548,10 +551,11 @@ export const simulate = async (options: {
   }
 
   /**
-   * X1, O1: Postgres comes back with a backup, as an asynchronous failover makes it, under running ledgers or before they
-   * start. All partitions halt, those too that are not behind: entries of their wallets are missing. Where nothing tells
-   * that it is another server (a machine set back to a snapshot), those that are behind do. With the newest state back they
-   * go on. Clients rest and gateways are gone: what is read and decided elsewhere meanwhile is not promised.
+   * X1, O1: Postgres comes back with a backup, as after an asynchronous failover, under running ledgers or before they
+   * start. All partitions halt, including those that are not behind: entries of their wallets are missing. If the run
+   * of the server is unchanged (a machine reset to a snapshot), only those that are behind must halt. With the newest
+   * state restored, all continue. Clients rest and gateways are stopped: reads and decisions meanwhile are not
+   * promised.
    */
   const databaseGoesBack = async (older: Backup) => {
     let backup = older
@@ -584,7 +588,7 @@ export const simulate = async (options: {
     watch.freeze(concerned)
     await pass(random.float() * 2_000)
     database.start({ sameRun })
-    // Something to decide, or to decide again, in each of them.
+    // A command to decide, or to decide again, in each partition.
     for (const partition of concerned)
       log.appendNow(asSent(random.pick(log.records('ledger.commands', partition))))
     if (!running) for (let i = 0; i < 2; i++) startOneLedger()
@@ -604,7 +608,7 @@ export const simulate = async (options: {
     await untilDone(isQuiet, whatIsStuck)
   }
 
-  /** P1: events take so long to write that a batch of ten never ends in time: batches shrink until they do. */
+  /** P1: writing events takes so long that a batch of ten never ends in time: batches shrink until they do. */
   const slowWrites = async () => {
     if (weather.rowMs === 0) return
     count('writes are slow')
@@ -629,8 +633,8 @@ export const simulate = async (options: {
   }
 
   /**
-   * P1, O2: one partition of ledger.events takes nothing. What is decided in the others meanwhile is published and marked,
-   * and of that one nothing goes out before its time.
+   * P1, O2: one partition of ledger.events accepts nothing. The events of all other partitions are published and marked
+   * meanwhile, and no event of this one is published out of turn.
    */
   const onePartitionRefuses = async () => {
     count('one partition refuses while all else is well')
@@ -649,7 +653,7 @@ export const simulate = async (options: {
     await untilDone(isQuiet, whatIsStuck)
   }
   let newcomers = 0
-  /** A command that a gateway signed, for somebody who is nobody's client. */
+  /** Appends a signed command that opens a wallet for a user without a client. */
   const openSomebodysWallet = (partition: number) => {
     const userId = `00000000-0000-4000-b000-${String(++newcomers).padStart(12, '0')}`
     const walletId = walletIdOf(userId, 'USD', 0)
@@ -666,8 +670,8 @@ export const simulate = async (options: {
   }
 
   /**
-   * X1: the gateways' tables come back as they were when withdrawals had just been asked for, whose holds have ended since:
-   * nothing is paid out for them.
+   * X1: the gateways' tables are set back to the moment when withdrawals had just been requested, and the holds of
+   * these withdrawals have ended since: nothing is paid out for them.
    */
   const paymentsGoBack = async () => {
     for (const payment of gatewayTables.payments.values()) {
@@ -683,8 +687,9 @@ export const simulate = async (options: {
   }
 
   /**
-   * X2, P1: commands are deleted before they are decided, under running ledgers or before they start. Their partition halts
-   * and passes nothing over; the others go on. Adopted it goes on, and what was lost is decided once it is sent again.
+   * X2, P1: commands are deleted before they are decided, under running ledgers or before they start. Their partition
+   * halts and skips nothing; the others continue. Once adopted it continues, and lost commands are decided once sent
+   * again.
    */
   const deleteUndecided = async () => {
     count('undecided records deleted')
@@ -716,7 +721,7 @@ export const simulate = async (options: {
     await untilDone(isQuiet, whatIsStuck)
   }
 
-  /** As sql/positions.ts adoptTopic. */
+  /** Does the same as adoptTopic in sql/positions.ts. */
   const adopt = (row: PartitionTableRow) =>
     database.put('partitions', {
       ...row,
@@ -726,7 +731,7 @@ export const simulate = async (options: {
       macsFrom: 0n,
     })
 
-  /** Kafka's data is lost and the topic made anew: the ledger stops there, until it is told to adopt it. */
+  /** Kafka's data is lost and the topic is recreated: the ledger halts until it is made to adopt the topic. */
   const makeTopicAnew = async () => {
     count('topic made anew')
     for (const ledger of ledgers.splice(0)) ledger.kill()
@@ -741,7 +746,7 @@ export const simulate = async (options: {
         log.appendNow({ ...asSent(records[offset % records.length]!), partition })
       }
     }
-    // By chance the record before the position may be the same: then nobody can tell.
+    // By chance the record before the position may be the same: then the change cannot be detected.
     const strange = remembered.map(({ partition }) => partition).filter(watch.isMismatched)
     watch.freeze(strange)
     startOneLedger()
@@ -777,8 +782,8 @@ export const simulate = async (options: {
     await slowWrites()
     await untilDone(isQuiet, whatIsStuck)
     weather.commitAnswerLost = 0
-    // An order may reach the provider after its deposit was given up. Of a provider that never calls only the
-    // reconciliation learns it.
+    // An order may reach the provider after its deposit was given up. If the provider never calls back, only
+    // reconciliation finds it.
     provider.sayAgain(({ id, kind, status }) => {
       const { failureCode } = gatewayTables.payments.get(id)!
       const late = kind === 'deposit' && status === 'succeeded' && failureCode === 'REQUEST_EXPIRED'
@@ -793,7 +798,7 @@ export const simulate = async (options: {
     await letHoldsExpire()
     clients.askAgain(ASKED_AGAIN)
     await untilDone(isQuiet, whatIsStuck)
-    // Idle, but for a crash: what was not on the disk yet is put right though nothing new comes.
+    // A crash while the system is idle: writes that were not flushed yet are repaired although no new command arrives.
     database.crash()
     await pass(500)
     database.start()

@@ -1,40 +1,40 @@
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Random } from './random.ts'
 
-/** One running program of the simulated system. Nothing reaches it while it is paused, nor ever after it is dead. */
+/** A process of the simulated system. It receives nothing while it is paused, and nothing ever after it is dead. */
 export type Process = {
   name: string
   alive: boolean
   paused: boolean
-  /** What came while it was paused: told when it wakes, in order. */
+  /** Actions that came due while it was paused: run when it wakes, in order. */
   held: Action[]
-  /** How far its clock is off. */
+  /** The offset of its clock. */
   skewMs: number
 }
 
 type Action = { at: number; order: number; process: Process | null; label: string; run: (() => void) | null }
 
-/** What a replaced part needs of the world: the time, and a way to go on later. */
+/** The part of the world that simulated components need: the time, and a way to schedule actions. */
 export type Scheduler = {
   /** Milliseconds since the beginning. */
   now: () => number
-  /** What the calendar says, in milliseconds since 1970: as `now`, but for the leaps. */
+  /** The calendar time, in milliseconds since 1970: advances as `now`, and by leaps. */
   wall: () => number
   /**
-   * Does something later, as a step of its own; the returned function calls it off. With a process it is something
-   * that the process hears (it may be paused or dead by then), without one it happens in any case.
+   * Schedules an action as a step of its own; the returned function cancels it. With a process, the action is delivered
+   * to the process (which may be paused or dead by then); without one, it runs in any case.
    */
   after: (ms: number, process: Process | null, label: string, run: () => void) => () => void
-  /** How long a message takes this time. */
+  /** Draws how long one message takes. */
   latency: () => number
 }
 
 export type World = Scheduler & {
   random: Random
   steps: () => number
-  /** All calendars are put forward at once, as if nothing had happened for so long. */
+  /** Puts all calendars forward at once, as if nothing had happened for `ms`. */
   leap: (ms: number) => void
-  /** Messages take this many times as long. */
+  /** Multiplies the time that messages take. */
   setSlowness: (factor: number) => void
   createProcess: (name: string, skewMs?: number) => Process
   kill: (process: Process) => void
@@ -46,9 +46,9 @@ export type World = Scheduler & {
   note: (text: string) => void
   /** Ends the run: a promise is broken. */
   fail: (error: unknown) => void
-  /** Takes steps until the condition holds, or there are no more; throws what `fail` was told. */
+  /** Takes steps until the condition holds, or there are no more; throws the error that was passed to `fail`. */
   runUntil: (condition: () => boolean) => Promise<void>
-  /** A number over all steps taken: equal for equal runs. */
+  /** A hash over all steps taken: equal for equal runs. */
   traceHash: () => string
   lastSteps: () => string[]
 }
@@ -56,12 +56,12 @@ export type World = Scheduler & {
 /** The simulation begins at this moment, in milliseconds since 1970. */
 export const EPOCH_MS = 1_800_000_000_000
 
-/** Everything that was begun by a step is done once the event loop turns: promises have no other way to wait. */
+/** All work begun by a step is done once the event loop turns: promises have nothing else to wait for. */
 const settle = () => new Promise<void>(resolve => setImmediate(resolve))
 
 /**
- * A world with a clock of its own in which everything that waits is an action in one queue, ordered by time. How long
- * each takes is drawn from the seed, so the seed chooses the order; there is no other source of order or time.
+ * A world with its own clock, in which everything that waits is an action in one queue, ordered by time. How long each
+ * takes is drawn from the seed, so the seed determines the order; there is no other source of order or time.
  */
 export const createWorld = (random: Random, rememberedLines = 40): World => {
   const queue: Action[] = []
@@ -120,7 +120,7 @@ export const createWorld = (random: Random, rememberedLines = 40): World => {
     )
   }
 
-  /** Takes one step; false where nothing is left to do. */
+  /** Takes one step; false if no action is left. */
   const step = (): boolean => {
     for (;;) {
       const action = pop()

@@ -1,5 +1,5 @@
-// What somebody may try who means harm, on gateways that run as they do in production: made-up addresses, floods,
-// guesses, locking others out, and what happens while Redis is away.
+// Attacks against gateways with production settings: forged addresses, floods, guessing, locking out other users, and
+// the behaviour while Redis is unavailable.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
@@ -23,10 +23,10 @@ import {
 
 const started: string[] = []
 
-/** Where the metrics of a gateway are, by its URL. */
+/** The ops URL of each gateway, by the gateway's URL. */
 const opsUrls = new Map<string, string>()
 
-/** A gateway of our own. What it limits within an odd number of seconds is counted apart from all other gateways. */
+/** Starts a further gateway. A limit with an odd window (such as 901 s) shares no counters with other gateways. */
 const startGateway = async (settings: Record<string, string> = {}): Promise<string> => {
   const body = JSON.stringify(settings)
   const response = await fetch(`${inject('system').controlUrl}/gateway/start`, { method: 'POST', body })
@@ -49,7 +49,7 @@ const logIn = (
 const codeOf = ({ status, body }: Answer) => (status < 400 ? `${status}` : `${status} ${body?.code}`)
 const WRONG = 'Wrong-Horse-7'
 
-/** The addresses of the sign-ins to an account that failed, newest first. */
+/** The addresses of an account's failed sign-ins, newest first. */
 const failedFrom = async (person: Person): Promise<string[]> =>
   (await person.ask('GET', '/v1/users/me/logins?limit=100')).body.items
     .filter(({ outcome }: { outcome: string }) => outcome === 'failed')
@@ -128,7 +128,7 @@ describe('addresses that a client makes up', () => {
 })
 
 describe('what a request may cost that asks for nothing', () => {
-  /** Sends without end; resolves with what came back once the other side has hung up. */
+  /** Sends without end; resolves with the received bytes once the server has closed the connection. */
   const flood = (head: string, chunk: Buffer): Promise<string> =>
     new Promise((resolve, reject) => {
       const { hostname, port } = new URL(inject('system').gatewayUrl)
@@ -149,7 +149,7 @@ describe('what a request may cost that asks for nothing', () => {
       socket.on('data', data => {
         answer += data
       })
-      socket.on('error', () => {}) // it hung up while we wrote
+      socket.on('error', () => {}) // the server closed the connection during a write
       socket.on('close', () => {
         clearTimeout(late)
         resolve(answer)
@@ -165,7 +165,7 @@ describe('what a request may cost that asks for nothing', () => {
   ])('%s: refused, and soon cut off', async (_what, path, length, chunk) => {
     const head = `POST ${path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n${length}\r\n\r\n`
     const answer = await flood(head, chunk)
-    // Who still writes may lose the answer with the connection; nobody gets another.
+    // A client that is still writing may lose the answer with the connection; any answer received is a 413.
     if (answer !== '') expect(answer).toMatch(/^HTTP\/1\.1 413 /)
     expect((await ask('GET', '/healthz')).status).toBe(200)
   })
@@ -218,7 +218,7 @@ describe('guesses', () => {
 
 describe('nobody locks out somebody else', () => {
   test('out of the sign-in: who is known gets in, and so does the owner of the mailbox', async () => {
-    // Strangers come by a proxy, so that they have addresses.
+    // The attackers connect through a trusted proxy, so that each has its own address.
     const gatewayUrl = await startGateway({ RATE_LIMIT_LOGIN_ACCOUNT: '6/901', TRUSTED_PROXIES: '127.0.0.1' })
     const alice = await makePerson('Alice Smith')
     let host = 0
@@ -233,7 +233,7 @@ describe('nobody locks out somebody else', () => {
       ]),
     )
     expect((await logIn(alice.email, alice.password, fromAnywhere())).status).toBe(429)
-    // Her address is that of her earlier sign-in.
+    // Alice signs in from the address of her earlier sign-in.
     const atHome = { headers: { 'x-forwarded-for': '127.0.0.1' }, gatewayUrl }
     expect((await logIn(alice.email, alice.password, atHome)).status).toBe(200)
 
@@ -256,7 +256,7 @@ describe('nobody locks out somebody else', () => {
       const answer = await ask('POST', '/v1/auth/2fa/verify', { body: { challengeToken, code: '000000' } })
       expect(codeOf(answer)).toBe('401 CHALLENGE_INVALID')
     }
-    // Who has the password as well locks codes for a while, and the owner goes on with a recovery code.
+    // An attacker with the password can lock codes for a while; the owner signs in with a recovery code.
     const { challengeToken } = (await logIn(alice.email, alice.password)).body
     const verify = (proof: object) =>
       ask('POST', '/v1/auth/2fa/verify', { body: { challengeToken, ...proof } })
@@ -276,7 +276,7 @@ describe('nobody locks out somebody else', () => {
       expect(found.length).toBe(3)
       return found
     }, 10_000)
-    // The oldest as well: one that came later makes it no worse.
+    // The oldest link works too: a later link does not invalidate it.
     const body = { token: links.at(-1)!, password: 'Battery-Staple-8' }
     expect((await ask('POST', '/v1/auth/reset-password', { body })).status).toBe(200)
     expect((await logIn(alice.email, body.password)).status).toBe(200)
@@ -290,7 +290,7 @@ describe('nobody locks out somebody else', () => {
     for (let time = 0; time < 12; time++) {
       await ask('POST', '/v1/auth/resend-verification', { body: { email } })
     }
-    // The owner of the mailbox: every link there takes a password of their own.
+    // Every mailed link lets the owner of the mailbox set a new password.
     const body = { token: await mailedToken(email), newPassword: 'Battery-Staple-8', fullName: 'Olga Owner' }
     const verified = await ask('POST', '/v1/auth/verify-email', { body })
     expect([verified.status, verified.body.fullName]).toEqual([200, 'Olga Owner'])
@@ -299,7 +299,7 @@ describe('nobody locks out somebody else', () => {
   })
 })
 
-/** The tokens of the links for a new password in a mailbox, newest first. */
+/** The tokens of the password reset links in a mailbox, newest first. */
 const resetLinks = async (email: string): Promise<string[]> => {
   const messages = (await (await fetch(`${inject('stack').mail.httpUrl}/messages`)).json()) as Array<{
     to: unknown
@@ -329,7 +329,7 @@ describe('Redis is away', () => {
     asksMore: boolean
   }
 
-  /** What changes something and goes on all the same, and why. All else that changes something must refuse. */
+  /** Routes that change state and still work without Redis, with the reason. All other such routes must refuse. */
   const GOES_ON: Record<string, string> = {
     'DELETE /v1/sessions/{id}': 'ending sessions must always work',
     'DELETE /v1/api-keys/{id}': 'revoking keys must always work',
@@ -344,7 +344,7 @@ describe('Redis is away', () => {
     'POST /v1/provider/callbacks': 'the provider’s word on money that has moved; it signs each',
     'POST /v1/transfers/preview': 'moves nothing',
   }
-  /** Who asks with these is signed out by it. */
+  /** These routes sign the caller out. */
   const ENDS_SESSION = ['POST /v1/auth/logout', 'POST /v1/auth/logout-all']
 
   let routes: Route[]
@@ -378,14 +378,14 @@ describe('Redis is away', () => {
     expect(routes.length).toBeGreaterThan(70)
     const open = routes.filter(({ method, failsClosed }) => method !== 'GET' && !failsClosed)
     expect(open.map(({ name }) => name).sort()).toEqual(Object.keys(GOES_ON).sort())
-    // A read that refused would be of no use just when people look what has become of their money.
-    // A browser that is sent to a provider and back signs in by GET: that refuses as every sign-in does.
+    // Reads must not refuse: during an outage people check the state of their money.
+    // The OIDC redirects sign in by GET: they refuse as every sign-in does.
     const refusing = routes.filter(({ method, failsClosed }) => method === 'GET' && failsClosed)
     expect(refusing.map(({ name }) => name).sort()).toEqual([
       'GET /v1/auth/oidc/{provider}',
       'GET /v1/auth/oidc/{provider}/callback',
     ])
-    // A route that forgets the guard has no such word in the document: pages, keys and what is signed have none.
+    // A route without the guard has no x-fails-closed in the document: only pages, keys and signed callbacks lack it.
     const unguarded = routes.filter(({ failsClosed }) => failsClosed === undefined)
     expect(unguarded.map(({ name }) => name).sort()).toEqual([
       'GET /.well-known/jwks.json',
@@ -525,11 +525,11 @@ describe('Redis is away', () => {
     }
     expect(new Set(answersOf('read'))).toEqual(new Set(['200']))
     expect(new Set(answersOf('ended'))).toEqual(new Set(['401 TOKEN_REVOKED']))
-    // A limit begins anew at most once, with what Redis had not yet written.
+    // The limit is reset at most once, because Redis may lose counts that it had not yet persisted.
     expect(answersOf('pin').filter(code => code === '200').length).toBeLessThanOrEqual(2 * pinLimit)
 
     const transfers = seen.filter(({ what }) => what === 'transfer')
-    // 202: accepted, and decided a moment later.
+    // 202: accepted, and decided shortly afterwards.
     const [done, accepted, refused] = [201, 202, 503].map(status =>
       transfers.filter(each => each.answer.status === status),
     )
@@ -540,7 +540,7 @@ describe('Redis is away', () => {
       async () => expect(Number(await balanceOf(alice, wallet))).toBeCloseTo(before - spent, 5),
       soon,
     )
-    // What was refused is not there, and its key may be used: once.
+    // A refused request is not stored, and its key can still be used: once.
     for (const { key } of refused!.slice(0, 5)) {
       const found = await alice.ask('GET', `/v1/transfers/by-idempotency-key/${key}`)
       expect(found.status).toBe(404)

@@ -1,4 +1,5 @@
-// Back ends with API keys: what they move in their user's name, what they cannot, and how a key ends everywhere.
+// Back ends with API keys: the operations that a key allows in its user's name, those that it refuses, and how a
+// revoked key stops working on every gateway.
 import { randomUUID } from 'node:crypto'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
@@ -15,7 +16,7 @@ import {
   type Wallet,
 } from './client.ts'
 
-/** What the design promises of a revocation. */
+/** The design's bound on the time until a revocation takes effect. */
 const WITHIN_MS = 1_000
 const EVERY_SCOPE = [
   ...['wallets:read', 'transfers:read', 'transfers:write', 'holds:capture'],
@@ -33,7 +34,7 @@ beforeAll(async () => {
   sql = openDatabase(inject('system').databaseUrls.superuser, { applicationName: 'test', maxConnections: 1 })
   const started = await fetch(`${inject('system').controlUrl}/gateway/start`, {
     method: 'POST',
-    // How often a person may pay, which does not hold for keys; nobody else here sends by this gateway more than once.
+    // The limit for people, which does not apply to keys; no person in this file sends more than once by this gateway.
     body: JSON.stringify({ RATE_LIMIT_TRANSFER: '2/60' }),
   })
   second = (await started.json()) as typeof second
@@ -61,7 +62,7 @@ const rotate = async (person: Person, { id }: Key, overlapSeconds: number): Prom
   return rotated.body
 }
 
-/** Asks as a back end does; where money moves, with an Idempotency-Key of its own. */
+/** Sends a request as a back end does; each POST has its own Idempotency-Key. */
 const by = (
   { secret }: Key,
   method: string,
@@ -117,7 +118,7 @@ describe('what a back end does in its user’s name', () => {
     expect((await by(key, 'GET', `/v1/wallets/${from.id}/balance`)).body.balance).toBe('8988.00')
     expect(await hashes()).toEqual(before)
 
-    // What stands for the person's presence is the key, and the moment in which they allowed it.
+    // The key proves the person's consent; authenticated_at is the moment at which the key was created.
     const [payment] = await sql`
       select p.authenticated_by as by, p.authenticated_at = date_trunc('milliseconds', k.created_at) as allowed
       from gateway.payments p, gateway.api_keys k where p.id = ${paidOut.body.id} and k.id = ${key.id}`
@@ -157,7 +158,7 @@ describe('what a back end does in its user’s name', () => {
     ])
     // Nothing was stored: the same request from the person goes through.
     expect((await send(alice, to, '1000.01', key, { body: { pin: PIN } })).status).toBe(201)
-    // And is then answered to the key, which could not have sent it.
+    // The replay is then answered to the key, although the key could not have sent this amount.
     const replay = await pay(wide, '1000.01', { headers: { 'idempotency-key': key } })
     expect([replay.status, replay.headers.get('idempotency-replayed')]).toEqual([201, 'true'])
 
@@ -309,7 +310,7 @@ describe('a key ends on every gateway within a second', () => {
       )
     }
     expect(performance.now() - ended).toBeLessThan(WITHIN_MS)
-    // And where money moves.
+    // The same for routes that move money.
     for (const gatewayUrl of urls) expect(outcome(await pay(key, '1.00', { gatewayUrl }))).toBe(code)
   })
 

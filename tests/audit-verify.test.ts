@@ -1,4 +1,4 @@
-// `npm run audit:verify` against the topics of a running system: what somebody who owns the table can forge.
+// `npm run audit:verify` against the topics of a running system: it detects rows forged by an owner of the table.
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
@@ -13,7 +13,7 @@ const { env, databaseUrls } = inject('system')
 
 let copy: Awaited<ReturnType<typeof createAuditDatabase>>
 let sql: Database
-/** The chain of one person's events, and where they begin in it. */
+/** The hash chain that contains one person's events, and the offset of the first of these. */
 let place: { topic: string; epoch: number; partition: number }
 let offset: bigint
 
@@ -58,7 +58,7 @@ const verify = () =>
     ),
   )
 
-/** Hashes the chain anew from one record on, as somebody does who knows the method. */
+/** Recomputes the chain's hashes from one record on, as a forger does who knows the method. */
 const rehash = async () => {
   const [before] = offset === 0n ? [] : await loadRecordsAfter(sql, place, offset - 2n, 1)
   let previous = before?.hash ?? genesisOf(place)

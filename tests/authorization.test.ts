@@ -1,6 +1,6 @@
-// Every route of the API document, by everybody who may be signed in, on what is theirs and on what is not. What is
-// expected follows from the document (the role) and from one rule of ownership; a route that this table does not know
-// how to ask fails the test.
+// Every route of the API document, requested by every kind of caller, on their own objects and on another user's. The
+// expected result follows from the document (the role) and from one rule of ownership. A route whose path parameter
+// is missing from PARAMETERS fails the test.
 import { randomUUID } from 'node:crypto'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { beforeAll, expect, inject, test } from 'vitest'
@@ -19,7 +19,7 @@ import {
 const ROLES = ['user', 'moderator', 'admin', 'super_admin'] as const
 type Role = (typeof ROLES)[number]
 
-/** What somebody owns, as paths and bodies name it. */
+/** The objects of one person, as paths and bodies name them. */
 type Objects = {
   user: string
   wallet: string
@@ -27,7 +27,7 @@ type Objects = {
   transfer: string
   reference: string
   key: string
-  /** Held for them, as only a recipient captures a hold. */
+  /** A hold of which the person is the recipient, because only the recipient may capture it. */
   hold: string
   session: string
   notification: string
@@ -35,7 +35,7 @@ type Objects = {
   apiKey: string
 }
 
-/** Which object a path's parameter names. */
+/** The kind of object that a path's parameter names. */
 const PARAMETERS: Array<[path: RegExp, kind: keyof Objects | 'action' | 'recipient']> = [
   [/^\/v1\/admin\/users\/\{id\}/, 'user'],
   [/^\/v1\/(admin\/)?wallets\/\{id\}/, 'wallet'],
@@ -53,7 +53,7 @@ const PARAMETERS: Array<[path: RegExp, kind: keyof Objects | 'action' | 'recipie
 ]
 
 const money = (to: string) => ({ toWalletId: to, amount: '0.01', currency: 'USD' })
-/** Bodies that pass the form, where an empty one does not lead to the object. `others` is a stranger's wallet. */
+/** Valid bodies, for routes that would refuse an empty one before the access check. `others` is a stranger's wallet. */
 const BODIES: Record<string, (objects: Objects, others: string) => object> = {
   'POST /v1/transfers': ({ wallet }, others) => ({ fromWalletId: wallet, ...money(others) }),
   'POST /v1/transfers/preview': ({ wallet }, others) => ({ fromWalletId: wallet, ...money(others) }),
@@ -70,23 +70,23 @@ const BODIES: Record<string, (objects: Objects, others: string) => object> = {
   'POST /v1/admin/users/{id}/deactivate': () => ({ reason: 'a test' }),
   'DELETE /v1/admin/users/{id}/second-factor': () => ({ reason: 'a test' }),
   'PATCH /v1/admin/users/{id}/role': () => ({ role: 'user' }),
-  // All people of the tests have one password.
+  // All people of the tests have the same password.
   'POST /v1/api-keys/{id}/rotate': () => ({ password: victim.person.password }),
 }
-/** Queries that name an object, or that the form asks for. */
+/** Queries that name an object, or that the route requires. */
 const QUERIES: Record<string, (objects: Objects) => string> = {
   'GET /v1/limits': ({ wallet }) => `walletId=${wallet}`,
   'DELETE /v1/limits/{action}': ({ wallet }) => `walletId=${wallet}`,
   'GET /v1/wallets/{id}/statement': () => 'from=2026-01-01&to=2026-01-02',
 }
-/** Routes whose object only body or query names. */
+/** Routes whose object is named only by the body or query. */
 const NAMED_OTHERWISE = new Set([
   ...['POST /v1/transfers', 'POST /v1/transfers/preview', 'POST /v1/holds', 'POST /v1/deposits'],
   ...['POST /v1/withdrawals', 'GET /v1/limits', 'PUT /v1/limits/{action}', 'DELETE /v1/limits/{action}'],
 ])
-/** They end the caller's session, so each asks with one of its own. */
+/** Routes that end the caller's session, so each is requested in a session of its own. */
 const ENDS_SESSION = new Set(['POST /v1/auth/logout', 'POST /v1/auth/logout-all'])
-/** In this order at the end: what was frozen, closed or taken back before would hide who may. */
+/** Requested last, in this order: a frozen, closed or deleted object would hide the access decision of later routes. */
 const LATE = [/freeze$/, /^DELETE /, /deactivate$/]
 
 type Route = {
@@ -97,7 +97,7 @@ type Route = {
   role: Role | undefined
   scope: string | undefined
 }
-/** Somebody signed in, or an API key of theirs. */
+/** A signed-in person, or an API key of that person. */
 type Caller = { person: Person; own: Objects; apiKey?: string }
 
 const PIN = '482915'
@@ -120,7 +120,7 @@ const linkIdentity = async (userId: string): Promise<string> => {
   return id
 }
 
-/** A session beside the one that asks. */
+/** Adds a second session, beside the caller's. */
 const addSession = async (userId: string): Promise<string> => {
   const sql = openDatabase(inject('system').databaseUrls.superuser, { applicationName: 'test' })
   const id = randomUUID()
@@ -136,7 +136,7 @@ const makeApiKey = async (person: Person, scopes: string[]): Promise<{ id: strin
   return made.body
 }
 
-/** Everything that a person can own; `payer` holds money for them. */
+/** Creates one object of each kind that a person can own; `payer` places the hold for them. */
 const makeObjects = async (person: Person, partner: Wallet, payer: Person): Promise<Objects> => {
   const wallet = await openWallet(person, 'USD', '50')
   const key = randomUUID()
@@ -208,13 +208,13 @@ const kindOf = ({ path }: Route) => {
   return found[1]
 }
 
-/** Whether a route is about an object that somebody owns. */
+/** Whether a route addresses an object that has an owner. */
 const isAboutObject = (route: Route) => {
   const kind = kindOf(route)
   return NAMED_OTHERWISE.has(route.name) || (kind !== undefined && kind !== 'action' && kind !== 'recipient')
 }
 
-/** Of the second factor for what staff do, else of the PIN. */
+/** The step-up token: of the second factor for staff routes, otherwise of the PIN. */
 const stepUpOf = (person: Person | Staff, { path }: Route): string =>
   path.startsWith('/v1/admin/') && 'staffStepUp' in person ? person.staffStepUp : person.stepUp
 
@@ -253,7 +253,7 @@ const askOn = async (route: Route, objects: Objects, caller: Caller | undefined)
   }
 }
 
-/** What an answer says about who may: everything but a refusal for who somebody is, or whose it is, is "passed". */
+/** The access decision in an answer: "passed" unless it was refused for the caller's identity, role or ownership. */
 const verdictOf = ({ status, body }: Answer): string => {
   const code: string | undefined = status >= 400 ? body?.code : undefined
   if (status >= 500) return `failed with ${status} ${code}`
@@ -273,7 +273,7 @@ const expected = (route: Route, role: Role, whose: 'own' | 'foreign'): string =>
   return whose === 'own' && route.method !== 'GET' ? 'refused' : 'passed'
 }
 
-/** Written down a second time: a role that is lowered by mistake is lowered in the document as well. */
+/** A second list, independent of the document: a role lowered by mistake is lowered in the document as well. */
 const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
   moderator: [
     'GET /v1/admin/transfers/{id}',
@@ -301,7 +301,7 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
   super_admin: [],
 }
 
-/** The same of scopes: what is not here takes no API key. */
+/** The same for scopes: routes that are not listed accept no API key. */
 const SCOPED_ROUTES: Record<string, string[]> = {
   'wallets:read': [
     'GET /v1/limits',
@@ -357,7 +357,7 @@ test('nobody: what is open asks for no token, and what is not says so', async ()
   }
 })
 
-/** Asks every route for signed-in users, on what is foreign and on what is the caller's own. */
+/** Requests every route for signed-in users, on another person's objects and on the caller's own. */
 const expectTable = async (
   caller: Caller,
   wantedOf: (route: Route, whose: 'own' | 'foreign') => string,
@@ -381,7 +381,7 @@ test.each(ROLES)(
   async role => {
     const caller = callers[role]
     await expectTable(caller, (route, whose) => expected(route, role, whose))
-    // Nothing that they were refused has happened to what they tried it on.
+    // The refused requests have changed nothing on the victim's wallet.
     const wallet = (await victim.person.ask('GET', `/v1/wallets/${victim.objects.wallet}`)).body
     if (role === 'user') expect(wallet).toMatchObject({ status: 'active', balance: '49.00' })
   },
@@ -399,7 +399,7 @@ test.each(['user', 'super_admin'] as const)(
     await expectTable(caller, (route, whose) =>
       route.scope === undefined ? 'takes no key' : expected(route, 'user', whose),
     )
-    // Who has the key has not got the account: it is as it was.
+    // The key gives no control of the account: the account is unchanged.
     expect((await person.ask('GET', '/v1/users/me')).status).toBe(200)
   },
 )

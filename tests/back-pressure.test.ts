@@ -1,5 +1,5 @@
-// More than the system can take, or a part of it standing still: refusals come early, memory stays flat, what was
-// promised is kept, and all goes on by itself.
+// Overload, or a stalled component: requests are refused early, memory stays flat, accepted requests are completed, and
+// the system recovers by itself.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
@@ -17,7 +17,7 @@ import {
 
 const CLIENTS = 150
 const REFUSED_PAUSE_MS = 100
-/** What one more flood may add to a gateway that has stood one already: the garbage of the moment, not requests. */
+/** The memory growth allowed in a second flood: uncollected garbage, but no retained requests. */
 const MAX_GROWTH_BYTES = 96 * 1024 * 1024
 
 type Sent = { key: string; beganMs: number; tookMs: number; answer: Answer }
@@ -40,10 +40,10 @@ afterAll(async () => {
   for (const name of started) await control(name, 'stop')
 })
 
-/** A gateway of our own, with limits that a test can reach. */
-/** Where the metrics of a gateway are, by its URL. */
+/** The ops URL of each gateway, by the gateway's URL. */
 const opsUrls = new Map<string, string>()
 
+/** Starts a further gateway, with limits that a test can reach. */
 const startGateway = async (settings: Record<string, string> = {}): Promise<string> => {
   const response = await fetch(`${inject('system').controlUrl}/gateway/start`, {
     method: 'POST',
@@ -76,7 +76,7 @@ const sendBy = async (gatewayUrl: string, prefer: string, key: string = randomUU
   return { key, beganMs: began, tookMs: performance.now() - began, answer }
 }
 
-/** Many clients, each sending one request after the other, for a while. */
+/** CLIENTS clients, each sending one request after the other, for `ms` milliseconds. */
 const flood = async (gatewayUrl: string, prefer: string, ms: number): Promise<Sent[]> => {
   const began = performance.now()
   const sent: Sent[] = []
@@ -84,7 +84,7 @@ const flood = async (gatewayUrl: string, prefer: string, ms: number): Promise<Se
     while (performance.now() - began < ms) {
       const one = await sendBy(gatewayUrl, prefer)
       sent.push({ ...one, beganMs: one.beganMs - began })
-      // The load's pace, not a wait for anything: refusals come within moments, and this client shares their processor.
+      // Paces the load: refusals are immediate, and these clients share the gateway's processor.
       if (one.answer.status === 503) await pause(REFUSED_PAUSE_MS)
     }
   }
@@ -92,7 +92,7 @@ const flood = async (gatewayUrl: string, prefer: string, ms: number): Promise<Se
   return sent
 }
 
-/** Refused with nothing stored: as opposed to a 503 in doubt, which names the transfer that may yet come. */
+/** Refused with nothing stored. A 503 with an unknown outcome has a `location`: its transfer may still be applied. */
 const isEarly = ({ answer }: Sent) => answer.status === 503 && answer.headers.get('location') === null
 
 const expectEarly = async (gatewayUrl: string, refused: Sent[]) => {
@@ -115,7 +115,7 @@ const worksAgain = (gatewayUrl: string, key: string) =>
     interval: 300,
   })
 
-/** Everything but what was refused early ends once, and the money says the same. */
+/** Every request that was not refused early completes once, and the balance matches. */
 const expectAllKept = async (gatewayUrl: string, sent: Sent[], receivedBefore: number) => {
   let completed = 0
   for (const { key, answer } of sent.filter(one => !isEarly(one))) {
@@ -123,7 +123,7 @@ const expectAllKept = async (gatewayUrl: string, sent: Sent[], receivedBefore: n
     const status = await vi.waitFor(
       async () => {
         const { status, body } = await ask('GET', `/v1/transfers/${id}`, { gatewayUrl, token: alice.token })
-        // Of one in doubt the answer may be that it never arrived, a minute past its expiry; asked again, it is applied.
+        // A request in doubt may be found never to have arrived, a minute past its expiry; a repeat applies it.
         if (status !== 200 || body.status === 'pending') await sendBy(gatewayUrl, 'wait=2', key)
         expect(body.status).toBe('completed')
         return body.status
@@ -143,20 +143,20 @@ test('Kafka stands still under a flood: answers within the wait, refusals within
 
   await control('kafka', 'SIGSTOP')
   const sent = await flood(gatewayUrl, 'wait=2', 8_000)
-  // A process that is flooded for the first time takes its buffers and compiles its code; the second time shows a leak.
+  // The first flood allocates buffers and compiles code; growth in the second flood would be a leak.
   const memory = await memoryOf(gatewayUrl)
   const still = await flood(gatewayUrl, 'wait=2', 6_000)
   const grown = (await memoryOf(gatewayUrl)) - memory
   const waiting = await metric(gatewayUrl, 'pennywire_gateway_publisher_waiting_records')
   const refused = sent.filter(isEarly)
   const notLate = (await sendBy(gatewayUrl, 'respond-async')).tookMs
-  // All else that is asked for goes on.
+  // Other requests are still served.
   expect((await ask('GET', `/v1/wallets/${from.id}`, { gatewayUrl, token: alice.token })).status).toBe(200)
   await control('kafka', 'SIGCONT')
 
   expect(Math.max(...sent.map(({ tookMs }) => tookMs))).toBeLessThan(2_000 + 1_500)
   expect(notLate).toBeLessThan(1_000)
-  // From the moment that Kafka has stood still for a second, nobody waits any more.
+  // Once Kafka has stalled for a second, all requests are refused without waiting.
   const later = sent.filter(({ beganMs }) => beganMs > 4_000)
   expect(later.length).toBeGreaterThan(CLIENTS)
   expect([...later, ...still].every(isEarly)).toBe(true)
@@ -183,7 +183,7 @@ test('the ledger is away: only so many wait undecided, the rest is refused with 
   const accepted = sent.filter(({ answer }) => answer.status === 202)
   const refused = sent.filter(isEarly)
   expect(accepted.length + refused.length).toBe(sent.length)
-  // Those that were between admission and sending when the bound was reached come on top.
+  // Requests between admission and publishing when the bound was reached are accepted in addition.
   expect(accepted.length).toBeGreaterThanOrEqual(bound)
   expect(accepted.length).toBeLessThanOrEqual(bound + CLIENTS)
   expect(refused.length).toBeGreaterThan(CLIENTS)
@@ -204,7 +204,7 @@ test('the ledger is away: only so many wait undecided, the rest is refused with 
     token: alice.token,
   })
   expect(stored.status).toBe(404)
-  // A repeat of what is decided is answered as ever.
+  // Repeats of decided requests are still answered.
   await control('ledger', 'restart')
   await worksAgain(gatewayUrl, refused[0]!.key)
   await vi.waitFor(async () => expect((await deposit()).status).toBe(201), { timeout: 30_000 })
@@ -215,7 +215,7 @@ test('the ledger is away: only so many wait undecided, the rest is refused with 
 test('too many wait for their outcome: one more is refused, those who wait get theirs', async () => {
   const gatewayUrl = await startGateway({ REFUSE_AT_WAITING_REQUESTS: '20' })
   await control('ledger', 'SIGSTOP')
-  // All that come at once are looked at before the first of them waits: how many are let in is not for us to say.
+  // Requests that arrive together pass admission before the first of them waits: the number admitted varies.
   const waiting = Array.from({ length: 60 }, () => sendBy(gatewayUrl, 'wait=30'))
   await vi.waitFor(
     async () =>

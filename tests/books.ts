@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { expect, inject } from 'vitest'
 
-/** Proves the whole books by the ledger's own command. For tests that leave the system at rest. */
+/** Verifies all books with the ledger's own command. For tests that leave the system idle. */
 export const expectBooksToBeRight = () => {
   const script = join(import.meta.dirname, '..', 'services', 'ledger', 'src', 'verify-books.ts')
   const verified = spawnSync(process.execPath, [script], {

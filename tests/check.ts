@@ -1,4 +1,4 @@
-// Everything that needs no running: format and lint, types, unused code. `npm run check`.
+// The static checks: format and lint, types, unused code. `npm run check`.
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
@@ -10,7 +10,7 @@ const CHECKS: Array<[what: string, command: string, ...args: string[]]> = [
   ['unused code', 'knip', '--no-progress'],
 ]
 
-/** Runs all checks, shows the output of those that fail, and tells how many did. */
+/** Runs all checks, prints the output of those that fail, and returns both counts. */
 export const check = (): { passed: number; failed: number } => {
   let failed = 0
   for (const [what, command, ...args] of CHECKS) {

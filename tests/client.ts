@@ -3,7 +3,7 @@ import { openDatabase } from '@pennywire/runtime/database.ts'
 import { expect, inject, vi } from 'vitest'
 import { expectInDocument } from './openapi/hold-document.ts'
 
-/** An answer of the API: any JSON body. */
+/** An API response with any JSON body. */
 // biome-ignore lint/suspicious/noExplicitAny: tests look into bodies of every shape
 export type Answer = { status: number; headers: Headers; body: any }
 
@@ -14,7 +14,7 @@ export type Ask = {
   gatewayUrl?: string
 }
 
-/** Asks the gateway as any HTTP client would; fails where the answer is not in its OpenAPI document. */
+/** Sends a request to the gateway as any HTTP client would; fails if the answer is not in its OpenAPI document. */
 export const ask = async (method: string, path: string, options: Ask = {}): Promise<Answer> => {
   const gatewayUrl = options.gatewayUrl ?? inject('system').gatewayUrl
   const response = await fetch(`${gatewayUrl}${path}`, {
@@ -38,7 +38,7 @@ export const ask = async (method: string, path: string, options: Ask = {}): Prom
   return answer
 }
 
-/** Does something to one of the system's processes: a signal, or "restart". */
+/** Sends an action to one of the system's processes: a signal, "stop" or "restart". */
 export const control = async (name: string, action: string): Promise<void> => {
   const response = await fetch(`${inject('system').controlUrl}/${name}/${action}`, { method: 'POST' })
   if (!response.ok) throw new Error(await response.text())
@@ -47,7 +47,7 @@ export const control = async (name: string, action: string): Promise<void> => {
 export const PIN = '482915'
 const PASSWORD = 'Correct-horse-9'
 
-/** What the newest mail to this address that matches carries, as soon as it has come. */
+/** The pattern's capture in the newest matching mail to this address, once it has arrived. */
 const mailed = async (email: string, pattern: RegExp): Promise<string> => {
   const { mail } = inject('stack')
   return vi.waitFor(
@@ -67,10 +67,10 @@ const mailed = async (email: string, pattern: RegExp): Promise<string> => {
 /** The token of a mailed link. */
 export const mailedToken = (email: string): Promise<string> => mailed(email, /\?token=([\w-]+)/)
 
-/** The code of a mail that has it alone on a line. */
+/** The mailed code that stands alone on a line. */
 export const mailedCode = (email: string): Promise<string> => mailed(email, /^([0-9]{6})$/m)
 
-/** The code that an authenticator shows (RFC 6238), so many steps of 30 seconds from now. */
+/** The code that an authenticator shows (RFC 6238), `steps` intervals of 30 seconds from now. */
 export const totpCode = (base32: string, steps = 0): string => {
   const bits = [...base32].map(letter =>
     'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(letter).toString(2).padStart(5, '0'),
@@ -95,7 +95,7 @@ export type Person = {
   token: string
   refreshToken: string
   stepUp: string
-  /** Asks as this person. */
+  /** Sends a request with this person's token. */
   ask: (method: string, path: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>
 }
 
@@ -111,15 +111,15 @@ export const makePerson = async (
 }
 
 export type Staff = Person & {
-  /** For acts that give power or money; `ask` sends it to every route of staff. */
+  /** Step-up token of the second factor, for acts that grant power or money; `ask` sends it to all staff routes. */
   staffStepUp: string
-  /** Of the second factor. */
+  /** The second factor's secret. */
   secret: string
 }
 
 /**
- * A person with a role and the second factor on. The role is given in the database: staff.test.ts gives it as people do,
- * and each person's codes are good once in 30 seconds, which nobody waits for here.
+ * A person with a role and the second factor on. The role is set in the database: granting it over HTTP (which
+ * staff.test.ts does) needs further codes, and each code is valid once in 30 seconds.
  */
 export const makeStaff = async (
   role: 'moderator' | 'admin' | 'super_admin',
@@ -132,7 +132,7 @@ export const makeStaff = async (
   return turnOnSecondFactor(person)
 }
 
-/** Turns the second factor on in the person's session, whose tokens carry the roles of staff from then on. */
+/** Turns the second factor on in the person's session: from then on its tokens contain the staff roles. */
 export const turnOnSecondFactor = async (person: Person): Promise<Staff> => {
   const { password } = person
   const offer = await person.ask('POST', '/v1/auth/2fa/enable', { password })
@@ -140,7 +140,7 @@ export const turnOnSecondFactor = async (person: Person): Promise<Staff> => {
   expect((await person.ask('POST', '/v1/auth/2fa/confirm', { code: totpCode(secret) })).status).toBe(200)
   const refreshed = await ask('POST', '/v1/auth/refresh', { body: { refreshToken: person.refreshToken } })
   const token = refreshed.body.accessToken as string
-  // The next step's: the first code is spent, and both are still good where a step begins in between.
+  // The next step's code: the first is used up, and both are still valid if a step begins in between.
   const code = totpCode(secret, 1)
   const { body } = await ask('POST', '/v1/auth/2fa/step-up', { token, body: { code } })
   const staffStepUp = body.stepUpToken as string
@@ -177,7 +177,7 @@ export const signIn = async (email: string): Promise<Person> => {
 
 export type Wallet = { id: string; code: string; currency: string }
 
-/** Opens a wallet, with money in it where an amount is given. */
+/** Opens a wallet, and deposits `amount` if given. */
 export const openWallet = async (person: Person, currency = 'USD', amount?: string): Promise<Wallet> => {
   const opened = await person.ask('POST', '/v1/wallets', { currency })
   expect(opened.status).toBe(201)

@@ -8,10 +8,10 @@ import { type Service, type System, services } from '@pennywire/stack/system.ts'
 const SIGNALS = ['SIGKILL', 'SIGSTOP', 'SIGCONT', 'SIGTERM'] as const
 
 /**
- * Lets test files, which run in processes of their own, do things to the system's processes:
- * `POST /ledger/SIGKILL` sends a signal, `POST /ledger/stop` stops it in an orderly way, `POST /ledger/restart` starts
- * it again and answers when it is ready, and `POST /ledger/start` starts a further instance, with the body's settings
- * over the usual ones, and answers with its name (for the other actions) and URLs.
+ * Lets test files, which run in separate processes, control the system's processes:
+ * `POST /ledger/SIGKILL` sends a signal. `POST /ledger/stop` stops the ledger in an orderly way. `POST /ledger/restart`
+ * starts it again and answers when it is ready. `POST /ledger/start` starts a further instance, with the body's
+ * settings over the usual ones, and answers with its name (for the other actions) and URLs.
  */
 export const startControl = async (system: System): Promise<{ url: string; stop: () => Promise<void> }> => {
   const instances = new Map<string, ManagedProcess>()
@@ -50,7 +50,7 @@ export const startControl = async (system: System): Promise<{ url: string; stop:
       error => response.writeHead(500).end(error instanceof Error ? error.message : String(error)),
     )
   })
-  // A restart may wait for a server's whole start.
+  // No timeout: a restart request lasts as long as the server's start.
   server.requestTimeout = 0
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   return {

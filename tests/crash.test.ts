@@ -1,4 +1,4 @@
-// The ledger killed in the middle of its work, again and again: nothing is lost, nothing happens twice.
+// The ledger is killed repeatedly in the middle of its work: nothing is lost, nothing is applied twice.
 import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
@@ -24,7 +24,7 @@ const { databaseUrls, env } = inject('system')
 const { kafka } = inject('stack')
 const CLIENTS = 24
 const FUNDS_MINOR = 100_000n
-/** Each restart waits for Kafka to give up the dead member, so a handful is what a test run can afford. */
+/** One kill of each kind: each restart waits until Kafka removes the dead group member, so more would take too long. */
 const WANTED_KILLS = { 'committed, not published': 1, 'read, not committed': 1 }
 type Moment = keyof typeof WANTED_KILLS
 
@@ -41,12 +41,12 @@ beforeAll(async () => {
   )
 })
 afterAll(async () => {
-  // Wherever the test ended, the others find the ledger awake.
+  // The ledger must run for the other tests, even if this test failed while it was stopped.
   await control('ledger', 'SIGCONT')
   await sql.end()
 })
 
-/** Follows ledger.events: the greatest journal number seen of each partition, and how far it has read. */
+/** Follows ledger.events: the greatest journal sequence seen per partition, and the next offset to read. */
 const followEvents = async () => {
   const client = createKafkaClient({
     connection: kafka,
@@ -89,10 +89,10 @@ const followEvents = async () => {
   }
 }
 
-/** With the ledger frozen: which moments of its work it was frozen in. */
+/** The moments of its work in which the frozen ledger was stopped. */
 const momentsOf = async (events: Awaited<ReturnType<typeof followEvents>>): Promise<Moment[]> => {
-  // What Postgres was told before the freeze it still does; then the open transaction tells. One that waits for
-  // the rest of a frozen client's message counts as active, but does nothing.
+  // Wait until Postgres has executed the statements received before the freeze, then look for an open transaction. A
+  // back end that waits for the rest of the frozen client's message is 'active', but does nothing.
   const open = await vi.waitFor(
     async () => {
       const rows = await sql<{ busy: boolean; open: boolean }[]>`
@@ -131,7 +131,7 @@ test('X1, X2, O1: SIGKILL of the ledger under load, inside its work: every reque
       }
       sent.push(request)
       const { person } = people[from]!
-      // A lost answer is one of the things that happen: the key tells what became of it.
+      // The answer may be lost: the outcome is then looked up by the key.
       request.answer = await send(
         person,
         people[to]!.wallet,
@@ -148,7 +148,7 @@ test('X1, X2, O1: SIGKILL of the ledger under load, inside its work: every reque
   let looks = 0
   while (wanted().length > 0) {
     expect(++looks, 'looks for the right moment').toBeLessThan(500)
-    // Only while money moves is there anything to interrupt.
+    // A kill interrupts something only while transfers are being processed.
     const before = sent.length
     await vi.waitFor(() => expect(sent.length).toBeGreaterThan(before + CLIENTS), {
       timeout: 60_000,
@@ -168,7 +168,7 @@ test('X1, X2, O1: SIGKILL of the ledger under load, inside its work: every reque
   await Promise.all(load)
   console.log(`kills of the ledger: ${JSON.stringify(kills)}, after ${looks} looks, ${sent.length} requests`)
 
-  // Every answer is true, and every accepted request is final.
+  // Every answer matches the outcome, and every accepted request is final.
   const balances = people.map(() => FUNDS_MINOR)
   for (const { from, to, minor, key, answer } of sent) {
     const accepted = answer !== undefined && [201, 202, 402].includes(answer.status)

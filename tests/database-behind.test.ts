@@ -1,5 +1,5 @@
-// The database goes back by an hour while Kafka goes on, as an asynchronous failover or an older backup makes it: the
-// real Postgres is put back by a copy of its data folder.
+// The database is set back by an hour while Kafka is not, as after an asynchronous failover or a restored backup: the
+// real Postgres runs on an older copy of its data folder.
 import { execFileSync } from 'node:child_process'
 import { existsSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -23,7 +23,7 @@ beforeAll(async () => {
   wallets = { alice: await openWallet(alice, 'USD', '100'), bob: await openWallet(bob, 'USD') }
 }, 60_000)
 
-/** No matter what happens in the test, the next file finds the system as it was. */
+/** Restores the system for the next file, even if the test fails. */
 afterAll(async () => {
   if (!existsSync(current)) return
   await Promise.all(['ledger', ...OTHERS].map(name => control(name, 'stop')))
@@ -87,7 +87,7 @@ test('X1, O1: its partition halts with an alarm, no command gets a second outcom
   expect(metrics).toMatch(
     new RegExp(`pennywire_ledger_behind_events\\{[^}]*partition="${partition}"[^}]*\\} [1-9]`),
   )
-  // The command is in the topic, and its id free in this database: it is not decided again.
+  // The command is in the topic and its id is unused in this database: the ledger must not decide it again.
   expect(await journalOf(partition)).toEqual(before)
 
   await stopped(() => {

@@ -1,4 +1,4 @@
-// What the database's roles may not do, each tried by a connection of that role.
+// Statements that the database roles must not execute, each tried on a connection of that role.
 import postgres from 'postgres'
 import { afterAll, describe, expect, inject, test } from 'vitest'
 
@@ -14,7 +14,7 @@ const URLS: Record<string, string> = {
   gateway_reader: env.notifier.GATEWAY_READ_URL!,
 }
 const SCHEMAS = ['ledger', 'gateway', 'notifier', 'audit', 'ledger_api', 'gateway_api', 'notifier_api']
-/** The schemas that each role may use at all. */
+/** The schemas that each role may use. */
 const OWN: Record<string, string[]> = {
   ledger: ['ledger'],
   gateway: ['gateway'],
@@ -68,9 +68,9 @@ describe.each(Object.keys(URLS))('%s', role => {
   const sql = open(URLS[role]!)
 
   test.each(FORBIDDEN)('may not: %s', async statement => {
-    // What is done by mistake is undone.
+    // Rolls back a statement that is allowed by mistake.
     const told = await refusalOf(sql.begin(tx => tx.unsafe(statement).then(() => tx.unsafe('rollback'))))
-    // These cannot stand in a transaction, and are asked by themselves.
+    // Some statements cannot run in a transaction: run these alone.
     const again = /transaction block/.test(told) ? await refusalOf(sql.unsafe(statement)) : told
     expect(again).toMatch(DENIED)
   })

@@ -1,4 +1,5 @@
-// D1: a record that nobody can handle is set aside while its partition flows, and sent again it applies once.
+// D1: a record that a consumer cannot handle becomes a dead letter while its partition flows; redriven, it is applied
+// once.
 
 import { execFile } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
@@ -50,7 +51,7 @@ const deadLetters = async (...args: string[]): Promise<{ code: number; text: str
   )
 }
 
-/** What list says of the dead letter with this key, once it is there: its place, state and reason. */
+/** The `list` output for the dead letter with this key, once it exists: place, origin, state and reason. */
 const listed = (consumer: string, key: string) =>
   vi.waitFor(
     async () => {
@@ -64,14 +65,14 @@ const listed = (consumer: string, key: string) =>
     { timeout: 20_000, interval: 100 },
   )
 
-/** Bytes as written under a schema that the registry does not know yet, and how to make it known. */
+/** Bytes under a schema id that is not registered yet, and `register`, which registers the schema. */
 const writtenAhead = async <Name extends RecordName>(name: Name, value: Records[Name]) => {
   const exists = async (id: number) => (await fetch(`${registryUrl}/schemas/ids/${id}`)).ok
   let id = 1
   while (await exists(id)) id++
   const prefix = Buffer.alloc(5)
   prefix.writeUInt32BE(id, 1)
-  // The next version: one optional field more, in front, so that reading it as today's version would go wrong.
+  // The next version has one more optional field in front, so that decoding with today's version fails.
   const schema = JSON.parse(canonicalSchema(name))
   schema.fields.unshift({ name: `added${id}`, type: 'string', default: '' })
   const bytes = Buffer.concat([prefix, Buffer.from([0]), avroType(name).toBuffer(value)])
@@ -92,7 +93,7 @@ const transferRequest = (over: Partial<Records['pennywire.ledger.TransferRequest
     ...{ requestedAt: Date.now(), ...over },
   })
 
-/** A good transfer of the same sender, so of the same partition, completes. */
+/** A valid transfer of the same sender, and so of the same partition, completes. */
 const partitionFlows = async () => expect((await send(alice, to, '0.01')).status).toBe(201)
 
 describe('ledger.commands', () => {
@@ -113,7 +114,7 @@ describe('ledger.commands', () => {
     expect(shown).toContain('header       odd: 0x00ff80\nheader       odd: twice\n')
     expect(shown).toContain('decoded      not now: not in the Confluent wire format')
 
-    // Sent again it would only come back, and ten in a row would stop the partition.
+    // Redriven, it would become a dead letter again, and ten in a row would halt the partition.
     const refused = await deadLetters('redrive', 'ledger', place)
     expect([refused.code, refused.text]).toEqual([
       1,
@@ -157,7 +158,7 @@ describe('ledger.commands', () => {
     expect((await deadLetters('show', 'ledger', place)).text).toContain(
       `"transferId": "${request.transferId}"`,
     )
-    // Two operators at once, and one of them again.
+    // Two operators redrive it at once, and one repeats.
     const both = await Promise.all([
       deadLetters('redrive', 'ledger', place),
       deadLetters('redrive', 'ledger', place),

@@ -1,4 +1,4 @@
-// Somebody shortens ledger.commands past what is decided: commands are gone that clients were told of.
+// ledger.commands is truncated beyond the decided offset: commands that were answered 202 are lost.
 import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
@@ -69,7 +69,7 @@ test('X2, P1: their partition halts, others flow; adopted, it goes on, and a rep
   await until(async () => expect(await recordedTo(partition)).toBe(BigInt(end) - 1n))
   await admin.deleteTopicRecords({ topic: 'ledger.commands', partitions: [{ partition, offset: end }] })
 
-  // It is ready where nothing of its is halted, so its start is not over yet.
+  // The restart is still pending: the ledger is ready only when none of its partitions is halted.
   const starting = control('ledger', 'restart').catch((error: Error) => error)
   await until(async () => {
     expect((await readiness('ledger')).checks.consumer).toContain(
@@ -96,7 +96,7 @@ test('X2, P1: their partition halts, others flow; adopted, it goes on, and a rep
   expect((await send(alice, bobs, '10', lostKey)).body.status).toBe('completed')
   expect(await balanceOf(alice, alices)).toBe('90.00')
   expect(await balanceOf(carol, carols)).toBe('90.00')
-  // The audit service had read them before.
+  // The audit service had recorded the commands before they were deleted.
   expect((await readiness('audit')).checks.consumer).toBe('ok')
   expectBooksToBeRight()
 })

@@ -1,4 +1,4 @@
-// Money from outside: booked when the provider confirms, once, no matter who repeats or forges what.
+// Deposits: booked once, when the provider confirms, despite repeated and forged requests or callbacks.
 import { createHmac, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -95,7 +95,7 @@ describe('the provider', () => {
     const away = await deposit('6.00', undefined, randomUUID(), 'wait=1')
     expect([away.status, away.body.code, away.body.retryable]).toEqual([503, 'SERVICE_UNAVAILABLE', true])
     await control('provider', 'restart')
-    // What it never had is not ordered behind its user's back.
+    // The provider never received the second order: it is not ordered later without its user.
     await vi.waitFor(async () => expect(Number(await balanceOf(alice, wallet))).toBe(before + 5), {
       timeout: 15_000,
     })

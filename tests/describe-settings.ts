@@ -1,5 +1,5 @@
-// `npm run docs`, second half: docs/settings.md, from the schemas that the services read their settings by. A test
-// compares them.
+// `npm run docs`, second half: generates docs/settings.md from the schemas of the services' settings. A test compares
+// the two.
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -26,7 +26,7 @@ export const SETTINGS: Array<[title: string, rows: string[][]]> = [
   ['Notifier', ownOf(notifierSettings)],
 ]
 
-/** The whole of docs/settings.md, before its tables are aligned. */
+/** The full text of docs/settings.md, before its tables are aligned. */
 export const settingsText = (): string =>
   `${[
     '# Settings',

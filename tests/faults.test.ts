@@ -1,4 +1,4 @@
-// The fault suite's short form, on the stack that all tests share; the long one is `npm run test:faults`.
+// The short form of the fault suite, on the stack that all tests share; `npm run test:faults` runs all faults.
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import {
   connectionsTerminated,

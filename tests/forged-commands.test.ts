@@ -1,4 +1,5 @@
-// Write access to ledger.commands alone moves nothing: what no gateway has signed is set aside, no matter what it says.
+// Write access to ledger.commands alone moves no money: a record without a gateway's MAC becomes a dead letter,
+// regardless of its content.
 
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -40,7 +41,7 @@ beforeAll(async () => {
 afterAll(() => publisher.stop())
 
 type Over = Records['pennywire.ledger.TransferRequested']
-/** As a gateway would write it, but for the MAC. */
+/** The record as a gateway would write it, without the MAC. */
 const forged = (over: Partial<Over>): RawRecord => {
   const requestedAt = Date.now()
   const type = 'pennywire.ledger.TransferRequested'
@@ -84,7 +85,7 @@ const redrive = (...args: string[]) =>
     ({ stdout }) => stdout,
     error => error.stdout + error.stderr,
   )
-/** Until the ledger's positions are where the topic ends now. */
+/** Waits until the ledger's positions reach the current end of the topic. */
 const everythingIsDecided = async () => {
   const admin = client.admin()
   const sql = openDatabase(databaseUrls.ledger, { applicationName: 'forger', maxConnections: 1 })

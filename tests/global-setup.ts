@@ -1,5 +1,5 @@
-// Starts one stack and the whole system on it for a test run, on free ports with data of their own, and removes all.
-// A run of named files uses the one that `npm run test:stack` keeps up, where there is one.
+// Starts one stack and the whole system on it for a test run, on free ports with its own data, and removes both
+// afterwards. A run of named files uses the stack that `npm run test:stack` keeps running, if there is one.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-// Money that is promised before it moves: each hold ends once, no matter who tries, and the payer's money is never lost.
+// Holds: each hold ends once, however many requests try to end it, and the payer's money is never lost.
 import { randomUUID } from 'node:crypto'
 import { holdExpiryIdOf } from '@pennywire/contracts/ids.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
@@ -37,13 +37,13 @@ afterAll(() => sql.end())
 const currencies = 'USD EUR GBP CHF SEK NOK DKK PLN CZK HUF RON TRY INR BRL MXN ZAR AUD CAD NZD SGD'.split(
   ' ',
 )
-/** Fresh wallets for each test: a person has one per currency. */
+/** New wallets for each test, in an unused currency: a person has one wallet per currency. */
 const freshWallets = async (amount = '100'): Promise<[Wallet, Wallet]> => {
   const currency = currencies.pop()!
   return Promise.all([openWallet(alice, currency, amount), openWallet(bob, currency)])
 }
 
-/** Holds money by a step-up token. */
+/** Places a hold with a step-up token. */
 const place = (
   person: Person,
   to: Wallet,
@@ -69,7 +69,7 @@ const voidHold = (person: Person, id: string, key?: string): Promise<Answer> =>
   person.ask('POST', `/v1/holds/${id}/void`, undefined, key === undefined ? {} : { 'idempotency-key': key })
 const holdOf = async (person: Person, id: string) => (await person.ask('GET', `/v1/holds/${id}`)).body
 
-/** A wallet's balance and what of it is available. */
+/** A wallet's balance and available amount. */
 const funds = async (person: Person, wallet: Wallet): Promise<[string, string]> => {
   const { body } = await person.ask('GET', `/v1/wallets/${wallet.id}`)
   return [body.balance, body.available]
@@ -105,7 +105,7 @@ describe('a hold', () => {
       from: { name: 'Alice S.' },
       to: { name: 'Bob Brown' },
     })
-    // As a transfer it is still pending, by its id and by its key.
+    // As a transfer, the hold is pending: by its id and by its key.
     const { body: pending } = await alice.ask('GET', `/v1/transfers/by-idempotency-key/${key}`)
     expect(pending).toMatchObject({ id: answer.body.id, type: 'hold', status: 'pending', final: false })
 
@@ -131,7 +131,7 @@ describe('a hold', () => {
     for (const other of others) expect(refusal(other)).toEqual([422, 'IDEMPOTENCY_KEY_REUSED', false])
     expect(await funds(alice, from)).toEqual(['100.00', '60.00'])
 
-    // A repeat shows what has become of it.
+    // A repeat shows the hold's current status.
     expect((await capture(bob, later.body.id)).status).toBe(201)
     const after = await place(alice, to, '40', { key })
     expect([after.status, after.body.status]).toEqual([201, 'captured'])
@@ -209,18 +209,18 @@ describe('how it ends', () => {
     const list = await bob.ask('GET', '/v1/transfers?type=transfer&limit=1')
     expect(list.body.items).toEqual([captured.body])
 
-    // What became of the capture is found by its key.
+    // The outcome of the capture is found by its key.
     const byKey = await bob.ask('GET', `/v1/transfers/by-idempotency-key/${key}`)
     expect([byKey.status, byKey.body]).toEqual([200, captured.body])
 
-    // The repeat of a capture, and everything else that comes too late.
+    // A repeat of the capture, and all requests that come too late.
     const again = await capture(bob, id, '15.50', key)
     expect([again.status, again.headers.get('idempotency-replayed')]).toEqual([201, 'true'])
     expect(again.body).toEqual(captured.body)
     expect(refusal(await capture(bob, id, '15.51', key))).toEqual([422, 'IDEMPOTENCY_KEY_REUSED', false])
     expect(refusal(await capture(bob, id, '1'))).toEqual([409, 'HOLD_ENDED', true])
     expect(refusal(await voidHold(bob, id))).toEqual([409, 'HOLD_ENDED', true])
-    // One key space over all that moves money.
+    // All requests that move money share one key space.
     const reused = await bob.ask(
       'POST',
       '/v1/transfers',
@@ -466,7 +466,7 @@ test('X1: captures that were under way when the ledger was killed apply once, wh
   const rival = voidHold(bob, holds[0]!, voidKey)
   await control('ledger', 'SIGKILL')
   await control('ledger', 'restart')
-  // Decided by the new ledger in time, or not known yet: never refused as something else.
+  // Decided by the new ledger in time, or undecided (503): never refused for another reason.
   for (const { status } of await underWay) expect([201, 503, 409]).toContain(status)
   await rival
   const answers = await vi.waitFor(async () => {
@@ -475,7 +475,7 @@ test('X1: captures that were under way when the ledger was killed apply once, wh
     return answers
   }, soon)
   const last = await voidHold(bob, holds[0]!, voidKey)
-  // Of the capture and the void of the first hold one has succeeded, and says so to a repeat.
+  // Either the capture or the void of the first hold has succeeded, and its repeat gets that answer.
   const wonByCapture = answers[0]!.status === 201
   expect(refusal(wonByCapture ? last : answers[0]!)).toEqual([409, 'HOLD_ENDED', true])
   expect((wonByCapture ? answers[0]! : last).status).toBe(wonByCapture ? 201 : 200)

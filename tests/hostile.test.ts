@@ -1,5 +1,5 @@
-// The short form of `npm run test:hostile`: under each attack an honest client's payments and sign-ins go through, and the gateway's
-// memory keeps below its bound.
+// The short form of `npm run test:hostile`: under each attack an honest client's payments and sign-ins succeed, and the
+// gateway's memory stays below its bound.
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { openWorld, type World } from './faults/world.ts'
 import { ATTACKS } from './hostile/attacks.ts'

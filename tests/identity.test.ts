@@ -1,11 +1,11 @@
-// Sessions and keys, with two gateways that run as they do in production.
+// Sessions and signing keys, with two gateways that run with production settings.
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import { ask, control, mailedToken, makePerson, makeStaff, type Person, totpCode } from './client.ts'
 
 const root = join(import.meta.dirname, '..')
-/** What the design promises of a revocation. */
+/** The design's bound on the time until a revocation takes effect. */
 const WITHIN_MS = 1_000
 
 let second: { name: string; url: string }
@@ -101,7 +101,7 @@ describe('what ends on one gateway has ended on the other within a second', () =
       { timeout: WITHIN_MS, interval: 20 },
     )
     expect(performance.now() - ended).toBeLessThan(WITHIN_MS)
-    // And where money moves.
+    // The same for routes that move money.
     const transfer = await ask('POST', '/v1/transfers', {
       token: person.token,
       gatewayUrl: second.url,

@@ -1,4 +1,5 @@
-// What becomes of two operations that meet in one wallet, where no other file shows it: docs/operations.md has the table.
+// The outcomes of two operations that meet in one wallet, for the cases that no other file tests: docs/operations.md
+// has the table.
 import { createHmac, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -23,7 +24,7 @@ let alice: Person
 let bob: Person
 let admin: Person
 let secret: string
-/** Alice's with 100 in it, and Bob's, in a currency of each test's own: a person has one wallet per currency. */
+/** Alice's wallet, which holds 100, and Bob's; in a new currency per test: a person has one wallet per currency. */
 let wallet: Wallet
 let theirs: Wallet
 
@@ -81,7 +82,7 @@ const usedToday = async (action: string): Promise<string> => {
   return body.items.find((item: { action: string }) => item.action === action).daily.used
 }
 
-/** Balance, and what is available of it. */
+/** Balance and available amount. */
 const funds = async (person = alice, whose = wallet): Promise<[string, string]> => {
   const { body } = await person.ask('GET', `/v1/wallets/${whose.id}`)
   return [body.balance, body.available]
@@ -89,7 +90,7 @@ const funds = async (person = alice, whose = wallet): Promise<[string, string]> 
 const untilFunds = (balance: string, available = balance) =>
   vi.waitFor(async () => expect(await funds()).toEqual([balance, available]), soon)
 
-/** What the provider says of a payment that it has kept silent about. */
+/** Sends the provider's callback for a `sandbox:silent` payment. */
 const callback = async (id: string, kind: 'deposit' | 'withdrawal', amount: string, status = 'succeeded') => {
   const body = JSON.stringify({
     ...{ id, kind, status, ...money(amount), providerReference: 'test' },
@@ -100,13 +101,13 @@ const callback = async (id: string, kind: 'deposit' | 'withdrawal', amount: stri
   const headers = { 'provider-signature': `t=${seconds},v1=${mac}` }
   expect((await ask('POST', '/v1/provider/callbacks', { body, headers })).status).toBe(204)
 }
-/** A deposit that the provider has, and says nothing of. */
+/** A deposit that the provider has accepted and does not report on. */
 const awaitedDeposit = async (amount: string): Promise<string> => {
   const { status, body } = await deposit(amount, 'sandbox:silent')
   expect(status).toBe(202)
   return body.id
 }
-/** A payout whose money is held, and that the provider has. */
+/** A payout that the provider has accepted, and whose money is held. */
 const awaitedPayout = async (amount: string): Promise<string> => {
   const [balance, available] = await funds()
   const { status, body } = await withdraw(amount, 'sandbox:silent')
@@ -117,7 +118,7 @@ const awaitedPayout = async (amount: string): Promise<string> => {
 const inSuspense = (id: string) =>
   vi.waitFor(async () => {
     const { body } = await alice.ask('GET', `/v1/transfers/${id}`)
-    // Neither party is a user's wallet: it is nobody's yet.
+    // `to` is null: the money is in a suspense wallet, which has no owner.
     expect([body.status, body.to]).toEqual(['in_suspense', null])
   }, soon)
 const heldFor = async (amount: string): Promise<string> => {
@@ -188,7 +189,7 @@ test("a freeze of one's own keeps nothing from coming in, nor what is being paid
   await callback(leaving, 'withdrawal', '30.00')
   await callback(failing, 'withdrawal', '20.00', 'failed')
   await untilFunds('120.00')
-  // Nor what was paid out from coming back.
+  // Nor does a freeze stop the return of a payout.
   await callback(leaving, 'withdrawal', '30.00', 'returned')
   await untilFunds('150.00')
   expect((await alice.ask('GET', `/v1/wallets/${wallet.id}`)).body.status).toBe('frozen')
@@ -199,7 +200,7 @@ test('a wallet is not closed while money is held for a payout; what comes for a 
   expect(outcomeOf(await close())).toBe('WALLET_HAS_BALANCE')
   await callback(paid, 'withdrawal', '100.00')
   await untilFunds('0.00')
-  // Money that is being brought in is not there yet, and keeps nobody from closing.
+  // A pending deposit is not in the wallet yet, and does not prevent closing.
   expect(outcomeOf(await close())).toBe('done')
   expect(outcomeOf(await deposit('1'))).toBe('WALLET_CLOSED')
   await callback(coming, 'deposit', '50.00')
@@ -235,7 +236,7 @@ test('what is being paid out is not given back; what failed to be is', async () 
   const back = await send(bob, wallet, '60')
   expect([received.status, back.status]).toEqual([201, 201])
   const payout = await awaitedPayout('50')
-  // Of the 100 that are there only 50 are available.
+  // Of the balance of 100 only 50 are available.
   expect(outcomeOf(await reverse(back.body.id))).toBe('INSUFFICIENT_BALANCE')
   expect(outcomeOf(await reverse(payout))).toBe('TRANSFER_NOT_FOUND')
   await callback(payout, 'withdrawal', '50.00', 'failed')
@@ -254,7 +255,7 @@ test('a limit holds against holds and withdrawals when they begin; what came to 
   const payout = await awaitedPayout('30')
   expect(outcomeOf(await withdraw('0.01'))).toBe('DAILY_LIMIT_EXCEEDED')
 
-  // What was promised before is taken, however low the limit is by then.
+  // A hold placed earlier can be captured, however low the limit is by then.
   expect(outcomeOf(await limit('send', { perTransaction: '1', daily: '40' }))).toBe('done')
   expect(outcomeOf(await capture(taken, '25'))).toBe('done')
   expect(outcomeOf(await voidHold(released))).toBe('done')
@@ -292,7 +293,7 @@ test('no limit stops a reversal, and it gives nothing back to the limits', async
   expect(await usedToday('send')).toBe('60.00')
   const back = await send(bob, wallet, '60')
   expect(outcomeOf(await limit('send', { perTransaction: '0' }))).toBe('done')
-  // Out of a wallet that may send nothing, and into one that has used up a part.
+  // From a wallet whose limit allows no sends, and into one whose limit is partly used.
   expect(outcomeOf(await reverse(back.body.id))).toBe('done')
   expect(outcomeOf(await reverse(sent.body.id))).toBe('done')
   expect(await usedToday('send')).toBe('60.00')

@@ -1,6 +1,6 @@
-// `npm run test:stack`: one stack and system that stay up for many short runs of tests, until Ctrl-C. While it runs,
+// `npm run test:stack`: one stack and system that stay up for many short test runs, until Ctrl-C. While it runs,
 // `npm test -- FILE` uses it instead of starting one, so a run takes seconds. The services keep the code that they
-// started with: start it again after a change of a service that a whole-system test asks.
+// started with: restart the stack after changing a service that a whole-system test uses.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

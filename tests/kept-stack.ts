@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from './start-test-system.ts'
 
-/** Where `npm run test:stack` says what runs; it holds passwords of that stack, so git ignores it. */
+/** The file in which `npm run test:stack` describes its stack; git ignores it, because it contains passwords. */
 export const KEPT_STACK_FILE = join(import.meta.dirname, '..', 'node_modules', '.pennywire-test-stack.json')
 
 const isAlive = (pid: number): boolean => {
@@ -14,7 +14,7 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-/** The stack that `npm run test:stack` keeps up for this clone, where one runs. */
+/** The stack that `npm run test:stack` keeps running for this clone, if any. */
 export const findKeptStack = (): TestContext | undefined => {
   try {
     const { pid, ...context } = JSON.parse(readFileSync(KEPT_STACK_FILE, 'utf8'))

@@ -1,4 +1,5 @@
-// What may move in a transaction, a day and a month: exactly at the boundary, no matter who set it and how many ask at once.
+// Limits per transaction, day and month: exact at the boundary, for limits of users and of staff, and under concurrent
+// requests.
 import { randomUUID } from 'node:crypto'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest'
@@ -87,7 +88,7 @@ describe('at the boundary', () => {
     })
     expect(outcome(await send(alice, to, '40.00'))).toBe('sent')
     expect(outcome(await send(alice, to, '0.01'))).toBe('DAILY_LIMIT_EXCEEDED')
-    // A repeat tells the first answer, with what was used then.
+    // A repeat returns the first answer, with the `used` of that time.
     const repeated = await send(alice, to, '40.01', key)
     expect(repeated.body).toEqual({ ...refused.body, requestId: repeated.body.requestId })
     expect((await limitsOf()).daily).toEqual({
@@ -137,7 +138,7 @@ describe('at the boundary', () => {
   })
 })
 
-/** Moves the wallet's counters to another day, as if the clock had gone on since: the ledger's own clock stays. */
+/** Moves the wallet's counters to another day, as if time had passed since: the ledger's clock is unchanged. */
 const onDay = async (what: 'day before' | 'month before') => {
   const today = Math.floor(Date.now() / 86_400_000)
   const ofMonth = new Date().getUTCDate()
@@ -145,7 +146,7 @@ const onDay = async (what: 'day before' | 'month before') => {
     await sql`update ledger.wallets set usage[1] = ${today - ofMonth} where id = ${wallet.id}`
     return
   }
-  // On the first of a month the day before lies in another one: then the day after, which is not today either.
+  // On the first of a month the day before is in another month: use the day after, which is not today either.
   const day = ofMonth === 1 ? today + 1 : today - 1
   await sql`update ledger.wallets set usage[1] = ${day} where id = ${wallet.id}`
 }
@@ -269,7 +270,7 @@ test('every wallet has the defaults of its currency, in its decimals; lists come
   expect(pages).toEqual(all.body.items)
   expect((await alice.ask('GET', '/v1/limits?cursor=none')).body.code).toBe('VALIDATION_ERROR')
 
-  // One currency's limits are not another's.
+  // Limits of one currency do not apply to another.
   const limits = { walletId: yen.id, perTransaction: '300' }
   expect((await alice.ask('PUT', '/v1/limits/send', limits)).body.perTransaction.limit).toBe('300')
   const toYen = await openWallet(await makePerson('Ken Tanaka'), 'JPY')
@@ -295,7 +296,7 @@ describe('limits that staff set', () => {
     await alice.ask('DELETE', `/v1/limits/send?walletId=${wallet.id}`)
     expect(outcome(await send(alice, to, '30.01'))).toBe('DAILY_LIMIT_EXCEEDED')
 
-    // A cap that is lowered beneath the user's own wins; taken away, the user's own holds again.
+    // A staff cap below the user's own limit applies; once it is removed, the user's own limit applies again.
     await tighten({ daily: '75' })
     expect((await cap({ daily: '60' })).body.daily).toMatchObject({
       limit: '60.00',

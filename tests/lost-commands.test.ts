@@ -1,4 +1,4 @@
-// A command that Kafka acknowledged and no longer has, as after a topic was made anew: what is pending ends all the same.
+// A command that Kafka acknowledged and then lost, as after a topic was recreated: the pending request still ends.
 
 import { transferRequested } from '@pennywire/contracts/test-records.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
@@ -25,7 +25,7 @@ beforeAll(async () => {
 })
 afterAll(() => sql.end())
 
-/** What a gateway wrote before it answered 202, a minute ago; the command itself is nowhere. */
+/** The pending request that a gateway wrote a minute ago, before it answered 202; its command is in no topic. */
 const lost = (type: 'transfer' | 'hold'): NewPendingRequest => {
   const requestedAt = Date.now() - 60_000
   const command = transferRequested({
@@ -59,7 +59,7 @@ test.for(['transfer', 'hold'] as const)(
   async type => {
     const before = await balanceOf(alice, from)
     const request = lost(type)
-    // Not looked at for ten minutes: pending.
+    // The worker does not look at the request for ten minutes: it stays pending.
     await writePending(sql, [request], 600_000)
     const path = `/v1/${type}s/${request.transferId}`
     expect((await alice.ask('GET', path)).body.status).toBe('pending')
@@ -67,7 +67,7 @@ test.for(['transfer', 'hold'] as const)(
       update gateway.pending_requests set look_at = clock_timestamp() where transfer_id = ${request.transferId}`
     await until(async () => expect((await alice.ask('GET', path)).body.status).toBe('rejected'))
     expect((await alice.ask('GET', path)).body.rejection.code).toBe('REQUEST_EXPIRED')
-    // The worker is not kept busy by it.
+    // The worker marks the request as decided, so that it does not stay busy with it.
     await sql`
       update gateway.pending_requests set look_at = clock_timestamp() where transfer_id = ${request.transferId}`
     await until(async () => expect(await isDecided(request.transferId)).toBe(true))

@@ -1,4 +1,4 @@
-// What an operator watches: every service says how far it is behind, while all is well and while a part is away.
+// The metrics for operators: every service reports its lag, in normal operation and while a component is unavailable.
 import { randomUUID } from 'node:crypto'
 import { beforeAll, expect, inject, test, vi } from 'vitest'
 import { control, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'

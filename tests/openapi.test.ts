@@ -1,4 +1,4 @@
-// What no client should send. That the answers stand in the document is looked at by `ask` itself.
+// Malformed and unusual requests. `ask` itself checks that each answer is in the document.
 import { randomUUID } from 'node:crypto'
 import { request } from 'node:http'
 import { beforeAll, describe, expect, inject, test } from 'vitest'
@@ -18,7 +18,7 @@ beforeAll(async () => {
 
 const codeOf = ({ status, body }: Answer) => `${status} ${body?.code ?? body?.status ?? ''}`.trim()
 
-/** A body of these very bytes. */
+/** Sends exactly these bytes as the body. */
 const sendBytes = (path: string, bytes: Buffer, headers: Record<string, string> = {}): Promise<Answer> =>
   new Promise((resolve, reject) => {
     const asking = request(
@@ -239,7 +239,7 @@ describe('odd forms', () => {
       { 'user-agent': '\u00ff' },
     ] as Array<Record<string, string>>)
       expect((await alice.ask('GET', '/v1/wallets', undefined, headers)).status).toBe(200)
-    // Node's own limit, before there is a request: an answer without a body.
+    // Node's own header limit, before the request reaches the app: an answer without a body.
     const headers = { authorization: `Bearer ${alice.token}`, 'x-long': 'x'.repeat(20_000) }
     expect((await fetch(`${inject('system').gatewayUrl}/v1/wallets`, { headers })).status).toBe(431)
   })

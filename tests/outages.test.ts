@@ -1,4 +1,5 @@
-// A part of the system away for a while: clients are told so, nothing is lost, and all goes on by itself.
+// A component is unavailable for a while: clients get an error that states this, nothing is lost, and the system
+// recovers by itself.
 import { randomUUID } from 'node:crypto'
 import postgres from 'postgres'
 import { beforeAll, describe, expect, inject, test, vi } from 'vitest'
@@ -76,7 +77,7 @@ describe('X2: a request during an outage can always be found out by its key', ()
     const frozen: number[] = []
     try {
       await sql`select 1`
-      // First the one that makes new back ends; then each of these, which are sessions of their own.
+      // Stop the postmaster first, because it forks new back ends; then each back end, because each is its own session.
       await control('postgres', 'SIGSTOP')
       const backEnds = await sql<{ pid: number }[]>`
         select pid from pg_stat_activity where pid <> pg_backend_pid()`

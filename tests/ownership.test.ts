@@ -1,4 +1,4 @@
-// No route shows or moves what belongs to somebody else, and none answers without a session.
+// No route shows or moves another person's property, and none answers without a session.
 import { randomUUID } from 'node:crypto'
 import { beforeAll, describe, expect, inject, test } from 'vitest'
 import {
@@ -66,7 +66,7 @@ describe("a stranger finds nothing of somebody else's", () => {
   ])('%s', async (_what, path, code) => {
     const answer = await mallory.ask('GET', path())
     expect([answer.status, answer.body.code]).toEqual([404, code])
-    // What does not exist looks just the same.
+    // An object that does not exist gets the same answer.
     const nothing = await mallory.ask(
       'GET',
       path().replace(from.id, randomUUID()).replace(transferId, randomUUID()).replace(holdId, randomUUID()),

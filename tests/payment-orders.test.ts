@@ -1,4 +1,5 @@
-// An order to the provider is ambiguous until the provider says what became of it; a key is one request's over all routes.
+// An order to the provider is ambiguous until the provider reports its outcome; a key belongs to one request across all
+// routes.
 import { createHmac, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -87,15 +88,15 @@ describe('the provider took an order and did not answer, and refuses the next on
 })
 
 describe('a payout is ordered only while its money is held', () => {
-  /** A withdrawal that the provider refused, so that its hold was given back; then as if its order had never been looked at. */
+  /** A withdrawal that the provider refused and whose hold was released, reset as if its order was never attempted. */
   const givenBack = async (status: 'created' | 'ordering') => {
     const taken = await pay('withdrawals', 'bank')
-    // The provider refuses this one as an order, and so does not know it.
+    // The provider refuses this order, so the payment is unknown to it.
     expect((await pay('withdrawals', 'sandbox:typo')).status).toBe(422)
     const [{ id }] = await sql<[{ id: string }]>`
       select id from gateway.payments where user_id = ${alice.id} and status = 'failed'`
     await until(async () => expect(await balances()).toEqual(['97.00', '97.00']))
-    // The method of the other one: the provider would take it, and pay.
+    // With the method of the first payment, the provider would accept the order and pay.
     await sql`
       update gateway.payments set status = ${status}, order_attempts = 0, ordered_at = null, failure_code = null,
         failure_reason = null, provider_reference = null, done_at = null, next_look_at = now(),

@@ -1,4 +1,5 @@
-// What confirms payments: which need the PIN itself, what lifts a lock, and that hashing is on no payment's path.
+// Confirmation of payments: which payments need the PIN itself, how a lock is lifted, and that a payment with a step-up
+// token hashes nothing.
 import { randomUUID } from 'node:crypto'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
@@ -18,7 +19,7 @@ beforeAll(async () => {
 })
 afterAll(() => sql.end())
 
-/** How often the gateway ran bcrypt, for PINs and for passwords. */
+/** The number of bcrypt runs of the gateway, for PINs and for passwords. */
 const hashes = async (): Promise<{ pin: number; password: number }> => {
   const text = await (await fetch(`${inject('system').opsUrls.gateway}/metrics`)).text()
   const of = (what: string) =>
@@ -54,14 +55,14 @@ describe('hashing is on no payment’s path where a step-up token is used', () =
     const byPin = { body: { pin: PIN }, headers: { 'step-up-token': '' } }
     expect((await send(alice, to, '1.00', key, byPin)).status).toBe(201)
     expect(await hashes()).toEqual({ ...before, pin: before.pin + 1 })
-    // The same request again is answered before the PIN is looked at.
+    // A repeat of the request is answered before the PIN is checked.
     expect((await send(alice, to, '1.00', key, byPin)).status).toBe(201)
     expect((await hashes()).pin).toBe(before.pin + 1)
   })
 })
 
 describe('amounts above the setting need the PIN itself, counted in the decimals of each currency', () => {
-  // 1,000 whole units of each: no minor units of any.
+  // 1,000 whole units in each currency, not minor units.
   test.each([
     ['USD', '1000.00', '1000.01'],
     ['JPY', '1000', '1001'],
@@ -79,7 +80,7 @@ describe('amounts above the setting need the PIN itself, counted in the decimals
   })
 })
 
-/** Three wrong PINs, after any lock has run out. */
+/** Enters three wrong PINs, after ending any earlier lock. */
 const lockPin = async (person: Person) => {
   await sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${person.id}`
   for (const code of ['INVALID_PIN', 'INVALID_PIN', 'PIN_LOCKED']) {
@@ -149,7 +150,7 @@ describe('a new PIN by a mailed code', () => {
     const otp = await mailedCode(alice.email)
     await lockPin(alice)
     expect((await alice.ask('POST', '/v1/pin/reset', { otp, newPin: NEW })).status).toBe(200)
-    // Whether the freeze was forgotten or came first: in the end every wish is settled and the wallet is free.
+    // Whether the freeze was dropped or executed first: in the end nothing is due and the wallet is not frozen.
     await vi.waitFor(async () => {
       const [open] = await sql`
         select (select count(*)::int from gateway.pin_locks where user_id = ${alice.id} and freeze_due)

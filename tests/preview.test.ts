@@ -1,4 +1,4 @@
-// A preview says what the real transfer is then answered with, and changes nothing.
+// A preview returns the outcome that the real transfer then has, and changes nothing.
 import { randomUUID } from 'node:crypto'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
@@ -107,7 +107,7 @@ const cases: Case[] = [
   },
 ]
 
-// In this order: each begins where the one before it left the wallets.
+// The order matters: each case starts with the wallets as the previous case left them.
 test.each(cases)('$name: as it is then', async ({ arrange, body, code, members = {} }) => {
   await arrange?.()
   const [{ count: before }] = await sql<[{ count: bigint }]>`select count(*) from ledger.transfers`
@@ -130,7 +130,7 @@ test.each(cases)('$name: as it is then', async ({ arrange, body, code, members =
   } else {
     expect([real.body.code, real.body.detail]).toEqual([code, preview.body.detail])
     expect(real.body).toMatchObject({ ...members, final: true })
-    // The same again, and as it is looked up.
+    // A repeat and a look-up by key return the same rejection.
     const again = await alice.ask('POST', '/v1/transfers', body(), headers)
     expect(again.body).toEqual({ ...real.body, requestId: again.body.requestId })
     const { body: found } = await alice.ask('GET', `/v1/transfers/by-idempotency-key/${key}`)

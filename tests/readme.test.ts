@@ -1,4 +1,4 @@
-// What the documents show works as they show it: README's shell blocks, the retry loop, the example consumer, the
+// The examples in the documents work as shown: README's shell blocks, the retry loop, the example consumer, the
 // metrics.
 import { execFile, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
@@ -14,7 +14,7 @@ const read = (path: string) => readFileSync(join(root, path), 'utf8')
 
 const PRINTED_BETWEEN_BLOCKS = '-- end of block --'
 
-/** The shell blocks of a section in order, each with what stands below it as its output. */
+/** The shell blocks of a section in order, each with the output block below it. */
 const shellBlocks = (text: string, heading: string) => {
   const section = text.split(`\n## ${heading}\n`)[1]!.split('\n## ')[0]!
   return [...section.matchAll(/```bash\n([\s\S]*?)```\n(?:\n```text\n([\s\S]*?)```)?/g)].map(
@@ -22,7 +22,7 @@ const shellBlocks = (text: string, heading: string) => {
   )
 }
 
-/** What the text shows, with anything in place of `…`. */
+/** A pattern for the shown text, in which `…` matches anything. */
 const patternOf = (shown: string) => new RegExp(`^${shown.split('…').map(RegExp.escape).join('[^\\n]*?')}$`)
 
 test('README: the first transfer, pasted into one shell', async () => {
@@ -56,7 +56,7 @@ test('docs/api.md: the retry loop sends once, no matter what it meets', async ()
     const first = await transfer(gatewayUrl, headers, key, body)
     expect(first).toMatchObject({ status: 'completed', balanceAfter: '6.00' })
     expect(await transfer(gatewayUrl, headers, key, body)).toEqual(first)
-    // As long as nobody decides it asks again, and the answer that comes in the end is the one.
+    // The loop repeats the request while it is undecided, and returns the final answer.
     const waited = await transfer(gatewayUrl, { ...headers, prefer: 'wait=0' }, randomUUID(), body)
     expect(waited).toMatchObject({ status: 'completed', balanceAfter: '2.00' })
     await expect(transfer(gatewayUrl, headers, randomUUID(), body)).rejects.toMatchObject({

@@ -1,5 +1,5 @@
-// `npm run reconcile` finds what differs between payments, ledger and provider, and nothing else. Other tests share the
-// system and lie to it in the provider's name: so each id is looked for by itself.
+// `npm run reconcile` reports every difference between payments, ledger and provider, and nothing else. Each test looks
+// up only its own ids, because other tests send forged provider callbacks to the shared system.
 import { execFile } from 'node:child_process'
 import { createHmac, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -62,7 +62,7 @@ const reconcile = async () => {
   )
 }
 
-/** What it says of one payment, or of anything else with this name. */
+/** The output lines for one payment id, or for another subject with this name. */
 const linesOf = (stdout: string, id: string) =>
   stdout.split('\n').filter(line => line.startsWith(`DIFFERS  ${id}`))
 
@@ -136,7 +136,7 @@ test('each difference is named with what to do, and the command fails', async ()
 test('a deposit that the wallet cannot take waits in suspense: raised, and named until somebody settles it', async () => {
   const pending = await pay('deposits', 'sandbox:silent', 'wait=1')
   const before = await raised()
-  // Staff freeze the wallet while the money is under way.
+  // Staff freeze the wallet while the deposit is pending.
   await sql`update ledger.wallets set status = 'frozen', freeze_source = 'staff' where id = ${wallet.id}`
   try {
     const body = JSON.stringify({
@@ -154,9 +154,9 @@ test('a deposit that the wallet cannot take waits in suspense: raised, and named
   } finally {
     await sql`update ledger.wallets set status = 'active', freeze_source = null where id = ${wallet.id}`
   }
-  // Counted a moment after the payment is done.
+  // The counter is incremented shortly after the payment is marked done.
   await vi.waitFor(async () => expect(await raised()).toBe(before + 1), { timeout: 10_000, interval: 50 })
-  // Its owner is told so, and not that it is in the wallet.
+  // The owner sees in_suspense, and not a completed deposit.
   const { body: shown } = await alice.ask('GET', `/v1/transfers/${pending.body.id}`)
   expect([shown.status, shown.final, shown.completedAt]).toEqual(['in_suspense', false, null])
   await vi.waitFor(

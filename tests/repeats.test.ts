@@ -1,4 +1,4 @@
-// A repeat is the same request, no matter what the wallets, people and holds have become since.
+// A repeat gets the answer of the first request, even if the wallets, people and holds have changed since.
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { expectBooksToBeRight } from './books.ts'
@@ -24,7 +24,7 @@ beforeAll(async () => {
 })
 afterAll(expectBooksToBeRight)
 
-/** Each test closes wallets and locks doors, so each has people of its own. */
+/** Each test closes wallets or deactivates accounts, so each has its own people. */
 const newPeople = async () => {
   ;[payer, payee] = await Promise.all([makePerson('Paula Payer'), makePerson('Petra Payee')])
   ;[from, to] = await Promise.all([openWallet(payer, 'USD', '10'), openWallet(payee, 'USD')])
@@ -40,7 +40,7 @@ const freezeByStaff = async ({ id }: Wallet) =>
     '200',
   )
 
-/** What may happen between a request that took all the money and its repeat. */
+/** Changes that may happen between a request for the whole balance and its repeat. */
 const CHANGES: Record<string, () => Promise<unknown>> = {
   'the sender closed the wallet': () => close(payer, from),
   'the sender closed the wallet and opened another': async () => {
@@ -66,7 +66,7 @@ const CHANGES: Record<string, () => Promise<unknown>> = {
     ).toMatch(/^20/),
 }
 
-/** The same body and key again, and other bodies under the key. */
+/** Repeats the request with the same body and key, then sends other bodies under the key. */
 const expectSameAnswer = async (
   first: Answer,
   ask: (more?: Record<string, unknown>) => Promise<Answer>,

@@ -1,4 +1,4 @@
-// Giving money back: whole, in parts, never more than was paid, and never what is not there.
+// Reversals: in full or in parts, never above the amount paid, and never above the available balance.
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { expectBooksToBeRight } from './books.ts'
@@ -43,7 +43,7 @@ const reverse = (
 
 type Paid = { alice: Person; bob: Person; from: Wallet; to: Wallet; id: string }
 
-/** Alice had 100 and has sent Bob some of it. */
+/** Alice starts with 100 and sends Bob `amount`. */
 const paid = async (amount = '50'): Promise<Paid> => {
   const [alice, bob] = await Promise.all([makePerson('Alice Smith'), makePerson('Bob Brown')])
   const [from, to] = await Promise.all([openWallet(alice, 'USD', '100'), openWallet(bob, 'USD')])
@@ -94,7 +94,7 @@ describe('a reversal', () => {
       const newest = (await person.ask('GET', '/v1/transfers')).body.items[0]
       expect(newest).toMatchObject({ id: reversed.body.id, type: 'reversal', originalId: id, balanceAfter })
       expect(newest).toMatchObject({ note: 'Paid twice', amount: '50.00' })
-      // A party sees its own balance only.
+      // A party sees only its own balance.
       expect(JSON.stringify(newest)).not.toContain(balanceAfter === '0.00' ? '100.00' : 'Brown')
     }
     const forStaff = (await moderator.ask('GET', `/v1/admin/transfers/${id}`)).body
@@ -176,7 +176,7 @@ describe('a reversal', () => {
     expect(refused.body).toMatchObject({ status: 402, code: 'INSUFFICIENT_BALANCE', final: true })
     await openWallet(bob, 'EUR')
     expect((await reverse(id, { amount: '10' })).status).toBe(201)
-    // The key's answer stays, no matter what happens afterwards.
+    // The answer for the key stays the same, even after later changes.
     const again = await reverse(id, {}, { key })
     expect([again.body.code, again.body.transferId]).toEqual([
       'INSUFFICIENT_BALANCE',
@@ -208,7 +208,7 @@ describe('a reversal', () => {
     await close(left.alice, left.from)
     const refused = await reverse(left.id)
     expect(refused.body).toMatchObject({ status: 409, code: 'RECIPIENT_UNAVAILABLE', final: true })
-    // Nor does it go to another wallet of the sender's.
+    // Nor is the money sent to another wallet of the sender.
     await openWallet(left.alice, 'USD')
     expect(outcomeOf(await reverse(left.id))).toBe('409 RECIPIENT_UNAVAILABLE')
     expect(await balanceOf(left.bob, left.to)).toBe('100.00')
@@ -355,7 +355,7 @@ describe('its key', () => {
     ]) {
       expect(outcomeOf(await again)).toBe('422 IDEMPOTENCY_KEY_REUSED')
     }
-    // Another admin's same key is another request.
+    // The same key from another admin is another request.
     const independent = await reverse(other.id, {}, { key, by: otherAdmin })
     expect(independent.status).toBe(201)
     expect(await balancesOf(payment)).toEqual(['100.00', '0.00'])

@@ -1,4 +1,4 @@
-// `npm test`: the checks that need no running, then every test, on a stack of its own. Arguments go to vitest.
+// `npm test`: the static checks, then every test, on its own stack. Arguments are passed to vitest.
 import { startVitest } from 'vitest/node'
 import { check } from './check.ts'
 
@@ -10,7 +10,7 @@ const files = vitest.state.getTestModules()
 const tests = files.flatMap(file => [...file.children.allTests()])
 const passed = tests.filter(test => test.result().state === 'passed').length
 const failedTests = tests.filter(test => test.result().state === 'failed').length
-// A file that could not even be loaded has no tests that failed, but it failed; so did an error outside of any.
+// A file that fails to load has no failed tests, but counts as failed; so does an error outside of all files.
 const broken = files.filter(file => file.state() === 'failed' && file.errors().length > 0).length
 const outside = vitest.state.getUnhandledErrors().length
 await vitest.close()

@@ -1,4 +1,4 @@
-// What must stay secret is found in no log, event, table, mail or answer.
+// Secrets appear in no log, event, table, mail or answer.
 import { randomUUID } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -67,7 +67,7 @@ const dumpLogs = (): string => {
 }
 
 test('a known PIN, password, token, code, secret, note and source are in no log, record, row or error', async () => {
-  // Values that occur nowhere else: six digits alone would.
+  // Values that occur nowhere else; six digits alone could occur by chance.
   const password = `Canary-${randomUUID()}`
   const note = `note-${randomUUID()}`
   const source = `source-${randomUUID()}`
@@ -108,7 +108,7 @@ test('a known PIN, password, token, code, secret, note and source are in no log,
     await as('POST', '/v1/transfers', { ...transfer, amount: 'x', pin }, { 'idempotency-key': 'v' }),
     await ask('POST', '/v1/auth/refresh', { body: { refreshToken: `${login.refreshToken}x` } }),
   )
-  // A new PIN by a mailed code, and the second factor, with everything that can go wrong on the way.
+  // A new PIN with a mailed code, and the second factor, with all failures on the way.
   const newPin = '951724'
   expect((await as('POST', '/v1/pin/reset-request', undefined)).status).toBe(202)
   const otp = await mailedCode(email)
@@ -137,7 +137,7 @@ test('a known PIN, password, token, code, secret, note and source are in no log,
   const verified = await verify({ recoveryCode })
   expect(verified.status).toBe(200)
   failures.push(await verify({ recoveryCode }))
-  // A new password, by mail and by hand, and what was wrong on the way.
+  // A new password, by mailed link and by change, with the failures on the way.
   const nextPassword = `Canary-${randomUUID()}`
   await ask('POST', '/v1/auth/forgot-password', { body: { email } })
   const resetToken = await vi.waitFor(async () => {
@@ -154,7 +154,7 @@ test('a known PIN, password, token, code, secret, note and source are in no log,
     await as('POST', '/v1/users/me/deactivate', { password: nextPassword }),
     await ask('POST', '/v1/auth/external', { body: { token: login.accessToken } }),
   )
-  // A key for a back end: made, used, replaced, and refused.
+  // An API key: created, used, rotated, and refused.
   const wanted = { name: 'Back end', scopes: ['transfers:write'], password, pin: newPin }
   const madeKey = (await as('POST', '/v1/api-keys', wanted)).body
   const byKey = (secret: string, headers = {}) =>
@@ -218,7 +218,7 @@ test('a known PIN, password, token, code, secret, note and source are in no log,
     for (const [what, secret] of Object.entries(canaries)) {
       expect(text.includes(secret), `${what} in ${sink}`).toBe(false)
     }
-    // The PIN as a word of its own: its digits may stand by chance within ids, hashes and numbers.
+    // The PIN as a separate word: its digits may occur by chance within ids, hashes and numbers.
     for (const digits of [pin, wrongPin, newPin, otp, code]) {
       expect(
         new RegExp(`(?<![0-9A-Za-z])${digits}(?![0-9A-Za-z])`).test(text),

@@ -4,8 +4,8 @@ import { Secret, TOTP } from 'otpauth'
 export type StaffSession = { token: string; stepUp: string; secret: string }
 
 /**
- * Signs in somebody who has a role, with the second factor, which is turned on where `secret` is missing; `stepUp` is the
- * token for acts of staff. A code is good once in 30 seconds: the database forgets the last one, so that nobody waits.
+ * Signs in a person with a staff role and the second factor, which is turned on if `secret` is missing; `stepUp` is the
+ * token for staff routes. A code is valid once in 30 seconds: last_step is reset in the database to avoid waiting.
  */
 export const signInStaff = async (
   at: { gatewayUrl: string; sql: Database },

@@ -2,12 +2,12 @@ import type { KafkaUser } from '@pennywire/kafka/access.ts'
 import type { KafkaConnection } from '@pennywire/kafka/client.ts'
 import type { KAFKA_ADMIN } from '@pennywire/stack/server-passwords.ts'
 
-/** What tests with real servers get of the one stack that is started for all of them: `inject('stack')`. */
+/** The stack that all tests with real servers share: `inject('stack')`. */
 export type StackContext = {
   superuserUrl: string
-  /** As the user who may do everything. */
+  /** The connection as the admin user, who has all permissions. */
   kafka: KafkaConnection
-  /** The settings of a process that asks Kafka as a user of its own, or as who may do everything. */
+  /** The settings of a process that connects to Kafka as the given user, or as the admin user. */
   kafkaEnv: Record<KafkaUser | typeof KAFKA_ADMIN, Record<string, string>>
   registryUrl: string
   redisUrl: string
@@ -15,12 +15,12 @@ export type StackContext = {
   providerUrl: string
 }
 
-/** And of the whole system that runs on it: `inject('system')`. */
+/** The whole system that runs on that stack: `inject('system')`. */
 export type SystemContext = {
   gatewayUrl: string
-  /** Where each service's `/readyz` and `/metrics` are. */
+  /** The URL of each service's `/readyz` and `/metrics`. */
   opsUrls: Record<'gateway' | 'ledger' | 'notifier' | 'audit', string>
-  /** Where processes are killed, stopped and started: see control.ts. */
+  /** The URL at which processes are killed, stopped and started: see control.ts. */
   controlUrl: string
   dataDir: string
   /** The system's database, by role. */
@@ -28,7 +28,7 @@ export type SystemContext = {
     'superuser' | 'owner' | 'ledger' | 'gateway' | 'audit' | 'ledger_reader' | 'notifier_reader',
     string
   >
-  /** The environment of each service, for a command that a test starts itself. */
+  /** The environment of each service, for a command that a test starts. */
   env: Record<'gateway' | 'ledger' | 'notifier' | 'audit', Record<string, string>>
 }
 

@@ -1,4 +1,4 @@
-// What staff need before they may do anything, and what is recorded of what they see, over HTTP.
+// The preconditions for staff routes, and the audit records of the data that staff view, over HTTP.
 import { randomUUID } from 'node:crypto'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
@@ -30,7 +30,7 @@ beforeAll(async () => {
 })
 afterAll(() => sql.end())
 
-/** What a member of staff was shown, as the audit trail has it: oldest first. */
+/** The StaffViewed events of a member of staff in the audit trail, oldest first. */
 const viewsOf = async (userId: string) => {
   const rows = await sql<Array<{ value: Buffer }>>`
     select value from audit.records
@@ -54,7 +54,7 @@ test('a token carries the roles of staff only in a session with the second facto
   const staff = await turnOnSecondFactor(byPassword)
   expect(rolesOf(staff.token)).toEqual(['user', 'super_admin'])
   expect(outcomeOf(await staff.ask('GET', path))).toBe('200')
-  // Turning it off signs a member of staff out: the token would carry the role for minutes.
+  // Turning it off signs a member of staff out: otherwise the token would contain the role for minutes.
   await sql`update gateway.second_factors set last_step = 0 where user_id = ${person.id}`
   const off = { password: person.password, code: totpCode(staff.secret) }
   expect(outcomeOf(await staff.ask('POST', '/v1/auth/2fa/disable', off))).toBe('200')
@@ -130,7 +130,7 @@ test.each<[string, string, string, object]>([
     expect(outcomeOf(await request(staff.stepUp))).toBe('403 STEP_UP_INVALID')
     expect(outcomeOf(await request(other.staffStepUp))).toBe('403 STEP_UP_INVALID')
     expect(outcomeOf(await request(staff.token))).toBe('403 STEP_UP_INVALID')
-    // With it the request gets as far as what it is about.
+    // With the right step-up token the request reaches its actual handling.
     expect(outcomeOf(await request(staff.staffStepUp))).not.toMatch(/STEP_UP/)
   },
 )
@@ -161,7 +161,7 @@ test('what staff are shown stands in identity.events: each route that reads, wit
     const seen = path.endsWith('/users') ? owner.id : path.endsWith('/wallets') ? wallet.id : idOf(path)
     expected.push({ route: path.replace(/\{([^}]+)\}/g, ':$1'), requestId, objectIds: [seen] })
   }
-  // What was refused was not shown, and what is shown next comes after it.
+  // A refused view is not recorded; the next view is recorded directly after the earlier ones.
   expect((await staff.ask('GET', `/v1/admin/users/${randomUUID()}`)).status).toBe(404)
   await staff.ask('GET', `/v1/admin/users/${owner.id}`, undefined, { 'x-request-id': 'the-last' })
   await vi.waitFor(async () => expect((await viewsOf(staff.id)).at(-1)?.requestId).toBe('the-last'), {

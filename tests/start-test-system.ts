@@ -4,7 +4,7 @@ import { startControl } from './control.ts'
 import type { StackContext, SystemContext } from './stack-context.ts'
 import { stackContextOf, systemContextOf, TEST_SETTINGS } from './system-context.ts'
 
-/** What a test file is provided with. */
+/** The values that every test file can inject. */
 export type TestContext = { stack: StackContext; system: SystemContext }
 
 /** Starts one stack and the whole system on it with the tests' settings, on free ports. */

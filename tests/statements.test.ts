@@ -1,4 +1,4 @@
-// What a wallet had and what came and went: the balance at any moment, and statements whose sums agree.
+// Balance and movements of a wallet: the balance at any moment, and statements whose sums agree.
 import { randomUUID } from 'node:crypto'
 import { linkedTransferIdOf } from '@pennywire/contracts/ids.ts'
 import { type Database, LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
@@ -45,7 +45,7 @@ const statementOf = (person: Person, of: Wallet, from: string, to: string, forma
     { headers: { authorization: `Bearer ${person.token}` } },
   )
 
-/** A statement as CSV, its records apart, and its sums held against each other. */
+/** A statement as CSV, split into its records; checks that its sums agree. */
 const csvOf = async (person: Person, of: Wallet, from: string, to: string) => {
   const response = await statementOf(person, of, from, to)
   expect(response.status).toBe(200)
@@ -83,7 +83,7 @@ const balanceAt = async (at: number) => {
   return body
 }
 
-/** Numbers that are random and the same in each run. */
+/** Pseudo-random numbers, the same in each run. */
 const createRandom = (seed: number) => () => {
   seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31
   return seed / 2 ** 31
@@ -91,7 +91,7 @@ const createRandom = (seed: number) => () => {
 
 describe('a random history over many days', () => {
   const first = Math.floor(Date.now() / DAY_MS) - 120
-  /** When each of Alice's entries was decided, in their order. */
+  /** The decision time of each of Alice's entries, in order. */
   const moments: number[] = []
   let entries: Array<{ sequence: number; amount: string; balanceAfter: string; transferId: string }>
 
@@ -111,7 +111,7 @@ describe('a random history over many days', () => {
     const listed = await alice.ask('GET', `/v1/wallets/${wallet.id}/entries?limit=100`)
     entries = listed.body.items.toReversed()
     expect(entries.length).toBeGreaterThan(15)
-    // As if it had all happened over the last weeks: some days without entries, some entries on the edge of a day.
+    // Spread the entries over the last weeks: some days without entries, some entries at the edge of a day.
     let at = first * DAY_MS
     for (const [index, { transferId }] of entries.entries()) {
       at += Math.floor(random() * 2 * DAY_MS)
@@ -200,7 +200,7 @@ test('an entry tells reference, type, counterparty and the note that its reader 
     `attachment; filename="statement-${from.code}-${today}-${today}.csv"`,
   )
   expect(response.headers.get('cache-control')).toBe('no-store')
-  // One statement of a user at a time: the next one is asked for when this one is read.
+  // A user may request one statement at a time: read this one to its end first.
   await response.text()
   const { opening, closing, entries } = await csvOf(carol, from, today, today)
   expect([opening, closing]).toEqual(['0.00', '37.50'])
@@ -233,7 +233,7 @@ test('an entry tells reference, type, counterparty and the note that its reader 
 })
 
 test('what came with a transfer is shown as a transfer of its own that names it', async () => {
-  // Made in the tables, as no rule of today makes one, and taken away again.
+  // Inserted into the tables, because no current rule creates one, and removed afterwards.
   const [dora, erin] = [await makePerson('Dora Page'), await makePerson('Erin Low')]
   const [from, to] = [await openWallet(dora, 'NOK', '10'), await openWallet(erin, 'NOK')]
   const { body: sent } = await send(dora, to, '4')
@@ -273,7 +273,7 @@ test('what came with a transfer is shown as a transfer of its own that names it'
 })
 
 test('a long history comes in pages and whole; a PDF of it is refused', async () => {
-  // Made in the tables, as a hundred thousand requests would take too long, and taken away again.
+  // Inserted into the tables, because 30,000 requests would take too long, and removed afterwards.
   const COUNT = 30_000
   const carol = await makePerson('Carol Jones')
   const long = await openWallet(carol, 'CHF')
@@ -298,7 +298,7 @@ test('a long history comes in pages and whole; a PDF of it is refused', async ()
       422,
       'format: a PDF has at most 1000 entries, here are 30000: take csv or fewer days',
     ])
-    // A reader that goes away in the middle stops the reading, and the next one is served.
+    // A client that disconnects in the middle ends its statement, and the next one is served.
     const leaving = await statementOf(carol, long, '2025-01-01', '2025-01-31')
     await leaving.body!.getReader().cancel()
     await vi.waitFor(async () =>

@@ -1,20 +1,20 @@
-// A running system as tests are told of it, and the settings that tests run it with.
+// The context of a running system for tests, and the settings with which tests run it.
 import { KAFKA_USERS } from '@pennywire/kafka/access.ts'
 import { KAFKA_ADMIN } from '@pennywire/stack/server-passwords.ts'
 import type { System } from '@pennywire/stack/system.ts'
 import type { StackContext, SystemContext } from './stack-context.ts'
 
-/** Limits that a test of hundreds of requests does not meet; tests of the limits run gateways of their own. */
+/** A limit that a test of hundreds of requests does not reach; tests of the limits start their own gateways. */
 const MANY = '100000/60'
 
 export const TEST_SETTINGS = {
   ALLOW_CHEAP_HASHES: 'true',
   BCRYPT_COST: '4',
   BOOTSTRAP_ADMIN_EMAIL: 'root@example.com',
-  // Receipts come to those who choose them; thousands of test payments are not mailed.
+  // Only users who choose receipts get them: thousands of test payments are not mailed.
   MAILED_KINDS: '',
   MAIL_CALLBACK_SECRET: 'the mail server of the tests, and nobody else',
-  // What a test has left undone is looked after within moments.
+  // Unfinished payments of a test are looked at within moments.
   PAYMENT_LOOK_SECONDS: '0.5',
   ...Object.fromEntries(
     [
@@ -33,12 +33,12 @@ export const TEST_SETTINGS = {
       'API_KEYS',
     ].map(limit => [`RATE_LIMIT_${limit}`, MANY]),
   ),
-  // Wallets that tests fill by the thousand; tests of the limits set their own.
+  // High, because tests fill wallets by the thousand; tests of the limits set their own.
   LIMITS_UNVERIFIED: '*=900000000000/900000000000/900000000000',
   SANDBOX_DELAY_MS: '1000',
-  // Metrics as they are at that moment.
+  // Metrics are not cached.
   OPS_KEEP_SECONDS: '0',
-  // Holds that end while a test waits.
+  // Holds expire while a test waits.
   HOLD_MIN_SECONDS: '1',
   HOLD_EXPIRY_SECONDS: '0.2',
 }

@@ -1,4 +1,4 @@
-// What a client sends is kept as it was sent or refused by name, on every route of the document.
+// Text from a client is stored unchanged or refused with the field's name, on every route of the document.
 import { randomUUID } from 'node:crypto'
 import { request } from 'node:http'
 import fc from 'fast-check'
@@ -22,7 +22,7 @@ type Operation = {
   path: string
   pathNames: string[]
   queryNames: string[]
-  /** The properties of the body, and an example of it; null where the route takes none. */
+  /** The properties of the body, and an example of it; null if the route takes no body. */
   body: { required: boolean; properties: Record<string, Json>; names: string[]; example: Json } | null
 }
 
@@ -71,7 +71,7 @@ const UNKNOWN = '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11'
 const filled = ({ path, pathNames }: Operation, odd: Record<string, string> = {}) =>
   pathNames.reduce((text, name) => text.replace(`{${name}}`, odd[name] ?? UNKNOWN), path)
 
-/** The status alone: what goes over the limits of the parser has no JSON. */
+/** Like `ask`, without the document check: an answer to a request beyond the parser's limits has no JSON body. */
 const statusOf = async (
   { method }: Operation,
   path: string,
@@ -96,14 +96,14 @@ const statusOf = async (
 
 const LONG = 'x'.repeat(1_000_000)
 
-/** The same over a connection of its own, which the server may end while it is still being written to. */
+/** The same over a separate connection, which the server may close while the body is still being written. */
 const statusOfLong = ({ method }: Operation, path: string, body = ''): Promise<number> =>
   new Promise((resolve, reject) => {
     const headers = {
       authorization: `Bearer ${root.token}`,
       'content-type': 'application/json',
       'step-up-token': root.staffStepUp,
-      // Node says no length of a DELETE's body by itself.
+      // Node sets no content-length for a DELETE's body by itself.
       ...(body === '' ? {} : { 'content-length': String(Buffer.byteLength(body)) }),
     }
     const asking = request(`${inject('system').gatewayUrl}${path}`, { method, headers, agent: false })
@@ -249,7 +249,7 @@ describe('an id in capitals is the same id', () => {
       expect(made.status).toBe(201)
       return (made.body.key?.id ?? made.body.id) as string
     }
-    /** Who asks, and an id that the route may be asked with, by the beginning of the path. */
+    /** The caller, and ids that the route accepts, by the beginning of the path. */
     const subjects: Array<[string, () => Promise<{ who: Person; ids: Record<string, string> }>]> = [
       ['/v1/admin/transfers/', async () => ({ who: admin, ids: { id: transfer.body.id } })],
       ['/v1/admin/wallets/', async () => ({ who: admin, ids: { id: to.id } })],

@@ -1,4 +1,4 @@
-// The promises of a transfer, seen by its clients, on the whole system.
+// The guarantees of a transfer, as its clients see them, on the whole system.
 import { randomUUID } from 'node:crypto'
 import { beforeAll, describe, expect, test } from 'vitest'
 import {
@@ -43,7 +43,7 @@ const currencies = [
   'ZAR',
   'AUD',
 ]
-/** Fresh wallets for each test: a person has one per currency. */
+/** An unused currency for each test: a person has one wallet per currency. */
 const freshCurrency = () => currencies.pop()!
 
 const statuses = (answers: Answer[]) =>
@@ -207,7 +207,7 @@ describe('a transfer', () => {
 
   test('X2: the client that does not wait is told where to ask', async () => {
     const key = randomUUID()
-    // On a busy machine the ledger may be quicker than the answer.
+    // The ledger is stopped, because on a busy machine it may decide before the answer is sent.
     await control('ledger', 'SIGSTOP')
     const accepted = await send(alice, to, '0.10', key, { headers: { prefer: 'respond-async' } }).finally(
       () => control('ledger', 'SIGCONT'),
@@ -367,7 +367,7 @@ describe('amounts are exact or refused', () => {
 
   test('the largest amount is taken, one more is refused, and a full wallet takes no more', async () => {
     const wallet = await openWallet(carol, 'CLP')
-    // More than the settings' limits can say.
+    // Above any limit that the settings can express, so staff raise the wallet's limits.
     const most = '9007199254740990'
     const raised = await (await makeStaff('admin')).ask(
       'PUT',
@@ -388,7 +388,7 @@ describe('amounts are exact or refused', () => {
       )
     expect((await deposit('9007199254740991')).status).toBe(422)
     expect((await deposit(most)).body.balanceAfter).toBe(most)
-    // The outside wallet of a partition can give no more than this either, so the payer's must be in another one.
+    // The external wallet of a partition has the same bound, so the payer's wallet must be in another partition.
     const payer = await (async () => {
       for (;;) {
         const person = await makePerson('Payer')

@@ -1,4 +1,5 @@
-// What a wallet's state lets happen: who freezes and lifts, what closes, and that no race gets around it.
+// The operations that each wallet status allows: who freezes and unfreezes, when a wallet closes, and that no race
+// bypasses these rules.
 import { randomUUID } from 'node:crypto'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
@@ -51,7 +52,7 @@ const staffFreeze = (wallet: Wallet, reason = 'Case 4711') =>
   moderator.ask('POST', `/v1/admin/wallets/${wallet.id}/freeze`, { reason })
 const staffUnfreeze = (wallet: Wallet, body?: object) =>
   moderator.ask('POST', `/v1/admin/wallets/${wallet.id}/unfreeze`, body)
-/** One unit of the wallet's currency, by whichever route. */
+/** Requests one unit of the wallet's currency on the given route. */
 const moneyRequest = (person: Person, route: string, body: object, { currency }: Wallet) =>
   person.ask(
     'POST',
@@ -61,14 +62,14 @@ const moneyRequest = (person: Person, route: string, body: object, { currency }:
   )
 const walletOf = async (person: Person, { id }: Wallet) => (await person.ask('GET', `/v1/wallets/${id}`)).body
 
-/** Three wrong PINs, after any lock has run out. */
+/** Enters three wrong PINs, after ending any earlier lock. */
 const lockPin = async (person: Person) => {
   await sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${person.id}`
   for (const code of ['INVALID_PIN', 'INVALID_PIN', 'PIN_LOCKED']) {
     expect((await person.ask('POST', '/v1/pin/verify', { pin: '592817' })).body.code).toBe(code)
   }
 }
-/** The lock is over, and the right PIN given: a step-up token of before pays no more. */
+/** Ends the lock and enters the right PIN: a step-up token from before the lock is no longer valid. */
 const stepUpAgain = async (person: Person) => {
   await sql`update gateway.pins set locked_until = now() - interval '1 second' where user_id = ${person.id}`
   const { status, body } = await person.ask('POST', '/v1/pin/verify', { pin: PIN })
@@ -97,7 +98,7 @@ const NOT_YOURS = '403 FREEZE_NOT_YOURS'
 const UNAVAILABLE = '409 RECIPIENT_UNAVAILABLE'
 const EXISTS = '409 WALLET_ALREADY_EXISTS'
 
-/** What each operation comes to in each state, each on a wallet of its own. Columns as STATES. */
+/** The outcome of each operation in each state, each on a separate wallet. Columns as in STATES. */
 const GUARDS: Record<string, [fills: boolean, run: Operation, ...outcomes: string[]]> = {
   show: [true, (o, w) => o.ask('GET', `/v1/wallets/${w.id}`), 'done', 'done', 'done', 'done', 'done'],
   entries: [
@@ -210,7 +211,7 @@ describe('the guard table', () => {
     expect(Object.fromEntries(found)).toEqual(
       Object.fromEntries(rows.map(({ name, expected }) => [name, expected])),
     )
-    // Only what was done has moved money (M4).
+    // Only successful operations have moved money (M4).
     for (const { name, wallet, expected } of rows) {
       const moved = expected === 'done' ? { send: -1, receive: 1, deposit: 1, withdraw: -1 }[name] : undefined
       const before = name === 'close at zero' || state === 'closed' ? 0 : 10
@@ -236,7 +237,7 @@ describe('a name', () => {
       select encode(label, 'escape') as label from ledger.wallets where id = ${wallet.id}`
     expect(stored!.label).not.toContain('Rent')
 
-    // Frozen it has both texts, each in its place; then the name is taken away.
+    // A frozen wallet shows both texts, label and reason; then the label is removed.
     await freeze(owner, wallet, { reason: 'Lost my phone' })
     expect(await walletOf(owner, wallet)).toMatchObject({ label, freeze: { reason: 'Lost my phone' } })
     const taken = await rename(owner, wallet, null)
@@ -249,7 +250,7 @@ describe('a name', () => {
     const headers = { 'idempotency-key': randomUUID() }
     expect((await rename(owner, wallet, 'Rent', headers)).body.label).toBe('Rent')
     expect((await rename(owner, wallet, 'Travel')).body.label).toBe('Travel')
-    // The repeat is the first request's, which is over: it changes nothing any more.
+    // The key belongs to the first request, which is complete: the repeat changes nothing.
     expect((await rename(owner, wallet, 'Rent', headers)).body.label).toBe('Travel')
     expect(outcomeOf(await rename(owner, wallet, 'Other', headers))).toBe('422 IDEMPOTENCY_KEY_REUSED')
     expect((await close(owner, wallet)).body).toMatchObject({ status: 'closed', label: 'Travel' })
@@ -283,7 +284,7 @@ describe('a freeze', () => {
       select encode(freeze_reason, 'escape') as reason from ledger.wallets where id = ${wallet.id}`
     expect(stored!.reason).not.toContain('stolen')
 
-    // Staff's stands over it, and its reason in place of the other.
+    // A staff freeze replaces the owner's freeze and its reason.
     const taken = await staffFreeze(wallet, 'Reported as stolen')
     expect(taken.body.freeze).toEqual({ source: 'staff', reason: 'Reported as stolen' })
     expect((await walletOf(owner, wallet)).freeze).toEqual({ source: 'staff', reason: 'Reported as stolen' })
@@ -321,7 +322,7 @@ describe('a freeze', () => {
     expect((await freeze(owner, wallet)).body).toMatchObject({ code: 'WALLET_ALREADY_FROZEN', final: false })
     expect((await unfreeze(owner, wallet)).body.status).toBe('active')
 
-    // What is repeated is answered, not done again: the wallet is shown as it is.
+    // A repeat is answered, not executed again: the answer shows the wallet's current state.
     expect((await freeze(owner, wallet, {}, key)).body.status).toBe('active')
     expect(outcomeOf(await freeze(owner, wallet, {}, again))).toBe(ALREADY_FROZEN)
     const other = await freeze(owner, wallet, { reason: 'another' }, key)
@@ -411,7 +412,7 @@ describe('closing', () => {
     expect(second.id).not.toBe(first.id)
     expect(second.code).not.toBe(first.code)
     expect((await owner.ask('GET', `/v1/wallets/${first.id}/entries`)).body.items).toHaveLength(2)
-    // Without a wallet named, the open one pays.
+    // Without fromWalletId, the open wallet pays.
     expect((await send(owner, counterparts.get('GBP')!, '1')).body.from.walletId).toBe(second.id)
     expect(outcomeOf(await send(payer, first, '1'))).toBe(UNAVAILABLE)
     const listed = (await owner.ask('GET', '/v1/wallets')).body.items
@@ -488,10 +489,10 @@ describe('wrong PINs', () => {
     expect(outcomeOf(await send(payer, usd, '1'))).toBe('done')
     expect(outcomeOf(await unfreeze(owner, usd))).toBe(NOT_YOURS)
     expect((await staffUnfreeze(usd)).body.status).toBe('active')
-    // Done once: nothing is due that would freeze it again.
+    // Executed once: no freeze_due remains that would freeze the wallet again.
     expect((await due()).map(row => row.freeze_due)).toEqual([false, false, false])
     expect(outcomeOf(await send(owner, counterparts.get('USD')!, '1'))).toBe('done')
-    // A further lock within the month freezes again what is not.
+    // A further lock within the month freezes again the wallets that are not frozen.
     await lockPin(owner)
     await vi.waitFor(async () => expect((await walletOf(owner, usd)).freeze?.source).toBe('pin'), {
       timeout: 15_000,
@@ -562,7 +563,7 @@ describe('staff', () => {
         { code: 'INSUFFICIENT_PERMISSIONS', requiredRole: 'moderator' },
       ])
     }
-    // A system wallet is nobody's: not even staff find it.
+    // A system wallet has no owner: not even staff find it.
     const [system] = await sql`select id from ledger.wallets where user_id is null limit 1`
     for (const id of [system!.id, randomUUID()]) {
       expect(outcomeOf(await moderator.ask('GET', `/v1/admin/wallets/${id}`))).toBe('404 WALLET_NOT_FOUND')

@@ -1,4 +1,4 @@
-// A table that nothing keeps from growing fills the disk after years: each has its rule in docs/operations.md.
+// A table without a rule against growth fills the disk after years: each has its rule in docs/operations.md.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openDatabase } from '@pennywire/runtime/database.ts'

@@ -1,4 +1,5 @@
-// Money that goes outside: held first, paid out once, and back in the wallet where it was not, no matter which process dies meanwhile.
+// Withdrawals: the money is held first, then paid out once or released back to the wallet, whichever process dies
+// meanwhile.
 import { createHmac, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -47,7 +48,7 @@ const withdraw = (destination: string, options: Options = {}): Promise<Answer> =
     ...(options.gatewayUrl ? { gatewayUrl: options.gatewayUrl } : {}),
   })
 
-/** Balance and what is available of it. */
+/** Balance and available amount. */
 const money = async (gatewayUrl?: string): Promise<[string, string]> => {
   const { body } = await ask('GET', `/v1/wallets/${wallet.id}/balance`, {
     token: alice.token,
@@ -86,7 +87,7 @@ const heldAndOrderUnanswered = async (id: string) =>
     expect([holds.length, await paymentOf(id)]).toEqual([1, { status: 'ordering', done: false }])
   })
 
-/** What a gateway leaves that died before it asked the ledger: the row, and nothing else. */
+/** The state left by a gateway that died before it sent its command to the ledger: only the payment row. */
 const leaveRow = async (expiresIn: string): Promise<string> => {
   const id = randomUUID()
   await sql`
@@ -97,7 +98,7 @@ const leaveRow = async (expiresIn: string): Promise<string> => {
   return id
 }
 
-/** Entries of the wallet beside the first deposit, in their order. */
+/** The wallet's entries after the first deposit, in order. */
 const entries = async () => {
   const rows = await sql<{ amount: bigint }[]>`
     select amount from ledger.entries where wallet_id = ${wallet.id} and sequence > 1 order by sequence`
@@ -238,7 +239,7 @@ test.each([
 })
 
 describe('callbacks', () => {
-  /** A payout that the provider has and says nothing of. */
+  /** A payout that the provider has accepted and does not report on. */
   const order = async () => {
     const pending = await withdraw('sandbox:silent', { prefer: 'wait=1' })
     const { id } = pending.body
@@ -260,7 +261,7 @@ describe('callbacks', () => {
     expect(answers.map(({ status }) => status)).toEqual(Array(10).fill(204))
     await until(async () => expect(await money()).toEqual(['70.00', '70.00']))
     await until(async () => expect((await paymentOf(body.id))?.done).toBe(true))
-    // Late: long after it was settled.
+    // Late callbacks: long after the payment was settled.
     expect((await callback(body)).status).toBe(204)
     expect((await callback({ ...body, status: 'returned' })).status).toBe(204)
     await until(async () => expect(await money()).toEqual(['100.00', '100.00']))
@@ -374,7 +375,7 @@ describe('somebody dies', () => {
     const started = await fetch(`${inject('system').controlUrl}/gateway/start`, { method: 'POST' })
     const other = (await started.json()) as { name: string; url: string }
     try {
-      // The provider calls the dead one in vain.
+      // The provider's callback to the dead gateway fails.
       await until(async () => expect((await show(pending.body.id, other.url)).body.status).toBe('completed'))
       expect(await money(other.url)).toEqual(['70.00', '70.00'])
     } finally {
@@ -452,7 +453,7 @@ describe('limits', () => {
       },
     ])
     expect(await paymentOf(transferIdOf(alice.id, key))).toBeUndefined()
-    // The key is free, and what is under way counts: 100 are in, 50 wait.
+    // The key is unused, and pending deposits count: 100 are booked, 50 are pending.
     const second = await alice.ask(
       'POST',
       '/v1/deposits',
@@ -467,7 +468,7 @@ describe('limits', () => {
       used: '200.00',
       requested: '0.01',
     })
-    // Refused by the provider it counts no more.
+    // A deposit that the provider refused no longer counts.
     const state = {
       kind: 'deposit',
       status: 'failed',
@@ -484,7 +485,7 @@ describe('limits', () => {
     const started = await fetch(`${inject('system').controlUrl}/gateway/start`, { method: 'POST' })
     const other = (await started.json()) as { name: string; url: string }
     try {
-      // Nobody can write a payment before as many as can have looked at the limits: four at a time in each gateway.
+      // Block all writes until as many deposits as possible have read the limits: four at a time in each gateway.
       const asking = await sql.begin(async tx => {
         await tx`lock table gateway.payments in exclusive mode`
         const all = Array.from({ length: 20 }, (_, index) =>

@@ -1,4 +1,4 @@
-// No answer lies: what clients were told is held against what the ledger decided.
+// Compares every answer that clients received with the outcome that the ledger decided.
 import { type Decided, idOf, isAccepted, judgeAnswers, lieOfBalance, lieOfKey } from './judge-answers.ts'
 import { judgeState, promisedOf } from './judge-state.ts'
 import { attempt, isLostOr5xx, type Request } from './load.ts'
@@ -6,14 +6,14 @@ import { ask, type Person } from './people.ts'
 import { countUnderWay, readDecided, readState, readWallets } from './read-decided.ts'
 import { forEach, until, type World } from './world.ts'
 
-/** Longer than the gateway's worker waits, after an outage, before it looks after a payment again. */
+/** Longer than the interval after which the gateway's worker, after an outage, looks at a payment again. */
 const FINAL_WITHIN_SECONDS = 120
 const AT_ONCE = 16
-/** Of those answered 201 at once, every so many-th is asked for again by its key. */
+/** Of the requests without a lost or 5xx answer, every SAMPLE-th is looked up again by its key. */
 const SAMPLE = 25
 const FOUND_BY_KEY = ['transfer', 'deposit', 'withdrawal', 'hold', 'reversal']
 
-/** Asks for a request by its key; what the answer must be follows from what was decided. */
+/** Looks a request up by its key, and compares the answer with the decided outcome. */
 const lieByKey = async (
   world: World,
   people: Person[],
@@ -25,14 +25,14 @@ const lieByKey = async (
   const answer = await ask(url, 'GET', { token })
   const lie = lieOfKey(request, answer, decided)
   if (!lie) return undefined
-  // It may have been decided, a hold may have ended, or money been given back, between the two looks.
+  // The request may have been decided, its hold ended, or its money returned between the two reads: compare again.
   const now = await readDecided(world, people, [request])
   return lieOfKey(request, answer, now.get(idOf(people, request)))
 }
 
 /**
- * Waits until every request is final (those nobody has an answer to are asked again with the same key, as a client
- * would), then compares every answer with what was decided, and the tables with both. Adds what moved to `balances`,
+ * Waits until every request is final (requests without an answer are repeated with the same key, as a client would),
+ * then compares every answer with the decided outcome, and the tables with both. Adds the moved amounts to `balances`,
  * by person.
  */
 export const checkAnswers = async (
@@ -58,7 +58,7 @@ export const checkAnswers = async (
   })
 
   const end = Date.now() + 1_000 * FINAL_WITHIN_SECONDS
-  // What nobody has an answer to: the key tells, and the same request again makes it final.
+  // Requests with a lost or 5xx answer: the key finds the outcome, and a repeat makes the request final.
   await forEach(requests, AT_ONCE, async (request, index) => {
     const { kind } = request
     const indefinite = request.attempts.some(({ answer }) => isLostOr5xx(answer))
@@ -69,7 +69,7 @@ export const checkAnswers = async (
       const lie = await lieByKey(world, people, request, decided.get(id))
       if (lie) violations.push(`${id} (${kind}): ${lie}`)
     }
-    // Of the others nothing but the same request again tells what became of it.
+    // For the other kinds, only a repeat of the request returns the outcome.
     if (found && decided.has(id)) return
     const secondsLeft = Math.max(0, end - Date.now()) / 1_000
     await until('an answer to a repeat', secondsLeft, async () => {
@@ -79,7 +79,7 @@ export const checkAnswers = async (
   })
 
   const secondsLeft = Math.max(5, (end - Date.now()) / 1_000)
-  // Which ones is told by the judge of the tables.
+  // On timeout, judgeState names the unfinished requests.
   await until(
     'nothing is under way',
     secondsLeft,

@@ -1,4 +1,4 @@
-// What must hold of the whole system once a fault is over.
+// Invariants of the whole system, checked once a fault is over.
 import { payoutReturnIdOf } from '@pennywire/contracts/ids.ts'
 import { TOPICS } from '@pennywire/contracts/topics.ts'
 import { UUID } from '@pennywire/runtime/database.ts'
@@ -9,7 +9,7 @@ import { runScript, topicEnds, until, type World } from './world.ts'
 
 const CAUGHT_UP_WITHIN_SECONDS = 90
 
-/** Every event decided is known to be in Kafka. */
+/** Waits until every decided event is recorded as published. */
 const untilPublished = (world: World) =>
   until('every event is published', CAUGHT_UP_WITHIN_SECONDS, async () => {
     const [row] = await world.sql<[{ left: number }]>`
@@ -51,8 +51,8 @@ const verifyAudit = async (world: World): Promise<string[]> => {
 }
 
 /**
- * Everybody concerned is told of each outcome, once: both parties that money is held, and how that ended; the one who asked
- * of a refusal; each user whose wallet paid or received.
+ * Each person concerned is notified of each outcome, once: both parties of a hold, when it is placed and when it ends;
+ * the requester of a refusal; each user whose wallet paid or received.
  */
 const checkNotifications = async (world: World, people: Person[], requests: Request[]): Promise<string[]> => {
   const ids = requests.flatMap(request => {

@@ -1,10 +1,10 @@
-// A TCP proxy in front of Postgres that drops a connection at the moment of COMMIT: what becomes of the transaction is
-// then something that its client cannot know.
+// A TCP proxy in front of Postgres that drops a connection at the moment of COMMIT: the client then cannot determine
+// the transaction's outcome.
 
 import type { AddressInfo } from 'node:net'
 import { connect, createServer, type Socket } from 'node:net'
 
-/** Before it is sent on: rolled back. Together with it: either. After Postgres answered: committed. */
+/** The cut comes before COMMIT is forwarded (rolled back), with it (either), or after Postgres answered (committed). */
 const MOMENTS = ['before', 'with', 'after'] as const
 
 const COMMIT = /^\s*commit\b/i
@@ -12,7 +12,7 @@ const COMMIT = /^\s*commit\b/i
 const textAt = (message: Buffer, from: number) => message.toString('latin1', from, message.indexOf(0, from))
 
 /**
- * Reads what a client sends and tells of each message whether it is a COMMIT: as a simple query, or as the execution of
+ * Parses a client's messages and reports whether a chunk completes a COMMIT: as a simple query, or as the execution of
  * a prepared one (https://www.postgresql.org/docs/current/protocol-message-formats.html).
  */
 const createCommitFinder = () => {
@@ -55,7 +55,7 @@ const createCommitFinder = () => {
 }
 
 export type CommitCutter = {
-  /** The database's URL by way of the proxy. */
+  /** The database's URL through the proxy. */
   url: string
   /** Cuts the next connection that commits. */
   cutNext: () => void
@@ -101,7 +101,7 @@ export const startCommitCutter = async (databaseUrl: string): Promise<CommitCutt
       database.write(chunk)
     })
     database.on('data', (chunk: Buffer) => {
-      // Postgres has committed, and its client never hears of it.
+      // Postgres has committed, but the client never receives the answer.
       if (cutting) return drop()
       client.write(chunk)
     })

@@ -1,4 +1,4 @@
-// The faults: each breaks the running system in one way, under load, and puts back what it broke.
+// The faults: each breaks the running system in one way, under load, and then undoes it.
 import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
@@ -28,22 +28,22 @@ import { type Instance, readiness, runScript, topicEnds, until, type World } fro
 
 export type Scene = {
   load: Load
-  /** Waits until every client was answered 201 to something asked after now. */
+  /** Waits until every client got a 201 for a request sent after this call. */
   servedAgain: (seconds?: number) => Promise<void>
-  /** Said when nothing stands in the system's way any more: recovery counts from here. */
+  /** Called once the fault is removed: recovery is measured from here. */
   over: () => void
 }
 
 export type Fault = {
   name: string
-  /** Resolves with how often something was done. */
+  /** Resolves with the number of injections. */
   inject: (world: World, scene: Scene) => Promise<number>
 }
 
-/** Longer than Kafka waits for a member of a group (10 s): the partitions have a new owner when it wakes. */
+/** Longer than the group's session timeout (10 s): the partitions have a new owner when the member resumes. */
 const BEYOND_SESSION_MS = 13_000
 
-/** SIGKILL, and started again at once, some times over. */
+/** SIGKILL and immediate restart, `times` times. */
 export const killed = (name: string, times: number): Fault => ({
   name: `${name}: SIGKILL`,
   inject: async ({ control }, { servedAgain, over }) => {
@@ -57,7 +57,7 @@ export const killed = (name: string, times: number): Fault => ({
   },
 })
 
-/** Killed for a while, as a server is; recovery counts from when it answers again. */
+/** A server is killed and restarted after `awayMs`; recovery is measured from when it answers again. */
 export const serverKilled = (name: string, awayMs: number, times = 1): Fault => ({
   name: `${name}: SIGKILL${awayMs > 0 ? `, away ${awayMs / 1_000} s` : ''}`,
   inject: async ({ control }, { servedAgain, over }) => {
@@ -81,7 +81,7 @@ export const serverRestarted = (name: string): Fault => ({
   },
 })
 
-/** Frozen beyond its session, then awake again and unaware that it lost its partitions. */
+/** Stopped beyond the session timeout, then resumed without notice that its partitions were reassigned. */
 export const frozen = (...names: string[]): Fault => ({
   name: `${names.join(', ')}: SIGSTOP ${BEYOND_SESSION_MS / 1_000} s`,
   inject: async ({ control }, { over }) => {
@@ -103,7 +103,7 @@ export const killedTogether = (...names: string[]): Fault => ({
   },
 })
 
-/** The partitions of a group member that reads one topic: version, topics, and of each its name and partitions. */
+/** The partitions of a member that reads one topic; the encoding: version, topics, each with name and partitions. */
 const partitionsIn = (assignment: Buffer): number[] => {
   if (assignment.length === 0 || assignment.readInt32BE(2) === 0) return []
   const from = 8 + assignment.readInt16BE(6)
@@ -111,7 +111,7 @@ const partitionsIn = (assignment: Buffer): number[] => {
   return Array.from({ length: count }, (_, index) => assignment.readInt32BE(from + 4 * (index + 1)))
 }
 
-/** The partitions of ledger.commands by member of the ledgers' group; empty while they change hands. */
+/** The partitions of ledger.commands by member of the ledgers' group; empty during a rebalance. */
 const partitionsOfLedgers = async ({ kafka }: World): Promise<Map<string, number[]>> => {
   const admin = kafka.admin()
   await admin.connect()
@@ -127,7 +127,7 @@ const partitionsOfLedgers = async ({ kafka }: World): Promise<Map<string, number
   }
 }
 
-/** Until the group is these ledgers, the partitions shared among them as evenly as they can be. */
+/** Waits until the group consists of these ledgers and the partitions are distributed evenly among them. */
 const untilShared = (world: World, names: string[]) =>
   until(`${names.join(', ')} share the partitions`, 60, async () => {
     const shares = await partitionsOfLedgers(world)
@@ -141,7 +141,7 @@ const untilShared = (world: World, names: string[]) =>
     )
   })
 
-/** Two further ledgers for as long as the work takes. */
+/** Runs two further ledgers for the duration of the work. */
 const withLedgers = async (
   world: World,
   work: (ledgers: [Instance, Instance]) => Promise<number>,
@@ -154,7 +154,7 @@ const withLedgers = async (
   }
 }
 
-/** Three ledgers share the partitions; one is killed: its partitions go on with the others. */
+/** Three ledgers share the partitions; one is killed: the others take over its partitions. */
 export const oneOfThreeLedgersKilled: Fault = {
   name: 'three ledgers, two gateways: one ledger SIGKILL',
   inject: (world, { servedAgain, over }) =>
@@ -169,7 +169,7 @@ export const oneOfThreeLedgersKilled: Fault = {
     }),
 }
 
-/** The classic zombie: it wakes with a batch in its hands that somebody else has decided long since. */
+/** The classic zombie: it resumes with a batch in memory that another ledger has already decided. */
 export const oneOfThreeLedgersFrozen: Fault = {
   name: `three ledgers: one SIGSTOP ${BEYOND_SESSION_MS / 1_000} s`,
   inject: (world, { servedAgain, over }) =>
@@ -178,7 +178,7 @@ export const oneOfThreeLedgersFrozen: Fault = {
       await world.control('ledger', 'SIGSTOP')
       try {
         await sleep(BEYOND_SESSION_MS)
-        // The others must have gone on without it.
+        // The other ledgers must have taken over its partitions.
         await servedAgain()
       } finally {
         await world.control('ledger', 'SIGCONT')
@@ -190,7 +190,7 @@ export const oneOfThreeLedgersFrozen: Fault = {
     }),
 }
 
-/** Ledgers come and go every second or two: each time the partitions change hands. */
+/** Ledgers start and stop every second or two: each time the partitions are rebalanced. */
 export const rebalanceStorm = (seconds: number): Fault => ({
   name: `three ledgers come and go for ${seconds} s`,
   inject: async (world, { over }) => {
@@ -201,7 +201,7 @@ export const rebalanceStorm = (seconds: number): Fault => ({
       for (let round = 1; performance.now() < end; round++) {
         const { name } = await world.startInstance('ledger')
         await sleep(500)
-        // Most leave in an orderly way; one that is killed is missed only when its session ends.
+        // Most stop in an orderly way; a killed one leaves the group only when its session times out.
         await world.control(name, round % 4 === 0 ? 'SIGKILL' : 'stop')
         changes += 2
       }
@@ -252,7 +252,7 @@ export const connectionsTerminated = (times: number): Fault => ({
   },
 })
 
-/** The group's positions are only hints: with all of them at 0 the ledger goes on where the database says. */
+/** The group's offsets are only hints: with all of them at 0 the ledger resumes at the positions in the database. */
 export const hintsAtZero: Fault = {
   name: "the ledger group's offsets set to 0",
   inject: async (world, { over }) => {
@@ -272,8 +272,8 @@ export const hintsAtZero: Fault = {
 }
 
 /**
- * A second ledger, in a group of its own, that reads every partition from offset 0 and then competes for each new
- * record with the first: the fence in the database is all that keeps them apart.
+ * A second ledger, in its own group, reads every partition from offset 0 and then competes with the first for each new
+ * record: only the fence in the database keeps both from deciding it.
  */
 export const secondLedgerFromZero = (seconds: number): Fault => ({
   name: 'a ledger outside the group reads all from 0',
@@ -286,7 +286,7 @@ export const secondLedgerFromZero = (seconds: number): Fault => ({
     const publisher = await createPublisher(kafka)
     const relay = startRelay({ store, publisher, logger, clock: systemClock })
     const reached = new Map<number, bigint>()
-    // As the other has them: two ledgers with other settings would be another fault.
+    // The same limits as the first ledger's: two ledgers with different settings would be another fault.
     const most = () => ({ perTransaction: MAXIMUM, daily: MAXIMUM, monthly: MAXIMUM })
     const limitDefaults = { unverified: most, verified: most }
     const { handle, onAssigned } = createCommandHandler({
@@ -360,7 +360,7 @@ const untilDecided = async (world: World, seconds: number) =>
     return [...ends].every(([partition, end]) => (next.get(partition) ?? 0n) >= end)
   })
 
-/** Every command there ever was, delivered once more as new records. */
+/** Publishes every command in the topic again, as new records. */
 export const everyCommandAgain: Fault = {
   name: 'every command published again',
   inject: async (world, { over }) => {
@@ -384,8 +384,8 @@ const untilHalted = (what: string, url: string) =>
   })
 
 /**
- * ledger.commands deleted and made anew, with some of its old records, while the database lives: the ledger and the
- * audit must stop and say so, until an operator adopts the topic.
+ * ledger.commands is deleted and recreated with some of its old records, while the database is kept: the ledger and the
+ * audit service must halt and report it, until an operator adopts the topic.
  */
 export const commandsMadeAnew: Fault = {
   name: 'ledger.commands made anew',
@@ -433,7 +433,7 @@ export const commandsMadeAnew: Fault = {
   },
 }
 
-/** Publishes records in a gateway's name, together, to one partition of ledger.commands. */
+/** Publishes records with a gateway's MAC, together, to one partition of ledger.commands. */
 const publishSigned = async (world: World, partition: number, key: string, values: Buffer[]) => {
   const sign = createCommandSigner(loadCommandMacKeys(world.system.env.ledger.COMMAND_MAC_FILE!))
   const publisher = await createPublisher(world.kafka)
@@ -451,11 +451,11 @@ const decidedIn = async ({ sql }: World): Promise<Map<number, bigint>> => {
 
 const HALTED_PARTITION = 5
 
-/** Ten records in a row that nobody understands halt a partition: the eleven others go on. A restart ends it. */
+/** Ten unreadable records in a row halt a partition; the eleven others go on. A restart ends the halt. */
 export const onePartitionHalted: Fault = {
   name: 'one partition halted, eleven flow',
   inject: async (world, { over }) => {
-    // Ten in a row halt it, however often a gateway's commands come between the publisher's batches.
+    // 100 records, so that ten are in a row even if a gateway's commands come between the publisher's batches.
     const garbage = Array.from({ length: 100 }, () => Buffer.from('no record of ours'))
     await publishSigned(world, HALTED_PARTITION, randomUUID(), garbage)
     await untilHalted('the ledger', world.system.opsUrls.ledger)
@@ -476,7 +476,7 @@ export const onePartitionHalted: Fault = {
   },
 }
 
-/** A rule of Postgres that the ledger knows nothing of refuses one command: it is set aside and answered, all else goes on. */
+/** A constraint unknown to the ledger refuses a command: it becomes a dead letter and is answered; all else goes on. */
 export const refusedByPostgres: Fault = {
   name: 'Postgres refuses one record',
   inject: async (world, { servedAgain, over }) => {
@@ -510,7 +510,7 @@ export const refusedByPostgres: Fault = {
   },
 }
 
-/** Each event takes so long to write that a full batch never ends in time: batches shrink until they do. */
+/** Each event takes so long to write that a full batch never commits in time: batches shrink until they do. */
 export const slowWrites = (seconds: number): Fault => ({
   name: `Postgres: writes so slow that batches must shrink, ${seconds} s`,
   inject: async (world, { over }) => {
@@ -526,7 +526,7 @@ export const slowWrites = (seconds: number): Fault => ({
       if ([...now].every(([partition, next]) => next === before.get(partition)))
         throw new Error('nothing was decided while writes were slow')
     } finally {
-      // Made fast first, which waits for no batch; then the trigger's lock is had at once.
+      // Replace the function first, which waits for no batch; then the lock to drop the trigger is acquired at once.
       await sql.unsafe(`create or replace function ledger.fault_slow() returns trigger language plpgsql as
         $$ begin return new; end $$`)
       await until('the slow writes are over', 60, async () => {
@@ -540,7 +540,7 @@ export const slowWrites = (seconds: number): Fault => ({
   },
 })
 
-/** Records of ledger.commands that are decided and recorded are deleted: the topic begins above 0, and all goes on. */
+/** Decided and audited records of ledger.commands are deleted: the topic begins above 0, and processing continues. */
 export const decidedRecordsDeleted: Fault = {
   name: 'ledger.commands begins above 0',
   inject: async (world, { load, servedAgain, over }) => {
@@ -549,11 +549,11 @@ export const decidedRecordsDeleted: Fault = {
     const decided = await decidedIn(world)
     const admin = world.kafka.admin()
     await admin.connect()
-    // kafkajs asks for nobody's leader by itself here.
+    // Loads the topic's metadata first: deleteTopicRecords of kafkajs does not look up the leaders by itself.
     await admin.fetchTopicOffsets('ledger.commands')
     await admin.deleteTopicRecords({
       topic: 'ledger.commands',
-      // The audit looks for the last record that it knows, and so does the ledger.
+      // The last five records stay: the audit service and the ledger each look for the last record they processed.
       partitions: [...decided]
         .filter(([, next]) => next > 5n)
         .map(([partition, next]) => ({ partition, offset: String(next - 5n) })),
@@ -568,8 +568,8 @@ export const decidedRecordsDeleted: Fault = {
 }
 
 /**
- * Commands that clients were told of are deleted before they are decided: their partition halts and is not passed over,
- * all others flow. Adopted by an operator it goes on, and what was pending ends.
+ * Acknowledged commands are deleted before they are decided: their partition halts and the gap is not skipped; all
+ * other partitions flow. Once an operator adopts the topic, the partition resumes and the pending requests end.
  */
 export const undecidedRecordsDeleted: Fault = {
   name: 'ledger.commands loses what is not decided',
@@ -592,7 +592,7 @@ export const undecidedRecordsDeleted: Fault = {
     })
     const admin = world.kafka.admin()
     await admin.connect()
-    // kafkajs asks for nobody's leader by itself here.
+    // Loads the topic's metadata first: deleteTopicRecords of kafkajs does not look up the leaders by itself.
     await admin.fetchTopicOffsets('ledger.commands')
     await admin.deleteTopicRecords({
       topic: 'ledger.commands',
@@ -615,7 +615,7 @@ export const undecidedRecordsDeleted: Fault = {
     if (adopted.code !== 0) throw new Error(`adopt-topic: ${adopted.output}`)
     over()
     await control('ledger', 'restart')
-    // What nobody asks for again the gateways send again, long after its expiry. The fault does not wait for that.
+    // Gateways republish requests that no client repeats, but only long after their expiry: make them due now.
     await sql`update gateway.pending_requests set look_at = clock_timestamp() where decided_at is null`
     await sql`
       update gateway.payments set expires_at = clock_timestamp(), next_look_at = clock_timestamp()
@@ -627,8 +627,8 @@ export const undecidedRecordsDeleted: Fault = {
 const OTHER_SERVICES = ['gateway', 'notifier', 'audit']
 
 /**
- * Postgres comes back as it was a while ago, as after an asynchronous failover: the ledger halts in all partitions and
- * says why, decides nothing and publishes nothing. With the newest state back all goes on.
+ * Postgres returns in an earlier state, as after an asynchronous failover: the ledger halts in all partitions, reports
+ * the reason, decides nothing and publishes nothing. Once the newest state is restored, processing continues.
  */
 export const databaseBehind = (newerMs: number): Fault => ({
   name: `Postgres put back by ${newerMs / 1_000} s`,
@@ -639,7 +639,7 @@ export const databaseBehind = (newerMs: number): Fault => ({
       string,
       string,
     ]
-    // The folder itself may be a disk of its own, so its contents are exchanged.
+    // The folder may be a mount point, so its contents are exchanged.
     const put = (from: string, to: string) => {
       mkdirSync(to, { recursive: true, mode: 0o700 })
       for (const name of readdirSync(to)) rmSync(join(to, name), { recursive: true })
@@ -698,7 +698,7 @@ const untilPublished = (world: World, seconds: number) =>
     return rows.length === 0
   })
 
-/** The broker takes no event as large as one that is decided: its partition waits, the others go on. */
+/** The broker refuses a decided event as too large: its partition waits, the others go on. */
 export const refusedByKafka: Fault = {
   name: 'Kafka refuses one record',
   inject: async (world, { servedAgain, over }) => {
@@ -761,7 +761,7 @@ export const refusedByKafka: Fault = {
   },
 }
 
-/** A service that starts meanwhile says what is missing and ends; one that runs goes on. */
+/** A service that starts without the registry names it and exits; running services go on. */
 export const registryAway: Fault = {
   name: 'registry away, services started meanwhile',
   inject: async (world, { servedAgain, over }) => {
@@ -786,7 +786,7 @@ export const registryAway: Fault = {
   },
 }
 
-/** Who signs up meanwhile gets the mail when the server is back. */
+/** A user who signs up during the outage gets the mail once the server is back. */
 export const mailAway: Fault = {
   name: 'mail server away, 5 s',
   inject: async (world, { servedAgain, over }) => {

@@ -1,4 +1,4 @@
-// A downstream team in the small: it reads ledger.events, never asks anybody, and relies on what the design promises.
+// A minimal downstream consumer: it reads only ledger.events, and relies on the design's guarantees.
 import { randomUUID } from 'node:crypto'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
@@ -8,7 +8,7 @@ import { topicEnds, until, type World } from './world.ts'
 const AT_END_WITHIN_SECONDS = 90
 
 export type Follower = {
-  /** Waits until it has read the topic to its end, then tells what contradicts the promises, and forgets that. */
+  /** Waits until the topic is read to its end, then returns the violations since the last call (EventJudge.judge). */
   check: () => Promise<string[]>
   events: () => number
   repeats: () => number

@@ -1,5 +1,5 @@
-// A disk that can be filled: a small file system in memory, in a mount namespace of this run's own, which the kernel
-// takes away with its last process. Where a machine does not allow that, the fault is left out and said to be.
+// A disk that can be filled: a tmpfs in this run's own mount namespace, which the kernel removes with its last process.
+// If a machine allows no namespace, the fault is skipped and the output states this.
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,7 +7,7 @@ import type { Fault } from './faults.ts'
 import { until } from './world.ts'
 
 const INSIDE = 'PENNYWIRE_FAULTS_NAMESPACE'
-/** Only what is written takes memory. */
+/** A tmpfs takes memory only for written data. */
 const ROOMY = 'size=4g'
 
 const unshareArgs = () =>
@@ -15,7 +15,7 @@ const unshareArgs = () =>
     ? ['--mount', '--propagation', 'private']
     : ['--user', '--map-current-user', '--keep-caps', '--mount', '--propagation', 'private']
 
-/** Runs this very script again in a namespace of its own; false where that cannot be or is done already. */
+/** Runs this script again in its own namespace; returns false if that is impossible or already done. */
 export const enterNamespace = (): boolean => {
   if (process.env[INSIDE]) return false
   const probe = ['sh', '-c', 'mount -t tmpfs none /mnt']
@@ -29,7 +29,7 @@ export const enterNamespace = (): boolean => {
   return true
 }
 
-/** Mounts a disk for the folder; false where this run has no namespace. */
+/** Mounts a tmpfs at the folder; returns false if this run has no namespace or the mount fails. */
 export const mountDisk = (folder: string): boolean => {
   if (!process.env[INSIDE]) return false
   mkdirSync(folder, { recursive: true, mode: 0o700 })
@@ -48,15 +48,15 @@ const usedKib = (folder: string): number => {
   return Number(stdout.trim().split('\n').at(-1))
 }
 
-/** Not a byte more for Postgres: it may refuse writes or crash, and comes back when there is room. */
+/** No free space for Postgres: it may refuse writes or crash, and recovers once there is space. */
 export const diskFull = (folder: string, seconds: number): Fault => ({
   name: `Postgres: disk full for ${seconds} s`,
   inject: async (world, { load, over }) => {
     const { servedSince } = load
-    // What is in use grows while it is asked for.
+    // Retried, because the used space may grow between the measurement and the remount.
     await until('the disk is full', 30, () => remount(folder, `size=${usedKib(folder) + 64}k`))
     const from = performance.now()
-    // Its last log file has room left, and pages of tables have: it goes on for a while.
+    // The last WAL file and the tables' pages still have free space: Postgres continues for a while.
     await until('writes to fail', 60, async () => {
       const { rows } = await probe(world)
       return !rows
@@ -64,7 +64,7 @@ export const diskFull = (folder: string, seconds: number): Fault => ({
     await sleep(1_000 * seconds)
     if (servedSince(from + 1_000 * seconds)) throw new Error('the disk was full, and nobody noticed')
     remount(folder, ROOMY)
-    // A crash in the middle of its log ends Postgres for good; then its supervisor starts it again.
+    // A crash during a WAL write ends Postgres for good: restart it, as its supervisor would.
     const alive = await until('Postgres', 3, async () => (await probe(world)).rows).then(
       () => true,
       () => false,

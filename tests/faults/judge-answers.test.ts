@@ -1,4 +1,4 @@
-// The fault suite's judge of answers is lied to: each lie must be found, and the truth must pass.
+// judgeAnswers is given false answers: each must be found, and true answers must pass.
 import { randomUUID } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { type Decided, idOf, isAccepted, judgeAnswers, lieOfBalance, lieOfKey } from './judge-answers.ts'
@@ -80,9 +80,9 @@ test.each<[what: string, answer: Answer | 'lost', decided: Decided | undefined, 
   expect(judge(answer, decided, told).length).toBeGreaterThan(0)
 })
 
-// ---- everything else that money can do
+// ---- all other kinds of requests
 
-/** A request of another kind by alice, for bob, and the id that its outcome has. */
+/** A request of another kind by alice; `found` is its outcome. */
 const asks = (kind: Kind, more: Partial<Content> = {}): Request => ({
   ...{ kind, from: 0, key: `key of a ${kind}`, attempts: [] },
   content: { to: 0, minor: 250n, ...more },

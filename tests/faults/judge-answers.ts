@@ -1,37 +1,37 @@
-// Whether answers lie: what clients were told, held against what the ledger decided. Nothing here asks anybody, so that
-// a test can plant lies.
+// Judges answers: compares the answers that clients received with the outcomes that the ledger decided. Nothing here
+// does I/O, so that a test can inject false answers.
 import { isDeepStrictEqual } from 'node:util'
 import { commandIdOf, transferIdOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import type { Attempt, Content, Kind, Request } from './load.ts'
 import type { Answer, Person } from './people.ts'
 
-/** What was decided under an id: by the ledger, or by the provider where a payment has failed. */
+/** The outcome decided under an id: by the ledger, or by the provider if a payment has failed. */
 export type Decided = {
   id: string
   type: string
   status: 'completed' | 'rejected'
   from: string | null
   to: string | null
-  /** What moves, is held, or is the limit from now on; null where nothing is told of it. */
+  /** The amount moved or held, or the new limit; null if the outcome contains no amount. */
   amount: bigint | null
   code: string | null
-  /** The hold that it ends, or the transfer that it gives back. */
+  /** The hold that it ends, or the transfer that it reverses. */
   of?: string | null
-  /** How much of it was given back since. */
+  /** The amount reversed since. */
   reversed?: bigint
-  /** What has become of a hold. */
+  /** The current status of a hold. */
   hold?: 'active' | 'captured' | 'voided' | 'expired' | null
 }
 
 type Owner = Pick<Person, 'userId' | 'walletId'>
 
-/** Those whose id is of the transfers', one key space for each user. The others are commands, but `open`. */
+/** Kinds whose id is a transfer id, with one key space per user. All other kinds except `open` are commands. */
 const MONEY: readonly Kind[] = ['transfer', 'deposit', 'withdrawal', 'hold', 'reversal', 'capture']
-/** Of a refused command the ledger tells only that it was refused. */
+/** For a refused command, the ledger's event contains only the refusal, not the command's content. */
 const COMMANDS: readonly Kind[] = ['capture', 'void', 'freeze', 'unfreeze', 'limit', 'close']
 
-/** The refusals that this load can bring about; any other is a fault of the system. */
+/** The refusals that this load can cause; any other is an error of the system. */
 const REFUSALS: Record<Kind, readonly string[]> = {
   transfer: ['INSUFFICIENT_BALANCE', 'REQUEST_EXPIRED', 'WALLET_FROZEN', 'PER_TRANSACTION_LIMIT_EXCEEDED'],
   deposit: ['PAYMENT_FAILED', 'REQUEST_EXPIRED'],
@@ -47,15 +47,15 @@ const REFUSALS: Record<Kind, readonly string[]> = {
   close: ['WALLET_HAS_BALANCE', 'WALLET_ALREADY_CLOSED'],
 }
 
-/** The id under which it is decided. A wallet that is opened has an id of its own, under any key. */
+/** The id under which a request is decided. An opened wallet has its own id, independent of the key. */
 export const idOf = (people: Owner[], { kind, from, key }: Request) =>
   (MONEY.includes(kind) ? transferIdOf : commandIdOf)(people[from]!.userId, key)
 
 const isReuse = (answer: Answer) => answer.status === 422 && answer.body?.code === 'IDEMPOTENCY_KEY_REUSED'
 
 /**
- * Told that it is done, refused for good, or taken: from then on it must have an outcome. That the key is another
- * request's says nothing of what became of that one: it may have got no further than its claim.
+ * Answered as completed, refused for good, or pending: from then on the request must have an outcome. An answer that
+ * the key is reused does not imply an outcome of the key's first request, which may only have claimed the key.
  */
 export const isAccepted = ({ answer }: Attempt) =>
   answer !== 'lost' && answer.status < 500 && !isReuse(answer)
@@ -91,11 +91,11 @@ const isContent = (people: Owner[], request: Request, content: Content, decided:
 
 const DONE: Partial<Record<Kind, number>> = { void: 200, freeze: 200, unfreeze: 200, limit: 200, close: 200 }
 
-/** Whether the body of an answer that it is done says what was done. */
+/** Whether the body of a success answer matches the outcome. */
 const isBodyOf = (kind: Kind, { content, answer }: Attempt, decided: Decided): boolean => {
   const { body } = answer as Answer
   const isAmount = decided.amount !== null && body.amount === formatAmount(decided.amount, 'USD')
-  // A repeat tells how it is by then.
+  // A repeat returns the status at that time.
   const isMoved =
     isAmount &&
     body.final === true &&
@@ -121,7 +121,7 @@ const isBodyOf = (kind: Kind, { content, answer }: Attempt, decided: Decided): b
   }
 }
 
-/** What is wrong with one answer, given what was decided; undefined where it is true. */
+/** Describes the error in one answer, given the outcome; undefined if the answer is true. */
 const lieOf = (people: Owner[], request: Request, attempt: Attempt, decided: Decided): string | undefined => {
   const { content, answer } = attempt
   const { kind } = request
@@ -142,11 +142,11 @@ const lieOf = (people: Owner[], request: Request, attempt: Attempt, decided: Dec
   if (!REFUSALS[kind].includes(body?.code)) return `answered ${told}, which nothing here should bring about`
   if (decided.status !== 'rejected' || decided.code !== body.code)
     return `${told}, but it was ${decided.status} ${decided.code ?? ''}`
-  // A limit's refusal changes with what staff set: it is not told as final.
+  // The refusal of a limit depends on the staff's settings, so it is not final.
   return body.final === true || kind === 'limit' ? undefined : `${told}, but not as final`
 }
 
-/** A wallet that a client was told of is there, and the client's: `wallets` are `user/wallet`. */
+/** Checks that the wallet in an answer exists and belongs to the client: `wallets` contains `user/wallet`. */
 const lieOfOpening = (
   people: Owner[],
   { from }: Request,
@@ -163,10 +163,10 @@ const lieOfOpening = (
     : `${status} of wallet ${id}, which is not there`
 }
 
-/** What time changes of what was told: how much was given back. */
+/** The body without the fields that a later reversal changes. */
 const withoutReversals = ({ status: _, reversedAmount: __, ...body }: Answer['body']) => body
 
-/** What is wrong with what a request's key tells, given what was decided (undefined: nothing yet). */
+/** Describes the error in the answer to a look-up by key, given the outcome (undefined: not decided yet). */
 export const lieOfKey = (
   { kind, attempts }: Request,
   { status, body }: Answer,
@@ -180,7 +180,7 @@ export const lieOfKey = (
     kind === 'hold' && decided.status === 'completed'
       ? [decided.hold === 'captured' ? 'completed' : decided.hold === 'active' ? 'pending' : 'rejected']
       : [decided.status]
-  // Given back whole, since or before.
+  // A transfer may be reversed in full before or after this answer.
   if (expected[0] === 'completed' && (decided.reversed ?? 0n) > 0n) expected.push('reversed')
   if (status !== 200 || !expected.includes(body.status))
     return `by its key ${status} ${body?.status}, but it was ${decided.status}`
@@ -198,7 +198,7 @@ export const lieOfKey = (
 const indexOf = (people: Owner[], walletId: string | null) =>
   people.findIndex(each => each.walletId === walletId && walletId !== null)
 
-/** Every answer against what was decided. Adds what moved to `balances`, by person. */
+/** Compares every answer with the outcome. Adds the moved amounts to `balances`, by person. */
 export const judgeAnswers = (
   people: Owner[],
   requests: Request[],
@@ -232,13 +232,13 @@ export const judgeAnswers = (
     if (status !== 'completed' || !MONEY.includes(request.kind) || request.kind === 'hold') continue
     book(from, -amount!)
     book(to, amount!)
-    // A payout that came back. What staff give back is a request of its own.
+    // A returned payout. A reversal by staff is a separate request.
     if (request.kind === 'withdrawal') book(from, reversed ?? 0n)
   }
   return violations
 }
 
-/** A balance that the API tells is what the outcomes add up to; what is not available of it is promised to holds. */
+/** The API's balance must equal the sum of the outcomes, and the unavailable part the sum of the active holds. */
 export const lieOfBalance = (
   walletId: string,
   { status, body }: Answer,

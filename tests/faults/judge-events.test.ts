@@ -1,4 +1,4 @@
-// The fault suite's reader of events is lied to: each lie must be found, and the truth must pass.
+// The event judge is given false events: each must be found, and true events must pass.
 import { expect, test } from 'vitest'
 import { createEventJudge, type HoldNow, type SeenEvent, type Wallet } from './judge-events.ts'
 

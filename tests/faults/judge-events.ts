@@ -1,11 +1,11 @@
-// What a consumer that never asks anybody may rely on (design, section 2): order, duplicates, completeness. It is given
-// each event as it comes and tells what contradicts the promises. Nothing here reads a topic, so that a test can plant
-// lies.
+// The guarantees for a consumer that only reads the topic (design, section 2): order, duplicates, completeness. The
+// judge takes each event as it is delivered and returns the violations. Nothing here reads a topic, so that a test can
+// inject false events.
 import { createHash } from 'node:crypto'
 
 type Entry = { walletId: string; sequence: number; balanceAfterMinor: bigint }
 
-/** What an event says of money: its entries where it moved, and the hold that it places or ends. */
+/** The facts in an event: its entries if money moved, and the hold that it places or ends. */
 export type Facts = { entries: Entry[]; places?: string; ends?: string }
 
 export type SeenEvent = {
@@ -14,19 +14,19 @@ export type SeenEvent = {
   /** Its number in the ledger's journal. */
   seq: bigint
   value: Buffer
-  /** Asked only of what is new. */
+  /** Called only for new events. */
   facts: () => Promise<Facts> | Facts
 }
 
-/** A wallet as the ledger's own tables have it. */
+/** A wallet as stored in the ledger's tables. */
 export type Wallet = { id: string; balance: bigint; sequence: bigint }
 
-/** A hold as the ledger's own tables have it. */
+/** A hold as stored in the ledger's tables. */
 export type HoldNow = { id: string; active: boolean }
 
 export type EventJudge = {
   take: (event: SeenEvent) => Promise<void>
-  /** All that contradicts the promises since the last time, and the wallets and holds that it does not add up to. */
+  /** The violations since the last call, and all wallets and holds that differ from the events. */
   judge: (wallets: Wallet[], holds: HoldNow[]) => string[]
   events: () => number
   repeats: () => number
@@ -36,9 +36,9 @@ type WalletSeen = { sequences: Set<number>; greatest: number; balance: bigint }
 
 export const createEventJudge = (): EventJudge => {
   const wallets = new Map<string, WalletSeen>()
-  /** By event id: what it said. A repeat must say the same. */
+  /** By event id: the digest of its content. A repeat must have the same digest. */
   const seen = new Map<string, string>()
-  /** By key: the journal number of the last event that was new. */
+  /** By key: the journal number of the last new event. */
   const lastOfKey = new Map<string, bigint>()
   const placed = new Set<string>()
   const ended = new Set<string>()

@@ -1,4 +1,4 @@
-// The fault suite's judge of the tables is lied to: each lie must be found, and the truth must pass.
+// judgeState is given wrong table states: each must be found, and correct states must pass.
 import { expect, test } from 'vitest'
 import type { Decided } from './judge-answers.ts'
 import { type Hold, judgeState, type Payment, type State } from './judge-state.ts'

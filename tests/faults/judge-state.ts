@@ -1,6 +1,6 @@
-// What must hold of the ledger's and the gateway's tables once a fault is over, beyond what verify-books proves: each
-// hold stands or has ended once, by what its end was told to be; nobody holds more than was promised; nothing is given
-// back above what was paid; every payment has an end. Nothing here asks anybody, so that a test can plant lies.
+// Invariants of the ledger's and the gateway's tables once a fault is over, beyond those that verify-books proves: each
+// hold is active or has ended once, as answered; no wallet holds more than its active holds; no transfer is reversed
+// above its amount; every payment has an end. Nothing here does I/O, so that a test can inject wrong states.
 import type { Decided } from './judge-answers.ts'
 
 export type Hold = {
@@ -10,7 +10,7 @@ export type Hold = {
   wallet: string
   amount: bigint
   captured: bigint | null
-  /** When it ends by itself, in milliseconds since 1970. */
+  /** When it expires, in milliseconds since 1970. */
   until: number | null
 }
 export type Original = { id: string; amount: bigint; reversed: bigint }
@@ -18,10 +18,10 @@ export type Payment = {
   id: string
   kind: 'deposit' | 'withdrawal'
   status: 'created' | 'ordering' | 'pending' | 'confirmed' | 'failed' | 'returned'
-  /** The gateway knows that nothing is left to do. */
+  /** The gateway has recorded that nothing is left to do. */
   done: boolean
   amount: bigint
-  /** How the ledger has it; null: as none that moved or was refused. */
+  /** The status of its transfer in the ledger; null: the ledger has no transfer for it. */
   transfer: 'completed' | 'rejected' | null
   hold: Hold['status'] | null
   reversed: bigint
@@ -29,16 +29,16 @@ export type Payment = {
 export type State = {
   nowMs: number
   holds: Hold[]
-  /** What each wallet that holds anything says that it holds. */
+  /** The `held` column of each wallet in which it is above zero. */
   held: { wallet: string; held: bigint }[]
   originals: Original[]
   payments: Payment[]
 }
 
-/** The timer lets go of what is due within moments. */
+/** The timer releases due holds within moments. */
 const GRACE_MS = 10_000
 
-/** What is promised of each wallet. */
+/** The sum of each wallet's active holds. */
 export const promisedOf = (holds: Hold[]): Map<string, bigint> => {
   const promised = new Map<string, bigint>()
   for (const { status, wallet, amount } of holds)
@@ -59,7 +59,7 @@ const lieOfHold = (
     : `hold ${id}: over its time, and it has not ended`
 }
 
-/** Whether what ended a hold is what was asked for, and that once. `ends`: the captures and voids of each, as decided. */
+/** Whether a hold was ended once, by a decided request. `ends`: the captures and voids of this hold, as decided. */
 const lieOfEnds = ({ id, type, status, captured }: Hold, ends: Decided[]): string | undefined => {
   if (type === 'withdrawal') return undefined
   const done = ends.filter(end => end.status === 'completed')
@@ -86,7 +86,7 @@ const lieOfPayment = (payment: Payment): string | undefined => {
   return undefined
 }
 
-/** All that is wrong with the tables, given what was decided of this fault's requests. */
+/** All errors in the tables, given the outcomes of this fault's requests. */
 export const judgeState = (state: State, decided: ReadonlyMap<string, Decided>): string[] => {
   const outcomes = [...decided.values()]
   const ends = Map.groupBy(
@@ -101,7 +101,7 @@ export const judgeState = (state: State, decided: ReadonlyMap<string, Decided>):
   const held = new Map(state.held.map(each => [each.wallet, each.held]))
   const all = [
     ...state.holds.map(hold => lieOfHold(hold, state.nowMs)),
-    // Of earlier faults' holds the answers are forgotten.
+    // Only this fault's holds: the answers of earlier faults are not kept.
     ...state.holds.filter(({ id }) => decided.has(id)).map(hold => lieOfEnds(hold, ends.get(hold.id) ?? [])),
     ...[...new Set([...promised.keys(), ...held.keys()])].map(wallet => {
       const [has, should] = [held.get(wallet) ?? 0n, promised.get(wallet) ?? 0n]

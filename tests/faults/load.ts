@@ -1,11 +1,11 @@
-// Many clients that do all that money can do while the system is being broken, and remember every answer they got.
+// Many clients that send all kinds of requests while faults are injected, and record every answer.
 import { randomInt, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import { type Answer, ask, type Person, SIDE_CURRENCY } from './people.ts'
 import type { World } from './world.ts'
 
-/** Of `void`, `freeze`, `unfreeze`, `limit`, `open` and `close` no money moves. */
+/** `void`, `freeze`, `unfreeze`, `limit`, `open` and `close` move no money. */
 export type Kind =
   | 'transfer'
   | 'deposit'
@@ -20,24 +20,24 @@ export type Kind =
   | 'open'
   | 'close'
 
-/** What a request asks for. */
+/** The content of a request. */
 export type Content = {
-  /** Whom the money is for: oneself, but for transfers and holds. */
+  /** The index of the recipient: the requester, except for transfers, holds and reversals. */
   to: number
-  /** Null: all that is held, or all that is left to give back; of a limit: none. */
+  /** Null: the whole hold, or all that is left to reverse; for a limit: no limit. */
   minor: bigint | null
-  /** Of deposits and withdrawals: what the sandbox provider makes of it. */
+  /** For deposits and withdrawals: the method, which selects the sandbox provider's behaviour. */
   method?: string
-  /** Of a hold: until it expires. */
+  /** For a hold: the time until it expires. */
   seconds?: number
-  /** The hold that is to end, or the transfer that is to be given back. */
+  /** The hold to end, or the transfer to reverse. */
   of?: string
   /** The wallet to close. */
   walletId?: string
 }
 export type Attempt = { content: Content; answer: Answer | 'lost' }
 
-/** One idempotency key with everything that was asked under it. */
+/** One idempotency key with all attempts under it. */
 export type Request = {
   kind: Kind
   from: number
@@ -48,13 +48,13 @@ export type Request = {
 
 export type Load = {
   requests: Request[]
-  /** Each client that was answered 201 to something it asked after this moment. */
+  /** Whether every client got a 201 for a request sent after this moment. */
   servedSince: (moment: number) => boolean
-  /** When the last client had its first answer 201 to something it asked after this moment. */
+  /** When the last client got its first 201 for a request sent after this moment. */
   servedAgainAt: (moment: number) => number
-  /** Who was not, for a person. */
+  /** The clients without such a 201, for the error message. */
   unservedSince: (moment: number) => number[]
-  /** Longest time in which nobody was answered 201, in seconds. */
+  /** The longest time without any 201, in seconds. */
   longestOutage: () => number
   pause: () => Promise<void>
   resume: () => void
@@ -62,14 +62,14 @@ export type Load = {
 }
 
 const WAIT_SECONDS = 2
-/** A client that has no answer by then takes it for lost. */
+/** A client treats an answer as lost after this time. */
 const PATIENCE_MS = 5_000
-/** The limits that hold for everybody, in cents: LIMITS_UNVERIFIED of the tests' settings. */
+/** The limits that apply to every person, in cents: LIMITS_UNVERIFIED of the tests' settings. */
 export const MAXIMUM = 90_000_000_000_000n
 
 export const isLostOr5xx = (answer: Answer | 'lost'): boolean => answer === 'lost' || answer.status >= 500
 
-/** What each kind of request says to the API. */
+/** The HTTP request of each kind. */
 const saidBy = (
   people: Person[],
   { kind, from }: Request,
@@ -105,7 +105,7 @@ const saidBy = (
   }
 }
 
-/** Sends one request to one gateway and remembers what came. */
+/** Sends one request to one gateway and records the answer. */
 export const attempt = async (
   people: Person[],
   gateway: string,
@@ -138,11 +138,11 @@ const requestOf = (kind: Kind, from: number, content: Content): Request => ({
   attempts: [],
 })
 
-/** What a client does by itself; what follows from it (ending a hold, lifting a freeze) is in the client's loop. */
+/** A client's next request; its follow-ups (ending a hold, lifting a freeze) are in the client's loop. */
 const newRequest = (people: Person[], from: number, earlier: Request[]): Request => {
   const self = { to: from, minor: 0n }
   const small = () => BigInt(randomInt(1, 500))
-  // The last one is the admin, whom nobody pays.
+  // The last person is the admin, who receives no payments.
   const to = (from + randomInt(1, people.length - 1)) % (people.length - 1)
   const die = randomInt(100)
   if (die < 4) {
@@ -166,7 +166,7 @@ const newRequest = (people: Person[], from: number, earlier: Request[]): Request
     return requestOf('hold', from, { to, minor: small(), seconds: chance(10) ? 86_400 : randomInt(1, 5) })
   if (die < 17) {
     const moved = earlier.filter(isGivenBack)
-    // Somebody else's is as good: it is the admin who asks.
+    // Any client's transfer will do, because the admin requests the reversal.
     if (moved.length > 0) return reversalOf(people.length - 1, moved[randomInt(moved.length)]!)
   }
   if (die === 17) return requestOf('freeze', from, self)
@@ -178,7 +178,7 @@ const newRequest = (people: Person[], from: number, earlier: Request[]): Request
     if (person.sideWalletId === undefined) return requestOf('open', from, self)
     return requestOf('close', from, { ...self, walletId: person.sideWalletId })
   }
-  // Some ask for more than they have: a refusal must stand like any answer.
+  // Some transfers exceed the balance: a refusal must stay true like any answer.
   return requestOf('transfer', from, { to, minor: chance(3) ? 99_900n : small() })
 }
 
@@ -191,7 +191,7 @@ const idIn = ({ attempts }: Request): string =>
     .map(({ answer }) => (answer !== 'lost' && answer.status === 201 ? answer.body.id : ''))
     .find(Boolean)
 
-/** All that is left, a part, or more than there ever was. */
+/** Reverses all that is left, a part, or more than the original amount. */
 const reversalOf = (admin: number, original: Request): Request => {
   const of = idIn(original)
   const whole = original.content.minor
@@ -199,7 +199,7 @@ const reversalOf = (admin: number, original: Request): Request => {
   return requestOf('reversal', admin, { to: original.from, minor, of })
 }
 
-/** How the recipient ends a hold: some twice at once, which only one of the two does. */
+/** The recipient's requests that end a hold: sometimes two at once, of which only one may succeed. */
 const endsOf = ({ content }: Request, of: string): Request[] => {
   const { to, minor } = content
   const capture = () =>
@@ -227,10 +227,10 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
 
   const runClient = async (client: number) => {
     const from = client % (people.length - 1)
-    /** A part of the clients repeats all that they have no answer to; the others leave it, and the checks ask. */
+    /** Half of the clients repeat every request without an answer; the others leave that to the checks. */
     const persistent = client % 2 === 0
     let gateway = client
-    /** A freeze that stands, or may: until it is lifted nothing else of this client's matters. */
+    /** The freeze or unfreeze to send next: until the wallet is known to be unfrozen, the client sends nothing else. */
     let owed: Request | undefined
 
     const note = (sentAt: number, { answer }: Attempt) => {
@@ -248,7 +248,7 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
       if (isLostOr5xx(result.answer)) gateway++
       return result
     }
-    /** Sends it, and where there is no answer again with the same key, as long as it matters. */
+    /** Sends the request; a persistent client repeats it with the same key until it is answered or the load ends. */
     const insist = async (request: Request, sending = send(request)) => {
       let result = await sending
       for (let pauseMs = 100; persistent && isLostOr5xx(result.answer) && running && !paused(); ) {
@@ -259,7 +259,7 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
       return result
     }
 
-    /** What has to follow upon an answer. */
+    /** Handles the follow-ups of an answer. */
     const follow = async (request: Request, { answer }: Attempt) => {
       if (request.kind === 'freeze' || request.kind === 'unfreeze') {
         if (isLostOr5xx(answer)) owed = request
@@ -291,7 +291,7 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
       const request = known ?? newRequest(people, from, requests)
       if (!known) requests.push(request)
       const sending = send(request)
-      // Twice at once, on two gateways: one effect, and both are told of it.
+      // Twice at once, on two gateways: one effect, and both get its outcome.
       if (chance(4)) {
         gateway++
         await send(request)
@@ -303,7 +303,7 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
         await send(request, { ...content, minor: content.minor! + 1n })
       if (chance(6) && kind !== 'open') await send(request)
       busy--
-      // A client that met an outage comes back later than others.
+      // A client with a lost or 5xx answer pauses longer.
       await sleep(isLostOr5xx(result.answer) ? randomInt(500, 1_500) : randomInt(100, 400))
     }
   }
@@ -322,7 +322,7 @@ export const startLoad = (world: World, people: Person[], clients: number): Load
     pause: async () => {
       gate ??= Promise.withResolvers()
       while (busy > 0) await sleep(20)
-      // Nobody asks, so nobody waits: this is no outage.
+      // No client sends requests during a pause, so the pause is not an outage.
       lastServed = 0
     },
     resume: () => {

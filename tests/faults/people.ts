@@ -8,17 +8,17 @@ export type Answer = { status: number; body: any }
 export type Person = {
   userId: string
   email: string
-  /** In USD: the one that all the load is about. The admin has none. */
+  /** The wallet in USD, which all load uses. The admin has none. */
   walletId: string
-  /** In another currency, with money that nobody touches: it cannot be closed. */
+  /** A wallet in another currency whose balance no request changes: it cannot be closed. */
   filledWalletId: string
-  /** An empty one that is opened, closed, and opened anew; undefined where it is closed, as far as is known. */
+  /** An empty wallet that is opened, closed and opened again; undefined while it is closed by the last known answer. */
   sideWalletId: string | undefined
   token: string
-  /** Of the PIN; the admin's is of the second factor. */
+  /** The PIN's step-up token; the admin's is the second factor's. */
   stepUp: string
   isAdmin?: boolean
-  /** Of the admin's second factor. */
+  /** The secret of the admin's second factor. */
   secret?: string
 }
 
@@ -27,7 +27,7 @@ export const SIDE_CURRENCY = 'EUR'
 const PIN = '482915'
 export const PASSWORD = 'Correct-horse-9'
 
-/** One HTTP request; rejects where the answer is lost or takes too long. */
+/** Sends one HTTP request; rejects if the answer is lost or takes too long. */
 export const ask = async (
   url: string,
   method: string,
@@ -53,7 +53,7 @@ const expectOk = async (asking: Promise<Answer>): Promise<Answer['body']> => {
   return body
 }
 
-/** The token that was mailed to this address, once it has come. */
+/** The token mailed to this address, once the mail has arrived. */
 export const mailedToken = async (world: World, email: string, seconds = 20): Promise<string> => {
   let token = ''
   await until(`the mail to ${email}`, seconds, async () => {
@@ -73,7 +73,7 @@ export const signUp = async (world: World, email: string): Promise<string> => {
   return (await expectOk(ask(`${world.system.gatewayUrl}/v1/auth/signup`, 'POST', { body }))).id
 }
 
-/** Opens a session with a step-up token: good for as long as one fault takes. */
+/** Opens a session with a step-up token that is valid for as long as one fault takes. */
 export const signIn = async (world: World, person: Person): Promise<void> => {
   const at = `${world.system.gatewayUrl}/v1`
   if (person.isAdmin) {
@@ -90,7 +90,7 @@ export const signIn = async (world: World, person: Person): Promise<void> => {
   person.stepUp = (await expectOk(ask(`${at}/pin/verify`, 'POST', proof))).stepUpToken
 }
 
-/** Signs up, verifies the address, and sets the PIN: all but wallets. */
+/** Signs up, verifies the address, and sets the PIN; opens no wallets. */
 const introduce = async (world: World, email: string): Promise<Person> => {
   const at = `${world.system.gatewayUrl}/v1`
   const userId = await signUp(world, email)
@@ -138,7 +138,7 @@ export const makeAdmin = async (world: World): Promise<Person> => {
   return { ...person, isAdmin: true }
 }
 
-/** Lifts what a fault has left frozen, so that the next one begins as the first. */
+/** Unfreezes a wallet that a fault left frozen, so that the next fault begins in the same state as the first. */
 export const thaw = async (world: World, { walletId, token }: Person): Promise<void> => {
   if (walletId === '') return
   const url = `${world.system.gatewayUrl}/v1/wallets/${walletId}`

@@ -1,4 +1,4 @@
-// What the ledger's and the gateway's own tables have of a load's requests: read as the superuser, for the judges.
+// Reads the state of a load's requests from the ledger's and the gateway's tables, as the superuser, for the judges.
 import { UUID } from '@pennywire/runtime/database.ts'
 import { type Decided, idOf } from './judge-answers.ts'
 import type { Hold, Original, Payment, State } from './judge-state.ts'
@@ -15,7 +15,7 @@ const KIND_OF: Record<string, string> = {
   LimitChangeRequested: 'limit',
 }
 
-/** What a command came to, by the event that answers it; undefined for what answers no command of a client's. */
+/** The outcome of a command, by the event that answers it; undefined for an event that answers no client command. */
 const decidedBy = (id: string, event: Awaited<ReturnType<World['codec']['decode']>>): Decided | undefined => {
   const done = { id, status: 'completed', from: null, to: null, amount: null, code: null } as const
   switch (event.type) {
@@ -48,7 +48,7 @@ const decidedBy = (id: string, event: Awaited<ReturnType<World['codec']['decode'
   }
 }
 
-/** What was decided of these requests, by their ids; those that are under way are missing. */
+/** The outcomes of these requests, by id; undecided requests are missing. */
 export const readDecided = async (
   world: World,
   people: Person[],
@@ -59,7 +59,7 @@ export const readDecided = async (
     requests.map(request => idOf(people, request)),
     UUID,
   )
-  // A hold's own row says what was promised; the transfer of its id, if there is one, what was taken of it.
+  // A hold's row contains the held amount; the transfer with its id, if any, contains the captured amount.
   const money = await sql<Decided[]>`
     select h.id::text, 'hold' as type, 'completed' as status, h.wallet_id::text as from, h.to_wallet::text as to,
       h.amount, null as code, h.status as hold,
@@ -87,7 +87,7 @@ export const readDecided = async (
   const captured = new Map<string, Decided>()
   for (const { id, bytes } of commands) {
     const outcome = decidedBy(id, await world.codec.decode(bytes))
-    // A transfer's id is not a command's.
+    // Transfers are skipped: their outcomes are read above.
     if (!outcome || decided.has(id)) continue
     decided.set(id, outcome)
     if (outcome.type === 'capture' && outcome.of) captured.set(outcome.of, outcome)
@@ -105,7 +105,7 @@ const usersOf = ({ sql }: World, people: Person[]) =>
     UUID,
   )
 
-/** Wallets that there are or were, as `user/wallet`. */
+/** All wallets of these people, open or closed, as `user/wallet`. */
 export const readWallets = async (world: World, people: Person[]): Promise<Set<string>> => {
   const rows = await world.sql<{ userId: string; id: string }[]>`
     select user_id::text as "userId", id::text from ledger.wallets where user_id = any(${usersOf(world, people)})`
@@ -113,8 +113,8 @@ export const readWallets = async (world: World, people: Person[]): Promise<Set<s
 }
 
 /**
- * How many payments have no end, payouts that the provider sends back have not come back, and holds end by themselves
- * within the hour.
+ * Counts the payments without an end, the payouts that the provider will return and has not yet, and the active holds
+ * that expire within the hour.
  */
 export const countUnderWay = async (world: World, people: Person[], requests: Request[]): Promise<number> => {
   const users = usersOf(world, people)
@@ -130,7 +130,7 @@ export const countUnderWay = async (world: World, people: Person[], requests: Re
   return row.count
 }
 
-/** Of these requests, and of what has not ended, no matter who began it. */
+/** The state of these requests, and of all unfinished holds and payments of these people. */
 export const readState = async (world: World, people: Person[], requests: Request[]): Promise<State> => {
   const { sql } = world
   const users = usersOf(world, people)

@@ -1,4 +1,4 @@
-// One fault from beginning to end: load, the fault itself, recovery, and all checks.
+// Runs one fault from beginning to end: load, the fault itself, recovery, and all checks.
 import { checkAnswers } from './check-answers.ts'
 import { checkSystem } from './check-system.ts'
 import type { Fault } from './faults.ts'
@@ -11,12 +11,12 @@ const FUNDS = '1000.00'
 const FUNDS_MINOR = 100_000n
 const HEALTHY_WITHIN_SECONDS = 60
 
-/** What one fault did, and what the clients saw of it. */
+/** The injections of one fault, and its effects on the clients. */
 export type FaultReport = {
   fault: string
   times: number
   requests: number
-  /** Attempts by what they were answered; completed is 201, or 200 where no money moves. */
+  /** Attempts by their answer; `completed` is 201, or 200 if no money moves. */
   answers: {
     completed: number
     refused: number
@@ -26,14 +26,14 @@ export type FaultReport = {
     error: number
     lost: number
   }
-  /** Requests of each kind that were done, and that were refused. */
+  /** Completed and refused requests of each kind. */
   kinds: Map<Kind, { done: number; refused: number }>
   longestOutage: number
   /** From the end of the fault until each client was served again. */
   recovered: number
-  /** From the end of the fault until every service said that it was ready. */
+  /** From the end of the fault until every service reported ready. */
   healthy: number
-  /** The system did not come back: what is injected after this tells nothing. */
+  /** The system did not recover: faults injected after this prove nothing. */
   stuck: boolean
   seconds: number
   violations: string[]
@@ -71,7 +71,7 @@ const countKinds = (requests: Request[]): FaultReport['kinds'] => {
   return kinds
 }
 
-/** Breaks the system, and counts from the moment at which nothing stands in its way any more. */
+/** Injects the fault, and measures recovery from the moment at which the fault is removed. */
 const inject = async (world: World, fault: Fault, load: Load) => {
   const servedAgain = async (seconds = HEALTHY_WITHIN_SECONDS, from = performance.now()) => {
     await until('every client is served again', seconds, () => load.servedSince(from)).catch(
@@ -102,18 +102,18 @@ const inject = async (world: World, fault: Fault, load: Load) => {
   }
 }
 
-/** People, and a consumer of the events, that live through all faults. */
+/** Creates the people and the event consumer that are used through all faults. */
 export const openSuite = async (
   world: World,
   options: { people: number; clients: number },
 ): Promise<Suite> => {
   const people: Person[] = []
-  // Fewer at once than one address has places for new passwords.
+  // Four at once: fewer than one address's queue places for hashing new passwords.
   await forEach(Array.from({ length: options.people }), 4, async () => {
     people.push(await makePerson(world, FUNDS))
   })
   const balances = people.map(() => FUNDS_MINOR)
-  // The last one: who gives back what others have paid.
+  // The last person is the admin, who reverses other people's transfers.
   people.push(await makeAdmin(world))
   balances.push(0n)
   const follower = await followEvents(world)
@@ -131,7 +131,7 @@ export const openSuite = async (
       const { stuck, ...took } = await inject(world, fault, load)
       await load.stop()
       const violations = stuck === undefined ? [] : [stuck]
-      // What a client still meant to send when it was stopped was never asked.
+      // Requests that a client had not sent when it was stopped are left out.
       const requests = load.requests.filter(({ attempts }) => attempts.length > 0)
       const answers = countAnswers(requests)
       const check = (checking: Promise<string[]>) =>

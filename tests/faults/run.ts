@@ -1,5 +1,5 @@
-// `npm run test:faults`: breaks a system of its own, one fault after the other, under load from many clients, and proves
-// after each that no promise was broken. Words after `--` choose faults by their names. Exits with 1 on any violation.
+// `npm run test:faults`: starts its own system, injects one fault after the other under load from many clients, and
+// verifies all guarantees after each. Words after `--` select faults by name. Exits with 1 on any violation.
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -42,11 +42,11 @@ import { openWorld } from './world.ts'
 
 const PEOPLE = 24
 const CLIENTS = 48
-/** Longer than any fault takes; sessions are opened anew before each. */
+/** Step-up tokens are valid for longer than any fault takes; sessions are opened anew before each fault. */
 const SETTINGS = { ...TEST_SETTINGS, STEP_UP_SECONDS: '900', LOG_LEVEL: 'info' }
-/** Kinds shown of each fault; the rest is counted. */
+/** Kinds of violations shown per fault; the rest is counted. */
 const SHOWN_VIOLATIONS = 12
-/** All waits of one fault have ends of their own, far below: this one is for what nobody thought of. */
+/** The timeout of a whole fault, for unforeseen hangs: each wait within a fault has its own, much shorter timeout. */
 const OVER_WITHIN_SECONDS = 600
 const KEEP_LOGS = process.env.FAULTS_KEEP_LOGS
 
@@ -90,7 +90,7 @@ const NO_DISK =
 let guard: Guard | undefined
 let ending = false
 
-/** One fault after the other; anything that goes wrong on the way is a violation, and the table is shown all the same. */
+/** Runs the faults one after the other; an error in one is reported as a violation, and the table is still printed. */
 const runEach = async (suite: Suite, faults: Fault[]): Promise<FaultReport[]> => {
   const reports: FaultReport[] = []
   for (const fault of faults) {
@@ -120,7 +120,7 @@ const notRun = ({ name }: Fault, error: Error): FaultReport => ({
   violations: [error.stack ?? error.message],
 })
 
-/** One of each kind, so that many of one do not hide another. */
+/** Shows one violation of each kind, so that many of one kind do not hide another. */
 const showViolations = ({ violations }: FaultReport) => {
   const kinds = Map.groupBy(violations, violation => violation.replaceAll(/[\da-f-]{36}|\d+/g, '#'))
   for (const [first, ...alike] of [...kinds.values()].slice(0, SHOWN_VIOLATIONS))

@@ -68,14 +68,14 @@ const sumOf = (reports: FaultReport[]): FaultReport => {
   }
 }
 
-/** How often each kind of request was done, and refused. */
+/** The counts of completed and refused requests of each kind. */
 const kindsIn = (reports: FaultReport[]): string =>
   [...sumOfKinds(reports)]
     .toSorted(([, a], [, b]) => b.done - a.done)
     .map(([kind, { done, refused }]) => `${kind} ${done} (${refused} refused)`)
     .join(', ')
 
-/** What was done and what came of it, one line a fault, and the kinds of requests in all. */
+/** The results as a table with one line per fault, and the kinds of requests over all faults. */
 export const tableOf = (reports: FaultReport[]): string => {
   const rows = [COLUMNS, ...reports.map(rowOf), rowOf(sumOf(reports))].map(row => row.map(String))
   const widths = COLUMNS.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))

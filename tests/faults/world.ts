@@ -1,4 +1,4 @@
-// What the fault suite knows of the system it is let loose on, and how it reaches it. The same in both forms.
+// The fault suite's access to the system under test. The same in both forms of the suite.
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -15,11 +15,11 @@ export type Instance = { name: string; url: string; opsUrl: string }
 export type World = {
   stack: StackContext
   system: SystemContext
-  /** The gateways that clients know; they fail over from one to the next. */
+  /** The gateways that clients use; clients fail over from one to the next. */
   gateways: string[]
-  /** Where `/readyz` of every service is, of further gateways too. */
+  /** The URL of every service's `/readyz`, including further gateways. */
   opsUrls: string[]
-  /** The whole database, as the superuser: only the checks may look everywhere. */
+  /** The whole database, as the superuser, because the checks read all schemas. */
   sql: Database
   kafka: KafkaClient
   codec: Codec
@@ -65,7 +65,7 @@ export const openWorld = async (stack: StackContext, system: SystemContext): Pro
   }
 }
 
-/** Runs one of the system's commands; its exit code and all that it said. */
+/** Runs one of the system's commands; returns its exit code and output. */
 export const runScript = async (
   script: string,
   env: Record<string, string>,
@@ -77,7 +77,7 @@ export const runScript = async (
   return { code, output: out + err }
 }
 
-/** Waits for the condition; what is thrown says what did not come. */
+/** Waits for the condition; the error on timeout names `what`. */
 export const until = (what: string, seconds: number, condition: () => Promise<boolean> | boolean) =>
   waitUntil(what, async () => condition(), { deadlineMs: 1_000 * seconds })
 
@@ -86,7 +86,7 @@ export const readiness = async (url: string): Promise<{ ready: boolean; text: st
   return { ready: response.ok, text: await response.text() }
 }
 
-/** Until every service says that it is ready. */
+/** Waits until every service reports ready. */
 export const untilHealthy = async (world: World, seconds: number): Promise<void> => {
   for (const url of world.opsUrls)
     await until(`${url}/readyz`, seconds, async () => {
@@ -96,7 +96,7 @@ export const untilHealthy = async (world: World, seconds: number): Promise<void>
     })
 }
 
-/** Runs over all items, some at once. */
+/** Calls `run` for all items, `atOnce` at a time. */
 export const forEach = async <Item>(
   items: Item[],
   atOnce: number,
@@ -112,7 +112,7 @@ export const forEach = async <Item>(
   await Promise.all(Array.from({ length: atOnce }, worker))
 }
 
-/** Where each partition of a topic ends. */
+/** The end offset of each partition of a topic. */
 export const topicEnds = async (world: World, topic: string): Promise<Map<number, bigint>> => {
   const admin = world.kafka.admin()
   await admin.connect()

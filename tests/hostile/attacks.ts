@@ -1,5 +1,5 @@
-// What one client can do to a gateway over the network. Each attack goes on until it is told to stop, from addresses of the
-// loopback network that the honest client does not have.
+// Attacks of one client on a gateway over the network. Each attack runs until its signal aborts, from loopback
+// addresses that the honest client does not use.
 import { randomUUID } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,20 +11,20 @@ export type Target = {
   /** People with money whose tokens the attackers have; the first has a long history. */
   attackers: Person[]
 }
-/** How much of each: 1 in the short form. */
+/** The scale of each attack: 1 in the short form. */
 export type Size = { scale: number }
 
 export type Attack = {
   name: string
-  /** It floods what hashes passwords, so that the honest client signs in beside it. */
+  /** The attack floods password hashing: the honest client signs in during it. */
   floodsSignIn?: true
-  /** Resolves with what it saw, in a few words, once the signal has come. */
+  /** Resolves with a short summary of the responses once the signal has aborted. */
   run: (target: Target, size: Size, signal: AbortSignal) => Promise<string>
 }
 
-/** Believed as a proxy by the attacked gateway: what comes from there says for whom. */
+/** A trusted proxy of the attacked gateway: requests from this address state the client's address. */
 export const PROXY_ADDRESS = '127.0.0.99'
-/** Addresses of the attackers' own; a connection that is refused is opened again after a while. */
+/** The attackers' addresses; a refused connection is opened again after AGAIN_MS. */
 const drawAddress = (index: number) => `127.0.1.${1 + (index % 200)}`
 const AGAIN_MS = 50
 const ANSWER_MS = 20_000
@@ -37,7 +37,7 @@ const post = (path: string, body: string, ...headers: string[]) =>
     .concat(`content-length: ${Buffer.byteLength(body)}`, '', body)
     .join('\r\n')
 
-/** Keeps so many connections open and does `begin` with each; counts those that the gateway ended. */
+/** Keeps `count` connections open and calls `begin` with each; counts the connections that the gateway closed. */
 const keepOpen = async (
   { host, port }: Target,
   count: number,
@@ -71,7 +71,7 @@ const keepOpen = async (
   return seen
 }
 
-/** Asks again and again with so many clients; counts the answers by status. */
+/** Sends requests continuously with `clients` clients; counts the answers by status. */
 const flood = async (
   { host, port }: Target,
   clients: number,
@@ -108,7 +108,7 @@ const flood = async (
 
 const ended = ({ opened, ended }: { opened: number; ended: number }) => `${opened} opened, ${ended} ended`
 
-/** Asks ahead for something large and reads nothing of it. */
+/** Pipelines requests for a large response and reads none of it. */
 const slowReaders = (what: string, path: (target: Target) => { path: string; token?: string }): Attack => ({
   name: `slow readers of ${what}`,
   run: async (target, { scale }, signal) => {
@@ -121,11 +121,11 @@ const slowReaders = (what: string, path: (target: Target) => { path: string; tok
   },
 })
 
-/** An address of a network in which a subscriber has thousands of /64s. */
+/** An address in a network in which one subscriber has thousands of /64s. */
 const forwardedFor = (turn: number) =>
   `x-forwarded-for: 2001:db8:88:ab${(turn % 256).toString(16).padStart(2, '0')}::1`
 
-/** For the meter of passwords: everything in it looks like something that it knows. */
+/** The worst case for zxcvbn: every part of it matches a pattern or a dictionary entry. */
 const WORST_PASSWORD = 'Aa1!@4$5!1|03l33t0oqweiloveyoudr@g0n6G9g1tr0ub4dor770op@$$w0rdl33t@4$5'.padEnd(
   128,
   '@4$5!1|0',

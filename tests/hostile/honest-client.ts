@@ -2,13 +2,13 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Answer, ask, PASSWORD, type Person } from '../faults/people.ts'
 
-/** Each when the one before is done and so long has passed. */
+/** The pause between the end of one payment and the next. */
 const PAYMENT_PACE_MS = 200
-/** An address may try five times a minute. */
+/** The rate limit allows five sign-ins per minute from one address. */
 const SIGN_IN_PACE_MS = 15_000
 const ANSWER_WITHIN_MS = 60_000
 
-/** How long each took, and what was not answered as it should have been. */
+/** The duration of each request, and the unexpected answers. */
 export type Timed = { ms: number[]; failures: string[] }
 
 const repeat = async (
@@ -31,7 +31,7 @@ const repeat = async (
   return timed
 }
 
-/** Pays again and again until the signal comes. */
+/** Makes payments until the signal aborts. */
 export const payHonestly = (
   gatewayUrl: string,
   from: Person,
@@ -47,7 +47,7 @@ export const payHonestly = (
     }),
   )
 
-/** Signs in again and again, from the address that the person is known at. */
+/** Signs in until the signal aborts, from the address of the person's earlier sign-in. */
 export const signInHonestly = (gatewayUrl: string, { email }: Person, signal: AbortSignal): Promise<Timed> =>
   repeat(SIGN_IN_PACE_MS, signal, 200, () =>
     ask(`${gatewayUrl}/v1/auth/login`, 'POST', {

@@ -5,13 +5,13 @@ import { forEach, until, type World } from '../faults/world.ts'
 import { ATTACKS, type Attack, PROXY_ADDRESS, type Size } from './attacks.ts'
 import { payHonestly, signInHonestly, type Timed } from './honest-client.ts'
 
-/** What an attacked gateway may take. A quiet one has about 200 MiB; without bounds one attack took 3,274. */
+/** The memory bound of an attacked gateway. An idle one uses about 200 MiB; without bounds one attack reached 3,274. */
 export const MEMORY_BOUND_MIB = 640
 const SAMPLE_MS = 250
 
 /**
- * The gateway that is attacked counts sign-ins and sign-ups as it is shipped, and lets people do the rest without end. It counts
- * in windows of its own, apart from those of the gateway that people sign up at.
+ * The attacked gateway has the default limits for sign-ins and sign-ups, and high limits for the rest. Its windows
+ * differ from those of the gateway at which people sign up, so that the two share no counters.
  */
 const ATTACKED_SETTINGS = {
   TRUSTED_PROXIES: PROXY_ADDRESS,
@@ -20,7 +20,7 @@ const ATTACKED_SETTINGS = {
   RATE_LIMIT_LOGIN_ACCOUNT: '20/907',
   RATE_LIMIT_PIN: '10/67',
   RATE_LIMIT_DEPOSIT: '1200/67',
-  // So that what is asked for is done, and not only refused.
+  // High, so that requests are executed and not only refused.
   RATE_LIMIT_STATEMENT: '100000/67',
   RATE_LIMIT_DEFAULT: '100000/67',
   RATE_LIMIT_MAIL: '3/307',
@@ -33,7 +33,7 @@ export type Report = {
   payments: Timed
   signIns: Timed
   memoryMiB: number
-  /** The longest that the event loop stood still: work that belongs into a thread shows here. */
+  /** The longest event loop lag: it reveals work that belongs in a worker thread. */
   lagMs: number
 }
 
@@ -41,7 +41,7 @@ const HISTORY_AT_ONCE = 8
 
 export type Scene = { gatewayUrl: string; opsUrl: string; honest: Person; shop: Person; attackers: Person[] }
 
-/** People with money, of whom the first attacker has a history of so many entries. */
+/** People with money; the first attacker has a history of `history` entries. */
 export const setScene = async (world: World, history: number): Promise<Scene & { name: string }> => {
   const [honest, shop, ...attackers] = await Promise.all(
     Array.from({ length: 5 }, async () => {
@@ -60,7 +60,7 @@ export const setScene = async (world: World, history: number): Promise<Scene & {
     if (status !== 201) throw new Error(`a payment of the history is answered ${status} ${body?.code}`)
   })
   const { name, url, opsUrl } = await world.startInstance('gateway', ATTACKED_SETTINGS)
-  // The first one makes the cheap hash of the tests anew at this gateway's cost.
+  // The first sign-in rehashes the password, from the cheap hash of the tests to this gateway's cost.
   const { status, body } = await ask(`${url}/v1/auth/login`, 'POST', {
     body: { email: honest!.email, password: PASSWORD },
   })
@@ -69,7 +69,7 @@ export const setScene = async (world: World, history: number): Promise<Scene & {
   return { name, gatewayUrl: url, opsUrl, honest: honest!, shop: shop!, attackers }
 }
 
-/** The gateway's own word on its memory, and on its event loop since it was asked last. */
+/** The gateway's metrics: its memory, and its event loop lag since the last scrape. */
 const readProcess = async (opsUrl: string): Promise<{ memoryMiB: number; lagMs: number }> => {
   const text = await (await fetch(`${opsUrl}/metrics`, { signal: AbortSignal.timeout(30_000) })).text()
   const value = (name: string) => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(text)?.[1])
@@ -107,7 +107,7 @@ const runOne = async (scene: Scene, attack: Attack, size: Size, ms: number): Pro
   }
 }
 
-/** One attack after the other beside an honest client, each for so long. */
+/** Runs the attacks one after the other, beside an honest client, for `secondsEach` seconds each. */
 export const runAttacks = async (
   scene: Scene,
   size: Size,

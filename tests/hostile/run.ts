@@ -1,6 +1,6 @@
-// `npm run test:hostile`: a gateway of a system of its own under one attack after the other, each beside an honest client
-// that pays. Words after `--` choose attacks by their names. Exits with 1 where a payment fails or takes too long, or the
-// gateway takes too much memory. It takes about eight minutes and stops by itself.
+// `npm run test:hostile`: starts its own system and runs one attack after the other against a gateway, each beside an
+// honest client that pays. Words after `--` select attacks by name. Exits with 1 if a payment fails or takes too long,
+// or if the gateway uses too much memory. It takes about eight minutes and stops by itself.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,7 +13,7 @@ import { MEMORY_BOUND_MIB, medianOf, runAttacks, setScene, tableOf } from './run
 const SECONDS_EACH = 30
 const SCALE = 10
 const HISTORY = 1_000
-/** Half of the payments take less than the first, each sign-in less than the second, and each payment less than the last. */
+/** Bounds: on the median payment, on each sign-in, and on the slowest payment. */
 const PAYMENT_MEDIAN_MS = 1_000
 const SIGN_IN_MS = 3_000
 const PAYMENT_SLOWEST_MS = 10_000
@@ -41,7 +41,7 @@ setTimeout(() => {
 }, OVER_WITHIN_MS).unref()
 
 try {
-  // The honest client's step-up token is good for the whole run.
+  // The honest client's step-up token is valid for the whole run.
   const system = await startTestSystem(dataDir, { ...TEST_SETTINGS, STEP_UP_SECONDS: '1200' })
   stop = system.stop
   const world = await openWorld(system.context.stack, system.context.system)

@@ -1,25 +1,25 @@
 import type { System } from '@pennywire/stack/system.ts'
 import { type Person, post } from './people.ts'
 
-/** Things that are really there, for one person to ask about. */
+/** Ids of existing objects that one person can request. */
 export type Known = {
   walletId: string
-  /** An empty one of the same person, to be frozen and closed. */
+  /** An empty wallet of the same person, to be frozen and closed. */
   spareWalletId: string
   otherWalletId: string
   otherWalletCode: string
   transferId: string
   reference: string
   key: string
-  /** One that the person may capture. */
+  /** A hold that the person may capture. */
   holdId: string
-  /** Of two others, for staff. */
+  /** The transfer, hold and wallet of two other people, for staff routes. */
   strangersTransferId: string
   strangersHoldId: string
   strangersSpareId: string
 }
 
-/** Routes after which the session, or the PIN, is of no use. */
+/** Routes that may end the session or lock the PIN. */
 export const ENDS_SESSIONS = [
   '/v1/auth/logout',
   '/v1/auth/logout-all',
@@ -34,7 +34,7 @@ export const ENDS_SESSIONS = [
   '/v1/users/me/deactivate',
 ]
 
-/** A spare wallet, a transfer to somebody else and a hold by them: made by the routes themselves. */
+/** Creates the transfers and holds between the three people, over the API. */
 export const makeKnown = async (
   system: System,
   person: Person,
@@ -66,7 +66,7 @@ export const makeKnown = async (
 // biome-ignore lint/suspicious/noExplicitAny: a JSON document
 type Json = any
 
-/** What a path parameter's example becomes, by the first pattern that its path meets. */
+/** The example of each path parameter, by the first pattern that matches the path. */
 const PATH_EXAMPLES: Array<[path: RegExp, param: string, known: keyof Known]> = [
   [/^\/v1\/wallets\/\{id\}(\/freeze|\/unfreeze)$/, 'id', 'spareWalletId'],
   [/^\/v1\/wallets\//, 'id', 'walletId'],
@@ -95,7 +95,7 @@ const putKnown = (schema: Json, known: Known): void => {
   }
 }
 
-/** Amounts and currencies that the wallets have, and parties that are there; the recipient by one of its two names. */
+/** Restricts a body to affordable amounts, existing currencies and parties, and to `toWalletCode` for the recipient. */
 const narrowBody = (schema: Json): void => {
   const { properties = {} } = schema
   for (const [name, field] of Object.entries<Json>(properties)) {
@@ -109,9 +109,9 @@ const narrowBody = (schema: Json): void => {
 }
 
 /**
- * The document with examples that are really there, so that what is asked gets past the first look-up; without the
- * field `pin`, which the step-up token stands for: three wrong guesses would lock it.
- * `narrow` leaves little else to ask: what is drawn is then mostly done, where otherwise it is mostly refused.
+ * The document with existing objects as examples, so that generated requests get past the first look-up. The field
+ * `pin` is removed, because three wrong guesses would lock it; the step-up token replaces it.
+ * `narrow` restricts values to these examples: generated requests then mostly succeed, otherwise mostly are refused.
  */
 export const documentFor = (document: Json, known: Known, narrow: boolean): Json => {
   const copy = structuredClone(document)
@@ -149,7 +149,7 @@ export const documentFor = (document: Json, known: Known, narrow: boolean): Json
   return copy
 }
 
-/** "POST /v1/transfers" of each operation. */
+/** All operations, in the form "POST /v1/transfers". */
 export const operationsOf = (document: Json): string[] =>
   Object.entries<Json>(document.paths).flatMap(([path, operations]) =>
     Object.keys(operations).map(method => `${method.toUpperCase()} ${path}`),

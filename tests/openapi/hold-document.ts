@@ -1,4 +1,4 @@
-// Holds every answer that a test sees to the document: its status and code must stand there for its route.
+// Checks every answer that a test receives against the document, which must list its status and code for its route.
 
 // biome-ignore lint/suspicious/noExplicitAny: a JSON document
 type Json = any
@@ -22,10 +22,10 @@ const readDocument = async (gatewayUrl: string): Promise<Known[]> => {
   })
 }
 
-/** What the router says where there is no such route, and any route where something is broken. */
+/** Codes allowed on every path: the router's codes for an unknown route or method, and internal errors. */
 const ANYWHERE = new Set(['ROUTE_NOT_FOUND', 'METHOD_NOT_ALLOWED', 'INTERNAL_ERROR'])
 
-/** Throws where the document of this gateway does not know the answer; says nothing of paths outside it. */
+/** Throws if the answer is missing from this gateway's document; ignores paths outside /v1. */
 export const expectInDocument = async (
   gatewayUrl: string,
   method: string,
@@ -33,7 +33,7 @@ export const expectInDocument = async (
   answer: { status: number; body: Json },
 ): Promise<void> => {
   if (!path.startsWith('/v1/') || ANYWHERE.has(answer.body?.code)) return
-  // The gateway may be killed at any moment of a test: then this answer is let pass, and the next one asks again.
+  // The gateway may be killed at any moment of a test: then skip this answer, and refetch the document for the next.
   const known = await (
     documents.get(gatewayUrl) ?? documents.set(gatewayUrl, readDocument(gatewayUrl)).get(gatewayUrl)!
   ).catch(() => {

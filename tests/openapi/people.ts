@@ -8,15 +8,15 @@ export type Person = {
   userId: string
   email: string
   walletId: string
-  /** An empty one, in EUR. */
+  /** An empty wallet, in EUR. */
   spareWalletId: string
   token: string
-  /** Stands for the PIN in payments. */
+  /** The step-up token: replaces the PIN in payments. */
   stepUp: string
   isAdmin?: boolean
-  /** An admin's, for acts of staff. */
+  /** An admin's step-up token, for staff routes. */
   staffStepUp?: string
-  /** Of an admin's second factor. */
+  /** The secret of an admin's second factor. */
   secret?: string
 }
 
@@ -28,7 +28,7 @@ const PATIENCE = { deadlineMs: 30_000 }
 // biome-ignore lint/suspicious/noExplicitAny: answers of every shape
 type Body = any
 
-/** Posts as this person, with a key of its own; throws where it is refused. */
+/** Posts with this person's token and a new key; throws if the request is refused. */
 export const post = async (
   system: System,
   token: string,
@@ -57,7 +57,7 @@ const mailedToken = (system: System, email: string): Promise<string> =>
     PATIENCE,
   )
 
-/** A new session with its step-up token, and an admin's second one for acts of staff: all are good for minutes. */
+/** Opens a new session with its step-up token, and an admin's second one for staff routes: all valid for minutes. */
 export const signIn = async (system: System, person: Person, sql: Database): Promise<void> => {
   if (person.isAdmin) {
     const { gatewayUrl } = system

@@ -1,6 +1,6 @@
-// `npm run test:openapi`: runs schemathesis over the document of a system of its own, as a user, as an admin and as
-// somebody who may lock the PIN and end the session. Needs Python 3.10 or newer with venv, or SCHEMATHESIS, the path of
-// the program. Words after `--` go to schemathesis. Exits with 1 where it finds anything.
+// `npm run test:openapi`: starts its own system and runs schemathesis over its document, as a user, as an admin, and as
+// a person who may lock the PIN and end the session. Needs Python 3.10 or newer with venv, or SCHEMATHESIS, the path of
+// the program. Words after `--` are passed to schemathesis. Exits with 1 if it finds a failure.
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -14,15 +14,15 @@ import { documentFor, ENDS_SESSIONS, type Known, makeKnown, operationsOf } from 
 import { makePerson, type Person, signIn } from './people.ts'
 
 const VERSION = '4.32.5'
-/** Of each operation, in the random part; the systematic parts are as long as the document makes them. */
+/** Examples per operation in the random phase; the length of the systematic phases follows from the document. */
 const EXAMPLES = '50'
 const SEED = '5'
 const RUN_WITHIN_MS = 20 * 60_000
 const SETTINGS = { ...TEST_SETTINGS, STEP_UP_SECONDS: '3600', LOG_LEVEL: 'info' }
 
 /**
- * Not among them: positive_data_acceptance, because what is well-formed may still be refused (a balance, a limit, a
- * wallet that is somebody else's).
+ * Not among them: positive_data_acceptance, because a well-formed request may still be refused (a balance, a limit,
+ * another person's wallet).
  */
 const CHECKS = [
   'not_a_server_error',
@@ -40,7 +40,7 @@ const CHECKS = [
 const say = (line: string) => console.log(line)
 const root = join(import.meta.dirname, '..', '..')
 
-/** The program, installed once beside the other dependencies. */
+/** The path of schemathesis, which is installed once beside the other dependencies. */
 const findSchemathesis = (): string => {
   const { SCHEMATHESIS: given } = process.env
   if (given) return given
@@ -64,7 +64,7 @@ const findSchemathesis = (): string => {
   return program
 }
 
-/** The routes that never did what they are for: what was found of them says little. */
+/** The routes that never answered 2xx: a clean result means little for them. */
 const neverDone = (logFile: string, document: object): string[] => {
   const done = new Set<string>()
   for (const line of readFileSync(logFile, 'utf8').split('\n')) {
@@ -74,7 +74,7 @@ const neverDone = (logFile: string, document: object): string[] => {
   return operationsOf(document).filter(operation => !done.has(operation))
 }
 
-/** `staff` asks only the routes of staff, with the step-up token that they need; false asks only the other ones. */
+/** `staff`: true requests only staff routes, with the step-up token that they need; false only the others. */
 type Run = { who: string; person: Person; known: Known; only: boolean; narrow: boolean; staff?: boolean }
 
 const STAFF_ROUTES = /^\/v1\/admin\//
@@ -83,7 +83,7 @@ let guard: Guard | undefined
 let ending = false
 let running: ReturnType<typeof spawn> | undefined
 
-/** One run over the document; whether it found nothing. */
+/** Runs schemathesis once over the document; returns whether it found no failure. */
 const runAs = async (
   program: string,
   system: System,

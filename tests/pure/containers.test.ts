@@ -1,4 +1,4 @@
-// The container files cannot run where no image can be pulled, so what can be known of them without is held here.
+// The container files cannot run where no image can be pulled: this test checks everything that needs no container.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -27,7 +27,7 @@ type Service = {
 }
 
 type Compose = { services: Record<string, Service>; volumes?: object }
-/** As compose reads it: defaults in place of what is not set, and something in place of what has to be. */
+/** The file as compose reads it: unset variables get their defaults, required ones a placeholder. */
 const readCompose = (file: string): Compose =>
   parse(
     read(file)
@@ -40,7 +40,7 @@ const production = readCompose('docker-compose.production.yml')
 const { services } = compose
 const OURS = ['gateway', 'ledger', 'notifier', 'audit']
 
-/** A process that starts and asks servers which are not there needs a second, but many on a busy machine. */
+/** A process that starts and tries to reach missing servers needs a second, but many seconds on a busy machine. */
 const START_TIMEOUT_MS = 60_000
 
 let folder: string
@@ -50,7 +50,7 @@ beforeAll(async () => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-/** What a process says first. Its servers are not there, so it says something soon, no matter what becomes of it then. */
+/** The first output of a process. Its servers are missing, so it soon logs something, whether or not it then exits. */
 const firstWords = async (name: string): Promise<{ said: string; code: number | null }> => {
   const { command = [], environment = {} } = services[name]!
   const env = Object.fromEntries(

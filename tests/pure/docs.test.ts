@@ -1,4 +1,4 @@
-// The documents say only what is there.
+// The documents refer only to existing links, commands, settings, source files and problem codes.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DESCRIBED, describe as describeContracts } from '@pennywire/contracts/describe-contracts.ts'
@@ -9,7 +9,7 @@ import { SETTINGS, settingsText } from '../describe-settings.ts'
 const root = join(import.meta.dirname, '..', '..')
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
 
-/** Without the spaces that align tables. */
+/** Removes the spaces that align tables. */
 const collapsed = (text: string) => text.replace(/ {2,}/g, ' ').replace(/-{3,}/g, '---')
 
 const documents = [
@@ -27,7 +27,7 @@ const sources = ['packages', 'services', 'tests'].flatMap(folder =>
     .map(file => `${folder}/${file}`),
 )
 
-/** A heading's anchor, as it is made where the documents are shown. */
+/** A heading's anchor, as GitHub generates it. */
 const anchorOf = (heading: string) =>
   heading
     .toLowerCase()

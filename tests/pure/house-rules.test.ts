@@ -1,4 +1,4 @@
-// What a reviewer would otherwise say twice. Each rule is shown to find what it forbids, then held against every file.
+// Rules that a reviewer would otherwise repeat. Each rule is shown to find its example, and is applied to every file.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, matchesGlob, normalize } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -17,7 +17,7 @@ const sources: Source[] = FOLDERS.flatMap(folder =>
     .map(path => ({ path, text: readFileSync(join(root, path), 'utf8') })),
 )
 
-/** The commands are what knip has to be told of as well, so they stand in one place. */
+/** The commands are read from knip.json, because knip needs the same list. */
 const knip = JSON.parse(readFileSync(join(root, 'knip.json'), 'utf8')) as {
   workspaces: Record<string, { entry: string[] }>
 }
@@ -26,11 +26,11 @@ const COMMANDS = Object.entries(knip.workspaces).flatMap(([workspace, { entry }]
 )
 const isCommand = (path: string) => COMMANDS.some(pattern => matchesGlob(path, pattern))
 
-/** Tests, and what only tests and measurements use. */
+/** Tests, and code that only tests and benchmarks use. */
 const isTest = (path: string) =>
   /\.test\.ts$|(^|\/)test-[\w-]+\.ts$/.test(path) || /^(tests|bench|simulator)\//.test(path)
 
-/** What decides and computes without asking anybody: no clock, no chance, no waiting. */
+/** Pure modules: no clock, no randomness, no I/O. */
 const PURE = [
   'packages/contracts/src/ids.ts',
   'packages/contracts/src/money.ts',
@@ -69,13 +69,13 @@ const PURE = [
   'services/notifier/src/mail-for.ts',
   'services/notifier/src/notices-for.ts',
 ]
-/** A new wallet's code is drawn, and that is all about it that is not computed. */
+/** Drawing a new wallet's code is the only randomness allowed in a pure module. */
 const DRAWS = 'packages/contracts/src/wallet-code.ts'
 
 const importsOf = (text: string) =>
   [...text.matchAll(/(?:\bfrom|\bimport|\bimport\(|\brequire\()\s*'([^']+)'/g)].map(([, name]) => name!)
 
-/** Where an import leads, from the root of the repository; packages by their folder. */
+/** The path that an import resolves to, from the root of the repository; packages by their folder. */
 const targetOf = (path: string, name: string) =>
   name.startsWith('.')
     ? normalize(join(dirname(path), name))
@@ -99,7 +99,7 @@ const mayImport = (path: string, target: string): boolean => {
 }
 
 const GATEWAY = 'services/gateway/src/'
-/** The gateway's rooms: each imports those before it. The last one, the folder itself, puts them together. */
+/** The gateway's rooms: each may import only those before it. The last one, the folder itself, wires them together. */
 const ROOMS = [
   ...['problems', 'access', 'http', 'queues', 'outbox', 'ledger'],
   ...[
@@ -116,7 +116,7 @@ const ROOMS = [
   ...['identity', 'money', 'limits', 'wallets', 'recipients', 'transfers', 'reversals', 'holds', 'payments'],
   ...['statements', 'notifications', ''],
 ]
-/** The one import against the order: identity is put together from the whole configuration. */
+/** The only import against the order: identity is created from the whole configuration. */
 const AGAINST_THE_ORDER = [
   'services/gateway/src/identity/create-identity.ts > services/gateway/src/config.ts',
 ]
@@ -128,7 +128,7 @@ const floorOf = (path: string): number => {
   return ROOMS.indexOf(room)
 }
 
-/** Imports of a room that is not below, and rooms that are not listed. */
+/** Imports from a later room, and rooms that are not listed. */
 const upwardImports = ({ path, text }: Source): string[] => {
   if (floorOf(path) === -1) return ['its room is not in ROOMS']
   return importsOf(text)
@@ -137,7 +137,7 @@ const upwardImports = ({ path, text }: Source): string[] => {
     .filter(target => !AGAINST_THE_ORDER.includes(`${path} > ${target}`))
 }
 
-/** Files that import each other in a circle, by way of others or at once; type imports count. */
+/** Files that import each other in a circle, directly or through others; type imports count. */
 const circlesIn = (files: Source[]): string[] => {
   const paths = new Set(files.map(({ path }) => path))
   const imports = new Map(
@@ -163,11 +163,11 @@ const circlesIn = (files: Source[]): string[] => {
 
 type Rule = {
   rule: string
-  /** The files it is about; all where it says nothing. */
+  /** The files to which the rule applies; all files if absent. */
   applies?: (path: string) => boolean
-  /** What breaks it: a text, or something that only the whole file shows. */
+  /** Finds violations: by a pattern, or by a function over the whole file. */
   finds: RegExp | ((source: Source) => string[])
-  /** Where it would be found, and how. */
+  /** A violation that the rule must find. */
   example: Source
 }
 
@@ -206,8 +206,8 @@ const RULES: Rule[] = [
     example: { path: 'packages/rules/src/decide.ts', text: 'const now = Date.now()' },
   },
   {
-    // The wall clock steps back, and what waits for it then waits for the whole step.
-    // Tokens and their keys end at moments that other gateways know.
+    // The wall clock may step back: a wait that is measured by it then lasts longer by the whole step.
+    // Tokens and their keys expire at wall clock times, which all gateways share.
     rule: 'durations are measured by a clock that never steps back',
     applies: path => !isTest(path) && !path.endsWith('/sessions/tokens.ts'),
     finds: /clock\.now\(\)\s*[-<>]|[-<>]=?\s*clock\.now\(\)/,
@@ -217,7 +217,7 @@ const RULES: Rule[] = [
     },
   },
   {
-    // So that the simulator, and a test that does not wait, can run them. The others end threads, sockets and commands.
+    // So that the simulator and tests run them without waiting. The excepted files end threads, sockets and commands.
     rule: 'services take the time from a Clock',
     applies: path =>
       /^services\/\w+\/src\//.test(path) &&
@@ -228,7 +228,7 @@ const RULES: Rule[] = [
   },
   {
     rule: 'prose names the thing: a clause is no noun',
-    // What a migration says stays as it ran.
+    // Migrations are excepted: they stay as they ran.
     applies: path => path.endsWith('.ts'),
     finds: /\b(whoever|whatever|nonetheless)\b/i,
     example: {
@@ -243,7 +243,7 @@ const RULES: Rule[] = [
     example: { path: 'services/audit/src/main.ts', text: "import kafkajs from 'kafkajs'" },
   },
   {
-    // What takes the processor for as long as a client's input is large runs in a thread, never on the event loop.
+    // Work whose processor time grows with a client's input runs in a worker thread, never on the event loop.
     rule: 'pdfkit and zxcvbn run in worker threads',
     applies: path => !/-worker\.ts$|\/statement-pdf(\.test)?\.ts$/.test(path),
     finds: /\bfrom '(pdfkit|@zxcvbn-ts\/[\w-]+|[\w./-]*\/statement-pdf\.ts)'/,
@@ -289,13 +289,13 @@ const RULES: Rule[] = [
   {
     rule: 'code does not ask whether it is being tested',
     applies: path => !isTest(path),
-    // Production mode refuses what is unsafe; nothing else differs by it.
+    // Production mode refuses unsafe settings and changes nothing else.
     finds: /NODE_ENV(?!=production| === 'production')|VITEST/,
     example: { path: 'services/ledger/src/main.ts', text: "if (process.env.NODE_ENV === 'test') skip()" },
   },
 ]
 
-/** Where a file breaks a rule: its path with the line, or with what was found. */
+/** The violations of a rule in a file: the path with the line, or with the finding. */
 const breaksOf = ({ applies = () => true, finds }: Rule, source: Source): string[] => {
   if (!applies(source.path)) return []
   if (typeof finds === 'function') return finds(source).map(found => `${source.path}: ${found}`)
@@ -368,7 +368,7 @@ test('the files that rules speak of are there', () => {
   }
 })
 
-/** "src/{a,b}.ts" is "src/a.ts" and "src/b.ts". */
+/** Expands "src/{a,b}.ts" to "src/a.ts" and "src/b.ts". */
 function expand(pattern: string): string[] {
   const match = /^(.*)\{([^}]+)\}(.*)$/.exec(pattern)
   if (!match) return [pattern]

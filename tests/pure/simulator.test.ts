@@ -1,4 +1,4 @@
-// The money path of the services, run unchanged by a seeded simulator: clients, gateways, ledgers, provider, faults.
+// A seeded simulator runs the unchanged money path of the services: clients, gateways, ledgers, provider, faults.
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -14,7 +14,7 @@ const simulate = (...args: string[]): string => {
 }
 const lastOf = (output: string) => JSON.parse(output.trim().split('\n').at(-1)!)
 
-/** What a million steps must have met: a fault that stopped coming would leave its promises untried in silence. */
+/** Faults that a million steps must include: if one is never injected, its guarantees go untested unnoticed. */
 const FAULTS = [
   ...['answer to commit lost', 'broker away', 'commands that no gateway signed', 'connection lost'],
   ...['database goes back', 'database killed', 'everything slow', 'gateway killed', 'gateway paused'],

@@ -38,7 +38,7 @@ export const GATEWAY: StoreScript[] = [
       ]
       await gateway.writePending(requests)
       for (const request of requests) await gateway.writePending([{ ...request, transferId: id(4_001) }])
-      // Of two contents at once the first stands too.
+      // Of two contents in one batch the first is kept, too.
       await gateway.writePending([
         pendingRequest({ transferId: id(4_002), acknowledged: true }),
         pendingRequest({ transferId: id(4_002), fingerprint: bytes('other'), amount: 9n }),
@@ -101,7 +101,7 @@ export const GATEWAY: StoreScript[] = [
       })
       let number = 4_000
       for (const kind of ['deposit', 'withdrawal'] as const) {
-        // What is paid in does not come back.
+        // A deposit is never returned.
         const words = kind === 'deposit' ? (['confirmed', 'failed'] as const) : WORDS
         for (const first of words) {
           const own = id(number++)

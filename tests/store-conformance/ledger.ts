@@ -25,7 +25,7 @@ export type AnyCommand = {
     : never
 }[RecordName]
 
-/** A topic in memory, and a ledger that applies what it is given of it, a second later each time. Codes are not told. */
+/** A topic in memory, and a ledger that applies batches of it, each a second later. Wallet codes are masked. */
 export const createLedger = (site: StoreSite) => {
   let nowMs = NOW.getTime()
   const log = PARTITIONS.map((): IncomingRecord[] => [])
@@ -59,7 +59,7 @@ export const createLedger = (site: StoreSite) => {
     name: Name,
     value: Records[Name],
   ) => append(partition, key, site.codec.encode(name, value))
-  /** What an event says. A wallet's code is drawn anew in each run. */
+  /** A journal row with its decoded event. A wallet's code is masked, because it is drawn anew in each run. */
   const tell = ({ bytes, ...row }: JournalRow) => {
     const event = decodeNow(bytes)
     const opened = event?.type === 'pennywire.ledger.WalletOpened'
@@ -76,7 +76,7 @@ export const createLedger = (site: StoreSite) => {
         'pennywire.ledger.WalletOpenRequested',
         walletOpenRequested({ walletId: over.id ?? wallet, userId: user, currency: over.currency ?? 'USD' }),
       ),
-    /** Any other command, under an id with this number; what it says is told apart by its fingerprint. */
+    /** Any other command, under the id of this number; its fingerprint is the hash of its fields. */
     command: <Name extends AnyCommand>(
       { partition, wallet }: Person,
       name: Name,
@@ -149,7 +149,7 @@ export const into = (amountMinor: bigint, recipient: Person) => ({
   amountMinor,
 })
 
-/** Two people with a wallet each, the first with 100. */
+/** A ledger in which two people have a wallet each, the first with a balance of 100. */
 export const begunLedger = async (site: StoreSite) => {
   const ledger = createLedger(site)
   const [alice, bob] = [person(0), person(1)]

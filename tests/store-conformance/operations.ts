@@ -25,7 +25,7 @@ import {
 const byWallet = (a: LimitRow, b: LimitRow) =>
   `${a.walletId} ${a.action} ${a.source}` < `${b.walletId} ${b.action} ${b.source}` ? -1 : 1
 
-/** What was decided of one wallet and what is held of it. */
+/** Writes two wallets; Alice's has a balance of 100 and one hold of 50, with the command that placed it. */
 const aliceHolds = async (store: LedgerStore) => {
   await twoWallets(store)
   await write(store, {
@@ -46,7 +46,7 @@ export const OPERATIONS: StoreScript[] = [
         opened: [opened(id(3), 'C'), opened(id(4), 'D')],
         balances: [balance(id(4), 5n, 1, { usage: USED })],
         tiers: [{ id: ALICE, tier: 'verified' }],
-        // The other one is opened in this very batch.
+        // The second wallet is opened in this batch.
         labels: [
           { id: ALICE, label: bytes('rent') },
           { id: id(3), label: bytes('gone') },
@@ -68,7 +68,7 @@ export const OPERATIONS: StoreScript[] = [
         ],
       })
       await write(store, {
-        // Opened and closed in one batch, and set anew.
+        // A wallet is opened and closed in one batch; a label and a limit are replaced.
         opened: [opened(id(5), 'E')],
         statuses: [closed(id(5)), status(id(3), { freezeSource: 'staff', reason: null })],
         labels: [{ id: id(3), label: null }],
@@ -81,7 +81,7 @@ export const OPERATIONS: StoreScript[] = [
         ),
         await tx.readOriginals([id(1_501), id(1_501), id(1)]),
         (await tx.readLimits([ALICE, BOB, BOB, id(3)])).toSorted(byWallet),
-        // A hold that became a transfer is found by what placed it.
+        // A captured hold is found by the command that placed it.
         await tx.findOutcomes([id(1_501)]),
       ])
       return [read, await dump()]

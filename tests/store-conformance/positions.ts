@@ -10,7 +10,7 @@ export const POSITIONS: StoreScript[] = [
         ...(await store.readMacsFrom(offsets.map((offset, partition) => ({ partition, offset })))),
       ]
       const inOrder = (rows: [number, bigint][]) => rows.toSorted(([a], [b]) => a - b)
-      // A partition that nobody has seen is not made by asking for it.
+      // Reading an unknown partition does not create its row.
       return [inOrder(await at(12n, 12n, 12n)), inOrder(await at(40n, 40n))]
     },
     expected: [
@@ -29,7 +29,7 @@ export const POSITIONS: StoreScript[] = [
     run: async ({ store }) => {
       const first = (await store.readPositions([1, 0])).toSorted(byPartition)
       await write(store, { partitions: [{ partition: 1, nextOffset: 9n, lastDigest: null, nextSeq: 1n }] })
-      // A partition that nobody has seen is not made by writing to it.
+      // Writing to an unknown partition does not create its row.
       await write(store, { partitions: [{ partition: 5, nextOffset: 9n, lastDigest: null, nextSeq: 1n }] })
       const ends = await Promise.all([store.readPositions([0, 1, 2]), store.readPositions([2, 1, 0])])
       const progress = (await store.readProgress([0, 1, 2, 5])).toSorted(byPartition)

@@ -2,7 +2,7 @@ import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import { begunLedger, CAPTURE, capture, type Person, person, STAFF, to, VOID, voidHold } from './ledger.ts'
 import { balancesOf, id, type StoreScript } from './site.ts'
 
-/** Two ledgers at once. */
+/** Two ledgers that apply batches at the same time. */
 export const RIVALS: StoreScript[] = [
   {
     name: 'X1: two ledgers with the same batch at once: one applies it, the other finds it done',

@@ -25,7 +25,7 @@ import {
 } from './ledger.ts'
 import { byPartition, bytes, id, NOW, type StoreScript, type StoreSite } from './site.ts'
 
-/** All that the gateway may want to know of what a ledger's life left behind. */
+/** All reads of the gateway, on the rows that a seed's ledger has written. */
 const readByGateway = async ({ gateway }: StoreSite, random: Random): Promise<unknown> => {
   const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1)
   const blank = <Row extends { code: string | null } | null>(row: Row): Row =>
@@ -74,13 +74,13 @@ const STATUSES = [
 
 type Asked = { id: string; type: 'transfer' | 'hold' | 'withdrawal' | 'deposit'; from: Person; to: Person }
 
-/** Appends a few commands, of every kind; most end, or give back, what was asked for before. */
+/** Appends a few commands of every kind; most captures, voids and reversals refer to an earlier request. */
 const appendSome = (random: Random, ledger: ReturnType<typeof createLedger>, asked: Asked[]) => {
   const { ask, open, append, command, reverse, log } = ledger
   const someone = () => person(random.int(5))
   for (let count = random.int(12); count > 0; count--) {
     const [one, other] = [someone(), someone()]
-    // Few ids, so that they meet.
+    // Few ids, so that they collide.
     const number = 3_000 + random.int(90)
     const transferId = id(number)
     const amount = random.chance(0.01) ? MAX_MINOR : BigInt(1 + random.int(random.pick([20, 90])))
@@ -89,7 +89,7 @@ const appendSome = (random: Random, ledger: ReturnType<typeof createLedger>, ask
     const expiresAt = random.chance(0.05) ? NOW.getTime() - 1 : null
     const remember = (type: Asked['type'], from: Person, to: Person) =>
       asked.push({ id: transferId, type, from, to })
-    /** One of what was asked for, or anything. */
+    /** An earlier request of one of these types, or an arbitrary one. */
     const target = (...types: Asked['type'][]): Asked => {
       const known = asked.filter(({ type }) => types.includes(type))
       return known.length > 0 && random.chance(0.9)
@@ -161,7 +161,7 @@ const appendSome = (random: Random, ledger: ReturnType<typeof createLedger>, ask
   }
 }
 
-/** One seed's life of a ledger: batches that go on, come again, leave out; wallets frozen; marks raised. */
+/** One seed's run of a ledger: batches that continue, repeat or skip records; wallets frozen; marks raised. */
 const liveBySeed = (seed: number): StoreScript => ({
   name: `seed ${seed}: the same batches have the same results, and the gateway reads them alike`,
   run: async site => {
@@ -186,7 +186,7 @@ const liveBySeed = (seed: number): StoreScript => ({
         const [status, freezeSource] = random.pick(STATUSES)
         const { wallet } = person(random.int(5))
         const [known] = await site.store.transact(tx => tx.lockWallets([wallet]))
-        // What is closed stays so: another may have its place.
+        // A closed wallet stays closed, because another wallet may have taken its place.
         if (known && known.status !== 'closed') await site.setStatus(wallet, status, freezeSource)
       }
       const partition = random.int(PARTITIONS.length)

@@ -1,5 +1,5 @@
-// What the ledger's store promises, as scripts that run against any store: the simulator's (simulator/ledger-store.ts)
-// and Postgres' (store-conformance.test.ts), so that the replacement is known to behave alike.
+// The contract of the ledger's store, as scripts that run against any store: the simulator's
+// (simulator/ledger-store.ts) and Postgres' (store-conformance.test.ts). They verify that both behave alike.
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { Wallet } from '../../packages/rules/src/decide.ts'
 import { NOTHING_USED, type Usage } from '../../packages/rules/src/limits.ts'
@@ -31,10 +31,10 @@ import {
   type Writes,
 } from '../../services/ledger/src/store.ts'
 
-/** As both stores are set up here: the ledger's own (main.ts) in their order, shorter. */
+/** The timeouts of both stores: shorter than the ledger's own (main.ts), in the same order. */
 export const TIMEOUTS = { lockMs: 1_500, idleMs: 2_500, transactionMs: 4_000 }
 
-/** What the gateway reads of the ledger, and what it keeps itself. */
+/** The gateway's reads of the ledger, and its own tables. */
 export type GatewaySite = {
   readTransfers: (ids: string[]) => Promise<TransferFacts[]>
   lookUpTransfers: (questions: TransferLookupKeys[]) => Promise<TransferLookup[]>
@@ -52,7 +52,7 @@ export type GatewaySite = {
   readDueHolds: (after: { until: Date; id: string }, limit: number) => Promise<DueHold[]>
 }
 
-/** One store, and what a script needs beside it. */
+/** One store, and the other functions that a script needs. */
 export type StoreSite = {
   store: LedgerStore
   gateway: GatewaySite
@@ -60,7 +60,7 @@ export type StoreSite = {
   now: () => number
   codec: Codec
   pass: (ms: number) => Promise<void>
-  /** Freezes or closes a wallet past all rules. */
+  /** Sets a wallet's status, bypassing all rules. */
   setStatus: (
     id: string,
     status: Wallet['status'],
@@ -73,7 +73,7 @@ export type StoreSite = {
 export type StoreScript = {
   name: string
   run: (site: StoreSite) => Promise<unknown>
-  /** What it returns on every store; without it, what it returns is the same on all. */
+  /** The result on every store; if absent, the results are only compared with each other. */
   expected?: unknown
 }
 
@@ -122,7 +122,7 @@ export const transfer = (number: number, over: Partial<TransferRow> = {}): Trans
   seq: BigInt(number),
   ...over,
 })
-/** What was decided under a transfer's id, as it stands beside it. */
+/** The row of ledger.commands that belongs to a transfer. */
 export const claim = (number: number): Earlier => {
   const { id, fingerprint, partition, seq } = transfer(number)
   return { id, fingerprint, partition, seq }
@@ -209,11 +209,11 @@ export const balance = (
   ...over,
 })
 
-// --- transactions that are led by hand ---
+// --- transactions that a script controls step by step ---
 
 class RolledBack extends Error {}
 
-/** A transaction that does what the script says when it says it. */
+/** A transaction whose statements and end are controlled by the script. */
 export const begin = async (store: LedgerStore) => {
   const begun = Promise.withResolvers<LedgerTx>()
   const over = Promise.withResolvers<void>()
@@ -241,7 +241,7 @@ export const begin = async (store: LedgerStore) => {
 export const write = (store: LedgerStore, some: Partial<Writes>): Promise<void> =>
   store.transact(tx => tx.writeBatch(writesOf(some)))
 
-/** How something ends: 'done', or the error's code; its text where it has none. */
+/** The end of a promise: 'done', or the error's code, or its text if it has no code. */
 export const endOf = (promise: Promise<unknown>): Promise<string> =>
   promise.then(
     () => 'done',
@@ -249,7 +249,7 @@ export const endOf = (promise: Promise<unknown>): Promise<string> =>
   )
 
 const WAITING_MS = 250
-/** Whether something waits: it is not done, nor failed, after a while that is long for anything that could go on. */
+/** Whether a promise waits: it is neither done nor failed after WAITING_MS, which is long for anything not blocked. */
 export const isWaiting = ({ pass }: StoreSite, promise: Promise<unknown>): Promise<boolean> =>
   Promise.race([pass(WAITING_MS).then(() => true), endOf(promise).then(() => false)])
 

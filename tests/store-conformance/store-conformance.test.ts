@@ -1,4 +1,4 @@
-// The store that the simulator puts in Postgres' place behaves as Postgres does: the same scripts, the same results.
+// The simulator's store, which replaces Postgres, behaves as Postgres does: the same scripts have the same results.
 import { readFileSync } from 'node:fs'
 import { isLedgerEvent, RECORD_NAMES } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
@@ -90,7 +90,7 @@ const textOf = (value: unknown): unknown => {
   if (value instanceof Uint8Array) return Buffer.from(value).toString('hex')
   return value
 }
-/** A wallet's code is drawn anew in each run, so it is told only whether there is one. */
+/** An event as text. A wallet's code is masked, because it is drawn anew in each run. */
 const readEvent = (bytes: Buffer) => {
   const event = decodeNow(bytes)
   if (!event) return bytes.toString('hex')
@@ -114,11 +114,11 @@ const dumpText = (tables: Record<string, Row[]>) =>
     .flatMap(([table, rows]) => rows.map(row => rowText(table, row)))
     .toSorted()
 
-/** A wallet's usage as the table has it; of one that has never been written there is nothing. */
+/** A wallet's usage in the form of the table, which stores an empty array until the usage is first written. */
 const usageText = ({ day, used: { send, deposit, withdrawal } }: Usage): string =>
   [day, ...[send, deposit, withdrawal].flatMap(({ day, month }) => [day, month])].join(' ')
 
-/** Where a row in memory has other columns than the table. */
+/** Mappings for rows in memory whose columns differ from the table's. */
 const COLUMNS: { [Name in keyof LedgerRows]?: (row: LedgerRows[Name]) => Row } = {
   wallets: ({ usage, ...row }) => ({ ...row, usage: usageText(usage) }),
   holds: ({ toWalletId: toWallet, placedMs, untilMs, ...row }) => ({
@@ -157,7 +157,7 @@ const tablesInPostgres = async (superuser: Database): Promise<Record<string, Row
   return tables
 }
 
-/** Every code that the rules refuse with, as their source has it, and those that the ledger adds. */
+/** Every refusal code in the source of the rules, and those that the ledger adds. */
 const REFUSALS = ['decide', 'wallet-rules', 'limits']
   .map(name => readFileSync(new URL(`../../packages/rules/src/${name}.ts`, import.meta.url), 'utf8'))
   .flatMap(source => [...source.matchAll(/'([A-Z]+(?:_[A-Z]+)+)'/g)].map(([, code]) => code!))
@@ -260,7 +260,7 @@ test.each(SCRIPTS)('$name', async script => {
   expect(inMemory).toEqual(onPostgres)
 })
 
-/** Which events a seed ended in: their types, and the code of a refusal or the reason of a hold's end. */
+/** The types of a seed's events, and the code of a refusal or the reason of a hold's end. */
 const outcomesIn = (told: unknown): string[] => {
   if (told === null || typeof told !== 'object' || Buffer.isBuffer(told)) return []
   const { type, value } = told as { type?: unknown; value?: { code?: string; reason?: unknown } }

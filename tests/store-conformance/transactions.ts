@@ -141,7 +141,7 @@ export const TRANSACTIONS: StoreScript[] = [
       await store.readPositions([0, 1])
       const [first, second] = [await begin(store), await begin(store)]
       await first.tx.lockPartitions([0])
-      // Another partition waits for nobody.
+      // A lock on another partition does not wait.
       await second.tx.lockPartitions([1])
       const locked = second.tx.lockPartitions([0])
       const earlier = second.tx.findOutcomes([id(1_001)])
@@ -169,7 +169,7 @@ export const TRANSACTIONS: StoreScript[] = [
       await twoWallets(store)
       const [first, second] = [await begin(store), await begin(store)]
       await first.tx.lockPartitions([0])
-      // As applyBatch asks.
+      // In the same order as applyBatch.
       const reads = Promise.all([
         second.tx.lockPartitions([0]),
         second.tx.lockWallets([ALICE]),
@@ -294,7 +294,7 @@ export const TRANSACTIONS: StoreScript[] = [
       await first.commit()
       return [end, await endOf(second.commit())]
     },
-    // What failed within a transaction fails the whole, though the work did not mind.
+    // A failed statement fails the whole transaction, even if the work ignores the error.
     expected: ['55P03', '55P03'],
   },
   {
@@ -507,7 +507,7 @@ export const TRANSACTIONS: StoreScript[] = [
       await setStatus(ALICE, 'frozen', 'staff')
       await setStatus(BOB, 'closed', null)
       const own = await store.transact(tx => tx.findWalletsOf([ALICE, BOB, id(9)]))
-      // A closed wallet leaves its place to another.
+      // After a wallet is closed, another may be opened in its place.
       await write(store, { opened: [{ ...opened(id(5), 'E', BOB), openedAt: later }] })
       const again = await store.transact(tx => tx.findWalletsOf([BOB]))
       const [frozen] = await store.transact(tx => tx.lockWallets([ALICE]))

@@ -1,5 +1,5 @@
 // `npm run docs`: writes the tables of problems, topics and records into docs/*.md, between their markers, from the
-// code that they describe. A test compares them.
+// code. A test compares the documents with the code.
 import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -39,7 +39,7 @@ const topicsTable = (): string =>
     ]),
   )
 
-/** A type as readers of Avro say it; what is nullable or repeated is told in words. */
+/** An Avro type as text; nullable and repeated types are described in words. */
 const typeText = (type: unknown): string => {
   if (typeof type === 'string') return type
   if (Array.isArray(type)) return `${typeText(type.find(branch => branch !== 'null'))} or null`
@@ -55,7 +55,7 @@ const fieldsTable = (fields: Field[]): string =>
     fields.map(({ name, type, doc }) => [`\`${name}\``, typeText(type), doc]),
   )
 
-/** The records that are defined inside of a record's fields. */
+/** Records defined inline in a record's fields. */
 const nestedRecords = (fields: Field[]): RecordSchema[] =>
   fields.flatMap(({ type }) => {
     const { items } = type as { items?: { type?: string } & RecordSchema }
@@ -81,7 +81,7 @@ const SECTIONS: Record<string, () => string> = {
   records: recordsText,
 }
 
-/** A document with each of its generated sections as the code has it now. */
+/** The document with its generated sections regenerated from the current code. */
 export const describe = (text: string): string =>
   text.replace(
     /(<!-- begin (\w+)[^\n]*-->\n)[\s\S]*?(<!-- end \2 -->)/g,
@@ -95,7 +95,7 @@ export const DESCRIBED = ['api.md', 'events.md'].map(
 
 if (import.meta.main) {
   for (const file of DESCRIBED) writeFileSync(file, describe(readFileSync(file, 'utf8')))
-  // Aligns the tables, as the check of the format wants them.
+  // Aligns the tables, because the format check requires it.
   const biome = fileURLToPath(new URL('../../../node_modules/.bin/biome', import.meta.url))
   const { status } = spawnSync(biome, ['format', '--write', ...DESCRIBED.map(file => fileURLToPath(file))], {
     stdio: 'inherit',

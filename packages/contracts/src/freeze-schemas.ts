@@ -1,5 +1,5 @@
-// `npm run schemas:freeze`: adds the next frozen version of every record whose schema changed, or says which field
-// breaks a reader and adds nothing. Commit what it adds together with the schema.
+// `npm run schemas:freeze`: adds the next frozen version of every record whose schema changed, or prints which field
+// breaks a reader and adds nothing. Commit the added files together with the schema.
 import { currentSchemas, FROZEN, freeze } from './frozen-schemas.ts'
 
 const { added, refused } = freeze(currentSchemas(), FROZEN)

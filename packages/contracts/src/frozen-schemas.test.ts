@@ -20,7 +20,7 @@ const frozen = loadFrozen(FROZEN)
 const typeOf = (schema: RecordSchema) =>
   avsc.Type.forSchema(schema as avsc.Schema, { logicalTypes: AVRO_LOGICAL_TYPES })
 
-/** An Avro default as a value: bytes stand in it as text, money as a number. */
+/** An Avro default converted to a value: a default of type bytes is written as text, of money as a number. */
 const defaultOf = (type: unknown, fallback: unknown): unknown => {
   if (type === 'bytes') return Buffer.from(fallback as string, 'latin1')
   return (type as { logicalType?: string }).logicalType === 'minor-units'
@@ -28,7 +28,7 @@ const defaultOf = (type: unknown, fallback: unknown): unknown => {
     : fallback
 }
 
-/** What a reader of `schema` must find in a value of another version: unknown members gone, missing ones by default. */
+/** The value that a reader of `schema` decodes from another version's: unknown members dropped, missing defaulted. */
 const asReadBy = (schema: unknown, value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(item => asReadBy((schema as { items: unknown }).items, item))
   const { fields } = schema as Partial<RecordSchema>
@@ -75,7 +75,7 @@ describe('S1: what was ever sent stays readable', () => {
       expect(examples.length).toBe(2)
       for (const { value, bytes } of examples) {
         expect(writer.toBuffer(value).equals(bytes)).toBe(true)
-        // avsc makes an object of a class of its own, whose members count here.
+        // avsc returns an instance of a class of its own: compare only its members.
         expect({ ...(reader.fromBuffer(bytes, reader.createResolver(writer)) as object) }).toMatchObject(
           asReadBy(current, value) as object,
         )

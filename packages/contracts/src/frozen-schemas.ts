@@ -5,21 +5,21 @@ import { incompatibilities, type RecordSchema } from './schema-compatibility.ts'
 import { examplesOf } from './schema-examples.ts'
 import { AVRO_LOGICAL_TYPES, canonicalSchema, RECORD_NAMES } from './schemas.ts'
 
-/** Every version ever sent, and their check sums in the form of sha256sum. */
+/** Every schema version ever sent, with check sums in sha256sum's format. */
 export const FROZEN = new URL('../frozen/', import.meta.url)
 const SUMS = 'SHA256SUMS'
-/** What mends a schema that is ahead of its newest frozen version. */
+/** The command that freezes a schema which is ahead of its newest frozen version. */
 export const FREEZE_COMMAND = 'npm run schemas:freeze'
 
-/** One value and its Avro bytes (without the five bytes of the wire format in front, whose id is the registry's). */
+/** One value and its Avro bytes, without the five-byte prefix of the wire format: its schema id is the registry's. */
 export type FrozenExample = { value: Record<string, unknown>; bytes: Buffer }
 export type FrozenVersion = { name: string; version: number; schema: RecordSchema; examples: FrozenExample[] }
 
-/** The schemas as they are now, which is what the next freeze would write. */
+/** The current schemas: the next freeze would write these. */
 export const currentSchemas = (): RecordSchema[] =>
   RECORD_NAMES.map(name => JSON.parse(canonicalSchema(name)) as RecordSchema)
 
-/** A value as JSON keeps it: {"minorUnits": "1250"} is the bigint 1250n, {"hex": "00ff"} are two bytes. */
+/** A value as stored in JSON: {"minorUnits": "1250"} is the bigint 1250n, {"hex": "00ff"} are two bytes. */
 const toJson = (value: unknown): unknown => {
   if (typeof value === 'bigint') return { minorUnits: value.toString() }
   if (Buffer.isBuffer(value)) return { hex: value.toString('hex') }
@@ -37,7 +37,7 @@ const fromJson = (_name: string, value: unknown): unknown => {
 
 const sumOf = (content: string | Buffer): string => createHash('sha256').update(content).digest('hex')
 
-/** What happened to the frozen files since they were frozen: removed, changed or written by another hand. */
+/** Frozen files that were removed or changed since they were frozen, and files not written by the freeze command. */
 export const frozenFaults = (directory: URL): string[] => {
   const sums = existsSync(new URL(SUMS, directory)) ? readFileSync(new URL(SUMS, directory), 'utf8') : ''
   const known = new Map(
@@ -60,7 +60,7 @@ export const frozenFaults = (directory: URL): string[] => {
   ]
 }
 
-/** Every frozen version, by record and ascending. */
+/** Every frozen version, by record name and ascending version. */
 export const loadFrozen = (directory: URL): FrozenVersion[] => {
   if (!existsSync(directory)) return []
   const read = (path: string) => readFileSync(new URL(path, directory), 'utf8')
@@ -86,7 +86,7 @@ export const loadFrozen = (directory: URL): FrozenVersion[] => {
     })
 }
 
-/** A schema without its explanations: mending those makes no new version. */
+/** A schema without its docs: a changed doc makes no new version. */
 const withoutDocs = (schema: RecordSchema): string =>
   JSON.stringify(schema, (name, value) => (name === 'doc' && typeof value === 'string' ? undefined : value))
 
@@ -95,7 +95,7 @@ export type LedgerStatus =
   | { kind: 'to be frozen'; version: number }
   | { kind: 'refused'; reasons: string[] }
 
-/** How a schema stands to all its frozen versions (not only the newest: any of them may lie in a topic). */
+/** Compares a schema with all its frozen versions, not only the newest: a topic may contain records of any of them. */
 export const standingOf = (schema: RecordSchema, frozen: FrozenVersion[]): LedgerStatus => {
   const versions = frozen.filter(({ name }) => name === schema.name)
   const reasons = versions.flatMap(({ version, schema: older }) =>
@@ -108,8 +108,8 @@ export const standingOf = (schema: RecordSchema, frozen: FrozenVersion[]): Ledge
 }
 
 /**
- * Adds the next version of every schema that changed, with examples and their bytes; changes none that is there.
- * Where anything is refused, nothing is written.
+ * Adds the next version of every schema that changed, with examples and their bytes; never changes an existing version.
+ * If any schema is refused, nothing is written.
  */
 export const freeze = (schemas: RecordSchema[], directory: URL): { added: string[]; refused: string[] } => {
   const faults = frozenFaults(directory)

@@ -2,9 +2,9 @@ import { hash } from 'node:crypto'
 import { codeAsTyped, crockfordAsTyped } from './as-typed.ts'
 
 /**
- * Ids are derived, not drawn, wherever a repeat must meet its first try: the same inputs give the same id on any
- * machine. UUID version 8 (RFC 9562, 5.8): 122 bits of SHA-256 over the purpose and its length-prefixed parts, so
- * that no two lists of parts share a preimage.
+ * Ids are derived, not random, wherever a repeat must find its first attempt: the same inputs give the same id on any
+ * machine. UUID version 8 (RFC 9562, 5.8): 122 bits of SHA-256 over the purpose and its length-prefixed parts, so that
+ * no two lists of parts share a preimage.
  */
 const deriveId = (purpose: string, ...parts: string[]): string => {
   let preimage = `pennywire:${purpose}`
@@ -21,47 +21,47 @@ export const transferIdOf = (userId: string, idempotencyKey: string): string =>
   deriveId('transfer', userId, idempotencyKey)
 
 /**
- * The id under which a confirmed deposit is booked whose own id another request has taken: the money is there, so it
- * is still booked, and once.
+ * The id of a confirmed deposit whose own id another request has taken: the money has arrived, so the deposit is still
+ * booked, exactly once.
  */
 export const displacedDepositIdOf = (transferId: string): string => deriveId('displaced-deposit', transferId)
 
 /**
- * The id of a movement that comes with a transfer, such as a fee: the n-th, counted from 1. The command's id names the
- * transfer, so all ids of one event follow from it.
+ * The id of a transfer's n-th linked movement, such as a fee; n counts from 1. The command's id determines the
+ * transfer's, so all ids of one event derive from it.
  */
 export const linkedTransferIdOf = (transferId: string, n: number): string =>
   deriveId('linked', transferId, String(n))
 
-/** The id of a command that a client names by a key without being a transfer: a repeat meets its first try. */
+/** The id of a command that has a client's idempotency key but is no transfer: a repeat finds its first attempt. */
 export const commandIdOf = (userId: string, idempotencyKey: string): string =>
   deriveId('command', userId, idempotencyKey)
 
-/** The command that takes the held money of a withdrawal that was paid out. */
+/** The id of the command that captures a withdrawal's hold after its payout. */
 export const payoutCaptureIdOf = (withdrawalId: string): string => deriveId('payout-capture', withdrawalId)
 
-/** The command that lets the held money of a withdrawal go that was not paid out. */
+/** The id of the command that releases a withdrawal's hold because it was not paid out. */
 export const payoutVoidIdOf = (withdrawalId: string): string => deriveId('payout-void', withdrawalId)
 
-/** The reversal that books a payout which came back. */
+/** The id of the reversal that books a returned payout. */
 export const payoutReturnIdOf = (withdrawalId: string): string => deriveId('payout-return', withdrawalId)
 
 /**
- * The command that lets a hold go whose time is over. Every timer derives the same one; `overdueHours` makes it another
- * once an hour, so that a refusal under an earlier id (its clock had been set back) does not hold the money for ever.
+ * The id of the command that releases an expired hold. Every timer derives the same id; `overdueHours` changes it once
+ * an hour, so that a refusal under an earlier id (a clock had been set back) does not hold the money for ever.
  */
 export const holdExpiryIdOf = (holdId: string, overdueHours: number): string =>
   deriveId('hold-expiry', holdId, String(overdueHours))
 
-/** The command that freezes a wallet because its owner's PIN was locked too often: once for a lock and a wallet. */
+/** The id of the command that freezes a wallet after too many locks of its owner's PIN: one per lock and wallet. */
 export const pinFreezeIdOf = (userId: string, lockedUntil: string, walletId: string): string =>
   deriveId('pin-freeze', userId, lockedUntil, walletId)
 
-/** The command that lifts such a freeze because the owner set a new PIN by a mailed code: once for a code and a wallet. */
+/** The id of the command that lifts such a freeze after a PIN reset by a mailed code: one per code and wallet. */
 export const pinUnfreezeIdOf = (userId: string, resetId: string, walletId: string): string =>
   deriveId('pin-unfreeze', userId, resetId, walletId)
 
-/** A wallet's id: from the user, the currency and how many wallets in it the user has closed. */
+/** A wallet's id: derived from the user, the currency and how many wallets in it the user has closed. */
 export const walletIdOf = (userId: string, currency: string, closedBefore: number): string =>
   deriveId('wallet', userId, currency, String(closedBefore))
 
@@ -69,11 +69,11 @@ export const walletIdOf = (userId: string, currency: string, closedBefore: numbe
 export const externalWalletId = (currency: string, partition: number): string =>
   deriveId('external', currency, String(partition))
 
-/** The system wallet where a deposit waits that its user's wallet cannot take, one per currency and partition. */
+/** The system wallet for deposits that the user's wallet cannot take, one per currency and partition. */
 export const suspenseWalletId = (currency: string, partition: number): string =>
   deriveId('suspense', currency, String(partition))
 
-/** An in-app notification's id: once for each transfer, user and kind, however often the event is delivered. */
+/** An in-app notification's id: one per transfer, user and type, however often the event is delivered. */
 export const notificationIdOf = (transferId: string, userId: string, type: string): string =>
   deriveId('notification', transferId, userId, type)
 
@@ -84,8 +84,8 @@ export const deliveryIdOf = (noticeId: string, channel: string): string =>
 const CROCKFORD = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
 /**
- * The number that people see, `TXN-` and 12 Crockford base32 characters: the first 60 bits of the transfer's id, so
- * that it is computed, never stored, and found by the primary key.
+ * A transfer's reference for people, `TXN-` and 12 Crockford base32 characters: the first 60 bits of its id. It is
+ * computed, never stored, and looked up by the primary key.
  */
 export const referenceOf = (transferId: string): string => {
   let bits = BigInt(`0x${transferId.replaceAll('-', '').slice(0, 15)}`)
@@ -97,7 +97,10 @@ export const referenceOf = (transferId: string): string => {
   return `TXN-${text}`
 }
 
-/** Reads a reference as a person types or pastes it. The range of ids it can mean (all share its first 60 bits), or null where it is no reference. */
+/**
+ * Parses a reference as a person types or pastes it. Returns the range of ids that begin with its 60 bits, or null if
+ * the text is no reference.
+ */
 export const idsOfReference = (reference: string): { first: string; last: string } | null => {
   const match = /^TXN-([0-9A-TV-Z]{12})$/.exec(codeAsTyped(reference))
   if (!match) return null

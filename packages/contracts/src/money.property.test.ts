@@ -1,4 +1,4 @@
-// What holds for every amount and every text, not only for those of money.test.ts.
+// Properties of every amount and every text, not only of the cases in money.test.ts.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { CURRENCIES, decimalsOf, formatAmount, MAX_MINOR, parseAmount } from './money.ts'
@@ -6,12 +6,12 @@ import { CURRENCIES, decimalsOf, formatAmount, MAX_MINOR, parseAmount } from './
 const currency = fc.constantFrom(...CURRENCIES)
 const minorUnits = fc.bigInt({ min: 1n, max: MAX_MINOR })
 const digits = (length: number) => fc.stringMatching(new RegExp(`^[0-9]{${length}}$`))
-/** Texts that look like amounts: with zeros in front and behind, too long, too exact. */
+/** Texts that look like amounts: with leading and trailing zeros, too long, with too many decimals. */
 const amountLike = fc
   .tuple(fc.stringMatching(/^[0-9]{1,22}$/), fc.option(fc.stringMatching(/^[0-9]{0,22}$/)))
   .map(([whole, fraction]) => (fraction === null ? whole : `${whole}.${fraction}`))
 
-/** The value of a plain decimal text in units of 10^-30, by other means than the parser's. */
+/** The value of a plain decimal text in units of 10^-30, computed without the parser. */
 const exactValueOf = (text: string): bigint => {
   const [whole = '', fraction = ''] = text.split('.')
   let value = 0n
@@ -102,7 +102,7 @@ describe('amounts', () => {
   })
 
   test('any text at all is exact ASCII digits or refused, and nothing throws', () => {
-    // Among them digits of every script, which \d and Number() take in some languages.
+    // Includes digits of other scripts, which \d and Number() accept in some languages.
     const anyText = fc.oneof(
       fc.string({ unit: 'binary' }),
       fc.string({

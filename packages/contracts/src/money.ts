@@ -3,7 +3,7 @@
  * ever holds an amount.
  */
 
-/** The largest amount or balance: what a consumer that reads Avro `long` as a JavaScript number keeps exact. */
+/** The largest amount or balance: still exact for a consumer that reads Avro `long` as a JavaScript number. */
 export const MAX_MINOR = 2n ** 53n - 2n
 
 /**
@@ -45,9 +45,9 @@ export const decimalsOf = (currency: string): number => {
 }
 
 /**
- * Reads an amount as a client writes it ("12.50", "1", "0.5") into minor units, exactly. Returns the broken rule
- * as text instead of throwing: a wrong amount is the client's to mend. Zero and signs are refused, so is anything
- * a person would not write: spaces, exponents, a leading or trailing point, superfluous zeros in front.
+ * Parses an amount as a client writes it ("12.50", "1", "0.5") into minor units, exactly. Returns the broken rule as
+ * text instead of throwing, because a wrong amount is a client error. Refuses zero, signs and anything that a person
+ * would not write: spaces, exponents, a leading or trailing point, superfluous leading zeros.
  */
 export const parseAmount = (text: string, currency: string): { minor: bigint } | { error: string } => {
   const decimals = decimalsOf(currency)

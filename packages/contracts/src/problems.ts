@@ -1,7 +1,7 @@
 /**
- * Every problem the API can answer, its status, whether waiting helps (`retryable`), and whether the request's
- * idempotency key has its answer for good (`final`: a new attempt needs a new key). A code without a row does not
- * compile. The codes of `decide` in the ledger are the rows with `final: true`.
+ * Every problem that the API returns: its status, whether a later retry can succeed (`retryable`), and whether the
+ * answer is final for the request's idempotency key (`final`: a new attempt needs a new key). A code without a row does
+ * not compile. The codes of `decide` in the ledger are the rows with `final: true`.
  */
 type Problem = { status: number; title: string; retryable: boolean; final: boolean }
 
@@ -11,7 +11,7 @@ const later = (status: number, title: string) => ({ status, title, retryable: tr
 const decided = (status: number, title: string) => ({ status, title, retryable: false, final: true }) as const
 
 export const PROBLEMS = {
-  // the request's form
+  // the request's format
   MALFORMED_REQUEST: refused(400, 'The request cannot be read'),
   REQUEST_TIMEOUT: refused(408, 'The request did not come in time'),
   HEADERS_TOO_LARGE: refused(431, 'The headers are too large'),
@@ -23,7 +23,7 @@ export const PROBLEMS = {
   METHOD_NOT_ALLOWED: refused(405, 'The route does not know this method'),
   IDEMPOTENCY_KEY_REQUIRED: refused(400, 'The Idempotency-Key header is missing'),
   IDEMPOTENCY_KEY_REUSED: refused(422, 'The Idempotency-Key belongs to another request'),
-  // who is asking
+  // authentication and permissions
   TOKEN_MISSING: refused(401, 'A bearer token is needed'),
   TOKEN_INVALID: refused(401, 'The token is not valid'),
   TOKEN_EXPIRED: refused(401, 'The token has expired'),
@@ -40,7 +40,8 @@ export const PROBLEMS = {
   SAME_PASSWORD: refused(400, 'The new password is the old one'),
   NO_PASSWORD: refused(400, 'The account has no password'),
   CROSS_SITE_REQUEST: refused(403, 'The request comes from another site'),
-  // 403, unlike a dead token's 401: a client that refreshes and repeats on 401 would waste a try with each wrong code.
+  // 403, unlike an invalid token's 401: a client that refreshes and repeats on 401 would waste a try with each wrong
+  // code.
   '2FA_INVALID': refused(403, 'The code is wrong or was used'),
   '2FA_LOCKED': refused(423, 'The second factor is locked'),
   '2FA_NOT_ENABLED': refused(400, 'The second factor is not turned on'),
@@ -62,7 +63,7 @@ export const PROBLEMS = {
   INVALID_OTP: refused(400, 'The mailed code is not valid'),
   STEP_UP_REQUIRED: refused(403, 'A step-up token of the second factor is needed'),
   STEP_UP_INVALID: refused(403, 'The step-up token is not valid'),
-  // what is asked for
+  // the requested resource
   USER_NOT_FOUND: refused(404, 'There is no such user'),
   ACCOUNT_ALREADY_DISABLED: refused(409, 'The account is disabled already'),
   ACCOUNT_NOT_DISABLED: refused(409, 'The account is not disabled'),
@@ -113,7 +114,7 @@ export const PROBLEMS = {
   REVERSAL_EXCEEDS_ORIGINAL: decided(422, 'More would be given back than was paid'),
   PAYMENT_FAILED: decided(402, 'The payment provider refused the payment'),
   INTERNAL_ERROR: { status: 500, title: 'Something went wrong on our side', retryable: true, final: false },
-  // not now
+  // temporary
   RATE_LIMIT_EXCEEDED: later(429, 'Too many requests'),
   SERVICE_UNAVAILABLE: later(503, 'A part of the system is away'),
 } as const satisfies Record<string, Problem>
@@ -121,8 +122,8 @@ export const PROBLEMS = {
 export type ProblemCode = keyof typeof PROBLEMS
 
 /**
- * The codes with which the ledger rejects a request: its answer, kept for ever under the request's id, so always
- * `final` when a rejection is what is answered.
+ * The codes with which the ledger rejects a request. The rejection is stored for ever under the request's id, so it is
+ * always answered as `final`.
  */
 export type RejectionCode =
   | {

@@ -15,7 +15,7 @@ const entries = (name: string, ...fields: object[]) => ({
 const millis = { type: 'long', logicalType: 'timestamp-millis' }
 const money = { type: 'long', logicalType: 'minor-units' }
 
-/** Whether Avro's own resolution would let the pair pass, read from both ends. */
+/** Whether Avro's own resolution accepts the pair in both directions. */
 const avroAlone = (older: RecordSchema, newer: RecordSchema): 'passes' | 'refuses' => {
   try {
     const [before, now] = [older, newer].map(schema => avsc.Type.forSchema(schema as avsc.Schema))
@@ -157,7 +157,7 @@ describe('S1: a change that breaks a reader is refused, and the field is named',
     ],
   ])('%s', (_what, older, newer, reason, alone) => {
     expect(incompatibilities(older, newer).join('\n')).toContain(reason)
-    // Where Avro alone would let it pass, only this check stands between the change and a reader.
+    // Where Avro alone accepts the change, only this check protects the readers.
     expect(avroAlone(older, newer)).toBe(alone)
   })
 

@@ -17,13 +17,13 @@ type NamedSchema = {
   size?: number
 }
 
-/** A record's schema, as its `.avsc` file has it. */
+/** A record's schema, as in its `.avsc` file. */
 export type RecordSchema = NamedSchema & { type: 'record'; name: string; namespace: string; fields: Field[] }
 
 const detailOf = (schema: Schema): Partial<NamedSchema> =>
   typeof schema === 'object' ? (schema as NamedSchema) : {}
 
-/** What a reader must find unchanged: the Avro type, its name, its logical type and its size. */
+/** The parts of a type that must not change for a reader: the Avro type, its name, its logical type and its size. */
 const identityOf = (schema: Schema): string => {
   if (Array.isArray(schema)) return 'union'
   if (typeof schema === 'string') return schema
@@ -34,9 +34,9 @@ const identityOf = (schema: Schema): string => {
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
 
 /**
- * What in `newer` breaks a reader or a writer of `older`, named by field. Stricter than Avro's own resolution, which
- * lets text become bytes, a time in milliseconds become one in microseconds, and an old record mean something else
- * because a default changed.
+ * Changes in `newer` that break a reader or a writer of `older`, by field. Stricter than Avro's own resolution: Avro
+ * accepts that text becomes bytes, that a time in milliseconds becomes one in microseconds, and that a changed default
+ * changes the meaning of old records.
  */
 const breaksBetween = (older: Schema, newer: Schema, at: string): string[] => {
   if (identityOf(older) !== identityOf(newer)) {
@@ -88,7 +88,7 @@ const fieldBreaks = (older: Field[], newer: Field[], at: string): string[] => [
     .map(({ name }) => `${at}.${name} is new and has no default for old records`),
 ]
 
-/** What Avro itself says: each of the two must be able to read what the other writes. */
+/** Avro's own check: each version must be able to read records written with the other. */
 const resolutionErrors = (older: RecordSchema, newer: RecordSchema): string[] => {
   const typeOf = (schema: RecordSchema) =>
     avsc.Type.forSchema(schema as avsc.Schema, { logicalTypes: AVRO_LOGICAL_TYPES })
@@ -103,8 +103,8 @@ const resolutionErrors = (older: RecordSchema, newer: RecordSchema): string[] =>
 }
 
 /**
- * Why two versions of a record cannot live on one topic, or nothing where they can: a client with either of them reads
- * what is written with the other (the registry's FULL).
+ * Why two versions of a record cannot share a topic; empty if they can: a client with either version reads records
+ * written with the other (the registry's FULL).
  */
 export const incompatibilities = (older: RecordSchema, newer: RecordSchema): string[] => {
   const breaks = breaksBetween(older, newer, older.name)

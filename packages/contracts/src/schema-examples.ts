@@ -3,12 +3,12 @@ import { MAX_MINOR } from './money.ts'
 
 type Examples = { full: unknown; sparse: unknown }
 
-/** What an example says in fields whose name does not say it. */
+/** Example values of text fields that need a realistic one, in place of `the FIELD`. */
 const TEXTS: Record<string, string> = { currency: 'USD', type: 'transfer' }
 
 /**
- * Example values for a schema, the same each time: one with every optional part there, and one with none of them.
- * Together they show both sides of every optional field.
+ * Deterministic example values for a schema: `full` has every optional part, `sparse` has none. Together they cover
+ * both sides of every optional field.
  */
 export const examplesOf = (schema: unknown, field: string): Examples => {
   const both = (value: unknown): Examples => ({ full: value, sparse: value })

@@ -23,7 +23,7 @@ const fieldsOf = (name: string, schema: unknown) =>
     ((part.fields ?? []) as Field[]).map(field => ({ at: `${at}.${field.name}`, field })),
   )
 
-/** What is wrong with a schema as a contract, beyond being Avro. */
+/** Violations of our own contract rules by a schema that is valid Avro. */
 const faultsOf = (name: string, schema: unknown): string[] => [
   ...partsOf(schema, name).flatMap(({ at, part }) => [
     ...(part.type === 'record' && !part.doc ? [`${at} has no doc`] : []),
@@ -33,7 +33,7 @@ const faultsOf = (name: string, schema: unknown): string[] => [
     ...(field.doc?.trim() ? [] : [`${at} has no doc`]),
     ...(/^(code|type|currency|reason|template|status)$|(Code|Type|Currency)$/.test(field.name) &&
     field.type !== 'string' &&
-    // A reason in somebody's words is ciphertext.
+    // A free-text reason is ciphertext.
     JSON.stringify(field.type) !== '["null","bytes"]'
       ? [`${at} is a word that may get new values, so it must be a string`]
       : []),
@@ -95,7 +95,7 @@ describe('money in Avro is exact or refused', () => {
     return Buffer.from([...bytes, Number(rest)]).toString('hex')
   }
 
-  // avsc unpatched writes what is below -(2^52) as a positive number (mtth/avsc#455).
+  // Unpatched avsc writes a number below -(2^52) as a positive one (mtth/avsc#455).
   const edges = [
     0n,
     63n,

@@ -6,9 +6,9 @@ import { MAX_MINOR } from './money.ts'
 export type * from './generated/records.ts'
 
 /**
- * Money in Avro: a `long` of minor units, a bigint in TypeScript. Readers in other languages see a plain long.
- * Throws on what a `long` read as a JavaScript number would not keep exact; the ledger's rules never let it come to
- * that (BALANCE_LIMIT).
+ * Money in Avro: a `long` of minor units, a bigint in TypeScript. Readers in other languages see a plain long. Throws
+ * on an amount that a `long` read as a JavaScript number would not represent exactly; the ledger's rules prevent such
+ * amounts (BALANCE_LIMIT).
  */
 class MinorUnits extends avsc.types.LogicalType {
   protected override _fromValue(value: number): bigint {
@@ -26,7 +26,7 @@ class MinorUnits extends avsc.types.LogicalType {
   }
 }
 
-/** How Avro logical types become TypeScript values; every reader and writer of ours uses the same. */
+/** Maps Avro logical types to TypeScript values; all our readers and writers use the same map. */
 export const AVRO_LOGICAL_TYPES = { 'minor-units': MinorUnits }
 
 type AvroSchema = { name: string; namespace: string; [attribute: string]: unknown }
@@ -39,10 +39,10 @@ const schemas = new Map<string, AvroSchema>(
     .map(schema => [`${schema.namespace}.${schema.name}`, schema]),
 )
 
-/** The full names of all records, which are their registry subjects as well. */
+/** The full names of all records; each is also the record's registry subject. */
 export const RECORD_NAMES = [...schemas.keys()].sort() as RecordName[]
 
-/** A record's schema as the registry gets it: one line of JSON, so that formatting makes no new version. */
+/** A record's schema as it is registered: one line of JSON, so that formatting makes no new version. */
 export const canonicalSchema = (name: RecordName): string => JSON.stringify(schemas.get(name))
 
 /** A record's Avro type as this version of the code writes and reads it. */
@@ -50,10 +50,10 @@ export const avroType = (name: RecordName): avsc.Type =>
   avsc.Type.forSchema(schemas.get(name) as avsc.Schema, { logicalTypes: AVRO_LOGICAL_TYPES })
 
 type RecordOf<Name extends RecordName> = { [Each in Name]: { type: Each; value: Records[Each] } }[Name]
-/** One decoded record: its name decides its value. */
+/** One decoded record: `type` determines the type of `value`. */
 export type AnyRecord = RecordOf<RecordName>
 
-/** The ledger's commands: by the rule that their names end in `Requested`. */
+/** The ledger's commands: their names end in `Requested`. */
 export type LedgerCommandName = Extract<RecordName, `pennywire.ledger.${string}Requested`>
 export type LedgerCommand = RecordOf<LedgerCommandName>
 /** The ledger's events: everything else in its namespace. */

@@ -1,4 +1,4 @@
-// For tests: records with a value in every field, so that a test says only what it is about.
+// For tests: records with a value in every field, so that a test sets only the fields it is about.
 import { createHash, randomUUID } from 'node:crypto'
 import type {
   HoldCaptureRequested,
@@ -16,8 +16,8 @@ import type {
 const NOT_SAID = ['transferId', 'commandId', 'requestedAt']
 
 /**
- * With a fingerprint over all that it says, where it has none: a repeat under its id has the same one, other content
- * another.
+ * Adds a fingerprint over the record's content if it has none: a repeat under the same id has the same fingerprint,
+ * other content has another.
  */
 const signed = <Fields extends { fingerprint?: Buffer }>(
   fields: Fields,
@@ -55,7 +55,7 @@ export const transferRequested = (over: Partial<TransferRequested>): TransferReq
     ...over,
   })
 
-/** Of all that is held, by its recipient. */
+/** A capture of the whole hold by its recipient. */
 export const holdCaptureRequested = (
   over: Partial<HoldCaptureRequested> & Pick<HoldCaptureRequested, 'holdId' | 'walletId'>,
 ): HoldCaptureRequested =>
@@ -70,7 +70,7 @@ export const holdCaptureRequested = (
     ...over,
   })
 
-/** By its recipient. */
+/** A void by the hold's recipient. */
 export const holdVoidRequested = (
   over: Partial<HoldVoidRequested> & Pick<HoldVoidRequested, 'holdId' | 'walletId'>,
 ): HoldVoidRequested =>
@@ -83,7 +83,7 @@ export const holdVoidRequested = (
     ...over,
   })
 
-/** Of 100 minor units, by staff. */
+/** A reversal of 100 minor units by staff. */
 export const reversalRequested = (
   over: Partial<ReversalRequested> & Pick<ReversalRequested, 'originalId'>,
 ): ReversalRequested =>
@@ -100,7 +100,7 @@ export const reversalRequested = (
     ...over,
   })
 
-/** Under the wallet's id. */
+/** The command's id is the wallet's id. */
 export const walletOpenRequested = (
   over: Partial<WalletOpenRequested> & Pick<WalletOpenRequested, 'walletId' | 'userId'>,
 ): WalletOpenRequested => ({
@@ -111,7 +111,7 @@ export const walletOpenRequested = (
   ...over,
 })
 
-/** By the wallet's owner; lifts a freeze as well (`WalletUnfreezeRequested` says the same). */
+/** A freeze by the wallet's owner; also serves as an unfreeze: `WalletUnfreezeRequested` has the same fields. */
 export const walletFreezeRequested = (
   over: Partial<WalletFreezeRequested> & Pick<WalletFreezeRequested, 'walletId' | 'userId'>,
 ): WalletFreezeRequested =>
@@ -121,7 +121,7 @@ export const walletCloseRequested = (
   over: Partial<WalletCloseRequested> & Pick<WalletCloseRequested, 'walletId' | 'userId'>,
 ): WalletCloseRequested => signed({ commandId: randomUUID(), requestedAt: 1_000, ...over })
 
-/** No limit of the owner's own on sending. */
+/** The owner sets no own limits on sending. */
 export const limitChangeRequested = (
   over: Partial<LimitChangeRequested> & Pick<LimitChangeRequested, 'walletId' | 'userId'>,
 ): LimitChangeRequested =>
@@ -137,7 +137,7 @@ export const limitChangeRequested = (
     ...over,
   })
 
-/** The two entries of a movement, the first of each wallet. */
+/** The two entries of a movement; each is its wallet's first entry. */
 export const entriesOf = (
   from: { walletId: string; userId: string | null },
   to: { walletId: string; userId: string | null },
@@ -148,7 +148,7 @@ export const entriesOf = (
     { ...to, amountMinor },
   ].map(entry => ({ ...entry, currency: 'USD', balanceAfterMinor: 0n, sequence: 1 }))
 
-/** Of 100 minor units. */
+/** A completed transfer of 100 minor units. */
 export const transferCompleted = (
   over: Partial<TransferCompleted> & Pick<TransferCompleted, 'entries'>,
 ): TransferCompleted => ({
@@ -170,7 +170,7 @@ export const transferCompleted = (
   ...over,
 })
 
-/** Of the whole of a transfer of 100 minor units, by staff. */
+/** A reversal by staff of a whole transfer of 100 minor units. */
 export const transferReversed = (
   over: Partial<TransferReversed> & Pick<TransferReversed, 'originalId' | 'entries'>,
 ): TransferReversed => ({

@@ -1,17 +1,17 @@
 /**
- * The topics: their partition counts, how long they are kept, and their `max.message.bytes`. `ledger.commands` and `ledger.events` have one
- * equal, fixed count, because an event goes to its command's partition number; changing it is a drained migration.
+ * The topics: partition counts, retention and `max.message.bytes`. `ledger.commands` and `ledger.events` have the same
+ * fixed count, because an event goes to its command's partition number; changing it is a drained migration.
  */
 export const LEDGER_PARTITIONS = 12
 
 const DAY_MS = 24 * 60 * 60 * 1_000
 const FOR_EVER = -1
 const MIB = 1024 * 1024
-/** 1 MiB and the frame of a batch: Kafka's own default. */
+/** 1 MiB plus the frame of a batch: Kafka's own default. */
 const KAFKA_DEFAULT_BYTES = 1_048_588
 
 /**
- * What is made of a record must fit where it goes, or it would hold its partition for ever: an event carries its
+ * A derived record must fit into its topic, or it would block its source partition for ever: an event contains its
  * command's texts and more, a dead letter the record as received and its reason.
  */
 

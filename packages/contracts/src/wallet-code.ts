@@ -8,9 +8,9 @@ import { codeAsTyped, crockfordAsTyped } from './as-typed.ts'
  */
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 const RANDOM_LENGTH = 7
-/** A prime just below the alphabet's size, so that each weight has an inverse and no wrong digit goes unseen ... */
+/** A prime just below the alphabet's size: each weight has an inverse, so every wrong character is detected ... */
 const MODULUS = 31
-/** ... for which the characters themselves must differ modulo 31: the 32nd, Z, is not drawn. */
+/** ... provided that the characters differ modulo 31: therefore the 32nd, Z, is never drawn. */
 const DRAWN = 31
 
 const checkOf = (payload: string): string => {
@@ -27,9 +27,8 @@ export const drawWalletCode = (): string => {
 }
 
 /**
- * Reads a code as a person types or pastes it: lower case, white space and invisible characters, and Crockford's
- * look-alikes (O for 0, I and L for 1), are taken.
- * Returns null where it is no code, or its check character does not fit.
+ * Parses a code as a person types or pastes it: accepts lower case, white space, invisible characters, and Crockford's
+ * look-alikes (O for 0, I and L for 1). Returns null if it is no code or its check character is wrong.
  */
 export const parseWalletCode = (text: string): string | null => {
   const match = /^PW-([0-9A-Z]{7})([0-9A-Z])$/.exec(codeAsTyped(text))

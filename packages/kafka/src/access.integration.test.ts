@@ -1,4 +1,4 @@
-// The brokers refuse a service that steps out of ARCHITECTURE.md's table of topics: each service's own credentials are tried.
+// The brokers refuse any access beyond ARCHITECTURE.md's table of topics; tested with each service's own credentials.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
@@ -39,7 +39,7 @@ describe.each(KAFKA_USERS)('%s', user => {
   const others = TOPIC_NAMES.filter(topic => !(KAFKA_ACCESS[user].writes as readonly Topic[]).includes(topic))
   test.each(others)('M1: may not write %s', async topic => {
     const send = producer.send({ topic, messages: [{ key: 'x', value: 'forged' }] })
-    // A topic that it may not even see has no partitions for the client.
+    // kafkajs finds no partitions of a topic that the user may not describe.
     expect(await outcomeOf(send)).toMatch(/^(TOPIC_AUTHORIZATION_FAILED|KafkaJSNonRetriableError)$/)
   })
 

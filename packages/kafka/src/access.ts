@@ -1,4 +1,4 @@
-// Who may do what with which topic and group: ARCHITECTURE.md's table of topics as access control lists of the brokers.
+// The brokers' access control lists, per user, topic and group: ARCHITECTURE.md's table of topics.
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import kafkajs from 'kafkajs'
 
@@ -7,13 +7,13 @@ const { AclResourceTypes, AclOperationTypes, AclPermissionTypes, ResourcePattern
 type Access = {
   writes: readonly Topic[]
   reads: readonly Topic[]
-  /** Groups, by name; one that ends in `*` stands for all that begin so. */
+  /** Names of groups; a name that ends in `*` is a prefix. */
   groups: readonly string[]
 }
 
 const ALL = Object.keys(TOPICS) as Topic[]
 
-/** By the name that each proves to the brokers. Nobody but the set-up's super user has more. */
+/** By authenticated user. Only the set-up's super user has further rights. */
 export const KAFKA_ACCESS = {
   gateway: {
     writes: ['ledger.commands', 'identity.events', 'notifier.commands'],
@@ -33,7 +33,7 @@ export const KAFKA_ACCESS = {
   },
   // Its command audit:verify reads all topics.
   audit: { writes: [], reads: ALL, groups: ['audit', 'read-*'] },
-  /** People with the commands: they send dead letters again, and a command has its gateway's MAC for that. */
+  /** People who run the commands: they redrive dead letters; a redriven command keeps its gateway's MAC. */
   operator: {
     writes: [
       'ledger.commands',
@@ -73,7 +73,7 @@ const wantedAcls = (): kafkajs.AclEntry[] =>
     return [
       ...writes.map(topic => allow(AclResourceTypes.TOPIC, topic, AclOperationTypes.WRITE)),
       ...reads.map(topic => allow(AclResourceTypes.TOPIC, topic, AclOperationTypes.READ)),
-      // Services check the settings that the promises rest on.
+      // Services check the topic settings on which the promises rest.
       ...new Set([...writes, ...reads])
         .values()
         .map(topic => allow(AclResourceTypes.TOPIC, topic, AclOperationTypes.DESCRIBE_CONFIGS)),
@@ -84,7 +84,7 @@ const wantedAcls = (): kafkajs.AclEntry[] =>
     ]
   })
 
-/** Brings the brokers' lists to the table above: adds what is missing, takes away what a user of ours has beyond it. */
+/** Makes the brokers' ACLs equal the table above: adds missing ones, deletes further ones of our users. */
 export const applyAccess = async (admin: kafkajs.Admin): Promise<void> => {
   const wanted = new Map(wantedAcls().map(acl => [nameOf(acl), acl]))
   const { resources } = await admin.describeAcls({

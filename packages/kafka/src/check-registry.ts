@@ -7,7 +7,7 @@ import type { RegistryAccess } from './codec.ts'
 const ANSWER_MS = 5_000
 const WANTED = 'FULL_TRANSITIVE'
 
-/** A GET of the registry's Confluent API; undefined where there is no such thing (404). */
+/** A GET of the registry's Confluent API; undefined on 404. */
 const get = (url: URL, { username, password = '', ca }: RegistryAccess): Promise<string | undefined> =>
   new Promise((resolve, reject) => {
     const request = url.protocol === 'https:' ? requestHttps : requestHttp
@@ -40,8 +40,9 @@ const get = (url: URL, { username, password = '', ca }: RegistryAccess): Promise
   })
 
 /**
- * Subjects of the registry that would take a schema which older records, or older readers, cannot be read with: their
- * compatibility is not FULL_TRANSITIVE (S1). A subject without a setting of its own has the global one.
+ * Finds subjects that would accept an incompatible schema, one that cannot read older records or whose records older
+ * readers cannot read: their compatibility is not FULL_TRANSITIVE (S1). A subject without its own setting has the
+ * global one.
  */
 export const createRegistryCheck =
   (registryUrl: string, access: RegistryAccess): (() => Promise<FoundationFault[]>) =>
@@ -54,7 +55,7 @@ export const createRegistryCheck =
     }
     const global = (await levelOf('')) ?? 'NONE'
     const faults: FoundationFault[] = []
-    // One after the other: the registry has better things to do.
+    // Sequential, to keep the load on the registry low.
     for (const name of RECORD_NAMES) {
       const found = (await levelOf(`/${encodeURIComponent(name)}`)) ?? global
       if (found !== WANTED) {

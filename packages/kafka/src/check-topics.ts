@@ -4,7 +4,7 @@ import kafkajs from 'kafkajs'
 import { z } from 'zod'
 import type { KafkaClient } from './client.ts'
 
-/** What the topics of an installation are like: the same for the set-up and for every service that checks them. */
+/** The topic settings of an installation: the set-up and every service that checks topics use the same ones. */
 export const topicSettings = {
   REPLICATION_FACTOR: z.coerce
     .number()
@@ -25,7 +25,7 @@ export const topicSettings = {
 }
 export type TopicConfig = { REPLICATION_FACTOR: number; MIN_INSYNC_REPLICAS?: number | undefined }
 
-/** The settings on which the promises rest. */
+/** The topic settings on which the promises rest. */
 export const wantedSettings = (topic: Topic, config: TopicConfig): Record<string, string> => ({
   'retention.ms': String(TOPICS[topic].retentionMs),
   'retention.bytes': '-1',
@@ -35,9 +35,9 @@ export const wantedSettings = (topic: Topic, config: TopicConfig): Record<string
   'unclean.leader.election.enable': 'false',
 })
 
-/** A topic may have more of these than wanted, not less. */
+/** Minimums: a topic may exceed the wanted value. */
 const AT_LEAST = new Set(['max.message.bytes', 'min.insync.replicas', 'replication factor'])
-/** Too small, it stops records and loses none. */
+/** Too small a value stops records but loses none. */
 const HARMLESS = new Set(['max.message.bytes'])
 
 type Admin = ReturnType<KafkaClient['admin']>
@@ -78,7 +78,7 @@ export const findTopicFaults = async (
   })
 }
 
-/** Sets settings of a topic and leaves its others alone, which Kafka would put back to their defaults. */
+/** Sets some settings of a topic and keeps its others, which Kafka would reset to their defaults. */
 export const changeTopic = async (
   admin: Admin,
   name: Topic,
@@ -103,7 +103,7 @@ export const changeTopic = async (
   })
 }
 
-/** Sets what is not as wanted and keeps what else was set; replaces all of a topic's settings, as Kafka's request does. */
+/** Repairs the faulty settings and keeps the topic's others; sends all, because Kafka's request replaces them all. */
 export const repairTopics = async (
   admin: Admin,
   faults: readonly FoundationFault[],
@@ -115,7 +115,7 @@ export const repairTopics = async (
   }
 }
 
-/** Asks for the topics' settings again and again, over one connection. */
+/** Checks the topics' settings repeatedly, over one connection. */
 export const createTopicCheck = (client: KafkaClient, topics: readonly Topic[], config: TopicConfig) => {
   const admin = client.admin()
   let connected: Promise<void> | undefined

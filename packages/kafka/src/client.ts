@@ -5,7 +5,7 @@ import type { z } from 'zod'
 
 const { Kafka, logLevel } = kafkajs
 
-/** kafkajs speaks only inside this package: correctness never rests on it, and it can be replaced here. */
+/** kafkajs is used only inside this package: correctness never depends on it, and it can be replaced here. */
 export type KafkaClient = kafkajs.Kafka
 
 const LEVELS = {
@@ -18,19 +18,19 @@ const LEVELS = {
 
 const RETRY = { initialRetryTime: 100, maxRetryTime: 1_000, retries: 8 }
 /**
- * About a minute. A consumer of kafkajs that gives up starts again as a new member of its group, and its partitions wait
- * until the old one's session has ended; one that keeps trying is still a member when the brokers are back.
+ * About a minute. A kafkajs consumer that gives up rejoins as a new member of its group, and its partitions wait until
+ * the old member's session ends; a consumer that keeps trying is still a member when the brokers are back.
  */
 export const CONSUMER_RETRY = { ...RETRY, retries: 60 }
 
-/** The brokers, and how they know who asks. Certificates are PEM texts. */
+/** The brokers, and the credentials for them. Certificates are PEM texts. */
 export type KafkaConnection = {
   brokers: string[]
   ssl?: { ca?: string; cert?: string; key?: string }
   sasl?: { mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; username: string; password: string }
 }
 
-/** The connection that kafkaSettings say. Throws where they say it by half. */
+/** The connection that kafkaSettings describe. Throws if the SASL settings are incomplete. */
 export const kafkaConnectionOf = (
   settings: {
     [Name in keyof typeof kafkaSettings]?: z.output<(typeof kafkaSettings)[Name]> | undefined
@@ -62,7 +62,7 @@ export const kafkaConnectionOf = (
   }
 }
 
-/** A client for the brokers. Connections are made on first use; the client's own errors are retried, so they warn. */
+/** A client for the brokers. Connects on first use. kafkajs retries its own errors, so they are logged as warnings. */
 export const createKafkaClient = (options: {
   connection: KafkaConnection
   clientId: string
@@ -88,7 +88,7 @@ export const createKafkaClient = (options: {
   return client
 }
 
-/** Asks the brokers for their metadata; rejects where none answers. For readiness. */
+/** Requests the brokers' metadata; rejects if none answers. For readiness. */
 export const createBrokerCheck = (client: KafkaClient) => {
   const admin = client.admin()
   let connected: Promise<void> | undefined

@@ -80,7 +80,7 @@ describe('D1: bytes that can never be read are told apart', () => {
     ['an id that the registry does not know', () => wire(2_000_000_000, good().subarray(5))],
   ])('%s', async (_what, bytes) => {
     await expect(codec.decode(bytes())).rejects.toBeInstanceOf(UndecodableRecord)
-    // And the codec goes on as before.
+    // The codec still decodes other records.
     expect((await codec.decode(good())).type).toBe(PIN_FAILED)
   })
 
@@ -110,7 +110,7 @@ describe('D1: bytes that can never be read are told apart', () => {
 })
 
 describe('a registry that cannot be asked holds the record instead', () => {
-  /** Ids are known from before; what came from a newer writer has to be asked for. */
+  /** Ids come from the real registry; the schema of a newer writer must be fetched by `schemaOf`. */
   const codecWith = (schemaOf: Registry['schemaOf']) => createCodec({ idOf: registry.idOf, schemaOf })
   const unknown = wire(2_000_000_000, Buffer.from([2]))
 
@@ -144,7 +144,7 @@ describe('a registry that cannot be asked holds the record instead', () => {
 
 describe('S1: the registry refuses what breaks a reader', () => {
   test.each(RECORD_NAMES)('%s is registered once, however often it is registered', async name => {
-    // Others on this stack may have added versions of their own.
+    // Other tests on this stack may have added versions.
     const versions = async () => (await fetch(`${registryUrl}/subjects/${name}/versions`)).json()
     const before = await versions()
     const id = await registry.idOf(name)

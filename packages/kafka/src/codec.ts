@@ -17,21 +17,21 @@ const { SchemaRegistry, SchemaType, COMPATIBILITY } = registryClient
 const MAGIC_BYTE = 0
 const PREFIX_BYTES = 5
 
-/** Bytes that can never be read, however often they are delivered: the record is to be set aside. */
+/** Bytes that can never be decoded, however often they are delivered: the record must be set aside. */
 export class UndecodableRecord extends Error {
   override name = 'UndecodableRecord'
 }
 
-/** What the codec asks of a registry; the Confluent client is one, tests of undecodable bytes need none. */
+/** The registry operations that the codec uses: the Confluent client's; tests of undecodable bytes need no registry. */
 export type Registry = {
   schemaOf: (id: number) => Promise<avsc.Type>
   idOf: (name: RecordName) => Promise<number>
 }
 
-/** Who asks a registry, by basic authentication, and the authority (PEM) that its certificate is of. */
+/** The basic-authentication credentials for a registry, and the authority (PEM) of its certificate. */
 export type RegistryAccess = { username?: string; password?: string; ca?: string }
 
-/** The access that registrySettings say. */
+/** The access that registrySettings describe. */
 export const registryAccessOf = (settings: {
   REGISTRY_USERNAME?: string | undefined
   REGISTRY_PASSWORD?: string | undefined
@@ -73,8 +73,8 @@ export const connectRegistry = (
       try {
         return (await client.getSchema(id)) as unknown as avsc.Type
       } catch (error) {
-        // Only the registry's own "no such id" proves that the record is at fault; a registry that is away shows
-        // as other codes (400 in this client) and must hold the partition instead.
+        // Only the registry's own "no such id" proves that the record is at fault. An unreachable registry gives other
+        // codes (400 in this client) and must hold the partition instead.
         if ((error as { status?: number }).status === 404) {
           throw new UndecodableRecord(`schema id ${id} is unknown to the registry`)
         }
@@ -85,21 +85,21 @@ export const connectRegistry = (
 }
 
 export type Codec = {
-  /** Writes a record in the Confluent wire format, under the id pinned at start. Throws on a value that does not fit. */
+  /** Encodes a record in the Confluent wire format, under the id pinned at start. Throws if the value does not fit. */
   encode: <Name extends RecordName>(name: Name, value: Records[Name]) => Buffer
   /**
-   * Reads a record written under any registered version with this code's own reader schema. Rejects with
-   * UndecodableRecord where no wait can help, with another error where the registry could not be asked.
+   * Decodes a record written with any registered version, using this code's own reader schema. Rejects with
+   * UndecodableRecord if no retry can help, with another error if the registry could not be queried.
    */
   decode: (bytes: Buffer | null) => Promise<AnyRecord>
   /**
-   * `decode` of a record from Kafka, whose header `ce_type` must name what its bytes are: a registry whose ids were
-   * mixed up (restored, replaced) may give a schema that reads them as another record.
+   * Decodes a record from Kafka. Its header `ce_type` must match the decoded type: a registry whose ids were mixed up
+   * (restored, replaced) may return a schema that decodes the bytes as another record.
    */
   decodeRecord: (record: Pick<IncomingRecord, 'value' | 'headers'>) => Promise<AnyRecord>
 }
 
-/** Pins the registry id of each record's schema: one look-up each at start, none on the way of a record. */
+/** Pins the registry id of each record's schema: one look-up each at start, none per record. */
 export const createCodec = async (registry: Registry): Promise<Codec> => {
   const types = new Map(RECORD_NAMES.map(name => [name, avroType(name)]))
   const ids = new Map(

@@ -1,5 +1,5 @@
-// A command moves money because a gateway asked for it, not because it stands in ledger.commands: each carries the
-// gateway's MAC (HMAC-SHA256, RFC 2104), and the ledger sets aside what has none. Write access to the topic alone
+// A command moves money only because a gateway signed it, not because it is in ledger.commands: each carries the
+// gateway's MAC (HMAC-SHA256, RFC 2104), and the ledger sets aside records without one. Write access to the topic alone
 // moves nothing.
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { jsonFile } from '@pennywire/runtime/config.ts'
@@ -9,11 +9,11 @@ import type { IncomingRecord, RawRecord } from './record.ts'
 
 /** The header that holds "KID.MAC", the MAC in base64url. */
 export const COMMAND_MAC_HEADER = 'pw-mac'
-/** Separates these MACs from anything else that is ever computed with the same key. */
+/** Domain separation: keeps these MACs distinct from any other MAC that is computed with the same key. */
 const PURPOSE = 'pennywire command 1'
 /**
- * The headers that the MAC covers, beside topic, key and value: what a reader of the topic goes by. The partition is
- * not covered, because the producer's partitioner chooses it: a copy in another partition has the same id, which is
+ * The headers that the MAC covers beside topic, key and value: those that readers of the topic rely on. The partition
+ * is not covered, because the producer's partitioner chooses it: a copy in another partition has the same id, which is
  * decided once (X1).
  */
 const COVERED_HEADERS = ['ce_id', 'ce_type', 'ce_source', 'ce_time', 'ce_subject'] as const
@@ -27,7 +27,7 @@ const commandMacKey = z
   .transform(({ kid, key }) => ({ kid, key: Buffer.from(key, 'base64url') }))
   .refine(({ key }) => key.length >= MIN_KEY_BYTES, `key must have at least ${MIN_KEY_BYTES} bytes`)
 
-/** What COMMAND_MAC_FILE holds: one key, or `{"keys": [...]}`, of which the first signs and all verify. */
+/** The content of COMMAND_MAC_FILE: one key, or `{"keys": [...]}`, of which the first signs and all verify. */
 export const commandMacKeys = z
   .union([
     commandMacKey.transform(key => [key]),
@@ -36,10 +36,10 @@ export const commandMacKeys = z
   .refine(keys => new Set(keys.map(({ kid }) => kid)).size === keys.length, 'two keys have one kid')
 export type CommandMacKeys = z.output<typeof commandMacKeys>
 
-/** The ring of a file in the form of COMMAND_MAC_FILE; throws where it cannot be used. */
+/** Loads the key ring from a file in the format of COMMAND_MAC_FILE; throws if it is unusable. */
 export const loadCommandMacKeys = (path: string): CommandMacKeys => jsonFile(commandMacKeys).parse(path)
 
-/** The form of a record that a MAC is computed over; headers by name, in order where a name stands more than once. */
+/** The parts of a record that the MAC is computed over; headers by name, repeated ones in order. */
 type Covered = {
   topic: string
   key: string | Buffer | null
@@ -47,9 +47,9 @@ type Covered = {
   headers: Map<string, Array<string | Buffer>>
 }
 
-/** Each part with its length before it, so that no two records have the same bytes; -1 where there is none. */
+/** Prefixes each part with its length, -1 if it is absent, so that no two records have the same bytes. */
 const macOf = (key: KeyObject, record: Covered): Buffer => {
-  // In one piece: each further update of the hash costs as much as hashing all of it.
+  // One update of the hash: each further update costs as much as hashing all of it.
   const parts: Buffer[] = []
   const add = (part: string | Buffer | null) => {
     const bytes = typeof part === 'string' ? Buffer.from(part) : part
@@ -68,9 +68,9 @@ const macOf = (key: KeyObject, record: Covered): Buffer => {
   return createHmac('sha256', key).update(Buffer.concat(parts)).digest()
 }
 
-/** Puts the gateway's MAC on a command, in place of one that it has. */
+/** Sets the gateway's MAC on a command and replaces an existing one. */
 export type SignCommand = (record: RawRecord) => RawRecord
-/** Why a record is no command of a gateway's; undefined where it is one. */
+/** Why a record is not a gateway's command; undefined if it is one. */
 export type VerifyCommand = (record: IncomingRecord) => string | undefined
 
 const keyObjects = (keys: CommandMacKeys) => keys.map(({ kid, key }) => ({ kid, key: createSecretKey(key) }))
@@ -96,7 +96,7 @@ export const createCommandSigner = (keys: CommandMacKeys): SignCommand => {
   }
 }
 
-/** Checks the MAC by any key of the ring. */
+/** Verifies the MAC with the key of the ring that it names. */
 export const createCommandVerifier = (keys: CommandMacKeys): VerifyCommand => {
   const byKid = new Map(keyObjects(keys).map(({ kid, key }) => [kid, key]))
   return record => {
@@ -111,7 +111,7 @@ export const createCommandVerifier = (keys: CommandMacKeys): VerifyCommand => {
     if (more.length > 0) return 'it carries more than one MAC'
     const [kid = '', mac = ''] = given.toString('latin1').split('.')
     const key = byKid.get(kid)
-    // What the header says is a stranger's text until it is verified: it is not repeated.
+    // The header is a stranger's text until it is verified: do not repeat its kid.
     if (!key) return 'its MAC is by a key that this ledger does not have'
     const expected = macOf(key, { ...record, headers })
     const bytes = Buffer.from(mac, 'base64url')

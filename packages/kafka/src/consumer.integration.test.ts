@@ -34,7 +34,7 @@ const makeTopic = async (partitions = 1): Promise<Topic> => {
   return topic as Topic
 }
 
-/** Adds records whose values are `first`, `first + 1`, … to a partition: on a new topic, their offsets. */
+/** Appends records with values `first`, `first + 1`, … to a partition; on a new topic the values equal the offsets. */
 const fill = (topic: Topic, partition: number, first: number, count: number, padding = 0) =>
   publisher.publishAll(
     Array.from({ length: count }, (_, index) => ({
@@ -67,7 +67,7 @@ const offsetsOf = (records: IncomingRecord[], partition = 0) =>
   records.filter(record => record.partition === partition).map(({ offset }) => Number(offset))
 const until = (condition: () => void) => vi.waitFor(condition, { timeout: 20_000, interval: 20 })
 
-/** A door that stays shut until it is opened. */
+/** A promise that stays pending until the test opens it. */
 const door = () => {
   let open: () => void = () => {}
   const passed = new Promise<void>(resolve => {
@@ -153,7 +153,7 @@ test('X1: a batch that never ends turns readiness red, and ends it when it does'
 test('a consumer that kafkajs has given up is started again', async () => {
   const topic = await makeTopic()
   await fill(topic, 0, 0, 10)
-  // A member that shares no way of assigning with a member is refused by the group, for good as kafkajs sees it.
+  // The group refuses a member without a common assignment protocol, and kafkajs treats the refusal as final.
   const { MemberAssignment, MemberMetadata } = kafkajs.AssignerProtocol
   const other: kafkajs.PartitionAssigner = () => ({
     ...{ name: 'Other', version: 1 },
@@ -252,7 +252,7 @@ test('P1: long backlogs in some partitions do not hold up the others: a batch ta
 
 test('what waits is bounded while handling takes long, and comes afterwards without a hole', async () => {
   const topic = await makeTopic(2)
-  // 20 MB: a fetch brings one at most, so several are needed.
+  // 20 MB: one fetch returns 1 MB at most, so several are needed.
   await fill(topic, 0, 0, 10_000, 2_000)
   await fill(topic, 0, 10_000, 10_000, 0)
   const seen: IncomingRecord[] = []
@@ -264,7 +264,7 @@ test('what waits is bounded while handling takes long, and comes afterwards with
     },
   })
   await until(() => expect(consumer.waiting()).toBeGreaterThanOrEqual(2_000))
-  // Each of these is brought by another fetch, which might have brought more of the first partition as well.
+  // Each record arrives with another fetch, which could also return more of the first partition.
   for (const round of numbers(20)) {
     const before = consumer.waiting()
     await fill(topic, 1, round, 1)
@@ -281,7 +281,7 @@ describe('positions', () => {
     const topic = await makeTopic(2)
     await fill(topic, 0, 0, 30)
     await fill(topic, 1, 0, 5)
-    // kafkajs deletes only where it has asked for the leaders before.
+    // kafkajs deletes records only after it has looked up the leaders.
     await admin.fetchTopicOffsets(topic)
     await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '10' }] })
     const calls: unknown[] = []
@@ -320,7 +320,7 @@ describe('positions', () => {
   }, async () => {
     const topic = await makeTopic(4)
     for (const partition of numbers(4)) await fill(topic, partition, 0, 50)
-    // The database of both.
+    // The database that both members share.
     const stored = new Map<number, bigint>()
     const seen: IncomingRecord[] = []
     const askedOf: Record<string, number[][]> = { one: [], two: [] }
@@ -385,7 +385,7 @@ describe('positions', () => {
           if (++running > 1) sideBySide++
           calls.push(assigned.length)
           try {
-            // The first call is still out when the second member has joined.
+            // The first call is still pending when the second member has joined.
             if (calls.length === 1) await shut.passed
             const ends = await readEnds()
             told.push([assigned.map(({ partition }) => partition), ends.map(({ partition }) => partition)])
@@ -425,7 +425,7 @@ test('X1: a topic made anew while it is read is never taken for the old one: the
     positions: async (_assigned, readEnds, self) => {
       const [end] = await readEnds()
       ends.push(Number(end!.offset))
-      // As the ledger does: what is decided lies beyond the end, so this is another topic.
+      // As the ledger does: decided offsets lie beyond the end, so this is another topic.
       if (end!.offset < BigInt(values.length)) self.halt(end!, 'made anew')
       return [{ topic, partition: 0, offset: BigInt(values.length) }]
     },

@@ -6,52 +6,55 @@ import type { IncomingRecord } from './record.ts'
 
 export type TopicPartition = { topic: Topic; partition: number }
 export type Position = TopicPartition & { offset: bigint }
-/** What a partition holds: from `first` (above 0 where old records were deleted) to before `offset`, its end. */
+/** The offsets of a partition: from `first` (above 0 if old records were deleted) to before `offset`, its end. */
 export type TopicEnd = Position & { first: bigint }
 
 /**
- * A partition is asked to pause once this many of its records wait, or its share of what may wait over all, and to go
- * on below half of it. What one fetch brings comes on top, so a fetch is small.
+ * A partition is paused once this many of its records wait, or its share of MAX_WAITING, and resumed below half of
+ * that. The records of one fetch come on top, so a fetch is small.
  */
 const MAX_WAITING_PER_PARTITION = 2_000
 const MAX_WAITING = 6_000
 const FETCH_BYTES = 2 * 1024 * 1024
 const FETCH_BYTES_PER_PARTITION = 512 * 1024
-/** Longest wait of an idle fetch; also what a seek or a resume may be late by. */
+/** Longest wait of an idle fetch; also the longest delay of a seek or a resume. */
 const FETCH_WAIT_MS = 100
 const FIRST_RETRY_MS = 100
 const LAST_RETRY_MS = 5_000
 const LEAVE_WITHIN_MS = 5_000
 /** A held partition is read again after this long. */
 const HOLD_MS = 1_000
-/** A batch that runs longer than this is stuck, not slow: readiness says so. Above the ledger's time-outs in Postgres. */
+/** A batch that runs longer than this is stuck, not slow: readiness fails. Above the ledger's time-outs in Postgres. */
 const STUCK_AFTER_MS = 15_000
-/** The group's offsets are only a hint for people and for lag monitors, so they are written seconds behind. */
+/** The group's committed offsets are only a hint for people and lag monitors, so they are committed seconds late. */
 const HINT_INTERVAL_MS = 5_000
 
 export type Consumer = {
   assigned: () => TopicPartition[]
-  /** How many records have come and wait to be handled. */
+  /** Number of fetched records that are not handled yet. */
   waiting: () => number
-  /** Reads a partition again from this offset; what has come of it and is not handled yet is dropped. */
+  /** Reads a partition again from this offset; drops its fetched records that are not handled yet. */
   seek: (position: Position) => void
   /**
-   * Stops one partition until the process starts again: what has come of it is dropped, nothing more is fetched, and
-   * `check` names it. For a topic that is not the one remembered, or records that fail one after the other.
+   * Stops one partition until the process restarts: drops its fetched records, fetches no more, and `check` names it.
+   * For a topic that is not the one remembered, or for records that fail one after the other.
    */
   halt: (of: TopicPartition, reason: string) => void
   /**
-   * Sets one partition's records from `position` on aside for a moment and reads them again then; `check` names the
-   * reason until a record of it is handled. For a record that fails alone while all other partitions flow.
+   * Pauses one partition and reads it again from `position` after a moment; `check` names the reason until a record of
+   * it is handled. For a record that fails alone while all other partitions flow.
    */
   hold: (position: Position, reason: string) => void
-  /** Throws the reason while it is not consuming: not yet assigned, a batch that hangs, or handling fails. */
+  /**
+   * Throws the reason while it does not consume: a partition is halted or held, not positioned, or a batch hangs or
+   * fails.
+   */
   check: () => void
   stop: () => Promise<void>
 }
 
 export type RunningConsumer = Consumer & {
-  /** How many records each partition holds that are not handled yet, by the ends asked a few seconds ago. */
+  /** Number of records of each partition that are not handled yet, by the ends read a few seconds ago. */
   lag: () => Array<TopicPartition & { records: number }>
   halted: () => TopicPartition[]
 }
@@ -62,9 +65,10 @@ export type ConsumerOptions = {
   groupId: string
   topics: Topic[]
   /**
-   * Where to read on, asked at each assignment. A caller that stores its positions reads them before it asks for the ends: a
-   * position beyond an end that was asked later proves that the topic lost records or was made anew. Never called twice at
-   * once. `readEnds` tells the end of every assigned partition, or rejects. Rejecting asks again.
+   * Returns where to continue; called at each assignment. A caller that stores its positions reads them before it calls
+   * `readEnds`: a position beyond an end that was read later proves that the topic lost records or was made anew. Never
+   * called concurrently. `readEnds` returns the end of every assigned partition, or rejects. If `positions` rejects, it
+   * is called again.
    */
   positions: (
     assigned: TopicPartition[],
@@ -72,12 +76,12 @@ export type ConsumerOptions = {
     consumer: Consumer,
   ) => Promise<Position[]>
   /**
-   * Handles what has come over all partitions, each partition's records in order; never called twice at once. The
-   * caller stores the offsets in its own transaction. When it rejects, the same records come again after a pause:
-   * order is kept and nothing is skipped. Records may come twice, and from partitions that were lost meanwhile.
+   * Handles a batch of records of all partitions, each partition's in order; never called concurrently. The caller
+   * stores the offsets in its own transaction. If it rejects, the same records are passed again after a pause: order is
+   * kept and nothing is skipped. Records may be passed twice, also from partitions that were lost meanwhile.
    */
   handle: (records: IncomingRecord[], consumer: Consumer) => Promise<void>
-  /** Told after each assignment, once the positions are set. */
+  /** Called after each assignment, once the positions are set. */
   onAssigned?: (assigned: TopicPartition[]) => void
   maxBatch?: number
   /** Tests only: in place of 15 s. */
@@ -87,9 +91,9 @@ export type ConsumerOptions = {
 const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
 
 /**
- * The one consumer: fetched records go at once into a queue per partition (kafkajs fetches again only when every
- * handler of a fetch is done), and while one batch is handled, what arrives becomes the next. Batches take from
- * the partitions in turn, so that a long backlog in one does not starve the rest.
+ * The one consumer. Fetched records go at once into a queue per partition, because kafkajs fetches again only when
+ * every handler of a fetch is done. Records that arrive while one batch is handled form the next batch. Batches take
+ * from the partitions in turn, so that a long backlog in one does not starve the rest.
  */
 export const startConsumer = async (options: ConsumerOptions): Promise<RunningConsumer> => {
   const { client, logger, groupId, topics, positions, handle } = options
@@ -108,14 +112,14 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
   const admin = client.admin()
   const queues = new Map<string, { of: TopicPartition; records: IncomingRecord[]; paused: boolean }>()
   const handledTo = new Map<string, Position>()
-  /** Where each assigned partition goes on, and its end as last asked. */
+  /** The next offset of each assigned partition to handle. */
   const next = new Map<string, Position>()
   /** How far each partition has been fetched. */
   const readTo = new Map<string, bigint>()
   let assigned: TopicPartition[] = []
   const lastEnds = new Map<string, bigint>()
   const halted = new Map<string, string>()
-  /** Why partitions are held, and those of them whose pause is not over. */
+  /** Held partitions with their reasons; `resting` has those whose pause is not over. */
   const held = new Map<string, string>()
   const resting = new Set<string>()
   let batchSince: number | undefined
@@ -148,7 +152,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
 
   /** Takes up to `maxBatch` waiting records, an equal share of each partition first. */
   const takeBatch = (): IncomingRecord[] => {
-    // What came before the positions were set is fetched again from there.
+    // Records fetched before the positions were set are fetched again from there.
     if (!positioned) return []
     const filled = [...queues.values()].filter(queue => queue.records.length > 0)
     const batch: IncomingRecord[] = []
@@ -221,13 +225,13 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
       wake()
       await working
       clearInterval(hints)
-      // While the brokers are away nobody can be told of the leaving.
+      // Without brokers the group cannot be left in order: do not wait longer.
       await Promise.race([kafka.disconnect(), sleep(LEAVE_WITHIN_MS, undefined, { ref: false })])
       await admin.disconnect()
     },
   }
 
-  /** The ends of these partitions, each of them: one that is missing would look like a topic that lost everything. */
+  /** The end of each of these partitions: a missing end would look like a topic that lost all its records. */
   const readEnds = async (of: TopicPartition[], mine: number): Promise<TopicEnd[]> => {
     const ends = new Map<string, TopicEnd>()
     for (const topic of new Set(of.map(({ topic }) => topic)))
@@ -240,7 +244,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
     })
   }
 
-  /** Asks where to read on and handles nothing before that is known. What has come and is not handled is dropped. */
+  /** Calls `positions`, and handles nothing until it has answered. Drops fetched records that are not handled yet. */
   const position = () => {
     const mine = ++generation
     positioned = false
@@ -276,7 +280,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
         }
       }
     }
-    // One after the other: a question of an assignment that is over must not change what a later one has found.
+    // Sequential: a call for a past assignment must not change the positions that a later call has set.
     positioning = positioning.then(askPositions)
   }
 
@@ -292,8 +296,9 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
   })
 
   /**
-   * The topic may not be the one read so far: it went back, or could not be read for a while. kafkajs goes on silently
-   * (at the topic's start where its offset is gone), so the caller is asked again, which compares.
+   * The topic may not be the one read so far: its offsets went back, or it could not be fetched for a while. kafkajs
+   * continues silently (at the topic's start if its offset is gone), so `positions` is called again: the caller
+   * compares.
    */
   const doubt = (reason: string) => {
     if (!positioned) return
@@ -364,7 +369,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
 
   const runConfig: Parameters<typeof kafka.run>[0] = {
     autoCommit: false,
-    // As many as there can be: no topic has more partitions, and a handler only puts records into a queue.
+    // The maximum: no topic has more partitions, and a handler only puts records into a queue.
     partitionsConsumedConcurrently: topics.length * LEDGER_PARTITIONS,
     eachBatch: async ({ batch, isStale }) => {
       const of = { topic: batch.topic as Topic, partition: batch.partition }
@@ -392,8 +397,8 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
       wake()
     },
   }
-  // kafkajs starts again by itself only after errors that it takes for passing. A coordinator that is not found while
-  // Kafka starts is none of them, though it passes.
+  // kafkajs restarts by itself only after errors that it considers temporary. A coordinator that is not found while
+  // Kafka starts is not among them, although it is temporary.
   kafka.on(kafka.events.CRASH, async ({ payload: { error, restart } }) => {
     if (restart || stopped.signal.aborted) return
     logger.error({ err: error, groupId }, 'the consumer gave up; it is started again')
@@ -408,7 +413,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
   const working = work()
   let asking = false
   const askEnds = async () => {
-    // One question at a time: a Kafka that stands still is not asked again and again.
+    // One request at a time: a Kafka that does not answer gets no further ones.
     if (asking) return
     asking = true
     try {

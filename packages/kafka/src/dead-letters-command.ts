@@ -1,11 +1,11 @@
-// Shows what a consumer set aside, and sends it again once the cause is mended:
+// Lists a consumer's dead letters, and redrives them once the cause is fixed:
 //   npm run dead-letters -- list ledger
 //   npm run dead-letters -- show ledger 0/12
 //   npm run dead-letters -- redrive ledger 0/12       (or --all: those not sent again yet)
 //   npm run dead-letters -- redrive ledger 0/12 --sign
-// A command goes back to the byte, its MAC too. One that the ledger would not take by its MAC stays where it is: signing
-// it makes a command of what anybody may have written, so --sign takes named ones only, after somebody looked at them.
-// Sending again is safe at any time: what a record asks for is applied once, by its id.
+// A command is sent back to the byte, with its MAC. A command whose MAC the ledger would refuse is not sent: signing it
+// would authorise a record that anybody may have written, so --sign takes only named ones, after a person has checked
+// them. Redriving is safe at any time: a record's effect is applied once, by its id.
 import { jsonFile, kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { createKafkaClient, kafkaConnectionOf } from './client.ts'
@@ -50,7 +50,7 @@ const config = loadConfig(
   {
     ...kafkaSettings,
     ...registrySettings,
-    /** The gateway's keys: needed where commands are sent again. */
+    /** The gateway's keys: they verify or sign the commands that are redriven. */
     COMMAND_MAC_FILE: jsonFile(commandMacKeys).optional(),
   },
   process.env,
@@ -76,7 +76,7 @@ const stateOf = ({ redriven }: DeadLetter) =>
     : `redriven ${redriven.at(-1)!.toISOString()}${redriven.length > 1 ? ` (${redriven.length} times)` : ''}`
 const isText = (bytes: Buffer) => Buffer.from(bytes.toString('utf8')).equals(bytes)
 const isPrintable = (text: string) => !/\p{Cc}/u.test(text)
-/** Bytes for a person: as text where they are some, else as hex. Nothing that a terminal would obey. */
+/** Bytes for a person: as text if they are printable, else as hex. No control characters reach the terminal. */
 const shown = (bytes: Buffer | null): string => {
   if (bytes === null) return 'null'
   const text = bytes.toString('utf8')
@@ -125,7 +125,7 @@ const show = async (letter: DeadLetter) => {
   }
 }
 
-/** The record as it goes back, or why the ledger would only set it aside again. */
+/** The record to send back, or why the ledger would only set it aside again. */
 const backInTopic = (): ((letter: DeadLetter) => RawRecord | string) => {
   const keys = config.COMMAND_MAC_FILE
   if (!keys) {
@@ -144,8 +144,8 @@ const backInTopic = (): ((letter: DeadLetter) => RawRecord | string) => {
 }
 
 /**
- * Sends the records, then a mark for each. Not yet readable ones are left where they are: they would be set aside
- * again, and a row of them stops their partition. Dying in between costs a mark, so at worst one is sent twice.
+ * Sends each record, then its redrive mark. Skips records that still cannot be decoded: they would be set aside again,
+ * and a row of them stops their partition. A crash in between loses a mark, so at worst one record is sent twice.
  */
 const redrive = async (letters: DeadLetter[]): Promise<boolean> => {
   const codec = options.has('--force')

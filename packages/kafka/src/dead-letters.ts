@@ -1,7 +1,7 @@
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { headerOf, type IncomingRecord, type RawRecord } from './record.ts'
 
-/** Who sets records aside, each into a topic of its own. */
+/** The services that set records aside, each into its own topic. */
 export const DEAD_LETTER_CONSUMERS = ['ledger', 'notifier'] as const
 export type DeadLetterConsumer = (typeof DEAD_LETTER_CONSUMERS)[number]
 
@@ -9,7 +9,7 @@ export const deadLetterTopicOf = (consumer: DeadLetterConsumer) => `${consumer}.
 
 const MARK = 'dead_letter_'
 
-/** What is ours to say of a record, apart from what it said itself. */
+/** The record's own headers, without the dead-letter headers that we add. */
 const ownHeaders = (record: IncomingRecord): RawRecord['headers'] => {
   const headers: Record<string, Buffer[]> = {}
   for (const [name, value] of record.headers) {
@@ -21,8 +21,8 @@ const ownHeaders = (record: IncomingRecord): RawRecord['headers'] => {
 }
 
 /**
- * A record that can never be handled, to the byte as it was received, with its reason and origin in headers: what it
- * needs to be looked at, and to be sent to its topic again once the cause is mended.
+ * A dead letter: a record that can never be handled, to the byte as received, with its reason and origin in headers.
+ * Enough to inspect it, and to redrive it to its topic once the cause is fixed.
  */
 export const deadLetterOf = (
   record: IncomingRecord,
@@ -43,11 +43,11 @@ export const deadLetterOf = (
 
 export type DeadLetter = {
   record: IncomingRecord
-  /** Its place in the dead-letter topic, "partition/offset": what commands call it by. */
+  /** Its place in the dead-letter topic, "partition/offset": its name in commands. */
   place: string
   reason: string
   source: { topic: Topic; partition: number; offset: string }
-  /** When it was sent to its topic again: once for each time. */
+  /** When it was redriven to its topic: one time for each redrive. */
   redriven: Date[]
 }
 
@@ -64,7 +64,7 @@ export const readDeadLetters = (records: IncomingRecord[]): DeadLetter[] => {
     }
     const topic = headerOf(record, 'dead_letter_topic')
     const partition = Number(headerOf(record, 'dead_letter_partition'))
-    // Not of our making: a client with write access to the topic can write anything.
+    // Not written by our consumers: a client with write access to the topic can write anything.
     if (!isTopic(topic) || !Number.isInteger(partition)) continue
     const place = `${record.partition}/${record.offset}`
     letters.set(place, {
@@ -78,7 +78,7 @@ export const readDeadLetters = (records: IncomingRecord[]): DeadLetter[] => {
   return [...letters.values()]
 }
 
-/** The record as it was, for the very partition it came from: there its order and its readers are. */
+/** The original record, for the partition it came from: that partition has its order and its readers. */
 export const originalOf = ({ record, source }: DeadLetter): RawRecord => ({
   topic: source.topic,
   partition: source.partition,
@@ -87,7 +87,7 @@ export const originalOf = ({ record, source }: DeadLetter): RawRecord => ({
   headers: ownHeaders(record),
 })
 
-/** Tells later readers that a dead letter was sent again. A mark beside it: what happened is never deleted. */
+/** Marks a dead letter as redriven for later readers. A separate record, because history is never deleted. */
 export const redriveMarkOf = ({ record, place }: DeadLetter): RawRecord => ({
   topic: record.topic,
   partition: record.partition,

@@ -1,5 +1,5 @@
-// An example for other teams: keeps every wallet's balance from the events alone. It uses the public clients, nothing
-// of Pennywire's: npm install kafkajs @kafkajs/confluent-schema-registry
+// An example for other teams: derives every wallet's balance from the events alone. It uses only public clients, no
+// code of Pennywire: npm install kafkajs @kafkajs/confluent-schema-registry
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import registryClient from '@kafkajs/confluent-schema-registry'
@@ -18,10 +18,10 @@ const kafka = new kafkajs.Kafka({
   logLevel: kafkajs.logLevel.ERROR,
   ...(username && password ? { sasl: { mechanism: 'plain', username, password } } : {}),
 })
-// What it learns is only in memory, so it reads all of the topic each time: a group of its own for each run.
+// Balances are kept only in memory, so each run reads the whole topic, in a group of its own.
 const consumer = kafka.consumer({ groupId: `example-balances-${randomUUID()}` })
 
-/** The two that carry entries: a hold moves nothing until it is captured. */
+/** The two events that contain entries: a hold moves nothing until it is captured. */
 const MOVES_MONEY = ['pennywire.ledger.TransferCompleted', 'pennywire.ledger.TransferReversed']
 type Entry = { walletId: string; currency: string; balanceAfterMinor: number; sequence: number }
 const balances = new Map<string, Entry>()
@@ -30,11 +30,11 @@ await consumer.connect()
 await consumer.subscribe({ topics: ['ledger.events'], fromBeginning: true })
 await consumer.run({
   eachMessage: async ({ message }) => {
-    // The envelope tells the type without decoding. Pass over what you do not know: further types will come.
+    // The envelope contains the type, so no decoding is needed. Skip unknown types: further ones will be added.
     if (!MOVES_MONEY.includes(message.headers?.ce_type?.toString() ?? '')) return
     const { entries } = (await registry.decode(message.value!)) as { entries: Entry[] }
     for (const entry of entries) {
-      // A greater sequence wins: true for repeats and for records of other senders that overtook this one.
+      // The greater sequence wins: this covers repeats and records of other senders that overtook this one.
       if (entry.sequence <= (balances.get(entry.walletId)?.sequence ?? 0)) continue
       balances.set(entry.walletId, entry)
       console.log(

@@ -1,7 +1,7 @@
 import { collectedGauge } from '@pennywire/runtime/metrics.ts'
 import type { RunningConsumer } from './consumer.ts'
 
-/** What every consumer shows: how far it is behind, and what stands still until a person has looked. */
+/** Metrics of every consumer: its lag, and its partitions that are halted until a person has looked. */
 export const measureConsumer = (consumer: Pick<RunningConsumer, 'lag' | 'halted'>): void => {
   collectedGauge(
     'consumer_lag_records',

@@ -17,7 +17,7 @@ const partitionsOf = Object.fromEntries(
 export const partitionOf = (topic: Topic, key: string | Buffer | null): number =>
   partitioner({
     topic,
-    // A test's own topic has one, or its records name theirs.
+    // A test's own topic has one partition, or its records name their partition.
     partitionMetadata: (partitionsOf[topic] ?? [{ partitionId: 0, leader: 0 }]) as Parameters<
       typeof partitioner
     >[0]['partitionMetadata'],

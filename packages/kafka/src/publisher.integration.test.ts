@@ -22,7 +22,7 @@ test('records that Kafka would refuse together are sent one batch after the othe
         acknowledged.push(index)
       }),
     )
-    // The largest record that other topics take is taken as a dead letter, with its reason.
+    // The largest record of other topics fits into a dead letter, with its reason.
     await publisher.publish({
       topic: 'notifier.dead-letters',
       key: 'key',

@@ -1,4 +1,4 @@
-// What a publisher does when Kafka fails, over a producer that fails as it is told.
+// The publisher when Kafka fails, over a producer whose failures the test chooses.
 import { expect, test } from 'vitest'
 import type { KafkaClient } from './client.ts'
 import { createPublisher, NotSent, PublisherFull, RecordRefused } from './publisher.ts'
@@ -6,7 +6,7 @@ import type { RawRecord } from './record.ts'
 
 type Batch = Map<number, string[]>
 
-/** A broker's partitions of ledger.events. `fails` says what becomes of a request before it is done, or after it. */
+/** A broker's partitions of ledger.events. `fails` makes a request fail before it is applied, or after it (`done`). */
 const start = async (
   fails: (batch: Batch, request: number) => { error: unknown; done?: boolean } | undefined,
   maxWaiting?: number,

@@ -7,20 +7,20 @@ import type { RawRecord } from './record.ts'
 
 /** Largest batch: beyond a few hundred records the request's size costs more than the next request would. */
 const MAX_BATCH = 500
-/** Kafka refuses one partition's share of a batch above its bound as a whole, its small records too. */
+/** Kafka refuses a partition's share of a batch as a whole if it exceeds Kafka's bound, its small records too. */
 const MAX_BATCH_BYTES = 400_000
 /** Kafka closes the connection of a request above 100 MiB. */
 const MAX_REQUEST_BYTES = 8 * 1024 * 1024
-/** What Kafka counts to a record's size beside key, value and headers. */
+/** Kafka's overhead on a record's size, beside key, value and headers. */
 const FRAME_BYTES = 4 * 1024
 const ALL_REPLICAS = -1
-/** How long Kafka may wait for the replicas: less than kafkajs waits for the answer (10 s), so that one comes. */
+/** How long Kafka may wait for the replicas: less than kafkajs waits for the response (10 s), so that one arrives. */
 const REPLICAS_WITHIN_MS = 8_000
-/** A batch that fails is sent again, alone and unchanged, after pauses between these; no more after so long. */
+/** A failed batch is resent alone and unchanged, after pauses of FIRST_ to LAST_RETRY_MS, for GIVE_UP_AFTER_MS. */
 const FIRST_RETRY_MS = 100
 const LAST_RETRY_MS = 1_000
 const GIVE_UP_AFTER_MS = 4_000
-/** A record that has waited longer is not sent: a process that was frozen must not publish what others have since. */
+/** A record that has waited longer is not sent: others may have published it while this process was frozen. */
 const SEND_WITHIN_MS = 15_000
 
 /** The record was not sent, so it is certainly not in Kafka because of this call. */
@@ -28,27 +28,27 @@ export class NotSent extends Error {
   override name = 'NotSent'
 }
 
-/** So much waits already that waiting longer would only hide that Kafka is away or too slow. */
+/** Too many records wait already: queueing more would only hide that Kafka is away or too slow. */
 export class PublisherFull extends NotSent {
   override name = 'PublisherFull'
 }
 
-/** Kafka refuses this very record, such as for its size: it would be refused again. */
+/** Kafka refuses this record, for example for its size: it would refuse a retry too. */
 export class RecordRefused extends Error {
   override name = 'RecordRefused'
 }
 
 export type Publisher = {
   /**
-   * Resolves once all replicas have the record. Rejects with NotSent or RecordRefused where it is certainly not there,
-   * with another error where that is not known.
+   * Resolves once all replicas have the record. Rejects with NotSent or RecordRefused if the record is certainly not in
+   * Kafka, with another error if that is unknown.
    */
   publish(record: RawRecord): Promise<void>
-  /** The same for several records, in order. One that failed does not keep those of other partitions from being sent. */
+  /** The same for several records, in order. A failure does not keep other partitions' records from being sent. */
   publishAll(records: RawRecord[]): Promise<void>
-  /** How many records are not acknowledged yet, and for how long the oldest of them has waited; of one partition or all. */
+  /** Number of unacknowledged records, and how long the oldest has waited; of one partition or of all. */
   load: (of?: { topic: Topic; partition: number }) => { waiting: number; oldestMs: number }
-  /** Sends what waits, then disconnects. */
+  /** Sends the waiting records, then disconnects. */
   stop: () => Promise<void>
 }
 
@@ -75,16 +75,16 @@ type Lane = {
   topic: Topic
   partition: number
   waiting: Waiting[]
-  /** What is being sent. It is sent again unchanged until it is known what became of it. */
+  /** The batch in flight. It is resent unchanged until its outcome is known. */
   sending: Waiting[]
-  /** Most records of the next batch: halved by a refusal, so that the refused record is found. */
+  /** Maximum records of the next batch: halved by a refusal, to find the refused record. */
   most: number
-  /** How many records must be acknowledged before it is sent together with the others again; 0: it is. */
+  /** How many records must be acknowledged before the lane is sent together with the others again; 0: it is. */
   apart: number
   sendingApart: boolean
 }
 
-/** The refusals of Kafka that concern a record, or the batch that holds it. */
+/** Kafka's errors that concern a record, or the batch that contains it. */
 const REFUSALS = new Set([
   'MESSAGE_TOO_LARGE',
   'RECORD_LIST_TOO_LARGE',
@@ -92,18 +92,20 @@ const REFUSALS = new Set([
   'INVALID_TIMESTAMP',
 ])
 
-/** kafkajs wraps what went wrong in an error that it never retries. */
+/** kafkajs wraps the actual error in one that it never retries. */
 const causeOf = (error: unknown): { type?: string; retriable?: boolean } =>
   (error as { cause?: object } | undefined)?.cause ?? (error as object | undefined) ?? {}
 
 /**
  * The one batching publisher. Records of one topic and partition are in order or not there: each lane has one batch in
- * flight, and when it fails for good, all records behind it in the lane are rejected unsent. A caller that repeats records
- * begins with the first that was not acknowledged, so a batch that arrives late only repeats what is there or follows it.
+ * flight, and when it fails for good, all records behind it in the lane are rejected unsent. A caller that repeats
+ * records begins with the first unacknowledged one, so a batch that arrives late only repeats records that are there or
+ * follows them.
  *
- * kafkajs makes each call a request of its own, so the lanes share one send; records that arrive meanwhile are the next.
- * A shared send has one error for all lanes. Then each lane's share is sent again apart, on a connection of its own
- * because Kafka answers one connection's requests one after the other; it joins the others again once that succeeds.
+ * kafkajs makes each call a separate request, so the lanes share one send; records that arrive meanwhile form the next.
+ * A shared send has one error for all lanes. After an error each lane's share is resent apart, on a second connection,
+ * because Kafka answers the requests of one connection one after the other. The lane joins the others again once that
+ * succeeds.
  */
 export const createPublisher = async (
   client: Pick<KafkaClient, 'producer'>,
@@ -111,7 +113,7 @@ export const createPublisher = async (
     maxWaiting?: number
     maxBatch?: number
     clock?: Clock
-    /** Milliseconds that only grow: a calendar that is set back makes nothing wait longer. */
+    /** Monotonic milliseconds: a calendar clock that is set back makes no record wait longer. */
     elapsedMs?: () => number
   } = {},
 ): Promise<Publisher> => {
@@ -123,7 +125,7 @@ export const createPublisher = async (
     const producer = client.producer({
       allowAutoTopicCreation: false,
       createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
-      // Within one call kafkajs would forget the partitions whose leader changes between two tries, and say that all is sent.
+      // With retries kafkajs would drop partitions whose leader changes between two tries, and report all as sent.
       retry: { retries: 0 },
     })
     await producer.connect()
@@ -165,7 +167,7 @@ export const createPublisher = async (
     settle(sent, ({ resolve }) => resolve())
   }
 
-  /** Gives up what is being sent, and with it what waits behind it. */
+  /** Rejects the batch in flight and all records that wait behind it. */
   const giveUp = (lane: Lane, error: unknown) => {
     const sent = lane.sending
     const behind = lane.waiting
@@ -178,7 +180,7 @@ export const createPublisher = async (
     settle(behind, ({ reject }) => reject(notSent))
   }
 
-  /** Takes a lane's next batch, at least one record: as many as Kafka takes together, and at most so many bytes. */
+  /** Takes a lane's next batch: at most `most` records and `mostBytes` bytes, but at least one record if one waits. */
   const take = (lane: Lane, most: number, mostBytes: number): number => {
     const oldest = lane.waiting[0]
     if (oldest && elapsedMs() - oldest.since > SEND_WITHIN_MS)
@@ -193,7 +195,7 @@ export const createPublisher = async (
     return bytes
   }
 
-  /** The lanes whose records go together next, an equal share of each. */
+  /** Takes an equal share of each lane for the next shared send, and returns these lanes. */
   const takeTogether = (): Lane[] => {
     const filled = [...lanes.values()].filter(
       ({ waiting, sending, apart }) => waiting.length > 0 && sending.length === 0 && apart === 0,
@@ -278,7 +280,7 @@ export const createPublisher = async (
     }
   }
 
-  /** Begins to send what waits and is not on its way. */
+  /** Starts to send the waiting records. */
   const start = () => {
     for (const lane of lanes.values())
       if (lane.apart > 0 && !lane.sendingApart && lane.waiting.length > 0) void sendApart(lane)

@@ -6,15 +6,15 @@ import { type Position, startConsumer, type TopicEnd } from './consumer.ts'
 import type { IncomingRecord } from './record.ts'
 
 /**
- * Reads a topic from its start to where it ended when the reading began, and resolves then: for checks and rebuilds.
- * `handle` gets batches, each partition's records in order and each record once. Leaves no group behind.
+ * Reads a topic from its start to the end that it had when the reading began, then resolves: for checks and rebuilds.
+ * `handle` receives batches, each partition's records in order and each record once. Deletes its consumer group.
  */
 export const readTopic = async (options: {
   client: KafkaClient
   logger: Logger
   topic: Topic
   handle: (records: IncomingRecord[]) => Promise<void> | void
-  /** Where to begin in each partition, instead of at its first record. */
+  /** The offset at which to begin in each partition, instead of its first record. */
   start?: (end: TopicEnd) => bigint
   /** Rejects after this many milliseconds. */
   withinMs?: number
@@ -44,7 +44,7 @@ export const readTopic = async (options: {
     maxBatch: 2_000,
     positions: async (_assigned, readEnds) => {
       const topicEnds = await readEnds()
-      // Asked again after a rebalance: then reading goes on where it was.
+      // Called again after a rebalance: reading continues where it was.
       for (const end of topicEnds) {
         if (!ends.has(end.partition)) ends.set(end.partition, end.offset)
         if (!next.has(end.partition)) next.set(end.partition, start?.(end) ?? end.first)

@@ -1,6 +1,6 @@
 import type { Topic } from '@pennywire/contracts/topics.ts'
 
-/** A record as it goes to Kafka. Without a partition the key decides (murmur2, as in every Kafka client). */
+/** A record to publish. Without a partition the key determines it (murmur2, as in every Kafka client). */
 export type OutgoingRecord = {
   topic: Topic
   partition?: number
@@ -9,7 +9,7 @@ export type OutgoingRecord = {
   headers: Record<string, string>
 }
 
-/** A record sent on as it was: what others wrote may hold any bytes, no key, no value, and a header more than once. */
+/** A record forwarded unchanged: other writers' records may have any bytes, no key, no value, and repeated headers. */
 export type RawRecord = {
   topic: Topic
   partition?: number
@@ -18,7 +18,7 @@ export type RawRecord = {
   headers: Record<string, string | Array<string | Buffer>>
 }
 
-/** A record as it came from Kafka. Keys and values are bytes, because a client with write access can write anything. */
+/** A record received from Kafka. Keys and values are bytes, because a client with write access can write anything. */
 export type IncomingRecord = {
   topic: Topic
   partition: number
@@ -27,11 +27,11 @@ export type IncomingRecord = {
   timestamp: number
   key: Buffer | null
   value: Buffer | null
-  /** In the order received; a name may stand more than once. */
+  /** In the order received; a name may occur more than once. */
   headers: Array<[name: string, value: Buffer]>
 }
 
-/** A header's text, or undefined; the last one counts where there are several. */
+/** A header's text, or undefined; of several, the last one counts. */
 export const headerOf = (record: Pick<IncomingRecord, 'headers'>, name: string): string | undefined =>
   record.headers.findLast(([header]) => header === name)?.[1].toString('utf8')
 

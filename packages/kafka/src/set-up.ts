@@ -14,10 +14,10 @@ const config = loadConfig(
   {
     ...kafkaSettings,
     ...registrySettings,
-    /** Whether the brokers ask who somebody is: then each gets what access.ts gives, and no more. */
+    /** Whether the brokers authenticate clients: then each user gets the rights of access.ts, and no more. */
     KAFKA_ACCESS_LISTS: z.enum(['true', 'false']).default('false'),
     ...topicSettings,
-    /** What becomes of a topic that is there with other settings: they are set, or the set-up ends and names them. */
+    /** If a topic exists with other settings: set the right ones, or end the set-up with an error that names them. */
     TOPIC_SETTINGS: z.enum(['repair', 'refuse']).default('repair'),
   },
   process.env,

@@ -1,4 +1,4 @@
-// Any sequence of requests over any wallets, in place of chosen ones: what decide.ts promises for anything that is asked of it.
+// Properties that decide.ts keeps for any sequence of requests over any wallets, not only for chosen cases.
 import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
 import fc from 'fast-check'
@@ -7,7 +7,7 @@ import { type Decision, decideDeposit, decideTransfer, move, post, type Wallet }
 import { LIMITED_ACTIONS, NO_LIMITS, NOTHING_USED, usedNow, withUse } from './limits.ts'
 import { NOW, system } from './test-wallets.ts'
 
-/** One tier's wallets are held by limits, the other's by none. */
+/** Limits apply to one tier's wallets; the other tier has none. */
 const LIMITS = { perTransaction: 150n, daily: 200n, monthly: 280n }
 const CIRCUMSTANCES = {
   nowMs: NOW,
@@ -17,7 +17,7 @@ const USERS = ['alice', 'bob', 'carol']
 const CURRENCIES = ['USD', 'JPY']
 const USER_WALLETS = 5
 
-/** Amounts around every edge: one, the balance of a wallet, the largest that the books hold. */
+/** Amounts around every edge: one, a wallet's balance, the largest amount that the books can hold. */
 const amount = fc.oneof(
   fc.bigInt({ min: 1n, max: 200n }),
   fc.bigInt({ min: MAX_MINOR - 200n, max: MAX_MINOR }),
@@ -59,7 +59,7 @@ const userWallet = (id: string): fc.Arbitrary<Wallet> =>
 
 const systemWallet = (id: string, currency: string): Wallet => system({ id, currency })
 
-/** Users' wallets as they may have become, and the outside world that has given them what they hold. */
+/** Users' wallets in any possible state, and the system wallets that have funded their balances. */
 const books: fc.Arbitrary<Map<string, Wallet>> = fc
   .tuple(...Array.from({ length: USER_WALLETS }, (_, index) => userWallet(`wallet-${index}`)))
   .map(wallets => {
@@ -69,7 +69,7 @@ const books: fc.Arbitrary<Map<string, Wallet>> = fc
         .filter(wallet => wallet.currency === currency)
         .reduce((sum, { balance }) => sum + balance, 0n)
       all.push(systemWallet(`suspense-${currency}`, currency))
-      // As many of them as it takes: none can have given more than the largest balance.
+      // Stands for as many external wallets as needed: one alone cannot have paid out more than the largest balance.
       all.push({ ...systemWallet(`past-${currency}`, currency), balance: -given })
       all.push(systemWallet(`outside-${currency}`, currency))
     }
@@ -97,7 +97,7 @@ const request: fc.Arbitrary<TransferRequested> = fc.record({
   metadata: fc.constant(null),
   holdUntil: fc.constant(null),
 })
-/** Most requests ask of the sender's own wallet in its currency, or nearly all would fail on the first rules. */
+/** Most requests use the sender's own wallet and its currency: otherwise nearly all would fail on the first rules. */
 const requestsFor = (wallets: Map<string, Wallet>): fc.Arbitrary<TransferRequested[]> =>
   fc.array(
     fc.tuple(request, fc.nat(9)).map(([command, kind]) => {
@@ -139,7 +139,7 @@ const sums = (wallets: Map<string, Wallet>): Record<string, bigint> => {
   return sums
 }
 
-/** A decision without the wallets it moves: what is compared between worlds. */
+/** A decision without its wallet objects, to compare decisions over separate copies of the wallets. */
 const said = (decision: Decision) =>
   decision.outcome === 'rejected'
     ? decision
@@ -164,7 +164,7 @@ describe('any sequence of requests over any wallets', () => {
             expect(wallets).toEqual(before)
             continue
           }
-          // Two entries that cancel out, each counted once by its wallet; nobody else is touched.
+          // Two entries that sum to zero, each with its wallet's next sequence; no other wallet changes.
           expect(decision.movements.length).toBe(1)
           const { postings } = decision.movements[0]!
           expect(postings.map(posting => posting.amount)).toEqual([-command.amountMinor, command.amountMinor])
@@ -176,7 +176,7 @@ describe('any sequence of requests over any wallets', () => {
                 ? was
                 : { ...was, balance: was.balance + amount, sequence: was.sequence + 1, usage: wallet.usage },
             )
-            // Only what was sent or deposited is counted, and only as far as the limits allow.
+            // Only the sent or deposited amount counts, and only within the limits.
             const action = command.type === 'deposit' ? 'deposit' : 'send'
             const counts =
               amount !== undefined && wallet.userId !== null && amount > 0n === (action === 'deposit')
@@ -216,7 +216,7 @@ describe('any sequence of requests over any wallets', () => {
         const aloneToo = copyOf(theirs.wallets)
         for (const command of theirs.requests) apply(aloneToo, command)
 
-        // Both histories in one world, interleaved at will; each keeps its own order.
+        // Both histories over one set of wallets, interleaved at random; each keeps its own order.
         const world = new Map([...copyOf(ours.wallets), ...renamed])
         const theirWorld = { get: (id: string) => world.get(`their-${id}`) } as Map<string, Wallet>
         const [mine, others] = [[...ours.requests], [...theirs.requests]]
@@ -252,7 +252,7 @@ describe('any sequence of requests over any wallets', () => {
   })
 })
 
-/** The rules as the table of decide.test.ts orders them, each by itself: when it is broken. */
+/** The rules in the order of the table in decide.test.ts, each with a predicate that is true if it is broken. */
 const RULES: Array<
   [string, (command: TransferRequested, from: Wallet | undefined, to: Wallet | undefined) => boolean]
 > = [
@@ -298,7 +298,7 @@ describe('transfers', () => {
           seen.add(first)
         }
       }),
-      // The same requests each time: what was seen is asserted below.
+      // A fixed seed: the outcomes seen are asserted below.
       { numRuns: 1_000, seed: 7 },
     )
     expect([...seen].sort()).toEqual(['completed', ...RULES.map(([code]) => code)].sort())

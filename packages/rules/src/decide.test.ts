@@ -300,7 +300,7 @@ describe('deposits: a confirmed one is never refused', () => {
       outcome: 'completed',
       movements: [{ postings: [{ amount: -100n }, { wallet: { id: booked }, amount: 100n }] }],
     })
-    // What waits in suspense has used up nobody's limit.
+    // A deposit in suspense uses up no user's limit.
     expect('counted' in decision).toBe(booked === 'wallet-b')
   })
 

@@ -20,7 +20,7 @@ import {
   withUse,
 } from './limits.ts'
 
-/** What the rules need to know of a wallet. Amounts are minor units of its currency. */
+/** The facts about a wallet that the rules use. Amounts are minor units of its currency. */
 export type Wallet = {
   id: string
   /** Null for a system wallet, which stands for the outside world and may go below zero. */
@@ -29,21 +29,21 @@ export type Wallet = {
   status: 'active' | 'frozen' | 'closed'
   freezeSource: 'self' | 'pin' | 'staff' | null
   balance: bigint
-  /** What is promised to holds: in the balance, but not available. */
+  /** Reserved by active holds: part of the balance, but not available. */
   held: bigint
   sequence: number
   tier: Tier
   usage: Usage
-  /** What the user and staff have set; null where nobody asked: of wallets that only receive. */
+  /** Limits set by the user and by staff. Empty also where they were not read: for wallets that only receive. */
   ownLimits: readonly OwnLimits[]
 }
 
-/** What was promised, and not taken or let go yet. */
+/** Money reserved by a hold or a withdrawal until it is captured or released. */
 export type Hold = {
   id: string
   type: 'hold' | 'withdrawal'
   status: 'active' | 'captured' | 'voided' | 'expired'
-  /** Who placed it. */
+  /** The user who placed it. */
   userId: string
   walletId: string
   /** Null for a withdrawal, which goes to the outside world. */
@@ -52,11 +52,11 @@ export type Hold = {
   currency: string
   /** When it was placed, by the ledger's clock. */
   placedMs: number
-  /** When it may end by itself; null: only by a command. */
+  /** When it expires; null: it ends only by a command. */
   untilMs: number | null
 }
 
-/** What the rules need to know of a transfer that is to be given back. */
+/** The facts about a transfer to be reversed that the rules use. */
 export type Original = {
   id: string
   type: string
@@ -65,11 +65,11 @@ export type Original = {
   toWalletId: string | null
   amount: bigint
   currency: string
-  /** How much of it is given back already. */
+  /** The amount already reversed. */
   reversed: bigint
 }
 
-/** What the rules depend on beside the wallets: the ledger's only clock, and the settings. */
+/** The rules' inputs beside the wallets: the ledger's only clock, and the settings. */
 export type Circumstances = { nowMs: number; defaults: LimitDefaults }
 
 /** One wallet's side of a movement. */
@@ -77,16 +77,16 @@ export type Posting = { wallet: Wallet; amount: bigint }
 
 /** Money that moves: two entries in one currency, which sum to zero. */
 export type Movement = { postings: readonly [from: Posting, to: Posting] }
-/** A movement that comes with a transfer, such as a fee: a transfer of this type for itself, linked to it. */
+/** A movement that accompanies a transfer, such as a fee: a separate transfer of this type, linked to it. */
 export type LinkedMovement = Movement & { type: string }
 
-/** All that a decision changes: applied whole by `post`, or not at all. */
+/** All changes of a decision: `post` applies all of them, or none. */
 export type Effects = {
-  /** What the command asked for, then what comes with it; nothing where money is only held. */
+  /** The requested movement, then the linked ones; empty if money is only held or released. */
   movements: readonly [] | readonly [Movement, ...LinkedMovement[]]
-  /** Promised more (or less) from now on. */
+  /** The change of the wallet's held amount; negative releases money. */
   held?: { wallet: Wallet; amount: bigint }
-  /** Counted against the limits; `countedMs` is there where it is given back instead. */
+  /** Counted against the limits; with `countedMs`, given back to them instead. */
   counted?: { wallet: Wallet; action: LimitedAction; amount: bigint; countedMs?: number }
 }
 
@@ -94,7 +94,7 @@ export type Rejected = {
   outcome: 'rejected'
   code: RejectionCode
   detail: string
-  /** Which limit, where it is one. */
+  /** The exceeded limit, if a limit is the reason. */
   breach?: LimitBreach
 }
 export type Accepted = { outcome: 'completed' } & Effects
@@ -110,7 +110,7 @@ export const move = (from: Wallet, to: Wallet, amount: bigint): Movement => ({
 
 const rejected = (code: RejectionCode, detail: string): Rejected => ({ outcome: 'rejected', code, detail })
 
-/** Whether a wallet takes money: closed ones do not, nor do those that staff froze; self- and PIN-frozen ones do. */
+/** Whether a wallet can receive money: not if it is closed or frozen by staff; self- and PIN-frozen wallets can. */
 const canReceive = (wallet: Wallet): boolean =>
   wallet.status === 'active' || (wallet.status === 'frozen' && wallet.freezeSource !== 'staff')
 
@@ -125,7 +125,7 @@ const LIMIT_NAMES = {
   MONTHLY_LIMIT_EXCEEDED: 'in one month (UTC)',
 }
 
-/** The first limit of a wallet that this amount would pass. */
+/** Rejects an amount that would exceed one of the wallet's limits, by the first such limit. */
 const overLimit = (
   wallet: Wallet,
   action: LimitedAction,
@@ -161,8 +161,8 @@ const unusable = (sender: Wallet, field: string): Rejected | undefined => {
 }
 
 /**
- * What a transfer and a hold have in common. The rules stand in the order of their precedence (the first that is
- * broken is the answer), and decide.test.ts holds that order.
+ * The rules that transfers and holds share, in order of precedence: the first broken rule is the answer. The order is
+ * fixed by decide.test.ts.
  */
 const refuseSending = (
   request: TransferRequested,
@@ -173,7 +173,7 @@ const refuseSending = (
   const { amountMinor: amount, currency } = request
   const late = expired(request, circumstances.nowMs)
   if (late) return late
-  // The gateway checked this already. It is checked again because a client with write access to the topic can ask for anything.
+  // The gateway checked this already; again, because a client with write access to the topic can request anything.
   if (!sender || sender.userId === null || sender.userId !== request.userId) {
     return rejected('WALLET_NOT_FOUND', 'fromWalletId: there is no such wallet of the requester.')
   }
@@ -219,7 +219,7 @@ export const decideTransfer = (
   }
 }
 
-/** Decides a hold: as a transfer, but the money stays, promised to the recipient, who captures it or lets it go. */
+/** Decides a hold: like a transfer, but the money stays, reserved for the recipient, who captures or releases it. */
 export const decideHold = (
   request: TransferRequested,
   from: Wallet | undefined,
@@ -237,7 +237,7 @@ export const decideHold = (
   }
 }
 
-/** Decides a withdrawal: the money is held until the provider says whether it was paid out. */
+/** Decides a withdrawal: the money is held until the provider reports whether it was paid out. */
 export const decideWithdrawal = (
   request: TransferRequested,
   wallet: Wallet | undefined,
@@ -272,9 +272,9 @@ export const decideWithdrawal = (
 }
 
 /**
- * Decides a deposit that the payment provider has confirmed: a fact, so it never expires and is never refused for
- * the wallet's sake. If the user's wallet cannot take it, it waits in suspense for a person. It counts against the
- * limits, which the gateway looked at before the provider was asked.
+ * Decides a deposit that the payment provider has confirmed. It is a fact, so it never expires and is never refused
+ * because of the wallet's state. If the user's wallet cannot take it, it is booked to suspense, for a person to
+ * resolve. It counts against the limits, which the gateway checked before it called the provider.
  */
 export const decideDeposit = (
   request: TransferRequested,
@@ -290,7 +290,7 @@ export const decideDeposit = (
     canReceive(recipient) &&
     recipient.balance + amount <= MAX_MINOR
   const to = taken ? recipient : suspense
-  // What one outside wallet can have given in all, or suspense can hold: 90 trillion dollars each.
+  // The most that one outside wallet can have paid out, or suspense can hold: 90 trillion dollars each.
   if (outside.balance - amount < -MAX_MINOR || to.balance + amount > MAX_MINOR) {
     return rejected('BALANCE_LIMIT', 'amount: the books cannot hold this amount exactly.')
   }
@@ -303,13 +303,13 @@ export const decideDeposit = (
 
 const ACTION_OF = { hold: 'send', withdrawal: 'withdrawal' } as const
 
-/** The rules that a capture and a void share: whose hold it is, and that it has not ended. */
+/** The rules that captures and voids share: the requester may end the hold, and the hold has not ended. */
 const refuseEnding = (
   command: HoldCaptureRequested | HoldVoidRequested,
   hold: Hold | undefined,
   by: Record<Hold['type'], (source: string) => boolean>,
 ): Rejected | Hold => {
-  // A command that names other wallets than the hold's locked the wrong rows: as good as no hold.
+  // A command that names other wallets than the hold's has locked the wrong rows: treated as if there were no hold.
   if (
     !hold ||
     hold.walletId !== command.walletId ||
@@ -325,9 +325,8 @@ const refuseEnding = (
 }
 
 /**
- * Decides the capture of a hold, in whole or in part; what is not taken is available again. `recipient` is the wallet
- * that the hold is for: the outside world for a withdrawal. A payer who was frozen since still pays: the money
- * was promised before.
+ * Decides the capture of a hold, in whole or in part; the rest is available again. `recipient` is the hold's receiving
+ * wallet: the outside world for a withdrawal. A payer frozen since then still pays: the money was reserved before.
  */
 export const decideCapture = (
   command: HoldCaptureRequested,
@@ -375,7 +374,7 @@ export const decideCapture = (
   }
 }
 
-/** Decides whether held money is let go: by its recipient, by staff, by the provider, or because its time is over. */
+/** Decides whether a hold is released: by its recipient, by staff, by the provider, or because it has expired. */
 export const decideVoid = (
   command: HoldVoidRequested,
   held: Hold | undefined,
@@ -401,16 +400,16 @@ export const decideVoid = (
   }
 }
 
-/** A payout that came back is the provider's word; everything else is staff's. */
+/** Only the provider reverses withdrawals, as returned payouts; only staff reverses the rest. */
 const REVERSIBLE_BY: Record<string, readonly string[]> = {
   staff: ['transfer', 'deposit'],
   provider: ['withdrawal'],
 }
 
 /**
- * Decides a reversal: a new movement from the original's recipient back to its payer, never more in sum than
- * the original. A recipient who has spent the money is not taken below zero: what is available can be given back in
- * part, the rest is refused. A freeze does not stand in the way: it is what keeps the money there. `outside` and
+ * Decides a reversal: a new movement from the original's recipient back to its payer; all reversals of it never exceed
+ * the original in sum. A recipient who has spent the money is not taken below zero: the available part can be reversed,
+ * the rest is refused. A freeze does not prevent a reversal: the freeze is what keeps the money there. `outside` and
  * `suspense` are the system wallets of the command's partition.
  */
 export const decideReversal = (
@@ -421,7 +420,7 @@ export const decideReversal = (
   const { amountMinor: amount, currency } = request
   if (
     !original ||
-    // What was locked must be what the original names; null is the outside world.
+    // The locked wallets must be those of the original; null is the outside world.
     request.toWalletId !== (original.type === 'deposit' ? null : original.fromWalletId) ||
     request.fromWalletId !== (original.type === 'withdrawal' ? null : original.toWalletId)
   ) {
@@ -444,7 +443,7 @@ export const decideReversal = (
   }
   const payer = original.type === 'withdrawal' ? wallets.outside : wallets.payer
   const payee = original.type === 'deposit' ? wallets.outside : wallets.payee
-  // A deposit that waits in suspense has no user's wallet to take it from.
+  // A deposit in suspense has no user's wallet to take the money from.
   if (!payer || (original.type !== 'withdrawal' && payer.userId === null)) {
     return rejected('NOT_REVERSIBLE', 'originalId: its recipient is no wallet that could pay it back.')
   }
@@ -457,7 +456,7 @@ export const decideReversal = (
     if (refusal) return refusal
   }
   const fits = (wallet: Wallet) => wallet.status !== 'closed' && wallet.balance + amount <= MAX_MINOR
-  // The outside world has given it back already: a fact, like a deposit.
+  // The provider has returned the money already: a fact, like a deposit.
   const to = fits(payee) || request.source !== 'provider' ? payee : wallets.suspense
   if (to.status === 'closed') {
     return rejected('RECIPIENT_UNAVAILABLE', "originalId: the sender's wallet is closed.")
@@ -471,7 +470,7 @@ export const decideReversal = (
   }
 }
 
-/** Throws where a decision breaks a promise: then the rules are wrong, not the request. */
+/** Throws if a decision breaks a promise: then the rules are wrong, not the request. */
 export const checkEffects = ({ movements, held }: Effects): void => {
   for (const { postings } of movements) {
     const [from, to] = postings
@@ -497,8 +496,8 @@ export const checkEffects = ({ movements, held }: Effects): void => {
 }
 
 /**
- * Applies a decision to the wallets in memory, so that the next one in the batch sees it. Throws, before anything is
- * changed, where the decision breaks a promise.
+ * Applies a decision to the wallets in memory, so that the next decision of the batch builds on it. Throws before any
+ * change if the decision breaks a promise.
  */
 export const post = (effects: Effects, nowMs: number): void => {
   checkEffects(effects)

@@ -1,22 +1,22 @@
 import { decimalsOf, isCurrency, MAX_MINOR } from '@pennywire/contracts/money.ts'
 
-/** What is limited: money that a user sends (transfers and holds), brings in, and takes out. */
+/** The limited actions: a user sends (transfers and holds), deposits or withdraws money. */
 export const LIMITED_ACTIONS = ['send', 'deposit', 'withdrawal'] as const
 export type LimitedAction = (typeof LIMITED_ACTIONS)[number]
 export const isLimitedAction = (text: string): text is LimitedAction =>
   (LIMITED_ACTIONS as readonly string[]).includes(text)
 
-/** How well a user is known: which defaults hold. */
+/** How far a user is verified: it determines the default limits. */
 export const TIERS = ['unverified', 'verified'] as const
 export type Tier = (typeof TIERS)[number]
 export const isTier = (text: string): text is Tier => (TIERS as readonly string[]).includes(text)
 
-/** The most that may move, in minor units; null: this one does not limit. */
+/** Maximum amounts in minor units; null: no limit. */
 export type Limits = { perTransaction: bigint | null; daily: bigint | null; monthly: bigint | null }
 
 export const NO_LIMITS: Limits = { perTransaction: null, daily: null, monthly: null }
 
-/** Limits that somebody set for one wallet: the user's own, or staff's, which the user cannot touch. */
+/** Limits set for one wallet: by the user, or by staff, whose limits the user cannot change. */
 export type OwnLimits = { action: LimitedAction; source: 'self' | 'staff' } & Limits
 
 /** The limits of wallets without limits of their own, by tier and currency. */
@@ -25,8 +25,8 @@ export type LimitDefaults = Record<Tier, (currency: string) => Limits>
 export const LIMIT_KINDS = ['perTransaction', 'daily', 'monthly'] as const
 
 /**
- * Reads limits as settings write them, major units as per transaction/day/month: `USD=2000/5000/20000 JPY=…`, with
- * `*` for every other currency. Throws where that is not what stands there.
+ * Parses limits from a setting, in major units per transaction/day/month: `USD=2000/5000/20000 JPY=…`, with `*` for
+ * every other currency. Throws if the text has another form.
  */
 export const parseLimitDefaults = (text: string): ((currency: string) => Limits) => {
   const byCurrency = new Map<string, [bigint, bigint, bigint]>()
@@ -52,9 +52,7 @@ export const parseLimitDefaults = (text: string): ((currency: string) => Limits)
 /** The smaller of two limits, where null limits nothing. */
 const tighter = (a: bigint | null, b: bigint | null) => (a === null || (b !== null && b < a) ? b : a)
 
-/**
- * The limits that hold: staff's stand in place of the defaults, one by one; the user's own may only tighten them.
- */
+/** The limits in force: staff's replace the defaults, one by one; the user's own may only tighten them. */
 export const limitsInForce = (
   action: LimitedAction,
   defaults: Limits,
@@ -72,7 +70,7 @@ export const limitsInForce = (
   return { limits, ceiling }
 }
 
-/** The first of a user's own limits that would pass the ceiling, if any: own limits may only tighten. */
+/** The first of a user's own limits above the ceiling, if any: own limits may only tighten. */
 export const aboveCeiling = (
   own: Limits,
   ceiling: Limits,
@@ -85,8 +83,8 @@ export const aboveCeiling = (
 }
 
 /**
- * What a wallet has used, in minor units: of the UTC day `day` (days since 1970) and of the month that it lies in.
- * Each period begins by itself: what was counted in another one is not looked at, so there is nothing to reset.
+ * A wallet's used amounts, in minor units: in the UTC day `day` (days since 1970) and in its month. Amounts of an
+ * earlier period are ignored, so nothing has to be reset.
  */
 export type Usage = { day: number; used: Record<LimitedAction, { day: bigint; month: bigint }> }
 
@@ -103,10 +101,10 @@ const DAY_MS = 86_400_000
 const dayOf = (ms: number) => Math.floor(ms / DAY_MS)
 const monthOf = (day: number) => new Date(day * DAY_MS).toISOString().slice(0, 7)
 const sameMonth = (a: number, b: number) => a === b || monthOf(a) === monthOf(b)
-/** The day that counts: a clock that steps back (a failover, NTP) does not begin a day anew that has use already. */
+/** The day that counts: a clock that steps back (a failover, NTP) must not reset the usage by an earlier day. */
 const todayOf = (usage: Usage, nowMs: number) => Math.max(dayOf(nowMs), usage.day)
 
-/** What is used of an action in the periods that `nowMs` lies in. */
+/** The used amounts of an action in the day and the month of `nowMs`. */
 export const usedNow = (
   usage: Usage,
   action: LimitedAction,
@@ -127,8 +125,8 @@ export const withUse = (usage: Usage, action: LimitedAction, amount: bigint, now
 }
 
 /**
- * The usage once `amount` that was counted at `countedMs` was not used after all (a hold let go): given back to the
- * periods that are still the same, and never to less than nothing.
+ * The usage once `amount`, counted at `countedMs`, is given back because it was not used after all (a hold was
+ * released): subtracted from the periods that are still current, and never below zero.
  */
 export const withoutUse = (
   usage: Usage,
@@ -155,7 +153,7 @@ export type LimitBreach = {
   used: bigint
 }
 
-/** The first limit that `amount` more would pass, in the order per transaction, day, month. */
+/** The first limit that `amount` more would exceed, in the order per transaction, day, month. */
 export const breachedLimit = (
   limits: Limits,
   used: { day: bigint; month: bigint },

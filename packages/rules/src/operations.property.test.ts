@@ -1,4 +1,4 @@
-// Any sequence of all that may be asked, over days and months, against a simple account of what must be true.
+// Any sequence of all commands, over days and months, checked against a simple model of the invariants.
 import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
@@ -32,7 +32,7 @@ const amount = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(1n, 90n, 91n) },
   { weight: 1, arbitrary: fc.constant(MAX_MINOR) },
 )
-/** What somebody asks, when, and of which earlier thing. */
+/** One command: its time, its kind, and the earlier hold or transfer that it refers to. */
 const step = fc.record({
   hours: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(40) }),
   kind: fc.constantFrom(
@@ -62,7 +62,7 @@ const step = fc.record({
 })
 type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never
 
-/** A world of three people, and what has become of everything in it. */
+/** The state of the model: three users' wallets, and all holds, transfers and limit uses. */
 const createWorld = () => {
   const wallets = new Map<string, Wallet>(
     USERS.map(userId => [userId, wallet({ id: userId, userId, balance: 0n, sequence: 0 })]),
@@ -72,7 +72,7 @@ const createWorld = () => {
   for (const each of [outside, suspense]) wallets.set(each.id, each)
   const holds: Hold[] = []
   const originals: Original[] = []
-  /** Each use of a limit that stands, at its full amount until it is given back. */
+  /** Each use of a limit, at its full amount until it is given back. */
   const uses: Array<{ id: string; wallet: string; action: LimitedAction; amount: bigint; ms: number }> = []
   return { wallets, outside, suspense, holds, originals, uses, now: START, count: 0 }
 }
@@ -83,11 +83,11 @@ const pick = <Item>(items: readonly Item[], which: number): Item | undefined => 
 const copyOf = ({ wallets, holds, originals }: World) =>
   structuredClone({ wallets: [...wallets.values()], holds, originals })
 
-/** The limits that hold for an action of a wallet at this moment. */
+/** The limits in force for an action of a wallet at this moment. */
 const inForce = ({ tier, currency, ownLimits }: Wallet, action: LimitedAction) =>
   limitsInForce(action, defaults[tier](currency), ownLimits).limits
 
-/** Does one step as the ledger would, and notes what came of it. */
+/** Applies one step as the ledger would, and records its outcome. */
 const take = (world: World, step: Step): Decision | undefined => {
   const { wallets, outside, suspense, holds, originals, uses } = world
   world.now += step.hours * 3_600_000
@@ -125,7 +125,7 @@ const take = (world: World, step: Step): Decision | undefined => {
   const use = (action: LimitedAction, owner: Wallet) =>
     uses.push({ id, wallet: owner.id, action, amount: step.amount, ms: world.now })
   const hold = pick(holds, step.which)
-  /** Most ask rightly: as those who may end this hold. */
+  /** Most commands come from a requester who may end this hold. */
   const ending = hold && {
     holdId: hold.id,
     walletId: hold.walletId,
@@ -253,7 +253,7 @@ const changeWallet = (step: Step, owner: Wallet) => {
 
 const sum = (amounts: bigint[]) => amounts.reduce((total, each) => total + each, 0n)
 
-/** What must be true after each step of any kind. */
+/** The invariants, checked after each step of any kind. */
 const expectTrue = (world: World) => {
   const { wallets, holds, originals } = world
   expect(sum([...wallets.values()].map(({ balance }) => balance))).toBe(0n)
@@ -266,7 +266,7 @@ const expectTrue = (world: World) => {
   for (const { reversed, amount } of originals) expect(reversed <= amount).toBe(true)
 }
 
-/** What was used in the period whose name in ISO form has this length, at this moment: 10 is the day, 7 the month. */
+/** The used amount in the current period, which is given by the length of its ISO name: 10 is the day, 7 the month. */
 const usedIn = ({ uses, now }: World, owner: string, action: LimitedAction, length: number) => {
   const period = new Date(now).toISOString().slice(0, length)
   return sum(
@@ -308,10 +308,10 @@ test('M1–M4: sums, balances, holds, reversals and limits hold after each step'
         }
       }
     }),
-    // The same steps each time: what was seen is asserted below.
+    // A fixed seed: the outcomes seen are asserted below.
     { numRuns: 300, seed: 7 },
   )
-  // What it would all be worth nothing without; rarer refusals have their tables.
+  // The test proves nothing unless these occur; rarer refusals have tests of their own.
   for (const outcome of [
     ...['transfer', 'deposit', 'hold', 'withdrawal', 'capture', 'void', 'reversal'].map(
       kind => `${kind} completed`,

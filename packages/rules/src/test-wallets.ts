@@ -1,4 +1,4 @@
-// For tests: wallets, and what may be asked of them.
+// For tests: wallets, and commands on them.
 import type {
   HoldCaptureRequested,
   HoldVoidRequested,
@@ -35,11 +35,11 @@ export const wallet = (over: Partial<Wallet> = {}): Wallet => ({
 export const bobs = (over: Partial<Wallet> = {}) =>
   wallet({ id: 'wallet-b', userId: 'bob', balance: 0n, sequence: 0, ...over })
 
-/** The outside world, or suspense. */
+/** A system wallet: the outside world, or suspense. */
 export const system = (over: Partial<Wallet> = {}) =>
   wallet({ id: 'external', userId: null, balance: 0n, sequence: 0, ...over })
 
-/** As it is where no limits are set, or these. */
+/** Circumstances with these limits, or with none. */
 export const circumstances = (limits: Partial<Limits> = {}, nowMs = NOW): Circumstances => {
   const all = () => ({ ...NO_LIMITS, ...limits })
   return { nowMs, defaults: { unverified: all, verified: all } }
@@ -62,7 +62,7 @@ export const request = (over: Partial<TransferRequested> = {}): TransferRequeste
 
 const ofHold = { ...fields, holdId: 'hold-1', walletId: 'wallet-a', toWalletId: 'wallet-b', userId: 'bob' }
 
-/** Of all that Alice has, for Bob. */
+/** A hold of Alice's whole balance, for Bob. */
 export const hold = (over: Partial<Hold> = {}): Hold => ({
   id: 'hold-1',
   type: 'hold',
@@ -83,7 +83,7 @@ export const capture = (over: Partial<HoldCaptureRequested> = {}): HoldCaptureRe
 export const voidHold = (over: Partial<HoldVoidRequested> = {}): HoldVoidRequested =>
   holdVoidRequested({ ...ofHold, commandId: 'void-1', ...over })
 
-/** What Alice paid Bob. */
+/** A completed transfer from Alice to Bob. */
 export const original = (over: Partial<Original> = {}): Original => ({
   id: 'transfer-1',
   type: 'transfer',

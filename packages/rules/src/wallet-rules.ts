@@ -1,4 +1,4 @@
-// What may become of a wallet: opened, frozen, closed, limited. Pure; a refusal is a value.
+// The rules for opening, freezing, closing, renaming and limiting a wallet. Pure; a refusal is a value.
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import type { ProblemCode } from '@pennywire/contracts/problems.ts'
 import type {
@@ -36,12 +36,12 @@ export const decideWalletOpen = (
       )
     : { outcome: 'opened' }
 
-/** Who may lift whose freeze: staff any, others their own. In this order a stronger one takes over. */
+/** Freeze sources, weakest first: a stronger one takes over. Staff lift any freeze, others only their own. */
 const SOURCES = ['self', 'pin', 'staff'] as const
 type FreezeSource = (typeof SOURCES)[number]
 const isSource = (text: string): text is FreezeSource => (SOURCES as readonly string[]).includes(text)
 
-/** WALLET_NOT_FOUND unless the requester owns the wallet. Commands of staff, KYC and PIN locks may target any user's wallet. */
+/** WALLET_NOT_FOUND unless the requester owns the wallet. Commands of staff and of KYC may target any user's wallet. */
 const missing = (
   command: { userId: string; source?: string },
   wallet: Wallet | undefined,
@@ -52,7 +52,7 @@ const missing = (
     ? refused('WALLET_NOT_FOUND', 'walletId: there is no such wallet of the requester.')
     : undefined
 
-/** Decides a freeze. A wallet frozen already is taken over by a stronger source: staff's stands over all. */
+/** Decides a freeze. A stronger source takes over an existing freeze; staff is the strongest. */
 export const decideFreeze = (
   command: WalletFreezeRequested,
   wallet: Wallet | undefined,
@@ -107,7 +107,7 @@ export const decideClose = (
   return { outcome: 'closed' }
 }
 
-/** Decides whether a wallet gets another name: from its owner, while it is not closed. */
+/** Decides whether a wallet is renamed: by its owner, while it is not closed. */
 export const decideRename = (
   command: WalletRenameRequested,
   wallet: Wallet | undefined,
@@ -118,7 +118,7 @@ export const decideRename = (
   return { outcome: 'renamed' }
 }
 
-/** Decides a change of limits: users may only tighten theirs; staff's stand in place of the defaults. */
+/** Decides a change of limits: users may only tighten theirs; staff's replace the defaults. */
 export const decideLimitChange = (
   command: LimitChangeRequested,
   wallet: Wallet | undefined,

@@ -1,10 +1,10 @@
-/** Time as a dependency: code that waits or compares times can be run by a simulator, or by a test that does not wait. */
+/** Time as a dependency: code that waits or compares times can run in a simulator, or in a test that does not wait. */
 export type Clock = {
-  /** Milliseconds since 1970: for times that are told or stored. It may step back. */
+  /** Milliseconds since 1970: for times that are shown or stored. It may step back. */
   now: () => number
   /** Milliseconds since some moment: for durations. It never steps back. */
   elapsed: () => number
-  /** Does something later; the returned function calls it off. */
+  /** Runs `action` after `ms`; the returned function cancels it. */
   after: (ms: number, action: () => void) => () => void
 }
 
@@ -17,7 +17,7 @@ export const systemClock: Clock = {
   },
 }
 
-/** Resolves after `ms`, or as soon as the signal is given. */
+/** Resolves after `ms`, or as soon as the signal is aborted. */
 export const sleep = (clock: Clock, ms: number, signal?: AbortSignal): Promise<void> =>
   new Promise(resolve => {
     if (signal?.aborted) return resolve()

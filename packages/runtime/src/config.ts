@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { databaseUrl } from './database-url.ts'
 import { findUnsafeSettings } from './unsafe-settings.ts'
 
-/** The settings, with those that stand in files: what NAME_FILE names holds the value of NAME. */
+/** The settings, including those from files: the file at NAME_FILE contains the value of NAME. */
 const withFiles = (
   env: NodeJS.ProcessEnv,
   names: string[],
@@ -25,8 +25,8 @@ const withFiles = (
 }
 
 /**
- * Reads a process's settings from the environment once, strictly. Each may stand in a file instead, which NAME_FILE
- * names: so do secrets. On a wrong or unsafe setting it names each one and its rule on stderr and ends the process:
+ * Reads a process's settings from the environment once, strictly. Each setting may be in a file instead, at the path
+ * NAME_FILE; secrets are. On wrong or unsafe settings it writes each name and rule to stderr and ends the process:
  * before the first message, not in the middle of one.
  */
 export const loadConfig = <Shape extends z.ZodRawShape>(
@@ -55,7 +55,7 @@ export const textFile = z.string().transform((path, context): string => {
   }
 })
 
-/** Where the brokers are and who asks them. */
+/** The brokers' addresses and the credentials for them. */
 export const kafkaSettings = {
   KAFKA_BROKERS: z
     .string()
@@ -80,7 +80,7 @@ export const kafkaSettings = {
   KAFKA_SASL_PASSWORD: z.string().min(1).optional().describe('By which password.'),
 }
 
-/** Where the schemas are and who asks for them, by basic authentication. */
+/** The schema registry's address and the basic-authentication credentials for it. */
 export const registrySettings = {
   REGISTRY_URL: z.url().describe('The schema registry: its Confluent-compatible API.'),
   REGISTRY_USERNAME: z.string().min(1).optional().describe('As whom it is asked, by basic authentication.'),
@@ -116,14 +116,14 @@ export const serviceSettings = {
   ),
 }
 
-/** Why a file cannot be used, in one line and without what it holds: it may be a key. */
+/** Why a file cannot be used, in one line and without its content: it may be a key. */
 const reasonOf = (error: unknown): string => {
   if (error instanceof SyntaxError) return 'is not JSON'
   if (!(error instanceof z.ZodError)) return (error as Error).message
   return error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ')
 }
 
-/** A setting that is a path to a JSON file of the given form, such as a key. A missing or odd file ends the start. */
+/** A setting that is a path to a JSON file of the given schema, such as a key. A missing or bad file ends the start. */
 export const jsonFile = <Schema extends z.ZodType>(schema: Schema) =>
   z.string().transform((path, context): z.output<Schema> => {
     try {

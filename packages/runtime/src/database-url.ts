@@ -2,11 +2,11 @@ import { z } from 'zod'
 
 export type DatabaseHost = { name: string; port: number | undefined }
 
-/** What each part of `scheme://user:password@hosts/database?parameters` is; undefined where the text is no such URL. */
+/** The parts of `scheme://user:password@hosts/database?parameters`; no match if the text is no such URL. */
 const PARTS = /^([a-z]+):\/\/([^@/?#\s]*@)?([^@/?#\s]*)((?:\/[^/?#\s]*)?(?:\?[^#\s]*)?)$/i
 const HOST = /^([A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?)(?::(\d{1,5}))?$/
 
-/** The rule that a Postgres URL breaks; undefined for a right one. Never tells what the URL holds: it has a password. */
+/** The rule that a Postgres URL breaks; undefined for a valid one. Never contains the URL's text: it has a password. */
 const faultOf = (url: string): string | undefined => {
   const parts = PARTS.exec(url)
   if (!parts) return 'must be postgres://user:password@host:port,host:port/database'
@@ -16,14 +16,14 @@ const faultOf = (url: string): string | undefined => {
   for (const [index, host] of all.entries()) {
     const which = `host ${index + 1} of ${all.length}`
     if (host === '') return `${which} is empty`
-    // The driver takes what stands before the first colon for the name.
+    // The driver takes the text before the first colon as the name.
     if (host.startsWith('[')) return `${which} is an IPv6 address: give a name that resolves to it`
     const [, name, port] = HOST.exec(host) ?? []
     if (name === undefined) return `${which} must be a name or an IPv4 address, and may have a port`
     if (port !== undefined && (Number(port) < 1 || Number(port) > 65_535))
       return `${which} has a port that is not 1 to 65535`
   }
-  // The driver gives the first host's port to those without one, libpq gives them 5432.
+  // For hosts without a port the driver uses the first host's port, libpq 5432.
   const withPort = all.filter(host => host.includes(':')).length
   if (withPort !== 0 && withPort !== all.length) return 'either each host has a port, or none has'
   try {

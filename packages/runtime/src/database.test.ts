@@ -2,7 +2,7 @@ import postgres from 'postgres'
 import { describe, expect, test } from 'vitest'
 import { isDatabaseAway } from './database.ts'
 
-/** What a server answers with this SQLSTATE. */
+/** A server's error with this SQLSTATE. */
 const answered = (code: string) =>
   new (postgres.PostgresError as unknown as new (fields: object) => Error)({ code, message: 'a message' })
 const failed = (fields: object) => Object.assign(new Error('a message'), fields)

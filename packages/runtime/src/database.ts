@@ -7,7 +7,7 @@ export type Database = postgres.Sql<{ bigint: bigint }>
 /** One SQL transaction. */
 export type Tx = postgres.TransactionSql<{ bigint: bigint }>
 
-/** Postgres' ids of types, for `sql.array(values, TYPE)` in set-based statements. */
+/** Postgres' type OIDs, for `sql.array(values, TYPE)` in set-based statements. */
 export const UUID = 2950
 export const TEXT = 25
 export const INT2 = 21
@@ -26,7 +26,7 @@ const ARRAY_OF = {
   [TIMESTAMPTZ]: 1185,
 }
 
-/** How a value of each type stands in the text of an array. Only text can hold what must be escaped. */
+/** Writes a value of each type as an element of an array's text. Only text may contain characters to be escaped. */
 const elementText = {
   [UUID]: (id: string) => id,
   [TEXT]: (text: string) => `"${/["\\]/.test(text) ? text.replace(/["\\]/g, '\\$&') : text}"`,
@@ -40,8 +40,8 @@ export type ElementType = keyof typeof ARRAY_OF
 export type Element = string | number | bigint | Buffer | Date | null
 
 /**
- * A column of values for a set-based statement: `sql.array` for batches of hundreds of rows. The driver asks of each
- * element what it is and escapes it twice; here the type is known, and ids must be UUIDs already.
+ * A column of values for a set-based statement: replaces `sql.array` for batches of hundreds of rows. The driver infers
+ * each element's type and escapes it twice; here the type is given, and ids must be UUIDs already.
  */
 export const arrayOf = (
   sql: Database | Tx,
@@ -55,8 +55,8 @@ export const arrayOf = (
 }
 
 /**
- * A database URL for the driver, and its TLS: `sslmode` and `sslrootcert` (a PEM file) as libpq has them. `verify-full`
- * holds the server to its certificate and name; `require` only encrypts.
+ * Converts a database URL into the driver's URL and TLS options: `sslmode` and `sslrootcert` (a PEM file) as in libpq.
+ * `verify-full` verifies the server's certificate and name; `require` only encrypts.
  */
 const databaseConnection = (text: string): { url: string; ssl?: object } => {
   const [address, query] = text.split('?', 2) as [string, string?]
@@ -65,7 +65,7 @@ const databaseConnection = (text: string): { url: string; ssl?: object } => {
   if (parameters.get('sslmode') !== 'verify-full') return { url: text }
   for (const name of ['sslmode', 'sslrootcert']) parameters.delete(name)
   const hosts = hostsOf(address)
-  // The driver names the host it connects to, except where that is an IP address.
+  // The driver passes the name of its host to TLS, except where the host is an IP address.
   const host = hosts[0]?.name
   return {
     url: parameters.size > 0 ? `${address}?${parameters}` : address,
@@ -77,19 +77,20 @@ const databaseConnection = (text: string): { url: string; ssl?: object } => {
 }
 
 /**
- * Most milliseconds until a statement is answered, with its wait for a connection: then its connection is given up (a
- * server may be silent for ever), and a transaction's after twice that. Postgres itself ends a statement a second sooner.
+ * Maximum milliseconds for a statement, including its wait for a connection: then its connection is closed, because a
+ * server may be silent for ever. A transaction has twice that. Postgres itself cancels a statement a second sooner.
  */
 const DEADLINE_MS = 6_000
 /** For commands that read or change whole tables: migrations, checks of the books and of the audit's chains. */
 export const LONG_DEADLINE_MS = 3_600_000
 const SERVER_IS_SOONER_MS = 1_000
-/** Most seconds that the connecting to all hosts of a URL takes. */
+/** Maximum seconds to connect, for all hosts of a URL together. */
 const CONNECT_SECONDS = 5
 
 /**
- * Opens a pool at a URL, see databaseConnection. `applicationName` is what Postgres' own views show. Where the URL names several hosts, the first that
- * takes writes is used, and left once it refuses them (25006); `connection` settings that forbid writes ask for the primary.
+ * Opens a pool at a URL, see databaseConnection. `applicationName` is shown in Postgres' own views. If the URL names
+ * several hosts, the first that takes writes is used, and left once it refuses them (25006); with `connection` settings
+ * that forbid writes, the primary is used.
  */
 export const openDatabase = (
   address: string,
@@ -97,7 +98,7 @@ export const openDatabase = (
     applicationName: string
     maxConnections?: number
     connection?: Record<string, string | number>
-    /** Milliseconds for one statement, with its wait for a connection; a transaction has twice that. */
+    /** Milliseconds for one statement, including its wait for a connection; a transaction has twice that. */
     deadlineMs?: number
   },
 ): Database => {
@@ -113,7 +114,7 @@ export const openDatabase = (
     connection: {
       application_name: options.applicationName,
       statement_timeout: deadlineMs - SERVER_IS_SOONER_MS,
-      // A client that is gone without a word must not keep its locks.
+      // A client that vanishes without closing its connection must not keep its locks.
       idle_in_transaction_session_timeout: 2 * deadlineMs,
       tcp_keepalives_idle: 30,
       tcp_keepalives_interval: 5,
@@ -128,14 +129,14 @@ export const openDatabase = (
           ? ('primary' as const)
           : ('read-write' as const),
     }),
-    // Seconds before a connection that failed is tried again. The driver's own rule goes up to 20, and a request
-    // would wait so long after the database is back.
+    // Seconds before a failed connection is tried again. The driver's default grows to 20, and a request would wait
+    // that long after the database is back.
     backoff: failures => Math.min(0.05 * 2 ** failures, 1),
     // Postgres' notices (such as "already exists, skipping") are for migrations, not for logs.
     onnotice: () => {},
   })
-  // The driver learns the array types from its first connection, but `sql.array()` wants them before it, in the very
-  // first statement. These have never changed since Postgres 8.3.
+  // The driver reads the array types over its first connection, but `sql.array()` needs them before, in the very first
+  // statement. These have never changed since Postgres 8.3.
   Object.assign(
     (sql.options as unknown as { shared: { typeArrayMap: object } }).shared.typeArrayMap,
     ARRAY_OF,
@@ -149,21 +150,22 @@ export const isUniqueViolation = (error: unknown, constraint?: string): boolean 
   error.code === '23505' &&
   (constraint === undefined || error.constraint_name === constraint)
 
-/** Codes that only the driver gives. */
+/** Error codes of the driver itself. */
 const DRIVER_AWAY = new Set([
   ...['CONNECTION_CLOSED', 'CONNECTION_DESTROYED', 'CONNECTION_ENDED', 'CONNECT_TIMEOUT'],
   ...['QUERY_TIMEOUT', 'TRANSACTION_TIMEOUT', 'UNSUITABLE_SERVER'],
 ])
 /**
- * SQLSTATEs of a server that cannot serve now, by class or in full: connections (08), rollbacks for others' sake (40),
- * resources (53), operators and shutdown (57), its disk (58); read-only since it became a standby; time-outs.
+ * SQLSTATEs of a server that cannot serve now, by class or in full: connections (08), rollbacks because of other
+ * transactions (40), resources (53), operators and shutdown (57), its disk (58); read-only since it became a standby;
+ * time-outs.
  */
 const SERVER_AWAY = /^(08|40|53|57|58)|^(25006|25P03|25P04|55P03)$/
 
 /**
- * Whether an error means that the database cannot be reached or cannot serve now: waiting may help, and nobody is at fault.
- * Only the driver's own errors: those of the network are told from others' (a client that hung up) by the query that
- * the driver writes into them.
+ * Whether an error means that the database cannot be reached or cannot serve now: waiting may help, and no request is
+ * at fault. Only the driver's own errors: its network errors differ from those of others (a client that hung up) by the
+ * query that the driver adds to them.
  */
 export const isDatabaseAway = (error: unknown): boolean => {
   if (!(error instanceof Error)) return false
@@ -172,7 +174,7 @@ export const isDatabaseAway = (error: unknown): boolean => {
   return DRIVER_AWAY.has(String(code)) || ('query' in error && typeof syscall === 'string')
 }
 
-/** Asks the database for a sign of life; rejects where it is away. For readiness. */
+/** Queries the database; rejects if it cannot be reached. For readiness. */
 export const ping = async (sql: Database): Promise<void> => {
   await sql`select 1`
 }

@@ -1,11 +1,11 @@
 import { z } from 'zod'
 
-/** A longer one is told up to its first space. */
+/** A longer default is shown up to its first space. */
 const LONGEST_DEFAULT = 40
 
 type Rule = { default?: unknown; minimum?: number; maximum?: number; enum?: string[] }
 
-/** A row of the table of settings for each of a schema: its name, its default, what it takes, and what it is for. */
+/** One table row per setting of a schema: its name, its default, its accepted values and its description. */
 export const describeSettings = (shape: z.ZodRawShape): string[][] =>
   Object.entries(shape).map(([name, field]) => {
     const schema = field as z.ZodType

@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import { metricsText } from './metrics.ts'
 
-/** Asks one dependency; resolves where it answers, throws or rejects with the reason where it does not. */
+/** Checks one dependency; resolves if it answers, throws or rejects with the reason if it does not. */
 export type ReadinessCheck = () => unknown
 
 const CHECK_TIMEOUT_MS = 2_000
@@ -20,7 +20,7 @@ const ask = async (check: ReadinessCheck): Promise<string> => {
   }
 }
 
-/** One flight at a time, and its result for a moment; a failure is not kept. */
+/** Runs one call at a time and caches its result for `ms`; a failure is not cached. */
 const keptFor = <Result>(ms: number, make: () => Promise<Result>): (() => Promise<Result>) => {
   let kept: Promise<Result> | undefined
   let until = 0
@@ -41,13 +41,14 @@ const keptFor = <Result>(ms: number, make: () => Promise<Result>): (() => Promis
   }
 }
 
-/** `/healthz`: the process answers. It asks nobody, so it may stand where anybody can reach it. */
+/** `/healthz`: the process answers. It checks no dependency, so it may be publicly reachable. */
 export const healthRoutes = (): Hono => new Hono().get('/healthz', context => context.json({ status: 'ok' }))
 
 /**
  * The routes of the operations listener (OPS_HOST, OPS_PORT), which is for operators only: `/healthz`, `/readyz` (each
- * dependency was asked within the last `keptMs`; 503 names those that are away) and `/metrics` (Prometheus). Both answers
- * are kept for `keptMs` and made one flight at a time, so that asking often costs the dependencies nothing.
+ * dependency was checked within the last `keptMs`; 503 names those that are away) and `/metrics` (Prometheus). Both
+ * answers are cached for `keptMs` and computed one call at a time, so that frequent requests cost the dependencies
+ * nothing.
  */
 export const operationsRoutes = (checks: Record<string, ReadinessCheck>, keptMs: number): Hono => {
   const readiness = keptFor(keptMs, async () => {

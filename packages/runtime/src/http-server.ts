@@ -3,20 +3,20 @@ import type { AddressInfo, Socket } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { counter } from './metrics.ts'
 
-/** The whole head of a request, and the whole request, must have come within. */
+/** Maximum time to receive a request's whole head, and the whole request. */
 const HEADERS_TIMEOUT_MS = 10_000
 const REQUEST_TIMEOUT_MS = 30_000
-/** How often Node looks for requests that are late. */
+/** How often Node checks for late requests. */
 const LATE_CHECK_MS = 2_000
 /** How long a connection may be idle between two requests. */
 const KEEP_ALIVE_TIMEOUT_MS = 5_000
 const MAX_REQUESTS_PER_SOCKET = 10_000
-/** Requests that one connection may have sent ahead of their answers; they are handled one after the other. */
+/** Requests that one connection may send ahead of their answers; they are handled one after the other. */
 const MAX_PIPELINED = 32
-/** A connection for which data waits, and which takes none of it for so long, is ended. */
+/** A connection that takes none of its pending data for this long is ended. */
 const DRAIN_TIMEOUT_MS = 30_000
 const DRAIN_CHECK_MS = 2_000
-/** How long a client that was refused may go on sending before the connection is cut: until then it can read why. */
+/** How long a refused client may continue to send before its connection is cut: until then it can read the reason. */
 const LINGER_MS = 1_000
 const MAX_CONNECTIONS = 1_000
 
@@ -26,19 +26,19 @@ const ended = counter(
   ['reason'],
 )
 
-/** Why a request was refused before any handler saw it. */
+/** The status of a request that is refused before any handler receives it. */
 export type RefusedStatus = 400 | 408 | 413 | 431
 
 export type ListenOptions = {
   host: string
   /** 0: a free one. */
   port: number
-  /** Connections at once; then the one that was idle longest makes room, and where all are at work a new one is closed. */
+  /** Concurrent connections; at the limit the longest idle one is closed, or the new one if all are busy. */
   maxConnections?: number
-  /** The same for one client, whose further ones are closed; `clientOf` tells whose a connection is, undefined where it is not counted. */
+  /** The same per client: further ones are closed. `clientOf` returns a connection's client; undefined: not counted. */
   maxConnectionsPerClient?: number
   clientOf?: (address: string) => string | undefined
-  /** What a request that cannot be read is answered, besides its status. */
+  /** Headers and body of the answer to a request that cannot be read. */
   answerRefused?: (status: RefusedStatus) => { headers: Record<string, string>; body: string }
   /** Tests only: in place of 30 s. */
   drainTimeoutMs?: number
@@ -56,21 +56,22 @@ const REASONS = {
   431: 'Request Header Fields Too Large',
 }
 
-/** What is known of an open connection. */
+/** The state of an open connection. */
 type Connection = {
   client: string | undefined
-  /** A handler is at work for it. */
+  /** A handler is running for it. */
   busy: boolean
   waiting: Array<() => void>
-  /** How much it had taken when it was seen to take something last, and when that was. */
+  /** The bytes that the client had taken when it last made progress, and the time of that. */
   taken: number
   takenAt: number
 }
 
 /**
- * Serves an app and tells where; `stop` lets running requests finish. A client's connection costs bounded
- * memory and time: requests and heads that do not come are answered 408, answers that are not read end the connection,
- * requests of one connection are handled one after the other, and connections are bounded in all and by client.
+ * Serves an app and returns its port; `stop` lets running requests finish. A client's connection costs bounded memory
+ * and time: heads and requests that do not arrive in time are answered 408, answers that are not read end the
+ * connection, requests of one connection are handled one after the other, and connections are bounded in total and per
+ * client.
  */
 export const listen = async (
   app: { fetch: (request: Request, env?: unknown) => Response | Promise<Response> },
@@ -79,7 +80,7 @@ export const listen = async (
   const { clientOf, maxConnectionsPerClient = Number.POSITIVE_INFINITY } = options
   const { maxConnections = MAX_CONNECTIONS, drainTimeoutMs = DRAIN_TIMEOUT_MS } = options
   const refusalOf = (status: RefusedStatus) => options.answerRefused?.(status) ?? { headers: {}, body: '' }
-  /** The one that was used longest ago first. */
+  /** Least recently used first. */
   const connections = new Map<Socket, Connection>()
   const byClient = new Map<string, number>()
 
@@ -90,19 +91,19 @@ export const listen = async (
 
   const handle = getRequestListener(app.fetch, {
     hostname: options.host,
-    // A request target or Host that is no URL; what the app throws it answers itself.
+    // Only for a request target or Host that is no URL: the app answers its own errors.
     errorHandler: () => {
       const { headers, body } = refusalOf(400)
       return new Response(body, { status: 400, headers })
     },
   })
 
-  /** A connection's requests one after the other: a client that sends ahead gets no more done at once than others. */
+  /** Handles a connection's requests one after the other: a client that sends ahead gets no extra concurrency. */
   const handleInTurn = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     const { socket } = incoming
     const connection = connections.get(socket)
     if (!connection || socket.destroyed) return
-    // Node would answer it by itself, with none of the caller's headers.
+    // Node would answer this request by itself, without the caller's headers.
     if (incoming.httpVersion === '1.1' && incoming.headers.host === undefined) {
       const { headers, body } = refusalOf(400)
       outgoing.writeHead(400, { ...headers, 'content-length': Buffer.byteLength(body), connection: 'close' })
@@ -135,7 +136,7 @@ export const listen = async (
     handleInTurn,
   )
   server.maxRequestsPerSocket = MAX_REQUESTS_PER_SOCKET
-  // An expectation that nobody knows may be passed over (RFC 9110, 10.1.1).
+  // An unknown expectation may be ignored (RFC 9110, 10.1.1).
   server.on('checkExpectation', handleInTurn)
 
   server.on('connection', (socket: Socket) => {
@@ -162,7 +163,7 @@ export const listen = async (
   const refused = new WeakSet<Socket>()
   server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
     const socket = stream as Socket
-    // What still comes of a connection that was refused only makes more errors.
+    // Further data of a refused connection only causes more errors.
     if (refused.has(socket)) return
     refused.add(socket)
     const away = error.code === 'ECONNRESET' || !socket.writable

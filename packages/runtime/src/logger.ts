@@ -2,7 +2,7 @@ import { type DestinationStream, type Logger, pino } from 'pino'
 
 export type { Logger } from 'pino'
 
-/** Members that are never written, wherever they turn up in a logged object (two levels deep). */
+/** Members that are never written, at any place in a logged object (two levels deep). */
 const SECRETS = [
   'pin',
   'password',
@@ -15,8 +15,8 @@ const SECRETS = [
 ]
 
 /**
- * A service's logger: JSON lines on stdout (or to another destination), each with the service and instance; secrets
- * are cut out by name.
+ * A service's logger: JSON lines on stdout (or to another destination), each with the service and instance. Secrets are
+ * redacted by name.
  */
 export const createLogger = (
   service: string,

@@ -1,4 +1,4 @@
-// Connections that die at the worst moments: the driver is patched (patches/postgres@3.4.9.patch), and these hold it.
+// Connections that die at the worst moments: these tests cover the patch of the driver (patches/postgres@3.4.9.patch).
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { afterAll, beforeAll, beforeEach, expect, inject, test, vi } from 'vitest'
@@ -39,7 +39,7 @@ const isRunning = async (pid: number): Promise<boolean> => {
 
 const writers = async () => (await admin.unsafe(`select who from ${table} order by who`)).map(row => row.who)
 
-/** One connection, so that what comes next is told to the very one that died. */
+/** A pool of one connection, so that the next statement uses the connection that died. */
 const openOne = () => openDatabase(superuserUrl, { applicationName: 'one', maxConnections: 1 })
 
 test('X1: what a dead transaction still wants to do is never done, neither on its own nor in another one', async () => {
@@ -57,11 +57,11 @@ test('X1: what a dead transaction still wants to do is never done, neither on it
   await vi.waitFor(() => expect(pid).toBeGreaterThan(0), { interval: 5 })
   await terminate(pid)
   await expect(dead).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
-  // The same connection, opened again for somebody else.
+  // The same connection, opened again for another transaction.
   await sql.begin(async tx => {
     await tx.unsafe(`insert into ${table} values ('the living')`)
     resume.resolve()
-    // Told no while the other is still in its transaction.
+    // The dead transaction's statements fail while the other transaction is still open.
     await vi.waitFor(() => expect(late).toHaveLength(2))
   })
   expect(late).toEqual(['CONNECTION_CLOSED', 'CONNECTION_CLOSED'])
@@ -90,7 +90,7 @@ test('a connection that dies inside a transaction, its statement running, leaves
     const dead = sql.begin(async tx => {
       await tx.unsafe(`insert into ${table} values ('the dead')`)
       pid = await backendOf(tx)
-      // More than go into the connection at once, so that some still wait in the transaction's own queue.
+      // More than the driver sends over the connection at once, so that some still wait in the transaction's own queue.
       await Promise.all(Array.from({ length: 200 }, () => tx`select pg_sleep(0.5)`))
     })
     dead.catch(() => {})
@@ -104,7 +104,7 @@ test('a connection that dies inside a transaction, its statement running, leaves
 })
 
 test('connections that are reset, at any moment, while many work: every statement is answered, and the pool ends', async () => {
-  // Resets instead of orderly ends: the driver is told of an error first, and of the end later.
+  // Resets instead of orderly ends: the driver receives an error first, and the end later.
   const target = new URL(superuserUrl)
   const sockets = new Set<Socket>()
   const proxy = createServer(client => {
@@ -193,7 +193,7 @@ test('X1: a silent network ends each statement and transaction by its deadline, 
   })
   inTransaction.catch(() => {})
   await resume.promise
-  // More than there are connections: those that wait for one have the same deadline.
+  // More statements than connections: those that wait for a connection have the same deadline.
   const results = await Promise.allSettled(Array.from({ length: 20 }, () => sql`select 1`))
   expect(results.every(({ status }) => status === 'rejected')).toBe(true)
   expect(results.every(answer => isDatabaseAway((answer as PromiseRejectedResult).reason))).toBe(true)
@@ -230,7 +230,7 @@ test('of several hosts the one that takes writes is used, and one that stops tak
       await tx.unsafe('create table never (id int)')
     }),
   ).rejects.toMatchObject({ code: '25006' })
-  // Every connection was left; new ones find no server that takes writes.
+  // Every connection was closed; new ones find no server that takes writes.
   const none = await sql`select 1`.catch((error: unknown) => error)
   expect(isDatabaseAway(none)).toBe(true)
   await admin.unsafe(`alter database ${database} reset default_transaction_read_only`)

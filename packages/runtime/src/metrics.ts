@@ -37,7 +37,7 @@ export const measuredGauge = (name: string, help: string, measure: () => number 
   })
 }
 
-/** A gauge with labels that is read at each scrape; what is not measured any more is not shown. */
+/** A gauge with labels that is read at each scrape; labels that are no longer measured disappear. */
 export const collectedGauge = <Label extends string>(
   name: string,
   help: string,

@@ -5,7 +5,7 @@ import { LONG_DEADLINE_MS, openDatabase } from './database.ts'
 /** Postgres' unique violation, duplicate object (a table's row type), schema and table. */
 const MADE_BY_RIVAL = new Set(['23505', '42710', '42P06', '42P07'])
 
-/** "If not exists" still fails where another process makes the same at the same moment; then it is there. */
+/** "If not exists" still fails if another process creates the object at the same moment; then the object exists. */
 const unlessRival = async (create: () => Promise<unknown>): Promise<void> => {
   try {
     await create()

@@ -1,15 +1,16 @@
 import { type Clock, sleep } from './clock.ts'
 
 export type Repeated = {
-  /** Ends the pause between two rounds, or leaves out the next one. */
+  /** Ends the pause between two rounds, or skips the next one. */
   wake: () => void
   /** Resolves once the running round is over. */
   stop: () => Promise<void>
 }
 
 /**
- * The loop of every worker: a round of work, a pause, the next round. A round that fails is told, and the next begins after a
- * pause that `wake` does not end: a worker that is woken by each request must not press a server that is away.
+ * The loop of every worker: a round of work, a pause, the next round. A failed round is reported to `onError`, and the
+ * next begins after a pause that `wake` does not end: a worker woken by each request must not press a server that is
+ * away.
  *
  * ```ts
  * const purging = repeat({
@@ -23,16 +24,16 @@ export type Repeated = {
  */
 export const repeat = (options: {
   clock: Clock
-  /** The pause; a function is asked after each round. */
+  /** The pause; a function is called after each round. */
   everyMs: number | (() => number)
   /** Begins with a pause. */
   pauseFirst?: boolean
-  /** The pause after a round that failed, `everyMs` where it is missing. It doubles with each further one up to `lastRetryMs`. */
+  /** The pause after a failed round, by default `everyMs`. It doubles with each further failure up to `lastRetryMs`. */
   retryMs?: number
   lastRetryMs?: number
-  /** One round. True where more is to be done: the next one begins at once. */
+  /** One round. Resolves with true if there is more to do: the next round begins at once. */
   work: (signal: AbortSignal) => Promise<boolean | undefined> | Promise<void>
-  /** Not called for what fails because of `stop`. */
+  /** Not called for failures that `stop` causes. */
   onError: (error: unknown, retryMs: number) => void
 }): Repeated => {
   const { clock, work, onError } = options

@@ -1,12 +1,12 @@
 import type { Logger } from './logger.ts'
 
-/** How long an orderly stop may take before the process ends anyway; what was not finished is redelivered. */
+/** How long an orderly stop may take before the process ends anyway; unfinished work is redelivered. */
 const GRACE_MS = 15_000
 
 /**
- * Stops a service in order on SIGTERM or SIGINT: the steps run one after the other, each even if one before it
- * failed, and the process ends with 0. An error that nobody caught ends it at once with 1: after such an error
- * nothing in memory can be trusted, and everything that matters is in Postgres and Kafka.
+ * Stops a service in order on SIGTERM or SIGINT: the steps run one after the other, each even if one before it failed,
+ * and the process ends with 0. An uncaught error ends it at once with 1: after such an error nothing in memory can be
+ * trusted, and everything that matters is in Postgres and Kafka.
  */
 export const onShutdown = (logger: Logger, steps: Array<() => unknown>): void => {
   let stopping = false

@@ -3,11 +3,11 @@ import type { Logger } from './logger.ts'
 import { repeat } from './repeat.ts'
 
 /**
- * Deletes what no one needs any more, every `everyMs`: one short statement after the other until none finds more. Every
- * instance of a service does; two at once only share the work.
+ * Deletes rows that are no longer needed, every `everyMs`: one short statement after the other until none finds more.
+ * Every instance of a service does so; two at once only share the work.
  */
 export const startPurging = (deps: {
-  /** Deletes some rows, and tells how many and whether there may be more. */
+  /** Deletes some rows; returns how many, and whether there may be more. */
   purge: () => Promise<{ deleted: number; more: boolean }>
   purged: { inc: (labels: object, rows: number) => void }
   clock: Clock

@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto'
 const TRACEPARENT = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/
 const ALL_ZERO = /^0+$/
 
-/** Random hexadecimal digits, at most 32. UUIDs, because Node draws their bytes in stock: a seventh of the cost. */
+/** Random hexadecimal digits, at most 32. From UUIDs, because Node caches their random bytes: a seventh of the cost. */
 const randomHex = (digits: number) => randomUUID().replaceAll('-', '').slice(-digits)
 
 /** Continues the caller's trace with a span of our own, or begins one where there is none or it is malformed. */

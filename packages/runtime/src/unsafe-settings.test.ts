@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { findUnsafeSettings, isLoopback } from './unsafe-settings.ts'
 
-/** A production start with nothing to say against it. */
+/** The settings of a safe production start. */
 const SAFE = {
   NODE_ENV: 'production',
   PUBLIC_URL: 'https://pay.example.com',

@@ -1,14 +1,14 @@
 import { hostsOf } from './database-url.ts'
 
-/** Settings by name, as text: what a process was started with. */
+/** Settings by name, as text, as passed to a process. */
 export type SettingTexts = Readonly<Record<string, string | undefined>>
 type Issue = { name: string; message: string }
 
-/** Whether a host is this machine: what goes there crosses no network. */
+/** Whether a host is this machine: traffic to it crosses no network. */
 export const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '[::1]' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 
-/** What keeps others from reading and changing what goes over a connection, by the scheme that would not. */
+/** The protection against reading and changing a connection's traffic, by the scheme that lacks it. */
 const SECURED_BY: Record<string, string> = {
   'http:': 'https://',
   'redis:': 'rediss://',
@@ -16,7 +16,7 @@ const SECURED_BY: Record<string, string> = {
   'postgresql:': 'sslmode=verify-full',
 }
 
-/** Passwords that stand in examples, or that were once a default of ours. */
+/** Passwords used in examples, or once a default of ours. */
 const WELL_KNOWN =
   /^(local-.*|postgres|password|secret|changeme|change-me|admin|redis|kafka|pennywire|test)$/i
 
@@ -27,12 +27,12 @@ const urlIn = (text: string): URL | undefined => {
   const one = isDatabase(text) ? text.replace(/,[^/?@]*(?=[/?]|$)/, '') : text
   return URL.canParse(one) ? new URL(one) : undefined
 }
-/** The machines that a setting's URL leads to. */
+/** The hosts of a setting's URL. */
 const machinesOf = (url: URL, text: string): string[] =>
   isDatabase(text) ? hostsOf(text).map(({ name }) => name) : [url.hostname]
 const hostOf = (broker: string) => broker.replace(/:\d+$/, '')
 
-/** How a setting's connection to another machine would be in plain text; undefined where it is not. */
+/** Why a setting's connection to another machine would be in plain text; undefined if it would not. */
 const plainText = (name: string, text: string, settings: SettingTexts): string | undefined => {
   if (name === 'KAFKA_BROKERS') {
     if (settings.KAFKA_TLS === 'true') return undefined
@@ -52,7 +52,7 @@ const passwordIssue = (what: string, password: string | undefined): string | und
   return WELL_KNOWN.test(password) ? `${what} is one that everybody knows` : undefined
 }
 
-/** A password that guards nothing; undefined where there is none to have, or it is one. */
+/** Why a setting's password protects nothing (empty or well known); undefined if it needs none or has a good one. */
 const weakPassword = (name: string, text: string, settings: SettingTexts): string | undefined => {
   if (name === 'KAFKA_SASL_USERNAME')
     return passwordIssue('KAFKA_SASL_PASSWORD', settings.KAFKA_SASL_PASSWORD)
@@ -66,9 +66,9 @@ const weakPassword = (name: string, text: string, settings: SettingTexts): strin
 }
 
 /**
- * What of a process's settings is not safe, each with its name and rule. `names` are those that the process has.
- * Plain text to another machine needs ALLOW_PLAINTEXT=true; with NODE_ENV=production nothing allows it, and what is for
- * tests and trials is refused as well.
+ * Finds a process's unsafe settings, each with its name and rule. `names` are the settings that the process has. Plain
+ * text to another machine needs ALLOW_PLAINTEXT=true; with NODE_ENV=production nothing allows it, and settings for
+ * tests and trials are refused as well.
  */
 export const findUnsafeSettings = (settings: SettingTexts, names: readonly string[]): Issue[] => {
   const issues: Issue[] = []
@@ -87,7 +87,7 @@ export const findUnsafeSettings = (settings: SettingTexts, names: readonly strin
     if (!production) continue
     add(name, weakPassword(name, text, settings))
     if (name === 'ALLOW_CHEAP_HASHES' && text === 'true') add(name, 'must not be true in production')
-    // The sandbox speaks nothing else, on any machine.
+    // The sandbox supports only http, on any machine.
     if (name === 'PROVIDER_URL' && !plain && urlIn(text)?.protocol === 'http:')
       add(name, 'must be https in production: the sandbox provider moves no money')
   }

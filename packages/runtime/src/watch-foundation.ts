@@ -5,14 +5,14 @@ import { gauge } from './metrics.ts'
 import { repeat } from './repeat.ts'
 import { readSettings } from './sql/read-settings.ts'
 
-/** A setting of Kafka, Postgres or Redis that is not what the promises rest on. */
+/** A setting of Kafka, Postgres or Redis that differs from the value on which the promises rest. */
 export type FoundationFault = {
   /** A topic, or the server's name. */
   of: string
   setting: string
   found: string
   wanted: string
-  /** Whether money or its history can be lost by it: then readiness is red. */
+  /** Whether money or its history can be lost by it: then readiness fails. */
   losesMoney: boolean
 }
 
@@ -28,8 +28,9 @@ export const textOf = ({ of, setting, found, wanted }: FoundationFault): string 
   `${of}: ${setting} is ${found}, must be ${wanted}`
 
 /**
- * Checks at the start and every 30 s what the promises rest on, each thing by a function that finds its faults. A fault
- * is logged each time and sets the gauge; a server that does not answer changes nothing, because other alarms tell it.
+ * Checks the settings on which the promises rest, at the start and every 30 s: each function of `checks` finds its
+ * faults. A fault is logged each time and sets the gauge; a server that does not answer changes nothing, because other
+ * alarms cover that.
  */
 export const watchFoundation = (deps: {
   checks: Record<string, () => Promise<FoundationFault[]>>
@@ -61,7 +62,7 @@ export const watchFoundation = (deps: {
   })
 
   return {
-    /** Throws the first fault of one thing by which money can be lost. */
+    /** Throws the first fault of `what` by which money can be lost. */
     check: what => {
       const fault = known.get(what)?.find(({ losesMoney }) => losesMoney)
       if (fault) throw new Error(textOf(fault))
@@ -72,7 +73,7 @@ export const watchFoundation = (deps: {
 
 const DURABLE = new Set(['on', 'local', 'remote_write', 'remote_apply'])
 
-/** The settings of a Postgres, as a connection of this pool has them, by which a committed transaction can be lost. */
+/** The settings of Postgres, as a connection of this pool has them, by which a committed transaction can be lost. */
 export const findPostgresFaults = async (sql: Database): Promise<FoundationFault[]> => {
   const wanted: Array<[setting: string, wanted: string, isRight: (value: string) => boolean]> = [
     ['fsync', 'on', value => value === 'on'],
@@ -94,7 +95,7 @@ export const findPostgresFaults = async (sql: Database): Promise<FoundationFault
   })
 }
 
-/** A Redis that evicts forgets ended sessions and rate limits. By INFO, which managed ones answer as well. */
+/** A Redis that evicts loses ended sessions and rate limits. Read by INFO, which managed servers support as well. */
 export const findRedisFaults = (info: string): FoundationFault[] => {
   const policy = /^maxmemory_policy:(\w[\w-]*)/m.exec(info)?.[1]
   if (policy === undefined || policy === 'noeviction') return []

@@ -1,4 +1,4 @@
-// Anybody may start the local stack: none of its servers is root.
+// The local stack may be started by any user, root included: none of its servers runs as root.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { expect, inject, test } from 'vitest'
 

@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 export type Guard = {
-  /** Tells of a child's process group; one that comes after the stop is killed at once. */
+  /** Registers a child's process group; a group added after the stop is killed at once. */
   add(group: { group: number; name: string; order: number; signal: NodeJS.Signals }): void
   gone(group: number): void
   /** Stops every group in order; resolves when nothing is left. */
@@ -33,11 +33,11 @@ const spawnGuard = async (dataDir: string, report: (line: string) => void): Prom
   const exited = new Promise<void>(resolve =>
     child.once('exit', () => {
       ended = true
-      for (const group of groups) killGroup(group) // nothing runs unguarded, should the guard itself have died
+      for (const group of groups) killGroup(group) // if the guard itself has died, nothing may run unguarded
       resolve()
     }),
   )
-  child.stdin.on('error', () => {}) // it has ended; what it guarded is stopped
+  child.stdin.on('error', () => {}) // the guard has ended; its groups are stopped
   const write = (message: object) => void child.stdin.write(`${JSON.stringify(message)}\n`)
   const lines = createInterface({ input: child.stdout })
   const answer = await new Promise<string>((resolve, reject) => {
@@ -79,7 +79,7 @@ const isAlive = (pid: number) => {
  */
 export const startGuard = async (dataDir: string, report: (line: string) => void): Promise<Guard> => {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 })
-  const holderFile = join(dataDir, 'stack.pid') // only to tell who holds the lock; the lock itself decides
+  const holderFile = join(dataDir, 'stack.pid') // only names the lock's holder; the lock itself decides
   const end = performance.now() + PREDECESSOR_WAIT_MS
   for (let round = 0; ; round++) {
     const guard = await spawnGuard(dataDir, report)

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
 /**
- * Takes a lock file for this process and answers how to give it back, or undefined when another process holds
- * it. SQLite's file lock is used because the operating system drops it however its holder dies: a
- * file with a process id in it would go stale.
+ * Takes a file lock for this process and returns its release function, or undefined if another process holds it.
+ * SQLite's file lock is used because the operating system drops it however its holder dies: a file with a process id in
+ * it would go stale.
  */
 export const takeLock = (folder: string, file: string): (() => void) | undefined => {
   mkdirSync(folder, { recursive: true })

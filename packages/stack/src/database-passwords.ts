@@ -18,10 +18,10 @@ export type Role =
   | (typeof CLIENT_ROLES)[number]
 const roles: Role[] = [SUPERUSER, OWNER, ...SERVICE_ROLES, ...READER_ROLES, ...CLIENT_ROLES]
 
-/** Where the passwords are, in libpq's own form, so that `PGPASSFILE=… psql` needs no password typed. */
+/** The file of the passwords, in libpq's own format, so that `PGPASSFILE=… psql` needs no password typed. */
 export const passwordFile = (dataDir: string) => join(keysFolder(dataDir), 'pgpass')
 
-/** The password of every database role; those that have none yet get one. */
+/** The password of every database role; generates missing ones. */
 export const loadPasswords = (dataDir: string): Record<Role, string> => {
   const file = passwordFile(dataDir)
   const lines = existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : []

@@ -1,4 +1,4 @@
-// `npm run demo`: moves money once through the running system, as two people would, and shows its way. `npm start`
+// `npm run demo`: moves money once through the running system, as two users would, and prints its path. `npm start`
 // runs it as well.
 import { randomUUID } from 'node:crypto'
 import { request } from 'node:http'
@@ -26,10 +26,10 @@ export type DemoSettings = {
 
 const PASSWORD = 'Demo-pass-1'
 const PIN = '482915'
-/** What Alice has before she sends, and what she sends, in cents. */
+/** Alice's balance before she sends, and the amount that she sends, in cents. */
 const [FULL, SPENT] = [100_00n, 12_50n]
 const PATIENCE = { deadlineMs: 30_000 }
-/** The demo has an address of its own where there are several, so that it uses up nobody's rate limit. */
+/** The demo has its own loopback address where there are several, so that it uses up no other client's rate limit. */
 const OWN_ADDRESS = process.platform === 'linux' ? '127.0.0.42' : undefined
 
 // biome-ignore lint/suspicious/noExplicitAny: bodies of every shape
@@ -69,7 +69,7 @@ const askOnce = (
     asking.end(text)
   })
 
-/** Moves money from Alice to Bob and prints how, then a refusal. Rejects where anything is not as it should be. */
+/** Moves money from Alice to Bob and prints the steps, then a refused transfer. Rejects if any step deviates. */
 export const runDemo = async (
   settings: DemoSettings,
   print: (line: string) => void,
@@ -102,7 +102,7 @@ export const runDemo = async (
       PATIENCE,
     )
 
-  /** A demo person, made at the first run and met again at later ones. */
+  /** A demo user, created at the first run and reused at later ones. */
   const meet = async (name: string, fullName: string) => {
     const email = `${name}@example.com`
     const credentials = { email, password: PASSWORD }
@@ -128,7 +128,7 @@ export const runDemo = async (
   const alice = await meet('alice', 'Alice Smith')
   const bob = await meet('bob', 'Bob Brown')
   const run = randomUUID().slice(0, 8)
-  // Up to 100 each time, so that however many runs a day has pass neither her limits nor what is refused below.
+  // Tops up to 100 each time, so that any number of runs a day exceeds neither her limits nor the amount refused below.
   const has = BigInt(alice.wallet.balance.replace('.', ''))
   const wanted = has + SPENT < FULL ? FULL - has : SPENT
   const deposit = await alice.me(
@@ -228,7 +228,7 @@ export const runDemo = async (
   return { codes: { bob: bob.wallet.code } }
 }
 
-/** Listens to commands and events from their ends on, as any other team's consumer could. */
+/** Consumes commands and events from their ends on, as any other team's consumer could. */
 const watchTopics = async (settings: DemoSettings) => {
   const logger = createLogger('demo', { level: 'silent', instance: 'demo' })
   const client = createKafkaClient({ connection: settings.kafka, clientId: 'demo', logger })
@@ -263,7 +263,7 @@ const watchTopics = async (settings: DemoSettings) => {
   }
 }
 
-/** Two lines that anybody can paste into a shell, with the demo's people. */
+/** Two lines to paste into a shell, with the demo's users. */
 export const curlToTry = (gatewayUrl: string, toWalletCode: string): string =>
   [
     `TOKEN=$(curl -s ${gatewayUrl}/v1/auth/login -H 'content-type: application/json' -d '{"email":"alice@example.com","password":"${PASSWORD}"}' | sed 's/.*"accessToken":"\\([^"]*\\)".*/\\1/')`,

@@ -4,7 +4,7 @@ import { KAFKA_USERS } from '@pennywire/kafka/access.ts'
 import { keysFolder } from './keys.ts'
 import { type System, services } from './system.ts'
 
-/** Where a running system writes how it is reached, for commands in other terminals. It holds passwords: mode 0600. */
+/** The file with a running system's addresses, for commands in other terminals. It contains passwords: mode 0600. */
 export const endpointsFile = (dataDir: string): string => join(dataDir, 'keys', 'endpoints.json')
 
 export const writeEndpoints = (system: System): void => {

@@ -1,6 +1,6 @@
-// The guard outlives the process that started it, by a few seconds: when that one dies, by any signal, the
-// pipe to its standard input ends, and the guard stops every process group it was told of, in order. The
-// orderly stop goes the same way, so there is one way to stop and it is used every day.
+// The guard outlives its parent by a few seconds: when the parent dies, by any signal, the pipe to the guard's standard
+// input ends, and the guard stops every process group that was added, in order. The orderly stop takes the same path,
+// so there is one path to stop, and it is used every day.
 //
 // In:  {"add":{"group":1,"name":"kafka","order":5,"signal":"SIGTERM"}}  {"gone":1}  {"stop":true}  {"kill":true}
 // Out: "locked" or "busy" once, then lines for people.
@@ -57,14 +57,14 @@ const stopGroups = async (members: Group[]) => {
   for (const group of alive.filter(isAlive)) {
     say(`${group.name} did not stop within ${GRACE_MS / 1000} s and was killed`)
   }
-  // Also for those that are gone: should one have left a process of its group behind, it ends here.
+  // Also for groups that have stopped: a process that one of them left behind ends here.
   for (const group of alive) send(group, 'SIGKILL')
 }
 
 const stopAll = async () => {
   if (stopping) return
   stopping = true
-  // A group that is added meanwhile, by a parent that is still starting things, is stopped in the next round.
+  // A group that a parent adds meanwhile, because it is still starting processes, is stopped in the next round.
   while (groups.size > 0) {
     const order = Math.min(...[...groups.values()].map(group => group.order))
     const members = [...groups.values()].filter(group => group.order === order)
@@ -76,7 +76,7 @@ const stopAll = async () => {
 }
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
-process.stdout.on('error', () => {}) // nobody listens any more; the work goes on
+process.stdout.on('error', () => {}) // the reader is gone; the stop goes on
 
 const lines = createInterface({ input: process.stdin })
 lines.on('line', line => {

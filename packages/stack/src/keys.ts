@@ -9,15 +9,15 @@ import {
   type JWK,
 } from 'jose'
 
-/** Folder of the secrets of this data folder (mode 0700; every file in it 0600). */
+/** The folder of this data folder's secrets (mode 0700; every file in it 0600). */
 export const keysFolder = (dataDir: string) => join(dataDir, 'keys')
 
-/** Writes a secret that is not there yet, for its owner's eyes only. */
+/** Writes a secret if it is missing, readable only by its owner. */
 export const writeOnce = (folder: string, name: string, text: string) => {
   const target = join(folder, name)
   if (existsSync(target)) return
-  // Written beside it and linked into place: a crash leaves the whole file or none, and a key that is there
-  // is never replaced, because data may depend on it already.
+  // Written beside it and linked into place: a crash leaves the whole file or none, and an existing key is never
+  // replaced, because data may depend on it already.
   const draft = `${target}.${process.pid}`
   writeFileSync(draft, text, { mode: 0o600 })
   linkSync(draft, target)
@@ -39,17 +39,17 @@ const makeJwkPair = async (alg: string, use: 'sig' | 'enc', options: GenerateKey
 
 const makeJwtKey = () => makeJwkPair('RS256', 'sig', { modulusLength: 2048 })
 
-/** Longer than gateways take to read the file again, and others to ask for the published keys again. */
+/** Longer than gateways take to reload the file, and other verifiers to fetch the published keys again. */
 const LEAD_MS = 90_000
-/** Longer than anything lives that a gateway signs (a step-up token: an hour at most). */
+/** Longer than the lifetime of anything that a gateway signs (a step-up token: an hour at most). */
 const OVERLAP_MS = 2 * 60 * 60 * 1_000
 
 type JwtKey = JWK & { signsFrom?: string; until?: string }
 
 /**
- * Writes a new signing key into the file of JWT_KEY_FILE, in front of those that are still needed: the one that signs
- * until then, and public halves of earlier ones whose tokens may still be good. The file is replaced whole, so that
- * no gateway reads half of it.
+ * Writes a new signing key into the file of JWT_KEY_FILE, in front of the keys that are still needed: the key that
+ * signs until then, and the public halves of earlier keys whose tokens may still be valid. The file is replaced
+ * atomically, so that no gateway reads half of it.
  */
 export const rotateJwtKey = async (
   file: string,
@@ -77,7 +77,7 @@ export const rotateJwtKey = async (
     .map(key => {
       const { kty, n, e, kid, alg, use } = key
       const until = key.until ?? new Date(signsAt + OVERLAP_MS).toISOString()
-      // The one that signs goes on until the new one does, and only that one needs its private half.
+      // The current key signs until the new one does, and only the current key still needs its private half.
       const needed = key === signing && signsAt > now ? key : ({ kty, n, e, kid, alg, use } as JwtKey)
       return { ...needed, until }
     })
@@ -95,8 +95,8 @@ export const rotateJwtKey = async (
 }
 
 /**
- * Makes the keys of the local stack that are not there yet and leaves the others alone. Anywhere else keys
- * come by settings, and nothing starts without them.
+ * Creates the missing keys of the local stack and keeps the others. Anywhere else keys come from settings, and no
+ * service starts without them.
  */
 export const makeKeys = async (dataDir: string): Promise<void> => {
   const folder = keysFolder(dataDir)

@@ -9,7 +9,7 @@ beforeAll(async () => {
 })
 afterAll(() => sink.stop())
 
-/** Speaks SMTP by hand: what to say when the server says this. Answers all that the server said. */
+/** A minimal SMTP client: each turn is a reply to wait for and the lines to send then. Resolves with all replies. */
 const send = (to: string[], mail: string) => {
   const { hostname, port } = new URL(sink.smtpUrl)
   const socket = connect(Number(port), hostname)

@@ -1,4 +1,4 @@
-// The local stack's mail server: it takes every mail, delivers none, and shows them over HTTP.
+// The local stack's mail server: it accepts every mail, delivers none, and shows them over HTTP.
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
@@ -35,7 +35,7 @@ export const startMailSink = async (ports: { smtp: number; http: number }, host 
     maxClients: MAX_SMTP_CLIENTS,
     logger: false,
     onData: (stream, session, done) => {
-      // The recipients are the envelope's: they say who gets it, not the headers.
+      // The recipients come from the envelope, which determines the delivery, not from the headers.
       const to = session.envelope.rcptTo.map(recipient => recipient.address).join(', ')
       const receive = async () => {
         const { subject = '', text = '', html = '' } = await PostalMime.parse(await buffer(stream))

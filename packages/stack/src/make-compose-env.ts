@@ -1,4 +1,4 @@
-// `npm run compose:env`: writes .env with a password of its own for everything that docker-compose.yml asks for.
+// `npm run compose:env`: writes .env with a password of its own for everything that docker-compose.yml requires.
 import { randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -16,7 +16,7 @@ export type Command = {
   logFile: string
   /** When everything stops, a lower order stops first; equal ones stop together. */
   order: number
-  /** What asks it to stop in an orderly way; SIGTERM unless it says otherwise. */
+  /** The signal for an orderly stop; SIGTERM by default. */
   stopSignal?: NodeJS.Signals
 }
 
@@ -24,7 +24,7 @@ export type ServerCommand = Command & {
   /** True once it really answers. */
   isReady: () => Promise<boolean>
   readyWithinMs: number
-  /** A last log line that means "not yet, my predecessor is still dying": the start is tried again. */
+  /** Matches a last log line that means "my predecessor is still ending": the start is tried again. */
   tryAgainAfter?: RegExp
 }
 
@@ -145,7 +145,7 @@ export const startProcess = async (guard: Guard, command: ServerCommand): Promis
           continue
         }
         if (current.exit) throw error
-        kill('SIGKILL') // nobody gets hold of it, so nobody could stop it
+        kill('SIGKILL') // the caller gets no handle, so it could not stop the process
         throw new Error(`${(error as Error).message}; ${command.logFile} says:\n${text}`)
       }
     }

@@ -24,8 +24,8 @@ const isFree = (port: number) =>
 const given = new Set<number>()
 
 /**
- * A free port on loopback. It lies below the range from which systems take the local ports of outgoing
- * connections, so that a server which is killed and started again finds its port still free.
+ * A free port on loopback. It lies below the range from which systems take the local ports of outgoing connections, so
+ * that a server that is killed and started again finds its port still free.
  */
 export const findFreePort = async (): Promise<number> => {
   for (let attempt = 0; attempt < 200; attempt++) {

@@ -9,7 +9,7 @@ const macOf = (secret: string, time: number, body: string) =>
 export const signBody = (secret: string, body: string, now: number): string =>
   `t=${now},v1=${macOf(secret, now, body).toString('hex')}`
 
-/** What is wrong with a signature, or undefined when it is good and at most five minutes off; `now` in unix seconds. */
+/** Why a signature is refused, or undefined if it is valid and at most five minutes off; `now` in unix seconds. */
 export const findSignatureFault = (
   secret: string,
   body: string,

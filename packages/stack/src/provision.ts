@@ -3,10 +3,10 @@ import { CLIENT_ROLES, OWNER, READER_ROLES, type Role, SERVICE_ROLES } from './d
 
 export const DATABASE = 'pennywire'
 
-/** Most connections of one role, so that no service takes all of the server's (`max_connections`, 200). */
+/** Maximum connections of one role, so that no service takes all of the server's (`max_connections`, 200). */
 const CONNECTIONS = { owner: 10, service: 60, reader: 40 }
 /**
- * What holds where a session says nothing else, such as a person's: pools and commands have deadlines of their own. The
+ * Defaults for sessions that set no time-out, such as a person's: pools and commands have deadlines of their own. The
  * owner has none, because a migration may take long.
  */
 const SESSION_TIMEOUTS = ['statement_timeout', 'idle_in_transaction_session_timeout']
@@ -18,8 +18,8 @@ const connectionsOf = (role: Role): number => {
 }
 
 /**
- * Takes from everybody what Postgres gives to everybody in the connected database: large objects, which any role could
- * fill the disk with. Superusers keep it.
+ * Revokes large objects from `public` in the connected database, where Postgres grants them by default: any role could
+ * fill the disk with them. Superusers keep them.
  */
 const revokeLargeObjects = async (sql: postgres.Sql): Promise<void> => {
   const functions = await sql<{ name: string }[]>`
@@ -29,9 +29,9 @@ const revokeLargeObjects = async (sql: postgres.Sql): Promise<void> => {
 }
 
 /**
- * Creates the database and its roles where they are absent; may run again at any time. The owner runs the
- * migrations and alone may create schemas; what the others may do is granted by each service's migrations. The server's
- * other databases are closed to all of them.
+ * Creates the database and its roles if they are missing; may run again at any time. The owner runs the migrations and
+ * alone may create schemas; each service's migrations grant the rights of the other roles. The server's other databases
+ * are closed to all of them.
  */
 export const provision = async (superuserUrl: string, passwords: Record<Role, string>): Promise<void> => {
   const sql = postgres(superuserUrl, { max: 1, onnotice: () => {} })
@@ -53,7 +53,7 @@ export const provision = async (superuserUrl: string, passwords: Record<Role, st
     if (!database) await sql.unsafe(`create database ${DATABASE} owner ${OWNER}`)
     await sql.unsafe(`revoke all on database ${DATABASE}, postgres, template1 from public`)
     await sql.unsafe(`grant connect on database ${DATABASE} to ${roles.join(', ')}`)
-    // It measures how old the oldest snapshot is that others hold: dead row versions make its batches slow.
+    // The ledger measures the age of the oldest snapshot of other sessions: dead row versions make its batches slow.
     await sql.unsafe('grant pg_read_all_stats to ledger')
   } finally {
     await sql.end()

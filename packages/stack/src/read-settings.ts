@@ -28,7 +28,7 @@ const Settings = z
     }
   })
 
-/** What `npm start` and `npm run reset` take from the environment; throws one line per wrong setting, by name. */
+/** The settings of `npm start` and `npm run reset` from the environment; throws one line per wrong setting, by name. */
 export const readSettings = (env: NodeJS.ProcessEnv) => {
   const parsed = Settings.safeParse(env)
   if (!parsed.success)
@@ -40,7 +40,7 @@ export const readSettings = (env: NodeJS.ProcessEnv) => {
   const { STACK, PENNYWIRE_DATA, ...ports } = parsed.data
   return {
     kind: STACK,
-    /** Absolute; a relative one counts from the repository's root. */
+    /** Absolute; a relative path is resolved from the repository's root. */
     dataDir: resolve(root, PENNYWIRE_DATA),
     ports: Object.fromEntries(
       Object.entries(portSettings).map(([name, setting]) => [name, ports[setting]]),

@@ -1,4 +1,4 @@
-// `npm run reset`: the local system begins anew.
+// `npm run reset`: removes the local system's data, so that it begins anew.
 import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { lockDataFolder } from './data-lock.ts'
@@ -6,7 +6,7 @@ import { readSettings } from './read-settings.ts'
 
 const reset = (dataDir: string) => {
   if (!existsSync(dataDir)) return `There is no ${dataDir}: nothing to remove.`
-  // A slip in PENNYWIRE_DATA must not cost somebody's files.
+  // A typo in PENNYWIRE_DATA must not delete a user's other files.
   if (!existsSync(join(dataDir, 'stack.lock')))
     throw new Error(`${dataDir} holds no stack's data; nothing was removed.`)
   const unlock = lockDataFolder(dataDir)

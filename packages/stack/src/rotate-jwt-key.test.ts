@@ -20,7 +20,7 @@ test('a new key signs later or now; old ones verify for a while, and lose what c
   expect([next!.kid, old!.kid]).toEqual([lead.kid, first.kid])
   expect(Date.parse(next!.signsFrom!) - Date.now()).toBeGreaterThan(60_000)
   expect(Date.parse(old!.until!)).toBeGreaterThan(Date.parse(next!.signsFrom!) + 3_600_000)
-  // It goes on signing until the next one does.
+  // The old key signs until the next one does.
   expect([typeof next!.d, typeof old!.d]).toEqual(['string', 'string'])
 
   const atOnce = await rotateJwtKey(file, { atOnce: true, dropOld: false })

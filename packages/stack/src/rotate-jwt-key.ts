@@ -1,6 +1,6 @@
-// `npm run keys:rotate-jwt`: a new key signs access tokens from a while from now on; the old one verifies until the last
-// token it signed has expired. The gateways read the file again by themselves. `-- --now` lets the new key sign at once
-// and, for a key that was stolen, `-- --drop-old` makes everything that an old one signed worthless.
+// `npm run keys:rotate-jwt`: adds a new key, which signs access tokens after a lead time; the old key verifies until
+// the last token it signed has expired. The gateways reload the file by themselves. `-- --now` lets the new key sign at
+// once. `-- --drop-old`, for a stolen key, invalidates every token that an old key signed.
 
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'

@@ -1,5 +1,5 @@
 // Runs one of the system's commands against the stack that `npm start` has running (or ran last) on the data folder:
-// `node packages/stack/src/run-command.ts services/ledger/src/verify-books.ts ...`. Settings that are there already
+// `node packages/stack/src/run-command.ts services/ledger/src/verify-books.ts ...`. Settings already in the environment
 // win, so that the same commands work against any other system.
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -24,7 +24,7 @@ const readEndpoints = (): Endpoints => {
   }
 }
 const { kafka = {}, ...endpoints } = readEndpoints()
-// Each service's commands work under its own roles, as the service does; others as an operator, the example as what it is.
+// A service's commands use its own roles, as the service does; the example is `reader`, other commands `operator`.
 const service = /^services\/(\w+)\//.exec(script)?.[1]
 const kafkaUser = service ?? (script.endsWith('example-consumer.ts') ? 'reader' : 'operator')
 const env: NodeJS.ProcessEnv = {

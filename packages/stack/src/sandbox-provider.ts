@@ -1,13 +1,13 @@
-// A payment provider to try things with: it takes deposits and payouts over HTTP, moves no money, and calls
-// back with signed outcomes. What it promised survives a kill: see `readState`. What becomes of a payment is what its
-// method (the deposit's source, the payout's destination) says:
+// A payment provider for trials: it accepts deposits and payouts over HTTP, moves no money, and calls back with signed
+// outcomes. Accepted payments survive a kill: see `readState`. A payment's method (the deposit's source, the payout's
+// destination) determines its outcome:
 //
 //   sandbox:fail    refused, with a reason
 //   sandbox:delay   succeeds after SANDBOX_DELAY_MS
-//   sandbox:silent  never decided: nobody is called back, and a question is answered "pending"
-//   sandbox:lost    succeeds at once, but the callback is lost: only a question tells
-//   sandbox:return  payouts only: succeeds at once, and comes back after SANDBOX_DELAY_MS
-//   sandbox:forgets  takes the first order without an answer (503), and refuses every further one (422)
+//   sandbox:silent  never decided: no callback is sent, and a GET returns "pending"
+//   sandbox:lost    succeeds at once, but the callback is lost: only a GET returns the outcome
+//   sandbox:return  payouts only: succeeds at once, and is returned after SANDBOX_DELAY_MS
+//   sandbox:forgets  accepts the first order but answers 503, and refuses every further one (422)
 //   anything else   succeeds at once
 import { randomBytes } from 'node:crypto'
 import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from 'node:fs'
@@ -41,7 +41,7 @@ const PaymentRequest = z
       .refine(text => /[1-9]/.test(text), 'must be above zero'),
     currency: z.string().regex(/^[A-Z]{3}$/),
     reference: z.string().max(200).optional(),
-    /** An order that arrives later is not taken: it was held up on its way. */
+    /** An order that arrives later is refused, because it was held up on its way. */
     validUntil: z.iso.datetime().optional(),
     method: z
       .string()
@@ -65,14 +65,14 @@ type Payment = {
   providerReference: string
   acceptedAt: number
   outcome?: Outcome
-  /** Whether the callback of this outcome was taken. */
+  /** Whether the callback of this outcome was accepted. */
   calledBack?: boolean
 }
 
 // One line of the file: a change to one payment, with the payment's id.
 type Change = { id: string } & Partial<Payment>
 
-/** Payments as the file tells them; a last line that a kill cut short is dropped: nobody was answered for it. */
+/** Reads the payments from the file; drops a last line that a kill cut short, because it was never answered. */
 const readState = (file: string): Map<string, Payment> => {
   const payments = new Map<string, Payment>()
   if (!existsSync(file)) return payments
@@ -86,7 +86,8 @@ const readState = (file: string): Map<string, Payment> => {
   return payments
 }
 
-// The callback's address and the order's own time are no part of what is paid: a gateway that came back elsewhere may ask again.
+// Without callbackUrl and validUntil, which are no part of the payment: a gateway at another address may repeat its
+// order.
 const contentOf = ({ callbackUrl: _, validUntil: __, ...content }: PaymentRequest) => JSON.stringify(content)
 
 const stateOf = ({ request, providerReference, outcome }: Payment) => ({
@@ -104,13 +105,13 @@ type Options = {
   secret: string
   stateFile: string
   delayMs: number
-  /** Hosts that may be called back beside loopback: this is a sandbox, and calls nobody else. */
+  /** Hosts that may be called back beside loopback: a sandbox calls no others. */
   callbackHosts?: string[]
 }
 
 /**
- * The provider as an app, with what it owes from before under way again. `stop` ends its timers; what is owed
- * then stays in the file for the next start.
+ * The provider as an app, with the pending work of earlier runs resumed. `stop` clears its timers; pending work then
+ * stays in the file for the next start.
  */
 export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHosts = [] }: Options) => {
   mkdirSync(dirname(stateFile), { recursive: true })
@@ -156,7 +157,7 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
       },
       () => false,
     )
-    // Another outcome since then has its own calls.
+    // A later outcome has its own callbacks.
     if (stopped || payments.get(id)!.outcome !== outcome) return
     if (taken) change(id, { calledBack: true })
     else if (Date.now() - Date.parse(outcome!.occurredAt) < RETRY_FOR_MS)
@@ -170,7 +171,7 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
     proceed(payments.get(id)!)
   }
 
-  /** Does what comes next for a payment, now or when it is due; also after a kill. */
+  /** Takes a payment's next step, now or when it is due; also after a kill. */
   const proceed = ({ request: { id, method }, acceptedAt, outcome, calledBack }: Payment) => {
     if (method === 'sandbox:silent') return
     if (!outcome) {
@@ -233,7 +234,7 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
     return c.json(stateOf(payment), 202)
   })
 
-  // What is answered to a question is signed like a callback: who moves money by it can prove whose word it is.
+  // Answers are signed like callbacks: a gateway that moves money because of an answer can prove its origin.
   const signed = (c: Context, answer: object) => {
     const body = JSON.stringify(answer)
     c.header('provider-signature', signBody(secret, body, unixSeconds()))
@@ -257,7 +258,7 @@ export const createSandboxProvider = ({ secret, stateFile, delayMs, callbackHost
       failureReason: 'Cancelled.',
       occurredAt: new Date().toISOString(),
     }
-    // Who cancels is answered, and not called back.
+    // The cancel request itself is answered, so no callback follows.
     return signed(c, stateOf(change(id, { outcome, calledBack: true })))
   })
 

@@ -1,5 +1,6 @@
-// Servers that ask for TLS and for who asks: what the settings say reaches them, and a wrong authority, name or password
-// does not. Kafka and Postgres are real ones of their own; the registry is the stack's, behind a TLS end.
+// Servers that require TLS and authentication: a client with the right settings connects, one with a wrong authority,
+// name or password does not. Kafka and Postgres are separate real servers; the registry is the stack's, behind a TLS
+// proxy.
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request as plainRequest } from 'node:http'
 import { createServer as createHttps } from 'node:https'

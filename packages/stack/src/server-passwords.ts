@@ -5,7 +5,7 @@ import { KAFKA_USERS, type KafkaUser } from '@pennywire/kafka/access.ts'
 import type { KafkaConnection } from '@pennywire/kafka/client.ts'
 import { keysFolder, writeOnce } from './keys.ts'
 
-/** Who sets Kafka up; nobody else may make topics or say who may do what. */
+/** The user that sets Kafka up; no other user may create topics or change access control lists. */
 export const KAFKA_ADMIN = 'admin'
 export const REDIS_ADMIN = 'default'
 export const REDIS_USER = 'gateway'
@@ -19,14 +19,14 @@ const loadPassword = (dataDir: string, server: 'kafka' | 'redis', user: string):
   return readFileSync(file, 'utf8').trim()
 }
 
-/** Kafka's users with their passwords; those that have none yet get one. */
+/** Kafka's users with their passwords; generates missing ones. */
 export const loadKafkaPasswords = (dataDir: string): Map<string, string> =>
   new Map([KAFKA_ADMIN, ...KAFKA_USERS].map(user => [user, loadPassword(dataDir, 'kafka', user)]))
 
 export const loadRedisPassword = (dataDir: string, user: typeof REDIS_ADMIN | typeof REDIS_USER): string =>
   loadPassword(dataDir, 'redis', user)
 
-/** What a process is started with to ask Kafka as this user. */
+/** The environment of a process that connects to Kafka as this user. */
 export const kafkaEnv = (
   dataDir: string,
   brokers: string,

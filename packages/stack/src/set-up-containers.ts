@@ -1,5 +1,5 @@
-// What docker-compose.yml runs once before the services: `database` makes keys, roles, databases and tables, `topics`
-// makes topics and registers schemas. Each may run any number of times.
+// docker-compose.yml runs this once before the services: `database` creates keys, roles, databases and tables, `topics`
+// creates topics and registers schemas. Each may run any number of times.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -20,10 +20,10 @@ const run = (script: string, env: Record<string, string>) => {
   if (status !== 0) throw new Error(`${script} ended with ${status}`)
 }
 
-// They stand in URLs and in statements that take no parameters.
+// Passwords are inserted into URLs and into statements that take no parameters.
 const password = z.string().regex(/^[A-Za-z0-9_-]{8,128}$/, 'must be 8 to 128 of A-Z a-z 0-9 _ -')
 
-/** The registry's own role and database: it keeps the schemas' ids there, and is no service of ours. */
+/** The registry's own role and database: the registry stores the schemas' ids there, and is no service of ours. */
 const provisionRegistry = async (superuserUrl: string, registryPassword: string) => {
   const sql = postgres(superuserUrl, { max: 1, onnotice: () => {} })
   try {
@@ -37,7 +37,7 @@ const provisionRegistry = async (superuserUrl: string, registryPassword: string)
   }
 }
 
-/** Which keys each container gets, in a volume of its own. */
+/** The keys that each container gets, in a volume of its own. */
 const KEYS_OF: Record<string, string[]> = {
   gateway: [
     ...['jwt.json', 'pin-pepper.json', 'second-factor.json', 'person-kek.json', 'address-hmac.json'],
@@ -94,7 +94,7 @@ const setUpDatabase = async () => {
 
 const setUpTopics = async () => {
   const { REGISTRY_URL } = loadConfig({ REGISTRY_URL: z.url() }, process.env)
-  // The registry's image has nothing that a health check could ask it with.
+  // The registry's image contains no client for a health check.
   await waitUntil('the schema registry', async () => (await fetch(`${REGISTRY_URL}/subjects`)).ok, {
     deadlineMs: 180_000,
   })

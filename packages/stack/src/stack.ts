@@ -29,7 +29,7 @@ export type Server = 'kafka' | 'registry' | 'postgres' | 'redis' | 'mail' | 'pro
 export type StackOptions = {
   dataDir: string
   kind?: 'embedded' | 'docker'
-  /** Absent ones are free ports. The gateway's is only checked and kept here, so that a clash shows at once. */
+  /** Missing ones are free ports. The gateway's is only checked and kept here, so that a conflict shows at once. */
   ports?: Ports
   /** One line of progress at a time; silent without it. */
   report?: (line: string) => void
@@ -43,7 +43,7 @@ export type ServiceSpec = {
   script: string
   /** The whole environment. */
   env: NodeJS.ProcessEnv
-  /** Where it answers `GET /readyz`. */
+  /** The port of its `GET /readyz`. */
   opsPort: number
   /** Lower ones stop first; all of them before the servers. */
   order: number
@@ -53,22 +53,22 @@ export type Stack = {
   dataDir: string
   ports: Ports
   kafkaBrokers: string
-  /** As the user who sets Kafka up, and may do everything. */
+  /** As the user that sets Kafka up, which has all rights. */
   kafka: KafkaConnection
-  /** The settings of a process that asks Kafka as this user. */
+  /** The settings of a process that connects to Kafka as this user. */
   kafkaEnv(user: KafkaUser | typeof KAFKA_ADMIN): Record<string, string>
   /** With the path of the Confluent-compatible API. */
   registryUrl: string
-  /** As the user who may do everything. */
+  /** As the user with all rights. */
   redisUrl: string
-  /** As the gateway asks. */
+  /** As the gateway's user. */
   gatewayRedisUrl: string
   postgres: { host: string; port: number; superuserUrl: string }
   mail: { smtpUrl: string; httpUrl: string }
   providerUrl: string
   guard: Guard
   process(name: Server): ManagedProcess
-  /** Servers and services, as far as they were started. */
+  /** The servers and services started so far. */
   processes(): ManagedProcess[]
   logFile(name: string): string
   /** Starts a Node process of the system and resolves when its `/readyz` answers 200. */
@@ -94,7 +94,7 @@ export const startStack = async (options: StackOptions): Promise<Stack> => {
   const { dataDir, ports = {}, report = () => {} } = options
   const guard = options.guard ?? (await startGuard(dataDir, report))
   let failed = false
-  // What was under way when something failed has nothing more to tell.
+  // After a failure the other starts report no progress.
   const say = (line: string) => failed || report(line)
   try {
     await assertPortsFree(ports)
@@ -120,7 +120,7 @@ const startServers = async (
 ): Promise<Stack> => {
   const logs = join(dataDir, 'logs')
   if (existsSync(logs)) {
-    // One run's logs each: they neither grow without end nor vanish before they can be read.
+    // One folder per run, the previous one is kept: logs neither grow without end nor vanish before they can be read.
     rmSync(`${logs}-previous`, { recursive: true, force: true })
     renameSync(logs, `${logs}-previous`)
   }
@@ -185,7 +185,7 @@ const startServers = async (
         PROVIDER_SECRET_FILE: join(keysFolder(dataDir), 'provider-secret.json'),
         PROVIDER_STATE_FILE: join(ownFolder(join(dataDir, 'provider')), 'payments.jsonl'),
       },
-      // Unsigned, so it refuses: which shows that it works.
+      // Unsigned, so the provider refuses with 401: it works.
       async () => (await fetch(`${providerUrl}/payments/none`)).status === 401,
     )
 

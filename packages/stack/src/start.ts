@@ -35,8 +35,8 @@ const onSignal = (signal: NodeJS.Signals) => {
 }
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
 
-// Behind npm the parent is bootstrap.mjs, which passes signals on. When it is killed nobody can stop this process
-// from its terminal any more, so it stops itself. Started by hand it may outlive its shell.
+// Under npm the parent is bootstrap.mjs, which forwards signals. When it is killed, the terminal can no longer stop
+// this process, so the process stops itself. Started by hand it may outlive its shell.
 const parent = process.ppid
 if (process.env.npm_lifecycle_event)
   setInterval(() => {
@@ -44,7 +44,7 @@ if (process.env.npm_lifecycle_event)
   }, 1_000).unref()
 
 const fail = async (error: unknown) => {
-  if (stopping) return // what is being stopped fails, as it should
+  if (stopping) return // children that are being stopped fail, as expected
   console.error(error instanceof Error ? error.message : error)
   await end(1)
 }

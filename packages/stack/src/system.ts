@@ -7,7 +7,7 @@ import { DATABASE, provision } from './provision.ts'
 import { KAFKA_ADMIN } from './server-passwords.ts'
 import type { Stack } from './stack.ts'
 
-/** In the order in which they stop: what takes work in first, what only listens last. */
+/** In stop order: services that accept work first, services that only consume last. */
 export const services = ['gateway', 'ledger', 'notifier', 'audit'] as const
 export type Service = (typeof services)[number]
 
@@ -26,9 +26,9 @@ export type System = {
   stack: Stack
   dataDir: string
   gatewayUrl: string
-  /** Where a service's `/readyz` and `/metrics` are. */
+  /** The base URL of a service's `/readyz` and `/metrics`. */
   opsUrl(service: Service): string
-  /** A service's whole environment, for a test that starts something itself. */
+  /** A service's whole environment, for a test that starts a process itself. */
   env(service: Service): NodeJS.ProcessEnv
   service(service: Service): ManagedProcess
   /** A further instance of a service on a free port, with the given settings over the usual ones. */
@@ -55,7 +55,7 @@ export const startSystem = async (stack: Stack, options: SystemOptions = {}): Pr
   }
 }
 
-/** Why each: docs/operations.md, Memory. The Dockerfile says the same. */
+/** For the reasons see docs/operations.md, Memory. The Dockerfile sets the same values. */
 const BOUNDED_MEMORY = {
   NODE_OPTIONS: '--max-old-space-size=512 --max-semi-space-size=16',
   MALLOC_ARENA_MAX: '2',
@@ -81,7 +81,7 @@ const startServices = async (
 
   const migrate = async () => {
     await provision(stack.postgres.superuserUrl, passwords)
-    // One after the other: grants on the database by two at once would fail on each other's rows.
+    // Sequential: two concurrent grants on the database would fail on each other's rows.
     for (const service of ['ledger', 'gateway', 'notifier', 'audit'] as const) {
       const migrateEnv = { MIGRATE_DATABASE_URL: databaseUrl(OWNER) }
       await runScript(`migrations of ${service}`, `services/${service}/src/migrate.ts`, migrateEnv)

@@ -1,11 +1,11 @@
-// For tests: an authority and a certificate of it for 127.0.0.1, and for no other name of it, made with openssl.
+// For tests: an authority and a certificate that it issues for 127.0.0.1 and for no other name, made with openssl.
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 export type TestCertificates = { ca: string; caFile: string; certFile: string; keyFile: string }
 
-/** Makes them as `NAME-*.pem` in the folder. */
+/** Creates them as `NAME-*.pem` in the folder. */
 export const makeCertificates = (folder: string, name: string): TestCertificates => {
   const file = (part: string) => join(folder, `${name}-${part}.pem`)
   const openssl = (...args: string[]) => execFileSync('openssl', args, { stdio: 'pipe' })

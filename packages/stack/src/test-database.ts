@@ -5,14 +5,14 @@ import { OWNER, type Role } from './database-passwords.ts'
 
 export type TestDatabase = {
   name: string
-  /** The database's URL; with a role, everything is done as that role, without one as the superuser. */
+  /** The database's URL; statements run as the given role, without one as the superuser. */
   url: (role?: Role) => string
   drop: () => Promise<void>
 }
 
 /**
  * For tests: a database of its own on a running server with one service's schema, owned and granted as in production,
- * or a copy of such a database that nobody is connected to.
+ * or a copy of such a database to which no client is connected.
  */
 export const createTestDatabase = async (
   superuserUrl: string,

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * Asks again and again until there is an answer, and returns it; false, undefined or an error mean "not yet". Throws after `deadlineMs`
- * with the last error, or at once when `gaveUp` answers with a reason.
+ * Polls `condition` until it returns a value, and returns that value; false, undefined or an error mean "not yet".
+ * Throws after `deadlineMs` with the last error, or at once if `gaveUp` returns a reason.
  */
 export const waitUntil = async <Found>(
   what: string,

@@ -1,6 +1,6 @@
-// An operator's decision that a topic was made anew: `node services/audit/src/begin-epoch.ts <topic> <reason>`, with
-// MIGRATE_DATABASE_URL as the owner. The chains so far stay as they are; restart the audit service, and it records
-// the topic from the first offset that it holds, in chains of their own.
+// Begins a topic's next epoch, after an operator decided that the topic was recreated:
+// `node services/audit/src/begin-epoch.ts <topic> <reason>`, with MIGRATE_DATABASE_URL as the owner. Existing chains
+// stay as they are. Once restarted, the audit service records the topic from its first offset on, in new chains.
 import { TOPICS } from '@pennywire/contracts/topics.ts'
 import { loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'

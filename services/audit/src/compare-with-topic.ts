@@ -10,9 +10,9 @@ import type { BrokenRecord } from './verify-chains.ts'
 export type TopicComparison = { compared: number; broken: number; firstBroken: BrokenRecord | null }
 
 /**
- * Compares the recorded bytes of one topic with what the topic holds now, from its first offset to the last one recorded
- * in `lastOffsets` (by partition). Finds what the chain cannot: a record that somebody who may write the table changed,
- * with all hashes behind it made to fit. Records that the topic has dropped by its retention are not compared.
+ * Compares the recorded bytes of one topic with the topic's records, from its first offset to the last recorded one in
+ * `lastOffsets` (by partition). It finds a forgery that the chain cannot show: a record changed by a user with write
+ * access to the table, with all later hashes recomputed. Records that retention has deleted are not compared.
  */
 export const compareWithTopic = async (options: {
   sql: Database

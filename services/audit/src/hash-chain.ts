@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 
-/** One record of a chain: what came from Kafka, its headers as one row of bytes. */
+/** One record of a chain: a Kafka record, with its headers encoded into one byte string. */
 export type ChainedRecord = {
   offset: bigint
   /** Milliseconds since 1970, as received. */
@@ -11,12 +11,12 @@ export type ChainedRecord = {
   value: Buffer | null
 }
 
-/** Chains are kept apart by epoch: a topic that was made anew counts its offsets from 0 again. */
+/** Chains are separate by epoch: a recreated topic counts its offsets from 0 again. */
 export type Chain = { topic: string; epoch: number; partition: number }
 
 const LENGTH_OF_NULL = 0xffff_ffff
 
-/** Each field after its length, so that no two lists of fields share a preimage; null differs from empty. */
+/** Each field is prefixed by its length, so that no two lists of fields share a preimage; null differs from empty. */
 const lengthPrefixed = (fields: Array<Buffer | null>): Buffer => {
   const bytes = Buffer.allocUnsafe(fields.reduce((sum, field) => sum + 4 + (field?.length ?? 0), 0))
   let at = 0
@@ -44,11 +44,11 @@ export const chainedRecordOf = (record: IncomingRecord): ChainedRecord => ({
   value: record.value,
 })
 
-/** All that the chain protects of one record; two records with equal bytes are the same. */
+/** All bytes of one record that the chain protects; two records with equal bytes are the same. */
 export const bytesOf = (record: ChainedRecord): Buffer =>
   lengthPrefixed([int64(record.offset), int64(record.timestampMs), record.key, record.headers, record.value])
 
-/** What the first record of a chain is chained to: it binds the whole chain to its place. */
+/** The hash to which a chain's first record is chained: it binds the chain to its topic, epoch and partition. */
 export const genesisOf = ({ topic, epoch, partition }: Chain): Buffer =>
   sha256(
     lengthPrefixed(
@@ -56,6 +56,6 @@ export const genesisOf = ({ topic, epoch, partition }: Chain): Buffer =>
     ),
   )
 
-/** A record's hash: over the one before it and its own bytes. */
+/** A record's hash: over the previous record's hash and its own bytes. */
 export const hashAfter = (previous: Buffer, recordBytes: Buffer): Buffer =>
   sha256(Buffer.concat([previous, recordBytes]))

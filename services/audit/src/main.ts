@@ -40,7 +40,7 @@ const consumer = await startConsumer({
 measureConsumer(consumer)
 measuredGauge('audit_waiting_records', 'Records that have come and are not recorded yet', consumer.waiting)
 
-// Alarms, and no readiness of its own: the ledger's is red, and what is recorded here is right until then.
+// Alarms only, no readiness check: the ledger's readiness fails, and the records stored here are right until then.
 const topics = createTopicCheck(client, Object.keys(TOPICS) as Topic[], config)
 const foundation = watchFoundation({
   checks: { topics: topics.find, postgres: () => findPostgresFaults(sql) },

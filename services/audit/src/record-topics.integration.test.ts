@@ -50,7 +50,7 @@ const endAt = (offset: number, first = 0, topic: Topic = 'ledger.events'): Topic
   offset: BigInt(offset),
 })
 
-/** An instance that was assigned partition 0, and what it asked of its consumer. */
+/** An instance with partition 0 assigned, and its calls of seek and halt. */
 const startInstance = async (end: TopicEnd) => {
   const sought: bigint[] = []
   const halted: string[] = []
@@ -173,7 +173,7 @@ describe('a restart', () => {
   test('asks for the end after it has read what is recorded: what was recorded meanwhile is not taken for a loss', async () => {
     const recorder = createRecorder(sql)
     const readEnds = async () => {
-      // Another instance records on, and the topic grows, before the end is told.
+      // Another instance stores more records, and the topic grows, before the end is returned.
       const other = await startInstance(endAt(6))
       await other.handle(recordsFrom(4, 2))
       return [endAt(6)]
@@ -243,7 +243,7 @@ test('R1: every topic is recorded to its end, and recorded again from the first 
   const admin = client.admin()
   const publisher = await createPublisher(client)
   await admin.connect()
-  // Bytes that no schema describes, where no service looks for them.
+  // Bytes without a schema, in a topic that no service decodes.
   await publisher.publishAll(
     Array.from({ length: 1_200 }, (_, index) => ({
       topic: 'notifier.dead-letters' as const,

@@ -23,18 +23,18 @@ const haltedPartitions = gauge(
   'Partitions halted because topic and chain contradict each other',
 )
 
-/** A gap that seeking back has not closed this often is a loss, not a race with a rebalance. */
+/** A gap seen this often without progress is a loss, not a race with a rebalance. */
 const MAX_GAPS = 3
 
-/** The end of a chain as this instance knows it. */
+/** The end of a chain, as this instance has it in memory. */
 type Head = {
   chain: Chain & { topic: Topic }
-  /** The last record's; where there is none, the one before the first to come. */
+  /** The last record's; of an empty chain, the one before the first record to come. */
   offset: bigint
   hash: Buffer
-  /** The last record's bytes, to compare with what the topic holds at its offset; null where there is none. */
+  /** The last record's bytes, to compare with the topic's record at that offset; null for an empty chain. */
   bytes: Buffer | null
-  /** Whether the topic has shown the last record again: nothing is added to a chain before that. */
+  /** Whether the last record was read from the topic again: nothing is added to a chain before that. */
   proven: boolean
   /** Gaps seen since the last progress. */
   gaps: number
@@ -42,10 +42,10 @@ type Head = {
 
 const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
 
-/** The last record itself until it is proven. */
+/** The next offset to read: that of the last record itself until it is proven. */
 const nextOffsetOf = (head: Head) => (head.proven ? head.offset + 1n : head.offset)
 
-/** The head of a chain without records, where the topic begins at `first`. */
+/** The head of an empty chain whose topic begins at `first`. */
 const startOf = (chain: Head['chain'], first: bigint): Head => ({
   chain,
   offset: first - 1n,
@@ -68,7 +68,7 @@ const contradictionOf = (end: TopicEnd, last: Head | undefined): string | null =
   return null
 }
 
-/** What one partition's records add to its chain, up to the first that does not belong there. */
+/** Extends a chain by one partition's records, up to the first that does not belong there. */
 const extend = (
   from: Head,
   records: IncomingRecord[],
@@ -92,10 +92,10 @@ const extend = (
 }
 
 /**
- * Records every record as received, one hash chain for each partition. The position is the chain's last row, and the
- * primary key alone decides who adds the next one, so any number of instances may handle the same partition at the
- * same time. A partition whose topic and chain contradict each other is halted: nothing of it is written until an
- * operator has looked.
+ * Stores every record as received, in one hash chain for each partition. The position is the chain's last row, and the
+ * primary key alone decides which instance adds the next one, so any number of instances may handle the same partition
+ * at the same time. A partition whose topic and chain contradict each other is halted: nothing is added to its chain
+ * until an operator has investigated.
  */
 export const createRecorder = (sql: Database) => {
   const heads = new Map<string, Head>()
@@ -117,7 +117,7 @@ export const createRecorder = (sql: Database) => {
     )
   }
 
-  /** At the last record, not after it: the topic must show it again before anything is added. */
+  /** Reading starts at the last record, not after it: it must be read again before anything is added. */
   const positions: ConsumerOptions['positions'] = async (assigned, readEnds, consumer) => {
     heads.clear()
     const epochs = await loadEpochs(sql)
@@ -137,7 +137,7 @@ export const createRecorder = (sql: Database) => {
         continue
       }
       const head = last ?? startOf(chainOf(end), end.first)
-      // Deleted by the topic's retention since it was recorded: nothing to compare, and nothing missing.
+      // Retention has deleted the last record since it was stored: nothing to compare, and nothing missing.
       if (end.first === head.offset + 1n) head.proven = true
       heads.set(idOf(end), head)
       from.push({ topic: end.topic, partition: end.partition, offset: nextOffsetOf(head) })
@@ -145,13 +145,13 @@ export const createRecorder = (sql: Database) => {
     return from
   }
 
-  /** One insert for the whole batch; heads move on only once it is committed. */
+  /** One insert for the whole batch; heads advance only once it is committed. */
   const handle = async (records: IncomingRecord[], consumer: Consumer): Promise<void> => {
     const extended: Array<[id: string, Head]> = []
     const rows: StoredRecord[] = []
     for (const [id, ofPartition] of Map.groupBy(records, idOf)) {
       const from = heads.get(id)
-      // Without a head the partition is not positioned yet, and all of this comes again; or it is halted.
+      // Without a head the partition is halted, or it is not positioned yet and these records are delivered again.
       if (!from) continue
       const { head, rows: added, problem } = extend(from, ofPartition)
       if (problem === 'mismatch') {
@@ -173,8 +173,8 @@ export const createRecorder = (sql: Database) => {
         await insertRecords(sql, rows)
       } catch (error) {
         if (!isUniqueViolation(error)) throw error
-        // Another instance has recorded some of them, or an insert of ours was committed although its answer was
-        // lost. Each time round at least one record more is there already, so this ends.
+        // Another instance has stored some of these records, or our own insert was committed and its answer lost. At
+        // each retry at least one more record is already stored, so this ends.
         const rivals = await loadHeads(extended.map(([, head]) => head.chain))
         for (const [id, head] of rivals) if (heads.has(id)) heads.set(id, head)
         return handle(records, consumer)

@@ -35,7 +35,7 @@ const verifyChain = async (sql: Database, chain: Chain): Promise<ChainReport> =>
         broken += 1
         firstBroken ??= { ...chain, offset: record.offset, reason }
       }
-      // The next one is held against the stored hash, so that one edit is counted once and its place is named.
+      // The next record is checked against the stored hash, so that one edit is counted once, at its own offset.
       previous = record
       first ??= record.offset
     }

@@ -78,7 +78,7 @@ test('A1: what nobody touched is whole: a line for each chain, and the sum', asy
 const CHANGED = 'it is not what was recorded here'
 const place = { topic: 'ledger.events', epoch: 0, partition: 1 }
 
-/** The hash that a forger who knows the method gives one record, leaving those after it as they are. */
+/** Recomputes one record's hash, as a forger who has read the code would; later hashes stay as they are. */
 const rehash = async (sql: Database, offset: bigint) => {
   const [record] = await loadRecordsAfter(sql, place, offset - 1n, 1)
   const [previous] = offset === 0n ? [] : await loadRecordsAfter(sql, place, offset - 2n, 1)
@@ -156,7 +156,7 @@ test.each<[string, number, string, (sql: Database) => Promise<unknown>]>([
     },
   ],
   [
-    'one inserted between two', // it can be made to fit; what follows it cannot
+    'one inserted between two', // its own hash can be forged, that of the next record cannot
     501,
     CHANGED,
     async sql => {
@@ -222,7 +222,7 @@ test('A1: with the brokers, a record that the topic never held is found', async 
     await insertRecords(sql, [{ ...chain, ...record, hash }])
   }, kafkaEnv.audit)
   expect(lines.slice(-2)).toEqual([
-    // What the topic holds and the chain does not counts as well.
+    // Records that are in the topic and not in the chain count as well.
     expect.stringMatching(/^1 records, [1-9]\d* broken$/),
     expect.stringMatching(/^first broken: notifier\.dead-letters .* the topic ends before it/),
   ])

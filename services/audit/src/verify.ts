@@ -1,6 +1,6 @@
-// `npm run audit:verify`: recomputes every hash chain. AUDIT_DATABASE_URL is the database; with KAFKA_BROKERS each record is
-// compared with the topic as well, as far as the topic still holds it: that finds records cut off at a chain's end, and
-// records changed with all hashes behind them. Exits with 1 and names the first broken record where there is one.
+// `npm run audit:verify`: recomputes every hash chain. AUDIT_DATABASE_URL is the database. With KAFKA_BROKERS each
+// record that the topic still holds is also compared with it: this finds records cut off at a chain's end, and records
+// changed together with all later hashes. Exits with 1 and names the first broken record if there is one.
 import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
@@ -63,7 +63,7 @@ for await (const chain of verifyChains(sql)) {
 const client = config.KAFKA_BROKERS
   ? createKafkaClient({ connection: kafkaConnectionOf(config), clientId: 'audit-verify', logger })
   : undefined
-// Asked after the walk: the audit trail goes on meanwhile, and may not be ahead of its topic.
+// Read after the chains: the audit trail grows meanwhile, and must not be ahead of its topic.
 for (const { topic, partition, end } of client ? await loadTopicEnds(client) : []) {
   const last = lastOffsets.get(`${topic}/${partition}`) ?? -1n
   if (last + 1n < end)

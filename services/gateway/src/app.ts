@@ -22,11 +22,11 @@ import { runInScope } from './queues/request-scope.ts'
 
 export type AppDeps = {
   logger: Logger
-  /** Where clients reach the gateway; HTTPS here turns on HSTS. */
+  /** Base URL of the gateway for clients; HTTPS here turns on HSTS. */
   publicUrl: string
   trustedProxies: BlockList
   guards: Pick<Guards, 'anybody'>
-  /** Whether `/docs` and `/openapi.json` are there. */
+  /** Whether `/docs` and `/openapi.json` are served. */
   apiDocs: boolean
   /** The groups of routes, in the order of the reference page. */
   routes: Routes[]
@@ -35,7 +35,7 @@ export type AppDeps = {
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/
 const HSTS_SECONDS = 365 * 24 * 60 * 60
 
-/** Asked every few seconds by machines: not worth a line of log each time. */
+/** Polled every few seconds by machines: not worth an access log line each time. */
 const PROBE = '/healthz'
 
 const httpSeconds = secondsHistogram('http_request_seconds', 'HTTP requests by route and status', [
@@ -44,11 +44,11 @@ const httpSeconds = secondsHistogram('http_request_seconds', 'HTTP requests by r
   'status',
 ])
 
-/** The pattern of the route that answered ("/v1/wallets/:id"), which unlike the path holds no ids or tokens. */
+/** The pattern of the matched route ("/v1/wallets/:id"): unlike the path, it contains no ids or tokens. */
 const routePattern = (context: Context): string =>
   matchedRoutes(context).findLast(route => route.method !== 'ALL')?.path ?? 'none'
 
-/** What every answer says, those included that no handler makes. */
+/** Headers of every response, including those that no handler produces. */
 const securityHeaders = (publicUrl: string): Record<string, string> => ({
   'x-content-type-options': 'nosniff',
   'x-frame-options': 'DENY',
@@ -73,7 +73,7 @@ const REFUSALS: Record<RefusedStatus, [ProblemCode, string]> = {
   431: ['HEADERS_TOO_LARGE', 'headers: must be at most 16 KiB together, the first line included'],
 }
 
-/** What the server answers to a request that no handler gets to see, because it cannot be read. */
+/** Builds the server's response to a request that reaches no handler, because it cannot be parsed. */
 export const createAnswerRefused = (publicUrl: string) => {
   const always = securityHeaders(publicUrl)
   return (status: RefusedStatus) => {
@@ -86,12 +86,12 @@ export const createAnswerRefused = (publicUrl: string) => {
 }
 
 /**
- * Names the request (id, trace, address), sets the headers every answer has, and writes its one line of log: no
- * body and no query string, because both may hold secrets.
+ * Sets the request's id, trace and address, sets the headers of every response, and writes one access log line: without
+ * body and query string, because both may contain secrets.
  */
 const frameRequest = ({ logger, publicUrl, trustedProxies }: AppDeps): MiddlewareHandler<GatewayEnv> => {
   const always = Object.entries(securityHeaders(publicUrl))
-  // Looking for secrets by name costs 7% of a busy gateway, and this line is made here of members that hold none.
+  // No redaction: it costs 7% of a busy gateway, and the members of this line, all set here, contain no secrets.
   const accessLog = logger.child({}, { redact: [] })
   return async (context, next) => {
     const begun = performance.now()
@@ -113,7 +113,7 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppDeps): Middlewar
     const scope = {
       address: context.var.address,
       known: false,
-      // Made when it is asked for: most requests wait for nothing.
+      // Created on first access: most requests wait for nothing.
       get gone() {
         return context.req.raw.signal
       },
@@ -141,11 +141,11 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppDeps): Middlewar
   }
 }
 
-/** Headers that a second time would mean something else to a proxy, or to a reader of the first one. */
+/** Headers that must occur once: of two values, a proxy may use another one than the gateway. */
 const SENT_ONCE = new Set(['host', 'authorization', 'content-type', 'idempotency-key', 'step-up-token'])
 
 const refuseRepeatedHeaders = (): MiddlewareHandler<GatewayEnv> => async (context, next) => {
-  // Names and values in turn, as they were sent; elsewhere Node has dropped or joined the second.
+  // Names and values alternate, as sent; in `headers` Node has already dropped or joined the second value.
   const sent = context.env?.incoming?.rawHeaders ?? []
   const seen = new Set<string>()
   for (let at = 0; at < sent.length; at += 2) {
@@ -163,7 +163,7 @@ const CODE_OF_STATUS: Record<number, [ProblemCode, string]> = {
   415: ['UNSUPPORTED_MEDIA_TYPE', 'Content-Type: must be application/json'],
 }
 
-/** Every error becomes a problem; one that nobody foresaw is logged in full and says nothing to the client. */
+/** Maps every error to a problem; an unexpected one is logged in full and discloses nothing to the client. */
 const answerError =
   (logger: Logger) =>
   (error: Error, context: Context<GatewayEnv>): Response => {
@@ -181,7 +181,7 @@ const answerError =
         'A part of the system is away. Try again; where money moves, with the same Idempotency-Key.',
       )
     }
-    // Node's word for a body whose sender hung up; the database's own network errors were told apart above.
+    // Node's error for a body whose client disconnected; the database's network errors are handled above.
     if ('code' in error && error.code === 'ECONNRESET') {
       return problemResponse(context, 'MALFORMED_JSON', 'body: ended before it was complete')
     }
@@ -191,7 +191,7 @@ const answerError =
 
 const segmentPattern = (segment: string) => (segment.startsWith(':') ? '[^/]+' : RegExp.escape(segment))
 
-/** 405 with the methods that the path knows, or 404. Runs only where no route matched, so it may take its time. */
+/** 405 with the methods that the path supports, or 404. Runs only if no route matched, so it may be slow. */
 const answerUnknown = (app: OpenAPIHono<GatewayEnv>) => {
   let known: Array<{ method: string; spelled: string; path: RegExp }> | undefined
   return (context: Context<GatewayEnv>): Response => {
@@ -203,7 +203,7 @@ const answerUnknown = (app: OpenAPIHono<GatewayEnv>) => {
         path: new RegExp(`^${path.split('/').map(segmentPattern).join('/')}$`),
       }))
     const matching = known.filter(({ path }) => path.test(context.req.path))
-    // A path that is spelled out is none that merely fits: "/v1/transfers/preview" is no transfer's.
+    // A literal path takes precedence over a pattern: "/v1/transfers/preview" is not a transfer.
     const exact = matching.filter(({ spelled }) => spelled === context.req.path)
     const allowed = new Set((exact.length > 0 ? exact : matching).map(({ method }) => method))
     if (allowed.size === 0)
@@ -214,7 +214,7 @@ const answerUnknown = (app: OpenAPIHono<GatewayEnv>) => {
   }
 }
 
-/** The whole HTTP surface, apart from any server: tests ask it with `app.request(path, init, env)`. */
+/** The whole HTTP surface, without a server: tests call it with `app.request(path, init, env)`. */
 export const createApp = (deps: AppDeps): OpenAPIHono<GatewayEnv> => {
   const app = new OpenAPIHono<GatewayEnv>()
   app.onError(answerError(deps.logger))

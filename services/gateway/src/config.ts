@@ -43,13 +43,13 @@ const secretKey = z
   .transform(({ kid, key }) => ({ kid, key: Buffer.from(key, 'base64url') }))
   .refine(({ key }) => key.length >= KEY_BYTES, `key must have at least ${KEY_BYTES} bytes`)
 
-/** Encryption keys are exactly as long as AES-256 takes. */
+/** Encryption keys have exactly the length that AES-256 requires. */
 const encryptionKey = secretKey.refine(
   ({ key }) => key.length === KEY_BYTES,
   `key must have exactly ${KEY_BYTES} bytes`,
 )
 
-/** One key, or `{"keys": [...]}`: the first is in use, what the others made is still read. */
+/** One key, or `{"keys": [...]}`: the first makes new values, the others only read the values that they made. */
 const keyRing = (key: typeof secretKey) =>
   z
     .union([
@@ -65,7 +65,10 @@ const rsaPublic = z.looseObject({
   n: z.string(),
   e: z.string(),
 })
-/** A key that may sign, and one that only verifies what it signed; when, says tokens.ts. */
+/**
+ * A private key, which may sign, or a public one, which only verifies its earlier signatures; for the times see
+ * tokens.ts.
+ */
 const jwtKey = rsaPublic.extend({
   d: z.string().optional(),
   signsFrom: z.iso.datetime().optional(),
@@ -84,7 +87,7 @@ const jwtKeys = z
   )
   .transform(keys => keys as JwtKey[])
 
-/** A JSON file that is read again while the gateway runs; `read` throws where it cannot be used any more. */
+/** A JSON file that is reloaded while the gateway runs; `read` throws if it is not valid any more. */
 const rereadFile = <Schema extends z.ZodType>(schema: Schema) =>
   z.string().transform((path, context): { value: z.output<Schema>; read: () => z.output<Schema> } => {
     const parsed = jsonFile(schema).safeParse(path)
@@ -164,7 +167,7 @@ const amountByCurrency = (usual: string) =>
       return (currency: string) => amounts.get(currency) ?? amounts.get('*') ?? '0'
     })
 
-/** The gateway's settings; `cheapHashes` lets tests hash at less than a safe cost. */
+/** The gateway's settings; `cheapHashes` allows a hash cost below the safe one, for tests. */
 export const gatewaySettings = (cheapHashes: boolean) => ({
   ...serviceSettings,
   ...topicSettings,
@@ -425,7 +428,7 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
   RATE_LIMIT_API_KEYS: rateLimit('6000/60').describe('Every route, by user over all their API keys.'),
 })
 
-/** Reads them; a wrong one ends the start and names itself. */
+/** Reads the settings; an invalid one aborts the start and is named. */
 export const loadGatewayConfig = (env: NodeJS.ProcessEnv) =>
   loadConfig(gatewaySettings(env.ALLOW_CHEAP_HASHES === 'true'), env)
 

@@ -22,7 +22,7 @@ beforeAll(async () => {
   database = await createGatewayDatabase(superuserUrl)
   sql = database.open()
   keys = await createTestKeys()
-  // Dear enough that a flood stands in line.
+  // Expensive enough that a flood queues up.
   const env = { BCRYPT_COST: '9' }
   gateway = await createTestGateway({ sql, databaseUrl: database.url, redisUrl, keys, env })
   await vi.waitFor(() => gateway.identity.check())
@@ -37,7 +37,7 @@ afterAll(async () => {
 
 const TIMEOUT_MS = 120_000
 
-/** Notes the name when the answer is there. */
+/** Appends the name to `order` when the answer arrives. */
 const track = async (order: string[], name: string, answer: Promise<{ status: number }>) => {
   const { status } = await answer
   order.push(name)
@@ -69,7 +69,7 @@ test(
     const finishedBefore = order.indexOf('honest')
     const statuses = await Promise.all(flood)
     expect(status).toBe(200)
-    // Those without a place are refused at once; of those with one at most a few had their turn meanwhile.
+    // Requests without a place are refused at once; of the queued ones at most a few had their turn meanwhile.
     expect(statuses.filter(each => each === 503).length).toBeGreaterThan(50)
     expect(order.slice(finishedBefore).length).toBeGreaterThan(50)
   },
@@ -119,7 +119,7 @@ test(
       const { port } = server.address() as { port: number }
       const goneBefore = await countGone()
       const clients = Array.from({ length: 8 }, () => new AbortController())
-      // In line before those that hang up.
+      // Queued before the requests that are aborted.
       const others = Array.from({ length: 10 }, () =>
         gateway.ask('POST', '/v1/auth/login', { body: { email: 'x@example.com', password: 'x' } }),
       )

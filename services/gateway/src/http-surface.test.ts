@@ -1,4 +1,4 @@
-// What stands before the routes, asked over sockets: what a proxy, a broken client or an attacker may send.
+// HTTP handling before the routes, tested over sockets: what a proxy, a broken client or an attacker may send.
 import { connect } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import { createRoute, z } from '@hono/zod-openapi'
@@ -42,7 +42,7 @@ afterAll(() => server.stop())
 
 type Answer = { status: number; headers: Record<string, string>; body: string; reset: boolean }
 
-/** Sends pieces of bytes as they are and reads until the server ends the connection. */
+/** Sends raw pieces of bytes and reads until the server closes the connection. */
 const exchange = (...pieces: Array<string | Uint8Array>): Promise<Answer> =>
   new Promise(resolve => {
     const socket = connect({ host: '127.0.0.1', port: server.port })

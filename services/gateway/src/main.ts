@@ -45,7 +45,7 @@ if (config.ALLOW_CHEAP_HASHES === 'true') {
   logger.warn({ bcryptCost: config.BCRYPT_COST }, 'cheap hashes are allowed: for tests and benches only')
 }
 
-// What others run.
+// External systems.
 const sql = openDatabase(config.DATABASE_URL, { applicationName: config.INSTANCE_ID })
 const redis = openRedis(config.REDIS_URL, logger, config.REDIS_CA_FILE)
 const kafka = createKafkaClient({
@@ -57,7 +57,7 @@ const brokers = createBrokerCheck(kafka)
 const codec = await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config)))
 const publisher = signCommands(await createPublisher(kafka), createCommandSigner(config.COMMAND_MAC_FILE))
 
-// Who somebody is.
+// Identity, and the relay of its events.
 const relay = startOutboxRelay({ sql, publisher, logger })
 measuredGauge(
   'gateway_outbox_records',
@@ -72,7 +72,7 @@ measuredGauge(
 const inTransaction = createInTransaction(sql, relay.wake)
 const identity = await createIdentity({ config, logger, sql, redis, codec, inTransaction })
 
-// What moves money, room by room.
+// Money movement, room by room.
 const requestExpiresAfterMs = config.REQUEST_EXPIRES_SECONDS * 1_000
 const ledger = await createLedgerDoor({
   logger,
@@ -167,7 +167,8 @@ const rooms: Room[] = [
   notifications,
 ]
 
-// Alarms, and no readiness of its own: a load balancer would take every gateway away, reads too. The ledger's is red.
+// Alarms only, not part of readiness: a load balancer would remove every gateway, reads too. The ledger's readiness
+// fails.
 const topics = createTopicCheck(kafka, ['ledger.commands', 'identity.events', 'notifier.commands'], config)
 const foundation = watchFoundation({
   checks: {
@@ -199,7 +200,7 @@ const server = await listen(
     answerRefused: createAnswerRefused(config.PUBLIC_URL),
   },
 )
-// The last to listen: what it calls ready takes requests.
+// Listens last: once it reports ready, the API takes requests.
 const operations = await listen(
   operationsRoutes(
     {

@@ -1,4 +1,4 @@
-// Redis takes no stranger's word, and the gateway's user does not rule it.
+// Redis requires a password and has a certificate of our authority; the gateway's user has no administrative commands.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { type AddressInfo, connect } from 'node:net'
 import { tmpdir } from 'node:os'

@@ -1,13 +1,14 @@
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { Redis } from 'ioredis'
 
-/** A command that takes longer counts as Redis being away; guards then refuse or go on without it. */
+/** A slower command counts as Redis being unavailable; guards then refuse or continue without it. */
 const COMMAND_TIMEOUT_MS = 500
 const RECONNECT_MAX_MS = 1_000
 
 /**
- * The gateway's Redis: all commands of one tick are one trip (auto pipelining), nothing waits for a connection that
- * is not there, and the caller decides what its absence means. `ca`: the authority (PEM) of a rediss: URL's certificate.
+ * The gateway's Redis: all commands of one tick are one round trip (auto pipelining), none waits for a missing
+ * connection, and the caller decides how to handle its absence. `ca`: the authority (PEM) of a rediss: URL's
+ * certificate.
  */
 export const openRedis = (url: string, logger: Logger, ca?: string): Redis => {
   const redis = new Redis(url, {

@@ -52,7 +52,7 @@ export const createTestKeys = async () => {
       }),
       PROVIDER_SECRET_FILE: file('provider.json', { secret: randomBytes(32).toString('base64url') }),
     },
-    /** A further file beside the keys, or what one of them holds. */
+    /** `file` writes a further file beside the keys; `read` returns the content of one. */
     file,
     read: (name: string) => readFileSync(join(folder, name), 'utf8'),
     remove: () => rmSync(folder, { recursive: true }),
@@ -61,7 +61,7 @@ export const createTestKeys = async () => {
 
 export type TestKeys = Awaited<ReturnType<typeof createTestKeys>>
 
-/** For tests: an address that no other test counts against. */
+/** For tests: an address that no other test uses. */
 export const drawAddress = () => `10.${randomInt(256)}.${randomInt(256)}.${randomInt(256)}`
 
 type Answer = {
@@ -72,7 +72,7 @@ type Answer = {
   headers: Headers
 }
 
-/** For tests: the gateway's identity part with real Postgres and Redis, asked in memory. */
+/** For tests: the gateway's identity part with real Postgres and Redis, called in memory. */
 export const createTestGateway = async (deps: {
   sql: Database
   databaseUrl: string
@@ -86,7 +86,7 @@ export const createTestGateway = async (deps: {
     INSTANCE_ID: 'gateway-test',
     HTTP_PORT: '0',
     OPS_PORT: '0',
-    // Nothing is asked there.
+    // Kafka, the registry and the provider are never contacted.
     ALLOW_PLAINTEXT: 'true',
     KAFKA_BROKERS: 'none:9092',
     REGISTRY_URL: 'http://none',
@@ -138,7 +138,7 @@ export const createTestGateway = async (deps: {
     routes: [...identity.routes, ...(deps.routes ? [deps.routes(identity.guards)] : [])],
   })
 
-  /** Of staff's sessions, by the access token that they came with. */
+  /** Step-up tokens of staff's sessions, by access token. */
   const stepUps = new Map<string, string>()
 
   const ask = async (
@@ -169,7 +169,7 @@ export const createTestGateway = async (deps: {
     }
   }
 
-  /** What the newest mail to a user holds, as the notifier reads it. */
+  /** The secret of the newest mail to a user, decrypted as by the notifier. */
   const mailedSecret = async (userId: string): Promise<Record<string, string>> => {
     const mails = (await decodeOutbox(deps.sql, codec)).filter(
       record => record.type === 'pennywire.notifier.MailRequested' && record.key === userId,
@@ -207,7 +207,7 @@ export const createTestGateway = async (deps: {
   }
   type SignedIn = Awaited<ReturnType<typeof signedInUser>>
 
-  /** Turns the second factor on in a session, and asks staff's routes with its step-up token from then on. */
+  /** Enables the second factor in a session; its calls of staff's routes carry its step-up token from then on. */
   const withSecondFactor = async <User extends SignedIn>(user: User): Promise<User & { secret: string }> => {
     const post = (path: string, body: object, token = user.accessToken) =>
       ask('POST', `/v1/auth/${path}`, { token, body })
@@ -235,7 +235,7 @@ export const createTestGateway = async (deps: {
     logIn,
     signedInUser,
     withSecondFactor,
-    /** The same of somebody who has a role: their tokens carry it. */
+    /** The same for a user with a staff role: their tokens carry it. */
     signedInStaff: async (person: { email?: string } = {}) => withSecondFactor(await signedInUser(person)),
     stop: () => {
       identity.stop()

@@ -1,7 +1,7 @@
-// After ledger.commands was made anew (its data lost, or the cluster replaced), or lost commands that were not decided, the
-// ledger halts and says so. This command takes what the topic holds now for its successor, with the ledger stopped:
-// `npm run ledger:adopt-topic -- --yes`, or for some partitions alone `--partition 5 --partition 7 --yes`. The old
-// records' effects stay; what the topic asks for a second time is recognised by its ids.
+// The ledger halts with the reason after ledger.commands was recreated (its data lost, or the cluster replaced), or
+// lost commands that were not decided. This command, run with the ledger stopped, adopts what the topic contains now:
+// `npm run ledger:adopt-topic -- --yes`, or for some partitions alone `--partition 5 --partition 7 --yes`. The effects
+// of the old records stay; repeated commands are recognised by their ids.
 import { parseArgs } from 'node:util'
 import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'

@@ -1,4 +1,4 @@
-// The money path against a real Postgres: batches as they come from Kafka, and as they should never come.
+// The money path against a real Postgres: batches as Kafka delivers them, and batches as it never should.
 import { randomUUID } from 'node:crypto'
 import { displacedDepositIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { TransferRequested } from '@pennywire/contracts/schemas.ts'
@@ -354,7 +354,7 @@ test.each(TAMPERINGS)('verify-books finds %s', async (_what, named, statement) =
   await apply([transfer(alice, bob, 10n), transfer(alice, bob, 500n)])
   await expectRightBooks()
   await superuser.unsafe(statement)
-  // For any ranges, and so also where the damage lies between two.
+  // With any range size, and so also where the corruption lies between two ranges.
   for (const rangeRows of [undefined, 1, 2, 3])
     expect(await findBroken(sql, rangeRows)).toMatch(new RegExp(named, 'i'))
 })
@@ -367,7 +367,7 @@ test('M1, M2, O1: books that are checked in ranges while transfers go on make no
       await apply([transfer(alice, bob, 3n), transfer(bob, alice, 2n), transfer(alice, bob, 5_000n)])
     over = true
   })()
-  // Small ranges, so that transfers fall between any two, and each wallet's end moves while it is read.
+  // Small ranges, so that transfers commit between any two, and each wallet's end moves while it is read.
   const found: Array<string | undefined> = []
   do found.push(await findBroken(sql, 2))
   while (!over)

@@ -12,19 +12,21 @@ import type { JournalRow, Known, LedgerStore, LedgerTx } from './store.ts'
 export type BatchResult = {
   /** The batch's events as written to the journal, each partition's in order: committed, not yet published. */
   events: JournalRow[]
-  /** Events decided earlier whose command came again: to be published once more, unchanged. */
+  /** Events decided earlier whose commands were received again: to be published again, unchanged. */
   repeats: JournalRow[]
-  /** Partitions whose next record did not come: nothing of them was applied, read again from here. */
+  /** Partitions with a gap before their next record: nothing after the gap was applied; read again from `offset`. */
   gaps: Array<{ partition: number; offset: bigint }>
-  /** Partitions whose next record waits for a row that somebody else has locked, with `skipLocked`. */
+  /** With `skipLocked`: partitions whose next record needs a row that another transaction has locked. */
   held: Array<{ partition: number; offset: bigint }>
-  /** Partitions whose topic or database is not the one remembered; `behind`: by how many events the database is. */
+  /** Partitions whose topic or database is not the remembered one; `behind`: how many events the database lacks. */
   mismatches: Mismatch[]
-  /** For each partition with new commands: how many were set aside in a row, at its end and at most, with those before. */
+  /**
+   * For each partition with new commands: how many were set aside in a row, at its end and at most, with those before.
+   */
   setAsideInARow: Map<number, { atEnd: number; most: number }>
   /** The partitions with new records. */
   decided: Set<number>
-  /** How far the batch's partitions are decided, by it or before: a commit whose answer was lost is seen here. */
+  /** The positions of the batch's partitions after it: they include an earlier commit whose answer was lost. */
   seen: Known
   /** How many records were decided by outcome, for metrics. */
   counts: BatchState['counts'] & { poison: number; unsigned: number; dropped: number }
@@ -33,42 +35,42 @@ export type BatchResult = {
 export type ApplyBatchDeps = {
   store: LedgerStore
   codec: Codec
-  /** Why a record is no command of a gateway's; undefined where it is one. Without it every record counts as one. */
+  /** Why a record is not a gateway's command; undefined if it is. Without this function every record counts as one. */
   refusalOf?: VerifyCommand
   /** The limits of wallets without limits of their own. */
   limitDefaults: LimitDefaults
-  /** Sets a record aside for a person, durably; called before the batch commits, so that none is lost. */
+  /** Sets a record aside for an operator, durably; called before the batch commits, so that no record is lost. */
   setAside: (record: IncomingRecord, reason: string) => Promise<void>
-  /** For each partition, how many of the last commands before these were set aside in a row. */
+  /** For each partition: how many commands directly before this batch were set aside in a row. */
   setAsideBefore?: ReadonlyMap<number, number>
-  /** Sets all these records aside undecided: for one that Postgres alone has refused. */
+  /** Sets all these records aside undecided: for a record that only Postgres refused. */
   refuse?: Refusal
-  /** Passes over rows that somebody else has locked instead of waiting for them; what needs them is held. */
+  /** Skips rows locked by another transaction instead of waiting for them; records that need these rows are held. */
   skipLocked?: boolean
-  /** What this process knows of partitions from its own last look or commit: the database must not be behind it. */
+  /** The positions that this process last read or committed: the database must not be behind them. */
   known?: Known
-  /** The run of the database server whose books were compared with the events: the batch is for no other. */
+  /** The run of the database server whose books were compared with the events: the batch must run on no other. */
   comparedServer?: string | undefined
 }
 
-/** Another server answers than the one that was compared, or it started anew: its books may be older. */
+/** The database server is not the one that was compared, or it has restarted: its books may be older. */
 export class UncomparedServer extends Error {}
 
-/** Why records are set aside; `answer`: whether their ids are answered, where the database takes that. */
+/** Why records are set aside; `answer`: whether their ids get an outcome, which the database may refuse as well. */
 export type Refusal = { reason: string; answer: boolean }
 
-/** How often a batch that met a rival is run again at once; after that it waits its turn like any failure. */
+/** How often a batch is rerun at once after a unique violation; after that it is retried like any failed batch. */
 const RERUNS = 3
 
 /**
- * The money path: applies a batch of commands of any partitions in one SQL transaction, and
- * returns the events it decided. Balances, entries, transfers, events and the consumed offsets are committed
- * together or not at all (M1-M4, X1, O1); run again, it finds its records below the stored offset and drops them.
+ * The money path: applies a batch of commands of any partitions in one SQL transaction, and returns the events it
+ * decided. Balances, entries, transfers, events and the consumed offsets are committed together or not at all (M1-M4,
+ * X1, O1). A repeated batch finds its records below the stored offset and drops them.
  */
 export const applyBatch = async (deps: ApplyBatchDeps, records: IncomingRecord[]): Promise<BatchResult> => {
   const commands: ReceivedCommand[] = []
   for (const record of records) {
-    // Before anything else looks into it: a stranger's bytes ask nothing of the registry and lock no wallet.
+    // Verified first: a record without a valid MAC causes no registry request and locks no wallet.
     const reason = deps.refusalOf?.(record)
     const command: Command =
       reason === undefined ? await readCommand(deps.codec, record) : { type: 'unsigned', reason }
@@ -80,7 +82,7 @@ export const applyBatch = async (deps: ApplyBatchDeps, records: IncomingRecord[]
     try {
       return await deps.store.transact(tx => applyInTransaction(deps, tx, commands))
     } catch (error) {
-      // A rival wrote an id between our look and our write. Run again, we see it: it is never blamed on a record.
+      // A concurrent transaction wrote an id between our read and our write. The rerun finds it; no record is to blame.
       if (!deps.store.isRivalry(error) || run === RERUNS) throw error
     }
   }
@@ -91,7 +93,7 @@ const applyInTransaction = async (
   tx: LedgerTx,
   commands: ReceivedCommand[],
 ): Promise<BatchResult> => {
-  // 1. The fence, then the wallets, then what is as fresh as the locks. One trip: the server takes them in order.
+  // 1. Lock partitions, then wallets; read the rest only after both locks are held. Pipelined: one ordered round trip.
   const reads = lockSetOf(commands)
   const some = <Row>(wanted: string[], read: (ids: string[]) => Promise<Row[]>): Promise<Row[]> | Row[] =>
     wanted.length > 0 ? read(wanted) : []
@@ -122,10 +124,10 @@ const applyInTransaction = async (
   const closed = usersWallets.filter(({ status }) => status === 'closed').map(({ id }) => id)
   const inheritable = await some(closed, tx.readLimits)
 
-  // 2. What is new: neither seen before nor ahead of what is still to come.
+  // 2. Accept the new records: neither applied before nor behind a gap.
   const { accepted, gaps, held, mismatches, dropped } = fence(partitions, commands, deps, locked)
 
-  // 3. Decide each in turn, in memory.
+  // 3. Decide each command in turn, in memory.
   const state = openBatchState(
     {
       now,
@@ -145,8 +147,8 @@ const applyInTransaction = async (
   const setAsideInARow = new Map<number, { atEnd: number; most: number }>()
   for (const { record, command } of accepted) {
     if (command.type === 'unsigned') {
-      // It never was a command: not answered, and not counted among those that stop the partition, or a client that may
-      // write to the topic could stop it.
+      // Not a gateway's command: it gets no answer and does not count towards halting the partition. Otherwise a client
+      // that may write to the topic could halt it.
       unsigned.push(deps.setAside(record, command.reason))
       continue
     }
@@ -162,7 +164,7 @@ const applyInTransaction = async (
       applyCommand(state, record, command)
       inARow.atEnd = 0
     } catch (error) {
-      // It fails for this record alone, and would again: set it aside, and answer its id where there is one.
+      // The failure is this record's alone and would recur: set it aside, and answer its id if it has one.
       poison++
       inARow.most = Math.max(inARow.most, ++inARow.atEnd)
       await deps.setAside(record, error instanceof Error ? error.message : String(error))
@@ -175,7 +177,7 @@ const applyInTransaction = async (
 
   await Promise.all(unsigned)
 
-  // 4. Write what was decided, and what the repeated commands are answered with.
+  // 4. Write the decisions, and read the events that answer repeated commands.
   const { writes, repeated } = state
   writes.balances = [...state.changed.values()]
   writes.partitions = partitionRows.filter(row =>
@@ -215,5 +217,5 @@ const refuseUncompared = async (
     )
 }
 
-/** Events that were appended, and outcomes that a command has had before. */
+/** The number of events appended and of repeats found so far. */
 const countOutcomes = ({ writes, repeated }: BatchState): number => writes.journal.length + repeated.length

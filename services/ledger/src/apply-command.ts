@@ -1,5 +1,5 @@
-// One command in the books of a batch, in memory: known already? then decide, append its one event, and record what that
-// changes. Everything here happens after the locks are taken and before anything is written.
+// Applies one command to a batch's state in memory: looks for an earlier outcome, decides, appends the one event and
+// records its effects. Runs after the locks are taken and before anything is written.
 import type { LedgerCommandName, Records } from '@pennywire/contracts/schemas.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import { checkEffects } from '@pennywire/rules/decide.ts'
@@ -9,7 +9,7 @@ import { HANDLERS } from './commands/index.ts'
 import { recordEvent } from './record-event.ts'
 import type { Earlier, JournalRow } from './store.ts'
 
-/** Refuses a command that was set aside, so that its client need not wait for a person. */
+/** Refuses a command that was set aside, so that its client need not wait for an operator. */
 export const UNDECIDED: Refused = {
   code: 'INTERNAL_ERROR',
   detail: 'The request could not be decided; it was set aside for a person.',
@@ -21,8 +21,8 @@ const REUSED: Refused = {
 }
 
 /**
- * Gives a command its one outcome (X1, X2): the earlier one where it has one, else what the rules decide, or `refused`
- * without a look at the rules. Throws, with nothing changed, where it can neither be done nor refused.
+ * Gives a command its one outcome (X1, X2): the earlier one if there is one, else `refused` without applying the rules,
+ * else the rules' decision. Throws, with nothing changed, if the command can be neither applied nor refused.
  */
 export const applyCommand = <Name extends LedgerCommandName>(
   state: BatchState,
@@ -42,7 +42,7 @@ export const applyCommand = <Name extends LedgerCommandName>(
   recordOutcome(state, at, append(state, record, decided))
 }
 
-/** The first outcome stands: a repeat is answered with its event, another request under its id is refused. */
+/** The first outcome stands: a repeat is answered with its event, another request under the same id is refused. */
 const repeatOrRefuse = (
   state: BatchState,
   record: IncomingRecord,
@@ -66,8 +66,8 @@ const append = (state: BatchState, record: IncomingRecord, decided: Decided): Jo
 }
 
 /**
- * Records the one outcome of a command of any kind under its id: a repeat is answered with this event, and a rival with
- * the same id, in another partition at the same moment, breaks the unique key (X1).
+ * Records the one outcome of a command of any kind under its id: a repeat is answered with this event. A concurrent
+ * command with the same id in another partition violates the unique key (X1).
  */
 const recordOutcome = (state: BatchState, { id, fingerprint, partition }: At, { seq }: JournalRow) => {
   const outcome = { id, fingerprint, partition, seq }

@@ -1,5 +1,5 @@
-// The books of one batch in memory: what was read under the locks, changed by one command after the other, and all that
-// the batch writes.
+// The state of one batch in memory: the rows read under the locks, changed by one command after the other, and the rows
+// to write.
 import { externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
 import type { RecordName, Records } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
@@ -17,12 +17,12 @@ import {
   type Writes,
 } from './store.ts'
 
-/** What was read for a batch, each as fresh as the locks. */
+/** The rows read for a batch, each as fresh as the locks. */
 export type Rows = {
   now: Date
   partitions: Map<number, PartitionRow>
   wallets: Map<string, Wallet>
-  /** All wallets of the users who open one, oldest first, and what was set for those that are closed. */
+  /** All wallets of the users who open one, oldest first, and the limits set on the closed ones. */
   usersWallets: UsersWallet[]
   inheritable: LimitRow[]
   holds: HoldRow[]
@@ -35,11 +35,11 @@ export type BatchState = Omit<Rows, 'holds' | 'originals' | 'wantedOriginals' | 
   limitDefaults: LimitDefaults
   holds: Map<string, HoldRow>
   originals: Map<string, Original>
-  /** Transfers that a reversal in this batch gives back, decided in it perhaps. */
+  /** The originals of this batch's reversals; some may be decided in this batch. */
   wantedOriginals: ReadonlySet<string>
-  /** By command id, the outcomes so far. */
+  /** The outcomes so far, by command id. */
   outcomes: Map<string, Earlier>
-  /** Outcomes of commands that came again. */
+  /** Outcomes of repeated commands. */
   repeated: Earlier[]
   changed: Map<string, Wallet>
   writes: Writes
@@ -91,7 +91,7 @@ export const systemWallets = (state: Pick<BatchState, 'wallets'>, partition: num
   suspense: state.wallets.get(suspenseWalletId(currency, partition))!,
 })
 
-/** Encodes an event and gives it its place in the journal. Throws, with nothing changed, where it cannot be encoded. */
+/** Encodes an event and appends it to the journal. Throws, with nothing changed, if it cannot be encoded. */
 export const appendEvent = <Name extends RecordName>(
   state: BatchState,
   record: IncomingRecord,
@@ -122,7 +122,7 @@ export const appendEvent = <Name extends RecordName>(
   return row
 }
 
-/** The command's trace goes on in its event; anything else in that header is left behind. */
+/** The event continues the command's trace; a malformed traceparent is dropped. */
 const traceOf = (record: IncomingRecord): string | undefined => {
   const traceparent = headerOf(record, 'traceparent')
   return traceparent && /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent)

@@ -6,26 +6,26 @@ import { createWalks, type Promised } from './sql/verify-books.ts'
 
 /** Most rows of a table in one transaction: it takes tens of milliseconds, so that it keeps no dead rows for long. */
 const RANGE_ROWS = 1_000
-/** How often a range is read that fails because the database is away or slow, each time half as long. */
+/** How often a range is tried if the database is away or slow, each time with half the rows. */
 const RANGE_TRIES = 6
 const AGAIN_MS = 1_000
 
-/** A range's statements: far above what they take, far below what would hurt the ledger. */
+/** The deadline of a range's statements: far above what they take, far below what would hurt the ledger. */
 export const BOOKS_DEADLINE_MS = 15_000
 
 export type Checked = { promise: Promised; what: string; broken: Broken }
 
 /**
- * Checks all books, a range of a table in each transaction. Answers with each check and the first row that breaks it, and
- * with the rows of each table. What was there at the start is looked at; what comes meanwhile is, or is not.
+ * Checks all books, one range of a table per transaction. Resolves with each check and the first row that breaks it,
+ * and with the row count of each table. Rows present at the start are checked; rows added meanwhile may be.
  */
 export const checkBooks = async (deps: {
   sql: Database
   clock: Clock
   signal?: AbortSignal
-  /** Heard at once, the first of each check. */
+  /** Called at once with the first broken row of each check. */
   onBroken?: (promise: Promised, broken: string) => void
-  /** After each range: the share of the tables that is done, from 0 to 1. The next range waits for it. */
+  /** Called after each range with the share of the tables that is done, from 0 to 1. The next range waits for it. */
   afterRange?: (share: number) => Promise<void>
   rangeRows?: number | undefined
 }): Promise<{ checks: Checked[]; rows: Map<string, number> }> => {

@@ -4,17 +4,17 @@ import { headerOf } from '@pennywire/kafka/record.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Known, LedgerStore, StoredPosition } from './store.ts'
 
-/** The last events of a partition of ledger.events, oldest first, and whether they are all that it holds. */
+/** The last events of a partition of ledger.events, oldest first; `whole`: whether the partition contains no others. */
 export type Tail = { events: Array<{ seq: bigint; value: Buffer }>; whole: boolean }
 /** Reads the last `count` records of these partitions of ledger.events. */
 export type ReadTails = (partitions: number[], count: number) => Promise<Map<number, Tail>>
 
 /**
- * How many records are read back, in steps: until an event comes that the database knows to be published. The last
- * ones may be repeats of older events, so the highest `seq` among them counts.
+ * How many of the last records are read, in steps: until an event is found that is marked as published. The last
+ * records may be repeats of older events, so the highest `seq` among them counts.
  */
 const TAIL_RECORDS = [1_000, 8_000, 64_000]
-/** Events whose bytes are compared with the journal. */
+/** The number of events whose bytes are compared with the journal. */
 const COMPARED_EVENTS = 1_000
 const TAIL_WITHIN_MS = 30_000
 
@@ -36,7 +36,7 @@ export const createReadTails =
       handle: records => {
         for (const record of records) {
           const seq = headerOf(record, 'seq') ?? ''
-          // Somebody else's: every event of ours has its number.
+          // Not a ledger's: every event of a ledger has its `seq`.
           if (!/^[1-9]\d{0,17}$/.test(seq) || !record.value) continue
           tails.get(record.partition)?.events.push({ seq: BigInt(seq), value: record.value })
         }
@@ -46,9 +46,9 @@ export const createReadTails =
   }
 
 /**
- * Partitions whose database is behind its own events (an asynchronous failover, an older backup), or holds others than
- * were published: by the tail of ledger.events, and by what this process saw committed (`known`). Deciding there would
- * give commands a second outcome (X1, O1).
+ * Finds partitions whose database is behind its own events (an asynchronous failover, an older backup), or contains
+ * other events than were published: by the tail of ledger.events, and by the positions that this process saw committed
+ * (`known`). Deciding there would give commands a second outcome (X1, O1).
  */
 export const findBehind = async (
   deps: { store: Pick<LedgerStore, 'readJournalAfter' | 'readPositions'>; readTails: ReadTails },
@@ -72,7 +72,7 @@ export const findBehind = async (
     for (const row of open) {
       const tail = tails.get(row.partition) ?? { events: [], whole: true }
       const highest = tail.events.reduce((most, { seq }) => (seq > most ? seq : most), 0n)
-      // A predecessor may have decided more between the look at the database and the one at the topic: look again.
+      // A predecessor may have committed between our reads of the database and of the topic: read the database again.
       const nextSeq =
         highest < row.nextSeq
           ? row.nextSeq
@@ -101,7 +101,7 @@ export const findBehind = async (
   return [...found.values()]
 }
 
-/** The first of the tail's newest events whose bytes are not the journal's. */
+/** The lowest `seq` of the tail's newest events whose bytes differ from the journal's. */
 const findOther = async (
   store: Pick<LedgerStore, 'readJournalAfter'>,
   partition: number,
@@ -119,7 +119,7 @@ const findOther = async (
   )
 }
 
-/** A database that has less than this process saw committed. */
+/** The mismatch of a database that lacks commits which this process saw. */
 export const wentBack = (partition: number, events: bigint, commands: bigint) => ({
   partition,
   reason: `the database went back by ${events} events and ${commands} commands that this ledger saw committed`,

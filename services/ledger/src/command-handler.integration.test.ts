@@ -1,5 +1,5 @@
-// What the ledger does around its batches, against a real Postgres and a real Kafka: where it begins, what halts a
-// partition, and how a batch that fails is narrowed down.
+// The command handler against a real Postgres and a real Kafka: where reading begins, what halts a partition, how a
+// failing batch is narrowed down.
 import { randomUUID } from 'node:crypto'
 import { createKafkaClient } from '@pennywire/kafka/client.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
@@ -105,7 +105,7 @@ describe('F13: a database behind its own events', () => {
     const reason = 'the database is behind its own events by 3'
     expect(seen.halted).toEqual([
       expect.stringContaining(`0: ${reason}`),
-      // The lost events have made entries in their wallets, too.
+      // The lost events made entries in wallets of the other partitions, too.
       ...[1, 2, 3].map(other =>
         expect.stringContaining(`${other}: entries may be missing here too; partition 0: ${reason}`),
       ),
@@ -150,7 +150,7 @@ describe('F13: a database behind its own events', () => {
     await handle([{ ...ledger.open(alice), offset: 0n }])
     expect(seen.halted[0]).toContain('0: the database went back by 1 events')
     expect(seen.halted).toHaveLength(4)
-    // Whichever partition comes to it later.
+    // Partitions assigned later halt as well.
     expect(await position()).toEqual([])
     expect(await journalOf(0)).toEqual([])
   })
@@ -210,7 +210,7 @@ describe('F13: a database behind its own events', () => {
     server = 'the new one'
     tail.push({ seq: 1n, value: Buffer.from('published of partition 0, and lost') })
     const record = { ...ledger.open(alice), offset: 0n }
-    // Nothing tells the ledger: no connection of its broke.
+    // The ledger is not notified: none of its connections broke.
     await expect(handle([record])).rejects.toThrow('is not compared')
     await handle([record])
     expect(seen.halted).toEqual([expect.stringMatching(/^1: entries may be missing here too; partition 0:/)])
@@ -284,7 +284,7 @@ describe('F19, G2: a batch that fails is narrowed down', () => {
       ledger.transfer(users[1]!, users[3]!, 1n, { transferId: bad }),
       ledger.transfer(users[2]!, users[3]!, 1n),
     ])
-    // Set aside by each of its two last tries: with an answer, which the database refuses too, and without.
+    // Each of the record's last two tries sets it aside: with an answer, which the database refuses too, and without.
     expect([seen.deadLetters, seen.held, seen.halted]).toEqual([2, [], []])
     expect((await readBalances(ledger.sql)).get(users[3]!.wallet)).toBe(2n)
   })
@@ -317,7 +317,7 @@ test('D1: ten records in a row that nobody understands halt their partition, whe
   const garbage = (count: number) =>
     Array.from({ length: count }, () => ledger.append(0, alice.wallet, Buffer.from('no record of ours')))
   const pays = () => ledger.transfer(alice, bob, 1n)
-  // Nine, in one batch and over two.
+  // Nine in a row, in one batch and across two.
   await handle([...garbage(9), pays(), ...garbage(5)])
   await handle([...garbage(4), pays(), ...garbage(6)])
   expect([seen.halted, seen.deadLetters]).toEqual([[], 24])

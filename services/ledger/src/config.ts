@@ -14,7 +14,7 @@ const limitDefaults = z.string().transform((text, context) => {
   }
 })
 
-/** About what 2,000, 5,000 and 20,000 US dollars are worth, in currencies whose unit is worth much less than one. */
+/** About the value of 2,000, 5,000 and 20,000 US dollars, in currencies whose unit is worth much less than a dollar. */
 const UNVERIFIED =
   '*=2000/5000/20000 JPY=300000/750000/3000000 KRW=2500000/6000000/25000000 INR=150000/400000/1500000 ' +
   'IDR=30000000/75000000/300000000 VND=50000000/125000000/500000000 NGN=3000000/7500000/30000000'

@@ -65,7 +65,7 @@ test('M1 D1: commands need a MAC from where the topic ended when the first ledge
   }
   const unsigned = (record: RawRecord) => record
 
-  // As a version without MACs left it: two are decided, two more are written.
+  // State left by a version without MACs: two commands are decided, two more are in the topic.
   await store.readPositions([0])
   await sql`update ledger.partitions set next_offset = 2 where partition = 0`
   const before = [opening(2n, 0, unsigned), opening(3n, 0, unsigned)]

@@ -33,19 +33,19 @@ const behindEvents = gauge(
   ['partition'],
 )
 
-/** So many commands in a row that nobody understands are not the records' fault: the partition stops instead. */
+/** This many commands set aside in a row are not the records' fault: the partition halts instead. */
 const MAX_SET_ASIDE_IN_A_ROW = 10
-/** A gap that reading again has not closed this often is a loss, not a race with a rebalance. */
+/** A gap seen this often at one offset is a loss, not a race with a rebalance. */
 const MAX_GAPS = 10
-/** No batch is larger (MAX_BATCH in config.ts); a failing one is halved from here down to one record. */
+/** The upper bound of MAX_BATCH (config.ts); a failing batch is halved from here down to one record. */
 const LARGEST_BATCH = 5_000
-/** Also those that other ledgers have: what their events lost, the books of all have lost. */
+/** Includes partitions of other ledgers: the books are shared, so entries lost in one partition are missing for all. */
 const ALL_PARTITIONS = Array.from({ length: LEDGER_PARTITIONS }, (_, partition) => partition)
 
 /**
- * What the ledger does with ledger.commands, apart from how the records come: where reading goes on, and each batch.
- * The stored offset decides, and reading starts one record before it: that one must be the one remembered. The journal
- * must hold what ledger.events holds: a database that went back decides nothing.
+ * Handles ledger.commands, independently of the consumer: start positions, and each batch. The stored offset is
+ * authoritative. Reading starts one record before it, because that record must be the remembered one. The journal must
+ * contain all events of ledger.events: on a database that went back nothing is decided.
  */
 export const createCommandHandler = (deps: {
   logger: Logger
@@ -63,9 +63,9 @@ export const createCommandHandler = (deps: {
   const known: Known = new Map()
   const gapsAt = new Map<number, { offset: bigint; times: number }>()
   const halted = new Set<number>()
-  /** What showed that the database went back: this process decides nothing any more, in no partition. */
+  /** The evidence that the database went back: once set, this process decides nothing more, in any partition. */
   let wentBack: string | undefined
-  /** The run of the database server that was compared with its events; another may come in its place at any time. */
+  /** The run of the database server that was compared with its events; another may replace it at any time. */
   let comparedServer: string | undefined
   let mine: number[] = []
   let batchSize = LARGEST_BATCH
@@ -74,12 +74,12 @@ export const createCommandHandler = (deps: {
   const halt = (consumer: Consumer, partition: number, reason: string) => {
     halted.add(partition)
     consumer.halt({ topic: 'ledger.commands', partition }, reason)
-    // What a halted partition has written is not to be published either.
+    // The relay must not publish a halted partition's events either.
     relay.assign(mine.filter(partition => !halted.has(partition)))
   }
   /**
-   * A database that is behind in one partition lacks the entries that its events made in wallets of others: their next
-   * entries would take sequences that are published (O2). So no partition goes on.
+   * A database that is behind in one partition also lacks the entries that the lost events made in wallets of other
+   * partitions: their next entries would take sequences that are already published (O2). So all partitions halt.
    */
   const haltBehind = (
     consumer: Consumer,
@@ -95,7 +95,9 @@ export const createCommandHandler = (deps: {
     for (const partition of assigned)
       if (!halted.has(partition)) halt(consumer, partition, `entries may be missing here too; ${wentBack}`)
   }
-  /** Compares the database with its own events, and halts what must not go on. Resolves with all stored positions. */
+  /**
+   * Compares the database with its own events, and halts what must not continue. Resolves with all stored positions.
+   */
   const compareServer = async (consumer: Consumer, assigned: number[], knownBefore: Known) => {
     const server = await store.readServer()
     const all = await store.readPositions(ALL_PARTITIONS)
@@ -113,7 +115,7 @@ export const createCommandHandler = (deps: {
     return publisher.publish(deadLetterOf(record, 'ledger', reason))
   }
 
-  /** Applies records in one transaction and passes on what came of it; returns the partitions that wait. */
+  /** Applies records in one transaction and passes on the result; returns the partitions that must wait. */
   const apply = async (
     records: IncomingRecord[],
     consumer: Consumer,
@@ -162,7 +164,7 @@ export const createCommandHandler = (deps: {
     return new Set([...waiting, ...halted])
   }
 
-  /** Sets a record aside that the database alone refuses, and answers it where the database takes the answer. */
+  /** Sets aside a record that only the database refuses, and answers it if the database accepts the answer. */
   const refuseAlone = async (records: IncomingRecord[], consumer: Consumer, message: string) => {
     const reason = `the database refuses it: ${message}`
     try {
@@ -176,10 +178,10 @@ export const createCommandHandler = (deps: {
   return {
     positions: async (assigned, readEnds, consumer) => {
       const partitions = assigned.map(({ partition }) => partition).filter(one => !halted.has(one))
-      // A batch of before the assignment may commit while the database is asked: what is known now must be in it.
+      // A batch from before the assignment may commit during the comparison: compare with the positions known now.
       const all = await compareServer(consumer, partitions, new Map(known))
       const stored = all.filter(({ partition }) => partitions.includes(partition))
-      // What is decided was in the topic before.
+      // Read after the stored positions: every decided record was in the topic by then.
       const ends = await readEnds()
       macsFrom = await store.readMacsFrom(ends)
       const endOf = new Map(ends.map(end => [end.partition, end]))
@@ -214,8 +216,8 @@ export const createCommandHandler = (deps: {
       relay.assign(mine.filter(partition => !halted.has(partition)))
     },
     /**
-     * A batch that fails is halved until what fails is found, or until the database keeps up; after success the size
-     * doubles again. A row that somebody has locked is waited for once, then passed over.
+     * A failed batch is halved until the failing record is found, or until the database keeps up; after a success the
+     * size doubles again. A locked row is waited for once, then skipped.
      */
     handle: async (records, consumer) => {
       if (comparedServer === undefined) await compareServer(consumer, mine, known)
@@ -257,7 +259,7 @@ export const createCommandHandler = (deps: {
 
 type At = { partition: number; offset: bigint }
 
-/** Reads ledger.commands and applies it batch by batch: what arrives while one batch commits is the next. */
+/** Consumes ledger.commands batch by batch: records that arrive while one batch commits form the next. */
 export const consumeCommands = (deps: {
   kafka: KafkaClient
   logger: Logger

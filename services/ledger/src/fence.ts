@@ -4,13 +4,14 @@ import { wentBack } from './check-events.ts'
 import { lockSetOf, type ReceivedCommand } from './lock-set.ts'
 import type { Known, PartitionRow } from './store.ts'
 
-/** A partition whose topic or database is not the one remembered; `behind`: by how many events the database is. */
+/** A partition whose topic or database is not the remembered one; `behind`: how many events the database lacks. */
 export type Mismatch = { partition: number; reason: string; behind?: bigint }
 
 /**
- * Takes exactly the next records of each partition. One below the stored offset was applied before (a redelivery, or
- * we are a zombie that lost the partition): dropped. One above it is a gap: nothing of what follows is applied. The
- * record just before the stored offset must be the one remembered: else this is another topic of the same name.
+ * Accepts exactly the next records of each partition. A record below the stored offset was applied before (a
+ * redelivery, or this process is a zombie that lost the partition): it is dropped. A record above it is a gap: neither
+ * it nor any later record is applied. The record just before the stored offset must be the remembered one: otherwise
+ * this is another topic of the same name.
  */
 export const fence = (
   partitions: Map<number, PartitionRow>,
@@ -68,7 +69,7 @@ export const fence = (
   }
 }
 
-/** Tells a record from any other: over its key and value, lengths included. */
+/** Identifies a record: a digest of its key and value, lengths included. */
 const digestOf = (record: IncomingRecord): Buffer => {
   const hash = createHash('sha256')
   for (const part of [record.key, record.value]) hash.update(`${part?.length ?? -1}:`).update(part ?? '')

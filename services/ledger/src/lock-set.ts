@@ -1,4 +1,4 @@
-// What must be locked and read before a batch can be decided: by what its commands say, without a look at the books.
+// The rows to lock and read before a batch is decided: derived from its commands, without reading the books.
 import { externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
 import type { LedgerCommandName, Records } from '@pennywire/contracts/schemas.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
@@ -11,7 +11,7 @@ export type ReceivedCommand = { record: IncomingRecord; command: Command }
 
 export type LockSet = Required<Omit<Reads, 'wallets' | 'systemCurrency'>> & {
   wallets: string[]
-  /** The outside world's and the suspense wallets of the commands' own partitions. */
+  /** The external and suspense wallets of the commands' own partitions. */
   systemWallets: Map<string, SystemWallet>
 }
 

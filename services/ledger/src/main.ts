@@ -28,18 +28,21 @@ import { watchBooks } from './watch-books.ts'
 const config = loadConfig(ledgerSettings, process.env)
 const logger = createLogger('ledger', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
 
-/** A batch's statements: below Kafka's session time-out, above `transaction_timeout`, which Postgres keeps if it can. */
+/**
+ * Deadline of a batch's statements: below Kafka's session time-out, above `transaction_timeout`, which Postgres itself
+ * enforces if it can.
+ */
 const BATCH_DEADLINE_MS = 9_000
 
-// A batch that hangs is given up by Postgres itself: its locks must be gone before Kafka gives the partition to
-// another ledger (session time-out 10 s), even if this process hangs.
+// Postgres itself ends a batch that hangs: its locks must be released before Kafka assigns the partition to another
+// ledger (session time-out 10 s), even if this process hangs.
 const sql = openDatabase(config.DATABASE_URL, {
   applicationName: config.INSTANCE_ID,
   maxConnections: 4,
   deadlineMs: BATCH_DEADLINE_MS,
   connection: { transaction_timeout: 8_000, idle_in_transaction_session_timeout: 5_000, lock_timeout: 5_000 },
 })
-// The published mark may be late, never early: losing its last write costs repeats, so it need not wait for the disk.
+// The published mark may be late, never early: losing its last write only causes repeats, so it need not be flushed.
 const relaySql = openDatabase(config.DATABASE_URL, {
   applicationName: `${config.INSTANCE_ID}-relay`,
   maxConnections: 2,

@@ -1,4 +1,4 @@
-// All that money can do beside transfers and deposits, through whole batches against a real Postgres.
+// All operations besides transfers and deposits, in whole batches against a real Postgres.
 import { randomUUID } from 'node:crypto'
 import {
   externalWalletId,
@@ -36,7 +36,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   try {
-    // After anything that a test has done, the books are right after it, but where it broke them itself.
+    // The books are correct after every test, except after one that corrupted them.
     if (!tampered) expect(await findBroken(ledger.sql)).toBeUndefined()
   } finally {
     tampered = false
@@ -45,9 +45,9 @@ afterEach(async () => {
 })
 let tampered = false
 
-/** Applies a batch and tells what came of each command: its events, decoded. */
+/** Applies a batch and returns its events, decoded. */
 const outcomes = async (...records: IncomingRecord[]) => ledger.decode((await ledger.apply(records)).events)
-/** What came of it in short: the event's name, or why it was refused. */
+/** Each outcome in short: the event's name, or the code of its refusal. */
 const short = (events: Array<Record<string, unknown>>) =>
   events.map(({ code, event }) => (event === 'WalletOpened' ? event : (code ?? event)))
 const outcomesInShort = async (...records: IncomingRecord[]) => short(await outcomes(...records))
@@ -63,7 +63,7 @@ const statusOf = async ({ wallet }: User) => {
   return freezeSource ? `${status} by ${freezeSource}` : status
 }
 const holdOf = async (id: string) => (await readBooks(ledger.sql)).holds.get(id)
-/** A placed hold's id. */
+/** Places a hold and returns its id. */
 const placed = async (from: User, to: User, amount: bigint, holdUntil: number | null = null) => {
   const transferId = randomUUID()
   expect(await outcomesInShort(ledger.hold(from, to, amount, { transferId, holdUntil }))).toEqual([
@@ -71,7 +71,7 @@ const placed = async (from: User, to: User, amount: bigint, holdUntil: number | 
   ])
   return transferId
 }
-/** A transfer that is done. */
+/** Completes a transfer and returns its id. */
 const paid = async (from: User, to: User, amount: bigint) => {
   const transferId = randomUUID()
   expect(await outcomesInShort(ledger.transfer(from, to, amount, { transferId }))).toEqual([
@@ -79,13 +79,13 @@ const paid = async (from: User, to: User, amount: bigint) => {
   ])
   return transferId
 }
-/** A withdrawal that waits for the provider. */
+/** Requests a withdrawal, which waits for the provider, and returns its id. */
 const withdrawn = async (from: User, amount: bigint) => {
   const transferId = randomUUID()
   expect(await outcomesInShort(ledger.withdrawal(from, amount, { transferId }))).toEqual(['HoldPlaced'])
   return transferId
 }
-/** The same command once more: as a client or a gateway repeats it. */
+/** Appends the same command again, as a client or a gateway repeats it. */
 const again = (record: IncomingRecord) =>
   ledger.append(record.partition, record.key!.toString(), record.value!)
 
@@ -191,7 +191,7 @@ describe('holds', () => {
       ledger.unfreeze(bob, 'staff', { commandId: unfreezeId }),
       ledger.limit(bob, { commandId: limitId, dailyMinor: 51n }),
       ledger.reversal(transferId, bob, alice, 2n, { transferId: reversalId }),
-      // The id of one kind of command under another.
+      // The id of one type of command under another.
       ledger.closeWallet(bob, { commandId: one }),
       ledger.transfer(alice, bob, 1n, { transferId: captureId }),
     )
@@ -301,7 +301,7 @@ describe('holds', () => {
     expect(await outcomesInShort(ledger.capture(holdId, alice, bob, Object.fromEntries(lies)))).toEqual([
       code,
     ])
-    // Staff may let go what they may not take.
+    // Staff may void a hold that they may not capture.
     if (code === 'HOLD_NOT_FOUND' && lies.every(([, value]) => value !== 'staff')) {
       expect(await outcomesInShort(ledger.voidHold(holdId, alice, bob, Object.fromEntries(lies)))).toEqual([
         code,
@@ -626,7 +626,7 @@ describe('wallets', () => {
       'WalletOpened',
     ])
     expect(await statusOf(alice)).toBe('closed')
-    // What was used, set and known of the first goes on with the second.
+    // The second wallet inherits the first one's usage, limits and tier.
     const anew = { ...alice, wallet: second.walletId }
     expect(await statusOf(anew)).toBe('active')
     expect((await readBooks(ledger.sql)).wallets.get(anew.wallet)?.tier).toBe('verified')
@@ -663,7 +663,7 @@ describe('wallets', () => {
     const [alice, bob] = (await funded(100n, 0n)) as [User, User]
     const wallets = [0, 1, 2].map(n => ({ ...alice, wallet: walletIdOf(alice.id, 'USD', n) }))
     const [first, second, third] = wallets as [User, User, User]
-    // The first was opened by a clock that was ahead.
+    // The first wallet was opened while the clock was ahead.
     const noon = Date.parse('2026-05-15T12:00:00Z')
     ledger.circumstances.now = new Date(noon)
     await outcomes(
@@ -807,7 +807,7 @@ describe('limits', () => {
   })
 
   test('each action has its own; across midnight and the end of the month they begin anew', async () => {
-    // Before all that follows: a day that has use is not left by a clock that steps back.
+    // Earlier than all times below, because the day of a wallet's usage never goes back.
     ledger.circumstances.now = new Date('2026-05-01T00:00:00Z')
     const [alice, bob] = (await funded(10_000n, 0n)) as [User, User]
     ledger.circumstances.limits = limitsOf({ perTransaction: 100n, daily: 150n, monthly: 200n })
@@ -829,13 +829,13 @@ describe('limits', () => {
     ])
     expect(await at('2026-05-31T00:00:00.000Z', 51n, 50n)).toEqual(['MONTHLY_LIMIT_EXCEEDED', done])
     expect(await at('2026-06-01T00:00:00.000Z', 100n, 50n, 1n)).toEqual([done, done, 'DAILY_LIMIT_EXCEEDED'])
-    // The same month of another year, and the same day of another month, are others.
+    // The same month of another year, and the same day of another month, are other periods.
     expect(await at('2027-06-01T00:00:00.000Z', 100n)).toEqual([done])
     expect(await at('2027-07-01T00:00:00.000Z', 100n)).toEqual([done])
   })
 
   test('what is let go or not taken is given back to the periods that are still the same', async () => {
-    // Before all that follows: a day that has use is not left by a clock that steps back.
+    // Earlier than all times below, because the day of a wallet's usage never goes back.
     ledger.circumstances.now = new Date('2026-05-01T00:00:00Z')
     const [alice, bob] = (await funded(10_000n, 0n)) as [User, User]
     ledger.circumstances.limits = limitsOf({ daily: 100n, monthly: 150n })
@@ -849,7 +849,7 @@ describe('limits', () => {
         ledger.transfer(alice, bob, 50n),
       ),
     ).toEqual(['DAILY_LIMIT_EXCEEDED', 'HoldEnded', 'DAILY_LIMIT_EXCEEDED', 'TransferCompleted'])
-    // Next day: only the month has it again.
+    // On the next day the amount is given back to the month's usage alone.
     ledger.circumstances.now = new Date('2026-05-31T12:00:00Z')
     expect(
       await outcomes(
@@ -967,7 +967,7 @@ describe('D1, X2: a command that cannot be decided is set aside and answered', (
     const [alice, bob] = (await funded(100n, 100n)) as [User, User]
     const holdId = await placed(alice, bob, 10n)
     const transferId = await paid(bob, alice, 10n)
-    // A journal that cannot be encoded stands for anything that goes wrong with one record alone.
+    // An event that cannot be encoded stands for any failure of one record alone.
     const broken = new Set([
       'TransferCompleted',
       'HoldPlaced',
@@ -1012,7 +1012,7 @@ describe('D1, X2: a command that cannot be decided is set aside and answered', (
     ])
     expect(ledger.setAside).toHaveLength(10)
     expect((await readBooks(ledger.sql)).wallets).toEqual(before)
-    // Again, with everything in order: answered by the same outcome; new ones go on.
+    // Again, with a codec that works: repeats get the same outcome; new commands are decided.
     const repeated: BatchResult = await ledger.apply(commands.map(again))
     expect([repeated.events, repeated.counts.repeated]).toEqual([[], 12])
     expect(
@@ -1053,7 +1053,7 @@ test('D1, X2: no batch fails, no matter what is written to the topic, and each c
     return Math.floor((seed / 2 ** 32) * most)
   }
   const one = <Item>(items: readonly Item[]): Item => items[below(items.length)]!
-  /** What may be ended or given back; now and then by the wrong people. */
+  /** Holds and transfers to end or to reverse; now and then by a user who may not. */
   const earlier: Array<{ id: string; from: User; to: User | null }> = []
   const draw = (): IncomingRecord => {
     const [from, to, known, partition] = [one(people), one(people), one(ids), below(4)]
@@ -1268,7 +1268,7 @@ test.each(OPERATION_TAMPERINGS)('verify-books finds %s', async (_what, named, st
   expect(await findBroken(ledger.sql)).toBeUndefined()
   tampered = true
   await ledger.superuser.unsafe(statement)
-  // For any ranges, and so also where the damage lies between two.
+  // With any range size, and so also where the corruption lies between two ranges.
   for (const rangeRows of [undefined, 1, 2, 3])
     expect(await findBroken(ledger.sql, rangeRows)).toMatch(new RegExp(named, 'i'))
 })

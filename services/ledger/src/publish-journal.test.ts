@@ -1,4 +1,4 @@
-// What the simulator found in the relay, each as the smallest story that shows it.
+// Bugs of the relay that the simulator found, each as a minimal case.
 import type { RawRecord } from '@pennywire/kafka/record.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
@@ -20,7 +20,7 @@ afterEach(async () => {
   await relay.stop()
 })
 
-/** A relay over a journal in memory, and a Kafka that acknowledges when it is told to. */
+/** A relay over an in-memory journal, and a fake Kafka that acknowledges on demand. */
 const start = (journal: JournalRow[], marks: Map<number, bigint>) => {
   const sent: string[] = []
   const kafka = {
@@ -79,7 +79,7 @@ test('O1: what memory does not hold between two of its events comes from the tab
   journal.push(event(0, 3))
   relay.offer([event(0, 3)])
   await vi.waitFor(() => expect(kafka.holds).toHaveLength(1))
-  // 5 is committed without our hearing of it: the answer is lost, and the batch that comes again is dropped.
+  // Event 5 is committed but never offered: the commit's answer is lost, and the redelivered batch is dropped.
   journal.push(event(0, 4), event(0, 5), event(0, 6))
   relay.offer([event(0, 4)])
   relay.offer([event(0, 6)])

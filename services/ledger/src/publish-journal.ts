@@ -4,23 +4,25 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import { repeat } from '@pennywire/runtime/repeat.ts'
 import type { JournalRow, LedgerStore } from './store.ts'
 
-/** How often the table is asked for events that nobody offered: those of a predecessor that committed late. */
+/** How often the tables are checked for events that were not offered: those of a predecessor that committed late. */
 const TABLE_CHECK_MS = 1_000
 const FIRST_RETRY_MS = 100
 const LAST_RETRY_MS = 5_000
-/** Events of a partition that are read from the table, or sent, in one go. */
+/** Most events of a partition read from the table, or sent, at once. */
 const MAX_ROUND = 1_000
-/** Events of all partitions on their way to Kafka at once: half of what the publisher takes, however many partitions. */
+/** Most events of all partitions in flight to Kafka: half of what the publisher accepts, however many partitions. */
 const MAX_ON_THE_WAY = 10_000
-/** While Kafka is away the journal keeps everything; more than this in memory is forgotten and read again later. */
+/**
+ * While Kafka is away the journal keeps all events; above this number memory is cleared, and they are read again later.
+ */
 const MAX_OFFERED_PER_PARTITION = 5_000
 
 export type Relay = {
-  /** The partitions whose events are ours to publish from now on. */
+  /** Sets the partitions whose events this relay publishes from now on. */
   assign: (partitions: number[]) => void
-  /** Events just committed, straight from memory: sent without a look at the table if they follow on. */
+  /** Takes events just committed: sent from memory, without reading the table, if they follow without a gap. */
   offer: (events: JournalRow[]) => void
-  /** Events to be published once more, unchanged, where they are ours and were published before. */
+  /** Publishes events again, unchanged, if their partition is assigned and they were published before. */
   repeat: (events: JournalRow[]) => void
   /** Events that were published since the start, repeats included. */
   published: () => number
@@ -32,18 +34,18 @@ type Lane = {
   offered: JournalRow[]
   /** To be published once more. */
   repeats: JournalRow[]
-  /** Whether the table holds what memory does not. */
+  /** Whether the table contains events that memory lacks. */
   behind: boolean
-  /** Whether its events are being published now, and whether something came since it was last looked at. */
+  /** Whether its events are being published now, and whether events arrived since the last round began. */
   working: boolean
   woken: boolean
 }
 
 /**
  * Publishes the journal to ledger.events, each partition strictly from `published_through + 1` on, and raises that mark
- * only after Kafka's acknowledgement: nothing is lost, nothing invented, at any crash (O1). Partitions publish
- * independently: one that Kafka refuses holds only itself (P1). Two relays of one partition (one of them a zombie) do no
- * harm: events are repeated, never changed, and the mark only rises.
+ * only after Kafka's acknowledgement: no event is lost or invented, at any crash (O1). Partitions publish
+ * independently: one that Kafka refuses holds only itself (P1). Two relays of one partition (one of them a zombie) are
+ * harmless: events are repeated, never changed, and the mark only rises.
  */
 export const startRelay = (options: {
   store: Pick<LedgerStore, 'readProgress' | 'readJournalAfter' | 'raisePublished'>
@@ -60,7 +62,7 @@ export const startRelay = (options: {
   const marks = new Map<number, bigint>()
   let raising: Promise<void> | undefined
 
-  /** Writes the marks behind, one write at a time: a mark that is late only means more repeats after a crash. */
+  /** Writes the marks asynchronously, one write at a time: a late mark only means more repeats after a crash. */
   const raise = () => {
     raising ??= (async () => {
       while (marks.size > 0) {
@@ -77,7 +79,7 @@ export const startRelay = (options: {
       })
   }
 
-  /** Opens new lanes at their mark, and finds lanes whose table is ahead of what memory holds. */
+  /** Opens new lanes at their mark, and finds lanes whose table is ahead of memory. */
   const checkTable = async () => {
     const mine = lanes
     for (const { partition, publishedThrough, writtenThrough } of await store.readProgress([
@@ -92,7 +94,7 @@ export const startRelay = (options: {
         })
       } else {
         if (writtenThrough > (lane.offered.at(-1)?.seq ?? lane.publishedThrough)) lane.behind = true
-        // A write of the mark that failed, or was lost with the server, would be missing until the next event.
+        // A mark whose write failed, or was lost with the server, would otherwise be missing until the next event.
         if (publishedThrough < lane.publishedThrough) marks.set(partition, lane.publishedThrough)
       }
     }
@@ -100,7 +102,7 @@ export const startRelay = (options: {
     tableCheckedAt = clock.elapsed()
   }
 
-  /** The next events of a lane that follow on without a hole, from memory where it can be, else from the table. */
+  /** A lane's next events without a gap, from memory if possible, else from the table. */
   const nextOf = async (partition: number, lane: Lane): Promise<JournalRow[]> => {
     const most = Math.min(MAX_ROUND, Math.ceil(MAX_ON_THE_WAY / lanes.size))
     const expected = lane.publishedThrough + 1n
@@ -108,18 +110,18 @@ export const startRelay = (options: {
     if (lane.offered[0] && lane.offered[0].seq !== expected) lane.behind = true
     if (!lane.behind) return lane.offered.slice(0, most)
     const rows = await store.readJournalAfter(partition, lane.publishedThrough, most)
-    // Written under the partition's lock, so the first that is missing is not committed yet, nor is any behind it.
+    // Events are written under the partition's lock: the first missing one is not committed yet, nor is any after it.
     const hole = rows.findIndex((row, index) => row.seq !== expected + BigInt(index))
     const whole = hole === -1 ? rows : rows.slice(0, hole)
     if (rows.length < most) lane.behind = false
     return whole
   }
 
-  /** Publishes what is next in a partition; false where there is nothing. */
+  /** Publishes a partition's next events; false if there are none. */
   const publishRound = async (partition: number, lane: Lane): Promise<boolean> => {
     lane.woken = false
     const rows = await nextOf(partition, lane)
-    // An event's first time comes in its turn, from its partition's owner: repeated is only what is in Kafka already.
+    // Repeat only events that are already in Kafka: an event is first published in its turn, by its partition's owner.
     const repeatsTaken = lane.repeats.length
     const again = lane.repeats.filter(({ seq }) => seq <= lane.publishedThrough)
     const sent = [...rows, ...again]
@@ -147,7 +149,7 @@ export const startRelay = (options: {
     return sent.length > 0
   }
 
-  /** Publishes a partition's events until none is left, however often Kafka refuses them meanwhile. */
+  /** Publishes a partition's events until none is left, retrying however often Kafka refuses them. */
   const workOn = async (partition: number, lane: Lane) => {
     let retryMs = FIRST_RETRY_MS
     while (!stopped.signal.aborted && lanes.get(partition) === lane) {
@@ -185,7 +187,7 @@ export const startRelay = (options: {
         if (clock.elapsed() - tableCheckedAt >= TABLE_CHECK_MS || [...lanes.values()].includes(null))
           await checkTable()
       } finally {
-        // What memory holds needs no table.
+        // Publish events in memory even if the tables could not be read.
         workOnAll()
       }
     },

@@ -3,19 +3,19 @@ import { isLedgerCommand, type LedgerCommand } from '@pennywire/contracts/schema
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 
-/** What a record asks for, or why it asks for nothing that can be understood. */
+/** A record's command, or the reason why it contains none. */
 export type Command =
   | LedgerCommand
   | { type: 'poison'; reason: string }
-  /** No gateway has signed it: any client with write access to the topic can have made it. */
+  /** Not signed by a gateway: any client with write access to the topic can have written it. */
   | { type: 'unsigned'; reason: string }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
-/** The last moment whose ISO text Postgres reads: from the year 10000 on it begins with a sign. */
+/** The last moment whose ISO text Postgres parses: from the year 10000 on it begins with a sign. */
 const LAST_MS = Date.UTC(10_000, 0) - 1
 /** Most bytes of a command's texts (note, metadata, …) together, so that its event fits where the command did. */
 const MAX_TEXT_BYTES = 64 * 1024
-/** Most bytes of a whole command. Its event repeats it and adds entries and headers; a topic takes 1 MiB. */
+/** Most bytes of a whole command. Its event repeats it and adds entries and headers; a topic accepts 1 MiB. */
 const MAX_COMMAND_BYTES = 128 * 1024
 
 const ID_FIELDS = [
@@ -28,13 +28,13 @@ const ID_FIELDS = [
   'originalId',
   'holdId',
 ] as const
-/** Amounts that must be above zero where they are there; limits may be zero: then nothing may move. */
+/** Amounts, which must be above zero if present; limits may be zero, which forbids any movement. */
 const AMOUNT_FIELDS = ['amountMinor'] as const
 const LIMIT_FIELDS = ['perTransactionMinor', 'dailyMinor', 'monthlyMinor'] as const
 const TIME_FIELDS = ['requestedAt', 'expiresAt', 'holdUntil', 'authenticatedAt'] as const
 const WORD_FIELDS = ['type', 'source'] as const
 
-/** The first rule that a command's form breaks. The gateway keeps them all; others may write to the topic too. */
+/** The first format rule that a command breaks. Gateways keep all rules; other clients may write to the topic too. */
 const brokenRule = (record: IncomingRecord, command: LedgerCommand): string | undefined => {
   if (!UUID.test(record.key?.toString('latin1') ?? '')) return 'the key is not a wallet id'
   if (record.value!.length > MAX_COMMAND_BYTES) return `the command is longer than ${MAX_COMMAND_BYTES} bytes`
@@ -79,8 +79,8 @@ const brokenRule = (record: IncomingRecord, command: LedgerCommand): string | un
 }
 
 /**
- * Reads a record of ledger.commands. What no wait can mend comes back as poison, with the reason; rejects only where
- * the registry could not be asked.
+ * Reads a record of ledger.commands. A failure that no retry can fix is returned as poison, with the reason; rejects
+ * only if the registry cannot be queried.
  */
 export const readCommand = async (codec: Codec, record: IncomingRecord): Promise<Command> => {
   try {

@@ -1,4 +1,4 @@
-// What an event changes: the wallets of the batch in memory, and the rows that are written with it.
+// Applies an event to the batch: the wallets in memory, and the rows that are written with the event.
 import { suspenseWalletId } from '@pennywire/contracts/ids.ts'
 import type { LedgerEventName, Records } from '@pennywire/contracts/schemas.ts'
 import { type Effects, post, type Wallet } from '@pennywire/rules/decide.ts'
@@ -8,14 +8,14 @@ import type { HoldEnd, HoldRow, JournalRow, StatusRow, TransferRow } from './sto
 
 type Place = Pick<JournalRow, 'partition' | 'seq'>
 
-/** Applies a decided event to the batch, which stands at `place` in the journal. */
+/** Applies a decided event to the batch. `place` is the event's position in the journal. */
 export const recordEvent = <Name extends LedgerEventName>(
   state: BatchState,
   decided: DecidedAs<Name>,
   place: Place,
 ): void => RECORDERS[decided.type](state, decided, place)
 
-/** By event. One without a row does not compile. */
+/** One recorder per event type. A type without a recorder does not compile. */
 const RECORDERS: {
   [Name in LedgerEventName]: (state: BatchState, decided: DecidedAs<Name>, place: Place) => void
 } = {
@@ -79,7 +79,7 @@ const RECORDERS: {
     state.writes.opened.push({ id, userId, code, currency, tier, usage, openedAt: state.now })
     state.writes.limits.push(...ownLimits)
     state.usersWallets.push({ id, userId, currency, status: 'active', tier, usage })
-    // Later commands of the batch find it.
+    // Later commands of the batch find the wallet.
     const unused = { balance: 0n, held: 0n, sequence: 0, status: 'active', freezeSource: null } as const
     state.wallets.set(id, { id, userId, currency, tier, usage, ownLimits, ...unused })
     state.counts.opened++
@@ -94,7 +94,7 @@ const RECORDERS: {
   'pennywire.ledger.WalletClosed': (state, { value: { walletId } }) => {
     const change = { status: 'closed', freezeSource: null, reason: null, closedAt: state.now } as const
     const { tier, usage, ownLimits } = changeStatus(state, walletId, change)
-    // The wallet that replaces it in this very batch goes on with what it has become in it.
+    // A wallet that replaces it in this batch inherits its current tier, usage and limits.
     const own = state.usersWallets.find(({ id }) => id === walletId)
     if (!own) return
     Object.assign(own, { status: 'closed', tier, usage })
@@ -131,7 +131,7 @@ const RECORDERS: {
   },
 }
 
-/** What the rows of a transfer and of a reversal have in common. */
+/** The fields that the rows of a transfer and of a reversal share. */
 type Recorded = {
   transferId: string
   type: string
@@ -145,7 +145,7 @@ type Recorded = {
   originalId: string | null
 }
 
-/** Posts a decision whose money moves, and writes its movements as completed transfers: its own, and those linked to it. */
+/** Posts a decision's movements and writes each as a completed transfer: the decision's own, and those linked to it. */
 const recordMovements = (
   state: BatchState,
   event: Recorded & Pick<Records['pennywire.ledger.TransferCompleted'], 'entries' | 'linked'>,
@@ -191,7 +191,7 @@ const applyEffects = (state: BatchState, effects: Effects) => {
   for (const { wallet } of touched) state.changed.set(wallet.id, wallet)
 }
 
-/** A reversal later in this very batch finds its original. */
+/** Lets a reversal later in this batch find its original. */
 const noteOriginal = (state: BatchState, row: TransferRow) => {
   if (!state.wantedOriginals.has(row.id)) return
   const { id, type, status, fromWallet: fromWalletId, toWallet: toWalletId, amount, currency } = row

@@ -1,7 +1,7 @@
 import type { Hold, Original, Wallet } from '@pennywire/rules/decide.ts'
 import type { Limits, OwnLimits, Tier, Usage } from '@pennywire/rules/limits.ts'
 
-/** A partition's row: how far its commands are decided, and the next number in its journal. */
+/** A row of ledger.partitions: the next offset to decide, and the next `seq` of the partition's journal. */
 export type PartitionRow = {
   partition: number
   nextOffset: bigint
@@ -9,15 +9,15 @@ export type PartitionRow = {
   nextSeq: bigint
 }
 
-/** What a process knows of partitions from its own last look or commit: the database must not be behind it. */
+/** The positions that a process last read or committed: the database must not be behind them. */
 export type Known = Map<number, Pick<PartitionRow, 'nextOffset' | 'nextSeq'>>
 
-/** How far a partition's commands are decided, its journal is written, and that is in Kafka for certain. */
+/** A partition's next offset and next `seq`, and the `seq` through which its events are known to be in Kafka. */
 export type StoredPosition = Pick<PartitionRow, 'partition' | 'nextOffset' | 'nextSeq'> & {
   publishedThrough: bigint
 }
 
-/** What was decided under an id before, and where the event that answers it stands in the journal. */
+/** An outcome recorded earlier under an id, and the journal position of the event that answers it. */
 export type Earlier = { id: string; fingerprint: Buffer; partition: number; seq: bigint }
 
 /** An event in the outbox, as it is published. `headers` is JSON. */
@@ -41,12 +41,12 @@ export type TransferRow = {
   decidedAt: Date
   rejectionCode: string | null
   rejectionDetail: string | null
-  /** Where a limit refused it: the limit and what of it was used. */
+  /** If a limit refused the transfer: the limit, and how much of it was used. */
   rejectionLimit: bigint | null
   rejectionUsed: bigint | null
-  /** Of a reversal: the transfer that it gives back. */
+  /** Of a reversal: the transfer that it reverses. */
   originalId: string | null
-  /** Of a movement that came with a transfer, such as a fee: that transfer. */
+  /** Of a linked transfer, such as a fee: the transfer to which it is linked. */
   linkedTo: string | null
   partition: number
   seq: bigint
@@ -70,7 +70,7 @@ export type OpenedWallet = {
   openedAt: Date
 }
 
-/** A wallet as far as the opening of the next one in its currency asks: closing one must not begin the day anew. */
+/** A user's wallet, as the opening of the next one in its currency needs it: closing must not reset the day's usage. */
 export type UsersWallet = {
   id: string
   userId: string
@@ -80,7 +80,7 @@ export type UsersWallet = {
   usage: Usage
 }
 
-/** What becomes of a wallet beside its balance. `reason` says why it is frozen, as ciphertext. */
+/** A change of a wallet's status. `reason` is the reason for a freeze, as ciphertext. */
 export type StatusRow = Pick<Wallet, 'id' | 'status' | 'freezeSource'> & {
   reason: Buffer | null
   closedAt: Date | null
@@ -95,7 +95,7 @@ export type HoldRow = Hold & {
   requestedAt: Date
 }
 
-/** How a hold ended, once: by which command, and how much of it was taken. */
+/** How a hold ended: the command that ended it, and the amount captured. A hold ends once. */
 export type HoldEnd = {
   id: string
   status: 'captured' | 'voided' | 'expired'
@@ -107,7 +107,7 @@ export type HoldEnd = {
 export type ReversalRow = { originalId: string; transferId: string; amount: bigint }
 export type SystemWallet = { id: string; system: string; currency: string }
 
-/** All that a batch writes. */
+/** All rows that a batch writes. */
 export type Writes = {
   partitions: PartitionRow[]
   balances: Wallet[]
@@ -116,7 +116,7 @@ export type Writes = {
   opened: OpenedWallet[]
   statuses: StatusRow[]
   tiers: Pick<Wallet, 'id' | 'tier'>[]
-  /** Names of their owners', as ciphertext. */
+  /** Labels given by the wallets' owners, as ciphertext. */
   labels: { id: string; label: Buffer | null }[]
   limits: LimitRow[]
   holds: HoldRow[]
@@ -143,60 +143,60 @@ export const noWrites = (): Writes => ({
   journal: [],
 })
 
-/** One transaction of the money path. Each step is a later statement than the one before: as fresh as its locks. */
+/** One transaction of the money path. Each call is a later statement than the one before: as fresh as the locks. */
 export type LedgerTx = {
-  /** Locks the partitions' rows, in order: the fence. Its holder alone decides their commands. */
+  /** Locks the partitions' rows in ascending order: the fence. Only a row's holder decides its partition's commands. */
   lockPartitions: (partitions: number[], skipLocked?: boolean) => Promise<PartitionRow[]>
-  /** Locks wallets in ascending id: batches of several ledgers that cross queue up instead of deadlocking (P1). */
+  /** Locks wallets in ascending order of id: overlapping batches of ledgers queue instead of deadlocking (P1). */
   lockWallets: (ids: string[], skipLocked?: boolean) => Promise<Wallet[]>
-  /** Which of these wallets exist: those of them that could not be locked are locked by somebody else. */
+  /** The ids of these wallets that exist: one that could not be locked is locked by another transaction. */
   findWallets: (ids: string[]) => Promise<string[]>
   /** The outcomes recorded under these ids, of commands of any kind. */
   findOutcomes: (ids: string[]) => Promise<Earlier[]>
-  /** All wallets that these users have or had, oldest first. */
+  /** All wallets of these users, closed ones included, oldest first. */
   findWalletsOf: (userIds: string[]) => Promise<UsersWallet[]>
-  /** What users and staff have set for these wallets. */
+  /** The limits that users and staff have set on these wallets. */
   readLimits: (walletIds: string[]) => Promise<LimitRow[]>
   readHolds: (ids: string[]) => Promise<HoldRow[]>
-  /** Transfers that are to be given back, with what of them is given back already. */
+  /** The originals of reversals, each with the sum already reversed. */
   readOriginals: (ids: string[]) => Promise<Original[]>
   /** The ledger's only clock. */
   readClock: () => Promise<Date>
-  /** The run of the database server that has the transaction, as `LedgerStore.readServer`. */
+  /** The run of the database server that executes the transaction, as `LedgerStore.readServer`. */
   readServer: () => Promise<string>
-  /** Makes the system wallets that do not exist yet and locks them. Only their partition's owner ever comes here. */
+  /** Inserts the missing system wallets and locks them all. Only the owner of their partition calls this. */
   openSystemWallets: (wallets: SystemWallet[], now: Date) => Promise<Wallet[]>
   /** The journal's rows at these places, in any order. */
   readJournalAt: (places: Array<{ partition: number; seq: bigint }>) => Promise<JournalRow[]>
   writeBatch: (writes: Writes) => Promise<void>
 }
 
-/** What the ledger needs of a database: Postgres in production (sql/store.ts), another one in the simulator. */
+/** The ledger's database: Postgres in production (sql/store.ts), an in-memory one in the simulator. */
 export type LedgerStore = {
-  /** Runs the work in one transaction: committed where it resolves, undone where it rejects. */
+  /** Runs `work` in one transaction: committed if it resolves, rolled back if it rejects. */
   transact: <Result>(work: (tx: LedgerTx) => Promise<Result>) => Promise<Result>
-  /** Whether an error means that a rival wrote the same key first. */
+  /** Whether the error means that a concurrent transaction wrote the same key first. */
   isRivalry: (error: unknown) => boolean
   /**
-   * What a transaction failed of: the database is away, a row is locked by somebody else for too long, a value that a
-   * column does not take, or anything else (time-outs among it).
+   * Why a transaction failed: the database is away, another transaction holds a row lock for too long, a column does
+   * not accept a value, or anything else (time-outs included).
    */
   causeOf: (error: unknown) => 'away' | 'locked' | 'data' | 'other'
-  /** Which run of a database server answers: another one after each restart, failover or restored backup. */
+  /** Identifies the run of the database server: it changes with each restart, failover or restored backup. */
   readServer: () => Promise<string>
-  /** Where each partition of ledger.commands goes on; makes the rows of partitions seen for the first time. */
+  /** The stored position of each partition of ledger.commands; inserts the rows of new partitions. */
   readPositions: (partitions: number[]) => Promise<StoredPosition[]>
   /**
-   * From which offset on each partition's commands need a MAC. Set once, when the first ledger that checks MACs reads
-   * the partition: at the topic's end as given, or at 0 where no ledger has decided anything in it.
+   * The offset from which each partition's commands need a MAC. Set once, when the first ledger that checks MACs reads
+   * the partition: to the given end of the topic, or to 0 if no ledger has decided a command in it.
    */
   readMacsFrom: (ends: { partition: number; offset: bigint }[]) => Promise<Map<number, bigint>>
-  /** How far each partition's events are in Kafka for certain, and how far they are written. */
+  /** Through which `seq` each partition's events are known to be in Kafka, and through which they are written. */
   readProgress: (
     partitions: number[],
   ) => Promise<{ partition: number; publishedThrough: bigint; writtenThrough: bigint }[]>
   /** A partition's events after `seq`, in order, at most `limit` of them. */
   readJournalAfter: (partition: number, seq: bigint, limit: number) => Promise<JournalRow[]>
-  /** Raises the published marks, never lowers them: a relay that comes late with an old one changes nothing. */
+  /** Raises the published marks and never lowers them: a relay that writes an old mark late changes nothing. */
   raisePublished: (marks: Map<number, bigint>) => Promise<void>
 }

@@ -1,4 +1,4 @@
-// For tests: a ledger on a database of its own, and a topic in memory with the commands that it is asked.
+// For tests: a ledger with its own database, and an in-memory topic with its commands.
 import { randomUUID } from 'node:crypto'
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import type {
@@ -36,19 +36,19 @@ import type { JournalRow, LedgerStore } from './store.ts'
 export type TestLedger = Awaited<ReturnType<typeof openTestLedger>>
 export type User = { id: string; wallet: string; partition: number }
 
-/** Somebody with a wallet that is not open yet. */
+/** A user whose wallet is not open yet. */
 export const user = (partition = 0): User => {
   const id = randomUUID()
   return { id, wallet: walletIdOf(id, 'USD', 0), partition }
 }
 
-/** The same limits for everybody in every currency. */
+/** The same limits for every wallet in every currency. */
 export const limitsOf = (limits: Partial<Limits>): LimitDefaults => {
   const all = () => ({ ...NO_LIMITS, ...limits })
   return { unverified: all, verified: all }
 }
 
-/** The postgres store with a clock of the test's own. */
+/** The Postgres store with the test's clock. */
 const atTime = (store: LedgerStore, now: () => Date | undefined): LedgerStore => ({
   ...store,
   transact: work =>
@@ -68,7 +68,7 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     now: undefined,
   }
 
-  /** Records get their offsets as Kafka would give them. */
+  /** Each partition's next offset, assigned as Kafka would. */
   const ends = new Map<number, bigint>()
   const append = (partition: number, key: string, value: Buffer): IncomingRecord => {
     const offset = ends.get(partition) ?? 0n
@@ -90,7 +90,7 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     value: Records[Name],
   ) => append(partition, key, codec.encode(name, value))
 
-  /** `speaking` another codec, where one is to fail. */
+  /** `speaking`: another codec, for tests in which one must fail. */
   const apply = (records: IncomingRecord[], through = sql, speaking = codec): Promise<BatchResult> =>
     applyBatch(
       {
@@ -141,7 +141,7 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
   const withdrawal = (from: User, amountMinor: bigint, over: RequestOver = {}) =>
     transfer(from, from, amountMinor, { type: 'withdrawal', toWalletId: null, ...over })
 
-  /** By the recipient; of a withdrawal (`to` is null) by the provider. */
+  /** Requested by the recipient; for a withdrawal (`to` is null) by the provider. */
   const capture = (
     holdId: string,
     from: User,
@@ -164,7 +164,7 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     const value = holdVoidRequested({ ...ended, source: to ? 'user' : 'provider', ...fields })
     return command(partition, key, 'pennywire.ledger.HoldVoidRequested', value)
   }
-  /** Of a transfer from `from` to `to`; null is the outside world. */
+  /** Reverses a transfer from `from` to `to`; null is the outside world. */
   const reversal = (
     originalId: string,
     from: User | null,
@@ -212,11 +212,11 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
     database,
     sql,
     superuser: database.superuser,
-    /** What next batches are decided under: the settings' limits, and the time where it is not Postgres's own. */
+    /** The limits and the time for the next batches; without a time, Postgres' clock is used. */
     circumstances,
     setAside,
     apply,
-    /** A rival: another ledger's connections. */
+    /** The connections of another, concurrent ledger. */
     rival: (): Database => {
       const other = database.open()
       others.push(other)
@@ -245,7 +245,7 @@ export const openTestLedger = async (codec: Codec, superuserUrl: string) => {
       )
       return users
     },
-    /** What the events say, each with its type's short name as `event`. */
+    /** Decodes events, each with its type's short name as `event`. */
     decode: (events: JournalRow[]): Promise<Array<Record<string, unknown> & { event: string }>> =>
       Promise.all(
         events.map(async ({ bytes }) => {

@@ -1,5 +1,5 @@
-// Proves the books: `npm run verify-books`. Exits with 1 and names the first broken row where a promise is broken.
-// With KAFKA_BROKERS it reads ledger.events too and compares every record with the journal.
+// Verifies the books: `npm run verify-books`. Exits with 1 and names the first broken row if a promise is broken. With
+// KAFKA_BROKERS it reads ledger.events too and compares every record with the journal.
 import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { readTopic } from '@pennywire/kafka/read-topic.ts'
 import { headerOf } from '@pennywire/kafka/record.ts'
@@ -23,14 +23,14 @@ const report = (promise: string, what: string, broken: Broken): boolean => {
 }
 
 /**
- * O1, O2: every record of ledger.events stands in the journal, byte for byte; everything marked as published is in
- * the topic; and what is new in a partition comes in the order of its seq, the rest being repeats.
+ * O1, O2: every record of ledger.events is in the journal, byte for byte; every event marked as published is in the
+ * topic; a partition's new events come in the order of their seq, all others are repeats.
  */
 const compareTopic = async (
   sql: Database,
   kafka: KafkaClient,
 ): Promise<{ broken: Broken; records: number }> => {
-  // The marks first: all events up to them must be in the topic already.
+  // Read the marks first: all events up to them must be in the topic already.
   const published = await sql.begin(tx => readPublished(tx))
   const seen = new Map<number, bigint>()
   let records = 0

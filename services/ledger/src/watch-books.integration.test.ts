@@ -129,13 +129,13 @@ test('right books stay right, and each event is looked at once', async () => {
   await vi.waitFor(async () => expect((await checkedEvents()) - before).toBe(7), soon)
   await decideSome()
   await vi.waitFor(async () => expect((await checkedEvents()) - before).toBe(14), soon)
-  // Looked at twice, those before would be counted beyond this.
+  // If earlier events were checked twice, the count would be higher.
   await decideSome()
   await vi.waitFor(async () => expect((await checkedEvents()) - before).toBe(21), soon)
   expect([await broken(), logged]).toEqual([[], []])
 })
 
-/** What the check of new events must see of each break by itself; a mark beyond the journal is no event. */
+/** The promises that the check of new events must report for each corruption; a mark beyond the journal is no event. */
 const SEEN_AT_ONCE: Record<string, Watched[]> = {
   'a balance': ['M2'],
   "an entry's amount": ['M1', 'M2'],

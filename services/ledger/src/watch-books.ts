@@ -42,7 +42,7 @@ const fullShare = gauge(
   'How much of the tables the check of all books that is under way has read, from 0 to 1; 1 between two',
 )
 
-/** Events that are checked in one snapshot: small, so that the check never holds one for long. */
+/** Events checked in one snapshot: few, so that the check never keeps a snapshot for long. */
 const CHUNK = 500
 
 const STATUS_OF: Record<string, string> = {
@@ -54,22 +54,23 @@ const STATUS_OF: Record<string, string> = {
 export type BooksWatch = { stop: () => Promise<void> }
 
 /**
- * Watches the books while the ledger works: every few seconds what these partitions have decided since the last look,
- * by primary keys alone, and now and then all of it in short ranges, as verify-books does. On a connection of its own, beside the hot
- * path; the first broken row is logged and raises a gauge. It stops nothing: whether to go on is for a person to say.
+ * Checks the books while the ledger runs: every few seconds the events decided in these partitions since the last
+ * check, by primary keys alone, and now and then all books in short ranges, as verify-books does. It uses its own
+ * connection, off the hot path. The first broken row is logged and raises a gauge. It halts nothing: that is for an
+ * operator to decide.
  */
 export const watchBooks = (deps: {
   sql: Database
   logger: Logger
   clock: Clock
-  /** The partitions that are ours to watch. */
+  /** The partitions to check. */
   partitions: () => number[]
-  /** How often what is new is checked, and all; 0 for never. */
+  /** The intervals of the check of new events and of the full check; 0 for never. */
   everyMs: number
   everyMsFull: number
-  /** Most events in one look at what is new. Beyond that the newest are looked at. */
+  /** Most events in one check of new events. Beyond that only the newest are checked. */
   maxEvents: number
-  /** Most rows of a table in one transaction of the check of all. */
+  /** Most rows of a table in one transaction of the full check. */
   rangeRows?: number | undefined
 }): BooksWatch => {
   const { sql, logger, clock, everyMs, everyMsFull, maxEvents } = deps
@@ -83,7 +84,7 @@ export const watchBooks = (deps: {
     logger.fatal({ promise, broken }, 'the books are broken')
   }
 
-  /** Checks a partition's events after `after`, and tells how far it came. */
+  /** Checks a partition's events after `after`; resolves with the last `seq` checked. */
   const checkEvents = (partition: number, after: bigint, through: bigint): Promise<bigint> =>
     sql.begin('isolation level repeatable read read only', async tx => {
       await readByKeys(tx)
@@ -125,7 +126,7 @@ export const watchBooks = (deps: {
       }
       seen.set(partition, from)
     }
-    // What is somebody else's now may come back later.
+    // Forget partitions that another ledger has now: they may be assigned here again later.
     for (const partition of seen.keys()) if (!partitions.includes(partition)) seen.delete(partition)
   }
 
@@ -139,7 +140,7 @@ export const watchBooks = (deps: {
       signal: stopped.signal,
       rangeRows: deps.rangeRows,
       onBroken: raise,
-      // Rests as long as it worked, so that it takes at most half of a core from the payments.
+      // Sleeps as long as the range took, so that the check takes at most half of a core from the payments.
       afterRange: async share => {
         fullShare.set(share)
         await sleep(clock, clock.elapsed() - rangeBegan, stopped.signal)
@@ -166,7 +167,7 @@ export const watchBooks = (deps: {
     stop: async () => {
       stopped.abort()
       const stopping = Promise.all(checks.map(check => check.stop()))
-      // What is under way is cut off.
+      // Cuts off a check in progress.
       await sql.end({ timeout: 0 })
       await stopping
     },

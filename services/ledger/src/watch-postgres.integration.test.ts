@@ -1,4 +1,4 @@
-// What the ledger watches of its Postgres, by the role that the service has.
+// The ledger's checks of its Postgres, with the service's role.
 import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { textOf } from '@pennywire/runtime/watch-foundation.ts'

@@ -6,13 +6,13 @@ const NOBODY = 65_534
 const isRoot = process.getuid?.() === 0
 
 /**
- * What a server that is not root keeps: it may pass folders of others, because a clone below a 0700 folder (/root, a
- * `mktemp -d`) is normal. `read` lets it read there, `override` write as well.
+ * The capability that a server keeps when it is not root: it may traverse other users' folders, because a clone below a
+ * 0700 folder (/root, a `mktemp -d`) is normal. `read` lets it read there, `override` write as well.
  */
 type Right = 'read' | 'override'
 const CAPABILITY: Record<Right, string> = { read: 'dac_read_search', override: 'dac_override' }
 
-/** Throws one line that says what to install, where servers cannot be started as nobody. */
+/** Throws one line with the package to install if servers cannot be started as nobody. */
 export const assertNotRoot = (): void => {
   if (isRoot && !findOnPath('setpriv'))
     throw new Error(
@@ -21,8 +21,8 @@ export const assertNotRoot = (): void => {
 }
 
 /**
- * A command as it runs: as nobody where this process is root. Without the securebit access(2) would ignore the right
- * that it keeps, and Postgres asks it for its own binary.
+ * Wraps a command so that it runs as nobody if this process is root. Without the securebit access(2) would ignore the
+ * kept capability, and Postgres calls access(2) on its own binary.
  */
 export const asNobody = (
   file: string,
@@ -50,14 +50,14 @@ const chownAll = (folder: string) => {
   chownSync(folder, NOBODY, NOBODY)
 }
 
-/** A server's own folder: made where it is not there, and given to nobody with all that an earlier version left in it. */
+/** A server's own folder: created if it is missing, and owned by nobody, including all files of an earlier version. */
 export const ownFolder = (folder: string): string => {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   if (isRoot && statSync(folder).uid !== NOBODY) chownAll(folder)
   return folder
 }
 
-/** Gives a file that this process wrote to the server that reads it. */
+/** Makes the server's user the owner of a file that this process wrote. */
 export const giveToServer = (path: string): void => {
   if (isRoot) chownSync(path, NOBODY, NOBODY)
 }

@@ -11,7 +11,7 @@ export const readJavaVersion = (output: string): number | undefined => {
   return first === undefined ? undefined : Number(first === '1' ? second : first)
 }
 
-/** The command of a Java that can run the servers; throws one line that says what to install. */
+/** The command of a Java that can run the servers; throws one line with the package to install. */
 export const findJava = async (): Promise<string> => {
   const java = process.env.JAVA_HOME ? join(process.env.JAVA_HOME, 'bin', 'java') : 'java'
   const output = await promisify(execFile)(java, ['-version']).then(

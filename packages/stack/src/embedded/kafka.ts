@@ -10,7 +10,7 @@ import { javaFlags } from './java.ts'
 import { fetchArtifact } from './maven.ts'
 import type { ServerContext } from './server-context.ts'
 
-/** Who may sign in, in JAAS' own form; what the broker itself signs in as stands first. Passwords are hexadecimal. */
+/** The users that may sign in, in JAAS format; the broker's own user stands first. Passwords are hexadecimal. */
 const jaas = (passwords: Map<string, string>) =>
   `org.apache.kafka.common.security.plain.PlainLoginModule required username="${KAFKA_ADMIN}" password="${passwords.get(KAFKA_ADMIN)}" ${[
     ...passwords,
@@ -77,7 +77,7 @@ const request = (apiKey: number, version: number, body: Buffer): Buffer => {
   return Buffer.concat([head, client, body])
 }
 
-/** Signs in (SaslHandshake, SaslAuthenticate) and asks for the metadata of no topic. */
+/** Signs in (SaslHandshake, SaslAuthenticate) and requests the metadata of no topic. */
 const startupRequests = (password: string): Buffer => {
   const mechanism = Buffer.from('\0\x05PLAIN', 'latin1')
   const proof = Buffer.from(`\0${KAFKA_ADMIN}\0${password}`)
@@ -90,7 +90,7 @@ const startupRequests = (password: string): Buffer => {
   ])
 }
 
-// A broker lists itself in a metadata answer only once its controller has let it in, and its port is open much earlier.
+// A broker lists itself in a metadata answer only once its controller has admitted it; its port is open much earlier.
 const answersMetadata = (port: number, password: string) =>
   new Promise<boolean>((resolve, reject) => {
     const socket = connect({ port, host: '127.0.0.1', timeout: 2_000 })
@@ -107,7 +107,7 @@ const answersMetadata = (port: number, password: string) =>
         at += 4 + answers.readInt32BE(at)
       }
       if (answers.length < at + 16) return
-      // Length, correlation id, throttle time (4 bytes each), then how many brokers there are.
+      // Length, correlation id, throttle time (4 bytes each), then the number of brokers.
       resolve(answers.readInt32BE(at + 12) > 0)
       socket.destroy()
     })

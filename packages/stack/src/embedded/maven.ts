@@ -19,14 +19,14 @@ const artifacts = {
 
 export type Artifact = keyof typeof artifacts
 
-// By the pom's content: another version is another folder, and what is there is always whole.
+// Named by the pom's content: another version has another folder, and an existing folder is always complete.
 const artifactFolder = (artifact: Artifact) => {
   const cache = process.env.PENNYWIRE_CACHE ?? join(root, 'node_modules', '.cache', 'pennywire')
   const version = createHash('sha256').update(readFileSync(pom)).digest('hex').slice(0, 12)
   return join(cache, version, artifact)
 }
 
-/** Throws one line that says what to install, when an artifact must be fetched and Maven is not there. */
+/** Throws one line with the package to install if an artifact must be fetched and Maven is missing. */
 export const assertFetchable = (artifact: Artifact): void => {
   if (existsSync(artifactFolder(artifact)) || findOnPath('mvn')) return
   throw new Error(
@@ -34,7 +34,7 @@ export const assertFetchable = (artifact: Artifact): void => {
   )
 }
 
-// Several stacks may start at once, and Maven's own repository does not bear two writers.
+// Several stacks may start at once, and Maven's own repository does not support two writers.
 const lockMaven = async () => {
   for (;;) {
     const unlock = takeLock(join(homedir(), '.m2'), 'pennywire.lock')
@@ -44,8 +44,8 @@ const lockMaven = async () => {
 }
 
 /**
- * The folder with an artifact's files. It is fetched through Maven the first time; afterwards neither Maven
- * nor the network is asked.
+ * The folder with an artifact's files. Maven fetches it the first time; afterwards neither Maven nor the network is
+ * used.
  */
 export const fetchArtifact = async (
   artifact: Artifact,
@@ -66,7 +66,7 @@ export const fetchArtifact = async (
         file: 'mvn',
         args: [
           ...['-B', '-ntp', '-f', pom, '-P', artifact, `dependency:${goal}`, `-DoutputDirectory=${draft}`],
-          // Else it notes beside the pom what it has unpacked, and does not unpack it to another place.
+          // Otherwise Maven records beside the pom what it has unpacked, and does not unpack it to another folder.
           `-DmarkersDirectory=${draft}`,
         ],
         logFile,

@@ -31,14 +31,14 @@ const loadBinaries = async (): Promise<Binaries> => {
 }
 
 const initialise = async (context: ServerContext, binaries: Binaries, home: string, data: string) => {
-  // Made beside its place and renamed, so that an interrupted first start begins anew.
+  // Created beside its place and renamed, so that an interrupted first start begins anew.
   const draft = join(home, 'new')
   const passwordFile = join(home, 'superuser-password')
   rmSync(draft, { recursive: true, force: true })
   writeFileSync(passwordFile, loadPasswords(context.dataDir)[SUPERUSER], { mode: 0o600 })
   const args = [
     ...['--pgdata', draft, '--username', SUPERUSER, '--pwfile', passwordFile, '--auth', 'scram-sha-256'],
-    // The same order of text on every system, from Postgres itself.
+    // Postgres' builtin collation: text has the same order on every system.
     ...['--encoding', 'UTF8', '--locale', 'C', '--locale-provider', 'builtin', '--builtin-locale', 'C.UTF-8'],
   ]
   await runToEnd(context.guard, {
@@ -86,7 +86,7 @@ export const startPostgres = async (context: ServerContext, port: number): Promi
       }
     },
     readyWithinMs: 120_000,
-    // After a SIGKILL its back ends need a moment to notice, and until then they hold its shared memory.
+    // After a SIGKILL the back ends need a moment to exit, and until then they hold the shared memory.
     tryAgainAfter: /is still in use|lock file "postmaster.pid" already exists/,
   })
 }

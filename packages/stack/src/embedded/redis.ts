@@ -29,8 +29,8 @@ const findRedis = async (context: ServerContext) => {
 }
 
 /**
- * The set-up's user and the gateway's: counters and ended sessions, none of what changes or stops the server. In a file
- * that only the server reads: arguments are seen by everybody on the machine.
+ * Two users: the set-up's, and the gateway's for counters and ended sessions, without commands that change or stop the
+ * server. In a file that only the server reads, because process arguments are visible to every user of the machine.
  */
 const configText = (dataDir: string, port: number, data: string) => `\
 bind 127.0.0.1
@@ -52,14 +52,14 @@ const answersPing = (port: number, password: string) =>
     let said = ''
     socket.on('data', answer => {
       said += answer.toString()
-      // While it reads its file it answers "-LOADING".
+      // While Redis reads its file, it answers "-LOADING".
       if (said.split('\r\n').length <= 2) return
       resolve(said.startsWith('+OK\r\n+PONG'))
       socket.destroy()
     })
   })
 
-/** Redis; ready when it answers PING. It forgets nothing: revoked sessions are kept there. */
+/** Redis; ready when it answers PING. It persists and never evicts, because it stores the revoked sessions. */
 export const startRedis = async (context: ServerContext, port: number): Promise<ManagedProcess> => {
   const file = await findRedis(context)
   context.report('Redis: starting ...')

@@ -6,7 +6,7 @@ import { javaFlags } from './java.ts'
 import { fetchArtifact } from './maven.ts'
 import type { ServerContext } from './server-context.ts'
 
-/** Where Apicurio speaks the Confluent registry's protocol. */
+/** The path of Apicurio's API that is compatible with the Confluent registry. */
 export const REGISTRY_PATH = '/apis/ccompat/v7'
 
 /** Apicurio Registry with its schemas in a file, so that ids stay the same; ready when it lists subjects. */
@@ -26,7 +26,7 @@ export const startRegistry = async (context: ServerContext, port: number): Promi
       QUARKUS_HTTP_HOST: '127.0.0.1',
       QUARKUS_HTTP_PORT: String(port),
       QUARKUS_LOG_LEVEL: 'WARN',
-      // Written at once: records carry ids, and an id that a crash forgot could be given to another schema.
+      // Written synchronously: records contain schema ids, and an id lost in a crash could be given to another schema.
       QUARKUS_DATASOURCE_JDBC_URL: 'jdbc:h2:file:./schemas;WRITE_DELAY=0',
     },
     logFile: logFile('registry'),

@@ -1,12 +1,12 @@
 import type { Guard } from '../connect-guard.ts'
 
-/** What every embedded server needs to start. */
+/** The inputs to start any embedded server. */
 export type ServerContext = {
   dataDir: string
   guard: Guard
   /** The command of a Java that is new enough. */
   java: string
-  /** Its place when everything stops. */
+  /** Its place in the order of the stop. */
   order: number
   logFile: (name: string) => string
   report: (line: string) => void

@@ -7,7 +7,7 @@ export const loadEpochs = async (sql: Database): Promise<Map<string, number>> =>
   return new Map(rows.map(row => [row.topic, row.epoch]))
 }
 
-/** Begins a topic's next epoch and tells its number. Only the owner's role may. */
+/** Begins a topic's next epoch and returns its number. Only the owner's role may. */
 export const insertNextEpoch = async (sql: Database, topic: string, reason: string): Promise<number> => {
   const [row] = await sql<[{ epoch: number }]>`
     insert into audit.epochs (topic, epoch, reason)

@@ -3,7 +3,7 @@ import type { Chain, ChainedRecord } from '../hash-chain.ts'
 
 export type StoredRecord = Chain & ChainedRecord & { hash: Buffer }
 
-/** Adds records, all or none; a unique violation means that somebody else has recorded some of them. */
+/** Inserts records, all or none; a unique violation means that another insert has stored some of them. */
 export const insertRecords = (sql: Database, records: StoredRecord[]) => {
   const column = <Value>(value: (record: StoredRecord) => Value, type: number) =>
     sql.array(records.map(value) as never[], type)
@@ -33,7 +33,7 @@ export const loadLastRecords = (sql: Database, chains: Chain[]): Promise<StoredR
     order by record_offset desc
     limit 1) last`
 
-/** All chains there are, in order: one step in the primary key for each, however many records they have. */
+/** All chains in order: one step in the primary key for each, however many records it has. */
 export const loadChains = (sql: Database): Promise<Chain[]> => sql<Chain[]>`
   with recursive chains as (
     (select topic, epoch, partition from audit.records order by topic, epoch, partition limit 1)

@@ -1,6 +1,6 @@
 import { createTestDatabase, type TestDatabase } from '@pennywire/stack/test-database.ts'
 
-/** For tests: a database of its own with the audit schema, or a copy of one. */
+/** For tests: a new database with the audit schema, or a copy of one. */
 export const createAuditDatabase = (superuserUrl: string, copyOf?: TestDatabase): Promise<TestDatabase> =>
   createTestDatabase(
     superuserUrl,

@@ -1,28 +1,28 @@
-// Who asks, as all rooms know them.
+// The requester types that all rooms share.
 /**
- * Who signed in, as the access token says and the session confirms. Where the PIN was locked within the life of a step-up
- * token, `pinLockedAt` says when (milliseconds since 1970).
+ * The signed-in user, as the access token states and the session confirms. `pinLockedAt` (milliseconds since 1970) is
+ * set if the PIN was locked within the lifetime of a step-up token.
  */
 export type SignedInUser = { userId: string; sessionId: string; roles: string[]; pinLockedAt?: number }
 
-/** Who makes the request: a person in a session of theirs, or a back end of theirs with an API key. */
+/** The requester: a person in their session, or their back end with an API key. */
 export type Requester =
   | (SignedInUser & { apiKey: null })
   | { userId: string; sessionId: null; roles: string[]; apiKey: UsedApiKey }
 
-/** What the key of a request may do, beyond what its user may. */
+/** The API key of a request, with its restrictions on top of its user's. */
 export type UsedApiKey = {
   id: string
   scopes: string[]
-  /** The most that it moves at once, in major units of any currency; null: no limit of its own. */
+  /** Maximum amount of one request, in major units of any currency; null: no limit of its own. */
   maxAmount: string | null
-  /** When its user allowed it, with the PIN where money leaves. */
+  /** When its user created the key: with the PIN if its scopes move money out. */
   authorizedAt: number
-  /** How many requests it may make within how many seconds. */
+  /** The key's rate limit: `requests` within `seconds`. */
   limit: { requests: number; seconds: number }
 }
 
-/** Who calls, as far as it is known. The address itself is kept only under the person's key. */
+/** The caller, as far as identified. The address itself is stored only under the person's key. */
 export type Caller = {
   address: string
   addressHash: string

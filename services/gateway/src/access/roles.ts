@@ -1,6 +1,8 @@
 import { ProblemError } from '../problems/problem.ts'
 
-/** What a user may do, least first: each may do what those before it may. Kept in `users.roles`, carried in the token. */
+/**
+ * Roles in ascending order: each includes the rights of those before it. Stored in `users.roles`, carried in the token.
+ */
 export const ROLES = ['user', 'moderator', 'admin', 'super_admin'] as const
 export type Role = (typeof ROLES)[number]
 
@@ -9,20 +11,20 @@ const rankOf = (role: string): number => (ROLES as readonly string[]).indexOf(ro
 const hasRole = ({ roles }: { roles: readonly string[] }, minimum: Role): boolean =>
   roles.some(role => rankOf(role) >= rankOf(minimum))
 
-/** The highest of somebody's roles; `user` where there is none that this version knows. */
+/** The user's highest role; `user` if this version recognises none. */
 export const highestRole = ({ roles }: { roles: readonly string[] }): Role =>
   ROLES.findLast(role => roles.includes(role)) ?? 'user'
 
 /**
- * The roles that a session's tokens carry: those of staff only where the session has the second factor, so that neither a
- * stolen password nor a phished one gives power over others.
+ * The roles in the tokens of a session: staff roles only if the session has the second factor, so that neither a stolen
+ * password nor a phished one gives power over others.
  */
 export const rolesOfSession = (roles: readonly string[], secondFactor: boolean): string[] =>
   roles.filter(role => role === 'user' || secondFactor)
 
 /**
- * Throws INSUFFICIENT_PERMISSIONS unless staff may manage somebody whose highest role is `role`, or make them that: an
- * admin those up to moderator, a super_admin anybody. Who is above an admin is no admin's to judge.
+ * Throws INSUFFICIENT_PERMISSIONS unless `staff` may manage a user whose highest role is `role`, or grant that role: an
+ * admin up to moderator, a super_admin any. Only a super_admin decides about admins and above.
  */
 export const requireAbove = (staff: { roles: readonly string[] }, role: Role): void => {
   if (hasRole(staff, 'super_admin') || rankOf(role) < rankOf(highestRole(staff))) return
@@ -31,7 +33,7 @@ export const requireAbove = (staff: { roles: readonly string[] }, role: Role): v
   })
 }
 
-/** Throws INSUFFICIENT_PERMISSIONS, naming what is needed, unless one of the user's roles is this one or above it. */
+/** Throws INSUFFICIENT_PERMISSIONS with the required role, unless one of the user's roles is `minimum` or above. */
 export const requireRole = (user: { roles: readonly string[] }, minimum: Role): void => {
   if (hasRole(user, minimum)) return
   const detail = `role: this needs ${minimum} or above, in a session that was opened with the second factor.`
@@ -39,8 +41,8 @@ export const requireRole = (user: { roles: readonly string[] }, minimum: Role): 
 }
 
 /**
- * The one rule of ownership, for anything that concerns users: as an owner one sees and moves only what is one's own,
- * as staff one acts only on what is not. SQL that asks for "the wallet of this user" is the first half of it.
+ * The one ownership rule, for everything that concerns users: an owner reads and moves only their own, staff act only
+ * on what is not their own. SQL that selects "the wallet of this user" implements the first half.
  */
 export const isAllowed = (
   userId: string,
@@ -49,8 +51,8 @@ export const isAllowed = (
 ): boolean => concerned.includes(userId) === (as === 'owner')
 
 /**
- * Throws INSUFFICIENT_PERMISSIONS where staff would act on what is their own: `concerned` are the users whom it
- * concerns, `what` names it. A colleague has to, at any role.
+ * Throws INSUFFICIENT_PERMISSIONS if staff would act on their own: `concerned` lists the users it concerns, `what`
+ * names the object. A colleague must do it, at any role.
  */
 export const refuseOwn = (
   userId: string,

@@ -1,9 +1,9 @@
 import { ProblemError } from '../problems/problem.ts'
 
 /**
- * What an API key may be allowed, each named by what it reads or does. Routes without a scope take no key: who an
- * account is, its PIN, its limits, its wallets' state and its keys are for the person alone, so that no key, leaked or
- * not, can make itself more.
+ * The scopes of an API key, each named after what it reads or does. Routes without a scope refuse API keys: the
+ * account, its PIN, limits, wallet states and keys are for the person alone, so that no key, leaked or not, can extend
+ * its own rights.
  */
 export const SCOPES = [
   'wallets:read',
@@ -17,11 +17,11 @@ export type Scope = (typeof SCOPES)[number]
 
 const MONEY_OUT: readonly string[] = ['transfers:write', 'withdrawals:write'] satisfies Scope[]
 
-/** Whether a key with these scopes makes money leave its user's wallets, which the PIN has to allow once. */
+/** Whether a key with these scopes moves money out of its user's wallets: creating it then requires the PIN once. */
 export const movesMoneyOut = (scopes: readonly string[]): boolean =>
   scopes.some(scope => MONEY_OUT.includes(scope))
 
-/** Throws where a route takes no API key (`needed` is missing), or this one lacks its scope. */
+/** Throws if the route takes no API key (`needed` is undefined), or if the key lacks the scope. */
 export const requireScope = (scopes: readonly string[], needed: Scope | undefined): void => {
   if (needed === undefined) {
     throw new ProblemError('API_KEY_NOT_ALLOWED', 'Authorization: an API key cannot do this; sign in.')

@@ -19,7 +19,7 @@ import { holdRoutes } from './hold-routes.ts'
 import { createListHolds } from './list-holds.ts'
 import { countDueHolds, readDueHolds, readHoldPlaces } from './sql/hold-reads.ts'
 
-/** Holds: placed, captured, voided, and ended by their time. */
+/** Holds: placed, captured, voided, and expired. */
 export const createHolds = (deps: {
   logger: Logger
   codec: Codec
@@ -31,7 +31,7 @@ export const createHolds = (deps: {
   requesting: Requesting
   findTransfer: FindTransfer
   minSeconds: number
-  /** How often holds whose time is over are looked for; 0: never, for another gateway does. */
+  /** How often to look for overdue holds; 0: never, because another gateway does. */
   expiryEveryMs: number
   clock: Clock
 }): Room => {

@@ -20,7 +20,7 @@ import {
   viewTransfer,
 } from '../transfers/transfer-view.ts'
 
-/** Who wants a hold to end, and how a repeat is known. */
+/** The hold to end, its requester, and the key that identifies a repeat. */
 export type EndHoldInput = {
   userId: string
   holdId: string
@@ -39,13 +39,13 @@ export type EndHoldDeps = {
 
 export type EndHold = {
   /**
-   * Moves held money to its recipient, who asks: `readAmount` gives how much of it, in minor units of the hold's
-   * currency, null for all. What is not taken is available to the payer again.
+   * Captures a hold for its recipient, `userId`: `readAmount` returns the amount in minor units of the hold's currency,
+   * null for all of it. The rest becomes available to the payer again.
    */
   capture: (
     input: EndHoldInput & { idempotencyKey: string; readAmount: (currency: string) => bigint | null },
   ) => Promise<{ transfer: TransferView; replayed: boolean }>
-  /** Lets held money go: by its recipient, or by staff who are no party of it. */
+  /** Voids a hold: by its recipient, or by staff who are not a party to it. */
   void: (input: EndHoldInput & { source: 'user' | 'staff' }) => Promise<{ hold: HoldView; replayed: boolean }>
 }
 
@@ -61,8 +61,8 @@ const isHeld = (facts: TransferFacts | undefined): facts is HeldFacts =>
 const notFound = () => new ProblemError('HOLD_NOT_FOUND', 'id: there is no such hold of yours.')
 
 /**
- * Ends holds before their time: by a command to the ledger, which decides in the order of all that happens to the
- * paying wallet, so that of many who try exactly one succeeds. Throws the ledger's refusal as a problem.
+ * Ends holds before they expire, by a command to the ledger: the ledger orders it with all commands of the paying
+ * wallet, so that of many concurrent attempts exactly one succeeds. Throws the ledger's refusal as a problem.
  */
 export const createEndHold = (deps: EndHoldDeps): EndHold => {
   const readHold = async (id: string): Promise<HeldFacts> => {
@@ -82,7 +82,7 @@ export const createEndHold = (deps: EndHoldDeps): EndHold => {
     )
   }
 
-  /** The hold as it is after the event that ended it. */
+  /** The hold after the event that ended it. */
   const readEnded = async (holdId: string): Promise<TransferSubject> => {
     const [subject] = await openDecided(deps.personKeys, [await readHold(holdId)])
     return subject!
@@ -120,7 +120,7 @@ export const createEndHold = (deps: EndHoldDeps): EndHold => {
       )
       if (outcome.type !== 'pennywire.ledger.TransferCompleted') throw refusal(outcome, input)
       const transfer = await viewTransfer(deps.names, input.userId, await readEnded(input.holdId))
-      // Of a hold that had ended only a repeat is told that it succeeded.
+      // If the hold had already ended, only a repeat is answered with success.
       return { transfer, replayed: hold.status !== 'active' }
     },
 
@@ -134,7 +134,7 @@ export const createEndHold = (deps: EndHoldDeps): EndHold => {
         type,
         from.walletId,
         {
-          // No key can hold a space: without one every repeat is the same request.
+          // No idempotency key contains a space: without a key, every repeat is the same request.
           commandId: commandIdOf(userId, input.idempotencyKey ?? `void ${holdId}`),
           holdId,
           walletId: from.walletId,
@@ -153,7 +153,7 @@ export const createEndHold = (deps: EndHoldDeps): EndHold => {
   }
 }
 
-/** The ledger keeps its refusal under the command's id, so that it is final. */
+/** The ledger stores its refusal under the command id, so the refusal is final. */
 const refusal = (outcome: Outcome, { holdId }: EndHoldInput): Error => {
   if (outcome.type !== 'pennywire.ledger.CommandRefused') return keyReused()
   const { code, detail } = outcome.value

@@ -20,17 +20,17 @@ export type HoldTimerDeps = {
 
 const PAGE = 200
 const HOUR_MS = 3_600_000
-/** The ledger is given so long before it is told again; it applies the command once in any case. */
+/** Time for the ledger to decide before a hold's command is sent again; the ledger applies it once in any case. */
 const AGAIN_AFTER_MS = 60_000
 const FIRST = { until: new Date(0), id: '00000000-0000-0000-0000-000000000000' }
 
 /**
- * Lets holds go whose time is over, by a command for each: the ledger decides whether it is, by its own clock. Every
- * gateway does this, with the same ids, so that it happens once, and as long as one of them runs.
+ * Voids overdue holds, by one command each: the ledger decides by its own clock whether a hold is overdue. Every
+ * gateway does this with the same command ids, so that each hold is voided once, and as long as one gateway runs.
  */
 export const startHoldTimer = (deps: HoldTimerDeps): { stop: () => Promise<void> } => {
   const { clock, logger } = deps
-  /** When each was told to the ledger. */
+  /** Hold id to the time when its command was last published. */
   const told = new Map<string, number>()
 
   const voidHold = async (hold: DueHold) => {

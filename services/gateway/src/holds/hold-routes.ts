@@ -182,7 +182,7 @@ const captureRoute = ({ signedIn }: Guards) =>
     request: {
       params: z.object({ id: uuidParam }),
       headers: moneyHeaders.pick({ 'idempotency-key': true }),
-      // All of it may be asked for without a body.
+      // A capture of the whole amount needs no body.
       body: optionalJsonBody(
         z.strictObject({ amount: moneyString.nullish().openapi({ description: 'All where missing' }) }),
       ),
@@ -247,7 +247,7 @@ const staffVoidRoute = ({ signedIn }: Guards) =>
     responses: voidAnswers(...STAFF_PROBLEMS),
   })
 
-/** Money that is promised before it moves. */
+/** Routes of holds: money that is promised before it moves. */
 export const holdRoutes = (deps: HoldDeps): Routes => {
   const routes = newRoutes()
 

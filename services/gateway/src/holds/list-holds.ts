@@ -24,7 +24,7 @@ const LAST: HoldPlace = {
   id: 'ffffffff-ffff-ffff-ffff-ffffffffffff',
 }
 
-/** Where a page ended: the last hold shown. */
+/** The cursor: `placedAt` and id of the last hold on the page. */
 const cursorSchema = z.tuple([z.int().min(0).max(LAST.placedAt.getTime()), z.uuid()])
 
 const readCursor = (text: string | undefined): HoldPlace => {

@@ -15,12 +15,12 @@ const isDecodable = (text: string): boolean => {
   }
 }
 
-/** What in the path and the query is no text, or none that could be stored. */
+/** The broken rules of path and query: parts that cannot be decoded, or that could not be stored. */
 const brokenAddress = ({ req }: Context<GatewayEnv>, takesQuery: boolean): BrokenRule[] => {
   const { url } = req
   if (!url.includes('%')) return []
   const [path = '', search = ''] = url.split('?', 2)
-  // A query that nobody reads is passed over, as it is where it is text.
+  // A query that the route does not read is ignored, even if it cannot be decoded.
   const query = takesQuery ? search : ''
   const broken: BrokenRule[] = isDecodable(path) ? [] : [{ field: 'path', rule: ENCODING }]
   for (const pair of query.split('&')) {
@@ -51,9 +51,9 @@ const isWellFormed = (text: string): boolean => {
 }
 
 /**
- * Keeps a text as it was sent or refuses it with 422 that names the field: in the path, the query and a JSON body. So
- * no handler gets what Postgres, JSON or UTF-8 would change or refuse. `body`: whether the route takes one, and whether
- * it may be left out; then a JSON type without content is the same as no body.
+ * Keeps a text exactly as sent, or refuses it with a 422 that names the field: in the path, the query and a JSON body.
+ * So no handler receives text that Postgres, JSON or UTF-8 would change or refuse. `body` states whether the route
+ * takes a body and whether it is optional: an optional JSON body without content counts as no body.
  */
 export const checkText =
   ({
@@ -67,10 +67,10 @@ export const checkText =
     const broken = brokenAddress(context, query)
     if (body !== 'none' && JSON_TYPE.test(context.req.header('content-type') ?? '')) {
       const text = await context.req.text()
-      // Hono keeps a promise there, which its type does not say.
+      // Hono stores a promise there, which its type omits.
       if (text === '' && body === 'optional')
         Object.assign(context.req.bodyCache, { text: Promise.resolve('{}') })
-      // What is malformed the validation answers, with 400.
+      // Malformed JSON is answered by the validation, with 400.
       else if (isWellFormed(text)) broken.push(...inexactJson(text))
     }
     if (broken.length > 0) throw validationProblem(broken)

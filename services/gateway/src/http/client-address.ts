@@ -1,15 +1,15 @@
 import { BlockList, isIP, SocketAddress } from 'node:net'
 
-/** An IPv4 address in IPv6 form ("::ffff:192.0.2.1", as dual-stack sockets give it) is that IPv4 address. */
+/** Maps an IPv4 address in IPv6 form ("::ffff:192.0.2.1", as dual-stack sockets report it) to IPv4. */
 const plain = (address: string) => {
-  // "::ffff:c000:201" is another way to write it, which no socket has and a proxy may.
+  // "::ffff:c000:201" is another spelling of it, which no socket reports but a proxy may send.
   const short = isIP(address) === 6 ? new SocketAddress({ address, family: 'ipv6' }).address : address
   return short.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '')
 }
 
 /**
- * Reads "10.0.0.0/8,192.0.2.7". Throws on what is neither an address nor a network, and on "/0": who trusts everybody
- * believes any address that a client makes up.
+ * Parses "10.0.0.0/8,192.0.2.7". Throws on entries that are neither an address nor a network, and on "/0": trust in
+ * every address means trust in any address that a client makes up.
  */
 export const parseNetworks = (list: string): BlockList => {
   const networks = new BlockList()
@@ -63,12 +63,12 @@ export const networksOf = (address: string): string[] => {
 }
 
 /**
- * What counts as one client address for limits: IPv4 as it is, IPv6 by its /64, because a single subscriber has all
- * of one and could draw a new address for every request.
+ * The subject that rate limits count for an address: IPv4 itself, IPv6 by its /64, because a single subscriber has a
+ * whole /64 and could use a new address for every request.
  */
 export const addressSubject = (address: string): string => networksOf(address).at(-1)!
 
-/** Whose a connection is, for the bound of connections by client: undefined where it is a proxy's, which has many. */
+/** The subject whose connections are limited; undefined for a trusted proxy, because it has many clients. */
 export const connectionSubject = (socketAddress: string, trusted: BlockList): string | undefined => {
   const address = plain(socketAddress)
   return contains(trusted, address) ? undefined : addressSubject(address)

@@ -7,8 +7,8 @@ const FORMATS: Record<string, string> = {
 }
 
 /**
- * One example of a JSON Schema, made of the examples of its parts; undefined where a part has none. Members that may be
- * missing stand in it where they have an example of their own, what may be null is null where it has none.
+ * One example of a JSON Schema, composed of the examples of its parts; undefined if a part has none. Optional members
+ * are included if they have an example of their own; a nullable value without an example is null.
  */
 export const composeExample = (schema: Json, schemas: Record<string, Json>): Json => {
   if (schema.example !== undefined) return schema.example

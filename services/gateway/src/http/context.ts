@@ -3,7 +3,7 @@ import type { ProblemCode } from '@pennywire/contracts/problems.ts'
 import type { Context } from 'hono'
 import type { Requester, SignedInUser } from '../access/requester.ts'
 
-/** What every handler finds in `context.var`. `user` is there only on routes that are `signedIn`. */
+/** The Hono environment of every handler. `user` is set only on `signedIn` routes. */
 export type GatewayEnv = {
   Bindings: HttpBindings
   Variables: {
@@ -12,9 +12,9 @@ export type GatewayEnv = {
     /** The client's network address; see client-address.ts. Never logged or stored as it is. */
     address: string
     user: Requester
-    /** The code of the answer, where it is a problem. For the log. */
+    /** The problem code of the answer, if it is a problem. For the log. */
     problem: ProblemCode | undefined
-    /** The ids of what a list shows to staff, for the record of what they have seen. */
+    /** Ids of the items that a list shows to staff, for the audit trail. */
     viewed: string[] | undefined
   }
 }

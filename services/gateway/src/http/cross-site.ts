@@ -3,11 +3,11 @@ import { ProblemError } from '../problems/problem.ts'
 import type { GatewayEnv } from './context.ts'
 
 /**
- * Throws CROSS_SITE_REQUEST where a browser says that another origin's page made the request. For routes that act on a
- * cookie: SameSite=Strict keeps it from other sites, this from other origins of the same site (a sibling subdomain
- * that was taken over), and from browsers that do not know SameSite. Every browser says one of the two headers with a
- * POST and lets no page set them; a client that says neither is none, and nobody can make it send what it does not
- * want to. A double-submitted token would need a readable cookie, which siblings can plant.
+ * Throws CROSS_SITE_REQUEST if the browser's headers state that another origin's page made the request. For routes that
+ * act on a cookie: SameSite=Strict withholds it from other sites, this check from other origins of the same site (a
+ * sibling subdomain that was taken over), and from browsers without SameSite. Every browser sends one of the two
+ * headers with a POST and lets no page set them. A client that sends neither is not a browser, and no page can make it
+ * send a forged request. A double-submitted token would need a readable cookie, which siblings can plant.
  */
 export const refuseCrossSite = (context: Context<GatewayEnv>, publicOrigin: string): void => {
   const site = context.req.header('sec-fetch-site')

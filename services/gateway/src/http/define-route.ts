@@ -26,7 +26,7 @@ const brokenRules = (issues: readonly z.core.$ZodIssue[]): BrokenRule[] =>
  * A group of routes whose requests are validated before the handler runs: 422 VALIDATION_ERROR names every field
  * that breaks a rule.
  *
- * A route file is a function from what it needs to its routes, and main.ts lists it in `createApp({ routes })`:
+ * A route file is a function from its dependencies to its routes, and main.ts lists it in `createApp({ routes })`:
  *
  * ```ts
  * const openWallet = ({ signedIn }: Guards) =>
@@ -53,7 +53,7 @@ const brokenRules = (issues: readonly z.core.$ZodIssue[]): BrokenRule[] =>
  * }
  * ```
  *
- * Handlers throw `ProblemError` for what they refuse.
+ * Handlers refuse a request by throwing `ProblemError`.
  */
 export const newRoutes = (): Routes => {
   const routes: Routes = new OpenAPIHono<GatewayEnv>({
@@ -62,7 +62,7 @@ export const newRoutes = (): Routes => {
     },
   })
   const { openapi } = routes
-  // Behind the route's guards, before its validation.
+  // Runs after the route's guards, before its validation.
   routes.openapi = ((route, handler) => {
     const { body, query } = route.request ?? {}
     const text = checkText({
@@ -76,13 +76,13 @@ export const newRoutes = (): Routes => {
 
 export type Guards = {
   /**
-   * For a route of signed-in users: checks the access token, the session and the rate limits (DEFAULT and the one
-   * named) before anything else. `guardsMoney` refuses with 503 where Redis cannot be asked; without it the
-   * request goes on then, the session being asked of Postgres. `role` is the least that the caller must have, a
-   * user's where it is missing. With `scope` the route takes API keys that have it, counted by key (API_KEY in place
-   * of DEFAULT); what they may answer is KEY_PROBLEMS then. `stepUp` asks for a Step-Up-Token of the second factor: for
-   * acts of staff that give power or money. A route for staff that reads is recorded: see `viewed`. What is read is read in
-   * turns; a route with `ownTurns` takes them itself, because its answer takes long to make.
+   * For a route of signed-in users: checks the access token, the session and the rate limits (DEFAULT and `limit`)
+   * before anything else. `guardsMoney` refuses with 503 if Redis is unavailable; without it the request then
+   * continues, and the session is read from Postgres. `role` is the caller's minimum role, by default `user`. With
+   * `scope` the route also takes API keys that have the scope, counted by key (API_KEY in place of DEFAULT); its
+   * problems are then KEY_PROBLEMS. `stepUp` requires a Step-Up-Token of the second factor: for staff actions that give
+   * power or money. Reads by staff are recorded: see `viewed`. Reads wait for their user's turn; a route with
+   * `ownTurns` takes its turns itself, because its answer takes long to build.
    */
   signedIn: (
     options?: { limit?: LimitName; guardsMoney?: boolean; ownTurns?: boolean } & (
@@ -91,7 +91,7 @@ export type Guards = {
     ),
   ) => {
     security: Array<{ bearer: string[] } | { apiKey: string[] }>
-    /** Stands in the document, for clients and for the test of every route by every role. */
+    /** Part of the OpenAPI document, for clients and for the test of every route by every role. */
     'x-required-role': Role
     'x-fails-closed': boolean
     'x-required-scope'?: Scope
@@ -99,11 +99,11 @@ export type Guards = {
     middleware: MiddlewareHandler<GatewayEnv>[]
   }
   /**
-   * For a route that anybody may call: counts by address (DEFAULT and the one named). `guardsLogin` refuses with
-   * 503 where Redis cannot be asked.
+   * For a route without sign-in: counts by address (DEFAULT and `limit`). `guardsLogin` refuses with 503 if Redis is
+   * unavailable.
    */
   anybody: (options?: { limit?: LimitName; guardsLogin?: boolean }) => {
-    /** Stands in the document: whether the route refuses (503) while sessions and limits cannot be checked. */
+    /** Part of the OpenAPI document: whether the route refuses (503) while sessions and limits cannot be checked. */
     'x-fails-closed': boolean
     middleware: MiddlewareHandler<GatewayEnv>[]
   }
@@ -115,7 +115,7 @@ export const jsonBody = <Schema extends z.ZodType>(schema: Schema) => ({
   content: { 'application/json': { schema } },
 })
 
-/** The same where the body may be left out: then it is read as `{}`. What is sent must still be JSON, else 415. */
+/** An optional JSON body: read as `{}` if omitted. A body that is sent must still be JSON, else 415. */
 export const optionalJsonBody = <Schema extends z.ZodType>(schema: Schema) => ({
   required: false as const,
   content: { 'application/json': { schema } },
@@ -131,7 +131,7 @@ export const jsonAnswer = <Schema extends z.ZodType>(description: string, schema
 export const pageOf = <Schema extends z.ZodType>(item: Schema) =>
   z.object({ items: z.array(item), nextCursor: z.string().nullable() })
 
-/** An amount as clients write it. How many decimals it may have is the currency's to say: `parseAmount`. */
+/** An amount as clients write it. `parseAmount` checks its decimals against the currency. */
 export const moneyString = z
   .string()
   .regex(
@@ -148,7 +148,7 @@ export const currencyCode = z
 const PAGE_DEFAULT = 20
 const PAGE_MAX = 100
 
-/** Query parameter `limit`: 1 to 100, 20 where it is missing. */
+/** Query parameter `limit`: 1 to 100, by default 20. */
 export const limitParam = z
   .string()
   .regex(/^[0-9]{1,9}$/, `must be a whole number from 1 to ${PAGE_MAX}`)
@@ -165,13 +165,13 @@ export const cursorParam = z
   .optional()
   .openapi({ description: '`nextCursor` of the page before' })
 
-/** The id in a cursor that is one, where there is a cursor. */
+/** The id that the cursor consists of; undefined without a cursor. */
 export const readIdCursor = (cursor: string | undefined): string | undefined => {
   if (cursor === undefined || z.uuid().safeParse(cursor).success) return cursor?.toLowerCase()
   throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
 }
 
-/** A page, where one more than its `limit` was read: its rows, and the last one's id where others follow. */
+/** Cuts a page from up to `limit` + 1 rows: its rows, and the last row's id if others follow. */
 export const cutPage = <Row extends { id: string }>(
   found: Row[],
   limit: number,
@@ -180,7 +180,7 @@ export const cutPage = <Row extends { id: string }>(
   return { page, nextCursor: found.length > limit ? page.at(-1)!.id : null }
 }
 
-/** Why somebody does something, in their words. */
+/** A person's reason for an action, in their words. */
 export const reasonField = z.string().trim().min(1).max(255)
 
 /** A code of six digits that a person types or pastes, with or without blanks. */
@@ -191,13 +191,13 @@ export const sixDigits = z
   .refine(text => /^[0-9]{6}$/.test(text), 'must be 6 digits')
   .openapi({ type: 'string', pattern: '^ *([0-9] *){6}$', example: '048213' })
 
-/** A UUID, in lower case: ids are compared as texts, and derived from. */
+/** A UUID, in lower case: ids are compared as strings, and other ids are derived from them. */
 export const uuidParam = z
   .uuid('must be a UUID')
   .toLowerCase()
   .openapi({ format: 'uuid', example: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11' })
 
-/** A point in time, as every answer writes it: RFC 3339 in UTC with milliseconds. */
+/** A timestamp in the format of every answer: RFC 3339 in UTC with milliseconds. */
 export const timestamp = z.string().openapi({ format: 'date-time', example: '2026-01-31T09:30:00.000Z' })
 
 const problemSchema = z
@@ -215,7 +215,7 @@ const problemSchema = z
 
 const EXAMPLE_REQUEST_ID = '0b9a3c0e-6b1e-4a53-8f6a-2d2f0c9f4a55'
 
-/** What any route with a body may answer. */
+/** Problems that any route with a body may answer. */
 export const BODY_PROBLEMS = [
   'MALFORMED_JSON',
   'PAYLOAD_TOO_LARGE',
@@ -223,7 +223,7 @@ export const BODY_PROBLEMS = [
   'VALIDATION_ERROR',
 ] as const satisfies ProblemCode[]
 
-/** What any route that anybody may call may answer. */
+/** Problems that any route without sign-in may answer. */
 export const ANYBODY_PROBLEMS = [
   'RATE_LIMIT_EXCEEDED',
   'SERVICE_UNAVAILABLE',
@@ -239,19 +239,19 @@ const TOKEN_PROBLEMS = [
   ...ANYBODY_PROBLEMS,
 ] as const satisfies ProblemCode[]
 
-/** What any route for signed-in users may answer. */
+/** Problems that any route for signed-in users may answer. */
 export const SIGNED_IN_PROBLEMS = [...TOKEN_PROBLEMS, 'API_KEY_NOT_ALLOWED'] as const satisfies ProblemCode[]
 
-/** What any route may answer that takes API keys too. */
+/** Problems that any route which also takes API keys may answer. */
 export const KEY_PROBLEMS = [...TOKEN_PROBLEMS, 'INSUFFICIENT_SCOPE'] as const satisfies ProblemCode[]
 
-/** What any route for staff may answer. */
+/** Problems that any route for staff may answer. */
 export const STAFF_PROBLEMS = [
   ...SIGNED_IN_PROBLEMS,
   'INSUFFICIENT_PERMISSIONS',
 ] as const satisfies ProblemCode[]
 
-/** What a route of staff with `stepUp` may answer besides. */
+/** Further problems that a staff route with `stepUp` may answer. */
 export const STEP_UP_PROBLEMS = ['STEP_UP_REQUIRED', 'STEP_UP_INVALID'] as const satisfies ProblemCode[]
 
 /** The header of a route with `stepUp`, for its document. */
@@ -260,7 +260,7 @@ export const stepUpHeader = z.object({
 })
 
 /**
- * The problem answers of a route, by status, each code with an example. Typed as nothing: handlers throw
+ * The problem answers of a route by status, each code with an example. The return type is empty: handlers throw
  * `ProblemError`, so that only their successes are checked against the route.
  */
 // biome-ignore lint/complexity/noBannedTypes: the empty type is what is meant: no member that a handler could return

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { canonicalJson } from '../ledger/fingerprint.ts'
 import { inexactJson } from './exact-json.ts'
 
-/** Numbers as clients write them, within and beyond what a double carries. */
+/** Numbers as clients write them, within and beyond the precision and range of a double. */
 const numberText = fc.oneof(
   fc.double({ noNaN: true, noDefaultInfinity: true }).map(String),
   fc.bigInt({ min: -(2n ** 70n), max: 2n ** 70n }).map(String),
@@ -23,7 +23,7 @@ const name = fc.oneof(
   fc.constantFrom('a', 'b', '__proto__', 'constructor', '\ud800', '\0', '1', '01', 'a"\\', ''),
   fc.string({ unit: 'binary' }),
 )
-/** A character as itself or escaped: all the ways to write one text. */
+/** A text as a JSON string, each character as itself or escaped: all the ways to write it. */
 const written = (text: string) =>
   fc
     .array(fc.boolean(), { minLength: text.length, maxLength: text.length })
@@ -54,7 +54,7 @@ const { value: jsonText } = fc.letrec<{ value: string }>(tie => ({
     .chain(spaced),
 }))
 
-/** What a JSON text says, with numbers as exact fractions and every member: read without JSON.parse of the whole. */
+/** The content of a JSON text, with exact numbers and every member: read without JSON.parse of the whole text. */
 const contentOf = (text: string): string => {
   let at = 0
   const skip = () => {
@@ -90,7 +90,7 @@ const contentOf = (text: string): string => {
     const [, sign, whole, fraction = '', exponent = '0'] = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(
       token,
     )!
-    // An integer times a power of ten that all doubles and all of these texts reach.
+    // Scaled to an integer by a power of ten that suffices for all doubles and all of these texts.
     const scaled = BigInt(whole! + fraction) * 10n ** BigInt(Number(exponent) - fraction.length + 1_400)
     return `${sign}${scaled}`
   }

@@ -1,11 +1,11 @@
 import type { BrokenRule } from '../problems/problem.ts'
 
-/** Deeper than anything that people write; readers that go down by calls would fail at some thousands. */
+/** Deeper than any body that people write; recursive readers would fail at some thousands. */
 const MOST_DEPTH = 64
 
 const TOKEN = /[\s,:]*(?:("(?:[^"\\]|\\.)*")|([{}[\]])|(-?[0-9][0-9.eE+-]*)|[a-z]+)/y
 
-/** A decimal number as its digits, without zeros around them, and its exponent: equal where the numbers are. */
+/** A decimal number as its digits, without surrounding zeros, and its exponent: the same for equal numbers. */
 const decimalOf = (text: string): string => {
   const [, sign, whole, fraction = '', exponent = '0'] = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(
     text,
@@ -15,27 +15,27 @@ const decimalOf = (text: string): string => {
   return `${sign}${significant}e${Number(exponent) - fraction.length + digits.length - significant.length}`
 }
 
-/** Whether a reader that keeps numbers as doubles (RFC 8259, 6), as JSON.parse does, has the number as it was sent. */
+/** Whether a reader that stores numbers as doubles (RFC 8259, 6), such as JSON.parse, keeps the number exactly. */
 const isExact = (text: string): boolean => {
   const value = Number(text)
   if (value === 0) return /^0(\.0+)?([eE].*)?$/.test(text)
   return Number.isFinite(value) && decimalOf(String(value)) === decimalOf(text)
 }
 
-/** Why Postgres, or a reader of UTF-8, cannot keep a text as it is; null where they can. */
+/** The reason why Postgres or a UTF-8 reader cannot store a text unchanged; null if both can. */
 export const unstorable = (text: string): string | null => {
   if (text.includes('\0')) return 'must not have the character U+0000'
   return text.isWellFormed() ? null : 'must not have half of a surrogate pair'
 }
 
 /**
- * What in a well-formed JSON text would not be kept as it was sent, each by its field: numbers that a double does not
- * carry, names that come twice or that JavaScript gives a meaning of their own, texts that are no Unicode or that
- * Postgres refuses. A text without any is the same content after JSON.parse and JSON.stringify.
+ * Everything in a well-formed JSON text that would not be kept exactly as sent, by field: numbers beyond a double,
+ * duplicate names, names with a meaning of their own in JavaScript, texts that are not Unicode or that Postgres
+ * refuses. A text without any has the same content after JSON.parse and JSON.stringify.
  */
 export const inexactJson = (text: string): BrokenRule[] => {
   const broken: BrokenRule[] = []
-  /** The objects and lists around a place: the names seen, and the name or index that is being read. */
+  /** The enclosing objects and lists: the names seen, and the name or index that is being read. */
   const around: Array<{ seen: Set<string> | null; at: string | number | null }> = []
   const refuse = (rule: string) =>
     broken.push({ field: around.flatMap(({ at }) => at ?? []).join('.') || 'body', rule })
@@ -51,7 +51,7 @@ export const inexactJson = (text: string): BrokenRule[] => {
     }
     const inside = around.at(-1)
     if (inside?.seen && inside.at === null) {
-      // A name: what follows is its value.
+      // A member name: its value follows.
       const name = JSON.parse(quoted!) as string
       inside.at = name
       if (inside.seen.has(name)) refuse('is given twice')
@@ -73,7 +73,7 @@ export const inexactJson = (text: string): BrokenRule[] => {
     if (number && !isExact(number)) {
       refuse('is a number with more digits or range than JSON readers keep; send it as a string')
     }
-    // Without a backslash it is as it came: well-formed, and without control characters.
+    // A string without a backslash is unchanged from the body: well-formed, and without control characters.
     const why = quoted?.includes('\\') ? unstorable(JSON.parse(quoted) as string) : null
     if (why) refuse(why)
     if (inside?.seen) inside.at = null

@@ -8,7 +8,7 @@ export const keyReused = (): ProblemError =>
     'Idempotency-Key: it belongs to an earlier request with other content; use a new key for a new request',
   )
 
-/** The ledger's rejection as a problem: always final, even where its code is not elsewhere. */
+/** The ledger's rejection as a problem: always final, even if its code is not final elsewhere. */
 export const rejectionProblem = (
   transferId: string,
   code: string,

@@ -5,17 +5,17 @@ import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { problemBody } from '../problems/problem.ts'
 import type { GatewayEnv } from './context.ts'
 
-/** What a wave of guessing or of forged tokens shows in first. */
+/** The first metric that shows a wave of guessing or of forged tokens. */
 const problems = counter('gateway_problems_total', 'Requests answered with a problem, by its code', ['code'])
 
-/** Told to a client that may try again, where nothing better is known (seconds). */
+/** Default Retry-After of 429 and 503 (seconds). */
 const RETRY_AFTER_SECONDS = 1
 
-/** RFC 6750, section 3: what a client that speaks bearer tokens needs to know from a 401. */
+/** RFC 6750, section 3: the challenge that a bearer-token client needs in a 401. */
 const challengeFor = (code: ProblemCode) =>
   code === 'TOKEN_MISSING' ? 'Bearer' : `Bearer error="invalid_token", error_description="${code}"`
 
-/** Answers with a problem. 429 and 503 always say when to try again, 401 always what is missing. */
+/** Answers with a problem. 429 and 503 always carry Retry-After, a 401 for a token its challenge. */
 export const problemResponse = (
   context: Context<GatewayEnv>,
   code: ProblemCode,

@@ -23,7 +23,7 @@ const limits = {
   MAIL: { requests: 50, seconds: 60 },
 } as Record<LimitName, RateLimit>
 
-/** As the gateway's: of a fixed length, and not the text. */
+/** Like the gateway's hash: of a fixed length, and without the plain text. */
 const hash = (text: string) => createHash('sha256').update(text).digest('base64url')
 
 let redis: Redis
@@ -46,7 +46,7 @@ test('N are taken, N+1 is not, and refused ones do not put off the end of the wi
       answers: [{ remaining: left }],
     })
   }
-  // Asking all the time, as an impatient client does.
+  // Polls constantly, as an impatient client does.
   await vi.waitFor(async () => expect((await take([{ name: 'PIN', subject }])).refused).toBeUndefined(), {
     timeout: 5_000,
     interval: 20,
@@ -98,7 +98,7 @@ test('what is given back is there again, once; what was refused has nothing to g
   expect(refused.refused?.name).toBe('PIN')
   await refused.giveBack()
   expect((await take(counted)).refused?.name).toBe('PIN')
-  // Nor is there ever less than nothing.
+  // A count never becomes negative.
   const forgotten = { name: 'PIN' as const, subject: randomUUID() }
   const taken = await take([forgotten])
   await redis.del(`rate:{${hash(`rate\0${forgotten.subject}`)}}:PIN:1`)
@@ -155,7 +155,7 @@ describe('over HTTP', () => {
     expect(first.headers.get('ratelimit-policy')).toBe('"default";q=7;w=60, "login";q=2;w=60')
     expect(first.headers.get('ratelimit')).toMatch(/^"default";r=6;t=\d+, "login";r=1;t=\d+$/)
     expect((await logIn(here)).status).toBe(401)
-    const refused = await logIn(here, { 'x-forwarded-for': '203.0.113.77' }) // a claim that changes nothing
+    const refused = await logIn(here, { 'x-forwarded-for': '203.0.113.77' }) // an untrusted header, without effect
     expect([refused.status, refused.body.code, refused.body.retryable]).toEqual([
       429,
       'RATE_LIMIT_EXCEEDED',
@@ -164,7 +164,7 @@ describe('over HTTP', () => {
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(50)
     expect((await logIn(elsewhere)).status).toBe(401)
 
-    // Made-up tokens are counted by address, too, and so are none at all.
+    // Requests with forged tokens are counted by address, too, and so are requests without a token.
     const guesses = []
     for (let i = 0; i < 8; i++) {
       const token = i % 2 === 0 ? { token: `x${i}` } : {}
@@ -218,7 +218,7 @@ describe('over HTTP', () => {
     for (const host of [':1', 'ffff:1:2:3', 'abcd::']) {
       expect((await logIn('/v1/auth/login', `${network}:${host}`)).status).toBe(401)
     }
-    // Another spelling is no route, or it is the same one.
+    // Another spelling matches no route, or it matches the same one.
     for (const path of [
       '/v1/auth/login/',
       '//v1/auth/login',
@@ -288,13 +288,14 @@ describe('over HTTP', () => {
     const user = await gateway.signedInUser()
     const ended = await gateway.logIn(user)
     await gateway.ask('POST', '/v1/auth/logout', { token: ended.accessToken })
-    // So that it is not told again merely because it was a moment ago.
+    // So that its end is not pushed to Redis again merely because it is recent.
     await ageEndedSessions(database.urlAs(), user.id)
     const pin = (token: string) => gateway.ask('POST', '/v1/pin/verify', { token, body: { pin: '4821' } })
     for (const status of [400, 400, 429]) expect((await pin(user.accessToken)).status).toBe(status)
 
     await redis.flushall()
-    // Money and PINs wait until Redis is told; nothing else does, and no ended session is taken for an open one.
+    // Money and PIN routes wait until Redis has the ended sessions again; others do not wait. No ended session passes
+    // as open.
     expect((await gateway.ask('GET', '/v1/users/me', { token: ended.accessToken })).body.code).toBe(
       'TOKEN_REVOKED',
     )
@@ -382,7 +383,7 @@ describe('over HTTP', () => {
       own.push(mine)
       asEnded.push(theirs)
     }
-    // 400: looked at, and no PIN is set.
+    // 400: the PIN route ran, and no PIN is set.
     expect(own.filter(status => ![400, 429, 503].includes(status))).toEqual([])
     expect(own.filter(status => status === 400).length).toBeLessThanOrEqual(3)
     expect(asEnded.filter(status => ![401, 503].includes(status))).toEqual([])

@@ -4,7 +4,7 @@ import type { Redis } from 'ioredis'
 import { ProblemError } from '../problems/problem.ts'
 import type { GatewayEnv } from './context.ts'
 
-/** How many requests a subject may make within how many seconds. */
+/** A subject may make `requests` within `seconds`. */
 export type RateLimit = { requests: number; seconds: number }
 
 /** Each limit is a setting `RATE_LIMIT_<name>`. */
@@ -24,17 +24,17 @@ export type LimitName =
   | 'DEFAULT'
 
 /**
- * A sliding window in slices: a request counts until the slice it fell into has wholly left the window. Never more
- * than the limit within any window, and at most one slice (a twelfth) later than an exact log would allow, at a
- * cost that does not grow with the limit.
+ * A sliding window in slices: a request counts until its slice has left the window completely. Never admits more than
+ * the limit within any window, and admits again at most one slice (a twelfth) later than an exact log would, at a cost
+ * that does not grow with the limit.
  */
 const SLICES = 12
 
 /**
- * KEYS: one hash per limit (slice number to count). ARGV: requests and seconds of each limit in turn. All limits
- * have room or none is charged, so a refused call does not lengthen its own refusal. The clock is Redis's: one for
- * all gateways. Returns for each limit what remains and after how many milliseconds the oldest count leaves, and then
- * for each the slice it was charged to.
+ * KEYS: one hash per limit (slice number to count). ARGV: requests and seconds of each limit in turn. All limits are
+ * charged, or none if one is full: a refused call does not prolong its own refusal. The clock is Redis's: one for all
+ * gateways. Returns the index of the full limit (0: none), per limit the remaining requests and the milliseconds until
+ * the oldest count leaves, and then per limit the charged slice.
  */
 const TAKE_SCRIPT = `
 local time = redis.call('TIME')
@@ -73,7 +73,7 @@ for _, slice in ipairs(slices) do table.insert(answers, slice) end
 return answers
 `
 
-/** KEYS: the hashes that were charged. ARGV: the slice of each. Never below zero: Redis may have forgotten counts meanwhile. */
+/** KEYS: the charged hashes. ARGV: the slice of each. Never below zero: Redis may have lost counts meanwhile. */
 const GIVE_BACK_SCRIPT = `
 for i, key in ipairs(KEYS) do
   if tonumber(redis.call('HGET', key, ARGV[i]) or '0') > 0 then redis.call('HINCRBY', key, ARGV[i], -1) end
@@ -81,16 +81,16 @@ end
 `
 
 /**
- * What is counted: a limit, and by whom (a user id, an API key's id or an address). `limit` stands in place of the setting
- * where the subject has one of its own.
+ * A limit and the subject it is counted for (a user id, an API key's id or an address). `limit` replaces the setting if
+ * the subject has a limit of its own.
  */
 export type Counted = {
   name: LimitName
   subject: string
   limit?: RateLimit
-  /** A network shares the limit: so many times the requests. Answers tell of it only where it refuses. */
+  /** Multiplier of the requests, for a limit that a network shares. Answers show a shared limit only if it refuses. */
   times?: number
-  /** What keeps the keys of one call on one node of a cluster, where the subjects differ. */
+  /** Common hash tag if the subjects differ: keeps the keys of one call on one node of a cluster. */
   tag?: string
 }
 
@@ -102,7 +102,7 @@ export type RateAnswer = {
   isShared: boolean
 }
 export type Taken = { refused: RateAnswer | undefined; answers: RateAnswer[] }
-/** What was taken, and how to give it back: for a request that turns out not to be what the limits are there for. */
+/** The counted limits and their reversal: for a request that turns out not to be a target of the limits. */
 type Given = Taken & { giveBack: () => Promise<void> }
 
 const limitOf = ({ name, limit, times = 1 }: Counted, limits: Record<LimitName, RateLimit>): RateLimit => {
@@ -110,7 +110,7 @@ const limitOf = ({ name, limit, times = 1 }: Counted, limits: Record<LimitName, 
   return { requests: requests * times, seconds }
 }
 
-/** Reads the script's answer; pure, so that the rounding is in one tested place. */
+/** Parses the script's answer; pure, so that the rounding is in one tested place. */
 export const readTaken = (
   counted: Counted[],
   limits: Record<LimitName, RateLimit>,
@@ -127,7 +127,9 @@ export const readTaken = (
   return { refused: full === 0 ? undefined : answers[full - 1], answers }
 }
 
-/** `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): every limit that was counted. */
+/**
+ * `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): every counted limit that is not shared.
+ */
 export const rateHeaders = (counted: RateAnswer[]): Record<string, string> => {
   const answers = counted.filter(({ isShared }) => !isShared)
   return {
@@ -147,8 +149,8 @@ const refusals = counter(
 )
 
 /**
- * Shows what was counted in the headers of every answer. Throws RATE_LIMIT_EXCEEDED where one of the
- * limits is used up. Called twice for a request, the answer has both.
+ * Adds the counted limits to the headers of every answer. Throws RATE_LIMIT_EXCEEDED if one of them is used up. After
+ * two calls for one request, the answer shows the limits of both.
  */
 export const enforceLimits = (context: Context<GatewayEnv>, { refused, answers }: Taken): void => {
   for (const [name, value] of Object.entries(rateHeaders(answers))) {
@@ -159,7 +161,7 @@ export const enforceLimits = (context: Context<GatewayEnv>, { refused, answers }
   throw rateProblem(refused)
 }
 
-/** The refusal of a limit that is used up. */
+/** The problem for a limit that is used up. */
 export const rateProblem = (refused: RateAnswer): ProblemError =>
   new ProblemError(
     'RATE_LIMIT_EXCEEDED',
@@ -172,9 +174,9 @@ export const rateProblem = (refused: RateAnswer): ProblemError =>
 export type TakeFromLimits = (counted: Counted[]) => Promise<Given>
 
 /**
- * Counts a request against several limits at once: one atomic script, one command. Redis is told no subject, only its
- * keyed hash, because a subject may be a client's address. Rejects where Redis cannot be
- * asked; what that means is the caller's to decide. `giveBack` never rejects.
+ * Counts a request against several limits at once: one atomic script, one command. Redis receives only the keyed hash
+ * of a subject, because a subject may be a client's address. Rejects if Redis is unavailable; the caller decides how to
+ * proceed. `giveBack` never rejects.
  */
 export const createRateLimits = (
   redis: Redis,
@@ -190,8 +192,9 @@ export const createRateLimits = (
     return sha
   }
   return async counted => {
-    // The tag in braces: all keys of one call live on one node of a cluster. With the seconds, because slices of
-    // another width have other numbers: a setting that is changed must not read them as its own.
+    // The hash tag in braces keeps all keys of one call on one node of a cluster. The key contains the seconds, because
+    // slices of another width have other numbers: after a change of the setting, old slices must not be read as new
+    // ones.
     const rules = counted.map(each => limitOf(each, limits))
     const keys = counted.map(({ name, subject, tag = subject }, index) => {
       const node = hash(`rate\0${tag}`)
@@ -201,7 +204,7 @@ export const createRateLimits = (
     const settings = rules.flatMap(({ requests, seconds }) => [requests, seconds])
     const run = (hash: string) => redis.evalsha(hash, keys.length, ...keys, ...settings) as Promise<number[]>
     const numbers = await run(await (sha ?? load())).catch(async error => {
-      // Redis forgets scripts when it restarts.
+      // Redis loses its scripts when it restarts.
       if (!String((error as Error).message).startsWith('NOSCRIPT')) throw error
       return run(await load())
     })
@@ -211,7 +214,7 @@ export const createRateLimits = (
       ...taken,
       giveBack: async () => {
         if (taken.refused) return
-        // What cannot be given back leaves with its window.
+        // A count that cannot be given back leaves with its window.
         await redis.eval(GIVE_BACK_SCRIPT, keys.length, ...keys, ...slices).catch(() => undefined)
       },
     }

@@ -3,9 +3,9 @@ import { ProblemError, validationProblem } from '../problems/problem.ts'
 import type { GatewayEnv } from './context.ts'
 
 export const BODY_LIMIT_BYTES = 64 * 1024
-/** No honest body has more: looking at thousands by a schema takes the event loop for tens of milliseconds. */
+/** No honest body has more: validating thousands by a schema blocks the event loop for tens of milliseconds. */
 const MAX_VALUES = 1_000
-/** How much of a body that is too large is read away before the answer, so that its sender gets to read it. */
+/** How much of a too large body is drained before the answer, so that its sender reads the answer. */
 const DRAIN_BYTES = 16 * 1024 * 1024
 const DRAIN_MS = 2_000
 
@@ -15,7 +15,7 @@ const CHARSET = /;\s*charset\s*=\s*"?([^\s;"]*)/i
 
 const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c]
 
-/** Counts the members and items of a JSON text by its commas, before anything is made of it. */
+/** Counts the members and items of a JSON text by its commas, before it is parsed. */
 const hasTooManyValues = (json: string): boolean => {
   if (json.length < MAX_VALUES) return false
   let values = 1
@@ -31,7 +31,7 @@ const hasTooManyValues = (json: string): boolean => {
 
 type BodyReader = { read: () => Promise<{ done: boolean; value?: Uint8Array }> }
 
-/** Reads away what still comes, up to a bound, and refuses. The connection ends with the answer. */
+/** Drains the rest of the body, up to a bound, and refuses. The connection closes with the answer. */
 const refuseTooLarge = async (reader: BodyReader): Promise<never> => {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<undefined>(resolve => {
@@ -51,9 +51,9 @@ const refuseTooLarge = async (reader: BodyReader): Promise<never> => {
   )
 }
 
-/** The body's bytes; one without a declared length is counted while it comes. */
+/** The body's bytes; a body without a declared length is counted as it arrives. */
 const readBytes = async ({ req }: Context<GatewayEnv>, length: number | undefined): Promise<Uint8Array> => {
-  // Node holds a body to its declared length. Looking at the stream would build the whole Request, which is slow.
+  // Node enforces the declared length. Reading the stream would build the whole Request, which is slow.
   if (length !== undefined && length <= BODY_LIMIT_BYTES) return new Uint8Array(await req.raw.arrayBuffer())
   const pieces: Uint8Array[] = []
   let bytes = 0
@@ -67,7 +67,7 @@ const readBytes = async ({ req }: Context<GatewayEnv>, length: number | undefine
   }
 }
 
-/** What a body says of itself; 415 where it is in a form that nothing here reads. */
+/** Checks the encoding and charset that the headers declare; 415 if no route can read them. */
 const checkForm = ({ req }: Context<GatewayEnv>): void => {
   const unsupported = (detail: string) => new ProblemError('UNSUPPORTED_MEDIA_TYPE', detail)
   const encoding = req.header('content-encoding')
@@ -80,7 +80,7 @@ const checkForm = ({ req }: Context<GatewayEnv>): void => {
   const charset = CHARSET.exec(type)?.[1]
   if (charset !== undefined && !/^utf-?8$/i.test(charset))
     throw unsupported(`Content-Type: charset must be utf-8, is "${charset.slice(0, 40)}"`)
-  // Other spellings of the same type (white space, parameters) are the same to the routes.
+  // Other spellings of the same type (white space, parameters) are equal to the routes.
   if (JSON_MEDIA.test(type.trim())) req.raw.headers.set('content-type', JSON_TYPE)
 }
 
@@ -94,22 +94,22 @@ const decode = (bytes: Uint8Array): string => {
 }
 
 /**
- * Reads each body once, before the routes: at most 64 KiB (413), not compressed and in UTF-8 by what it says (415) and by
- * what it is (400), and at most 1,000 values (422). Routes read it from there as text or JSON.
+ * Reads each body once, before the routes: at most 64 KiB (413), uncompressed and UTF-8 by its headers (415) and by its
+ * bytes (400), and at most 1,000 values (422). Routes read it from `bodyCache` as text or JSON.
  */
 export const readBody = (): MiddlewareHandler<GatewayEnv> => async (context, next) => {
   const { req } = context
   if (req.method === 'GET' || req.method === 'HEAD') return next()
   const declared = req.header('content-length')
   const chunked = req.header('transfer-encoding') !== undefined
-  // A request that was not sent over a network, as in tests, declares nothing.
+  // A request that did not come over a network, as in tests, declares no length.
   if (declared === '0' || (declared === undefined && !chunked && req.raw.body === null)) return next()
   checkForm(context)
   const bytes = await readBytes(context, chunked || declared === undefined ? undefined : Number(declared))
   const text = decode(bytes)
   if (hasTooManyValues(text))
     throw validationProblem([{ field: 'body', rule: `must have at most ${MAX_VALUES} values` }])
-  // hono awaits what it finds there, though its type says otherwise.
+  // hono awaits the cached value, although its type is not a promise.
   req.bodyCache.text = Promise.resolve(text) as never
   return next()
 }

@@ -17,7 +17,7 @@ beforeAll(async () => {
   )
 })
 
-/** The operations of which this holds, by name: none where all is well. */
+/** Names of the operations that match the predicate; tests expect none. */
 const those = (holds: (operation: Operation) => boolean) => operations.filter(holds).map(({ name }) => name)
 
 test('every operation has a summary, a tag and an answer for success', () => {
@@ -51,8 +51,8 @@ test('every operation is for signed-in users, or one of the few that are not', (
 })
 
 /**
- * What a route for signed-in users asks of its caller, beyond the access token. A token is stolen in a moment and
- * good for minutes: what lasts longer, or moves money, needs the person.
+ * The proof that a route for signed-in users requires beyond the access token. A token is stolen in a moment and valid
+ * for minutes: an action that lasts longer, or moves money, needs the person.
  */
 const PROOFS: Record<string, 'password' | 'step-up' | 'pin' | 'code' | { none: string }> = {
   'post /v1/pin': { none: 'a sign-in of the last minutes, or the password: see pin.integration.test.ts' },
@@ -128,7 +128,7 @@ test('every route that changes something for signed-in users is known with the p
   expect(broken).toEqual([])
 })
 
-/** zod looks for what is referred to where JSON Schema keeps it. */
+/** zod resolves references at `$defs`, where JSON Schema stores definitions. */
 const schemaOf = (media: Json) =>
   z.fromJSONSchema(
     JSON.parse(

@@ -8,7 +8,7 @@ import { addExamples } from './compose-examples.ts'
 import type { GatewayEnv } from './context.ts'
 import type { Guards } from './define-route.ts'
 
-/** Pages take scripts and styles from the gateway alone: no CDN, nothing inline. */
+/** Pages load scripts and styles from the gateway alone: no CDN, nothing inline. */
 export const PAGE_POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -77,7 +77,7 @@ ${Object.entries(PROBLEMS)
 </html>
 `
 
-/** Made at the first request, then the same for all: no request has a copy of its own. */
+/** Built at the first request and shared by all: no request has a copy of its own. */
 const once = (make: () => string | Uint8Array): (() => Uint8Array) => {
   let made: Uint8Array | undefined
   return () => {
@@ -86,7 +86,7 @@ const once = (make: () => string | Uint8Array): (() => Uint8Array) => {
   }
 }
 
-/** Shared bytes, a piece at a time as they are taken: a client that reads nothing holds one piece, and is found out. */
+/** Streams shared bytes one piece at a time on demand: a client that reads nothing holds one piece, and is detected. */
 const inPieces = (bytes: Uint8Array): ReadableStream<Uint8Array> => {
   let at = 0
   return new ReadableStream({
@@ -99,8 +99,8 @@ const inPieces = (bytes: Uint8Array): ReadableStream<Uint8Array> => {
 }
 
 /**
- * `/openapi.json`, made from the routes that are mounted, and the pages that show it; only the page of problems, which
- * every problem names, where `apiDocs` is false.
+ * `/openapi.json`, built from the mounted routes, and the pages that show it; if `apiDocs` is false, only the page of
+ * problems, to which every problem links.
  */
 export const referenceRoutes = (
   app: OpenAPIHono<GatewayEnv>,
@@ -145,7 +145,7 @@ export const referenceRoutes = (
       'An API key of `POST /v1/api-keys`, for back ends. It must have the scope that stands at the route as ' +
       '`x-required-scope`.',
   })
-  // Made at the first request: by then every route is mounted. The routes never change afterwards.
+  // Built at the first request: by then every route is mounted. The routes never change afterwards.
   const openApiDocument = () =>
     JSON.stringify(
       addExamples(

@@ -1,8 +1,8 @@
 import type { Routes } from './define-route.ts'
 
-/** What a room of the gateway gives to main.ts. */
+/** The interface of a room of the gateway to main.ts. */
 export type Room = {
   routes: Routes[]
-  /** Ends its workers. */
+  /** Stops its workers. */
   stop?: () => Promise<unknown>
 }

@@ -48,7 +48,7 @@ export type AuthDeps = {
   loginAttempts: LoginAttempts
   sql: Database
   hashAddress: (address: string) => string
-  /** Where clients reach the gateway; HTTPS here keeps the refresh cookie from anything else. */
+  /** The gateway's public URL; if it is HTTPS, the refresh cookie is sent over HTTPS only. */
   publicUrl: string
 }
 
@@ -320,14 +320,14 @@ export const authRoutes = (deps: AuthDeps): Routes => {
   const callerOf = createCallerOf(hashAddress)
   const tokensOf = createTokensOf(secureCookies)
 
-  /** Only wrong passwords stay counted: right ones are no guesses, and what was not looked at told nothing. */
+  /** Only wrong passwords stay counted: correct ones are no guesses, and an unchecked one reveals nothing. */
   const checkPassword = async (
     context: Context<GatewayEnv>,
     { email, password }: { email: string; password: string },
     caller: Caller,
   ): Promise<User> => {
     const { taken, giveBack } = await loginAttempts.begin(email, caller.address)
-    // Who else tries is nobody's business as long as there is room.
+    // No rate-limit headers while there is room: they would reveal other attempts for the account.
     if (taken.refused) enforceLimits(context, taken)
     try {
       const user = await accounts.checkPassword(email, password, caller)

@@ -50,12 +50,12 @@ import { adminUserRoutes } from './staff/user-staff-routes.ts'
 import { userRoutes } from './user-routes.ts'
 
 /**
- * The thread pool has four threads, and signatures need one as well: PINs take at most two, passwords one, and PINs leave a
- * core to payments where there is another. A flood of sign-ins therefore never holds up payments.
+ * The thread pool has four threads, and signatures need one as well: PINs take at most two, passwords one, and PINs
+ * leave a core to payments if there is another. A flood of sign-ins therefore never holds up payments.
  */
 const PINS_AT_ONCE = availableParallelism() > 2 ? 2 : 1
 const PASSWORDS_AT_ONCE = 1
-/** What waits longer than a client does is not worth hashing. */
+/** A request behind a longer queue is not worth hashing: its client has given up. */
 const MAX_WAITING = 60
 
 const purged = counter(
@@ -79,7 +79,7 @@ export type Identity = {
   stop: () => Promise<void>
 }
 
-/** Everything about who somebody is, built in one place: what the rest of the gateway needs, and its own routes. */
+/** Builds all of identity in one place: the parts that the rest of the gateway needs, and its own routes. */
 export const createIdentity = async (deps: {
   config: GatewayConfig
   logger: Logger
@@ -170,7 +170,7 @@ export const createIdentity = async (deps: {
     forgetOidcRequests,
     hashAddress,
   })
-  // Where the setting came after the account. A changed role ends the sessions: the next token carries it.
+  // For a setting that came after the account. A changed role ends the sessions: the next token contains it.
   if (config.BOOTSTRAP_ADMIN_EMAIL !== undefined) {
     const email = config.BOOTSTRAP_ADMIN_EMAIL
     const traceparent = continueTrace(undefined)

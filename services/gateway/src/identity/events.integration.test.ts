@@ -1,4 +1,4 @@
-// Each act that matters for somebody's security has its events: the table in docs/events.md, done for real.
+// Each security-relevant action has its events: performs every row of the table in docs/events.md.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
@@ -22,7 +22,7 @@ const ISSUER = 'https://sso.example'
 const CLIENT = { clientId: 'pennywire', clientSecret: 'known-to-both-sides' }
 
 type User = Awaited<ReturnType<TestGateway['signedInUser']>>
-/** What stands in the table: what happens, by which route, and the events of it. */
+/** A row of the table: the action, its route, and its events. */
 type Row = [what: string, route: string, events: string[]]
 
 let database: Awaited<ReturnType<typeof createGatewayDatabase>>
@@ -88,7 +88,7 @@ const wrongCode = (secret: string) =>
   )!
 
 const signedIn = () => gateway.signedInUser()
-/** With another session besides. */
+/** A signed-in user with a second session. */
 const twice = async () => {
   const user = await signedIn()
   return { ...user, other: await gateway.logIn(user) }
@@ -135,7 +135,7 @@ const linked = async () => {
   })
   return { ...user, link: body.id as string }
 }
-/** By a browser, from the gateway's answer that sends it to the provider up to the callback's. */
+/** Follows a browser from the gateway's redirect to the provider up to the callback's answer. */
 const passBack = async (begun: Awaited<ReturnType<typeof ask>>, url: string, sub: string) => {
   const cookie = begun.headers.getSetCookie()[0]!.split(';')[0]!
   const { pathname, search } = await passProvider(url, sub)
@@ -155,7 +155,7 @@ const asRoot = (method: string, { id }: User, action: string, body?: object) =>
   ask(method, `/v1/admin/users/${id}${action && `/${action}`}`, root.accessToken, body)
 const reason = { reason: 'a test' }
 
-/** What is done in each row: on whom, once everything before it has settled. */
+/** How a row is performed: `before` prepares the user and settles, then `act` is the row's action. */
 type Act<Who extends { id: string }> = [
   row: Row,
   before: () => Promise<Who>,
@@ -457,7 +457,7 @@ row(
   user => asRoot('GET', user, ''),
 )
 
-/** Change nothing that anybody should hear of. */
+/** Routes whose changes need no event. */
 const WITHOUT_EVENT = [
   'POST /v1/auth/2fa/enable',
   'POST /v1/auth/2fa/step-up',
@@ -474,7 +474,7 @@ test.each(acts.map(act => [act[0][0], act] as const))('%s', async (_what, [[, , 
   const who: { id: string } = await before()
   const known = (await eventsOf(who.id)).length
   await act(who as never)
-  // What failed is written down in the background; in which order they are told matters to nobody.
+  // Failed sign-ins are recorded in the background, and the order of the events does not matter.
   await vi.waitFor(async () =>
     expect((await eventsOf(who.id)).slice(known).sort()).toEqual([...expected].sort()),
   )

@@ -19,7 +19,7 @@ import type { RecordView } from './staff/staff-views.ts'
 const bearerOf = (authorization: string | undefined): string | undefined =>
   /^Bearer +([^ ]+) *$/i.exec(authorization ?? '')?.[1]
 
-/** What the tokens of a session that has ended are answered. */
+/** The problem for tokens of an ended session. */
 const endedProblem = (reason: string) =>
   reason === ACCOUNT_DISABLED
     ? new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
@@ -28,25 +28,25 @@ const endedProblem = (reason: string) =>
 const away = () =>
   new ProblemError('SERVICE_UNAVAILABLE', 'Sign-ins and limits cannot be checked now; try again.')
 
-/** What costs the gateway much, or tells of others, counts by user over all their API keys. */
+/** Expensive requests and requests that reveal other users count by user, over all their API keys. */
 const OVER_ALL_KEYS: readonly LimitName[] = ['STATEMENT', 'RECIPIENT']
 
-/** How often a person pays is no measure of a back end, which has its key's own limit for that. */
+/** Limits for people do not fit a back end, whose payments count against its key's own limit. */
 const FOR_PERSONS: readonly LimitName[] = ['TRANSFER', 'DEPOSIT', 'WITHDRAWAL']
 
-/** An address as the subject of a limit. One key tag for all networks of an address: they are counted in one script. */
+/** An address as the subject of a limit. All its networks share one key tag, because one script counts them. */
 const subjectOf = (address: string): { subject: string; tag: string } => {
   const networks = networksOf(address)
   return { subject: networks.at(-1)!, tag: networks[0]! }
 }
 
 /**
- * A network shares this many times the limit of an address: enough for the people in it, too little for one of them to
- * draw a new address for each request.
+ * A network shares this many times the limit of an address: enough for its users, too little for one user with a new
+ * address for each request.
  */
 const SHARES: Record<string, number> = { '/24': 32, '/56': 4, '/48': 16 }
 
-/** A limit of an address, and the wider ones that it shares with its networks. */
+/** The limit of an address, and the wider limits of its networks. */
 const countByNetworks = (name: LimitName, address: string): Counted[] => [
   { name, ...subjectOf(address) },
   ...networksOf(address)
@@ -60,11 +60,11 @@ const countByNetworks = (name: LimitName, address: string): Counted[] => [
 ]
 
 /**
- * The guards before every handler: who it is, whether the session is still open, and how often. The session and all
- * limits are asked in one tick, so in one trip to Redis. Without Redis, what guards money or sign-ins refuses (never
- * fails open), and reads go on with the session asked of Postgres. What an API key is worth only Postgres says; it is
- * counted by itself, so that neither a person nor another key of theirs uses up what it may ask; all keys of a user have
- * one more limit together, so that making keys does not multiply what a user may ask.
+ * The guards before every handler: authentication, open session, rate limits. The session and all limits are read in
+ * one tick, so in one round trip to Redis. Without Redis, routes that guard money or sign-ins refuse (never fail open),
+ * and reads go on with the session read from Postgres. Only Postgres determines whether an API key is valid. Each key
+ * has its own limit, so that neither its user nor another of their keys uses it up; all keys of a user share one more
+ * limit, so that more keys do not mean more requests.
  */
 export const createGuards = (deps: {
   tokens: Tokens
@@ -77,7 +77,7 @@ export const createGuards = (deps: {
 }): Guards => {
   const { tokens, revocations, apiKeys, takeFromLimits, recordView, inReadTurn, logger } = deps
 
-  /** What is asked with a token that is worth nothing is counted by address: trying many is limited like all else. */
+  /** Requests with an invalid token count by address: trying many tokens is limited like all else. */
   const takeByAddress = (context: Context<GatewayEnv>) =>
     takeFromLimits([{ name: 'DEFAULT', ...subjectOf(context.var.address) }]).catch(() => undefined)
 
@@ -98,7 +98,7 @@ export const createGuards = (deps: {
 
   const verify = async (context: Context<GatewayEnv>): Promise<Requester> => {
     const bearer = bearerOf(context.req.header('authorization'))
-    // Before Postgres is asked: keys that somebody makes up must not cost it a question each.
+    // Counted before the lookup: made-up keys must not cost Postgres a query each.
     const unmet = bearer !== undefined && isApiKey(bearer) && apiKeys.needsLookup(bearer)
     const early = unmet ? await takeByAddress(context) : undefined
     if (early?.refused) enforceLimits(context, early)
@@ -114,7 +114,7 @@ export const createGuards = (deps: {
     }
   }
 
-  /** A fresh code of the second factor: a session that was found open gives nobody power or money. */
+  /** Requires a fresh second-factor code: an unattended open session grants neither power nor money. */
   const requireStepUp = async (context: Context<GatewayEnv>): Promise<void> => {
     const token = context.req.header('step-up-token')
     if (!token) {
@@ -167,7 +167,7 @@ export const createGuards = (deps: {
         context.set('user', pinLockedAt && user.sessionId !== null ? { ...user, pinLockedAt } : user)
         if (taken.status === 'fulfilled') enforceLimits(context, taken.value)
         else logger.warn({ err: taken.reason, requestId: context.var.requestId }, 'limits not checked')
-        // After the limits: trying many routes is counted like everything else.
+        // After the limits, so that probing many routes is counted like everything else.
         if (apiKey) requireScope(apiKey.scopes, scope)
         requireRole(user, role)
         if (stepUp) await requireStepUp(context)

@@ -8,14 +8,16 @@ import { isOutcome, type Outcome, type Outcomes } from './await-outcome.ts'
 import { commandRecord } from './command-record.ts'
 import type { PublishCommand } from './publish-command.ts'
 
-/** Commands that no transfer's way is needed for: they change a wallet or end a hold, and are decided within moments. */
+/**
+ * Commands that do not need the flow of a transfer: they change a wallet or end a hold, and are decided within moments.
+ */
 type CommandName = {
   [Name in LedgerCommandName]: Records[Name] extends { commandId: string; fingerprint: Buffer } ? Name : never
 }[LedgerCommandName]
 
 export type Ask = <Name extends CommandName>(
   name: Name,
-  /** The wallet whose money or state is at stake. */
+  /** The wallet whose money or state the command changes. */
   key: string,
   command: Records[Name],
   traceparent: string,
@@ -24,23 +26,24 @@ export type Ask = <Name extends CommandName>(
 export type AskLedgerDeps = {
   logger: Logger
   codec: Codec
-  /** Throws 503 where the request would only wait. */
+  /** Throws 503 if the request would only wait. */
   admit: (walletId: string) => void
   publishCommand: PublishCommand
   outcomes: Pick<Outcomes, 'wait'>
-  /** The event that answers a command, and the fingerprint of that one, where it is decided. */
+  /** The event that answers the command, and the fingerprint of the command it answers; undefined if undecided. */
   readOutcome: (commandId: string) => Promise<{ fingerprint: Buffer; bytes: Buffer } | undefined>
   clock: Clock
 }
 
 const WAIT_MS = 10_000
-/** The event is only a wake-up: a request without one by then asks the ledger itself. */
+/** The event is only a wake-up: without one by then, the request queries the ledger's database. */
 const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 2_000
 
 /**
- * Sends the ledger a command and resolves with its outcome, a refusal too. Throws 503 where it is not known in time;
- * asking again with the same commandId is safe: it is applied once, and answered with the same outcome.
+ * Sends a command to the ledger and resolves with its outcome, including a refusal. Throws 503 if the outcome is
+ * unknown in time; a retry with the same commandId is safe: the ledger applies it once and answers with the same
+ * outcome.
  */
 export const createAskLedger =
   (deps: AskLedgerDeps): Ask =>
@@ -71,7 +74,8 @@ export const createAskLedger =
       await deps.publishCommand(commandRecord(deps.codec, name, key, command, traceparent))
       const outcome = await Promise.race([waiter.outcome, asking])
       if (outcome) {
-        // A refusal says whose it is. Anything else may answer an earlier request that has this id and other content.
+        // A refusal contains the fingerprint of its command. Any other event may answer an earlier request with this id
+        // and other content.
         if (outcome.type !== 'pennywire.ledger.CommandRefused') {
           const decided = await deps.readOutcome(commandId)
           if (!decided?.fingerprint.equals(fingerprint)) throw keyReused()

@@ -8,38 +8,38 @@ import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { currentRequest } from '../queues/request-scope.ts'
 
-/** How a command ended, as its event says. */
+/** The event that states how a command ended. */
 export type Outcome = LedgerEvent
 
 export const isOutcome = (record: { type: string }): record is Outcome => isLedgerEvent(record.type)
 
 export type Waiter = {
-  /** The outcome, or undefined where the wait ended without one. */
+  /** The outcome, or undefined if the wait ended without one. */
   outcome: Promise<Outcome | undefined>
-  /** Ends the wait: nobody listens any more. */
+  /** Ends the wait and removes the waiter. */
   leave: () => void
 }
 
 export type Outcomes = {
   /**
-   * Waits for a command's outcome, up to `waitMs`. Register before publishing: the answer may be quicker. A refusal
-   * that carries a fingerprint is for the command that has it, not for another one under the same id.
+   * Waits for a command's outcome, up to `waitMs`. Register before publishing: the answer may arrive first. A refusal
+   * that contains a fingerprint is for the command with that fingerprint, not for another one with the same id.
    */
   wait: (commandId: string, waitMs: number, fingerprint?: Buffer) => Waiter
   /** Throws while this gateway is not positioned on all partitions of ledger.events. */
   check: () => void
-  /** How many wait: several may for one command. */
+  /** The number of waiters: several may wait for one command. */
   waiting: () => number
   stop: () => Promise<void>
 }
 
 type Waiting = { fingerprint: Buffer | undefined; settle: (outcome: Outcome | undefined) => void }
 
-/** How long each wait of a user lasts who has more than `waitsPerUser`: longer than the ledger takes on a good day. */
+/** Length of each wait of a user beyond `waitsPerUser`: longer than the ledger usually takes. */
 const CROWDED_WAIT_MS = 2_000
 const WAITS_PER_USER = 20
 
-/** Pauses between questions to the ledger's database while an outcome is awaited: doubled each time, up to the longest. */
+/** Pauses between queries to the ledger's database during a wait: doubled each time, up to the longest. */
 const FIRST_PAUSE_MS = 250
 const LONGEST_PAUSE_MS = 4_000
 
@@ -50,18 +50,18 @@ const isFor = ({ fingerprint }: Waiting, outcome: Outcome): boolean =>
 
 export type OutcomeWaiters = Pick<Outcomes, 'wait' | 'waiting'> & {
   /**
-   * Ends the oldest wait of the user who has the most, where that is more than the current request's user has: its
-   * client is answered 202 at once. False where the current request's user has the most.
+   * Ends the oldest wait of the user with the most waits, if these are more than the current request's user will have:
+   * that client is answered 202 at once. Otherwise false.
    */
   makeRoom: () => boolean
-  /** Wakes the waiters for the outcome in this record of ledger.events. Rejects where it cannot be read. */
+  /** Wakes the waiters for the outcome in this record of ledger.events. Rejects if the record cannot be decoded. */
   wake: (record: IncomingRecord) => Promise<void>
 }
 
 /**
- * Those who wait in this process, apart from how the events come. A user's waits are counted over all API keys and
- * sessions; beyond `waitsPerUser` they are short, and the answer is a 202 with its Location: no user fills the room.
- * A client that hangs up leaves.
+ * The waiters in this process, independent of the source of events. A user's waits are counted over all API keys and
+ * sessions; beyond `waitsPerUser` they are short, and the answer is a 202 with its Location: no user takes all places.
+ * The wait of a client that hangs up ends.
  */
 export const createOutcomeWaiters = (
   codec: Pick<Codec, 'decodeRecord'>,
@@ -69,7 +69,7 @@ export const createOutcomeWaiters = (
   waitsPerUser = WAITS_PER_USER,
 ): OutcomeWaiters => {
   const waiters = new Map<string, Set<Waiting>>()
-  /** Of each user, the oldest first. */
+  /** Waits by user, oldest first. */
   const byUser = new Map<string, Set<Waiting>>()
   let count = 0
 
@@ -86,7 +86,7 @@ export const createOutcomeWaiters = (
 
   return {
     wake: async record => {
-      // Most events belong to other gateways' clients: the envelope tells without decoding.
+      // Most events belong to other gateways' clients: the envelope shows this without decoding.
       const id = headerOf(record, 'ce_subject')
       if (id === undefined || !waiters.has(id)) return
       const event = await codec.decodeRecord(record)
@@ -134,8 +134,9 @@ export const createOutcomeWaiters = (
 }
 
 /**
- * Asks until there is an answer: whenever a waiter hears its outcome, after growing pauses in between (the event may
- * have been missed, or there is none), and a last time when a wait ends. Undefined where there is no answer then.
+ * Calls `ask` until it returns an answer: whenever a waiter receives its outcome, after growing pauses in between (the
+ * event may have been missed, or there is none), and a last time when a wait ends. Undefined if there is no answer
+ * then.
  */
 export const askUntilAnswered = async <Answer>(
   waiters: Waiter[],
@@ -155,22 +156,22 @@ export const askUntilAnswered = async <Answer>(
     const answer = await ask(told?.heard)
     if (answer !== undefined || told?.isOver) return answer
     if (!told) continue
-    // What is heard once is not heard again. The books tell it within moments.
+    // A waiter receives its outcome only once. The ledger's database shows it within moments.
     listening = new Map([...listening].filter(([outcome]) => outcome !== told.outcome))
     pauseMs = FIRST_PAUSE_MS / 2
   }
 }
 
 /**
- * Wakes the requests that wait for an outcome: each gateway reads all of ledger.events in a group of its own, from
- * the end it found at its start. An event is a wake-up and no more; who misses it asks the ledger's database.
+ * Wakes the requests that wait for an outcome: each gateway reads all of ledger.events in a group of its own, from the
+ * end offset at its start. An event is only a wake-up; a waiter that misses it queries the ledger's database.
  */
 export const awaitOutcomes = async (deps: {
   kafka: KafkaClient
   logger: Logger
   instanceId: string
   waiters: OutcomeWaiters
-  /** Told the id of each command whose outcome passes, waited for or not. */
+  /** Called with the id of each command whose outcome arrives, awaited or not. */
   onDecided: (commandId: string) => void
 }): Promise<Outcomes> => {
   const { kafka, logger, waiters } = deps

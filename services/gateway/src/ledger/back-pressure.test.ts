@@ -12,13 +12,13 @@ const setUp = () => {
   let tick: () => void = () => {}
   const world = {
     load: { waiting: 0, oldestMs: 0 },
-    /** Partitions of which something has waited too long for Kafka. */
+    /** Partitions with a record that has waited too long for Kafka. */
     stuck: new Set<number>(),
     waiting: 0,
     hasRoom: false,
     decided: new Set<string>(),
     fails: false,
-    /** Lets time pass, and the sleepers wake. */
+    /** Advances the clock and fires the pending timer. */
     pass: async (ms: number) => {
       now += ms
       tick()
@@ -102,7 +102,7 @@ test('P1: a partition that is behind refuses its own wallets and nobody else', a
   await gateway.send('stuck', WALLET)
   await gateway.world.pass(30_000)
   expect([admitted(gateway), admitted(gateway, OTHER)]).toEqual([false, true])
-  // What a partition that is behind has counts no more against the others.
+  // Commands of a partition that is behind no longer count against the others.
   for (const id of ['1', '2', '3', '4']) await gateway.send(id, OTHER)
   expect([admitted(gateway, OTHER), admitted(gateway, THIRD)]).toEqual([false, true])
   gateway.decided('1')

@@ -14,14 +14,14 @@ const refusedEarly = counter(
 )
 
 export type BackPressureLimits = {
-  /** Records that wait for Kafka, and how long the oldest of the wallet's partition may have. */
+  /** Maximum number of records that wait for Kafka, and maximum age of the oldest of the wallet's partition. */
   publishWaiting: number
   publishMs: number
-  /** Requests of clients that wait for their outcome. */
+  /** Maximum number of client requests that wait for their outcome. */
   waitingRequests: number
   /**
-   * Commands in Kafka whose outcome this gateway has not seen, and how long the oldest of the wallet's partition may
-   * have waited.
+   * Maximum number of commands in Kafka whose outcome this gateway has not seen, and maximum age of the oldest of the
+   * wallet's partition.
    */
   undecided: number
   undecidedMs: number
@@ -29,29 +29,29 @@ export type BackPressureLimits = {
 
 export type BackPressure = {
   /**
-   * Throws 503 where one more command of this wallet would only wait: to be asked before anything is stored, sent, or
-   * tried (a PIN). Then the client's key is still free, and it knows at once. Requests that wait already go on waiting.
-   * What is too slow concerns the wallet's partition; what is too many concerns this process.
+   * Throws 503 if one more command of this wallet would only wait. Called before anything is stored, sent, or tried (a
+   * PIN): then the client's key is still free, and the client is answered at once. Requests that wait already keep
+   * waiting. Limits of time apply to the wallet's partition; limits of number apply to this process.
    */
   admit: (walletId: string) => void
   /** Publishes a command, and counts it as undecided until its outcome is seen. */
   publish: (record: RawRecord & { headers: { ce_subject?: string } }) => Promise<void>
-  /** The outcome of a command was seen, of this gateway's or another's. */
+  /** To be called for each outcome that arrives, of a command of this gateway or of another. */
   decided: (commandId: string) => void
   undecided: () => number
-  /** Seconds since the oldest undecided command was sent; 0 where there is none. */
+  /** Seconds since the oldest undecided command was sent; 0 if there is none. */
   oldestUndecidedSeconds: () => number
   stop: () => Promise<void>
 }
 
-/** How often undecided commands are looked for in the ledger's books, and from which age on. */
+/** How often, and from which age on, undecided commands are looked up in the ledger's database. */
 const LOOK_EVERY_MS = 1_000
 const LOOK_FROM_MS = 5_000
 const LOOK_FOR_PER_PARTITION = 100
 
 /**
- * Refuses early when Kafka stands still, when too many wait, or when the ledger falls behind: a queue without a bound
- * answers nobody, and takes the process with it. Each gateway bounds what it has sent itself, by what it sees itself.
+ * Refuses early when Kafka stalls, when too many requests wait, or when the ledger falls behind: an unbounded queue
+ * answers no client, and takes the process down with it. Each gateway bounds its own commands, by its own observations.
  */
 export const createBackPressure = (deps: {
   limits: BackPressureLimits
@@ -59,15 +59,15 @@ export const createBackPressure = (deps: {
   waitingRequests: () => number
   /** Makes room for the current request by ending the wait of a user who has more; see await-outcome.ts. */
   makeRoom: () => boolean
-  /** Which of these commands the ledger has decided: its events may have passed while this gateway did not listen. */
+  /** The ids among these that the ledger has decided: this gateway may have missed their events. */
   findDecided: (ids: string[]) => Promise<string[]>
-  /** After so long a command has its outcome or was lost: it counts no more. */
+  /** Age at which a command no longer counts: by then it has its outcome or was lost. */
   forgetAfterMs: number
   clock: Clock
   logger: Logger
 }): BackPressure => {
   const { limits, publisher, clock, logger } = deps
-  /** By partition, when each command was sent, in that order. */
+  /** By partition: each command's id and the time it was sent, in that order. */
   const undecided = new Map<number, Map<string, number>>()
   const partitionOfCommand = new Map<string, number>()
 
@@ -90,7 +90,7 @@ export const createBackPressure = (deps: {
   const isBehind = (sent: Map<string, number> | undefined): boolean =>
     oldestMsOf(sent) >= limits.undecidedMs || (sent?.size ?? 0) >= limits.undecided
 
-  /** A partition that is behind admits nothing more, so what it has counts no more against the others. */
+  /** A partition that is behind admits nothing more, so its commands do not count against the others. */
   const isFull = (): boolean => {
     let count = 0
     for (const sent of undecided.values()) if (!isBehind(sent)) count += sent.size
@@ -112,7 +112,7 @@ export const createBackPressure = (deps: {
     return undefined
   }
 
-  /** Events are wake-ups, and some may be missed: before old ones shut the door, the ledger itself is asked. */
+  /** Events are wake-ups, and some may be missed: queries the ledger before old commands cause refusals. */
   const lookForMissed = async () => {
     const now = clock.elapsed()
     const old: string[] = []
@@ -152,7 +152,7 @@ export const createBackPressure = (deps: {
       try {
         await publisher.publish(record)
       } catch (error) {
-        // It may be in the log or not; either way it is not known to wait for the ledger.
+        // The record may be in the log or not; either way it is not known to wait for the ledger.
         if (id !== undefined) remove(id)
         throw error
       }

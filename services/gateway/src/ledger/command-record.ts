@@ -3,8 +3,8 @@ import type { Codec } from '@pennywire/kafka/codec.ts'
 import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
 
 /**
- * A command as a record of ledger.commands. `key` is the wallet whose money or state is at stake: its partition decides the
- * order. The command's id is the record's and its subject, by which its outcome is found.
+ * A command as a record of ledger.commands. `key` is the wallet whose money or state the command changes: its partition
+ * decides the order. The command's id is the record's id and its subject, by which its outcome is found.
  */
 export const commandRecord = <Name extends LedgerCommandName>(
   codec: Pick<Codec, 'encode'>,

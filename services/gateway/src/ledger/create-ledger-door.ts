@@ -12,12 +12,12 @@ import { type BackPressureLimits, createBackPressure } from './back-pressure.ts'
 import { createPublishCommand } from './publish-command.ts'
 import { readClock, readDecidedIds, readOutcomes, readTransfers } from './sql/ledger-reads.ts'
 
-/** A gateway whose clock is further off than this would let requests expire that are fresh, or the other way round. */
+/** Maximum clock difference: beyond it, a gateway would let fresh requests expire, or keep expired ones. */
 const MAX_CLOCK_DIFFERENCE_MS = 5_000
 
 export type LedgerDoor = Awaited<ReturnType<typeof createLedgerDoor>>
 
-/** The one door to the ledger: its published views, its events, and the way of commands to it. */
+/** The one door to the ledger: its published views, its events, and the publishing of commands to it. */
 export const createLedgerDoor = async (deps: {
   logger: Logger
   kafka: KafkaClient
@@ -30,9 +30,9 @@ export const createLedgerDoor = async (deps: {
   requestExpiresAfterMs: number
 }) => {
   const { logger, kafka, codec, publisher, instanceId } = deps
-  // The ledger's published views, over an URL of their own: never in one statement with our own tables. All that is asked
-  // is found by keys. A connection keeps its plans, and those made while the tables were empty would read whole tables just
-  // when many wait for their outcome.
+  // The ledger's published views, over a URL of their own: never in one statement with our own tables. All queries find
+  // their rows by keys. A connection keeps its plans, and plans made while the tables were empty would scan whole
+  // tables just when many requests wait for their outcome.
   const ledgerRead = openDatabase(deps.readUrl, {
     applicationName: `${instanceId}-reads-ledger`,
     connection: { enable_seqscan: 'off' },
@@ -82,7 +82,7 @@ export const createLedgerDoor = async (deps: {
     () => publisher.load().oldestMs / 1_000,
   )
 
-  /** Not counted as undecided: for commands whose outcome is not among the transfers that back-pressure asks for. */
+  /** Not counted as undecided: for commands whose outcome is not among those that back-pressure looks up. */
   const publishUncounted = createPublishCommand({ publisher, clock: systemClock, logger })
   const ask = createAskLedger({
     logger,
@@ -104,7 +104,7 @@ export const createLedgerDoor = async (deps: {
     outcomes,
     ask,
     admit: backPressure.admit,
-    /** Counts what it publishes as undecided until its outcome is seen. */
+    /** Counts each published command as undecided until its outcome is seen. */
     countedPublisher: backPressure,
     publishCounted: createPublishCommand({ publisher: backPressure, clock: systemClock, logger }),
     publishUncounted,
@@ -112,13 +112,13 @@ export const createLedgerDoor = async (deps: {
       outcomes: outcomes.check,
       ledgerViews: () => ping(ledgerRead),
     },
-    /** Rejects where this gateway's clock is too far from the ledger's. */
+    /** Rejects if this gateway's clock differs too much from the ledger's. */
     checkClock: async () => {
       const difference = Math.abs(systemClock.now() - (await readClock(ledgerRead)).getTime())
       if (difference > MAX_CLOCK_DIFFERENCE_MS)
         throw new Error(`differs from the ledger's by ${difference} ms`)
     },
-    /** Ends the waits and the counting; the views stay until `close`. */
+    /** Ends the waits and the counting; the views stay open until `close`. */
     stop: () => Promise.all([outcomes.stop(), backPressure.stop()]),
     close: () => ledgerRead.end(),
   }

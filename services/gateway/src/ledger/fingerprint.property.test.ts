@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { canonicalJson, fingerprintOf } from './fingerprint.ts'
 
-/** What a body can hold: as JSON.parse gives it, with names such as __proto__ and every number form. */
+/** Any value of a body as JSON.parse returns it, with names such as __proto__ and every number form. */
 const json = fc
   .jsonValue({ stringUnit: 'binary', maxDepth: 4 })
   .map(value => JSON.parse(JSON.stringify(value)))

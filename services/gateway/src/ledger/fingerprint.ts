@@ -11,8 +11,8 @@ export const canonicalJson = (value: unknown): string => {
 }
 
 /**
- * What a request says, in 16 bytes of SHA-256: type, wallets as they were found, minor amount, currency and texts, but
- * no PIN. Two requests under one idempotency key are the same request exactly if these are.
+ * The content of a request in 16 bytes of SHA-256: type, wallets as resolved, minor amount, currency and texts, but no
+ * PIN. Two requests under one idempotency key are the same request exactly if their fingerprints are equal.
  */
 export const fingerprintOf = (request: {
   type: string
@@ -30,6 +30,6 @@ export const fingerprintOf = (request: {
     .digest()
     .subarray(0, 16)
 
-/** What a command says that is no transfer, in 16 bytes of SHA-256: its name and its content, amounts as text. */
+/** The content of a command that is not a transfer, in 16 bytes of SHA-256: its name and members, amounts as text. */
 export const fingerprintOfCommand = (name: string, content: Record<string, string | null>): Buffer =>
   createHash('sha256').update(canonicalJson({ name, content })).digest().subarray(0, 16)

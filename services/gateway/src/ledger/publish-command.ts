@@ -4,12 +4,12 @@ import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { ProblemError } from '../problems/problem.ts'
 
-/** Resolves once Kafka has the command; throws 503 where that is not known in time. It may still be there. */
+/** Resolves once Kafka has acknowledged the command; throws 503 without that in time, though Kafka may have it. */
 export type PublishCommand = (record: OutgoingRecord) => Promise<void>
 
 const ACKNOWLEDGE_WITHIN_MS = 5_000
 
-/** For commands that may be repeated at will: the client asks again, and the ledger knows the id. */
+/** For commands that are safe to repeat: the client requests again, and the ledger recognises the id. */
 export const createPublishCommand =
   (deps: { publisher: Pick<Publisher, 'publish'>; clock: Clock; logger: Logger }): PublishCommand =>
   async record => {

@@ -14,12 +14,15 @@ export type LimitsInput = {
   walletId: string
   action: LimitedAction
   limits: Limits
-  /** Null: each request is one of its own. */
+  /** Null: each request is a new one. */
   idempotencyKey: string | null
   traceparent: string
 }
 
-/** Changes limits by a command, so that each transfer is decided by those before or after it. Throws the ledger's refusal. */
+/**
+ * Changes limits by a command: each transfer is decided under the limits before or after it. Throws the ledger's
+ * refusal.
+ */
 export const createChangeLimits =
   ({ ask, clock }: { ask: Ask; clock: Clock }) =>
   async (input: LimitsInput): Promise<void> => {

@@ -77,7 +77,7 @@ const staffLimitsSchema = z
   })
   .openapi('StaffLimits')
 
-/** Zero is a limit too: then nothing may move. */
+/** Zero is a limit, too: it blocks every amount. */
 const wanted = moneyString.nullable().optional()
 const wantedShape = {
   perTransaction: wanted.openapi({ example: '500.00', description: 'null or missing: none of this source' }),
@@ -232,7 +232,7 @@ const readWanted = (body: LimitsBody, currency: string): Limits => {
 
 const notFound = (field: string) => new ProblemError('WALLET_NOT_FOUND', `${field}: there is no such wallet`)
 
-/** What may move in a transaction, a day, a month: shown to the owner, tightened by the owner, set by staff. */
+/** Limits per transaction, day and month: shown to the owner, tightened by the owner, set by staff. */
 export const limitRoutes = (deps: LimitDeps): Routes => {
   const routes = newRoutes()
   const { guards } = deps

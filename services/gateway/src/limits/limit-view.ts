@@ -8,13 +8,13 @@ import {
 } from '@pennywire/rules/limits.ts'
 import type { LimitedWallet } from './sql/limit-reads.ts'
 
-/** One limit as clients see it: decimal strings, null where nothing limits. */
+/** One limit in the API's form: decimal strings, null for no limit. */
 export type LimitView = {
-  /** What holds. */
+  /** The limit in force. */
   limit: string | null
-  /** What the owner set. */
+  /** The owner's own limit. */
   own: string | null
-  /** The most that the owner may set. */
+  /** The highest limit that the owner may set. */
   maximum: string | null
 }
 export type PeriodView = LimitView & { used: string; left: string | null }
@@ -29,14 +29,14 @@ export type ActionLimits = {
   monthly: PeriodView
 }
 
-/** As staff see them: what they set themselves, and what would hold if they had not. */
+/** The limits as staff see them: with the limits that staff set, and the defaults without them. */
 export type StaffLimits = ActionLimits & {
   tier: string
   cap: { perTransaction: string | null; daily: string | null; monthly: string | null }
   default: { perTransaction: string | null; daily: string | null; monthly: string | null }
 }
 
-/** What may move, and how much of it is used in the present UTC day and month. */
+/** The limits in force, and how much of them is used in the current UTC day and month. */
 export const viewLimits = (wallet: LimitedWallet, action: LimitedAction): ActionLimits => {
   const { id, currency, defaults, own, usage, nowMs } = wallet
   const { limits, ceiling } = limitsInForce(action, defaults, own)
@@ -53,7 +53,7 @@ export const viewLimits = (wallet: LimitedWallet, action: LimitedAction): Action
     return {
       ...one(kind),
       used: formatAmount(spent, currency),
-      // A limit that was tightened below what is used already leaves nothing.
+      // A limit that was tightened below the used amount leaves nothing.
       left: text(limit === null ? null : limit > spent ? limit - spent : 0n),
     }
   }

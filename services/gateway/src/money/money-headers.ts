@@ -9,7 +9,7 @@ import { ProblemError, validationProblem } from '../problems/problem.ts'
 const DEFAULT_WAIT_MS = 10_000
 const LONGEST_WAIT_SECONDS = 60
 
-/** Documents the headers of routes that move money; what they mean is read below, so that errors are problems. */
+/** OpenAPI schema of the headers of money routes; the functions below validate them, so that errors are problems. */
 export const moneyHeaders = z.object({
   'idempotency-key': z
     .string()
@@ -25,12 +25,12 @@ export const moneyHeaders = z.object({
   }),
 })
 
-/** The same where money leaves: how the user is known to be present. */
+/** The headers of routes that move money out: with the proof that the user is present. */
 export const sendingHeaders = moneyHeaders.extend({
   'step-up-token': z.string().optional().openapi({ description: 'From POST /v1/pin/verify' }),
 })
 
-/** What every request that moves money says beside its body, and who asks. */
+/** The requester and headers of a request that moves money: everything outside its body. */
 export const readMoneyRequest = (context: Context<GatewayEnv>) => ({
   user: context.var.user,
   idempotencyKey: readIdempotencyKey(context.req.header('idempotency-key')),
@@ -38,7 +38,7 @@ export const readMoneyRequest = (context: Context<GatewayEnv>) => ({
   traceparent: context.var.traceparent,
 })
 
-/** Says where what the answer shows is found later, and whether it was given before. */
+/** Sets Location, where the transfer or hold is found later, and marks a repeated answer. */
 export const headAnswer = (
   context: Context<GatewayEnv>,
   found: `/v1/${'transfers' | 'holds'}/${string}`,
@@ -48,7 +48,7 @@ export const headAnswer = (
   if (replayed) context.header('idempotency-replayed', 'true')
 }
 
-/** The Idempotency-Key header as sent, or the problem that names what is wrong with it. */
+/** The Idempotency-Key header as sent; throws the problem that names the broken rule. */
 export const readIdempotencyKey = (header: string | undefined): string => {
   if (header === undefined || header === '') {
     throw new ProblemError('IDEMPOTENCY_KEY_REQUIRED', 'Idempotency-Key: is required where money moves')
@@ -56,7 +56,7 @@ export const readIdempotencyKey = (header: string | undefined): string => {
   return checkKey(header)
 }
 
-/** The same where it may be left out; one that is empty is no key. */
+/** An optional Idempotency-Key header; an empty one is invalid. */
 export const readOptionalKey = (header: string | undefined): string | null =>
   header === undefined ? null : checkKey(header)
 
@@ -64,7 +64,7 @@ const checkKey = (header: string): string => {
   if (!/^[\x21-\x7e]{1,255}$/.test(header)) {
     throw validationProblem([{ field: 'Idempotency-Key', rule: 'must be 1 to 255 visible ASCII characters' }])
   }
-  // URLs leave such a segment out, also where it is escaped: nobody could ask what has become of the request.
+  // URLs drop such a segment, even if it is escaped: the client could not look up its request by the key.
   if (header === '.' || header === '..') {
     throw validationProblem([{ field: 'Idempotency-Key', rule: 'must not be a path segment of dots' }])
   }
@@ -72,8 +72,8 @@ const checkKey = (header: string): string => {
 }
 
 /**
- * How long the client waits for the outcome (RFC 7240), in milliseconds: so many seconds as the first `wait` says, also
- * beside `respond-async`, which by itself waits for nothing. What it does not understand is ignored.
+ * How long the client waits for the outcome (RFC 7240), in milliseconds: the first `wait` in seconds, even beside
+ * `respond-async`, which alone means no wait. Unknown preferences are ignored.
  */
 const readWaitMs = (prefer: string | undefined): number => {
   const preferences = (prefer ?? '')
@@ -96,12 +96,12 @@ export const readAmount = (text: string, currency: string): bigint => {
 /** Money as the API writes it. */
 export const money = (minor: bigint, currency: string): string => formatAmount(minor, currency)
 
-/** Somebody else's name as strangers see it. */
+/** Another person's name, masked. */
 export const maskedName = (name: PersonName | undefined): string => name?.masked ?? ''
 
 export const moneyOut = z.string().openapi({ example: '12.50' })
 
-/** Why something did not move. */
+/** The reason for a rejection. */
 export const rejectionSchema = z
   .object({
     code: z.string(),

@@ -9,22 +9,22 @@ import { deleteFromOutbox, outboxOwner, readOutbox, takeOutboxLease } from './sq
 const MAX_BATCH = 500
 const FIRST_RETRY_MS = 100
 const LAST_RETRY_MS = 5_000
-/** Users whose records Kafka refuses are set aside for a while; so many at most, since each read leaves them out. */
+/** Users whose records Kafka refuses are held back for a while; at most this many, since each read excludes them. */
 const MAX_HELD = 5_000
 /**
- * How long a relay that has stopped in the middle, such as a frozen one, keeps the others from working. The publisher
- * sends nothing that has waited for half as long, so one that wakes publishes nothing behind its successor's back.
+ * How long a relay that stalls, such as a frozen process, blocks the others. The publisher sends no record that has
+ * waited for half as long, so a relay that resumes publishes nothing behind its successor's back.
  */
 const LEASE_MS = 30_000
 
 const failing = gauge('gateway_outbox_failing', '1 while records of the outbox cannot be published')
 
 /**
- * Publishes what the outbox holds and deletes it once all replicas have it. The order is each user's, in id order:
- * where one's record cannot be published, that one's later records wait behind it, and everybody else's go on. One relay
- * works at a time, by the lock on the lease row, which a crashed one loses with its connection; the next finds what is
- * left, so a record may be sent twice and never not at all. `wake` after each commit makes it prompt; the poll (every
- * `pollMs`) finds what another process committed.
+ * Publishes the outbox's records and deletes them once all replicas have them. Order is kept per user, by id: if a
+ * record cannot be published, the later records of its user wait behind it, and those of other users go on. One relay
+ * works at a time, by the lock on the lease row; a crashed relay loses the lock with its connection. The next one finds
+ * the remaining records, so a record may be sent twice but never not at all. `wake` after each commit makes it prompt;
+ * the poll (every `pollMs`) finds commits of other processes.
  */
 export const startOutboxRelay = (deps: {
   sql: Database
@@ -35,7 +35,7 @@ export const startOutboxRelay = (deps: {
   leaseMs?: number
 }): Repeated => {
   const { sql, publisher, logger, clock = systemClock, pollMs = 1_000, leaseMs = LEASE_MS } = deps
-  /** Whose records failed: after which pause, and when, they are tried again. */
+  /** Owners whose records failed: the pause before the next try, and its time. */
   const held = new Map<string, { retryMs: number; until: number }>()
 
   const hold = (owner: string) => {
@@ -44,7 +44,7 @@ export const startOutboxRelay = (deps: {
       held.set(owner, { retryMs, until: clock.elapsed() + retryMs })
   }
 
-  /** Publishes one batch; false where nothing is left for this relay. Throws where all of it failed. */
+  /** Publishes one batch; false if nothing is left for this relay. Throws if the whole batch failed. */
   const relayBatch = (): Promise<boolean> =>
     sql.begin(async tx => {
       if (!(await takeOutboxLease(tx, leaseMs))) return false

@@ -1,5 +1,5 @@
-// Whether the payments, the ledger and the payment provider tell the same. Each is read by itself, page by page in the
-// order of the ids, and compared here; what seems to differ is looked at once more, for it may just be under way.
+// Compares the payments, the ledger and the payment provider. Each is read by itself, page by page in id order, and
+// compared here. An apparent difference is checked once more, because the payment may just be in flight.
 import { displacedDepositIdOf } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import { bookedDeposit, isAmountOf } from './payment.ts'
@@ -11,7 +11,7 @@ export type Difference = {
   /** The payment's id, or the name of a suspense wallet. */
   id: string
   what: string
-  /** For the person who reads it. */
+  /** The action for the person who reads it. */
   todo: string
 }
 
@@ -24,9 +24,9 @@ export type CompareDeps = {
   readSuspense: () => Promise<{ system: string; currency: string; balance: bigint }[]>
   listProvider: (after: string) => Promise<PaymentState[]>
   askProvider: (id: string) => Promise<PaymentState | undefined>
-  /** A payment asked for before then and not done counts as stuck. */
+  /** An unfinished payment requested before then counts as stuck. */
   stuckBefore: Date
-  /** Gives what is under way time to arrive. */
+  /** Gives movements in flight time to arrive. */
   pause: () => Promise<void>
 }
 
@@ -53,7 +53,7 @@ const STRANGER =
 const WITH_PROVIDER =
   'settle it with the provider; a movement that is missing is made by staff, as one of its own'
 
-/** What differs of one payment between the row, the ledger and the provider. */
+/** The differences between a payment's row, the ledger and the provider. */
 const differencesOf = (
   payment: Payment,
   ledgerStatuses: Map<string, LedgerStatus>,
@@ -105,12 +105,12 @@ const differencesOf = (
   const said = state?.status ?? 'nothing'
   const agrees = {
     created: ['nothing'],
-    // An order that is under way; the worker asks for it.
+    // An order in flight; the worker queries it.
     ordering: ['nothing'],
     pending: ['pending'],
     confirmed: ['succeeded'],
     returned: ['returned'],
-    // What was cancelled at the provider has failed there as well.
+    // A payment cancelled at the provider has failed there as well.
     failed:
       payment.failureCode === 'PAYMENT_FAILED'
         ? ['failed', 'nothing']
@@ -134,7 +134,7 @@ const differencesOf = (
   return found
 }
 
-/** Compares everything; `payments` is how many there are. */
+/** Compares everything; `payments` is their number. */
 export const comparePayments = async (
   deps: CompareDeps,
 ): Promise<{ payments: number; differences: Difference[] }> => {
@@ -142,7 +142,7 @@ export const comparePayments = async (
   const displaced = new Set<string>()
   let payments = 0
 
-  // What the provider lists goes along with the payments, both in the order of the ids.
+  // Merges the provider's list with the payments: both are in id order.
   const provider = each(deps.listProvider)
   let next = await provider.next()
   for await (const page of pages(deps.readPaymentsAfter)) {
@@ -162,7 +162,7 @@ export const comparePayments = async (
   }
   for (; !next.done; next = await provider.next()) suspects.add(next.value.id)
 
-  // The other way round: each movement and hold of the ledger for the outside world has its payment.
+  // The other direction: each movement and hold of the ledger for the outside world must have a payment.
   for (const read of [deps.readOutsideTransfers, deps.readHeldWithdrawals]) {
     for await (const { id } of each<{ id: string }>(read)) {
       if (!displaced.has(id) && !(await deps.readPayment(id))) suspects.add(id)

@@ -33,12 +33,12 @@ import {
 } from './sql/payments.ts'
 import { withdrawalRoutes } from './withdrawal-routes.ts'
 
-/** However long a payment has been waiting, it is looked at within this time. */
+/** Longest interval between two looks at an open payment, no matter how long it has been waiting. */
 const LOOK_AGAIN_WITHIN_MS = 300_000
-/** A payout whose requester does not wait is ordered by the worker, so that looks soon. */
+/** Earlier first look at a withdrawal: if its requester does not wait, the worker orders the payout. */
 const PAYOUT_LOOK_MS = 1_000
 
-/** Deposits and withdrawals: ordered from the provider, booked by its word, looked after until they end. */
+/** Deposits and withdrawals: ordered from the provider, booked by its result, and followed up until they end. */
 export const createPayments = (deps: {
   logger: Logger
   sql: Database
@@ -74,7 +74,7 @@ export const createPayments = (deps: {
     logger,
     codec,
     admit: ledger.admit,
-    // A withdrawal that is held is no transfer yet, which back-pressure could ask for.
+    // Uncounted: a held withdrawal is not yet a transfer that back-pressure could look up.
     publishCommand: ledger.publishUncounted,
     outcomes: ledger.outcomes,
     names,
@@ -94,7 +94,7 @@ export const createPayments = (deps: {
     expiresAfterMs: deps.expiresAfterMs,
     clock,
   }
-  // Deposits of one wallet wait for each other with their connections.
+  // Deposits of one wallet wait for each other while they hold a connection, so they take turns.
   const inPaymentTurn = createTurns('payments', 'gateway', clock)
   const writeDeposit = createWriteDeposit({ sql, ledgerRead, lookAfterMs })
   const worker = startPaymentWorker({

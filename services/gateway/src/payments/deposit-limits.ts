@@ -25,9 +25,9 @@ const PERIODS = {
 }
 
 /**
- * Writes a deposit before it is ordered, or finds the one with its id. What the provider confirms is never refused, so
- * the limits are held here: against what the ledger has counted and what this wallet has under way. One deposit of a
- * wallet at a time, in any gateway. Throws 422 where a limit would be passed; then nothing is written.
+ * Writes a deposit before it is ordered, or returns the one with its id. A payment that the provider confirms is never
+ * refused, so the limits are enforced here: against the ledger's counters and this wallet's deposits in flight. One
+ * deposit of a wallet at a time, across all gateways. Throws 422 if a limit would be exceeded; then nothing is written.
  */
 export const createWriteDeposit =
   (deps: { sql: Database; ledgerRead: Database; lookAfterMs: number }) =>
@@ -41,7 +41,7 @@ export const createWriteDeposit =
       return writeClaimedPayment(tx, payment, deps.lookAfterMs)
     }) as Promise<Payment>
 
-/** Writes a payment under a key that no other request has, or finds the one with its id. Throws where another has it. */
+/** Claims a payment's key and writes it, or returns the one with its id. Throws if another request has the key. */
 export const writeClaimedPayment = async (
   tx: Tx,
   payment: NewPayment,
@@ -58,7 +58,7 @@ const holdAgainstLimits = async (
   { walletId, userId, amount, currency }: NewPayment,
   open: OpenDeposit[],
 ): Promise<void> => {
-  // One moment of the ledger: each deposit under way is in its counter or is not.
+  // One snapshot of the ledger: each deposit in flight is in its counter or is not.
   const ids = open.flatMap(({ id }) => [id, displacedDepositIdOf(id)])
   const { wallet, ledgerStatuses } = await ledgerRead.begin(
     'isolation level repeatable read read only',
@@ -70,7 +70,7 @@ const holdAgainstLimits = async (
   if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
   const isBooked = (id: string) =>
     [id, displacedDepositIdOf(id)].some(known => ledgerStatuses.get(known)?.transfer?.type === 'deposit')
-  // Each counts in the day and month it was asked for in; what is booked later, the ledger counts then.
+  // Each counts in the day and month of its request; once booked, the ledger counts it in those of the booking.
   const underWay = (prefixLength: number) => {
     const period = (ms: number) => new Date(ms).toISOString().slice(0, prefixLength)
     return open

@@ -104,7 +104,7 @@ const callbackRoute = () =>
     },
   })
 
-/** Money that comes in from outside. */
+/** Routes of deposits: money that comes in from outside. */
 export const depositRoutes = ({ guards, requestDeposit, handleCallback }: DepositRouteDeps): Routes => {
   const routes = newRoutes()
 

@@ -3,50 +3,50 @@ import type { Clock } from '@pennywire/runtime/clock.ts'
 import { z } from 'zod'
 import { ProblemError } from '../problems/problem.ts'
 
-/** A payment as the provider is asked for it. `id` is its idempotency key, the amount a decimal string. */
+/** A payment order to the provider. `id` is its idempotency key, the amount a decimal string. */
 export type PaymentOrder = {
   id: string
   kind: 'deposit' | 'withdrawal'
   amount: string
   currency: string
-  /** Where the money comes from, or goes to. */
+  /** The source of a deposit, or the destination of a withdrawal. */
   method: string
   reference: string
-  /** The provider does not take the order after that: one that was held up on its way must not arrive late. */
+  /** The provider refuses the order after that: a delayed order must not arrive late. */
   validUntil: string
 }
 
-/** The provider does not take the order, now or ever: it knows no such source or destination. */
+/** The provider refuses the order for good: it recognises no such source or destination. */
 export class OrderRefused extends Error {
   override name = 'OrderRefused'
 }
 
-/** The port to the payment provider, who moves money to and from the outside world. */
+/** The port to the payment provider, which moves money to and from the outside world. */
 export type PaymentProvider = {
   /**
-   * Orders a payment; any number of times with one id is one payment. Throws OrderRefused, or 503 where it cannot be
-   * asked: then it may still have the order.
+   * Orders a payment; any number of orders with one id are one payment. Throws OrderRefused, or 503 if the provider
+   * does not answer: it may still have the order.
    */
   order: (order: PaymentOrder) => Promise<{ providerReference: string | null }>
   /**
-   * Ends a payment that has not ended, and gives what has become of it: it may have succeeded meanwhile. Undefined where
-   * the provider has never had it. Throws 503 as above.
+   * Cancels a payment that has not ended, and returns its state: it may have succeeded meanwhile. Undefined if the
+   * provider never had it. Throws 503 as above.
    */
   cancel: (id: string) => Promise<PaymentState | undefined>
-  /** What has become of a payment, or undefined where the provider has never had it. Throws 503 as above. */
+  /** Returns a payment's state, or undefined if the provider never had it. Throws 503 as above. */
   ask: (id: string) => Promise<PaymentState | undefined>
-  /** All that it has, in the order of the ids, above `after`: one page, empty at the end. */
+  /** One page of the provider's payments in id order, above `after`; empty at the end. */
   list: (after: string) => Promise<PaymentState[]>
-  /** Reads a callback, after its signature; throws SIGNATURE_INVALID or VALIDATION_ERROR. `body` is as received. */
+  /** Verifies and reads a callback; throws SIGNATURE_INVALID or VALIDATION_ERROR. `body` is as received. */
   readCallback: (signature: string | undefined, body: string) => PaymentState & { status: ProviderWord }
 }
 
-/** The provider's word on a payment. A payout that succeeded may come back. */
+/** The provider's result for a payment. A payout that succeeded may be returned later. */
 export type ProviderWord = 'succeeded' | 'failed' | 'returned'
 
 const TEXT_MAX = 500
 
-/** What a provider writes is kept, cut to what is stored; no text of its own makes a payment fail. */
+/** Cleans and truncates the provider's text for storage: no text may make a payment fail. */
 const textOf = (value: unknown, max: number): string | undefined => {
   if (typeof value !== 'string' && typeof value !== 'number') return undefined
   return String(value).replaceAll('\0', '').slice(0, max).toWellFormed() || undefined
@@ -84,7 +84,7 @@ const REQUEST_TIMEOUT_MS = 5_000
 
 const secretText = z.string().min(32)
 
-/** The shared secret; while it is being changed also the one before, by which the provider may still sign. */
+/** The shared secret; during a rotation also the previous one, with which the provider may still sign. */
 export const providerSecrets = z.strictObject({ secret: secretText, previous: secretText.optional() })
 type ProviderSecrets = z.output<typeof providerSecrets>
 
@@ -133,7 +133,7 @@ export const connectPaymentProvider = (options: {
     }
   }
 
-  /** An answer by which money moves is as good as a callback, so it is proven like one. */
+  /** A state in an answer moves money like a callback, so its signature is verified as well. */
   const readAnswer = async <Schema extends z.ZodType>(response: Response, schema: Schema) => {
     if (!response.ok) throw providerAway()
     const body = await response.text()

@@ -1,5 +1,5 @@
-// What a payment's row asks for next, of the provider and of the ledger. Everything here may be done by any gateway, at
-// any time and any number of times: what is ordered and what is booked have ids that come from the payment's.
+// The next step of a payment by its row, with the provider and with the ledger. Any gateway may run any step, at any
+// time and any number of times: the ids of orders and of bookings are derived from the payment's id.
 import {
   displacedDepositIdOf,
   payoutCaptureIdOf,
@@ -28,11 +28,11 @@ export type PaymentDeps = {
   personKeys: Pick<PersonKeys, 'decryptFor'>
   provider: PaymentProvider
   readPayment: (id: string) => Promise<Payment | undefined>
-  /** How payments stand in the ledger, by their ids; those that it does not know are missing. */
+  /** The ledger's statuses of payments, by their ids; ids unknown to the ledger are missing. */
   readLedgerStatuses: (ids: string[]) => Promise<Map<string, LedgerStatus>>
-  /** Whether the ledger has decided a command under this id: a capture, which is no transfer of its own. */
+  /** Whether the ledger has decided a command with this id: a capture, which is not a transfer of its own. */
   isCommand: (id: string) => Promise<boolean>
-  /** Marks an order before it is sent, where `orderAttempts` were before it; undefined: it must not be sent. */
+  /** Marks an order before it is sent, if `orderAttempts` were marked before; undefined: it must not be sent. */
   markOrdering: (id: string, orderAttempts: number) => Promise<Date | undefined>
   markPending: (id: string, providerReference: string | null) => Promise<void>
   settle: (id: string, settlement: Settlement) => Promise<boolean>
@@ -42,9 +42,9 @@ export type PaymentDeps = {
   clock: Clock
 }
 
-/** The provider takes no order that arrives later than this after its mark. */
+/** The provider refuses an order that arrives later than this after its mark. */
 const ORDER_VALID_MS = 30_000
-/** After this no order of the mark can arrive, though the provider's clock is off. */
+/** No order of a mark can arrive later than this, even if the provider's clock is off. */
 const ORDER_GONE_MS = 60_000
 
 const contradictions = counter(
@@ -58,12 +58,14 @@ const inSuspense = counter(
   ['kind'],
 )
 
-/** What is sealed in `method`, for the personal key. */
+/** The encryption purpose of `method` under the personal key. */
 export const METHOD_PURPOSE = 'payment-method'
 
 const STATUS_OF = { succeeded: 'confirmed', failed: 'failed', returned: 'returned' } as const
 
-/** Takes the provider's word on a payment: written down first, then booked. Throws where it must be said again. */
+/**
+ * Applies the provider's state to a payment: stores it first, then books it. Throws if the provider must send it again.
+ */
 export const applyProviderState = async (
   deps: PaymentDeps,
   payment: Payment,
@@ -76,7 +78,7 @@ export const applyProviderState = async (
   }
   if (state.status === 'pending') return deps.markPending(payment.id, state.providerReference)
   if (payment.kind === 'withdrawal' && isOrderable(payment)) {
-    // Nothing is ordered before the money is held. A capture of what is not held would be refused, and that for good.
+    // A payout is ordered only after its money is held. The ledger would refuse a capture without a hold, for good.
     const ledgerStatus = (await deps.readLedgerStatuses([payment.id])).get(payment.id)
     const hold = ownOf(ledgerStatus?.hold, payment.fingerprint)
     const isPaidOut = state.status !== 'failed'
@@ -99,7 +101,7 @@ export const applyProviderState = async (
   })
   const settled = (await deps.readPayment(payment.id))!
   if (settled.status !== status || (changed && payment.failureCode === 'PAYMENT_FAILED')) {
-    // A payout that came back had been paid out: hearing that later is no contradiction.
+    // A returned payout was paid out before: a late confirmation is no contradiction.
     if (settled.status === 'returned' && status === 'confirmed') return
     contradictions.inc({ kind: payment.kind })
     deps.logger.error(
@@ -109,11 +111,11 @@ export const applyProviderState = async (
         : 'the provider contradicts what it said before; nothing is moved for it',
     )
   }
-  // Booked again where it was heard before: the gateway that heard it first may have died.
+  // Book again on a repeat: the gateway that received the state first may have died.
   if (settled.status === status && !settled.done) await book(deps, settled, traceparent)
 }
 
-/** Whether the provider's amount is the payment's, however many zeros it writes. */
+/** Whether the provider's amount equals the payment's, regardless of trailing zeros. */
 export const isAmountOf = (
   state: Pick<PaymentState, 'amount' | 'currency'>,
   { amount, currency }: Pick<Payment, 'amount' | 'currency'>,
@@ -123,10 +125,10 @@ export const isAmountOf = (
   return 'minor' in said && said.minor === amount
 }
 
-/** The provider is not known to have the payment. */
+/** Whether the provider is not known to have the payment. */
 const isOrderable = ({ status }: Payment) => status === 'created' || status === 'ordering'
 
-/** Sends the ledger what a settled payment means for the books. */
+/** Sends the ledger the commands that book a settled payment. */
 const book = async (deps: PaymentDeps, payment: Payment, traceparent?: string): Promise<void> => {
   const { id, walletId, userId, currency, amount } = payment
   const requestedAt = deps.clock.now()
@@ -152,7 +154,7 @@ const book = async (deps: PaymentDeps, payment: Payment, traceparent?: string): 
     })
   }
   if (payment.status === 'confirmed' || payment.status === 'returned') {
-    // What came back was paid out before. One key, one partition: the ledger takes the two in this order.
+    // A returned payout was paid out before. One key, one partition: the ledger applies the two in this order.
     const commandId = payoutCaptureIdOf(id)
     await send('pennywire.ledger.HoldCaptureRequested', {
       commandId,
@@ -185,7 +187,7 @@ const book = async (deps: PaymentDeps, payment: Payment, traceparent?: string): 
   }
 }
 
-/** A payment as the ledger is asked for it: the same from each gateway, each time. */
+/** The TransferRequested of a payment: the same from each gateway, each time. */
 const requestOf = (payment: Payment): TransferRequested => {
   const outgoing = payment.kind === 'withdrawal'
   return {
@@ -208,7 +210,7 @@ const requestOf = (payment: Payment): TransferRequested => {
   }
 }
 
-/** Sends the ledger the request of a withdrawal. Throws 503 where it is not known whether Kafka has it. */
+/** Sends the ledger the TransferRequested of a withdrawal. Throws 503 if it is unknown whether Kafka has it. */
 export const publishWithdrawal = (deps: PaymentDeps, payment: Payment, traceparent?: string): Promise<void> =>
   deps.publishCommand(
     commandRecord(
@@ -221,9 +223,9 @@ export const publishWithdrawal = (deps: PaymentDeps, payment: Payment, tracepare
   )
 
 /**
- * Orders a payment from the provider. The order is marked before it is sent, so that each gateway knows that the
- * provider may have it; a payout is sent only while its money is held. A refusal is final where the provider does not
- * know the payment and no earlier order can still arrive. Throws 503 where the provider cannot be asked.
+ * Orders a payment from the provider. The order is marked before it is sent, so that each gateway finds that the
+ * provider may have it; a payout is sent only while its money is held. A refusal is final if the payment is unknown to
+ * the provider and no earlier order can still arrive. Throws 503 if the provider does not answer.
  */
 export const orderPayment = async (
   deps: PaymentDeps,
@@ -243,7 +245,7 @@ export const orderPayment = async (
     status: 'ordering',
     orderAttempts: payment.orderAttempts + 1,
   }
-  // Looked at after the mark: what ended the hold before is seen, and nothing but the provider's word ends it later.
+  // Read the hold after the mark: an earlier end is visible then, and only the provider's result ends the hold later.
   if (kind === 'withdrawal') {
     const hold = ownOf((await deps.readLedgerStatuses([id])).get(id)?.hold, payment.fingerprint)
     if (hold?.status !== 'active') {
@@ -251,8 +253,7 @@ export const orderPayment = async (
     }
   }
   const validUntilMs = orderedAt.getTime() + ORDER_VALID_MS
-  // This gateway stood still since the mark; the worker orders anew.
-  // This gateway stood still since the mark; the worker orders anew.
+  // This gateway stalled after the mark; the worker orders again.
   if (validUntilMs < deps.clock.now()) return
   try {
     const { providerReference } = await deps.provider.order({
@@ -283,9 +284,9 @@ const mayArrive = (deps: PaymentDeps, { orderedAt }: Payment): boolean =>
   orderedAt !== null && orderedAt.getTime() + ORDER_GONE_MS > deps.clock.now()
 
 /**
- * What an order that was not taken means for the payment: the provider's word where it knows the payment by an earlier
- * order; a failure where it does not and never will; nothing yet where an earlier order may still arrive. `payment` has
- * the time of the last order before this one, and this one among its attempts.
+ * Concludes an order that the provider did not take: applies the provider's state if it has the payment from an earlier
+ * order; fails the payment if it does not and never will; does nothing while an earlier order may still arrive.
+ * `payment` contains the time of the last order before this one, and counts this one among its attempts.
  */
 const concludeRefusal = async (
   deps: PaymentDeps,
@@ -294,7 +295,8 @@ const concludeRefusal = async (
   failureReason: string,
   traceparent?: string,
 ): Promise<void> => {
-  // Asked after this look at the time: a gateway that stands still in between does not take an old answer for a last one.
+  // Query the provider after reading the clock: a gateway that stalls in between must not take an old answer for a last
+  // one.
   const arrivesLater = mayArrive(deps, payment)
   const state = await deps.provider.ask(payment.id)
   if (state) return applyProviderState(deps, payment, state, traceparent)
@@ -305,10 +307,11 @@ const concludeRefusal = async (
   await book(deps, (await deps.readPayment(id))!, traceparent)
 }
 
-/** Looks after a payment that nobody is known to look after: does what is next, or finds that nothing is left to do. */
+/** Advances a payment that may be unattended: runs its next step, or marks it as done. */
 export const advancePayment = async (deps: PaymentDeps, payment: Payment): Promise<void> => {
   const ids = payment.kind === 'deposit' ? [payment.id, displacedDepositIdOf(payment.id)] : [payment.id]
-  // Asked first: a command under its id that is neither a hold nor a transfer afterwards is another request's.
+  // Read first: a command with the payment's id that is neither a hold nor a transfer afterwards belongs to another
+  // request.
   const isDecided =
     payment.kind === 'withdrawal' && payment.status === 'created' && (await deps.isCommand(payment.id))
   const ledgerStatuses = await deps.readLedgerStatuses(ids)
@@ -317,7 +320,7 @@ export const advancePayment = async (deps: PaymentDeps, payment: Payment): Promi
     : advanceWithdrawal(deps, payment, ledgerStatuses.get(payment.id), isDecided))
 }
 
-/** The transfer that books a deposit: under its own id, or, where another request has that, under the derived one. */
+/** The transfer that books a deposit: under its own id, or, if another request has that id, under the derived one. */
 export const bookedDeposit = (payment: Payment, ledgerStatuses: Map<string, LedgerStatus>) =>
   [payment.id, displacedDepositIdOf(payment.id)]
     .map(id => ledgerStatuses.get(id)?.transfer)
@@ -353,7 +356,7 @@ const advanceDeposit = async (
   if (payment.status === 'pending') {
     deps.logger.error({ paymentId: payment.id }, 'the provider does not know a deposit that it had taken')
   } else if (expired(deps, payment) && !arrivesLater) {
-    // Only its request orders a deposit: nobody's card is charged hours later.
+    // Only its request orders a deposit: no card may be charged hours later.
     await deps.settle(payment.id, {
       status: 'failed',
       providerReference: null,
@@ -367,7 +370,7 @@ const advanceDeposit = async (
 const isAbandoned = (deps: PaymentDeps, { requestedAt }: Payment): boolean =>
   requestedAt.getTime() + deps.depositExpiresAfterMs < deps.clock.now()
 
-/** Ends a deposit that its payer has left, at the provider first: it may have succeeded meanwhile. */
+/** Ends an abandoned deposit, at the provider first: it may have succeeded meanwhile. */
 const cancelDeposit = async (deps: PaymentDeps, payment: Payment, known: PaymentState): Promise<void> => {
   const state = (await deps.provider.cancel(payment.id)) ?? known
   if (state.status !== 'failed') return applyProviderState(deps, payment, state)
@@ -401,7 +404,7 @@ const advanceWithdrawal = async (
         await deps.settle(id, { ...settlement, orderAttempts: payment.orderAttempts })
         await deps.markDone(id, 'failed')
       } else if (own.hold) await orderPayment(deps, payment)
-      // The ledger refuses it if it has not decided it before: then it is known that nothing is held.
+      // The ledger refuses it unless it decided it before: after the refusal it is certain that nothing is held.
       else if (expired(deps, payment)) await publishWithdrawal(deps, payment)
       return
     }
@@ -415,7 +418,7 @@ const advanceWithdrawal = async (
     case 'pending': {
       const state = await deps.provider.ask(id)
       if (state) return applyProviderState(deps, payment, state)
-      // Not ordered anew: a provider that has lost its books may have paid it out.
+      // Not ordered again: a provider that has lost its records may have paid it out.
       deps.logger.error({ paymentId: id }, 'the provider does not know a payout that it had taken')
       return
     }
@@ -441,7 +444,7 @@ const KEY_REUSED = {
   failureReason: 'Another request has this Idempotency-Key.',
 }
 
-/** Why the ledger has not taken a payment and never will, where that is so. */
+/** The reason why the ledger refuses a payment for good; undefined if it does not. */
 export const refusalOf = (
   ledgerStatus: LedgerStatus | undefined,
   fingerprint: Buffer,

@@ -1,5 +1,5 @@
-// The second part of `npm run reconcile`: compares the payments with the ledger and with the payment provider. Lists
-// each difference with what to do, and exits with 1 where there is one.
+// The second part of `npm run reconcile`: compares the payments with the ledger and with the payment provider. Prints
+// each difference with the action to take, and exits with 1 if there is one.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '@pennywire/runtime/clock.ts'
@@ -26,7 +26,7 @@ const config = loadConfig(
     PROVIDER_URL: z.url(),
     PROVIDER_SECRET_FILE: jsonFile(providerSecrets),
     PAYMENT_STUCK_SECONDS: z.coerce.number().int().min(1).default(3_600),
-    /** How long what seems to differ has to arrive. */
+    /** Time for an apparent difference to resolve before it is checked again. */
     RECONCILE_PAUSE_SECONDS: z.coerce.number().min(0).max(600).default(5),
   },
   process.env,

@@ -19,13 +19,13 @@ export type DepositInput = {
   walletId: string
   amount: bigint
   currency: string
-  /** Where the money comes from, for the provider; the sandbox knows magic values. */
+  /** The source of the money, for the provider; the sandbox recognises magic values. */
   source: string
   waitMs: number
 }
 
 export type DepositDeps = PaymentDeps & {
-  /** Throws 503 where the request would only wait: asked before anything is stored or ordered. */
+  /** Throws 503 if the request would only wait: called before anything is stored or ordered. */
   admit: (walletId: string) => void
   outcomes: Pick<Outcomes, 'wait'>
   names: Names
@@ -33,15 +33,15 @@ export type DepositDeps = PaymentDeps & {
   readWallet: (userId: string, walletId: string) => Promise<WalletFacts | undefined>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
   isPending: (transferId: string) => Promise<boolean>
-  /** Holds it against the wallet's limits and writes it, or finds the one with its id. */
+  /** Checks the payment against the wallet's limits and writes it, or returns the one with its id. */
   writeDeposit: (payment: NewPayment) => Promise<Payment>
-  /** Until when a request may come to something. */
+  /** How long a request is valid. */
   expiresAfterMs: number
 }
 
 /**
- * Takes a deposit: writes it down, orders it from the provider, and waits for the ledger to book what the provider
- * confirms. Until then the user has no money, and the same key asks for the same payment.
+ * Takes a deposit: stores it, orders it from the provider, and waits until the ledger books the confirmed payment.
+ * Until then the user has no money, and the same key refers to the same payment.
  */
 export const createRequestDeposit =
   (deps: DepositDeps) =>
@@ -61,10 +61,10 @@ export const createRequestDeposit =
     const decided = await deps.readDecided(id)
     if (decided) return answerBooked(deps, user.userId, decided, fingerprint, true)
     if (await deps.isPending(id)) throw keyReused()
-    // Held under this id is another request's money.
+    // A hold with this id belongs to another request.
     const refusal = refusalOf((await deps.readLedgerStatuses([id])).get(id), fingerprint)
     if (refusal?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
-    // The command first: a payment's row is older than its command, so that of its own repeat both are seen.
+    // The command first: a payment's row is older than its command, so that a repeat of this request finds both.
     const isCommand = await deps.isCommand(id)
     const earlier = await deps.readPayment(id)
     if (isCommand && !earlier) throw keyReused()
@@ -75,7 +75,7 @@ export const createRequestDeposit =
 
     const wallet = await deps.readWallet(user.userId, input.walletId)
     if (!wallet) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: you have no such wallet')
-    // What the provider has taken goes on, even if the wallet was closed or frozen since.
+    // A payment that the provider has taken continues, even if the wallet was closed or frozen since.
     const ordered = earlier !== undefined && earlier.status !== 'created'
     const payment = ordered ? earlier : await write(deps, input, wallet, id, fingerprint)
     if (!payment.fingerprint.equals(fingerprint)) throw keyReused()
@@ -86,7 +86,7 @@ export const createRequestDeposit =
       if (payment.status === 'created' || payment.status === 'ordering') {
         await orderPayment(deps, payment)
       }
-      // The provider's answer may have gone to another gateway; a refusal of its has no event.
+      // The provider's result may have gone to another gateway, and a refusal by the provider has no event.
       const answer = await askUntilAnswered(
         [waiter],
         async () => {
@@ -106,7 +106,9 @@ export const createRequestDeposit =
     return { status: 202, transfer, replayed: false }
   }
 
-/** Writes down what may be ordered, or finds the payment with the id. Throws where the wallet takes no money now. */
+/**
+ * Stores a payment that may be ordered, or returns the one with the id. Throws if the wallet cannot receive money now.
+ */
 const write = async (
   deps: DepositDeps,
   { user, amount, currency, source }: DepositInput,
@@ -121,14 +123,14 @@ const write = async (
   }
   if (wallet.status === 'closed')
     throw new ProblemError('WALLET_CLOSED', 'walletId: the wallet is closed', { final: false })
-  // Known before any money comes, it need not wait in suspense.
+  // Refused before any money arrives, so that it need not wait in suspense.
   if (wallet.freezeSource === 'staff') {
     throw new ProblemError('RECIPIENT_UNAVAILABLE', 'walletId: staff froze the wallet; it takes no money', {
       final: false,
     })
   }
 
-  // Known before any money comes as well.
+  // Refused before any money arrives, as well.
   if (wallet.balance + amount > MAX_MINOR) {
     throw new ProblemError('BALANCE_LIMIT', 'amount: the balance would pass the largest possible', {
       final: false,
@@ -154,7 +156,7 @@ const write = async (
   })
 }
 
-/** Books what the provider says of a payment. Any number of times is once; throws where it must be said again. */
+/** Books the result that a provider's callback contains. Idempotent; throws if the provider must send it again. */
 export const createHandleCallback =
   (deps: PaymentDeps) =>
   async (signature: string | undefined, body: string, traceparent: string): Promise<void> => {
@@ -164,7 +166,7 @@ export const createHandleCallback =
     await applyProviderState(deps, payment, callback, traceparent)
   }
 
-/** What the ledger decided on a payment, to its owner. */
+/** The answer to a payment's owner, from the ledger's decision. */
 export const answerBooked = async (
   deps: Pick<DepositDeps, 'names' | 'personKeys'>,
   caller: string,
@@ -187,11 +189,11 @@ const failureOf = ({ failureCode, failureReason }: Payment) =>
     ? `The payment provider refused the payment${failureReason ? `: ${failureReason}` : '.'}`
     : (failureReason ?? '')
 
-/** A payment that came to nothing, as a problem: final. */
+/** A failed payment as a problem: final. */
 export const paymentFailed = (payment: Payment, replayed: boolean): ProblemError =>
   rejectionProblem(payment.id, payment.failureCode ?? 'PAYMENT_FAILED', failureOf(payment), replayed)
 
-/** A payment that the ledger has not booked, as a transfer: pending, or rejected where the provider refused it. */
+/** A payment that the ledger has not booked, as a transfer: pending, or rejected if it failed. */
 export const subjectOfPayment = (
   payment: Payment,
   wallet: Pick<WalletFacts, 'id' | 'userId' | 'code'>,

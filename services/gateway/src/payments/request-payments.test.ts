@@ -12,8 +12,8 @@ const terms = { amount: 500n, currency: 'USD', note: null, metadata: null, metho
 const FAR_ENOUGH = 'admitted as a repeat of its own'
 
 /**
- * What a repeat finds while its first try goes on: the payment's row after `written` questions, the command decided after
- * `decided`. A repeat that is admitted is recognised as nobody else's.
+ * The reads of a repeat while its first try is running: the payment's row exists after `written` reads, the decided
+ * command after `decided`. A repeat that is admitted was not taken for another request.
  */
 const answers = (fingerprint: Buffer, written: number, decided: number) => {
   let questions = 0
@@ -85,7 +85,7 @@ test.each([
         calls++
         return isCommand
       },
-      // Asked after it: a hold that is not there then belongs to nobody.
+      // Read after `isCommand`: a hold that is missing then does not exist.
       readLedgerStatuses: async (ids: string[]) =>
         new Map(calls > 0 && isHeld ? [[ids[0]!, { id: ids[0]!, hold, transfer: null, reversed: 0n }]] : []),
       settle: async (_id: string, { status, failureCode }: { status: string; failureCode: string }) => {

@@ -11,14 +11,14 @@ import { METHOD_PURPOSE, orderPayment, publishWithdrawal, refusalOf } from './pa
 import { answerBooked, type DepositDeps, paymentFailed, subjectOfPayment } from './request-deposit.ts'
 import type { NewPayment, Payment } from './sql/payments.ts'
 
-/** A withdrawal as a signed-in client asks for it; the form is checked, the amount in minor units. */
+/** A signed-in client's request for a withdrawal: validated, the amount in minor units. */
 export type WithdrawalInput = {
   user: Requester
   idempotencyKey: string
   walletId: string
   amount: bigint
   currency: string
-  /** Where the money goes, for the provider; the sandbox knows magic values. */
+  /** The destination of the money, for the provider; the sandbox recognises magic values. */
   destination: string
   pin: string | null
   stepUpToken: string | null
@@ -28,15 +28,15 @@ export type WithdrawalInput = {
 
 export type WithdrawalDeps = Omit<DepositDeps, 'writeDeposit'> &
   Pick<RequestTransferDeps<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove'> & {
-    /** Takes the key and writes it, or finds the one with its id. */
+    /** Claims the key and writes the payment, or returns the one with its id. */
     writePayment: (payment: NewPayment) => Promise<Payment>
     clock: Clock
   }
 
 /**
- * Takes a withdrawal: the money is held first, then ordered to be paid out, and leaves the wallet when the provider
- * says that it was. Throws ProblemError for what is refused here (nothing is stored) and for what came to nothing
- * (final). The worker (settle-payments.ts) does what is left when the answer is given.
+ * Takes a withdrawal: the money is held first, then the payout is ordered, and the money leaves the wallet when the
+ * provider confirms the payout. Throws ProblemError for a refusal here (nothing is stored) and for a failed payment
+ * (final). The worker (settle-payments.ts) completes the rest after the answer.
  */
 export const createRequestWithdrawal =
   (deps: WithdrawalDeps) =>
@@ -53,10 +53,10 @@ export const createRequestWithdrawal =
       metadata: null,
       method: input.destination,
     })
-    // Is the answer known already? Before the PIN: a repeat costs no try, and needs none.
+    // Look for an existing answer before the PIN: a repeat uses up no PIN try, and needs no PIN.
     const answered = await answerKnown(deps, user.userId, id, fingerprint, true)
     if (answered) return answered
-    // The command first: a withdrawal's row is older than its command, so that of its own repeat both are seen.
+    // The command first: a withdrawal's row is older than its command, so that a repeat of this request finds both.
     const isCommand = await deps.isCommand(id)
     const earlier = await deps.readPayment(id)
     if (earlier && !earlier.fingerprint.equals(fingerprint)) throw keyReused()
@@ -93,7 +93,7 @@ export const createRequestWithdrawal =
     return { status: 202, transfer, replayed: false }
   }
 
-/** The answer, where the ledger or the provider has given it. Throws the problem where that is one. */
+/** The answer, if the ledger or the provider has decided. Throws a refusal as a problem. */
 const answerKnown = async (
   deps: WithdrawalDeps,
   caller: string,
@@ -139,7 +139,7 @@ const write = async (
   })
 }
 
-/** Asks the ledger to hold the money. A client that hears nothing of it must find the withdrawal by its id. */
+/** Requests the hold from the ledger. A client without an outcome must be able to find the withdrawal. */
 const ask = async (deps: WithdrawalDeps, payment: Payment, traceparent: string): Promise<void> => {
   try {
     await publishWithdrawal(deps, payment, traceparent)
@@ -154,7 +154,7 @@ const ask = async (deps: WithdrawalDeps, payment: Payment, traceparent: string):
   }
 }
 
-/** Orders the payout once the money is held; true where there is nothing more to order here. */
+/** Orders the payout once the money is held; true if there is nothing more to order here. */
 const orderWhenHeld = async (deps: WithdrawalDeps, id: string, traceparent: string): Promise<boolean> => {
   const payment = (await deps.readPayment(id))!
   if (payment.status !== 'created') return true
@@ -164,7 +164,7 @@ const orderWhenHeld = async (deps: WithdrawalDeps, id: string, traceparent: stri
     await orderPayment(deps, payment, traceparent)
   } catch (error) {
     if (!(error instanceof ProblemError) || error.code !== 'SERVICE_UNAVAILABLE') throw error
-    // The money is held, and the worker asks again until the provider has taken it.
+    // The money is held, and the worker retries until the provider has taken the order.
     deps.logger.warn({ paymentId: id }, 'the payment provider could not be asked for a payout; it is later')
   }
   return true

@@ -3,19 +3,19 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import { repeat } from '@pennywire/runtime/repeat.ts'
 import type { Payment } from './sql/payments.ts'
 
-/** At once, so that those that the provider does not answer for do not hold up the others. */
+/** Processed concurrently, so that payments without an answer from the provider do not delay the others. */
 const BATCH = 20
 
 export type PaymentWorker = { stop: () => Promise<void> }
 
 /**
- * Looks after payments that a request or a callback has left: because its gateway died, the provider does not call
- * back, or the ledger or Kafka was away. Every gateway has such a worker; one payment is with one worker at a time, and
- * each time that nothing comes of it, it waits twice as long.
+ * Follows up payments that a request or a callback left unfinished: because its gateway died, the provider sends no
+ * callback, or the ledger or Kafka was away. Every gateway runs such a worker. One worker has a payment at a time, and
+ * the interval doubles after each look without progress.
  */
 export const startPaymentWorker = (deps: {
   logger: Logger
-  /** Payments that are due, each for this worker alone for a while. */
+  /** Claims due payments, each for this worker alone for a while. */
   claim: (limit: number) => Promise<Payment[]>
   advancePayment: (payment: Payment) => Promise<void>
   clock: Clock

@@ -84,7 +84,7 @@ const withdrawalRoute = ({ signedIn }: Guards) =>
     },
   })
 
-/** Money that goes outside. */
+/** The route of withdrawals: money that goes outside. */
 export const withdrawalRoutes = ({ guards, requestWithdrawal }: WithdrawalRouteDeps): Routes => {
   const routes = newRoutes()
 

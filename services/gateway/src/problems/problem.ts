@@ -28,7 +28,7 @@ export class ProblemError extends Error {
   }
 }
 
-/** A client chooses how many fields it sends and how they are called; the answer is not to grow with them. */
+/** Clients choose the number and the names of their fields; the answer must not grow with them. */
 const MOST_SHOWN = 20
 const FIELD_LETTERS = 100
 
@@ -43,8 +43,8 @@ export const validationProblem = (broken: BrokenRule[]): ProblemError => {
 }
 
 /**
- * The body of a problem (RFC 9457). `type` is a path of the gateway's own documentation. `retryable` and `final` are the
- * table's, unless the members say otherwise: the ledger's word on one request counts more than what a code usually means.
+ * The body of a problem (RFC 9457). `type` is a path of the gateway's own documentation. `retryable` and `final` are
+ * the table's, unless `members` override them: the ledger's decision on one request outranks a code's usual meaning.
  */
 export const problemBody = (
   code: ProblemCode,

@@ -1,6 +1,7 @@
 /**
- * Turns a function over many into one over one: all calls of one turn of the event loop share one run of `many`, so
- * that a hundred requests that came together cost one SQL statement. `many` answers in the order it was asked.
+ * Turns a function over many questions into one over a single question: all calls of one turn of the event loop share
+ * one run of `many`, so that a hundred simultaneous requests cost one SQL statement. `many` answers in the order of the
+ * questions.
  */
 export const batchPerTick = <Question, Answer>(
   many: (questions: Question[]) => Promise<Answer[]>,

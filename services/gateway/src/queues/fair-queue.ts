@@ -1,7 +1,7 @@
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import { LRUCache } from 'lru-cache'
 
-/** Who wants a turn. */
+/** The place of a caller in the queue. */
 export type Place = {
   /** The subjects that a turn is charged to, the widest first: network, address, account. At least one. */
   path: string[]
@@ -11,7 +11,7 @@ export type Place = {
   gone?: AbortSignal | undefined
 }
 
-/** Why work was not begun: no place, no turn in time, or no reader. */
+/** The reason why work was not started: no place, no turn in time, or no reader. */
 export class NotServed extends Error {
   readonly reason: 'full' | 'late' | 'gone'
   constructor(reason: 'full' | 'late' | 'gone') {
@@ -21,19 +21,19 @@ export class NotServed extends Error {
 }
 
 export type FairQueue = {
-  /** Begins the work when its turn comes. Rejects with NotServed where the work was not begun. */
+  /** Starts the work when its turn comes. Rejects with NotServed if the work was not started. */
   run: <Result>(place: Place, work: () => Promise<Result>) => Promise<Result>
-  /** How many wait for a turn. */
+  /** The number of waiters. */
   waiting: () => number
 }
 
 type Waiter = { place: Place; path: string; begin: () => void; refuse: (reason: NotServed['reason']) => void }
 
-/** After so many turns of known ones a stranger has one, so that neither shuts the other out. */
+/** After so many turns of known callers a stranger has one, so that neither group starves the other. */
 const KNOWN_IN_A_ROW = 3
-/** A turn counts half after so long: a subject that asks rarely goes before one that asked much lately. */
+/** Half-life of a turn's weight: a subject with few turns goes before one with many recent turns. */
 const HALF_LIFE_MS = 60_000
-/** Turns of so many subjects are remembered, those that had one last. */
+/** Number of subjects whose turns are remembered: the most recent ones. */
 const REMEMBERED = 20_000
 
 /** The waiters of each subject at one level of their paths. */
@@ -43,17 +43,17 @@ const groupsAt = (waiters: Waiter[], level: number): Map<string, Waiter[]> =>
 const deepest = (waiters: Waiter[]): number => Math.max(...waiters.map(({ place }) => place.path.length))
 
 /**
- * A bounded queue in which a flood delays only itself. The next turn goes to the widest subject that had the fewest
- * turns lately, and within it to the narrower one, down to the one that came first. Where no place is left, the newest
- * waiter of the subject with the most places is refused: a subject with few places always finds one. Known ones and
- * strangers have `maxWaiting` places each.
+ * A bounded queue in which a flood delays only itself. The next turn goes to the widest subject with the fewest recent
+ * turns, within it to the narrower one, and so down to the earliest waiter. If no place is left, the newest waiter of
+ * the subject with the most places is refused: a subject with few places always gets one. Known callers and strangers
+ * have `maxWaiting` places each.
  */
 export const createFairQueue = (options: {
   atOnce: number
   maxWaiting: number
   /** Places of one whole path. */
   maxPerPath: number
-  /** What waits longer has no reader. */
+  /** A longer wait has no reader any more. */
   maxWaitMs: number
   clock: Clock
 }): FairQueue => {

@@ -3,8 +3,8 @@ import { networksOf } from '../http/client-address.ts'
 import type { Place } from './fair-queue.ts'
 
 /**
- * The request that the running code works for. Queues and waiting rooms lie far below the routes; they read here whose
- * place they give, so that no function in between has to pass it on.
+ * The request that the running code serves. Queues and outcome waiters are far below the routes; they read its place
+ * here, so that no function in between has to pass it on.
  */
 export type RequestScope = {
   /** The client's network address; never logged or stored as it is. */
@@ -22,7 +22,7 @@ const scopes = new AsyncLocalStorage<RequestScope>()
 /** Runs a request's work so that `currentRequest` finds the request. */
 export const runInScope = <Result>(scope: RequestScope, work: () => Result): Result => scopes.run(scope, work)
 
-/** Undefined in what no client asked for, such as the start and the workers. */
+/** Undefined outside of a client's request, such as at the start and in workers. */
 export const currentRequest = (): RequestScope | undefined => scopes.getStore()
 
 /** The place that the current request takes in a queue: by network, address and account, over all keys and sessions. */

@@ -1,4 +1,4 @@
-// For tests of the pool: a worker that does what it is told.
+// For tests of the pool: a worker that runs the given work.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { serveWork } from './worker-pool.ts'
 

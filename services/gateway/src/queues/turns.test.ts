@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { runInScope } from './request-scope.ts'
 import { createTurns } from './turns.ts'
 
-/** Reads that go on until they are told to end, and how many run. */
+/** Reads that run until `endOne` ends them, and the running ones. */
 const setUp = () => {
   const inTurn = createTurns('reads', 'ledger', systemClock)
   const running: Array<() => void> = []

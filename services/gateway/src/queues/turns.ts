@@ -24,16 +24,16 @@ const AT_ONCE = 4
 /** Of one user, over all keys, sessions and addresses. */
 const MAX_PER_USER = 400
 const MAX_WAITING = 1_000
-/** What waits longer than a client does is not worth doing. */
+/** Work that waits longer than its client is not worth starting. */
 const MAX_WAIT_MS = 10_000
 
-/** Does a user's work when it is their turn. Throws RATE_LIMIT_EXCEEDED or SERVICE_UNAVAILABLE where it was not begun. */
+/** Runs a user's work when its turn comes. Throws RATE_LIMIT_EXCEEDED or SERVICE_UNAVAILABLE if it was not started. */
 export type InTurn = <Result>(userId: string, work: () => Promise<Result>) => Promise<Result>
 
 /**
- * A few at once and a fair queue behind them, for work that takes the event loop or a connection for milliseconds: hundreds at once
- * would delay every transfer. The next turn goes to the user who had the fewest lately. Each database has a queue of its own, so
- * that one that hangs holds up no read of another.
+ * A few at once and a fair queue behind them, for work that occupies the event loop or a connection for milliseconds:
+ * hundreds at once would delay every transfer. The next turn goes to the user with the fewest recent turns. Each
+ * database has a queue of its own, so that a hanging database delays no read of another.
  */
 export const createTurns = (of: Of, database: 'gateway' | 'ledger' | 'notifier', clock: Clock): InTurn => {
   const labels = { of, database }

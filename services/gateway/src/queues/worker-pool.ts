@@ -2,7 +2,7 @@ import { parentPort, Worker } from 'node:worker_threads'
 import { counter } from '@pennywire/runtime/metrics.ts'
 import { ProblemError } from '../problems/problem.ts'
 
-/** A worker without work ends after this time: what it has loaded takes tens of MiB. */
+/** An idle worker ends after this time: its modules take tens of MiB. */
 const IDLE_MS = 60_000
 
 const refusals = counter(
@@ -12,30 +12,30 @@ const refusals = counter(
 )
 
 export type WorkerPoolOptions = {
-  /** Stands in the metric and in the refusals: "statements". */
+  /** The name in the metric and in the refusals: "statements". */
   name: string
   /** The worker's file, whose last line is `serveWork(…)`. */
   script: URL
-  /** How many threads there are at most. They start when they are needed. */
+  /** Maximum number of threads. They start on demand. */
   threads: number
   /** How many calls may wait for a thread; further ones are refused with 503. */
   maxWaiting: number
   /** How many calls one subject (a user id, an address) may have, waiting or running; further ones: 429. */
   maxPerSubject: number
-  /** From the start of the work; a worker that takes longer is ended, and its call refused with 503. */
+  /** Measured from the start of the work; a worker that takes longer is terminated, and its call refused with 503. */
   timeoutMs: number
-  /** Most JavaScript heap of a thread, in MiB; a worker that needs more is ended by Node. */
+  /** Maximum JavaScript heap of a thread, in MiB; Node terminates a worker that needs more. */
   heapMb: number
 }
 
 export type WorkerPool<Input, Output> = {
   /**
-   * Does the work in a thread. Input and output are copied (structured clone). Rejects with a `ProblemError` (429, 503)
-   * where the pool refuses or the signal says that nobody waits any more, and with an `Error` of the same message where
-   * the work throws.
+   * Runs the work in a thread. Input and output are copied (structured clone). Rejects with a `ProblemError` (429, 503)
+   * if the pool refuses or the signal aborts before the start, and with an `Error` of the same message if the work
+   * throws.
    */
   run: (input: Input, subject: string, signal?: AbortSignal) => Promise<Output>
-  /** Ends all threads; what still waits is refused. */
+  /** Terminates all threads; waiting calls are refused. */
   stop: () => Promise<void>
 }
 
@@ -49,8 +49,8 @@ type Call<Input, Output> = {
 }
 
 /**
- * Threads for work whose size a client chooses, so that the event loop never runs it. Threads, waiting places, places by
- * subject, time and memory each have a bound.
+ * Threads for work whose size a client chooses, so that the event loop never runs it. Threads, waiting places, places
+ * by subject, time and memory are each bounded.
  */
 export const createWorkerPool = <Input, Output>(options: WorkerPoolOptions): WorkerPool<Input, Output> => {
   const { name, script, threads, maxWaiting, maxPerSubject, timeoutMs, heapMb } = options
@@ -119,7 +119,7 @@ export const createWorkerPool = <Input, Output>(options: WorkerPoolOptions): Wor
   const enqueue = (input: Input, signal: AbortSignal | undefined) =>
     new Promise<Output>((resolve, reject) => {
       const call = { input, resolve, reject }
-      // Work that has begun goes on: its thread is bounded by time, and a new thread would cost more.
+      // Running work continues: its thread is bounded by time, and a new thread would cost more.
       signal?.addEventListener('abort', () => waiting.delete(call) && reject(hungUp()), { once: true })
       waiting.add(call)
       startNext()
@@ -149,7 +149,7 @@ export const createWorkerPool = <Input, Output>(options: WorkerPoolOptions): Wor
   }
 }
 
-/** In the worker's file: does `work` with each input that comes, one after the other. */
+/** For the worker's file: runs `work` with each input that arrives, one after the other. */
 export const serveWork = <Input, Output>(work: (input: Input) => Output | Promise<Output>): void => {
   parentPort!.on('message', async (input: Input) => {
     const answer = await Promise.try(work, input).then(

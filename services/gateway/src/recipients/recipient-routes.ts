@@ -45,7 +45,7 @@ const lookUpRoute = ({ signedIn }: Guards) =>
     },
   })
 
-/** Who would get the money, before it is sent. */
+/** Looks up the recipient of money before it is sent. */
 export const recipientRoutes = ({ guards, names, readWalletByCode }: RecipientDeps): Routes => {
   const routes = newRoutes()
   routes.openapi(lookUpRoute(guards), async context => {

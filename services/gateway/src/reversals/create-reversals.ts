@@ -9,7 +9,7 @@ import type { RequestLog } from '../transfers/create-request-log.ts'
 import { createRequestReversal } from './request-reversal.ts'
 import { adminTransferRoutes } from './transfer-staff-routes.ts'
 
-/** Staff look at transfers and give them back. */
+/** Staff read transfers and reverse them. */
 export const createReversals = (deps: {
   codec: Codec
   guards: Guards

@@ -17,16 +17,16 @@ import type { KeyClaim, KeyHolder } from '../transfers/sql/key-claims.ts'
 import type { NewPendingRequest } from '../transfers/sql/pending-requests.ts'
 import { openDecided, rejectionOf, type TransferSubject } from '../transfers/transfer-view.ts'
 
-/** A reversal as a staff member asks for it; the form is checked. */
+/** A staff member's request for a reversal, validated. */
 export type ReversalInput = {
   staff: SignedInUser
   idempotencyKey: string
   originalId: string
-  /** In minor units, once the currency is known; null: all that is left. */
+  /** The amount in minor units of the currency; null: all that is left. */
   amountIn: (currency: string) => bigint | null
   /** Null: the original's. */
   currency: string | null
-  /** Why; both parties read it. */
+  /** The reason; both parties can read it. */
   reason: string
   waitMs: number
   traceparent: string
@@ -36,7 +36,7 @@ export type ReversalAnswer = { status: 201 | 202; reversal: TransferSubject; rep
 
 export type RequestReversalDeps = {
   codec: Pick<Codec, 'encode'>
-  /** Throws 503 where the request would only wait. */
+  /** Throws 503 if the request would only wait. */
   admit: (walletId: string) => void
   publishCommand: PublishCommand
   outcomes: Pick<Outcomes, 'wait'>
@@ -48,9 +48,9 @@ export type RequestReversalDeps = {
 }
 
 /**
- * Gives a completed transfer or deposit back, whole or in part, by a new transfer that points at it. The ledger decides
- * how much is left and whether the recipient still has it. Throws ProblemError for what is refused here (nothing is
- * stored) and for what the ledger rejected (final).
+ * Reverses a completed transfer or deposit, in whole or in part, by a new transfer that refers to it. The ledger
+ * decides how much is left and whether the recipient still has it. Throws ProblemError for a refusal here (nothing is
+ * stored) and for a rejection by the ledger (final).
  */
 export const createRequestReversal =
   (deps: RequestReversalDeps) =>
@@ -70,7 +70,7 @@ export const createRequestReversal =
       })
     }
     const amount = input.amountIn(currency)
-    // As it was asked for: what "all that is left" comes to is another amount after the first try has done it.
+    // The amount as requested: "all that is left" resolves to another amount after the first try has succeeded.
     const fingerprint = fingerprintOfCommand('ReversalRequested', {
       originalId,
       amount: amount === null ? null : String(amount),
@@ -83,7 +83,7 @@ export const createRequestReversal =
         final: false,
       })
     }
-    // It waits for a person, in a wallet that is no user's and that no user's command should lock.
+    // The deposit waits for a person, in a wallet that has no user and that no user's command should lock.
     if (original.type === 'deposit' && original.to?.userId == null) {
       throw new ProblemError('NOT_REVERSIBLE', 'id: the deposit is in suspense', { final: false })
     }
@@ -104,7 +104,7 @@ export const createRequestReversal =
       source: 'staff',
       fromWalletId,
       toWalletId,
-      // Where nothing is left the ledger says so, for good.
+      // If nothing is left, the ledger rejects the request, finally.
       amountMinor: amount ?? (left > 0n ? left : original.amount),
       currency,
       fingerprint,
@@ -120,7 +120,7 @@ export const createRequestReversal =
         [waiter],
         async outcome => {
           const found = await deps.readDecided(transferId)
-          // Something that is no transfer has the id.
+          // A command that is not a transfer has this id.
           if (!found && outcome?.type === 'pennywire.ledger.CommandRefused') throw keyReused()
           return found
         },
@@ -172,7 +172,7 @@ const answerPending = async (
     fingerprint: request.fingerprint,
     note: request.note,
     metadata: null,
-    // Never expires, and is there for certain.
+    // Never expires, and Kafka has it for certain.
     expiresAt: requestedAt,
     acknowledged: true,
     command: { key: record.key, type: REVERSAL_REQUESTED, value: record.value },

@@ -135,7 +135,7 @@ const reversalRoute = ({ signedIn }: Guards) =>
     },
   })
 
-/** Everybody's transfers, for staff. */
+/** Routes for the transfers of all users, for staff. */
 export const adminTransferRoutes = (deps: AdminTransferDeps): Routes => {
   const routes = newRoutes()
 

@@ -3,7 +3,7 @@ import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { createTestDatabase } from '@pennywire/stack/test-database.ts'
 import { readOutbox } from '../outbox/sql/outbox.ts'
 
-/** For tests: a database of its own with the gateway's schema, opened by the role that the service has. */
+/** For tests: a separate database with the gateway's schema, opened with the service's role. */
 export const createGatewayDatabase = async (superuserUrl: string) => {
   const database = await createTestDatabase(superuserUrl, {
     schema: 'gateway',
@@ -17,7 +17,7 @@ export const createGatewayDatabase = async (superuserUrl: string) => {
   }
 }
 
-/** For tests: what waits in the outbox, decoded, oldest first. */
+/** For tests: the outbox's records, decoded, oldest first. */
 export const decodeOutbox = async (sql: Database, codec: Codec) => {
   const rows = await sql.begin(tx => readOutbox(tx, 10_000))
   return Promise.all(
@@ -30,7 +30,7 @@ export const decodeOutbox = async (sql: Database, codec: Codec) => {
   )
 }
 
-/** For tests: every row of every table of the schema as text, to look for what must not be there. */
+/** For tests: every row of every table of the schema as text, to search for forbidden content. */
 export const dumpTables = async (sql: Database): Promise<string> => {
   const tables = await sql<Array<{ name: string }>>`
     select table_name as name from information_schema.tables where table_schema = 'gateway' and table_name <> 'migrations'`
@@ -77,27 +77,26 @@ export const setClocks = {
       await tx`update gateway.familiar_addresses set last_used_at = last_used_at - interval '181 days'`
       await tx`update gateway.familiar_devices set last_used_at = last_used_at - interval '181 days'`
     }),
-  /** What a gateway has written that died before it told anybody. */
+  /** The rows of a gateway that died after ending the sessions, before it notified Redis. */
   endSessions: (sql: Database, userId: string) =>
     sql`update gateway.sessions set ended_at = now(), end_reason = 'logout' where user_id = ${userId}`,
   /** The absolute end of a user's sessions is near. */
   shortenSessions: (sql: Database, userId: string) =>
     sql`update gateway.sessions set expires_at = now() + interval '60 seconds' where user_id = ${userId}`,
-  /** A key whose whole life is over. */
+  /** A key whose whole lifetime is over. */
   expireApiKey: (sql: Database, id: string) =>
     sql`update gateway.api_keys set created_at = created_at - interval '1 year', expires_at = now() where id = ${id}`,
-  /** A key with so many seconds of its life left. */
+  /** A key with so many seconds of its lifetime left. */
   shortenApiKey: (sql: Database, id: string, seconds: number) =>
     sql`update gateway.api_keys set expires_at = now() + make_interval(secs => ${seconds}) where id = ${id}`,
-  /** The time is over that a rotation left a key. */
+  /** Ends the overlap that a rotation gave to the old key. */
   endApiKeyOverlap: (sql: Database, id: string) =>
     sql`update gateway.api_keys set ended_at = now() where id = ${id} and ended_at > now()`,
   expireOidcRequests: (sql: Database) => sql`update gateway.oidc_requests set expires_at = now()`,
-  /** So long ago that it is purged. */
+  /** Old enough to be purged. */
   ageOidcRequests: (sql: Database) =>
     sql`update gateway.oidc_requests set expires_at = now() - interval '25 hours'`,
-  /** Somebody signed up a day ago. */
-  /** The address was verified by the version before, which asked for no proof. */
+  /** The address was verified by the previous version, which required no proof. */
   forgetOwnerProof: (sql: Database, userId: string) =>
     sql`update gateway.users set owner_proved_at = null where id = ${userId}`,
   forgetSignupNetwork: (sql: Database, userId: string) =>
@@ -105,6 +104,7 @@ export const setClocks = {
   /** All sessions of the user began six minutes ago. */
   ageSignIns: (sql: Database, userId: string) =>
     sql`update gateway.sessions set started_at = now() - interval '6 minutes' where user_id = ${userId}`,
+  /** The user signed up a day ago. */
   ageSignup: (sql: Database, userId: string) =>
     sql`
       update gateway.users
@@ -114,7 +114,7 @@ export const setClocks = {
     sql`update gateway.users set disabled_at = now() where id = ${userId}`,
 }
 
-/** For tests: a user's sessions ended longer ago than what gateways tell Redis again and again. */
+/** For tests: a user's sessions ended before those that gateways push to Redis again and again. */
 export const ageEndedSessions = async (ownerUrl: string, userId: string): Promise<void> => {
   const sql = openDatabase(ownerUrl, { applicationName: 'test', maxConnections: 1 })
   await sql`
@@ -122,14 +122,14 @@ export const ageEndedSessions = async (ownerUrl: string, userId: string): Promis
   await sql.end()
 }
 
-/** For tests: of each lock of a user's PIN, oldest first, whether their wallets are to be frozen for it. */
+/** For tests: for each lock of a user's PIN, oldest first, whether the user's wallets are to be frozen for it. */
 export const readPinLocks = async (sql: Database, userId: string): Promise<boolean[]> => {
   const rows = await sql<Array<{ freezeDue: boolean }>>`
     select freeze_due as "freezeDue" from gateway.pin_locks where user_id = ${userId} order by locked_at`
   return rows.map(({ freezeDue }) => freezeDue)
 }
 
-/** For tests: nobody else changes an API key's row until the returned function is called. */
+/** For tests: locks an API key's row until the returned function is called. */
 export const lockApiKey = async (sql: Database, id: string): Promise<() => Promise<void>> => {
   const released = Promise.withResolvers<void>()
   const locked = Promise.withResolvers<void>()
@@ -145,27 +145,27 @@ export const lockApiKey = async (sql: Database, id: string): Promise<() => Promi
   }
 }
 
-/** For tests: what is kept of an API key to know it again. */
+/** For tests: the stored hash by which an API key is recognised. */
 export const readApiKeyHash = async (sql: Database, id: string): Promise<Buffer> => {
   const [row] = await sql<Array<{ hash: Buffer }>>`
     select secret_hash as hash from gateway.api_keys where id = ${id}`
   return row!.hash
 }
 
-/** For tests: a further identity of somebody, at an issuer that nobody asks. */
+/** For tests: links a further identity to a user, at an issuer that is never queried. */
 export const linkIdentity = (sql: Database, userId: string) =>
   sql`
     insert into gateway.external_identities (id, user_id, issuer, subject)
     values (gen_random_uuid(), ${userId}, 'https://sso.example', gen_random_uuid())`
 
-/** For tests: how many sign-ins are on their way through a provider. */
+/** For tests: the number of sign-ins in progress through a provider. */
 export const countOidcRequests = async (sql: Database): Promise<number> => {
   const [row] = await sql<Array<{ count: number }>>`
     select count(*)::int as count from gateway.oidc_requests`
   return row!.count
 }
 
-/** For tests: under which keys a user's secrets are kept. */
+/** For tests: the ids of the keys under which a user's secrets are stored. */
 export const readKeyIds = async (sql: Database, userId: string) => {
   const [row] = await sql<Array<{ pin: string | null; secondFactor: string | null }>>`
     select (select pepper_id from gateway.pins where user_id = ${userId}) as pin,
@@ -173,7 +173,10 @@ export const readKeyIds = async (sql: Database, userId: string) => {
   return row!
 }
 
-/** For tests: so many more users; with `pinsOf` their PINs are that user's hash: as dear to check, and matched by none. */
+/**
+ * For tests: so many more users; with `pinsOf` their PINs are that user's hash: as expensive to check, but no PIN
+ * matches.
+ */
 export const insertCrowd = async (sql: Database, many: number, pinsOf?: string): Promise<string[]> => {
   const rows = await sql<Array<{ id: string }>>`
     with crowd as (
@@ -189,25 +192,25 @@ export const insertCrowd = async (sql: Database, many: number, pinsOf?: string):
   return rows.map(({ id }) => id)
 }
 
-/** For tests: how many keys of persons each key-encryption key has wrapped. */
+/** For tests: the number of personal keys that each key-encryption key has wrapped. */
 export const readKekIds = (sql: Database) =>
   sql<Array<{ kekId: string; count: number }>>`
     select kek_id as "kekId", count(*)::int as count from gateway.person_keys group by kek_id`
 
-/** For tests: a person is erased by the loss of their key. */
+/** For tests: erases a person by deleting their key. */
 export const destroyPersonKey = (sql: Database, userId: string) =>
   sql`delete from gateway.person_keys where user_id = ${userId}`
 
-/** For tests: what another service's role may see of the people here. */
+/** For tests: the view of the users that another service's role may read. */
 export const readApiUsers = (sql: Database) => sql`select * from gateway_api.users`
 
-/** For tests: whether anything still waits in the outbox. */
+/** For tests: the number of records in the outbox. */
 export const countOutbox = async (sql: Database): Promise<number> => {
   const [row] = await sql<Array<{ count: number }>>`select count(*)::int as count from gateway.outbox`
   return row!.count
 }
 
-/** For tests: how many tokens and sign-ins are kept of a user. */
+/** For tests: the numbers of tokens and sign-ins that are stored of a user. */
 export const countKept = async (sql: Database, userId: string) => {
   const [row] = await sql<Array<{ mailed: number; refresh: number; logins: number; familiar: number }>>`
     select (select count(*)::int from gateway.mailed_tokens where user_id = ${userId}) as mailed,
@@ -219,7 +222,7 @@ export const countKept = async (sql: Database, userId: string) => {
   return row!
 }
 
-/** For tests: nobody reads or writes users until the returned function is called. */
+/** For tests: blocks reads and writes of users until the returned function is called. */
 export const lockUsersTable = async (sql: Database): Promise<() => Promise<void>> => {
   let release = () => {}
   const released = new Promise<void>(resolve => {
@@ -242,8 +245,8 @@ export const lockUsersTable = async (sql: Database): Promise<() => Promise<void>
 }
 
 /**
- * For tests: nobody changes this user, nor starts a session for them, until `release` is called. `waiting` tells how
- * many do: they are let through in the order in which they came.
+ * For tests: blocks changes of this user and new sessions for them until `release` is called. `waiting` returns the
+ * number of blocked connections: they proceed in the order of their arrival.
  */
 export const holdUser = async (sql: Database, userId: string) => {
   let release = () => {}
@@ -274,7 +277,7 @@ export const holdUser = async (sql: Database, userId: string) => {
   }
 }
 
-/** For tests: what still opens an account. */
+/** For tests: whether an account is disabled, its open sessions and its live API keys. */
 export const readLive = async (sql: Database, userId: string) => {
   const [row] = await sql<Array<{ disabled: boolean; sessions: string[]; keys: number }>>`
     select disabled_at is not null as disabled,

@@ -13,7 +13,7 @@ const line = (over: Partial<StatementLine> = {}): StatementLine => ({
   ...over,
 })
 
-/** Reads CSV as RFC 4180 writes it. */
+/** Parses CSV by RFC 4180. */
 const readCsv = (text: string): string[][] => {
   const rows: string[][] = [[]]
   for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|$)/g)) {
@@ -38,10 +38,10 @@ test('any text comes back as it was, but for the apostrophe in front of what cou
       async notes => {
         const rows = readCsv(await csvOf([notes.map(note => line({ note }))]))
         const read = rows.filter(([record]) => record === 'entry').map(row => row[9]!)
-        // Without the apostrophes that were put in it is what was written.
+        // Without the inserted apostrophes, the text equals the original.
         const stripped = (text: string) => text.replaceAll("'", '')
         expect(read.map(stripped)).toEqual(notes.map(stripped))
-        // For all that a spreadsheet splits at or passes over: no cell begins with a formula.
+        // For all separators and skipped characters of spreadsheets: no cell begins with a formula.
         for (const cell of read.flatMap(note => note.split(/[,;|\t\r\n]/)))
           expect(cell).not.toMatch(/^[\s"\p{Cf}]*[=+\-@＝＋－＠]/u)
         for (const row of rows) expect(row).toHaveLength(10)

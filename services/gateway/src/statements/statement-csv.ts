@@ -15,29 +15,29 @@ const COLUMNS = [
 type Row = { record: string; currency: string } & Partial<Record<(typeof COLUMNS)[number], string>>
 
 /**
- * Where a spreadsheet may see the beginning of a formula: at the beginning of a cell, also behind what it passes over
- * (white space, quotes, what nobody sees) and in full width. Not all of them split at commas, and then a quote within
- * the line protects nothing: so a cell begins behind every separator.
+ * The places where a spreadsheet may see the beginning of a formula: at the beginning of a cell, also after the
+ * characters that it skips (white space, quotes, invisible ones) and in full width. Not all of them split at commas,
+ * and then a quote within the line protects nothing: so a cell begins after every separator.
  */
 const FORMULA =
   /(?<=^|[,;|\t\r\n\u2028\u2029])(?=(?:[^\S\t\r\n\u2028\u2029]|["'`\p{Cf}\p{Default_Ignorable_Code_Point}])*[=+\-@＝＋－＠﹢﹣﹦﹫−%|])|^(?=[\t\r\n])/gu
 
-/** A text that somebody wrote: an apostrophe where a cell could begin keeps a spreadsheet from running it. */
+/** A user's text: an apostrophe where a cell could begin keeps a spreadsheet from running it. */
 const harmless = (text: string): string => text.replace(FORMULA, "'")
 
-/** A field by RFC 4180, quoted also for readers that split at another separator than the comma. */
+/** A field by RFC 4180, quoted also for readers that split at separators other than the comma. */
 const field = (text: string): string =>
   /[",;|\t\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
 
-/** What tells spreadsheets that the file is UTF-8. */
+/** Marks the file as UTF-8 for spreadsheets. */
 const BYTE_ORDER_MARK = '\ufeff'
 
 const rowText = (row: Row): string => `${COLUMNS.map(column => field(row[column] ?? '')).join(',')}\r\n`
 
 /**
- * A statement as CSV (RFC 4180), in pieces: the column names, a record `opening_balance`, an `entry` for each line, then
- * `sum_in`, `sum_out` and `closing_balance`. One that lacks the last record was cut off. `withMark`: a byte-order mark
- * in front, without which some spreadsheets take UTF-8 for their own encoding.
+ * A statement as CSV (RFC 4180), in pieces: the column names, a record `opening_balance`, an `entry` for each line,
+ * then `sum_in`, `sum_out` and `closing_balance`. A file without the last record was cut off. `withMark`: a byte-order
+ * mark in front, without which some spreadsheets read UTF-8 in their own encoding.
  */
 export async function* statementCsv(
   statement: Statement,

@@ -3,7 +3,7 @@ import type { PdfWork } from './statement-pdf-worker.ts'
 
 export type PdfPool = WorkerPool<PdfWork, Uint8Array>
 
-/** Where a gateway's PDF statements are made: one after the other, and one of a user at a time. */
+/** Renders a gateway's PDF statements: one after the other, and one of a user at a time. */
 export const createPdfPool = (): PdfPool =>
   createWorkerPool({
     name: 'PDF statements',

@@ -1,5 +1,5 @@
-// Lays PDFs out in a thread of its own: a thousand entries take the processor for half a second. Nothing else may import
-// statement-pdf.ts, which brings pdfkit and its fonts.
+// Renders PDFs in a separate thread: a thousand entries take half a second of CPU. No other file may import
+// statement-pdf.ts, which loads pdfkit and its fonts.
 import { buffer } from 'node:stream/consumers'
 import { serveWork } from '../queues/worker-pool.ts'
 import type { Statement, StatementLine } from './statement.ts'

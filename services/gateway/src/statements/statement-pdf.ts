@@ -29,8 +29,8 @@ const COLUMNS = {
 const CODE_WIDTH = 72
 const [INK, GREY, RULE] = ['#1a1a1a', '#666666', '#cccccc']
 
-// DejaVu Sans has Latin, Greek, Cyrillic, Armenian, Georgian, Hebrew and Arabic letters; the fonts that every PDF
-// reader brings have only Western European ones. Each document holds no more of it than it uses.
+// DejaVu Sans has Latin, Greek, Cyrillic, Armenian, Georgian, Hebrew and Arabic letters; the built-in fonts of PDF
+// readers have only Western European ones. Each document contains only the part of it that it uses.
 const require = createRequire(import.meta.url)
 const fontFile = (name: string) => readFileSync(require.resolve(`dejavu-fonts-ttf/ttf/${name}.ttf`))
 let fonts: { regular: Buffer; bold: Buffer } | undefined
@@ -39,25 +39,25 @@ const loadFonts = () => {
   return fonts
 }
 
-/** Without a shape, but for the two that say how letters join. */
+/** Invisible characters, except the two that control how letters join. */
 const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}]+|(?![\u200c\u200d])\p{Cf}+/gu
 const isJoiner = (letter: string) => letter === '\u200c' || letter === '\u200d'
 const SHAPED_AT_ONCE = { features: [] }
 const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
-/** UTF-16 units of what is one letter to people; longer ones are drawings made of marks. */
+/** Maximum UTF-16 units of one grapheme; longer ones are drawings made of marks. */
 const LONGEST_LETTER = 16
 
-/** What pdfkit does not tell in its types: the font it writes with. */
+/** pdfkit's current font, which its types omit. */
 type WithFont = { _font: { font: { hasGlyphForCodePoint: (codePoint: number) => boolean } } }
 
-/** How many pages the lines need, the closing balance being one of them. */
+/** The number of pages for the lines, the closing balance included as one more line. */
 export const pagesFor = (lines: number): number =>
   1 + Math.max(0, Math.ceil((lines + 1 - FIRST_ROWS) / NEXT_ROWS))
 
 /**
- * A statement as PDF (A4), written while the lines come. The stream fails where they do; destroying it ends the
- * reading. Letters that the font lacks stand as "?", beside them always the wallet's code: Chinese, Japanese, Korean, the
- * scripts of India, Thai, and most emoji, whose fonts are many times as large as all else here.
+ * A statement as PDF (A4), written as the lines arrive. The stream fails if they fail; destroying it ends the reading.
+ * Letters that the font lacks are shown as "?", always beside the wallet's code: Chinese, Japanese, Korean, the scripts
+ * of India, Thai, and most emoji, whose fonts are many times as large as everything else here.
  */
 export const statementPdf = (statement: Statement, pages: AsyncIterable<StatementLine[]>): Readable => {
   const { regular, bold } = loadFonts()
@@ -80,7 +80,7 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
   let page = 0
   let y = 0
 
-  /** A text as letters that people see as one, with their marks; what the font lacks as "?". */
+  /** Splits a text into graphemes (letters with their marks); a grapheme that the font lacks is "?". */
   const lettersOf = (text: string): string[] => {
     const { font } = (doc as unknown as WithFont)._font
     const hasGlyphs = (letter: string) =>
@@ -89,7 +89,8 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
       hasGlyphs(segment) ? segment : '?',
     )
   }
-  // With features, none here, pdfkit has the whole piece shaped at once: word by word, the last word of Arabic came first.
+  // With `features`, none here, pdfkit shapes the whole piece at once: word by word, the last word of Arabic came
+  // first.
   const shapedOf = (text: string) => (isRightToLeft(text) ? SHAPED_AT_ONCE : {})
   const widthOf = (text: string): number =>
     visualRuns(text).reduce((sum, run) => sum + doc.widthOfString(run.text, shapedOf(run.text)), 0)
@@ -97,15 +98,15 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
     let x = left
     for (const { text: run, rightToLeft } of visualRuns(text)) {
       const shaped = shapedOf(run)
-      // The shaper goes by the script: it leaves signs as they are, and turns round digits that go from left to right.
+      // The shaper orders by script: it does not reverse signs, and it reverses digits that go from left to right.
       const shown = rightToLeft === isRightToLeft(run) ? run : [...run].reverse().join('')
       doc.text(shown, x, atY, { lineBreak: false, ...shaped })
       x += doc.widthOfString(shown, shaped)
     }
   }
-  /** As much of a text as one line has room for. */
+  /** Cuts a text to the width of one line. */
   const fit = (text: string, width: number): string => {
-    // No letter is narrower than a point, so that what is longer never fits and need not be measured.
+    // No letter is narrower than a point: a longer text never fits and need not be measured.
     const letters = lettersOf(text.slice(0, LONGEST_LETTER * Math.floor(width))).slice(0, Math.floor(width))
     const whole = letters.join('')
     if (letters.length <= 8 || widthOf(whole) <= width) return whole
@@ -122,7 +123,7 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
     if (text === '') return 0
     const size = style.size ?? 8
     doc.font(style.bold ? 'bold' : 'regular', size).fillColor(style.colour ?? INK)
-    // An amount is never cut off: one that has no room is written smaller.
+    // An amount is never cut off: if it does not fit, it is written smaller.
     if (style.whole) doc.fontSize(Math.min(size, (size * width) / doc.widthOfString(text)))
     const shown = style.whole ? text : fit(text, width)
     const used = widthOf(shown)
@@ -197,7 +198,7 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
     write(`${day} ${time}`, date.x, y, date.width)
     write(line.type.replaceAll('_', ' '), type.x, y, type.width)
     write(line.reference, type.x, y + 10, type.width, { size: 7, colour: GREY })
-    // Name and code apart: a name that is written from right to left would turn the code round with it.
+    // Name and code are drawn apart: a right-to-left name would reverse the code with it.
     const named = write(line.counterparty, counterparty.x, y, counterparty.width - CODE_WIDTH)
     const codeX = counterparty.x + (named === 0 ? 0 : named + 6)
     write(line.counterpartyCode, codeX, y, CODE_WIDTH - 6)
@@ -217,7 +218,7 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
       for (const line of lines) {
         if (out.destroyed) return
         writeLine(line)
-        // Others are waiting for this process, and the reader may be slow.
+        // Yields to other work of this process, and waits for a slow reader.
         if (++written % 25 === 0) {
           await nextTurn()
           if (out.writableNeedDrain) await Promise.race([once(out, 'drain'), once(out, 'close')])

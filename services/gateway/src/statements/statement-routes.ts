@@ -54,7 +54,7 @@ const balanceRoute = ({ signedIn }: Guards) =>
             text => !SPACE_FOR_PLUS.test(text),
             'must have its + percent-encoded as %2B: a + in a query is a space',
           )
-          // RFC 3339 takes them in either case.
+          // RFC 3339 allows its letters in either case.
           .toUpperCase()
           .pipe(
             z.iso.datetime({ offset: true, error: 'must be a date and time such as 2026-01-31T09:30:00Z' }),
@@ -144,7 +144,7 @@ const notFound = () => new ProblemError('WALLET_NOT_FOUND', 'id: you have no suc
 
 const TYPES = { csv: 'text/csv; charset=utf-8; header=present', pdf: 'application/pdf' } as const
 
-/** The pieces, and a call when they are made or not wanted any more: before their reader sees the end. */
+/** Yields the pieces, and calls `call` when they end or are abandoned: before their reader sees the end. */
 async function* lastly<Piece>(pieces: AsyncIterable<Piece>, call: () => void): AsyncGenerator<Piece> {
   try {
     yield* pieces
@@ -153,10 +153,10 @@ async function* lastly<Piece>(pieces: AsyncIterable<Piece>, call: () => void): A
   }
 }
 
-/** What a wallet had, and what came and went: at a moment, over a period. */
+/** Routes of a wallet's balance at a moment, and of its statement over a period. */
 export const statementRoutes = (deps: StatementRouteDeps): Routes => {
   const routes = newRoutes()
-  /** Whose statement is being made or sent, however slowly it is read. */
+  /** Users whose statement is being built or sent, however slowly it is read. */
   const atWork = new Set<string>()
   const begin = (userId: string): (() => void) => {
     if (atWork.has(userId)) {
@@ -173,7 +173,7 @@ export const statementRoutes = (deps: StatementRouteDeps): Routes => {
     const found = await deps.readBalanceAt(context.var.user.userId, context.req.valid('param').id, moment)
     if (!found) throw notFound()
     const { id, balance, available, currency, sequence, now } = found
-    // The ledger's clock counts, which is the database's.
+    // The ledger's clock decides, which is the database's.
     if (moment !== null && moment > now) {
       throw validationProblem([
         { field: 'at', rule: `must not be in the future (now: ${now.toISOString()})` },
@@ -217,7 +217,7 @@ export const statementRoutes = (deps: StatementRouteDeps): Routes => {
         'content-type': TYPES[format],
         'content-disposition': `attachment; filename="statement-${statement.code}-${from}-${period.to}.${format}"`,
       }
-      // Nobody would read a body, and so nothing would say that it is over.
+      // The body of a HEAD answer is never read, so `over` would never be called.
       if (context.req.method === 'HEAD') return context.body(null, 200, headers)
       if (format === 'pdf') {
         const lines: StatementLine[] = []
@@ -228,7 +228,7 @@ export const statementRoutes = (deps: StatementRouteDeps): Routes => {
       const stream = Readable.from(lastly(statementCsv(statement, pages, bom === 'true'), over), {
         objectMode: false,
       })
-      // Where nobody has read the first piece.
+      // If the first piece is never read, `lastly` does not call `over`.
       stream.once('close', over)
       isStreaming = true
       return context.body(Readable.toWeb(stream) as ReadableStream, 200, headers)

@@ -15,13 +15,13 @@ export type StatementLine = {
   counterpartyCode: string
   amount: string
   balance: string
-  /** What the statement's owner wrote; never what somebody else did. */
+  /** The note of the statement's owner; never another person's. */
   note: string
 }
 
 export type Statement = Pick<Period, 'code' | 'currency' | 'from' | 'to' | 'now'> & {
   ownerName: string
-  /** How many lines there are. */
+  /** The number of lines. */
   count: number
   opening: string
   sumIn: string
@@ -45,12 +45,12 @@ const DAY_MS = 86_400_000
 /** How much earlier than in UTC a day begins in the east (Kiribati). */
 const EAST_MS = 14 * 3_600_000
 const MOST_DAYS = 366
-/** More entries than this belong into a CSV: nobody reads more pages, and laying them out takes the processor. */
+/** More entries than this require a CSV: people do not read more pages, and their layout costs CPU. */
 export const PDF_MOST_ENTRIES = 1_000
 /** Entries read at a time: a statement of any length needs no more memory than this many. */
 const PAGE = 500
 
-/** Throws 422 where a period is turned round or longer than a leap year. */
+/** Throws 422 if a period is reversed or longer than a leap year. */
 export const checkPeriod = (from: string, to: string): void => {
   const broken: BrokenRule[] = []
   const days = (Date.parse(to) - Date.parse(from)) / DAY_MS + 1
@@ -62,9 +62,9 @@ export const checkPeriod = (from: string, to: string): void => {
 const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10)
 
 /**
- * The last day of a statement: the one asked for, or today in UTC where that is later, so that a running month can be
- * asked for. Throws 422 where the first day has begun nowhere on earth; where it has begun in the east, but not in UTC, the
- * statement is that of a day without entries yet.
+ * The last day of a statement: `to`, or today in UTC if `to` is later, so that a running month can be requested. Throws
+ * 422 if `from` has begun nowhere on earth; if it has begun in the east, but not in UTC, the statement is that of a day
+ * without entries yet.
  */
 export const lastDayOf = (from: string, to: string, now: Date): string => {
   const today = dayOf(now.getTime())
@@ -74,7 +74,7 @@ export const lastDayOf = (from: string, to: string, now: Date): string => {
   return from > today || to < today ? to : today
 }
 
-/** What stands above and below the lines. */
+/** The totals above and below the lines. */
 export const summarise = (period: Period, ownerName: string): Statement => {
   const { code, currency, from, to, now, openingSequence, closingSequence } = period
   return {
@@ -87,7 +87,7 @@ export const summarise = (period: Period, ownerName: string): Statement => {
   }
 }
 
-/** The lines of a period in pages, oldest first, read as they are asked for. */
+/** The lines of a period in pages, oldest first, read on demand. */
 export async function* linesOf(deps: StatementDeps, period: Period): AsyncGenerator<StatementLine[]> {
   const { walletId, userId, currency, closingSequence } = period
   let above = period.openingSequence

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { visualRuns } from './visual-runs.ts'
 
-/** As a reader who goes from left to right meets the letters. */
+/** The letters in visual order, from left to right. */
 const seen = (line: string) =>
   visualRuns(line)
     .map(({ text, rightToLeft }) => (rightToLeft ? [...text].reverse().join('') : text))

@@ -1,18 +1,18 @@
 import bidiFactory from 'bidi-js'
 
-// The package's types say `export default`; what Node imports from its CommonJS build is the function itself.
+// The package's types declare `export default`; Node imports the function itself from its CommonJS build.
 const bidi = (bidiFactory as unknown as typeof bidiFactory.default)()
 
-/** What belongs to a script that is written from right to left, its digits too, though these are not. */
+/** The characters of right-to-left scripts, including their digits, although these go from left to right. */
 const RIGHT_TO_LEFT =
   /[\p{scx=Hebr}\p{scx=Arab}\p{scx=Syrc}\p{scx=Thaa}\p{scx=Nkoo}\p{scx=Adlm}\p{scx=Samr}\p{scx=Mand}]/u
 
-/** A piece of a line in one direction. Its text is in the order of reading: the shaper turns it round. */
+/** A piece of a line in one direction. Its text is in reading order: the shaper reverses it. */
 export type VisualRun = { text: string; rightToLeft: boolean }
 
 /**
- * A line in pieces from left to right, as the Unicode bidirectional algorithm (UAX #9) orders them: a Hebrew name with a
- * number in it is three. Brackets in what goes from right to left are mirrored.
+ * Splits a line into runs from left to right, as the Unicode bidirectional algorithm (UAX #9) orders them: a Hebrew
+ * name with a number in it has three. Brackets in right-to-left runs are mirrored.
  */
 export const visualRuns = (line: string): VisualRun[] => {
   if (!RIGHT_TO_LEFT.test(line)) return [{ text: line, rightToLeft: false }]
@@ -26,7 +26,7 @@ export const visualRuns = (line: string): VisualRun[] => {
     if (last && last.level === level) last.text += character
     else runs.push({ text: character, level })
   }
-  // UAX #9, L2: from the highest level down to the lowest odd one, all that is at it or above is turned round.
+  // UAX #9, L2: from the highest level down to the lowest odd one, reverse every sequence at that level or above.
   const highest = Math.max(...runs.map(({ level }) => level))
   for (let level = highest; level >= 1; level--) {
     for (let from = 0; from < runs.length; from++) {
@@ -39,5 +39,5 @@ export const visualRuns = (line: string): VisualRun[] => {
   return runs.map(({ text, level }) => ({ text, rightToLeft: level % 2 === 1 }))
 }
 
-/** Whether a shaper that goes by the script turns a piece round by itself. */
+/** Whether a shaper that orders by script reverses a piece by itself. */
 export const isRightToLeft = (text: string): boolean => RIGHT_TO_LEFT.test(text)

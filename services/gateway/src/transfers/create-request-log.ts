@@ -18,12 +18,12 @@ import {
 
 export type RequestLog = ReturnType<typeof createRequestLog>
 
-/** What this gateway has accepted: whose each key is, and what is pending until the ledger has decided it. */
+/** The log of accepted requests: the key claims, and the requests that are pending until the ledger decides them. */
 export const createRequestLog = (deps: {
   logger: Logger
   sql: Database
   ledger: LedgerDoor
-  /** How long after its expiry a request that is undecided is sent again. */
+  /** How long after its expiry an undecided request is sent again. */
   lookMs: number
 }) => {
   const { logger, sql, ledger, lookMs } = deps

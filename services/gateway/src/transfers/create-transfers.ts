@@ -29,10 +29,10 @@ import { createRequestTransfer, type RequestTransferDeps } from './request-trans
 import { transferRoutes } from './transfer-routes.ts'
 import { viewTransfer } from './transfer-view.ts'
 
-/** What holds and payments are requested with too. */
+/** Dependencies of requests that holds and payments share. */
 export type Requesting = Omit<RequestTransferDeps<never>, 'view'>
 
-/** Transfers between wallets, and the look-up of everything that moved. */
+/** Transfers between wallets, and the lookup of all movements. */
 export const createTransfers = (deps: {
   logger: Logger
   sql: Database

@@ -15,7 +15,7 @@ import {
   viewTransfer,
 } from './transfer-view.ts'
 
-/** A deposit or withdrawal on its way, and how it is shown beside its wallet. */
+/** A deposit or withdrawal in progress, and its view with its wallet. */
 type PaymentFound = { userId: string; walletId: string; subject: (wallet: WalletFacts) => TransferSubject }
 
 export type FindTransferDeps = {
@@ -23,7 +23,7 @@ export type FindTransferDeps = {
   personKeys: PersonKeys
   readDecidedBetween: (first: string, last: string) => Promise<TransferFacts[]>
   readPendingBetween: (first: string, last: string) => Promise<PendingRequest[]>
-  /** Payments that are no transfers yet. */
+  /** Payments that are not yet transfers. */
   readPaymentsBetween: (first: string, last: string) => Promise<PaymentFound[]>
   readHoldEndedBy: (commandId: string) => Promise<string | undefined>
   readWallets: (ids: string[]) => Promise<WalletFacts[]>
@@ -41,8 +41,8 @@ const isParty = (caller: string, facts: TransferFacts) =>
   isAllowed(caller, 'owner', [facts.userId, facts.from?.userId, facts.to?.userId])
 
 /**
- * Finds one transfer for one of its parties: what the ledger decided first, else what waits for its decision.
- * Somebody else's transfer is answered as one that does not exist.
+ * Finds one transfer for one of its parties: the ledger's decided one first, else the one that waits for a decision.
+ * Another user's transfer is answered like one that does not exist.
  */
 export const createFindTransfer = (deps: FindTransferDeps): FindTransfer => {
   const find = async (caller: string, first: string, last: string): Promise<TransferSubject | undefined> => {

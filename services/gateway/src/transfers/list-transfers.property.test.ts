@@ -1,4 +1,4 @@
-// Pages of any history, no matter what is decided while somebody turns them: each transfer once, none missed.
+// Pages of any history, with any decisions between two pages: each transfer once, none missed.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { cursorParam } from '../http/define-route.ts'
@@ -10,7 +10,7 @@ const ALICE = '00000000-0000-4000-8000-00000000000a'
 const ANYTHING: TransferFilter = { type: null, status: null, direction: null }
 const WALLETS = ['10000000-0000-4000-8000-000000000000', '20000000-0000-4000-8000-000000000000']
 
-/** One thing that happened: an entry of a wallet, or a rejection, at a clock that may stand still or go back. */
+/** One event: an entry of a wallet, or a rejection, at a clock that may stand still or go back. */
 type Event = { wallet: 0 | 1 | 'rejected'; at: number; type: 'transfer' | 'deposit' }
 const event: fc.Arbitrary<Event> = fc.record({
   wallet: fc.constantFrom(0 as const, 1 as const, 'rejected' as const),

@@ -28,12 +28,15 @@ const LAST_MOMENT = {
 }
 const LAST_MS = LAST_MOMENT.decidedAt.getTime()
 
-/** Where a page ended: the last sequence shown of each wallet, and the last rejected request. */
+/** The position after a page: the last sequence shown of each wallet, and the last rejected request. */
 type Cursor = { wallets: Map<string, bigint>; rejected: { decidedAt: Date; id: string } | null }
 
 const LAST_SEQUENCE = 2n ** 62n
 
-/** What of a wallet's id, which is a hash, tells one user's wallets apart: whole ids of hundreds fit into no URL. */
+/**
+ * A prefix of a wallet's id, which is a hash: enough to distinguish one user's wallets, because hundreds of whole ids
+ * do not fit into a URL.
+ */
 const shortOf = (walletId: string): string => walletId.replaceAll('-', '').slice(0, 12)
 
 const PLACE = /^([0-9a-f]{12})([0-9a-z]{1,10})$/
@@ -63,9 +66,9 @@ const readCursor = (text: string | undefined): Cursor => {
 }
 
 /**
- * A user's transfers, newest first: completed ones by the entries of the user's wallets, each wallet's in the order
- * of its sequence, merged with what was rejected. The cursor holds a place in each of these lists, so that pages
- * neither repeat nor miss one, even if more is decided meanwhile or a clock steps back.
+ * A user's transfers, newest first: completed ones by the entries of the user's wallets, each wallet's in the order of
+ * its sequence, merged with the rejected ones. The cursor contains a position in each of these lists, so that pages
+ * neither repeat nor miss a transfer, even if more are decided meanwhile or a clock steps back.
  */
 export const createListTransfers =
   (deps: ListTransfersDeps) =>

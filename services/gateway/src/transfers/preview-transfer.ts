@@ -13,19 +13,19 @@ import {
 } from './request-transfer.ts'
 import { limitMembers } from './transfer-view.ts'
 
-/** What would become of a transfer now. Amounts are decimal strings. */
+/** The outcome that a transfer would have now. Amounts are decimal strings. */
 export type Preview = {
   outcome: 'completed' | 'rejected'
   code: string | null
   detail: string | null
   amount: string
   currency: string
-  /** The sender's, as they would be after it. */
+  /** The sender's balance and available amount after the transfer. */
   balanceAfter: string
   availableAfter: string
-  /** What the sender may send, before it. */
+  /** The sender's limits before the transfer. */
   limits: Pick<ActionLimits, 'perTransaction' | 'daily' | 'monthly'>
-  /** Where a limit refuses it. */
+  /** Set if a limit refuses the transfer. */
   limit?: string
   used?: string
   requested?: string
@@ -44,13 +44,12 @@ export type PreviewDeps = {
   isDeactivated: (userId: string) => Promise<boolean>
 }
 
-/** No request has it: the rules look at nobody else's requests. */
+/** No request has this id: the rules read no other requests. */
 const NO_ID = '00000000-0000-8000-8000-000000000000'
 
 /**
- * Tells what would become of a transfer, by the ledger's own rules on what it has published: nothing is sent, held or
- * counted, and by the time of the real request it may be otherwise. Throws what the real one would be refused with
- * before it reached the ledger.
+ * Previews a transfer, by the ledger's own rules on its published data: nothing is sent, held or counted, and the real
+ * request may have another outcome. Throws each refusal that the real request would get before it reached the ledger.
  */
 export const createPreviewTransfer =
   (deps: PreviewDeps) =>
@@ -88,7 +87,7 @@ export const createPreviewTransfer =
     }
     const decision = decideTransfer(request, from, to, {
       nowMs: limited.nowMs,
-      // The sender's are all that the rules ask for.
+      // The rules read only the sender's defaults.
       defaults: { unverified: () => limited.defaults, verified: () => limited.defaults },
     })
     const moved = decision.outcome === 'completed' ? amount : 0n
@@ -108,7 +107,7 @@ export const createPreviewTransfer =
     }
   }
 
-/** A wallet as the rules know it. Limits are not read for a wallet that only receives. */
+/** A wallet in the form of the rules. Limits are not read for a wallet that only receives. */
 const ruledWallet = (
   facts: WalletFacts,
   limited: Pick<LimitedWallet, 'tier' | 'usage' | 'own'> = {

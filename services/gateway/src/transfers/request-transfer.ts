@@ -31,9 +31,9 @@ import {
   type TransferView,
 } from './transfer-view.ts'
 
-/** A transfer or a hold as a signed-in client asks for it; the form is checked, the amount in minor units. */
+/** A signed-in client's request for a transfer or a hold: validated, the amount in minor units. */
 export type TransferInput = {
-  /** Whether the money moves at once, or is promised until the recipient captures it. */
+  /** Whether the money moves at once, or is held until the recipient captures it. */
   type: 'transfer' | 'hold'
   user: Requester
   idempotencyKey: string
@@ -44,7 +44,7 @@ export type TransferInput = {
   currency: string
   note: string | null
   metadata: Metadata | null
-  /** How long a hold stands; null for a transfer. */
+  /** The lifetime of a hold; null for a transfer. */
   expiresInSeconds: number | null
   pin: string | null
   stepUpToken: string | null
@@ -59,39 +59,40 @@ export type TransferAnswer = Answer<TransferView>
 export type RequestTransferDeps<View> = {
   logger: Logger
   codec: Pick<Codec, 'encode'>
-  /** Throws 503 where a command of this wallet would only wait: asked before anything is tried, stored or sent. */
+  /** Throws 503 if a command of this wallet would only wait: called before anything is tried, stored or sent. */
   admit: (walletId: string) => void
   publisher: Pick<Publisher, 'publish'>
   outcomes: Pick<Outcomes, 'wait'>
-  /** What the caller is shown: a transfer, or a hold. */
+  /** Builds the caller's view of a transfer or a hold. */
   view: (names: Pick<Names, 'namesOf'>, caller: string, subject: TransferSubject) => Promise<View>
   names: Pick<Names, 'namesOf'>
   personKeys: Pick<PersonKeys, 'encryptFor' | 'decryptAll'>
-  /** The ledger's primary, asked once a tick for all requests of that tick. */
+  /** Queries the ledger's primary, once a tick for all requests of that tick. */
   lookUp: (question: TransferLookupKeys) => Promise<TransferLookup>
   readDecided: (transferId: string) => Promise<TransferFacts | undefined>
-  /** Takes the key, over all money routes, just before the request goes out; one statement a tick for all requests. */
+  /**
+   * Claims the key, across all money routes, just before the request is sent; one statement a tick for all requests.
+   */
   claimKey: (claim: KeyClaim) => Promise<KeyHolder>
   writePending: (request: NewPendingRequest) => Promise<void>
   verifyPin: (userId: string, pin: string, traceparent?: string) => Promise<void>
   verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
   /** Amounts above this many major units of a currency, as a decimal string, need the PIN itself. */
   freshPinAbove: (currency: string) => string
-  /** How long a request may wait for the ledger before nobody wants it any more. */
+  /** How long a request may wait for the ledger before its outcome is of no use any more. */
   expiresAfterMs: number
   clock: Clock
 }
 
-/** The event is only a wake-up: a request without one by then asks the ledger itself, again after twice the time. */
+/** The event is only a wake-up: without one by then, the request queries the ledger, again after twice the time. */
 const ASK_AFTER_MS = 250
 const ASK_AGAIN_WITHIN_MS = 2_000
-/** How long a client that does not wait for the outcome waits for Kafka to have its request. */
+/** How long a client that does not wait for the outcome waits for Kafka's acknowledgement. */
 const ACKNOWLEDGE_WITHIN_MS = 5_000
 
 /**
- * The way of a transfer, or of a hold, through the gateway, from a well-formed request of a signed-in user to its
- * answer. Throws ProblemError for what is refused here (nothing is stored, the key may be used again) and for what the
- * ledger rejected (final).
+ * Processes a transfer or a hold, from a well-formed request of a signed-in user to its answer. Throws ProblemError for
+ * a refusal here (nothing is stored, the key may be used again) and for a rejection by the ledger (final).
  */
 export const createRequestTransfer =
   <View>(deps: RequestTransferDeps<View>) =>
@@ -99,30 +100,30 @@ export const createRequestTransfer =
     const { user } = input
     const transferId = transferIdOf(user.userId, input.idempotencyKey)
 
-    // Is the answer known already? Before the PIN: a repeat costs no try, and needs none.
+    // Look for an existing answer before the PIN: a repeat uses up no PIN try, and needs no PIN.
     const { decided, sender, recipient } = await deps.lookUp({ ...input, transferId, userId: user.userId })
     if (decided) {
       const facts = await deps.readDecided(transferId)
-      // Something else has the key, such as the capture of a hold.
+      // Another command has the key, such as the capture of a hold.
       if (!facts) throw keyReused()
       return answerDecided(deps, user.userId, facts, fingerprintOfRepeat(input, facts), true)
     }
 
-    // Is there any use in asking now? Before the PIN as well: a refusal costs no try.
+    // Refuse a request that would only wait before the PIN as well: a refusal uses up no PIN try.
     if (!sender) throw ownWalletMissing(input)
     deps.admit(sender.id)
 
-    // Is it the user, and the user's money?
+    // Authenticate the user for this amount, and check the recipient.
     const authenticated = await authenticate(deps, input)
     if (!recipient) throw recipientMissing(input)
     const fingerprint = fingerprintOfTransfer(input, sender.id, recipient.id)
 
-    // Is the key this request's? A pending deposit has one too, and the ledger does not know of it.
+    // Claim the key. A pending deposit may have it, too, and the ledger has no record of that.
     const holder = await deps.claimKey({ id: transferId, fingerprint, recipientId: recipient.userId })
     if (holder === 'another') throw keyReused()
     if (holder === 'recipient-unavailable') throw recipientDeactivated()
 
-    // Ask the ledger, by a record that stays for ever. The waiter is registered before it is sent.
+    // Send the command to the ledger, as a record that is kept for ever. The waiter is registered before it is sent.
     const requestedAt = deps.clock.now()
     const request: TransferRequested = {
       transferId,
@@ -179,14 +180,14 @@ export const ownWalletMissing = ({
       : 'fromWalletId: you have no such wallet',
   )
 
-/** Nobody has such a wallet to be paid to. */
+/** The recipient's wallet does not exist. */
 export const recipientMissing = ({ toWalletCode }: Pick<TransferInput, 'toWalletCode'>): ProblemError =>
   new ProblemError(
     'RECIPIENT_NOT_FOUND',
     `${toWalletCode === null ? 'toWalletId' : 'toWalletCode'}: there is no such wallet`,
   )
 
-/** Their money could not be got at; staff may activate the account again, so the key is not used up. */
+/** The recipient could not access the money. Staff may reactivate the account, so the key is not used up. */
 export const recipientDeactivated = (): ProblemError =>
   new ProblemError('RECIPIENT_UNAVAILABLE', "the recipient's account is deactivated", { final: false })
 
@@ -203,8 +204,8 @@ const fingerprintOfTransfer = (input: TransferInput, fromWalletId: string, toWal
   })
 
 /**
- * What a repeat says, held against the decided request. A wallet that the repeat does not name by its id is the one
- * that the request meant then: a lookup now would find another wallet, or none, once one is closed. Null where it
+ * The fingerprint of a repeat, for comparison with the decided request. A wallet that the repeat does not name by its
+ * id is that of the decided request: a lookup now would find another wallet, or none, once one is closed. Null if it
  * cannot be the same request.
  */
 const fingerprintOfRepeat = (input: TransferInput, { from, to, currency }: TransferFacts): Buffer | null => {
@@ -222,8 +223,8 @@ const minorOf = (majorUnits: string, currency: string): bigint => {
 }
 
 /**
- * Throws API_KEY_AMOUNT_EXCEEDED where an API key asks for more than any of these amounts (major units, null: any
- * amount): a person has to do it then.
+ * Throws API_KEY_AMOUNT_EXCEEDED if an API key requests more than any of these amounts (major units, null: any amount):
+ * then a person must make the request.
  */
 export const refuseAboveKey = (amount: bigint, currency: string, most: Array<string | null>): void => {
   const passed = most
@@ -240,8 +241,8 @@ export const refuseAboveKey = (amount: bigint, currency: string, most: Array<str
 }
 
 /**
- * How the user proved to be present: by the PIN, or a step-up token where the amount allows. Or that they need not be:
- * an API key was allowed with the PIN when it was made, for amounts that need no fresh one.
+ * How the user proved to be present: by the PIN, or by a step-up token if the amount allows it. An API key needs no
+ * such proof: it was authorised with the PIN at its creation, for amounts that need no fresh PIN.
  */
 export const authenticate = async (
   deps: Pick<RequestTransferDeps<unknown>, 'verifyPin' | 'verifyStepUp' | 'freshPinAbove' | 'clock'>,
@@ -255,7 +256,8 @@ export const authenticate = async (
   }: Pick<TransferInput, 'user' | 'pin' | 'stepUpToken' | 'amount' | 'currency' | 'traceparent'>,
 ): Promise<{ by: 'pin' | 'step_up' | 'api_key'; at: number }> => {
   if (user.apiKey) {
-    // Not even looked at: who has a key, perhaps by a leak, must not be able to try PINs until they are locked.
+    // Refused without verification: the holder of a key, perhaps a leaked one, must not be able to try PINs until they
+    // are locked.
     const given = [...(pin === null ? [] : ['pin']), ...(stepUpToken === null ? [] : ['Step-Up-Token'])]
     if (given.length > 0) {
       throw validationProblem(given.map(field => ({ field, rule: 'must not come with an API key' })))
@@ -282,7 +284,9 @@ export const authenticate = async (
 }
 
 type Publishing = {
-  /** Settles, with true, where Kafka did not acknowledge the request; never where it did. */
+  /**
+   * Resolves with true if Kafka did not acknowledge the request, rejects if it was not sent; never settles otherwise.
+   */
   failed: Promise<true>
   acknowledged: Promise<boolean>
 }
@@ -299,7 +303,7 @@ const publish = (
     () => true,
     error => {
       deps.logger.warn({ err: error, transferId }, 'request not acknowledged by Kafka')
-      // Certain that it was not sent: the client may simply try again.
+      // It was certainly not sent: the client may simply try again.
       if (error instanceof NotSent) {
         throw new ProblemError(
           'SERVICE_UNAVAILABLE',
@@ -314,12 +318,12 @@ const publish = (
       if (!yes) resolve(true)
     }, reject),
   )
-  // Nothing listens to this promise where the client does not wait for the outcome.
+  // Nothing awaits this promise if the client does not wait for the outcome.
   failed.catch(() => {})
   return { failed, acknowledged }
 }
 
-/** Whether it is acknowledged, as far as is known within `ms`: a Kafka that stands still keeps nobody longer. */
+/** Whether Kafka has acknowledged within `ms`: a stalled Kafka delays the client no longer. */
 const within = async (clock: Clock, ms: number, acknowledged: Promise<boolean>): Promise<boolean> => {
   let cancel = () => {}
   const late = new Promise<boolean>(resolve => {
@@ -333,7 +337,7 @@ const within = async (clock: Clock, ms: number, acknowledged: Promise<boolean>):
   }
 }
 
-/** The outcome as soon as it is known, by event or by asking; undefined where the wait is over or nothing was sent. */
+/** The outcome as soon as it is available, by event or by query; undefined if the wait is over or nothing was sent. */
 const awaitAnswer = async (
   deps: RequestTransferDeps<unknown>,
   waiter: Waiter,
@@ -366,7 +370,7 @@ const awaitAnswer = async (
   }
 }
 
-/** The request as long as nothing is known of its outcome. */
+/** The request while its outcome is unknown. */
 const pendingSubject = (
   input: TransferInput,
   sender: WalletBrief,
@@ -394,7 +398,7 @@ const answerOutcome = async <View>(
   request: TransferRequested,
   outcome: Outcome,
 ): Promise<Answer<View>> => {
-  // Anything else under this id answers another command.
+  // Any other event with this id answers another command.
   if (!('fingerprint' in outcome.value) || !outcome.value.fingerprint.equals(request.fingerprint)) {
     throw keyReused()
   }
@@ -411,7 +415,7 @@ const answerOutcome = async <View>(
 
 /** The request with its outcome: the money has moved, or is held. */
 const subjectOf = (pending: TransferSubject, { type, value }: Outcome): TransferSubject | undefined => {
-  // The moment that was decided: of two requests at once the other's counts for both.
+  // `requestedAt` of the event: of two simultaneous requests, that of the decided one applies to both.
   if (type === 'pennywire.ledger.TransferCompleted') {
     const after = (party: TransferSubject['from']) =>
       party && {
@@ -440,7 +444,9 @@ const subjectOf = (pending: TransferSubject, { type, value }: Outcome): Transfer
   return undefined
 }
 
-/** Answers with what the ledger decided: 201 with what moved or is held, the rejection, or 422 where the request is another. */
+/**
+ * Answers with the ledger's decision: 201 with the transfer or hold, the rejection, or 422 if it is another request.
+ */
 const answerDecided = async <View>(
   deps: RequestTransferDeps<View>,
   caller: string,
@@ -450,7 +456,7 @@ const answerDecided = async <View>(
 ): Promise<Answer<View>> => {
   if (!fingerprint || !facts.fingerprint.equals(fingerprint)) throw keyReused()
   const rejection = rejectionOf(facts)
-  // A hold that ended was placed before.
+  // A hold that has ended was placed before, so this is no rejection of the request.
   if (rejection && !facts.hold) {
     const { code, detail, ...members } = rejection
     throw rejectionProblem(facts.id, code, detail, replayed, members)
@@ -459,7 +465,7 @@ const answerDecided = async <View>(
   return { status: 201, transfer: await deps.view(deps.names, caller, subject!), replayed }
 }
 
-/** Nobody knows yet. The owner must be able to find it, so it is written down before anything is said. */
+/** Undecided: stored as pending before the answer, so that a GET finds it. */
 const answerPending = async <View>(
   deps: RequestTransferDeps<View>,
   pending: TransferSubject,

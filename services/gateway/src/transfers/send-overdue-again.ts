@@ -7,7 +7,7 @@ import { continueTrace } from '@pennywire/runtime/tracing.ts'
 import type { PublishCommand } from '../ledger/publish-command.ts'
 import type { OverdueRequest } from './sql/pending-requests.ts'
 
-/** At once: the ledger is to go on with the requests of now. */
+/** Sent at a time: the ledger must continue with current requests. */
 const PAGE = 100
 
 const sentAgain = counter(
@@ -16,7 +16,7 @@ const sentAgain = counter(
 )
 
 export type OverdueDeps = {
-  /** Overdue requests, each for this gateway alone for a while. */
+  /** Claims overdue requests, each for this gateway alone for a while. */
   claim: (limit: number) => Promise<OverdueRequest[]>
   readDecidedIds: (ids: string[]) => Promise<string[]>
   markDecided: (ids: string[]) => Promise<void>
@@ -27,10 +27,10 @@ export type OverdueDeps = {
 }
 
 /**
- * Ends what is pending (X2), though nobody asks: a request that Kafka took and the ledger has not decided long after its
- * expiry may have been lost with its topic. Its command is sent again, as it was. The ledger then refuses it as expired,
- * or has decided it before and passes over it: one id, one outcome. Every gateway does this; one request is with one
- * gateway at a time.
+ * Ends pending requests (X2) even if no client asks: a request that Kafka acknowledged and the ledger has not decided
+ * long after its expiry may have been lost with its topic. Its command is sent again, unchanged. The ledger then
+ * rejects it as expired, or has decided it before and ignores the repeat: one id, one outcome. Every gateway does this;
+ * one gateway has a request at a time.
  */
 export const startSendingOverdueAgain = (deps: OverdueDeps): { stop: () => Promise<void> } => {
   const { clock, logger } = deps

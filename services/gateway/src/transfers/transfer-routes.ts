@@ -77,14 +77,14 @@ const previewFields = {
   metadata: metadataField.nullish(),
 }
 
-/** What a request says that sends money, at once or as a hold. */
+/** The body's fields of a request that sends money, at once or as a hold. */
 export const sendingFields = { ...previewFields, pin: pinField.nullish() }
 
-/** The recipient is named in one way, though the schema cannot say so. */
+/** The recipient is named in one way, which the schema cannot express. */
 const PREVIEW_EXAMPLE = { toWalletCode: 'PW-7K2M9QXA', amount: '12.50', currency: 'USD', note: 'Lunch' }
 export const SENDING_EXAMPLE = { ...PREVIEW_EXAMPLE, pin: '482915' }
 
-/** Why the ledger may refuse to send money. */
+/** Reasons for which the ledger rejects a transfer. */
 const SENDING_REFUSALS = [
   'INSUFFICIENT_BALANCE',
   'WALLET_FROZEN',
@@ -261,7 +261,7 @@ const byIdRoute = ({ signedIn }: Guards) =>
     responses: oneAnswer,
   })
 
-/** Exactly one way to name the recipient; a code with a typing error is nobody's. */
+/** Requires exactly one way to name the recipient; a code with a typing error matches no wallet. */
 const readRecipient = (body: {
   toWalletCode?: string | null | undefined
   toWalletId?: string | null | undefined
@@ -284,7 +284,7 @@ type SendingBody = {
   [Field in keyof typeof sendingFields]?: z.infer<(typeof sendingFields)[Field]>
 } & { amount: string; currency: string }
 
-/** What a well-formed request asks to be sent. Throws where the recipient is not named in exactly one way. */
+/** Reads a well-formed request to send money. Throws if the recipient is not named in exactly one way. */
 export const readSending = (context: Context<GatewayEnv>, body: SendingBody) => ({
   ...readMoneyRequest(context),
   ...readParties(body),
@@ -294,7 +294,7 @@ export const readSending = (context: Context<GatewayEnv>, body: SendingBody) => 
   stepUpToken: context.req.header('step-up-token') ?? null,
 })
 
-/** Who pays whom how much. */
+/** The payer's wallet, the recipient, the amount and the currency. */
 const readParties = (body: SendingBody) => ({
   fromWalletId: body.fromWalletId ?? null,
   ...readRecipient(body),
@@ -302,7 +302,7 @@ const readParties = (body: SendingBody) => ({
   currency: body.currency,
 })
 
-/** Moving money between wallets, and finding out what became of it. */
+/** Routes to send money between wallets, and to find the outcome. */
 export const transferRoutes = ({
   guards,
   requestTransfer,

@@ -6,10 +6,10 @@ import type { HoldFacts, PartyFacts, TransferFacts } from '../ledger/sql/ledger-
 
 export type Metadata = Record<string, unknown>
 
-/** Why something did not move; where a limit is the reason, with the limit and what was used of it. */
+/** The reason for a rejection; if it is a limit, with the limit and its used amount. */
 export type Rejection = { code: string; detail: string; limit?: string; used?: string; requested?: string }
 
-/** What a transfer consists of before anybody looks at it; pending ones are not decided, others have their outcome. */
+/** A transfer before it is shown to a caller; pending ones are undecided, others have their outcome. */
 export type TransferSubject = {
   id: string
   type: string
@@ -24,15 +24,15 @@ export type TransferSubject = {
   requestedAt: Date
   decidedAt: Date | null
   rejection: Rejection | null
-  /** Of a reversal: the transfer that it gives back. */
+  /** For a reversal: the transfer that it reverses. */
   originalId?: string | null
-  /** Of a transfer that came with another: that other one. */
+  /** For a transfer booked with another: that other transfer. */
   linkedTo?: string | null
-  /** How much of it was given back; none where it is missing. */
+  /** The reversed amount; none if missing. */
   reversed?: bigint
-  /** How much of that waits in a suspense wallet, not in the payer's. */
+  /** The part of `reversed` that is in a suspense wallet, not in the payer's. */
   suspended?: bigint
-  /** What the ledger holds or held for it. */
+  /** The hold of the transfer in the ledger, active or ended. */
   hold?: HoldFacts | null
 }
 
@@ -58,7 +58,7 @@ export type TransferView = {
   balanceAfter: string | null
 }
 
-/** Money that is held, as the API shows it to one of its parties. */
+/** A hold as the API shows it to one of its parties. */
 export type HoldView = {
   id: string
   status: 'pending' | 'rejected' | HoldFacts['status']
@@ -76,7 +76,7 @@ export type HoldView = {
 }
 export type PartyView = { walletId: string; walletCode: string; name: string }
 
-/** What a refusal by a limit tells beside its code: the limit, what was used of it, and what was asked for. */
+/** Further members of a refusal by a limit: the limit, its used amount and the requested amount. */
 export const limitMembers = (
   breach: { limit: bigint | null; used: bigint | null },
   requested: bigint,
@@ -90,7 +90,7 @@ export const limitMembers = (
         requested: formatAmount(requested, currency),
       }
 
-/** The outside world and suspense are nobody that a client could name: null. */
+/** A party for a caller. The outside world and suspense wallets are null: clients cannot address them. */
 const partyOf = (
   party: PartyFacts | null,
   caller: string,
@@ -106,8 +106,8 @@ const namesOfParties = (names: Pick<Names, 'namesOf'>, { from, to }: TransferSub
   names.namesOf([from?.userId, to?.userId].filter(id => id !== null && id !== undefined))
 
 /**
- * A transfer for one of its parties: both sides and the amount, but only the caller's own balance. The same facts
- * give the same view, whether they came with the event or are read years later.
+ * A transfer for one of its parties: both sides and the amount, but only the caller's own balance. The same facts give
+ * the same view, whether they arrive with the event or are read years later.
  */
 export const viewTransfer = async (
   names: Pick<Names, 'namesOf'>,
@@ -117,8 +117,8 @@ export const viewTransfer = async (
   const { from, to, currency, suspended = 0n } = subject
   const reversed = (subject.reversed ?? 0n) - suspended
   const ofNobody = [from, to].every(party => (party?.userId ?? null) === null)
-  // Money that no user's wallet could take waits for a person: a deposit's, which moved no user's wallet, or a payout's
-  // that came back. What came with another transfer may move system wallets alone, and waits for nobody.
+  // Money that no user's wallet could take waits for a person: a deposit that moved no user's wallet, or a returned
+  // payout. A transfer booked with another may move system wallets alone, and does not wait.
   const waits =
     subject.status === 'completed' && (suspended > 0n || (ofNobody && (subject.linkedTo ?? null) === null))
   const status = waits ? 'in_suspense' : subject.status
@@ -146,7 +146,7 @@ export const viewTransfer = async (
   }
 }
 
-/** A hold, or a request for one, for one of its parties. The same facts give the same view here too. */
+/** A hold, or a request for one, for one of its parties. The same facts give the same view here, too. */
 export const viewHold = async (
   names: Pick<Names, 'namesOf'>,
   caller: string,
@@ -167,12 +167,12 @@ export const viewHold = async (
     createdAt: subject.requestedAt.toISOString(),
     expiresAt: hold?.until?.toISOString() ?? null,
     endedAt: hold?.endedAt?.toISOString() ?? null,
-    // Of a request that was refused. How a hold ended says its status.
+    // Only for a refused request: the status states how a hold ended.
     rejection: hold ? null : rejection,
   }
 }
 
-/** Reads what the requester wrote, which is stored only as ciphertext; null where the person's key is destroyed. */
+/** Decrypts the requester's texts, stored only as ciphertext; null if the person's key is destroyed. */
 export const openTexts = async (
   keys: Pick<PersonKeys, 'decryptAll'>,
   sealed: Array<{ userId: string; note: Buffer | null; metadata: Buffer | null }>,
@@ -189,7 +189,7 @@ export const openTexts = async (
   }))
 }
 
-/** Decided transfers with their texts, which are opened with one look for all keys. */
+/** Decided transfers with their texts, decrypted with one lookup for all keys. */
 export const openDecided = async (
   keys: Pick<PersonKeys, 'decryptAll'>,
   decided: TransferFacts[],
@@ -198,7 +198,7 @@ export const openDecided = async (
   return decided.map((facts, index) => ({ ...facts, ...texts[index]!, rejection: rejectionOf(facts) }))
 }
 
-/** Why the ledger rejected it, if it did. */
+/** The reason of the ledger's rejection; null without one. */
 export const rejectionOf = (facts: TransferFacts): Rejection | null => {
   const { rejectionCode: code, rejectionDetail, rejectionLimit: limit, rejectionUsed: used } = facts
   if (code === null) return null

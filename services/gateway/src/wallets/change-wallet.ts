@@ -10,13 +10,13 @@ import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { FREEZE_REASON, WALLET_LABEL } from './wallet-view.ts'
 
-/** A change of a user's wallet, asked for by its owner (`self`) or by staff. */
+/** A change of a user's wallet, requested by its owner (`self`) or by staff. */
 export type ChangeInput = {
   wallet: WalletFacts
-  /** Who asks. */
+  /** The requester. */
   userId: string
   source: 'self' | 'staff'
-  /** Null: each request is one of its own. */
+  /** Null: each request is a new one. */
   idempotencyKey: string | null
   traceparent: string
 }
@@ -28,22 +28,22 @@ export type ChangeWalletDeps = {
   clock: Clock
 }
 
-/** Each resolves with the wallet as it is after the change, and throws the ledger's refusal as a problem. */
+/** Each resolves with the wallet after the change, and throws the ledger's refusal as a problem. */
 export type ChangeWallet = {
   freeze: (input: ChangeInput & { reason: string | null }) => Promise<WalletFacts>
   unfreeze: (input: ChangeInput & { reason: string | null }) => Promise<WalletFacts>
   close: (input: ChangeInput) => Promise<WalletFacts>
-  /** Null takes the name away. */
+  /** Null removes the name. */
   rename: (input: ChangeInput & { label: string | null }) => Promise<WalletFacts>
 }
 
 /**
- * Freezes, unfreezes, closes and renames wallets: by a command to the ledger, which decides in the order of everything else
- * that happens to the wallet, so that after a 200 nothing leaves a frozen wallet and nothing comes into a closed one.
+ * Freezes, unfreezes, closes and renames wallets by a command: the ledger orders it with everything else that happens
+ * to the wallet, so that after a 200 nothing leaves a frozen wallet and nothing enters a closed one.
  */
 export const createChangeWallet = (deps: ChangeWalletDeps): ChangeWallet => {
   const headOf = ({ wallet, userId, idempotencyKey }: ChangeInput) => ({
-    // Without a key a repeat is a request of its own: a state is reached once, however often it is asked for.
+    // Without a key a repeat is a new request. That is safe: a state is reached once, however often it is requested.
     commandId: idempotencyKey === null ? randomUUID() : commandIdOf(userId, idempotencyKey),
     walletId: wallet.id,
     userId,
@@ -124,7 +124,7 @@ export const createChangeWallet = (deps: ChangeWalletDeps): ChangeWallet => {
   }
 }
 
-/** The ledger keeps a refusal under the command's id: final for the client that chose that id by a key, and for no other. */
+/** The ledger stores a refusal under the command id: final only for a client that chose that id by a key. */
 const refusalProblem = ({ code, detail }: { code: string; detail: string }, final: boolean): ProblemError =>
   new ProblemError(isProblemCode(code) ? code : 'INTERNAL_ERROR', detail, {
     final,

@@ -57,7 +57,7 @@ export const createWallets = (deps: {
         openWallet: createOpenWallet({
           codec,
           admit,
-          // A refusal to open is in no view that back-pressure could ask for it.
+          // Uncounted: a refusal to open is in no view that back-pressure could query.
           publishCommand: ledger.publishUncounted,
           outcomes,
           readWalletCounts: (userId, currency) => readWalletCounts(ledgerRead, userId, currency),

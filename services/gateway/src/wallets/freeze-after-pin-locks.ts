@@ -17,11 +17,11 @@ import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import type { InTransaction } from '../outbox/in-transaction.ts'
 import { appendToOutbox } from '../outbox/sql/outbox.ts'
 
-/** Well before a thief has found the next thing to try; the PIN itself is locked already. */
+/** Well before a thief finds the next thing to try; the PIN itself is locked already. */
 const POLL_MS = 1_000
 const FREEZE = 'pennywire.ledger.WalletFreezeRequested'
 const UNFREEZE = 'pennywire.ledger.WalletUnfreezeRequested'
-/** A freeze that was asked for so long ago has long been decided. */
+/** A freeze that was requested longer ago than this was decided long ago. */
 const FREEZE_DECIDED_HOURS = 24
 
 export type FreezeAfterPinLocksDeps = {
@@ -33,11 +33,11 @@ export type FreezeAfterPinLocksDeps = {
 }
 
 /**
- * Freezes all open wallets (source `pin`) of a user whose PIN was locked too often. The lock and the wish are written in
- * one transaction (`pin_locks.freeze_due`), so that no crash comes between them, and no ledger that is away holds up
- * the lock. This check, repeated by every gateway, turns the wish into commands: in one transaction they go into the
- * outbox and the wish is done. Their ids are derived from lock and wallet, so that any number of times is once. In the
- * same way it lifts those freezes, and no others, once the owner has set a new PIN by a mailed code.
+ * Freezes all open wallets (source `pin`) of a user whose PIN was locked too often. The lock and `pin_locks.freeze_due`
+ * are written in one transaction, so that no crash separates them, and an unavailable ledger does not delay the lock.
+ * Every gateway repeats this check: in one transaction it appends the commands to the outbox and marks the freeze as
+ * settled. The command ids are derived from lock and wallet, so that any number of runs has the effect of one. Likewise
+ * it lifts those freezes, and no others, once the owner has set a new PIN by a mailed code.
  */
 export const startFreezeAfterPinLocks = (deps: FreezeAfterPinLocksDeps): { stop: () => Promise<void> } =>
   repeat({
@@ -51,7 +51,7 @@ export const startFreezeAfterPinLocks = (deps: FreezeAfterPinLocksDeps): { stop:
       ),
   })
 
-/** Asks for the freezes that one lock is due; false where there is none. */
+/** Requests the freezes that are due for one lock; false if none is due. */
 const freezeForOne = ({ inTransaction, codec, readWalletsOf, logger, clock }: FreezeAfterPinLocksDeps) =>
   inTransaction(async tx => {
     const due = await takeDuePinFreeze(tx)
@@ -66,13 +66,13 @@ const freezeForOne = ({ inTransaction, codec, readWalletsOf, logger, clock }: Fr
     return true
   })
 
-/** Asks for the freezes to be lifted that one new PIN is due; false where there is none. */
+/** Requests the unfreezes that are due for one new PIN; false if none is due. */
 const unfreezeForOne = ({ inTransaction, codec, readWalletsOf, logger, clock }: FreezeAfterPinLocksDeps) =>
   inTransaction(async tx => {
     const due = await takeDuePinUnfreeze(tx)
     if (!due) return false
-    // One that was asked for just now may be decided later than the wallets are read; its command is older, so that the
-    // ledger decides it before this one. Where there is nothing to lift, it refuses.
+    // A recent freeze may be decided after the wallets are read, so active wallets get an unfreeze, too. The freeze
+    // command is older, so the ledger decides it first. Without a freeze, the ledger refuses the unfreeze.
     const maybeOnItsWay = await wasPinLockedWithin(tx, due.userId, FREEZE_DECIDED_HOURS)
     const frozen = (await readWalletsOf(due.userId)).filter(
       ({ status, freezeSource }) => freezeSource === 'pin' || (maybeOnItsWay && status === 'active'),

@@ -10,7 +10,7 @@ import { ProblemError } from '../problems/problem.ts'
 
 export type OpenWalletDeps = {
   codec: Pick<Codec, 'encode'>
-  /** Throws 503 where the request would only wait. */
+  /** Throws 503 if the request would only wait. */
   admit: (walletId: string) => void
   publishCommand: PublishCommand
   outcomes: Pick<Outcomes, 'wait'>
@@ -21,12 +21,12 @@ export type OpenWalletDeps = {
   newCommandId?: () => string
 }
 
-/** How long opening a wallet is waited for; repeating it is safe. */
+/** How long a request waits for the wallet to open; a repeat is safe. */
 const WAIT_MS = 10_000
 
 /**
- * Opens a user's wallet in a currency, of which one may be open at a time. Throws WALLET_ALREADY_EXISTS, and 503 where the outcome
- * is not known in time: asking again is safe.
+ * Opens a user's wallet in a currency, of which one may be open at a time. Throws WALLET_ALREADY_EXISTS, and 503 if the
+ * outcome is unknown in time: a retry is safe.
  */
 export const createOpenWallet =
   (deps: OpenWalletDeps) =>
@@ -38,10 +38,11 @@ export const createOpenWallet =
       })
     const { closed, openId } = await deps.readWalletCounts(userId, currency)
     if (openId !== null) throw exists(openId)
-    // Derived, so that a repeat and a race meet in one partition, where the first opens the wallet.
+    // Derived, so that repeats and concurrent requests use one partition, where the first opens the wallet.
     const walletId = walletIdOf(userId, currency, closed)
     deps.admit(walletId)
-    // Each request's own: of several at once each gets its own outcome, and a refusal of one stands for no later one.
+    // A new id for each request: concurrent requests each get their own outcome, and a refusal of one applies to no
+    // later one.
     const commandId = (deps.newCommandId ?? randomUUID)()
     const waiter = deps.outcomes.wait(commandId, WAIT_MS)
     try {

@@ -123,7 +123,7 @@ const entriesRoute = ({ signedIn }: Guards) =>
     },
   })
 
-/** Documents the header where a key may be left out. */
+/** Documents the optional Idempotency-Key header. */
 export const optionalKeyHeader = z.object({
   'idempotency-key': z.string().optional().openapi({
     description: 'May be left out. With one, a repeat is answered with the first outcome, a refusal too.',
@@ -254,7 +254,7 @@ const readSequence = (cursor: string | undefined): bigint => {
 
 const notFound = () => new ProblemError('WALLET_NOT_FOUND', 'id: you have no such wallet')
 
-/** The user's own wallets. Somebody else's wallet is one that does not exist. */
+/** The user's own wallets. Another user's wallet is answered like one that does not exist. */
 export const walletRoutes = (deps: WalletDeps): Routes => {
   const routes = newRoutes()
   const own = async (userId: string, id: string): Promise<WalletFacts> => {

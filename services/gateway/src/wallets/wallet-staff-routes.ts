@@ -151,7 +151,7 @@ const unfreezeRoute = ({ signedIn }: Guards) =>
     },
   })
 
-/** Everybody's wallets, for staff. */
+/** Routes for the wallets of all users, for staff. */
 export const adminWalletRoutes = (deps: AdminWalletDeps): Routes => {
   const routes = newRoutes()
 
@@ -165,7 +165,7 @@ export const adminWalletRoutes = (deps: AdminWalletDeps): Routes => {
       return { ...view, owner: { userId, name: names.get(userId)?.fullName ?? '' } }
     })
   }
-  /** System wallets are nobody's, and are not found here. */
+  /** System wallets have no user, and are not found here. */
   const find = async (id: string): Promise<WalletFacts> => {
     const [wallet] = await deps.readWallets([id])
     if (!wallet || wallet.userId === null) {

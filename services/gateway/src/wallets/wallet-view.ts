@@ -4,10 +4,10 @@ import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { money, moneyOut } from '../money/money-headers.ts'
 
-/** What a freeze's reason is sealed for: always under the key of the wallet's owner, even if staff wrote it. */
+/** The encryption purpose of a freeze's reason: always under the key of the wallet's owner, even if staff wrote it. */
 export const FREEZE_REASON = 'freeze-reason'
 
-/** What a wallet's name is sealed for. */
+/** The encryption purpose of a wallet's name. */
 export const WALLET_LABEL = 'wallet-label'
 
 export const WALLET_EXAMPLE = {
@@ -46,7 +46,7 @@ export const walletSchema = z
 
 export type WalletView = z.infer<typeof walletSchema>
 
-/** Users' wallets as their owners and staff see them, reasons and names opened with one look for all keys. */
+/** Users' wallets as their owners and staff see them; reasons and names are decrypted with one lookup for all keys. */
 export const viewWallets = async (
   personKeys: Pick<PersonKeys, 'decryptAll'>,
   wallets: readonly WalletFacts[],

@@ -1,4 +1,4 @@
-// What a handler decides by is what its `reads` name: anything else would be decided on rows that nobody has locked.
+// A handler decides only by the rows that its `reads` name: no other row is locked.
 import { inspect } from 'node:util'
 import { externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
 import { examplesOf } from '@pennywire/contracts/schema-examples.ts'
@@ -36,7 +36,7 @@ const fields = { ...head, fingerprint: Buffer.alloc(16), requestedAt: NOW, reaso
 const limits = { perTransactionMinor: 1n, dailyMinor: null, monthlyMinor: null }
 const withdrawn = { source: 'provider', toWalletId: null } as const
 
-/** Those whose variants are decided by other rows; each of the others has one example. */
+/** Commands whose variants need different rows; every other command has one example. */
 const VARIANTS: { [Name in LedgerCommandName]?: Records[Name][] } = {
   'pennywire.ledger.TransferRequested': [
     ...['transfer', 'hold'].map(type => request({ type })),
@@ -60,7 +60,7 @@ const commands = RECORD_NAMES.filter(isLedgerCommand).flatMap(type =>
   (VARIANTS[type] ?? [exampleOf(type)]).map(value => ({ type, value }) as LedgerCommand),
 )
 
-/** A map that tells which keys were looked for. */
+/** A map that records which keys were looked up. */
 const watched = <Value>(values: Map<string, Value>): Map<string, Value> & { looked: Set<string> } => {
   const looked = new Set<string>()
   const look = (key: string) => void (key !== '' && looked.add(key))
@@ -77,7 +77,7 @@ const watched = <Value>(values: Map<string, Value>): Map<string, Value> & { look
   })
 }
 
-/** Books in which everything is there, or nothing but the system wallets. */
+/** A batch state with all rows, or with the system wallets alone. */
 const booksOf = (type: 'hold' | 'withdrawal', filled: boolean): BatchState => {
   const held = { ...hold({ type, toWalletId: type === 'hold' ? 'wallet-b' : null }) }
   const rest = { fingerprint: Buffer.alloc(16), note: null, metadata: null, requestedAt: new Date(NOW) }

@@ -4,21 +4,21 @@ import type { LimitBreach, OwnLimits, Tier, Usage } from '@pennywire/rules/limit
 import type { BatchState } from '../batch-state.ts'
 import type { HoldRow } from '../store.ts'
 
-/** What the ledger does with one kind of command. A command without a handler does not compile (index.ts). */
+/** Handles one type of command. A type without a handler does not compile (index.ts). */
 export type Handler<Name extends LedgerCommandName> = {
-  /** The id and fingerprint that its one outcome is recorded under. */
+  /** The id and fingerprint under which the command's one outcome is recorded. */
   identify: (command: Records[Name], outcomes: BatchState['outcomes']) => Identity
-  /** What must be locked and read before it can be decided: by what the command says alone. */
+  /** The rows to lock and read before the decision: derived from the command alone. */
   reads: (command: Records[Name]) => Reads
-  /** Its outcome by the rules. Changes nothing. */
+  /** Decides the command by the rules. Changes nothing. */
   decide: (state: BatchState, command: Records[Name], at: At) => Decided | Refused
-  /** The event that refuses it finally. */
+  /** The event that finally refuses the command. */
   refuse: (state: BatchState, command: Records[Name], at: At, why: Refused) => Decided
 }
 
 /** A command's identity: a repeat has the same id and fingerprint, another request under its id another fingerprint. */
 export type Identity = { id: string; fingerprint: Buffer }
-/** Under which id, and in which partition, a command is decided. */
+/** The identity and the partition under which a command is decided. */
 export type At = Identity & { partition: number }
 
 export type Reads = {
@@ -26,9 +26,9 @@ export type Reads = {
   ids: string[]
   /** Wallets to lock. */
   wallets: (string | null)[]
-  /** Wallets whose own limits matter: those that pay, are closed, or get other limits. */
+  /** Wallets whose own limits are needed: those that pay, are closed, or get other limits. */
   limited?: string[]
-  /** The currency of the outside world's and the suspense wallet of the command's partition. */
+  /** If set, the partition's external and suspense wallets in this currency are locked. */
   systemCurrency?: string
   holds?: string[]
   originals?: string[]
@@ -39,7 +39,7 @@ export type Reads = {
 /** Why the rules refuse a command. */
 export type Refused = { code: string; detail: string; breach?: LimitBreach }
 
-/** What `record-event.ts` needs beside an event to change the books. */
+/** The data that `record-event.ts` needs beside an event to change the books. */
 type Beside = Record<LedgerEventName, object> & {
   'pennywire.ledger.TransferCompleted': { effects: Effects; hold?: HoldRow }
   'pennywire.ledger.TransferReversed': { effects: Effects; original: Original }
@@ -54,12 +54,12 @@ type Beside = Record<LedgerEventName, object> & {
 export type DecidedAs<Name extends LedgerEventName> = {
   type: Name
   value: Records[Name]
-  /** What the event is about: the `ce_subject` of its record. */
+  /** The subject of the event: the `ce_subject` of its record. */
   subject: string
 } & Beside[Name]
 export type Decided = { [Name in LedgerEventName]: DecidedAs<Name> }[LedgerEventName]
 
-/** The identity of a command with an id of its own. */
+/** The identity of a command that has a `commandId`. */
 export const byCommandId = ({ commandId, fingerprint }: { commandId: string; fingerprint: Buffer }) => ({
   id: commandId,
   fingerprint,

@@ -3,7 +3,7 @@ import { decideCapture, decideVoid } from '@pennywire/rules/decide.ts'
 import { byCommandId, commandRefused, type Handler } from './handler.ts'
 import { transferCompleted } from './transfer-events.ts'
 
-/** Ends a hold by moving what was promised, or a part of it. */
+/** Ends a hold by moving the held amount, or a part of it. */
 export const holdCaptureRequested: Handler<'pennywire.ledger.HoldCaptureRequested'> = {
   identify: byCommandId,
   reads: ({ commandId, holdId, walletId, toWalletId, currency }) => ({
@@ -37,7 +37,7 @@ export const holdCaptureRequested: Handler<'pennywire.ledger.HoldCaptureRequeste
   refuse: commandRefused('pennywire.ledger.HoldCaptureRequested'),
 }
 
-/** Ends a hold without a movement: by its recipient, by the provider, or by its time. */
+/** Ends a hold without a movement: requested by the recipient, by staff, by the provider, or by the timer. */
 export const holdVoidRequested: Handler<'pennywire.ledger.HoldVoidRequested'> = {
   identify: byCommandId,
   reads: ({ commandId, holdId, walletId, toWalletId }) => ({

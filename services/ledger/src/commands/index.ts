@@ -6,7 +6,7 @@ import { reversalRequested } from './reversal.ts'
 import { transferRequested } from './transfer.ts'
 import { WALLET_HANDLERS } from './wallet.ts'
 
-/** All commands. One without a row does not compile. */
+/** One handler per command type. A type without a handler does not compile. */
 export const HANDLERS: { [Name in LedgerCommandName]: Handler<Name> } = {
   'pennywire.ledger.TransferRequested': transferRequested,
   'pennywire.ledger.HoldCaptureRequested': holdCaptureRequested,

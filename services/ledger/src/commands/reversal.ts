@@ -10,7 +10,7 @@ const detailsOf = (request: ReversalRequested): TransferDetails => ({
   metadata: null,
 })
 
-/** Gives a completed transfer back, whole or in part. */
+/** Reverses a completed transfer, in full or in part. */
 export const reversalRequested: Handler<'pennywire.ledger.ReversalRequested'> = {
   identify: ({ transferId, fingerprint }) => ({ id: transferId, fingerprint }),
   reads: ({ transferId, originalId, fromWalletId, toWalletId, currency }) => ({

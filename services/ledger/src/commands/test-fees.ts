@@ -1,5 +1,5 @@
-// For tests: fees as a rule over decisions that stand already, so that events, rows and checks meet decisions of several
-// movements. A transfer costs its sender a fee, a captured hold its recipient; some recipients get a bonus besides.
+// For tests: adds fees to decisions already made, so that events, rows and checks cover decisions of several movements.
+// A transfer costs its sender a fee, a captured hold its recipient; some recipients also get a bonus.
 import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import { type LinkedMovement, move } from '@pennywire/rules/decide.ts'
 import { systemWallets } from '../batch-state.ts'
@@ -31,7 +31,7 @@ const withFee = <Name extends 'pennywire.ledger.TransferRequested' | 'pennywire.
     const payer = holdMinor === null ? from : to
     const available = payer.balance - payer.held + (payer === from ? -amount : amount)
     const after = to.balance + amount - (payer === to ? fee : 0n)
-    // Who cannot pay it has it free: whether the transfer is decided does not hang on it.
+    // A payer who cannot afford the fee does not pay it: the fee must not change the transfer's outcome.
     const linked: LinkedMovement[] = []
     if (available >= fee) linked.push({ ...move(payer, outside, fee), type: 'fee' })
     if (available >= fee && hasBonus(amount) && after < MAX_MINOR)
@@ -42,7 +42,7 @@ const withFee = <Name extends 'pennywire.ledger.TransferRequested' | 'pennywire.
   },
 })
 
-/** Charges fees from now on, or no more: in this process. */
+/** Turns fees on or off in this process. */
 export const chargeFees = (on: boolean): void => {
   HANDLERS['pennywire.ledger.TransferRequested'] = on ? withFee(transferRequested) : transferRequested
   HANDLERS['pennywire.ledger.HoldCaptureRequested'] = on

@@ -1,11 +1,11 @@
-// The events of money that moved or was refused, which several commands end in.
+// The events of completed and rejected transfers, which several commands end in.
 import { linkedTransferIdOf } from '@pennywire/contracts/ids.ts'
 import type { Effects, Original, Wallet } from '@pennywire/rules/decide.ts'
 import type { BatchState } from '../batch-state.ts'
 import type { HoldRow } from '../store.ts'
 import type { DecidedAs, Refused } from './handler.ts'
 
-/** A transfer's own fields, whichever command asked for it. */
+/** A transfer's own fields, regardless of the command that requested it. */
 export type TransferDetails = {
   transferId: string
   type: string
@@ -20,7 +20,7 @@ export type TransferDetails = {
   metadata: Buffer | null
 }
 
-/** The entries that a decision makes, as its event tells them: two for each movement, in the order of the movements. */
+/** The entries of a decision, as its event contains them: two for each movement, in the order of the movements. */
 export const entriesOf = ({ movements }: Effects) => {
   const after = new Map<Wallet, { balance: bigint; sequence: number }>()
   return movements.flatMap(({ postings }) =>
@@ -39,11 +39,11 @@ export const entriesOf = ({ movements }: Effects) => {
   )
 }
 
-/** The transfers that came with this one: whose entries follow on its own two. */
+/** The transfers linked to this one: their entries follow its own two. */
 export const linkedOf = (transferId: string, { movements: [, ...linked] }: Effects) =>
   linked.map(({ type }, index) => ({ transferId: linkedTransferIdOf(transferId, index + 1), type }))
 
-/** `captured`: the hold that became this transfer, by which command. */
+/** `captured`: the hold that became this transfer, and the command that captured it. */
 export const transferCompleted = (
   state: BatchState,
   details: TransferDetails,
@@ -74,7 +74,7 @@ export const transferCompleted = (
   ...(captured ? { hold: captured.hold } : {}),
 })
 
-/** `originalId`: of a reversal, the transfer that it was to give back. */
+/** `originalId`: of a reversal, the transfer that it was to reverse. */
 export const transferRejected = (
   state: BatchState,
   details: TransferDetails,

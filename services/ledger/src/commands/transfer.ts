@@ -14,7 +14,7 @@ import { transferCompleted, transferRejected } from './transfer-events.ts'
 
 /** Transfers, holds, withdrawals, which begin as holds, and deposits that the provider has confirmed. */
 export const transferRequested: Handler<'pennywire.ledger.TransferRequested'> = {
-  /** A deposit is a fact: where another request has its id, it is booked under one of its own instead of refused. */
+  /** A deposit is a fact: if another request has its id, it is booked under a derived id instead of being refused. */
   identify: ({ transferId, type, fingerprint }, outcomes) => {
     const holder = type === 'deposit' ? outcomes.get(transferId) : undefined
     const isTaken = holder !== undefined && !holder.fingerprint.equals(fingerprint)
@@ -80,7 +80,7 @@ const holdPlaced = (
       fingerprint,
       requestedAt: request.requestedAt,
       placedAt: state.now.getTime(),
-      // A withdrawal has no time limit: it ends by what the provider says.
+      // A withdrawal has no time limit: the provider's result ends it.
       holdUntil: type === 'withdrawal' ? null : request.holdUntil,
       balanceMinor: wallet.balance,
       heldMinor: wallet.held + amountMinor,

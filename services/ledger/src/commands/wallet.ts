@@ -17,7 +17,7 @@ const openFingerprint = ({ walletId, userId, currency }: WalletOpenRequested): B
 
 const walletOpenRequested: Handler<'pennywire.ledger.WalletOpenRequested'> = {
   identify: request => ({ id: request.commandId, fingerprint: openFingerprint(request) }),
-  // Should another wallet have its id, that is seen.
+  // `walletId` is read too, so that a wallet that already has this id is found.
   reads: ({ commandId, userId, walletId }) => ({ ids: [commandId], openers: [userId], wallets: [walletId] }),
   decide: (state, request) => {
     const { commandId, walletId, userId, currency } = request
@@ -27,8 +27,8 @@ const walletOpenRequested: Handler<'pennywire.ledger.WalletOpenRequested'> = {
     const hasOpen = state.wallets.has(walletId) || before.some(({ status }) => status !== 'closed')
     const decision = decideWalletOpen(request, hasOpen)
     if (decision.outcome === 'refused') return decision
-    // A user's next wallet in a currency goes on with what was used of the last one's limits, and with what staff set.
-    // Which is the last one is told by its id: a clock that stepped back between two openings tells them in another order.
+    // A user's next wallet in a currency inherits the last one's tier, usage and limits. The last wallet is found by
+    // its derived id: after a clock stepped back between two openings, `opened_at` gives another order.
     const lastId = walletIdOf(userId, currency, before.length - 1)
     const last = before.find(({ id }) => id === lastId) ?? before.at(-1)
     const tier =
@@ -38,7 +38,7 @@ const walletOpenRequested: Handler<'pennywire.ledger.WalletOpenRequested'> = {
       value: {
         commandId,
         walletId,
-        // A code that is taken breaks the unique key; the batch runs again and draws another.
+        // A code that is in use violates the unique key; the batch is rerun and draws another.
         code: drawWalletCode(),
         userId,
         currency,
@@ -110,7 +110,7 @@ const walletUnfreezeRequested: Handler<'pennywire.ledger.WalletUnfreezeRequested
 
 const walletCloseRequested: Handler<'pennywire.ledger.WalletCloseRequested'> = {
   identify: byCommandId,
-  // The user's next wallet in the currency goes on with the limits of the one that is closed.
+  // Own limits are read because the user's next wallet in the currency inherits them.
   reads: ({ commandId, walletId }) => ({ ids: [commandId], wallets: [walletId], limited: [walletId] }),
   decide: (state, command) => {
     const { commandId, walletId } = command

@@ -24,10 +24,10 @@ import type {
   Writes,
 } from '../store.ts'
 
-// Statements of one transaction are sent in the order in which they are asked for only if each function here is async
-// and awaits its query: one that is returned bare is sent when somebody waits for it, behind all others.
+// Each function here is async and awaits its query, so that a transaction's statements are sent in call order. The
+// driver sends a query that is returned unawaited only when its caller awaits it, after all others.
 
-/** Locks the partitions' rows, in order: the fence. Its holder alone decides their commands. */
+/** Locks the partitions' rows in ascending order: the fence. Only a row's holder decides its partition's commands. */
 export const lockPartitions = async (
   tx: Tx,
   partitions: number[],
@@ -38,7 +38,7 @@ export const lockPartitions = async (
     from ledger.partitions where partition = any(${arrayOf(tx, partitions, INT2)})
     order by partition for update ${skipLocked ? tx`skip locked` : tx``}`
 
-/** A wallet's usage as the table keeps it: {day, sent that day, that month, deposited …, withdrawn …}. */
+/** A wallet's usage as the table stores it: {day, sent that day, that month, deposited …, withdrawn …}. */
 const readUsage = (text: string): Usage => {
   if (text === '{}') return NOTHING_USED
   const [day, ...used] = text.slice(1, -1).split(',')
@@ -49,7 +49,7 @@ const readUsage = (text: string): Usage => {
 const writeUsage = ({ day, used: { send, deposit, withdrawal } }: Usage): string =>
   `{${day},${send.day},${send.month},${deposit.day},${deposit.month},${withdrawal.day},${withdrawal.month}}`
 
-/** Locks wallets in ascending id: batches of several ledgers that cross queue up instead of deadlocking (P1). */
+/** Locks wallets in ascending order of id: overlapping batches of several ledgers queue instead of deadlocking (P1). */
 export const lockWallets = async (tx: Tx, ids: string[], skipLocked = false): Promise<Wallet[]> => {
   const rows = await tx<
     (Omit<Wallet, 'sequence' | 'usage' | 'ownLimits'> & { sequence: bigint; usage: string })[]
@@ -66,14 +66,14 @@ export const lockWallets = async (tx: Tx, ids: string[], skipLocked = false): Pr
   }))
 }
 
-/** Which of these wallets exist, locked by somebody else or not. */
+/** The ids of these wallets that exist, including wallets locked by another transaction. */
 export const findWallets = async (tx: Tx, ids: string[]): Promise<string[]> => {
   const rows = await tx<{ id: string }[]>`
     select id from ledger.wallets where id = any(${arrayOf(tx, ids, UUID)})`
   return rows.map(({ id }) => id)
 }
 
-/** Makes the system wallets that do not exist yet and locks them. Only their partition's owner ever comes here. */
+/** Inserts the missing system wallets and locks them all. Only the owner of their partition calls this. */
 export const openSystemWallets = async (tx: Tx, wallets: SystemWallet[], now: Date): Promise<Wallet[]> => {
   await tx`
     insert into ledger.wallets (id, system, currency, opened_at)
@@ -105,7 +105,7 @@ export const readClock = async (tx: Tx): Promise<Date> => {
   return row.now
 }
 
-/** Which run of the server this is, to the microsecond of its start. */
+/** Identifies the run of the database server by its start time, to the microsecond. */
 export const readServer = async (sql: Database | Tx): Promise<string> => {
   const [row] = await sql<[{ server: string }]>`select pg_postmaster_start_time()::text as server`
   return row.server
@@ -115,7 +115,7 @@ export const findOutcomes = async (tx: Tx, ids: string[]): Promise<Earlier[]> =>
   await tx<Earlier[]>`
     select id, fingerprint, partition, seq from ledger.commands where id = any(${arrayOf(tx, ids, UUID)})`
 
-/** All wallets that these users have or had, oldest first. */
+/** All wallets of these users, closed ones included, oldest first. */
 export const findWalletsOf = async (tx: Tx, userIds: string[]): Promise<UsersWallet[]> => {
   const rows = await tx<(Omit<UsersWallet, 'usage'> & { usage: string })[]>`
     select id, user_id as "userId", currency, status, tier, usage::text from ledger.wallets
@@ -123,7 +123,7 @@ export const findWalletsOf = async (tx: Tx, userIds: string[]): Promise<UsersWal
   return rows.map(row => ({ ...row, usage: readUsage(row.usage) }))
 }
 
-/** What users and staff have set for these wallets. */
+/** The limits that users and staff have set on these wallets. */
 export const readLimits = async (tx: Tx, walletIds: string[]): Promise<LimitRow[]> =>
   await tx<LimitRow[]>`
     select wallet_id as "walletId", action, source, per_transaction as "perTransaction", daily, monthly
@@ -142,7 +142,7 @@ export const readHolds = async (tx: Tx, ids: string[]): Promise<HoldRow[]> => {
   }))
 }
 
-/** Transfers that are to be given back, with what of them is given back already. */
+/** The originals of reversals, each with the sum already reversed. */
 export const readOriginals = async (tx: Tx, ids: string[]): Promise<Original[]> =>
   await tx<Original[]>`
     select id, type, status, from_wallet as "fromWalletId", to_wallet as "toWalletId", amount, currency,
@@ -169,7 +169,7 @@ export const readJournalAt = async (
 
 const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1)
 
-/** Writes a batch: one statement a table, sent together, each sorted by id so that rivals meet in one order. */
+/** Writes a batch: one statement per table, pipelined, rows sorted by id: concurrent batches lock them in one order. */
 export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
   const balances = writes.balances.toSorted(byId)
   const transfers = writes.transfers.toSorted(byId)
@@ -177,7 +177,7 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
   const opened = writes.opened.toSorted(byId)
   const holds = writes.holds.toSorted(byId)
   const { entries, journal, partitions, tiers, labels, limits, holdEnds, reversals } = writes
-  // Of those opened in this batch, the row is written as it has become.
+  // A wallet opened in this batch is inserted with its final status.
   const become = new Map(writes.statuses.map(status => [status.id, status]))
   const isNew = new Set(opened.map(({ id }) => id))
   const statuses = writes.statuses.filter(({ id }) => !isNew.has(id))
@@ -197,7 +197,7 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
         as new (id, status, freeze_source, reason, closed_at)
       where wallet.id = new.id`)
   }
-  // After the closed ones: a wallet may be opened in a currency whose last one this batch closed.
+  // After the status updates: a wallet may be opened in a currency whose previous wallet this batch closed.
   if (opened.length > 0) {
     statements.push(tx`
       insert into ledger.wallets (id, user_id, code, currency, tier, usage, opened_at, status, freeze_source,

@@ -1,4 +1,4 @@
-/** The first row that breaks a promise, as text for a person; undefined where all hold. */
+/** The first row that breaks a promise, in human-readable form; undefined if none does. */
 export type Broken = string | undefined
 
 export const describe = (rows: readonly Record<string, unknown>[], what: string): Broken =>

@@ -1,16 +1,16 @@
 import { INT2, INT8, TEXT, type Tx, UUID } from '@pennywire/runtime/database.ts'
 import { type Broken, describe } from './broken.ts'
 
-/** An event of the journal, as far as its envelope tells. */
+/** The envelope fields of a journal event. */
 export type RecentEvent = { partition: number; seq: bigint; type: string; subject: string }
 
-/** How far each partition's journal is written. */
+/** The last `seq` written in each partition's journal. */
 export const readWritten = (tx: Tx, partitions: number[]): Promise<{ partition: number; seq: bigint }[]> =>
   tx<{ partition: number; seq: bigint }[]>`
     select partition, next_seq - 1 as seq from ledger.partitions
     where partition = any(${tx.array(partitions, INT2)})`
 
-/** A captured hold's event answers the capture; the transfer that it tells of has the hold's id. */
+/** The subject of a capture's event is the command's id. The hold's id, which is also the transfer's, replaces it. */
 export const readEvents = (
   tx: Tx,
   partition: number,
@@ -25,25 +25,26 @@ export const readEvents = (
     left join ledger.holds hold on hold.end_command = event.subject::uuid
     order by event.seq`
 
-/** The transfers that came with these. `is not null`: so any plan may use the index, which holds no other. */
+/** The ids of transfers linked to these. With `is not null` any plan may use the partial index on `linked_to`. */
 export const readLinked = async (tx: Tx, ids: string[]): Promise<string[]> => {
   const rows = await tx<{ id: string }[]>`
     select id from ledger.transfers where linked_to is not null and linked_to = any(${tx.array(ids, UUID)})`
   return rows.map(({ id }) => id)
 }
 
-// All by primary keys of the given transfers and of their wallets: their cost does not grow with the books.
+// The checks below read by primary keys of the given transfers and their wallets: their cost is independent of the
+// books' size.
 
 /**
- * Holds the transaction's plans to the keys, in the order of the joins as they are written. A connection keeps its plans,
- * and those made while the tables were empty read whole tables and all entries of a wallet: the check of a new ledger
- * would cost as much as the payments that it checks.
+ * Makes this transaction's plans use the keys and join in the written order. A connection caches its plans, and plans
+ * made while the tables were empty scan whole tables and all entries of a wallet: the check of a new ledger would cost
+ * as much as the payments that it checks.
  */
 export const readByKeys = async (tx: Tx): Promise<void> => {
   await tx`select set_config('enable_seqscan', 'off', true), set_config('join_collapse_limit', '1', true)`
 }
 
-/** O1: each event tells of the transfer that stands at its place, decided as it says. */
+/** O1: each event's transfer exists and has the event's status, partition and seq. */
 export const checkEventsOf = async (
   tx: Tx,
   events: Array<RecentEvent & { status: string }>,
@@ -74,7 +75,7 @@ export const checkEventsOf = async (
     'an event and its transfer differ',
   )
 
-/** M1, M4: completed ones have their two entries, each of its amount; rejected ones none. */
+/** M1, M4: a completed transfer has two entries, each of its amount; a rejected one has none. */
 export const checkEntriesOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`
@@ -91,7 +92,7 @@ export const checkEntriesOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
     'a transfer and its entries differ',
   )
 
-/** M2: each entry follows from the one before it in its wallet. */
+/** M2: each entry continues the balance of the entry before it in its wallet. */
 export const checkChainsOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`
@@ -108,7 +109,7 @@ export const checkChainsOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
     "a wallet's entries are no unbroken chain",
   )
 
-/** M2: the wallets that these moved hold what their last entry says, and have no entry after it. */
+/** M2: each wallet moved by these transfers has the balance of its last entry, and no entry after it. */
 export const checkBalancesOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`
@@ -125,7 +126,7 @@ export const checkBalancesOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
     "a wallet's balance is not that of its last entry",
   )
 
-/** M3: these took no user below zero. */
+/** M3: these transfers left no user's wallet below zero. */
 export const checkOverdraftOf = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`

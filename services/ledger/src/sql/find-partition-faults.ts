@@ -3,8 +3,8 @@ import type { Database } from '@pennywire/runtime/database.ts'
 import type { FoundationFault } from '@pennywire/runtime/watch-foundation.ts'
 
 /**
- * Rows of partitions that the topic does not have: this database was written beside a topic with more of them, and keys
- * go to other partitions now. A partition's row is made when it is first assigned, so a missing one is no fault.
+ * Finds rows of partitions that the topic does not have: this database was written with a topic of more partitions, and
+ * keys map to other partitions now. A partition's row is inserted on first assignment, so a missing row is no fault.
  */
 export const findPartitionFaults = async (sql: Database): Promise<FoundationFault[]> => {
   const rows = await sql<Array<{ of: string; partition: number }>>`

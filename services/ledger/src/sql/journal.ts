@@ -1,7 +1,7 @@
 import { type Database, INT2, INT8 } from '@pennywire/runtime/database.ts'
 import type { JournalRow } from '../store.ts'
 
-/** How far each partition's events are in Kafka for certain, and how far they are written. */
+/** Through which `seq` each partition's events are known to be in Kafka, and through which they are written. */
 export const readProgress = (
   sql: Database,
   partitions: number[],
@@ -22,7 +22,7 @@ export const readJournalAfter = (
     select partition, seq, key, headers, bytes from ledger.journal
     where partition = ${partition} and seq > ${seq} order by seq limit ${limit}`
 
-/** Raises the published marks, never lowers them: a relay that comes late with an old one changes nothing. */
+/** Raises the published marks and never lowers them: a relay that writes an old mark late changes nothing. */
 export const raisePublished = async (sql: Database, marks: Map<number, bigint>): Promise<void> => {
   await sql`
     update ledger.published as published set published_through = new.seq
@@ -30,7 +30,7 @@ export const raisePublished = async (sql: Database, marks: Map<number, bigint>):
     where published.partition = new.partition and published.published_through < new.seq`
 }
 
-/** How long the oldest event has waited that is decided and not yet known to be in Kafka, in seconds; 0 for none. */
+/** The age in seconds of the oldest event not yet marked as published; 0 if there is none. */
 export const readOldestUnpublished = async (sql: Database): Promise<number> => {
   const [row] = await sql<[{ seconds: number }]>`
     select coalesce(max(extract(epoch from clock_timestamp() - (headers::json ->> 'ce_time')::timestamptz)), 0)::float8
@@ -41,7 +41,7 @@ export const readOldestUnpublished = async (sql: Database): Promise<number> => {
   return Math.max(0, row.seconds)
 }
 
-/** Events that are decided and not yet known to be in Kafka, over all partitions. */
+/** The number of events not yet marked as published, over all partitions. */
 export const readBacklog = async (sql: Database): Promise<bigint> => {
   const [row] = await sql<[{ backlog: bigint }]>`
     select coalesce(sum(next_seq - 1 - published_through), 0)::bigint as backlog

@@ -10,8 +10,8 @@ import {
 } from '@pennywire/runtime/database.ts'
 
 /**
- * Rejects where the limits written down are not this ledger's: another one has started since with other settings, and
- * one wallet's limits would depend on which of them decides. For readiness.
+ * Rejects if ledger.limit_defaults differs from this ledger's settings: another ledger has started since with other
+ * limits, and a wallet's limits would depend on which ledger decides. Called for readiness.
  */
 export const checkLimitDefaults = async (sql: Database, defaults: LimitDefaults): Promise<void> => {
   const rows = await sql<(Limits & { tier: Tier; currency: string })[]>`
@@ -27,7 +27,7 @@ export const checkLimitDefaults = async (sql: Database, defaults: LimitDefaults)
   }
 }
 
-/** Writes the settings' limits down for those who read them: this ledger decides by its own. */
+/** Stores the settings' limits for readers of the table; this ledger decides by its own settings. */
 export const writeLimitDefaults = async (sql: Database, defaults: LimitDefaults): Promise<void> => {
   const rows = TIERS.flatMap(tier =>
     CURRENCIES.map(currency => ({ tier, currency, ...defaults[tier](currency) })),

@@ -1,6 +1,6 @@
 import type { Database } from '@pennywire/runtime/database.ts'
 
-/** Seconds since the oldest transaction on the server began that keeps dead row versions; needs pg_read_all_stats. */
+/** The age in seconds of the server's oldest transaction that keeps dead row versions; needs pg_read_all_stats. */
 export const readOldestSnapshotSeconds = async (sql: Database): Promise<number> => {
   const [row] = await sql<Array<{ seconds: number }>>`
     select coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::float8 as seconds

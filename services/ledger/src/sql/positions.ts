@@ -1,7 +1,7 @@
 import { type Database, INT2, INT8 } from '@pennywire/runtime/database.ts'
 import type { StoredPosition } from '../store.ts'
 
-/** Where each partition of ledger.commands goes on; makes the rows of partitions seen for the first time. */
+/** The stored position of each partition of ledger.commands; inserts the rows of partitions seen for the first time. */
 export const readPositions = async (sql: Database, partitions: number[]): Promise<StoredPosition[]> => {
   await sql`
     insert into ledger.partitions (partition) select unnest(${sql.array(partitions, INT2)}) on conflict do nothing`
@@ -14,8 +14,8 @@ export const readPositions = async (sql: Database, partitions: number[]): Promis
 }
 
 /**
- * From which offset on each partition's commands need a MAC. Set once, when the first ledger that checks MACs reads the
- * partition: commands that an earlier version's gateways wrote stay readable, and leaving the MAC out helps nobody after.
+ * The offset from which each partition's commands need a MAC. Set once, when the first ledger that checks MACs reads
+ * the partition: commands of an earlier version's gateways stay valid, and omitting the MAC later gains nothing.
  */
 export const readMacsFrom = async (
   sql: Database,
@@ -39,9 +39,8 @@ export const readMacsFrom = async (
 }
 
 /**
- * Takes these partitions as they are now for new ones: reading begins at the first offset that each holds, under the next
- * epoch. What their records ask for a second time is recognised by its ids, so nothing is applied twice. All of them need a
- * MAC.
+ * Adopts these partitions as new ones: reading begins at the first offset of each, under the next epoch. Repeated
+ * commands are recognised by their ids, so nothing is applied twice. Every command needs a MAC.
  */
 export const adoptTopic = (
   sql: Database,

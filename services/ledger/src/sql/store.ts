@@ -5,12 +5,12 @@ import { raisePublished, readJournalAfter, readProgress } from './journal.ts'
 import { readMacsFrom, readPositions } from './positions.ts'
 
 const LOCK_NOT_AVAILABLE = '55P03'
-/** statement_timeout, idle_in_transaction_session_timeout, transaction_timeout: the batch is too much at once. */
+/** statement_timeout, idle_in_transaction_session_timeout, transaction_timeout: the batch is too large. */
 const TOO_SLOW = ['57014', '25P03', '25P04']
 
 /**
- * The ledger's store in Postgres. `relay` is a pool of its own: its marks need not wait for the disk, and it must
- * never wait for a batch.
+ * The ledger's store in Postgres. `relay` is a pool of its own: its marks need not wait for the disk, and it must never
+ * wait for a batch.
  */
 export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
   transact: work =>
@@ -37,7 +37,8 @@ export const postgresStore = (sql: Database, relay: Database): LedgerStore => ({
     if (code === LOCK_NOT_AVAILABLE) return 'locked'
     if (TOO_SLOW.includes(code)) return 'other'
     if (isDatabaseAway(error)) return 'away'
-    // A data exception or a broken constraint. A unique key is a rival's doing, never the record's.
+    // A data exception or a violated constraint. Unique violations come from concurrent transactions, never from the
+    // record.
     return /^2[23][0-9A-Z]{3}$/.test(code) && !isUniqueViolation(error) ? 'data' : 'other'
   },
   readServer: () => batch.readServer(sql),

@@ -4,7 +4,7 @@ import { createTestDatabase } from '@pennywire/stack/test-database.ts'
 import postgres from 'postgres'
 import { checkBooks } from '../check-books.ts'
 
-/** For tests: a database of its own with the ledger's schema, and connections of the role that the service has. */
+/** For tests: a new database with the ledger's schema, and connections with the service's role. */
 export const createLedgerDatabase = async (superuserUrl: string) => {
   const database = await createTestDatabase(superuserUrl, {
     schema: 'ledger',
@@ -12,10 +12,10 @@ export const createLedgerDatabase = async (superuserUrl: string) => {
   })
   const superuser = postgres(database.url(), { max: 1 })
   return {
-    /** As the service connects; several are several ledgers. */
+    /** Connects as the service does; each call stands for another ledger. */
     open: (): Database =>
       openDatabase(database.url('ledger'), { applicationName: 'test', maxConnections: 4 }),
-    /** As the gateway reads. */
+    /** Connects with the gateway's read-only role. */
     openReader: (): Database =>
       openDatabase(database.url('ledger_reader'), { applicationName: 'test', maxConnections: 1 }),
     superuser,
@@ -26,7 +26,7 @@ export const createLedgerDatabase = async (superuserUrl: string) => {
   }
 }
 
-/** For tests: the first promise that the books break, or undefined; read in ranges of so many rows. */
+/** For tests: the first promise that the books break, or undefined; reads in ranges of `rangeRows` rows. */
 export const findBroken = async (sql: Database, rangeRows?: number): Promise<string | undefined> => {
   const { checks } = await checkBooks({ sql, clock: systemClock, rangeRows })
   return checks.find(({ broken }) => broken !== undefined)?.broken
@@ -34,7 +34,7 @@ export const findBroken = async (sql: Database, rangeRows?: number): Promise<str
 
 const DUMPED = ['wallets', 'transfers', 'entries', 'commands', 'journal', 'holds', 'reversals', 'limits']
 
-/** For tests: everything that a batch may change, as text, to compare before and after. */
+/** For tests: the tables that a batch may change, as text, to compare before and after. */
 export const dumpBooks = async (sql: Database): Promise<string> => {
   const dumps: string[] = []
   for (const table of DUMPED) {
@@ -46,7 +46,7 @@ export const dumpBooks = async (sql: Database): Promise<string> => {
   return dumps.join('\n')
 }
 
-/** For tests: the wallets and holds as they are, by id. */
+/** For tests: the current wallets and holds, by id. */
 export const readBooks = async (sql: Database) => {
   const wallets = await sql<
     {
@@ -67,7 +67,7 @@ export const readBooks = async (sql: Database) => {
   }
 }
 
-/** For tests: as the gateway asks, by the role that only reads. */
+/** For tests: queries `sequence_at` as the gateway does, with its read-only role. */
 export const sequenceAt = async (
   database: Awaited<ReturnType<typeof createLedgerDatabase>>,
   wallet: string,
@@ -84,19 +84,19 @@ export const sequenceAt = async (
   }
 }
 
-/** For tests: what the wallets hold, by id. */
+/** For tests: the wallets' balances, by id. */
 export const readBalances = async (sql: Database): Promise<Map<string, bigint>> => {
   const rows = await sql<{ id: string; balance: bigint }[]>`select id, balance from ledger.wallets`
   return new Map(rows.map(({ id, balance }) => [id, balance]))
 }
 
-/** For tests: the partitions' places and marks. */
+/** For tests: the partitions' positions and published marks. */
 export const readPartitions = (sql: Database) =>
   sql<{ partition: number; nextOffset: bigint; nextSeq: bigint; publishedThrough: bigint }[]>`
     select partition, next_offset as "nextOffset", next_seq as "nextSeq", published_through as "publishedThrough"
     from ledger.partitions join ledger.published using (partition) order by partition`
 
-/** For tests: freezes or closes a wallet past all rules. */
+/** For tests: sets a wallet's status, bypassing all rules. */
 export const setWalletStatus = (
   superuser: postgres.Sql,
   id: string,
@@ -104,7 +104,7 @@ export const setWalletStatus = (
   freezeSource: 'self' | 'pin' | 'staff' | null = null,
 ) => superuser`update ledger.wallets set status = ${status}, freeze_source = ${freezeSource} where id = ${id}`
 
-/** For tests: tries to change what is history; resolves with Postgres' refusals, one for each try. */
+/** For tests: tries to change append-only rows; resolves with Postgres' error messages, one for each attempt. */
 export const tryToChangeHistory = async (sql: Database): Promise<string[]> => {
   const refusals: string[] = []
   const columns = {
@@ -127,7 +127,7 @@ export const tryToChangeHistory = async (sql: Database): Promise<string[]> => {
   return refusals
 }
 
-/** For tests: breaks the books as nobody should be able to, and what that is called. */
+/** For tests: statements that corrupt the books, each with a pattern of the report that must name it. */
 export const TAMPERINGS: Array<[what: string, promise: string, statement: string]> = [
   ['a balance', 'balance', `update ledger.wallets set balance = balance + 1 where user_id is not null`],
   ["an entry's amount", 'entries', `update ledger.entries set amount = amount + 1 where sequence = 1`],
@@ -142,7 +142,7 @@ export const TAMPERINGS: Array<[what: string, promise: string, statement: string
   ['a mark beyond the journal', 'journal', `update ledger.published set published_through = 1000`],
 ]
 
-/** The same for movements that came with a transfer. */
+/** The same for linked transfers, such as fees. */
 export const LINKED_TAMPERINGS: typeof TAMPERINGS = [
   ['a removed fee', 'entry belongs', `delete from ledger.transfers where type = 'fee'`],
   [
@@ -178,7 +178,7 @@ export const LINKED_TAMPERINGS: typeof TAMPERINGS = [
   ],
 ]
 
-/** The same for holds and reversals, where there are active, captured and let-go ones. */
+/** The same for holds and reversals; needs active, captured and voided holds. */
 export const OPERATION_TAMPERINGS: typeof TAMPERINGS = [
   ['money held for nobody', 'holds another', `update ledger.wallets set held = held + 1 where held > 0`],
   ['a hold forgotten by its wallet', 'holds another', `update ledger.wallets set held = 0 where held > 0`],

@@ -2,12 +2,12 @@ import { INT2, INT8, TEXT, type Tx, UUID } from '@pennywire/runtime/database.ts'
 import { type Broken, describe } from './broken.ts'
 import { checkEntriesOf } from './check-recent.ts'
 
-// All books are read table by table, in ranges of the primary key, each range in a short transaction: a long one keeps
-// every dead version of the rows that each batch changes. Each check joins the rows of its range by primary keys, and a
-// row looks at its neighbour by key as well, so that a range proves what lies between it and the one before. What one
-// snapshot shows is whole, so that transfers made meanwhile are no damage; only the sums of the currencies need more than
-// one range, and are therefore those of a recorded moment (see sumBalances). Entries and events are read backwards: what
-// comes meanwhile stands behind, so that no walk runs after the end of a busy wallet or partition.
+// All tables are read one by one, in ranges of the primary key, each range in a short transaction: a long one keeps
+// every dead version of the rows that each batch changes. Each check joins the rows of its range by primary keys. Each
+// row is also compared with its neighbour by key, so that a range covers the boundary to the range before it. One
+// snapshot is consistent, so that concurrent transfers raise no false alarm. Only the sums of the currencies need more
+// than one range, and are therefore those of a recorded moment (see sumBalances). Entries and events are read
+// backwards: rows inserted meanwhile lie behind the walk, so that no walk chases the end of a busy wallet or partition.
 
 type EntryKey = { walletId: string; sequence: bigint }
 type EventKey = { partition: number; seq: bigint; type: string; subject: string }
@@ -18,13 +18,13 @@ export type Promised = 'M1' | 'M2' | 'M3' | 'O1' | 'X1'
 
 type Walk<Key> = {
   table: string
-  /** The next keys in order. */
+  /** Reads the next keys in order. */
   read: (tx: Tx, after: Key | undefined, limit: number) => Promise<Key[]>
   checks: Check<Key>[]
-  /** What only all ranges together tell. */
+  /** A check that needs all ranges. */
   atEnd?: Check<Key>
 }
-/** A walk over a key of any type: its checks take what its `read` answers. */
+/** A walk over a key of any type: its checks take the keys that its `read` returns. */
 export type AnyWalk = Walk<unknown>
 const walk = <Key>(parts: Walk<Key>): AnyWalk => parts as unknown as AnyWalk
 
@@ -56,7 +56,7 @@ const entriesOf = (tx: Tx, keys: EntryKey[]) => tx`
   )}) as key (wallet_id, sequence)
   join ledger.entries e on e.wallet_id = key.wallet_id and e.sequence = key.sequence`
 
-/** M1: each entry is one of the two of its completed transfer. */
+/** M1: each entry is one of the two entries of a completed transfer. */
 const checkEntriesBelong = async (tx: Tx, keys: EntryKey[]): Promise<Broken> =>
   describe(
     await tx`
@@ -69,7 +69,7 @@ const checkEntriesBelong = async (tx: Tx, keys: EntryKey[]): Promise<Broken> =>
     'an entry belongs to no completed transfer',
   )
 
-/** M2: each entry follows from the one before it in its wallet, back to the first. */
+/** M2: each entry continues the balance of the entry before it in its wallet, back to the first. */
 const checkEntryChains = async (tx: Tx, keys: EntryKey[]): Promise<Broken> =>
   describe(
     await tx`
@@ -82,7 +82,7 @@ const checkEntryChains = async (tx: Tx, keys: EntryKey[]): Promise<Broken> =>
     "a wallet's entries are no unbroken chain",
   )
 
-/** M2: each entry is that of a wallet, and not one after its last. */
+/** M2: each entry belongs to a wallet, and its sequence is not above the wallet's. */
 const checkEntriesHaveWallets = async (tx: Tx, keys: EntryKey[]): Promise<Broken> =>
   describe(
     await tx`
@@ -92,7 +92,7 @@ const checkEntriesHaveWallets = async (tx: Tx, keys: EntryKey[]): Promise<Broken
     "a wallet's balance is not the sum of its entries",
   )
 
-/** M3: no entry took a user below zero. */
+/** M3: no entry left a user's wallet below zero. */
 const checkNoneWasOverdrawn = async (tx: Tx, keys: EntryKey[]): Promise<Broken> =>
   describe(
     await tx`
@@ -105,13 +105,13 @@ const checkNoneWasOverdrawn = async (tx: Tx, keys: EntryKey[]): Promise<Broken> 
 // ledger.wallets
 
 /**
- * M1: over all wallets of a currency, system ones included, money is neither made nor lost. The ranges are read at
- * different moments, so the sum is that of the moment of the first one: from each balance is taken back what was decided
- * since, which is every entry at the wallet's end whose event the journal did not hold then.
+ * M1: the balances of all wallets of a currency, system wallets included, sum to zero: money is neither created nor
+ * lost. The ranges are read at different moments, so the sum is that of the first range's moment: entries decided since
+ * are subtracted from each balance. They are the wallet's last entries whose events were not in the journal then.
  */
 const sumBalances = () => {
   let horizon: Array<{ partition: number; nextSeq: bigint }> | undefined
-  // By the first key of a range: a range that is read again replaces itself.
+  // By the first key of a range: reading a range again replaces its sums.
   const sums = new Map<string, Array<{ currency: string; sum: string }>>()
   const add = async (tx: Tx, ids: string[]): Promise<Broken> => {
     horizon ??= await tx<{ partition: number; nextSeq: bigint }[]>`
@@ -178,7 +178,7 @@ const checkNoOverdraft = async (tx: Tx, ids: string[]): Promise<Broken> =>
     "a user's wallet is below zero",
   )
 
-/** M3: each wallet holds what its active holds promise, and never more than it has. */
+/** M3: each wallet's `held` is the sum of its active holds, and a user's never exceeds the balance. */
 const checkHeld = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`
@@ -194,7 +194,7 @@ const checkHeld = async (tx: Tx, ids: string[]): Promise<Broken> =>
 
 // ledger.holds
 
-/** M3: each active hold is one of a wallet. */
+/** M3: each hold belongs to a wallet. */
 const checkHoldsHaveWallets = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`
@@ -203,7 +203,7 @@ const checkHoldsHaveWallets = async (tx: Tx, ids: string[]): Promise<Broken> =>
     'a hold is that of no wallet',
   )
 
-/** X1: a captured hold is a transfer of what was taken, any other hold is none. */
+/** X1: a captured hold has a completed transfer of the captured amount; any other hold has none. */
 const checkHoldsAreTransfers = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`
@@ -253,7 +253,7 @@ const eventsOf = (tx: Tx, keys: EventKey[]) => tx`
     keys.map(key => key.subject),
   )}) as event (partition, seq, type, subject)`
 
-/** O1: each event has the one before it, and its partition tells of it. */
+/** O1: each event's predecessor is in the journal, and its seq is below its partition's `next_seq`. */
 const checkJournal = async (tx: Tx, keys: EventKey[]): Promise<Broken> =>
   describe(
     await tx`
@@ -266,7 +266,7 @@ const checkJournal = async (tx: Tx, keys: EventKey[]): Promise<Broken> =>
     'a partition of the journal has a hole or a mark beyond it',
   )
 
-/** X1: each event that tells of a hold has that hold. */
+/** X1: each HoldPlaced and HoldEnded event has its hold. */
 const checkEventsHaveHolds = async (tx: Tx, keys: EventKey[]): Promise<Broken> => {
   const ofHolds = keys.filter(({ type }) => type.startsWith('pennywire.ledger.Hold'))
   if (ofHolds.length === 0) return undefined
@@ -290,7 +290,7 @@ const readPartitionKeys = async (tx: Tx, after: number | undefined, limit: numbe
   return rows.map(({ partition }) => partition)
 }
 
-/** O1: the journal ends where its partition says, and nothing is called published that is not written. */
+/** O1: each partition's journal ends just below `next_seq`, and `published_through` is not beyond that end. */
 const checkJournalEnds = async (tx: Tx, partitions: number[]): Promise<Broken> =>
   describe(
     await tx`
@@ -308,7 +308,7 @@ const checkJournalEnds = async (tx: Tx, partitions: number[]): Promise<Broken> =
 
 // ledger.reversals
 
-/** M1: what is given back of a transfer was paid by it, and is never more. By the originals' ids. */
+/** M1: reversals belong to a completed transfer and sum to at most its amount. By the originals' ids. */
 const checkGivenBack = async (tx: Tx, originals: string[]): Promise<Broken> =>
   describe(
     await tx`
@@ -359,7 +359,7 @@ const checkTransfersAreReversals = async (tx: Tx, ids: string[]): Promise<Broken
     'a reversal and its original differ',
   )
 
-/** M1: what came with a transfer is there only with it, decided by the same event. */
+/** M1: each linked transfer belongs to a completed transfer, decided by the same event. */
 const checkLinkedHaveTransfers = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`
@@ -372,7 +372,7 @@ const checkLinkedHaveTransfers = async (tx: Tx, ids: string[]): Promise<Broken> 
     'a linked transfer and its transfer differ',
   )
 
-/** X1: each transfer is what was decided under its id, or under that of the one that it came with. */
+/** X1: each transfer is the decision under its own id, or under that of the transfer to which it is linked. */
 const checkTransfersAreDecisions = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`
@@ -388,7 +388,7 @@ const checkTransfersAreDecisions = async (tx: Tx, ids: string[]): Promise<Broken
 
 // ledger.commands
 
-/** O1, X1: each decision has its own event in the journal: one that names it, so that no two share one. */
+/** O1, X1: each decision has its own event in the journal, whose subject is the decision's id: no two share one. */
 const checkDecisionsHaveEvents = async (tx: Tx, ids: string[]): Promise<Broken> =>
   describe(
     await tx`
@@ -399,7 +399,7 @@ const checkDecisionsHaveEvents = async (tx: Tx, ids: string[]): Promise<Broken> 
     'a decision has no event in the journal, or shares one',
   )
 
-/** Every walk over the books, made anew for each check of them all. */
+/** All walks over the books, created anew for each full check. */
 export const createWalks = (): AnyWalk[] => {
   const sums = sumBalances()
   return [
@@ -472,7 +472,7 @@ export const createWalks = (): AnyWalk[] => {
   ]
 }
 
-/** Events that are decided and not yet known to be in Kafka, over all partitions. */
+/** The number of events not yet marked as published, over all partitions. */
 export const countUnpublished = async (tx: Tx): Promise<number> => {
   const [row] = await tx<[{ unpublished: number }]>`
     select coalesce(sum(next_seq - 1 - published_through), 0)::int as unpublished
@@ -480,11 +480,12 @@ export const countUnpublished = async (tx: Tx): Promise<number> => {
   return row.unpublished
 }
 
-/** How far each partition is published, and the journal's bytes at these places. */
+/** The published mark of each partition. */
 export const readPublished = (tx: Tx): Promise<{ partition: number; publishedThrough: bigint }[]> =>
   tx<{ partition: number; publishedThrough: bigint }[]>`
     select partition, published_through as "publishedThrough" from ledger.published`
 
+/** The bytes of a partition's journal at these positions. */
 export const readJournalBytes = (
   tx: Tx,
   partition: number,

@@ -2,10 +2,10 @@ import { type Database, UUID } from '@pennywire/runtime/database.ts'
 import type { HoldFacts } from '../../ledger/sql/ledger-reads.ts'
 
 export type HoldFilter = { status: HoldFacts['status'] | null; direction: 'in' | 'out' | null }
-/** Where a hold stands in lists. */
+/** A hold's position in lists. */
 export type HoldPlace = { id: string; placedAt: Date }
 
-/** The newest holds that these wallets placed or may capture, below a moment and id. */
+/** The newest holds that these wallets placed or may capture, below `before`. */
 export const readHoldPlaces = (
   sql: Database,
   walletIds: string[],
@@ -37,20 +37,20 @@ export const readHoldEndedBy = async (sql: Database, commandId: string): Promise
   return row?.id
 }
 
-/** A hold whose time is over. */
+/** A hold past its `hold_until`. */
 export type DueHold = {
   id: string
   userId: string
   walletId: string
   toWalletId: string
   until: Date
-  /** The ledger's clock, by which it is over. */
+  /** The ledger's clock, which is past `until`. */
   now: Date
 }
 
 /**
- * Holds that stand though their time is over, by the ledger's clock: the one that is longest over first. `now()` and not
- * `clock_timestamp()`, so that the index ends where the due ones end.
+ * Active holds past their `hold_until` by the ledger's clock, longest overdue first. `now()` instead of
+ * `clock_timestamp()`, so that the index scan ends at the last due hold.
  */
 export const readDueHolds = (
   sql: Database,
@@ -65,7 +65,7 @@ export const readDueHolds = (
       and (hold_until, id) > (${after.until}, ${after.id})
     order by hold_until, id limit ${limit}`
 
-/** How many there are. */
+/** The number of due holds. */
 export const countDueHolds = async (sql: Database): Promise<number> => {
   const [row] = await sql<[{ due: bigint }]>`
     select count(*) as due from ledger_api.holds

@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import type { User } from '../persons/sql/users.ts'
 
-/** bcrypt never sees more than a digest, but digesting must stay cheap: the rules allow 128 characters. */
+/** bcrypt receives only a digest, but computing it must stay cheap; the password rules allow 128 characters. */
 const PASSWORD_INPUT_MAX = 1_024
 /** A password as it is typed in; the rules for new ones are in passwords.ts. */
 export const password = z
@@ -9,7 +9,7 @@ export const password = z
   .max(PASSWORD_INPUT_MAX)
   .openapi({ example: 'Correct-Horse-7', format: 'password' })
 const EXTERNAL_TOKEN_LENGTH_MAX = 8_192
-/** A JWT of an issuer that is trusted here. */
+/** A JWT of a trusted issuer. */
 export const externalToken = z.string().min(1).max(EXTERNAL_TOKEN_LENGTH_MAX).openapi({
   example: 'eyJhbGciOiJSUzI1NiIsImtpZCI6InNzby0xIn0.eyJpc3MiOiJodHRwczovL3Nzby5leGFtcGxlIn0.c2ln',
 })

@@ -1,5 +1,5 @@
-// All that changes who may get into an account, done beside everything else that does: on several gateways at once, and
-// in the order that would hurt.
+// Races every operation that changes access to an account against the others: on several gateways at once, in the
+// harmful order.
 import { randomBytes, randomUUID } from 'node:crypto'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -123,7 +123,7 @@ const resetToken = async (userId: string) => {
   )
   return token
 }
-/** Up to where the provider sends the browser back. */
+/** Passes the provider's pages; resolves with a function that sends the callback. */
 const goThrough = async (begun: Answer, url: string, sub: string) => {
   const cookie = begun.headers.getSetCookie()[0]!.split(';')[0]!
   const { pathname, search } = await passProvider(url, sub)
@@ -146,7 +146,7 @@ const beginLink = async (user: User) => {
   return goThrough(begun, begun.body.authorizationUrl, atProvider(`${randomUUID()}@example.com`))
 }
 
-/** Starts the requests one after the other, each once the one before waits for the user, and then lets go of them. */
+/** Starts the requests in order, each once the previous one waits for the user's lock, and then releases the lock. */
 const inOrder = async (userId: string, requests: Array<() => Promise<Answer>>): Promise<Answer[]> => {
   const held = await holdUser(sql, userId)
   const answers: Array<Promise<Answer>> = []
@@ -271,7 +271,7 @@ describe('an identity that is unlinked', () => {
 })
 
 describe('everything at once, on two gateways', () => {
-  /** What each session has to have begun after, but for the one that did it. */
+  /** Each open session must have started after the last of these events, except the session that caused it. */
   const ENDS_OTHERS = [
     'PasswordChanged',
     'SecondFactorEnabled',
@@ -280,7 +280,7 @@ describe('everything at once, on two gateways', () => {
   ]
   const ENDS_ALL = ['AccountDeactivated', 'RoleChanged']
 
-  /** The sessions that are open by the events of a user, told in their order. Throws where one is that must not be. */
+  /** Replays a user's events in order; returns the open sessions. Throws if one of them must have ended. */
   const replay = (
     events: Array<{
       name: string
@@ -324,7 +324,7 @@ describe('everything at once, on two gateways', () => {
 
     const answers: Array<[what: string, answer: Answer]> = []
     let state = 6
-    /** In the same order each time; what it comes to is up to who is faster. */
+    /** Draws in the same order each time; the outcome depends on timing. */
     const draw = <Item>(items: Item[]): Item => {
       state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
       return items[Math.floor((state / 2 ** 32) * items.length)]!
@@ -523,7 +523,7 @@ describe('everything at once, on two gateways', () => {
       logLines.filter(line => /"level":"?(error|50)|40P01/.test(line)),
     )
     expect(errors).toEqual([])
-    // Most of it came to something.
+    // Most operations succeeded at least once.
     const done = new Set(answers.filter(([, { status }]) => status < 300).map(([what]) => what))
     expect(done.size).toBeGreaterThan(15)
 
@@ -546,7 +546,7 @@ describe('everything at once, on two gateways', () => {
         }
       }
     }
-    // Of who verified and who came by the provider one has the account, with what they know.
+    // Either the verifying user or the provider's user has the account: at most one password works.
     for (const { email, password: typed } of shells) {
       const logins = await Promise.all(
         [typed, NEXT].map(one => post('/v1/auth/login', { email, password: one })),

@@ -71,7 +71,7 @@ const templatesOf = async (userId: string) =>
   (await recordsOf(userId)).flatMap(record =>
     record.type === 'pennywire.notifier.MailRequested' ? [record.value.template] : [],
   )
-/** The token of each mail for a new password, oldest first, once there are so many. */
+/** The token of each mail for a new password, oldest first, once there are `many`. */
 const resetTokens = (userId: string, many = 1): Promise<string[]> =>
   vi.waitFor(async () => {
     const mails = (await recordsOf(userId)).flatMap(record =>
@@ -125,7 +125,7 @@ describe('a sign-up that nobody has verified', () => {
       ...[400, 'INVALID_VERIFICATION_TOKEN'],
     ])
     expect(codeOf(await logIn(email, PASSWORD))).toEqual([401, 'INVALID_CREDENTIALS'])
-    // A day begins anew.
+    // The 24 hours start again.
     expect(codeOf(await signUpAs(email, PASSWORD))).toEqual([409, 'EMAIL_ALREADY_REGISTERED'])
 
     const token = await gateway.mailedToken(id)
@@ -357,7 +357,7 @@ describe('a new password by mail', () => {
     expect(codeOf(await post('/v1/auth/reset-password', { token: late, password: PASSWORD }))).toEqual(
       refused,
     )
-    // A token that was mailed for another purpose is none.
+    // A token that was mailed for another purpose is refused.
     const fresh = await gateway.signUp()
     const verification = await gateway.mailedToken(fresh.id)
     expect(codeOf(await post('/v1/auth/reset-password', { token: verification, password: NEXT }))).toEqual(
@@ -381,7 +381,7 @@ describe('a new password by mail', () => {
       await resetTokens(known.id, count)
     }
     await post('/v1/auth/forgot-password', { email: known.email })
-    // Who comes later has been looked after later: then the fourth was, too.
+    // The later user's request is processed later: that mail shows that the fourth request was processed, too.
     const later = await gateway.signedInUser()
     await post('/v1/auth/forgot-password', { email: later.email })
     await resetTokens(later.id)
@@ -523,7 +523,7 @@ test('a long password counts to its end, and however its letters are written', a
   const user = await gateway.signedInUser({ password })
   expect((await logIn(user.email, password.normalize('NFD'))).status).toBe(200)
   expect(codeOf(await logIn(user.email, `${password.slice(0, -1)}e`))).toEqual([401, 'INVALID_CREDENTIALS'])
-  // Long before anything is hashed.
+  // Refused long before anything is hashed.
   expect(codeOf(await logIn(user.email, 'x'.repeat(1_025)))).toEqual([422, 'VALIDATION_ERROR'])
 })
 
@@ -567,13 +567,13 @@ describe('deactivation', () => {
     const event = await eventOf(user.id, 'AccountDeactivated')
     expect(event).toMatchObject({ source: 'staff', byUserId: admin.id })
     expect(`${JSON.stringify(event)} ${await dumpTables(sql)}`.includes('as stolen')).toBe(false)
-    // Somebody who has forgotten the password does not come in by that either.
+    // A forgotten password does not open a deactivated account either.
     await post('/v1/auth/forgot-password', { email: user.email })
 
     const back = await post(`${path}/reactivate`, { reason: 'Settled' }, admin.accessToken)
     expect([back.status, back.body.disabled]).toEqual([200, null])
     expect(await eventOf(user.id, 'AccountReactivated')).toMatchObject({ byUserId: admin.id })
-    // The old session stays ended, and is no longer told that the account is disabled.
+    // The old session stays ended, and its tokens are refused with TOKEN_REVOKED instead of ACCOUNT_DISABLED.
     for (const through of [gateway, other]) {
       expect(codeOf(await me(user.accessToken, through))).toEqual([401, 'TOKEN_REVOKED'])
     }
@@ -704,7 +704,7 @@ describe('roles', () => {
     const find = async (query: string) =>
       (await gateway.ask('GET', `/v1/admin/users?${query}`, { token: moderator.accessToken })).body
     const emailsOf = ({ items }: { items: Array<{ email: string }> }) => items.map(({ email }) => email)
-    // "_" is itself, and no sign for any character.
+    // "_" matches itself and is no wildcard.
     const page = await find('email=ZZ_&limit=2')
     expect(emailsOf(page)).toEqual(['zz_a@example.com', 'zz_b@example.com'])
     const rest = await find(`email=zz_&limit=2&cursor=${page.nextCursor}`)
@@ -775,7 +775,7 @@ describe('the cookie', () => {
       status,
       status === 200 ? undefined : 'CROSS_SITE_REQUEST',
     ])
-    // What was refused is not spent: the page it belongs to goes on.
+    // A refused token is not spent: the page it belongs to goes on.
     if (status === 403) {
       expect((await gateway.ask('POST', '/v1/auth/refresh', { headers: { cookie } })).status).toBe(200)
     }
@@ -792,7 +792,7 @@ describe('the cookie', () => {
     )
     const cookie = set.split(';')[0]!
     expect((await secure.ask('POST', '/v1/auth/refresh', { headers: { cookie } })).status).toBe(200)
-    // One without the prefix could have been set by anybody on the way.
+    // A cookie without the prefix could have been set by an attacker on the network.
     const planted = { cookie: cookie.replace('__Secure-', '') }
     expect((await secure.ask('POST', '/v1/auth/refresh', { headers: planted })).status).toBe(401)
     secure.stop()

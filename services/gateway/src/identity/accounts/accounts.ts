@@ -40,12 +40,12 @@ import { tellSuperAdmins } from './tell-super-admins.ts'
 const TOKEN_BYTES = 32
 const VERIFICATION_MS = 24 * 60 * 60 * 1_000
 const RESET_MS = 60 * 60 * 1_000
-/** As long as the link of a sign-up is good, nobody else signs up with its address. */
+/** While the link of a sign-up is valid, no other sign-up takes over its address. */
 const SIGNUP_HOURS = VERIFICATION_MS / 3_600_000
-/** So many mails of a kind go to an address within so many seconds, wherever they are asked from. */
+/** At most `many` mails of a kind go to an address within `seconds`, regardless of where the requests come from. */
 const MAILS = { many: 3, seconds: 15 * 60 }
 
-/** A mailed token with what shows who made the account: nothing, its password, or a new one, with a name where given. */
+/** A mailed token and the proof of who created the account: none, its password, or a new one, with an optional name. */
 export type VerificationProof = {
   token: string
   password?: string | undefined
@@ -55,36 +55,36 @@ export type VerificationProof = {
 
 export type Accounts = {
   /**
-   * Makes an account whose address is not verified yet. Where there is one whose sign-up is older than 24 hours and
-   * was never verified, it is taken over: a sign-up with a stranger's address does not lock its owner
-   * out. Throws VALIDATION_ERROR, EMAIL_ALREADY_REGISTERED.
+   * Creates an account with an unverified address. An existing account that was never verified is taken over once its
+   * sign-up is older than 24 hours, so that a sign-up with a stranger's address does not lock its owner out. Throws
+   * VALIDATION_ERROR, EMAIL_ALREADY_REGISTERED.
    */
   signUp: (person: { email: string; password: string; fullName: string }, caller: Caller) => Promise<User>
   /**
-   * Spends a mailed token for who shows that they made the account: by its password, by a password of their own that
-   * replaces it, or by the network that signed up. Else the owner of an address would verify a stranger's password.
-   * Throws INVALID_VERIFICATION_TOKEN where the token is unknown, expired or used; VERIFICATION_PROOF_REQUIRED,
-   * PASSWORD_MISMATCH and VALIDATION_ERROR, with which it stays good.
+   * Spends a mailed token if the request contains the account's password or a new one that replaces it, or comes from
+   * the network of the sign-up. Else the owner of an address would verify a stranger's password. Throws
+   * INVALID_VERIFICATION_TOKEN if the token is unknown, expired or used; VERIFICATION_PROOF_REQUIRED, PASSWORD_MISMATCH
+   * and VALIDATION_ERROR leave the token valid.
    */
   verifyEmail: (proof: VerificationProof, caller: Caller) => Promise<User>
-  /** Mails a new token where that makes sense; says nothing about whether it did, and takes no time to decide. */
+  /** Mails a new token if the account needs one. Returns before the lookup, so it reveals nothing about the account. */
   resendVerification: (email: string, traceparent: string) => void
   /**
-   * The user with this address and password. Throws INVALID_CREDENTIALS alike, and after as long, for a wrong
-   * password and an unknown address; only then EMAIL_NOT_VERIFIED and ACCOUNT_DISABLED.
+   * Returns the user with this address and password. A wrong password and an unknown address throw the same
+   * INVALID_CREDENTIALS after the same time; EMAIL_NOT_VERIFIED and ACCOUNT_DISABLED need the correct password.
    */
   checkPassword: (email: string, password: string, caller: Caller) => Promise<User>
-  /** Throws PASSWORD_MISMATCH or NO_PASSWORD unless it is the password of the signed-in user, whom it returns. */
+  /** Returns the signed-in user. Throws PASSWORD_MISMATCH or NO_PASSWORD unless the password is theirs. */
   confirmPassword: (userId: string, password: string) => Promise<User>
   /**
-   * Mails a link to set a new password where that makes sense; says nothing about it, and takes no time to decide. Where
-   * the address is not verified it is the link that verifies it, which takes a new password as well.
+   * Mails a link to set a new password if the account exists and is enabled. Returns before the lookup, so it reveals
+   * nothing about the account. An unverified address gets the verification link, which also accepts a new password.
    */
   forgotPassword: (email: string, caller: Caller) => void
   /**
-   * Sets a new password, ends all sessions and revokes all API keys; the token is spent with it, in one transaction. Says
-   * whose. Throws INVALID_RESET_TOKEN, VALIDATION_ERROR, SAME_PASSWORD: with the latter two the token stays good. An
-   * account that came by a provider gets its first password this way.
+   * Sets a new password, ends all sessions, revokes all API keys and spends the token in one transaction. Returns the
+   * user id. Throws INVALID_RESET_TOKEN; VALIDATION_ERROR and SAME_PASSWORD leave the token valid. An account created
+   * through a provider gets its first password this way.
    */
   resetPassword: (token: string, password: string, caller: Caller) => Promise<{ userId: string }>
   /** Sets a new password and ends all other sessions. Throws as `confirmPassword`, VALIDATION_ERROR, SAME_PASSWORD. */
@@ -106,18 +106,18 @@ export const createAccounts = (deps: {
   personKeys: PersonKeys
   sessions: Sessions
   logins: LoginHistory
-  /** Where mailed links lead; `?token=` is added by the notifier. */
+  /** Target URLs of mailed links; the notifier appends `?token=`. */
   urls: { verification: string; newPassword: string }
-  /** The address whose owner becomes super_admin once they have shown that the account's password is theirs. */
+  /** The address whose owner becomes super_admin after proving that the account's password is theirs. */
   bootstrapAdminEmail: string | undefined
-  /** Revokes all API keys of a user in the transaction of a new password: somebody else may have had the account. */
+  /** Revokes all API keys of a user in the transaction of a password reset: an attacker may have had the account. */
   endApiKeys: (
     tx: Tx,
     announce: Announce,
     of: { userId: string; reason: 'password_reset' },
     traceparent: string,
   ) => Promise<unknown>
-  /** Forgets the sign-ins through a provider that the user has begun. */
+  /** Deletes the user's pending link requests at OpenID providers. */
   forgetOidcRequests: (tx: Tx, userId: string) => Promise<void>
   hashAddress: (text: string) => string
   clock: Clock
@@ -136,7 +136,7 @@ export const createAccounts = (deps: {
   } = deps
   const { bootstrapAdminEmail, endApiKeys, forgetOidcRequests, hashAddress, clock } = deps
 
-  /** By the network of a subscriber, because the address of a phone changes between two requests. */
+  /** Hashes the subscriber's network, because a phone's address changes between two requests. */
   const networkHashOf = ({ address }: Caller) => hashAddress(`signup\0${addressSubject(address)}`)
 
   const mailToken = async (
@@ -146,7 +146,7 @@ export const createAccounts = (deps: {
       purpose: 'verify_email' | 'reset_password'
       url: string
       lifeMs: number
-      /** What the mail tells besides. */
+      /** Further values for the mail. */
       told?: Record<string, string>
     },
     traceparent: string,
@@ -166,7 +166,7 @@ export const createAccounts = (deps: {
       { userId, purpose: 'verify_email', url: urls.verification, lifeMs: VERIFICATION_MS, told },
       traceparent,
     )
-  /** So that the owner of the address knows whether it was them. Only the widest network: the address is personal. */
+  /** Lets the owner of the address recognise their own sign-up. Widest network only: the address is personal data. */
   const signupOf = ({ address }: Caller): Record<string, string> => ({
     signedUpAt: new Date().toISOString(),
     ...(isIP(address) === 0 ? {} : { network: networksOf(address)[0]! }),
@@ -176,13 +176,13 @@ export const createAccounts = (deps: {
       if (await isFlooded(tx, user.id, 'verify_email')) return
       await appendToOutbox(tx, [await mailVerification(tx, user.id, traceparent)])
     })
-  /** Does nothing where it is another's address. */
+  /** Has no effect unless the account of `bootstrapAdminEmail` qualifies. */
   const bootstrap = async (tx: Tx, traceparent: string) => {
     if (bootstrapAdminEmail !== undefined)
       await bootstrapAdmin(tx, announce, bootstrapAdminEmail, traceparent)
   }
 
-  /** Under the user's lock, so that of many requests at once no more than so many find room. */
+  /** Counts under the user's lock, so that concurrent requests do not exceed the limit. */
   const isFlooded = async (tx: Tx, userId: string, purpose: 'verify_email' | 'reset_password') => {
     await lockUsers(tx, [userId])
     return (await countMailedTokens(tx, userId, purpose, MAILS.seconds)) >= MAILS.many
@@ -193,7 +193,7 @@ export const createAccounts = (deps: {
     if (faults.length > 0) throw validationProblem(faults.map(rule => ({ field, rule })))
   }
 
-  /** To be asked last: it takes a core for a while. */
+  /** Call this check last: it takes a core for a while. */
   const assertGood = async (
     field: string,
     password: string,
@@ -205,7 +205,7 @@ export const createAccounts = (deps: {
     }
   }
 
-  /** At another cost the hash tells by its time that there is an account. That it could not be is no reason to refuse. */
+  /** A hash of another cost reveals by its timing that the account exists. A failed rehash is no reason to refuse. */
   const renewHash = async ({ id, passwordHash }: User, password: string) => {
     try {
       const renewed = await passwords.renew(password, passwordHash!)
@@ -224,7 +224,7 @@ export const createAccounts = (deps: {
     return user
   }
 
-  /** The hash of a new password. Throws SAME_PASSWORD where it is the old one. */
+  /** Hashes a new password. Throws SAME_PASSWORD if it equals the old one. */
   const hashOfNew = async (password: string, user: User): Promise<string> => {
     if (await passwords.matches(password, user.passwordHash)) {
       throw new ProblemError('SAME_PASSWORD', 'The new password must not be the old one.')
@@ -232,7 +232,7 @@ export const createAccounts = (deps: {
     return passwords.hash(password)
   }
 
-  /** What changes with a password: sessions, links that are still good, event and mail. */
+  /** Applies a password change: password hash, mailed links, link requests, API keys, sessions, event and mail. */
   const settlePassword = async (
     tx: Tx,
     change: { userId: string; hash: string; how: 'changed' | 'reset'; exceptSessionId?: string },
@@ -241,9 +241,9 @@ export const createAccounts = (deps: {
     const { userId, hash, how, exceptSessionId } = change
     await setPasswordHash(tx, userId, hash)
     await spendMailedTokensOf(tx, userId, 'reset_password')
-    // They were allowed with the old password.
+    // Pending link requests were authorised with the old password.
     await forgetOidcRequests(tx, userId)
-    // Who forgot it may not have been alone with it; who changes it knows what their back ends do.
+    // On reset only: a forgotten password may be in other hands; a user who changes it is aware of their back ends.
     if (how === 'reset') await endApiKeys(tx, announce, { userId, reason: 'password_reset' }, traceparent)
     const broadcast = await sessions.endIn(
       tx,
@@ -322,11 +322,11 @@ export const createAccounts = (deps: {
           ])
         }
         if (hash !== undefined) {
-          // An account that is somebody's already changes its password by a reset, which ends sessions and keys.
+          // A verified account changes its password by a reset, which ends sessions and API keys.
           if (!isFirst) throw invalid()
           await setPasswordHash(tx, user.id, hash)
           if (fullName !== undefined) await renameUser(tx, user.id, fullName)
-          // Other links of the sign-up would verify nothing any more.
+          // Other links of the sign-up have nothing left to verify.
           await spendMailedTokensOf(tx, user.id, 'verify_email')
           await appendToOutbox(tx, [
             announce.identityEvent('SignupReplaced', { userId: user.id, how: 'mail' }, traceparent),
@@ -375,7 +375,7 @@ export const createAccounts = (deps: {
       const mailLink = async () => {
         const user = await findUserByEmail(sql, email)
         if (!user || user.disabled) return
-        // Its link sets a new password as well, and nothing of the sign-up is good any more then.
+        // The verification link sets a new password as well, which invalidates the sign-up's password and links.
         if (!user.emailVerified) return remailVerification(user, traceparent)
         const userId = user.id
         await inTransaction(async tx => {
@@ -402,7 +402,7 @@ export const createAccounts = (deps: {
       await assertGood('password', password, user)
       const hash = await hashOfNew(password, user)
       const broadcast = await inTransaction(async tx => {
-        // The user first, as everybody who changes a password: else two who spend two links wait for each other.
+        // Lock order: the user first, as in each password change; else two requests that spend two links deadlock.
         const [current] = await lockUsers(tx, [user.id])
         if (!current || current.disabled) return undefined
         if (!(await spendMailedToken(tx, sha256(token), 'reset_password'))) return undefined
@@ -422,7 +422,7 @@ export const createAccounts = (deps: {
       const hash = await hashOfNew(next, user)
       const broadcast = await inTransaction(async tx => {
         const [known] = await lockUsers(tx, [userId])
-        // Of two changes at once the second knows an old password only.
+        // Of two concurrent changes the second was confirmed with an outdated password.
         if (known?.passwordVersion !== user.passwordVersion) {
           throw new ProblemError('PASSWORD_MISMATCH', 'The current password is wrong.')
         }
@@ -444,10 +444,9 @@ export const createAccounts = (deps: {
 }
 
 /**
- * Gives an account that nobody verified to somebody else: nothing of before is good any more. By a sign-up once the one
- * before is older than 24 hours, by a provider that has verified the address at once. False where that cannot be; then
- * the transaction must be rolled back. The links are spent first, as `verifyEmail` does, so that neither waits for the
- * other.
+ * Reassigns an unverified account and invalidates its old password and links. A sign-up may do so once the previous one
+ * is older than 24 hours; a provider that has verified the address, at once. False if the account cannot be reassigned:
+ * the caller must then roll back. Spends the links first, as `verifyEmail` does, so that the two cannot deadlock.
  */
 export const replaceSignup = async (
   tx: Tx,
@@ -466,7 +465,7 @@ export const replaceSignup = async (
   return true
 }
 
-/** Makes the owner of an address super_admin, where they never were and have proved it theirs; returns their id then. */
+/** Makes the proven owner of an address super_admin if they never had the role; returns their id, or undefined. */
 export const bootstrapAdmin = async (
   tx: Tx,
   announce: Announce,

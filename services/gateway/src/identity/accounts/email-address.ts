@@ -6,15 +6,15 @@ const LOCAL = /^(?!\.)(?!.*\.\.)[a-z0-9_'+.-]{0,63}[a-z0-9_+-]$/
 const DOMAIN = /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+(?!\d+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
 
 /**
- * An address in the one form in which it is stored and compared: without space around, in lower case, an international
- * domain as the ASCII that mail servers look up (bücher.example is xn--bcher-kva.example). What stands behind a plus
- * stays. Null where it is no address that we send mails to.
+ * The canonical form in which an address is stored and compared: without surrounding space, in lower case, an
+ * international domain as the ASCII that mail servers look up (bücher.example is xn--bcher-kva.example). A plus tag
+ * stays. Null if the text is no address that mails are sent to.
  */
 export const canonicalEmail = (text: string): string | null => {
   const address = text.trim()
   const at = address.lastIndexOf('@')
   const local = address.slice(0, Math.max(at, 0)).toLowerCase()
-  // A host of a URL may be escaped, or an address of the network; a mail's domain is letters and digits.
+  // `domainToASCII` reads URL hosts, which may be escaped or IP addresses; a mail's domain is letters and digits.
   const domain = /^[\p{L}\p{M}\p{N}.。-]+$/u.test(address.slice(at + 1))
     ? domainToASCII(address.slice(at + 1))
     : ''
@@ -25,7 +25,7 @@ export const canonicalEmail = (text: string): string | null => {
 /** An e-mail address in a request, read in its canonical form. */
 export const emailAddress = z
   .string()
-  // Room for an international domain and the space around it; how long it is afterwards is looked at there.
+  // Room for an international domain and the space around it; `canonicalEmail` checks the final length.
   .max(LENGTH_MAX * 2)
   .transform((text, context) => {
     const canonical = canonicalEmail(text)

@@ -53,7 +53,7 @@ const pageRoute = createRoute({
   },
 })
 
-/** Where the mailed link for a new password leads. Looking at it spends nothing. */
+/** The page behind a mailed link for a new password. Loading the page spends nothing. */
 export const newPasswordPages = (): Routes => {
   const routes = newRoutes()
   routes.openapi(pageRoute, context =>

@@ -5,21 +5,21 @@ import { adjacencyGraphs, dictionary as common } from '@zxcvbn-ts/language-commo
 import { dictionary as english } from '@zxcvbn-ts/language-en'
 
 /**
- * What is asked: the beginning of a password, how many characters follow, and words that a guesser of this password
+ * The beginning of a password, the number of characters that follow, and words related to the user that an attacker
  * tries first.
  */
 export type MeterQuestion = { password: string; unread: number; about: string[] }
-/** Whether a guesser finds it among the first. */
+/** Whether an attacker guesses the password among the first. */
 export type MeterAnswer = { isGuessedFirst: boolean }
 
-/** Within so many guesses, which is zxcvbn's score 3 ("safely unguessable" online). */
+/** Fewer guesses than this are weak: it is zxcvbn's threshold for score 3 ("safely unguessable" online). */
 const GUESSES_MIN = 1e8
-/** Of "Summer2024!" the word is what protects, and a word protects nothing: so many signs around one change that little. */
+/** In "Summer2024!" only the word could protect, and known words protect nothing: this many signs around add little. */
 const DECORATION_MAX = 8
-/** Each combination of substitutions is looked up apart; the usual setting of 100 takes a second for bad input. */
+/** zxcvbn looks up each combination of substitutions separately; its default of 100 takes a second for bad input. */
 const SUBSTITUTIONS_MAX = 4
 
-// Family names and the words of Wikipedia would double the memory, and what they add is rarely chosen.
+// Without family names and the words of Wikipedia: they double the memory, and passwords rarely contain them.
 const { 'diceware-common': _, ...passwords } = common
 const { 'lastnames-en': __, 'wikipedia-en': ___, ...commonEnglish } = english
 const dictionary = { ...passwords, ...commonEnglish }
@@ -34,7 +34,7 @@ const LETTER_OF: Record<string, string> = {
   ...{ '0': 'o', '1': 'i', '3': 'e', '4': 'a', '5': 's', '7': 't', '8': 'b', '@': 'a', $: 's', '!': 'i' },
 }
 
-/** Whether it is one known word, also in "leet" spelling, with a few digits and signs before and after it. */
+/** Whether the password is one known word, also in "leet" spelling, with a few digits and signs before and after it. */
 const isDecoratedWord = (password: string, about: string[]): boolean => {
   const core = /\p{L}(?:.*\p{L})?/su.exec(password)?.[0].toLowerCase() ?? ''
   const word = [...core].map(letter => LETTER_OF[letter] ?? letter).join('')
@@ -43,11 +43,11 @@ const isDecoratedWord = (password: string, about: string[]): boolean => {
 }
 
 parentPort!.on('message', ({ password, unread, about }: MeterQuestion) => {
-  // Of what is not read at least the length has to be guessed.
+  // An attacker has to guess at least the length of the unread rest.
   const isWeak = () => guesser.check(password, about).guesses * Math.max(1, unread) < GUESSES_MIN
   const isGuessedFirst = (unread === 0 && isDecoratedWord(password, about)) || isWeak()
   parentPort!.postMessage({ isGuessedFirst } satisfies MeterAnswer)
 })
 
-// It has read its dictionaries; what is asked from now on is answered soon.
+// Ready message: the dictionaries are loaded, so each question from now on is answered soon.
 parentPort!.postMessage({ isGuessedFirst: false } satisfies MeterAnswer)

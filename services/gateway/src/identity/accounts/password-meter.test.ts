@@ -48,7 +48,7 @@ test.each([
   'x'.repeat(10) + 'correct horse battery staple'.repeat(4),
 ])('%s is good', async password => expect(await meter.isGuessedFirst(password, ABOUT)).toBe(false))
 
-/** What zxcvbn takes longest for: substitutions, repeats, many known words, the longest text. */
+/** The slowest inputs for zxcvbn: substitutions, repeats, many known words, the longest text. */
 const WORST = [
   'Aa1!4@4$5!1|03l33t0oqweiloveyoudr@g0n6G9g1tr0ub4dor770op@$$w0rdl33t@4$5'.repeat(2).slice(0, 128),
   '4@'.repeat(64),
@@ -89,7 +89,7 @@ test('a check that never ends is ended with its thread, and the next one is made
   const stuck = createPasswordMeter({
     now: () => 0,
     elapsed: () => 0,
-    // The first is the start's; the second is the first check's, which is over at once.
+    // The first timer belongs to the start; the second belongs to the first check and fires at once.
     after: (_ms, action) => {
       if (++timers === 2) queueMicrotask(action)
       return () => {}

@@ -5,12 +5,12 @@ import { createFairQueue, NotServed } from '../../queues/fair-queue.ts'
 import { currentPlace } from '../../queues/request-scope.ts'
 import type { MeterAnswer, MeterQuestion } from './password-meter-worker.ts'
 
-/** The strength of a long password shows in its beginning, and a check's time grows faster than the length. */
+/** Only the beginning is checked: it shows a long password's strength, and check time grows faster than the length. */
 const LOOKED_AT = 40
-/** More words than a name and an address have only cost time. */
+/** A name and an address contain fewer words; more only cost time. */
 const KNOWN_WORDS_MAX = 10
 const KNOWN_WORD_LENGTH_MAX = 30
-/** The worst input takes a tenth of a second of one core; a thread that takes longer is ended. */
+/** The worst input takes a tenth of a second of one core; a thread that exceeds this timeout is terminated. */
 const CHECK_WITHIN_MS = 5_000
 const START_WITHIN_MS = 60_000
 const QUEUE = { atOnce: 1, maxWaiting: 30, maxPerPath: 5, maxWaitMs: 5_000 }
@@ -18,14 +18,14 @@ const WORKER_MEMORY_MB = 128
 
 export type PasswordMeter = {
   /**
-   * Whether a guesser finds the password among the first; `about` are texts that a guesser knows as well, such as the
-   * person's name and address. Throws SERVICE_UNAVAILABLE where too many are being checked.
+   * Whether an attacker guesses the password among the first; `about` contains texts that an attacker has as well, such
+   * as the person's name and address. Throws SERVICE_UNAVAILABLE if too many passwords are being checked.
    */
   isGuessedFirst: (password: string, about: string[]) => Promise<boolean>
   stop: () => Promise<void>
 }
 
-/** The words of these texts that may stand in a password, lower case. */
+/** The lower-case words of these texts that a password may contain. */
 const knownWords = (texts: string[]): string[] => {
   const words = texts.flatMap(text => {
     const parts = text.toLowerCase().split(/[^\p{L}\p{Nd}]+/u)
@@ -46,15 +46,15 @@ export const createPasswordMeter = (clock: Clock = systemClock): PasswordMeter =
   const queue = createFairQueue({ ...QUEUE, clock })
 
   let worker: Worker | undefined
-  /** Starts with the first question: reading the dictionaries takes a second, and many processes ask none. */
+  /** Starts the thread on the first question: loading the dictionaries takes a second, and many processes ask none. */
   const start = async (): Promise<Worker> => {
     const started = new Worker(new URL('./password-meter-worker.ts', import.meta.url), {
       resourceLimits: { maxOldGenerationSizeMb: WORKER_MEMORY_MB },
     })
     worker = started
-    // The process may end while it waits for a question.
+    // The process may end while the thread is idle.
     started.unref()
-    // Without a listener an error of the thread would end the process; who asks hears of it by `exit`.
+    // Without a listener an error of the thread would end the process; `hear` rejects on `exit`.
     started.on('error', () => {})
     started.once('exit', () => {
       if (worker === started) worker = undefined
@@ -63,7 +63,7 @@ export const createPasswordMeter = (clock: Clock = systemClock): PasswordMeter =
     return started
   }
 
-  /** The next message of the thread. A thread that is silent for so long is ended. */
+  /** Resolves with the thread's next message. A thread that sends none within `withinMs` is terminated. */
   const hear = (from: Worker, withinMs: number): Promise<MeterAnswer> =>
     new Promise((resolve, reject) => {
       const settle = () => {

@@ -6,8 +6,8 @@ const MIN_LENGTH = 8
 const MAX_LENGTH = 128
 
 /**
- * The rules of form that a new password breaks; empty where it keeps them. Any character of any script counts, and none
- * is asked for (NIST 800-63B-4, ASVS 5.0 6.2.5): what is guessed first is for password-meter.ts to say.
+ * The format rules that a new password breaks; empty if none. Any character of any script counts, and none is required
+ * (NIST 800-63B-4, ASVS 5.0 6.2.5): password-meter.ts checks how soon it is guessed.
  */
 export const passwordFaults = (password: string): string[] => {
   const { length } = [...password.normalize('NFKC')]
@@ -16,11 +16,11 @@ export const passwordFaults = (password: string): string[] => {
   return []
 }
 
-/** The rule that a password breaks which a guesser tries first. */
+/** The rule that an easily guessed password breaks. */
 export const GUESSED_FIRST =
   'must not be one of those that are guessed first, such as a word with a year or your own name'
 
-/** What an account that came by a provider is answered where its password is asked for. */
+/** The problem of an account created through a provider when its password is required. */
 export const noPassword = () =>
   new ProblemError(
     'NO_PASSWORD',
@@ -28,24 +28,24 @@ export const noPassword = () =>
   )
 
 /**
- * What bcrypt gets: 44 characters that depend on the whole password. bcrypt itself stops reading at 72 bytes, so a
- * long password would silently count as its beginning. The label keeps plain SHA-256 leaks of other sites from
- * being tried as they are. NFKC, because keyboards write the same letter in different ways.
+ * The input of bcrypt: 44 characters that depend on the whole password. bcrypt stops reading at 72 bytes, so it would
+ * silently ignore the rest of a long password. The label prevents plain SHA-256 hashes leaked by other sites from being
+ * tried directly. NFKC, because keyboards encode the same letter in different ways.
  */
 const condensed = (password: string) =>
   createHash('sha256').update('pennywire:password\0').update(password.normalize('NFKC')).digest('base64')
 
 export type Passwords = {
   hash: (password: string) => Promise<string>
-  /** Compares; for an unknown account, or one without a password, it takes as long and says no. */
+  /** Compares; false after the same time for an unknown account, or one without a password. */
   matches: (password: string, hash: string | null | undefined) => Promise<boolean>
-  /** The hash anew where it was made at another cost; undefined where it is good, or others wait to be hashed. */
+  /** Rehashes a password whose hash has another cost; undefined if the cost is current, or others wait to be hashed. */
   renew: (password: string, hash: string) => Promise<string | undefined>
 }
 
 /**
- * Password hashing. Makes one hash at start, which stands for all accounts that do not exist. It costs what the hashes
- * of most accounts cost, so that time does not tell the two apart.
+ * Password hashing. Makes one dummy hash at start, which stands for all unknown accounts. The dummy hash has the cost
+ * of most accounts' hashes, so that timing does not reveal which accounts exist.
  */
 export const createPasswords = async (slowHash: SlowHash, commonCost?: number): Promise<Passwords> => {
   const nobodysHash = await slowHash.hash(condensed('nobody'), commonCost)

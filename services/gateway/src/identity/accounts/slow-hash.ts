@@ -16,25 +16,25 @@ const refusals = counter(
   ['of', 'reason'],
 )
 
-/** What waits longer than a client does is not worth hashing. */
+/** A request that waits longer is not worth hashing: its client has given up. */
 const MAX_WAIT_MS = 10_000
-/** Places of one account at one address. */
+/** Places in the queue for one account at one address. */
 const MAX_PER_PATH = 10
 
 export type SlowHash = {
   hash: (text: string, cost?: number) => Promise<string>
   matches: (text: string, hash: string) => Promise<boolean>
-  /** Whether it was made at another cost than hashes are made at now. */
+  /** Whether the hash has another cost than new hashes. */
   isOutdated: (hash: string) => boolean
-  /** Whether nobody waits for a turn. */
+  /** Whether no request waits for a turn. */
   isIdle: () => boolean
 }
 
 /**
- * bcrypt in its thread pool, a few at once and a bounded fair queue behind them: each takes a core for a quarter of a
- * second, and guessing must not starve what the pool does for everybody else (signatures, name look-ups). A request
- * without a place, or without a turn in time, is refused (503). The text must be at most 72 bytes, where bcrypt stops
- * reading.
+ * Runs bcrypt in its thread pool, a few hashes at once, behind a bounded fair queue: each hash takes a core for a
+ * quarter of a second, and password guessing must not starve the pool's other work (signatures, name look-ups). A
+ * request without a place, or without a turn in time, is refused (503). The text must be at most 72 bytes: bcrypt
+ * ignores the rest.
  */
 export const createSlowHash = (options: {
   of: 'pin' | 'password'

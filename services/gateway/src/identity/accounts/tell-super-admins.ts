@@ -5,7 +5,7 @@ import { listSuperAdmins } from '../persons/sql/users.ts'
 
 const PAGE = 100
 
-/** Mails all super_admins but the new one that there is a new one, in the transaction that makes it. */
+/** Notifies all other super_admins of a new one by mail, in the transaction that grants the role. */
 export const tellSuperAdmins = async (
   tx: Tx,
   announce: Announce,

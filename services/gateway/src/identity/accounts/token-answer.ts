@@ -7,7 +7,7 @@ import type { Grant } from '../sessions/sessions.ts'
 import { ABSOLUTE_DAYS } from '../sessions/sql/sessions.ts'
 import { account, accountOf } from './account-fields.ts'
 
-/** What a sign-in or refresh answers. */
+/** The response body of a sign-in or refresh. */
 export const tokens = z
   .object({
     accessToken: z.string().openapi({
@@ -38,11 +38,11 @@ export const tokens = z
 export const cookieName = (secure: boolean) => `${secure ? '__Secure-' : ''}pennywire_refresh`
 const COOKIE_SECONDS = ABSOLUTE_DAYS * 24 * 60 * 60
 
-/** Only the routes that need it get the cookie, and no other site can make a browser send it. */
+/** The path limits the cookie to the routes that need it; SameSite stops other sites from making a browser send it. */
 export const cookieOptionsFor = (secure: boolean) =>
   ({ path: '/v1/auth', httpOnly: true, sameSite: 'Strict', secure }) as const
 
-/** Who makes a request, as far as it tells. */
+/** Reads the caller's address, user agent and trace context from a request. */
 export const createCallerOf =
   (hashAddress: (address: string) => string) =>
   (context: Context<GatewayEnv>): Caller => ({
@@ -52,7 +52,7 @@ export const createCallerOf =
     traceparent: context.var.traceparent,
   })
 
-/** The answer that hands over a session's tokens, the refresh token in the cookie where that was asked for. */
+/** Builds the response with a session's tokens; on request the refresh token goes into the cookie instead. */
 export const createTokensOf =
   (secureCookies: boolean) => (context: Context<GatewayEnv>, grant: Grant, byCookie: boolean) => {
     const { accessToken, expiresIn, refreshToken, user } = grant

@@ -68,8 +68,8 @@ const pageRoute = createRoute({
 })
 
 /**
- * Where a mailed link leads. Looking at it spends nothing: mail scanners and previews follow links. It never sends the
- * token alone, because the owner of an address would verify a stranger's password with it.
+ * The page behind a mailed link. Loading the page spends nothing: mail scanners and previews follow links. The page
+ * never sends the token alone, because the owner of an address would verify a stranger's password with it.
  */
 export const verificationPages = (): Routes => {
   const routes = newRoutes()

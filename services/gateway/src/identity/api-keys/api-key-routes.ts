@@ -67,7 +67,7 @@ const newApiKey = z
 /** A page of API keys. */
 export const apiKeyPage = pageOf(apiKey)
 
-/** An API key as an answer shows it; never its secret. */
+/** The response body of an API key; never contains the secret. */
 export const viewApiKey = (key: ApiKey): z.infer<typeof apiKey> => ({
   ...key,
   prefix: `pwk_${key.prefix}`,
@@ -232,7 +232,7 @@ const revokeRoute = ({ signedIn }: Guards) =>
     },
   })
 
-/** The API keys of the signed-in user. No key reaches them, so that none makes another. */
+/** The API keys of the signed-in user. No API key authorises these routes, so that no key creates another. */
 export const apiKeyRoutes = ({ guards, apiKeys }: { guards: Guards; apiKeys: ApiKeys }): Routes => {
   const routes = newRoutes()
 

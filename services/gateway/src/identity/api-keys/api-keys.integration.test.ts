@@ -20,7 +20,7 @@ import {
 
 const { superuserUrl, redisUrl } = inject('stack')
 const PIN = '482915'
-/** What the design promises of a revocation. */
+/** The promised time for a revocation to take effect. */
 const WITHIN = { timeout: 1_000, interval: 20 }
 
 let database: Awaited<ReturnType<typeof createGatewayDatabase>>
@@ -29,7 +29,7 @@ let keys: TestKeys
 let gateway: TestGateway
 let root: Awaited<ReturnType<TestGateway['signedInStaff']>>
 
-/** Two routes that take keys, as the money side has them. */
+/** Two routes that accept API keys, like the routes that move money. */
 const keyRoutes = ({ signedIn }: Guards) => {
   const routes = newRoutes()
   const read = signedIn({ scope: 'wallets:read', limit: 'RECIPIENT' })
@@ -83,7 +83,7 @@ const makeKey = async (user: User, more: object = {}): Promise<Key> => {
 const rotate = (user: User, id: string, more: object = {}) =>
   post(user, `/v1/api-keys/${id}/rotate`, { password: user.password, ...more })
 
-/** What comes of a request with a key: the status, and the code where it is refused. */
+/** The outcome of a request with a key: `works`, or the status and code of the refusal. */
 const using = async (secret: string, path = '/v1/test/read', through = gateway) => {
   const { status, body } = await through.ask('GET', path, { token: secret, address: drawAddress() })
   return status === 200 ? 'works' : `${status} ${body.code}`
@@ -148,14 +148,14 @@ describe('making a key', () => {
 
   test('of many at once no more than 20 are made', async () => {
     const user = await gateway.signedInUser()
-    // So many at once as one account has places for its password.
+    // Rounds of 8, because the queue for passwords has few places per account.
     const answers: Awaited<ReturnType<typeof create>>[] = []
     for (let round = 0; round < 3; round++)
       answers.push(...(await Promise.all(Array.from({ length: 8 }, () => create(user)))))
     expect(answers.filter(({ status }) => status === 201).length).toBe(20)
     const refused = answers.filter(({ status }) => status !== 201)
     expect(refused.map(({ body }) => body.code)).toEqual(Array(4).fill('TOO_MANY_API_KEYS'))
-    // One that is revoked, or expired, makes room.
+    // A revoked or expired key makes room.
     const [one, other] = answers.filter(({ status }) => status === 201).map(({ body }) => body.id)
     expect((await remove(user, `/v1/api-keys/${one}`)).status).toBe(200)
     expect((await create(user)).status).toBe(201)
@@ -254,7 +254,7 @@ describe('using a key', () => {
     const lastUsed = async () => (await get(user, `/v1/api-keys/${id}`)).body.lastUsedAt
     await vi.waitFor(async () => expect(await lastUsed()).not.toBeNull())
     const first = await lastUsed()
-    // Another gateway, which has not noted it yet, leaves the minute alone as well.
+    // Another gateway, which has not recorded a use yet, leaves the minute alone as well.
     const other = await openGateway()
     expect(await using(secret, '/v1/test/read', other)).toBe('works')
     other.stop()
@@ -429,7 +429,7 @@ describe('limits', () => {
       statuses.push(status)
     }
     expect(statuses).toEqual([200, 200, 200, 200, 200, 429])
-    // Neither the user nor another user's keys are stopped by it.
+    // The limit stops neither the user nor another user's keys.
     const mine = await through.ask('GET', '/v1/users/me', { token: user.accessToken })
     const theirs = await through.ask('GET', '/v1/test/read', { token: (await makeKey(other)).secret })
     expect([mine.status, theirs.status]).toEqual([200, 200])
@@ -457,14 +457,14 @@ describe('limits', () => {
       return all
     }
     expect(await statuses(2, one.secret)).toEqual([200, 200])
-    // What it may not do is counted as well.
+    // Requests outside the key's scopes are counted as well.
     expect(await statuses(2, one.secret, '/v1/users/me')).toEqual([403, 429])
     expect(await statuses(3, two.secret)).toEqual([200, 200, 429])
-    // What tells of others counts by user, so that keys do not multiply it: both keys and the user have nine together.
+    // Requests that reveal other users count by user, so that keys do not multiply the limit: keys and user share nine.
     expect(await statuses(5, user.accessToken)).toEqual([200, 200, 200, 200, 429])
-    // The user made two keys before.
+    // The user's two requests to make keys count as well.
     expect(await statuses(3, user.accessToken, '/v1/users/me')).toEqual([200, 200, 429])
-    // A limit of its own that the setting has since fallen below.
+    // The key's own limit is above the setting, which has been lowered since.
     const wide = await makeKey(user, { requestsPerMinute: 100 })
     expect((await ask(wide.secret)).headers.get('ratelimit-policy')).toContain('"api_key";q=4;w=60')
     through.stop()
@@ -484,10 +484,10 @@ describe('limits', () => {
       statuses.push(await statusOf(token))
     }
     expect(statuses).toEqual([401, 401, 401, 429, 429])
-    // One in use is not held up by that; one that nobody here has met could be made up, too.
+    // A key in use is not affected; a key that this gateway has not looked up yet could be made up, too.
     expect(await statusOf(secret)).toBe(200)
     expect(await statusOf(unmet.secret)).toBe(429)
-    // From anywhere else it is right, costs the address nothing, and is known from then on.
+    // From another address the key is valid, costs the address nothing, and is cached from then on.
     const elsewhere = drawAddress()
     expect(await statusOf(unmet.secret, elsewhere)).toBe(200)
     expect(await statusOf(unmet.secret)).toBe(200)

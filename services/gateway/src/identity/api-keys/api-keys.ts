@@ -33,21 +33,21 @@ const PREFIX_BYTES = 5
 const SECRET_BYTES = 32
 const FORM = /^pwk_[0-9a-f]{10}_[A-Za-z0-9_-]{43}$/
 
-/** So many keys of a user go on at a time; as many again may be on their way out after rotations. */
+/** A user may have this many lasting keys; as many again may be in the overlap of a rotation. */
 const MAX_LIVE = 20
 const DAY_SECONDS = 86_400
 const NAME_PURPOSE = 'api-key-name'
 
-/** A key that was found is believed for so long: a revocation is honoured by every gateway within a second. */
+/** A found key is cached for this long: every gateway honours a revocation within a second. */
 const BELIEVED_MS = 500
 const CACHED_KEYS = 10_000
 const TOUCH_MS = 60_000
-/** So long a key that was found is none that somebody may have made up. */
+/** For this long a found key counts as genuine, not as made up. */
 const MET_MS = 3_600_000
 
 /** A key as its owner and staff see it. */
 export type ApiKey = Omit<StoredApiKey, 'userId' | 'name' | 'lifeSeconds'> & {
-  /** Null where the owner was erased. */
+  /** Null if the owner was erased. */
   name: string | null
 }
 
@@ -55,18 +55,18 @@ type Proof = { password: string; pin: string | null }
 
 export type ApiKeys = {
   /**
-   * True for a key that is not cached, so that checking it costs a query. Count it against the address first: made-up keys
-   * must not cause unlimited queries.
+   * True for a key that is not cached, so that checking it costs a query. Count such a key against the address first:
+   * made-up keys must not cause unlimited queries.
    */
   needsLookup: (secret: string) => boolean
   /**
-   * In whose name a key speaks, and what it may. Throws TOKEN_INVALID for one that nobody has, TOKEN_EXPIRED,
-   * TOKEN_REVOKED, ACCOUNT_DISABLED.
+   * Returns the user and rights of a key. Throws TOKEN_INVALID for an unknown key, TOKEN_EXPIRED, TOKEN_REVOKED,
+   * ACCOUNT_DISABLED.
    */
   verify: (secret: string) => Promise<Extract<Requester, { apiKey: UsedApiKey }>>
   /**
-   * Makes a key; its secret is told this once. Money leaves by no key that the PIN has not allowed. Throws
-   * PASSWORD_MISMATCH, PIN_REQUIRED, what `verifyPin` throws, VALIDATION_ERROR, TOO_MANY_API_KEYS.
+   * Creates a key; its secret is returned only here. A key that moves money out requires the PIN. Throws
+   * PASSWORD_MISMATCH, PIN_REQUIRED, the errors of `verifyPin`, VALIDATION_ERROR, TOO_MANY_API_KEYS.
    */
   create: (
     input: Proof & {
@@ -80,8 +80,8 @@ export type ApiKeys = {
     traceparent: string,
   ) => Promise<{ key: ApiKey; secret: string }>
   /**
-   * Makes a key that may what another may, for as long, and leaves the other so many seconds. Of two rotations at once
-   * one succeeds. Throws as `create`, API_KEY_NOT_FOUND, API_KEY_ENDED.
+   * Creates a key with the scopes, limits and lifetime of another, and ends the other after `overlapSeconds`. Of two
+   * concurrent rotations one succeeds. Throws as `create`, API_KEY_NOT_FOUND, API_KEY_ENDED.
    */
   rotate: (
     input: Proof & { userId: string; id: string; overlapSeconds: number },
@@ -89,18 +89,18 @@ export type ApiKeys = {
   ) => Promise<{ key: ApiKey; secret: string; replacedEndsAt: Date }>
   /** A user's keys, ended ones too, newest first. */
   list: (page: { userId: string; before: string | undefined; limit: number }) => Promise<ApiKey[]>
-  /** Throws API_KEY_NOT_FOUND where it is not the user's. */
+  /** Throws API_KEY_NOT_FOUND if the key is not the user's. */
   get: (userId: string, id: string) => Promise<ApiKey>
   /** Ends a key at once. Throws API_KEY_NOT_FOUND, API_KEY_ENDED. */
   revoke: (key: { userId: string; id: string; byUserId: string }, traceparent: string) => Promise<void>
 }
 
-/** Whether what stands in `Authorization: Bearer` is meant as an API key: no JWT begins like that. */
+/** Whether the value of `Authorization: Bearer` is an API key: no JWT begins like that. */
 export const isApiKey = (bearer: string): boolean => bearer.startsWith(MARK)
 
 /**
- * Revokes all keys of a user, in the transaction of what it follows from: somebody else may have had the account.
- * Gateways ask Postgres, so nobody needs to be told.
+ * Revokes all keys of a user in the transaction of the reset or deactivation: an attacker may have had the account.
+ * Gateways read keys from Postgres, so no broadcast is needed.
  */
 export const endApiKeys = (
   tx: Tx,
@@ -129,7 +129,7 @@ const hasEnded = () => new ProblemError('API_KEY_ENDED', 'id: the API key has en
 
 const hashOf = (secret: string): string => sha256(secret).toString('base64')
 
-/** The key's own limit where it is the stricter: the setting may have come down since. */
+/** The key's own limit if it is the stricter one: the setting may have been lowered since. */
 const limitOf = (requestsPerMinute: number | null, setting: RateLimit): RateLimit =>
   requestsPerMinute !== null && requestsPerMinute * setting.seconds <= setting.requests * 60
     ? { requests: requestsPerMinute, seconds: 60 }
@@ -144,8 +144,8 @@ const refusalOf = (key: OfferedApiKey | undefined): ProblemError | undefined => 
 }
 
 /**
- * Keys with which users' back ends call the API. Of a key only the SHA-256 is kept: it has 256 random bits, so that a
- * slow hash would protect nothing and cost every request. Postgres alone says what a key is worth.
+ * API keys of users' back ends. Only the SHA-256 of a key is stored: a key has 256 random bits, so a slow hash would
+ * protect nothing and cost every request. Postgres alone determines whether a key is valid.
  */
 export const createApiKeys = (deps: {
   sql: Database
@@ -155,13 +155,13 @@ export const createApiKeys = (deps: {
   personKeys: PersonKeys
   accounts: Pick<Accounts, 'confirmPassword'>
   pins: Pick<Pins, 'verifyPin'>
-  /** What a key may ask within a time; its own limit is below that. */
+  /** A key's rate limit; its own limit is at most this. */
   limit: RateLimit
 }): ApiKeys => {
   const { sql, inTransaction, logger, announce, personKeys, accounts, pins } = deps
 
-  // By the hash, which is all that memory holds of a key as well. Many who ask at once ask Postgres once, and what is
-  // unknown is not kept, so that guesses drive nobody's key out.
+  // Keyed by the hash, so that memory does not contain keys either. Concurrent lookups of a key run one query. Unknown
+  // keys are not cached, so that guesses evict no key.
   const found = new LRUCache<string, OfferedApiKey>({
     max: CACHED_KEYS,
     ttl: BELIEVED_MS,
@@ -195,7 +195,7 @@ export const createApiKeys = (deps: {
     return { id: randomUUIDv7(), prefix, secret, secretHash: sha256(secret) }
   }
 
-  /** That it is the person who asks. The PIN comes last: only who has the password spends its tries here. */
+  /** Proves that the user sends the request. The PIN comes last: only requests with the password use its attempts. */
   const prove = async (userId: string, { password, pin }: Proof, scopes: string[], traceparent: string) => {
     const needsPin = movesMoneyOut(scopes)
     if (needsPin && pin === null) {
@@ -206,7 +206,7 @@ export const createApiKeys = (deps: {
     return user
   }
 
-  /** Under the user's lock: of many at once none is one too many, and none survives a new password or the account's end. */
+  /** Under the user's lock: concurrent requests keep the limit; no key survives a new password or a deactivation. */
   const lockProven = async (tx: Tx, user: User) => {
     const [known] = await lockUsers(tx, [user.id])
     if (!known || known.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')

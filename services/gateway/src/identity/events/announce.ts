@@ -10,13 +10,13 @@ type IdentityRecords = {
 }
 
 export type Announce = {
-  /** A record for `identity.events`, to be put into the outbox by the transaction of what it tells of. */
+  /** A record for `identity.events`, appended to the outbox by the transaction that makes the change. */
   identityEvent: <Name extends keyof IdentityRecords & string>(
     name: Name,
     fact: Omit<IdentityRecords[Name], 'eventId' | 'occurredAt'>,
     traceparent: string | undefined,
   ) => OutgoingRecord
-  /** A mail with a secret, for `notifier.commands`: the secret as JWE that the notifier alone can read. */
+  /** A mail with a secret, for `notifier.commands`: the secret is a JWE that only the notifier can decrypt. */
   mailWithSecret: (
     mail: {
       userId: string
@@ -26,14 +26,14 @@ export type Announce = {
     },
     traceparent: string | undefined,
   ) => Promise<OutgoingRecord>
-  /** A mail that tells of something that has happened, and carries no secret. */
+  /** A notification mail without a secret. */
   mail: (mail: { userId: string; template: string }, traceparent: string) => Promise<OutgoingRecord>
 }
 
-/** So long it is worth telling somebody what happened to their account. */
+/** A notification mail is worth sending for this long. */
 const NOTICE_MS = 24 * 60 * 60 * 1_000
 
-/** Makes the records that tell others what happened to accounts. */
+/** Creates the event and mail records about accounts. */
 export const createAnnounce = async (
   codec: Pick<Codec, 'encode'>,
   notifierKey: JWK,

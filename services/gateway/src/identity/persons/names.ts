@@ -11,13 +11,13 @@ export type PersonName = { fullName: string; masked: string }
 export type Names = {
   /** The names of those users that exist. */
   namesOf: (userIds: string[]) => Promise<Map<string, PersonName>>
-  /** Drops what is remembered of a user, whose name has changed. */
+  /** Removes a user whose name has changed from the cache. */
   forget: (userId: string) => void
 }
 
 /**
- * Names for other people's eyes, remembered for a minute. All names that are missing in one tick are read by one
- * SQL statement, so that the transfer path does not pay one for each request.
+ * Names shown to other users, cached for a minute. One SQL statement reads all names that are missing in one tick, so
+ * that the transfer path does not pay one for each request.
  */
 export const createNames = (sql: Database): Names => {
   const cache = new LRUCache<string, PersonName>({ max: CACHED_NAMES, ttl: CACHE_MS })

@@ -52,7 +52,7 @@ test('another key of keys: all that the earlier one wrapped is wrapped anew, and
 test('gateways with either order of the two read what the others wrap, and the last to start leaves one key', async () => {
   const [old, next] = [makeKey('kek-old'), makeKey('kek-next')]
   const [early, late, fresh] = (await insertCrowd(sql, 3)) as [string, string, string]
-  // Still from before the change, beside a gateway that has both: this one must go on reading.
+  // A gateway from before the change runs beside one that has both keys, and must still read everything.
   const only = createPersonKeys(sql, createKeyRing([old]))
   const first = createPersonKeys(sql, createKeyRing([old, next]))
   await sql.begin(tx => only.create(tx, early))
@@ -61,14 +61,14 @@ test('gateways with either order of the two read what the others wrap, and the l
   const cipher = await first.encryptFor(late, 'by the first', 'note')
   expect(await only.decryptFor(late, cipher, 'note')).toBe('by the first')
 
-  // All have both now, and the first of them starts with the other order.
+  // All gateways have both keys now, and the first of them starts with the other order.
   const second = createPersonKeys(sql, createKeyRing([next, old]))
   expect(await second.rewrapAll()).toBe(2)
   await sql.begin(tx => second.create(tx, fresh))
   const behind = createPersonKeys(sql, createKeyRing([old, next]))
   expect(await behind.decryptFor(late, cipher, 'note')).toBe('by the first')
   expect(await behind.encryptFor(fresh, 'for all', 'note')).toBeInstanceOf(Buffer)
-  // One that starts again with the earlier order takes it back, and is read all the same.
+  // A gateway that restarts with the earlier order wraps the keys back, and the others still read them.
   expect(await behind.rewrapAll()).toBe(3)
   const last = createPersonKeys(sql, createKeyRing([next, old]))
   expect(await last.decryptFor(late, cipher, 'note')).toBe('by the first')

@@ -18,30 +18,30 @@ const REWRAPPED_AT_ONCE = 500
 type SealedText = { userId: string; cipher: Buffer; purpose: string }
 
 export type PersonKeys = {
-  /** Makes a person's key, in the transaction that makes the person. */
+  /** Creates a person's key in the transaction that creates the person. */
   create: (tx: Tx, userId: string) => Promise<void>
   /**
-   * Encrypts a text under a person's key (AES-256-GCM, bound to user and purpose, such as "note"). Rejects where
-   * the key was destroyed: there is nobody left to write about.
+   * Encrypts a text under a person's key (AES-256-GCM, bound to user and purpose, such as "note"). Rejects if the key
+   * was destroyed, because the person is erased.
    */
   encryptFor: (userId: string, plainText: string, purpose: string) => Promise<Buffer>
-  /** The text again, or null where the person's key was destroyed. Rejects on bytes that were not sealed for it. */
+  /** Decrypts a text; null if the person's key was destroyed. Rejects bytes not sealed for this user and purpose. */
   decryptFor: (userId: string, cipher: Buffer, purpose: string) => Promise<string | null>
-  /** The same for many, in order, with one SQL statement for all the keys not in memory. */
+  /** Like `decryptFor` for many texts, in order, with one SQL statement for all keys not in memory. */
   decryptAll: (sealed: SealedText[]) => Promise<Array<string | null>>
 }
 
 type Rewrapping = {
   /**
-   * Wraps by the current key-encryption key what an earlier one wrapped; resolves with how many there were. Any
-   * number of gateways may at once. Rejects where a key is wrapped by one that is not here.
+   * Re-wraps keys of earlier key-encryption keys under the current one; resolves with their number. Any number of
+   * gateways may run it at once. Rejects if a key is wrapped by a key-encryption key that this gateway does not have.
    */
   rewrapAll: () => Promise<number>
 }
 
 /**
- * One 256-bit key per person, wrapped by the key-encryption key. What is written about a person into topics and
- * histories that are never changed is under it, so that destroying the key erases the person from all of them.
+ * One 256-bit key per person, wrapped by the key-encryption key. Personal data in immutable topics and histories is
+ * encrypted under the person's key, so that destroying the key erases the person from all of them.
  */
 export const createPersonKeys = (sql: Database, keks: KeyRing): PersonKeys & Rewrapping => {
   const cache = new LRUCache<string, Buffer>({ max: CACHED_KEYS, ttl: CACHE_MS })
@@ -115,7 +115,7 @@ export const createPersonKeys = (sql: Database, keks: KeyRing): PersonKeys & Rew
   }
 }
 
-/** How network addresses stand in events: a keyed hash that tells "the same one" and nothing else. */
+/** Events contain network addresses as a keyed hash, which reveals only whether two addresses are equal. */
 export const createAddressHash =
   (key: { kid: string; key: Buffer }) =>
   (address: string): string =>

@@ -5,12 +5,12 @@ const NONCE_BYTES = 12
 const TAG_BYTES = 16
 const HEAD_BYTES = 1 + NONCE_BYTES
 
-/** A secret key and its name, which stands beside what was made with it. */
+/** A secret key and its id, which is stored beside each value made with the key. */
 export type SecretKey = { kid: string; key: Buffer }
 
 /**
- * A key that is in use and those that were before it: what they made is still read, and made anew under the current
- * one when its plain text comes by.
+ * The current key and earlier ones. Values made with an earlier key stay readable, and are made anew under the current
+ * key when their plaintext is at hand.
  */
 export type KeyRing = { current: SecretKey; get: (kid: string) => Buffer | undefined; all: SecretKey[] }
 
@@ -21,7 +21,7 @@ export const createKeyRing = ([current, ...earlier]: [SecretKey, ...SecretKey[]]
   return { current, all, get: kid => keys.get(kid) }
 }
 
-/** Encrypts by AES-256-GCM under a 32-byte key, with a random nonce. `bound` must be given again to open it. */
+/** Encrypts by AES-256-GCM under a 32-byte key, with a random nonce. Decryption requires the same `bound`. */
 export const seal = (key: Buffer, plain: Buffer, bound: string): Buffer => {
   const nonce = randomBytes(NONCE_BYTES)
   const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(Buffer.from(bound))
@@ -29,7 +29,7 @@ export const seal = (key: Buffer, plain: Buffer, bound: string): Buffer => {
   return Buffer.concat([Buffer.from([VERSION]), nonce, body, cipher.getAuthTag()])
 }
 
-/** The plain bytes again. Throws where key or binding are others, or a byte was changed. */
+/** Decrypts a sealed value. Throws if key or `bound` differ, or a byte was changed. */
 export const unseal = (key: Buffer, sealed: Buffer, bound: string): Buffer => {
   if (sealed[0] !== VERSION || sealed.length < HEAD_BYTES + TAG_BYTES)
     throw new Error('not sealed by this version')

@@ -19,7 +19,7 @@ import { PIN_FORM, type Pins } from './pin.ts'
 
 export type PinDeps = { guards: Guards; pins: Pins; tokens: Tokens; clock: Clock }
 
-/** A PIN in a body. The message never repeats what was sent. */
+/** A PIN in a request body. The error message never contains the value. */
 export const pinField = z.string().regex(PIN_FORM, 'must be 4 to 6 digits').openapi({ example: '482915' })
 
 const setRoute = ({ signedIn }: Guards) =>
@@ -178,7 +178,7 @@ const resetRoute = ({ signedIn }: Guards) =>
     },
   })
 
-/** Setting, proving and replacing the PIN. All of it needs a session: nobody can lock somebody else's PIN. */
+/** Sets, verifies and replaces the PIN. All routes need a session: no user can lock another user's PIN. */
 export const pinRoutes = ({ guards, pins, tokens, clock }: PinDeps): Routes => {
   const routes = newRoutes()
 

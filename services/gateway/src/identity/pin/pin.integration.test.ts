@@ -111,7 +111,7 @@ test('setting: trivial ones are refused, a second one too; none set is told', as
     [PIN, WRONG, PIN].map(pin => gateway.ask('POST', '/v1/pin', { token: user.accessToken, body: { pin } })),
   )
   expect(answers.map(({ status }) => status).sort()).toEqual([201, 409, 409])
-  expect((await verify(user, '1234')).body.code).toBe('INVALID_PIN') // any well-formed one may be tried
+  expect((await verify(user, '1234')).body.code).toBe('INVALID_PIN') // any well-formed PIN may be tried
 })
 
 describe('the first PIN needs more than an access token', () => {
@@ -217,7 +217,7 @@ test('the third lock within 30 days asks for the wallets to be frozen, and so do
   const user = await userWithPin()
   const lock = async () => {
     await setClocks.endPinLock(sql, user.id)
-    // At once through both gateways: several see the lock, and it counts once.
+    // At once through both gateways: several attempts see the lock, which counts once.
     const answers = await Promise.all([0, 1, 0].map(at => verify(user, WRONG, gateways[at])))
     expect(answers.some(({ body }) => body.code === 'PIN_LOCKED')).toBe(true)
   }
@@ -333,7 +333,7 @@ describe('changing', () => {
     const session = await tokens.verifyAccess(user.accessToken)
     expect((await me(user)).status).toBe(200)
     await tokens.verifyStepUp(mine, session)
-    // The session in which it could be used has ended, and it is worth nothing in another.
+    // The token's own session has ended, and the token is invalid in any other.
     await expect(tokens.verifyStepUp(theirs, session)).rejects.toMatchObject({ code: 'STEP_UP_INVALID' })
     expect(await eventsOf(user.id)).toContain('SessionRevoked')
   })
@@ -463,7 +463,7 @@ test('another pepper: a right PIN is hashed anew under it, a wrong one is not', 
   expect(await pepperOf()).toBe('pepper-1')
   expect((await verify(user, PIN, changed)).status).toBe(200)
   expect(await pepperOf()).toBe('pepper-2')
-  // The earlier pepper may go once nobody's PIN is under it; whose still is gets no answer that tells of it.
+  // The earlier pepper may be removed once no PIN uses it; for a PIN that still does, the answer does not reveal it.
   const after = await open('pepper-later.json', later)
   expect((await verify(user, PIN, after)).status).toBe(200)
   const lost = await verify(unused, PIN, after)
@@ -473,7 +473,7 @@ test('another pepper: a right PIN is hashed anew under it, a wrong one is not', 
 })
 
 test('a flood of PIN checks is refused beyond a bound, and everything else goes on meanwhile', async () => {
-  // Dear enough that both cores are busy with it for a second or two.
+  // Expensive enough to keep both cores busy for a second or two.
   const dear = await createTestGateway({
     sql,
     databaseUrl: database.url,
@@ -503,7 +503,7 @@ test('a flood of PIN checks is refused beyond a bound, and everything else goes 
   expect(settled, 'the others were answered while the flood was still being worked off').toBe(false)
   const statuses = (await flood).map(({ status, headers }) => `${status} ${headers.get('retry-after')}`)
   expect(new Set(statuses)).toEqual(new Set(['403 null', '503 1']))
-  // One or two at once and sixty that wait; the rest was refused unhashed, and was no try.
+  // One or two run at once and sixty wait; the rest is refused without hashing, and counts as no attempt.
   expect((await pinHashes()) - before).toBe(statuses.filter(status => status === '403 null').length)
   expect(statuses.filter(status => status === '503 1').length).toBeGreaterThanOrEqual(10)
   const refused = crowd[statuses.indexOf('503 1')]!

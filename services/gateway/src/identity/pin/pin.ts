@@ -31,20 +31,20 @@ import {
   settleWrongPin,
 } from './sql/pins.ts'
 
-/** What a PIN looks like. Any such PIN may be tried; fewer may be set. */
+/** The format of a PIN. Any such PIN may be tried; `pinFault` allows fewer to be set. */
 export const PIN_FORM = /^[0-9]{4,6}$/
 
 const RULE = { maxAttempts: 3, lockHours: 24 }
-/** So many locks within so many days freeze the user's wallets; see freeze-after-pin-locks.ts. */
+/** `many` locks within `days` freeze the user's wallets; see freeze-after-pin-locks.ts. */
 const FREEZE_RULE = { many: 3, days: 30 }
 
-/** So long after a sign-in its session may set the first PIN without another proof (ASVS 5.0, 7.5.1). */
+/** Within this time after a sign-in its session may set the first PIN without another proof (ASVS 5.0, 7.5.1). */
 const FRESH_MINUTES = 5
 
-/** Of 1,000,000 codes some 25 can be tried a day, by somebody who has the user's session but not the mailbox. */
+/** An attacker with the user's session but not the mailbox can try some 25 of 1,000,000 codes a day. */
 const RESET_RULE = { minutes: 15, maxAttempts: 5, maxRequests: 5 }
 
-/** Why a PIN must not be set, or undefined: the ones that everybody tries first. */
+/** The rule that a new PIN breaks, or undefined. Refused are the PINs that attackers try first. */
 export const pinFault = (pin: string): string | undefined => {
   if (!PIN_FORM.test(pin)) return 'must be 4 to 6 digits'
   const digits = [...pin].map(Number)
@@ -58,14 +58,14 @@ export const pinFault = (pin: string): string | undefined => {
   return undefined
 }
 
-/** Whose session asks. */
+/** The requesting session. */
 type Session = { userId: string; sessionId: string }
 
 export type Pins = {
   /**
-   * Sets a user's first PIN, which pays from then on: more than an access token may do alone. So it needs the password,
-   * or a sign-in of the last 5 minutes; a mailed code sets it with `resetPin`. Throws VALIDATION_ERROR for a trivial
-   * one, PIN_ALREADY_SET, REAUTHENTICATION_REQUIRED, PASSWORD_MISMATCH, NO_PASSWORD.
+   * Sets a user's first PIN, which pays from then on: an access token alone is not enough. So the password is required,
+   * or a sign-in of the last 5 minutes; `resetPin` sets the first PIN with a mailed code. Throws VALIDATION_ERROR for a
+   * trivial PIN, PIN_ALREADY_SET, REAUTHENTICATION_REQUIRED, PASSWORD_MISMATCH, NO_PASSWORD.
    */
   setPin: (
     session: Session,
@@ -73,42 +73,42 @@ export type Pins = {
     traceparent: string,
   ) => Promise<void>
   /**
-   * Resolves where the PIN is right. Throws INVALID_PIN with `attemptsRemaining`, PIN_LOCKED with `lockedUntil` (at
-   * once with the third wrong try), PIN_NOT_SET, or SERVICE_UNAVAILABLE when too many are being checked.
+   * Resolves if the PIN is correct. Throws INVALID_PIN with `attemptsRemaining`, PIN_LOCKED with `lockedUntil` (already
+   * with the third wrong attempt), PIN_NOT_SET, or SERVICE_UNAVAILABLE if too many PINs are being checked.
    */
   verifyPin: (userId: string, pin: string, traceparent?: string) => Promise<void>
   hasPin: (userId: string) => Promise<boolean>
-  /** Whether a PIN is set, how many wrong tries are left, and until when it is locked (null: it is not). */
+  /** Whether a PIN is set, how many wrong attempts are left, and until when the PIN is locked (null: not locked). */
   readPin: (userId: string) => Promise<{ set: boolean; attemptsRemaining: number; lockedUntil: Date | null }>
   /**
-   * Sets another PIN for who knows the one that is set, and ends all other sessions: a step-up token that somebody got
-   * there with the old PIN dies with its session. Throws as `verifyPin`, and VALIDATION_ERROR.
+   * Replaces the PIN after checking the current one, and ends all other sessions: a step-up token issued there for the
+   * old PIN dies with its session. Throws as `verifyPin`, and VALIDATION_ERROR.
    */
   changePin: (
     session: Session,
     pins: { currentPin: string; newPin: string },
     traceparent: string,
   ) => Promise<void>
-  /** Mails a code for `resetPin`. Throws RATE_LIMIT_EXCEEDED where too many were asked for. */
+  /** Mails a code for `resetPin`. Throws RATE_LIMIT_EXCEEDED if too many codes were requested. */
   requestReset: (userId: string, traceparent: string) => Promise<{ expiresAt: Date }>
   /**
-   * Spends the mailed code and sets another PIN, or the first one, in one transaction; a lock of the PIN and all other sessions end with
-   * it, and freezes after wrong PINs are asked to be lifted. Throws INVALID_OTP alike for a wrong, spent, expired or much tried code, and
-   * VALIDATION_ERROR for a PIN that must not be set.
+   * Spends the mailed code and sets another PIN, or the first one, in one transaction, which also ends a PIN lock and
+   * all other sessions and requests that freezes after wrong PINs are lifted. Throws the same INVALID_OTP for a wrong,
+   * spent, expired or too often tried code, and VALIDATION_ERROR for a PIN that must not be set.
    */
   resetPin: (session: Session, reset: { otp: string; newPin: string }, traceparent: string) => Promise<void>
 }
 
-/** So many checks of one user wait for each other on a gateway. */
+/** At most this many PIN checks of one user wait for each other on a gateway. */
 const MAX_TURNS = 200
 
-/** News of what was done to an account is worth a mail for so long. */
+/** A mail about a change of the account is worth sending for this long. */
 const NEWS_MS = 7 * 24 * 60 * 60 * 1_000
 
 const mailedCodeHash = ({ key }: SecretKey, userId: string, resetId: string, code: string): Buffer =>
   createHmac('sha256', key).update(`pin-reset\0${userId}\0${resetId}\0${code}`).digest()
 
-/** The same whether the code is wrong, spent, expired or tried too often. */
+/** The same problem for a wrong, spent or expired code and one tried too often. */
 const invalidOtp = (attemptsRemaining: number) =>
   new ProblemError(
     'INVALID_OTP',
@@ -139,13 +139,13 @@ export const createPins = (deps: {
   const { sql, inTransaction, slowHash, pepper, announce, accounts, sessions, revocations, clock } = deps
   const turns = new Map<string, { last: Promise<unknown>; many: number }>()
 
-  /** 10,000 PINs are guessed from a bare hash within the hour, so the hash alone must not be enough: the pepper. */
+  /** 10,000 PINs are guessed from a bare hash within the hour: the pepper makes the hash alone insufficient. */
   const peppered = ({ key }: SecretKey, userId: string, pin: string) =>
     createHmac('sha256', key).update(`${userId}\0${pin}`).digest('base64')
 
   const hashOf = (userId: string, pin: string) => slowHash.hash(peppered(pepper.current, userId, pin))
 
-  /** The key a hash was made under. It is never asked of anybody but the settings, so a lost one is our error. */
+  /** The key of a stored hash. Keys come from the settings only, so a missing one is our error, not the client's. */
   const pepperOf = (kid: string): SecretKey => {
     const key = pepper.get(kid)
     if (!key) throw new Error(`something was hashed under the pepper ${kid}, which is not here`)
@@ -158,9 +158,9 @@ export const createPins = (deps: {
   }
 
   /**
-   * One check per user at a time on this gateway: else four transfers with the right PIN at once would count as
-   * four tries before the first is known to be right, and lock it. Guessing gains nothing by several gateways, since
-   * the count is Postgres's.
+   * One check per user at a time on this gateway: else four concurrent transfers with the correct PIN would count as
+   * four attempts before the first is confirmed, and lock the PIN. Several gateways do not help an attacker, because
+   * Postgres counts the attempts.
    */
   const inTurnOf = async <Result>(userId: string, work: () => Promise<Result>): Promise<Result> => {
     const before = turns.get(userId)
@@ -188,7 +188,7 @@ export const createPins = (deps: {
     return announce.mailWithSecret({ userId, template, secret: {}, expiresAt }, traceparent)
   }
 
-  /** What another PIN comes with, whichever way; resolves with what is to be called after the commit. */
+  /** Records a new PIN by event and mail, and ends other sessions; resolves with the function to call after commit. */
   const settleChange = async (
     tx: Tx,
     { userId, sessionId }: Session,
@@ -210,7 +210,10 @@ export const createPins = (deps: {
     throw new ProblemError('SERVICE_UNAVAILABLE', 'The PIN was being checked elsewhere; try again.')
   }
 
-  /** Under the pepper and at the cost of now, at the first right PIN after one changed. That it could not be is no reason to refuse. */
+  /**
+   * Rehashes under the current pepper and cost, at the first correct PIN after one changed. A refused rehash is no
+   * reason to refuse the PIN.
+   */
   const renew = async (userId: string, pin: string, hash: string): Promise<string> => {
     try {
       const renewed = await hashOf(userId, pin)
@@ -222,14 +225,14 @@ export const createPins = (deps: {
     }
   }
 
-  /** Resolves with the hash of the right PIN. */
+  /** Resolves with the stored hash if the PIN is correct. */
   const check = async (userId: string, pin: string, traceparent: string | undefined): Promise<string> => {
     const begun = await beginPinAttempt(sql, userId, RULE)
     if (!begun) return refuseWithoutAttempt(userId)
     const { attempt, pepperId, hash } = begun
     const key = pepperOf(pepperId)
     const right = await slowHash.matches(peppered(key, userId, pin), hash).catch(async error => {
-      // Refused before it was hashed: it told the caller nothing and is no try.
+      // Refused before hashing: the caller learned nothing, so the attempt does not count.
       if (error instanceof ProblemError) await forgivePinAttempts(sql, userId, attempt)
       throw error
     })
@@ -244,7 +247,7 @@ export const createPins = (deps: {
       const lock = state.lockedUntil && { userId, lockedUntil: state.lockedUntil }
       if (lock && (await rememberPinLock(tx, lock, FREEZE_RULE))) {
         const until = lock.lockedUntil.getTime()
-        // The owner is told: the attempt came from their session.
+        // Notify the owner, because the attempt came from their session.
         events.push(
           announce.identityEvent('PinLocked', { userId, lockedUntil: until }, traceparent),
           await news(userId, 'pin_locked', traceparent),
@@ -254,7 +257,7 @@ export const createPins = (deps: {
       return state
     })
     if (lockedUntil) {
-      // Step-up tokens of before pay no more, in whichever session they are.
+      // Step-up tokens from before the lock authorise no more payments, in any session.
       await revocations.pushPinLock(userId)
       throw locked(lockedUntil)
     }
@@ -288,7 +291,7 @@ export const createPins = (deps: {
       const hash = await hashOf(userId, pin)
       const inserted = await inTransaction(async tx => {
         if (!(await insertPin(tx, { userId, pepperId: pepper.current.kid, hash }))) return false
-        // Payments need no more than it from now on: the owner hears of it.
+        // The PIN alone authorises payments from now on, so the owner is notified.
         await appendToOutbox(tx, [
           announce.identityEvent('PinSet', { userId }, traceparent),
           await news(userId, 'pin_set', traceparent),

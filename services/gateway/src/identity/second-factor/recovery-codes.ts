@@ -3,7 +3,7 @@ import { codeAsTyped, crockfordAsTyped } from '@pennywire/contracts/as-typed.ts'
 import type { SecretKey } from '../persons/secret-box.ts'
 
 const HOW_MANY = 10
-/** Sixteen of 32 characters: 80 random bits, far beyond guessing, so that tries need not be counted. */
+/** Sixteen of 32 characters: 80 random bits, far beyond guessing, so attempts need not be counted. */
 const LENGTH = 16
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ' // Crockford's base32: no letter looks like another
 const GROUP = /.{4}(?=.)/g
@@ -16,10 +16,10 @@ export const newRecoveryCodes = (): string[] =>
       .replace(GROUP, '$&-'),
   )
 
-/** One form for however somebody typed it: case, dashes, spaces, and letters that look like digits. */
+/** Normalises a typed code: case, dashes, spaces, and letters that look like digits. */
 const normalized = (code: string): string => crockfordAsTyped(codeAsTyped(code)).replaceAll('-', '')
 
-/** What is kept of a recovery code. */
+/** The stored form of a recovery code. */
 export const recoveryCodeHash = ({ key }: SecretKey, userId: string, code: string): Buffer =>
   createHmac('sha256', key)
     .update(`recovery-code\0${userId}\0${normalized(code)}`)

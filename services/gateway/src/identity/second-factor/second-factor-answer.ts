@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import { CHALLENGE_SECONDS } from './second-factor.ts'
 
-/** What a sign-in answers whose first step was right, where the second factor is on. */
+/** The response of a sign-in after a correct first step, if the second factor is on. */
 export const secondFactorRequired = z
   .object({
     secondFactorRequired: z.literal(true),
@@ -10,7 +10,7 @@ export const secondFactorRequired = z
   })
   .openapi('SecondFactorRequired')
 
-/** That answer. */
+/** Builds the `SecondFactorRequired` response. */
 export const secondFactorAnswer = (challengeToken: string) => ({
   secondFactorRequired: true as const,
   challengeToken,

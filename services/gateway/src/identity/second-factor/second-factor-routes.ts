@@ -24,7 +24,7 @@ export type SecondFactorDeps = {
   sessions: Pick<Sessions, 'start'>
   tokens: Pick<Tokens, 'signStaffStepUp'>
   hashAddress: (address: string) => string
-  /** Where clients come in: whether cookies need HTTPS, and which site may ask for one. */
+  /** The gateway's public URL: determines whether cookies need HTTPS, and which origin may request one. */
   publicUrl: string
 }
 

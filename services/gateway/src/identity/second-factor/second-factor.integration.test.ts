@@ -43,10 +43,10 @@ afterAll(async () => {
 
 type User = Awaited<ReturnType<TestGateway['signedInUser']>> & { secret: string; recoveryCodes: string[] }
 
-/** The code of a moment, as an authenticator makes it. */
+/** The TOTP code of a moment, as an authenticator computes it. */
 const codeOf = (secret: string, steps = 0) =>
   new TOTP({ secret: Secret.fromBase32(secret) }).generate({ timestamp: Date.now() + steps * 30_000 })
-/** Never one of the three that are good now. */
+/** A code that is none of the three valid now. */
 const wrongCode = (secret: string) =>
   ['000000', '111111', '222222', '333333'].find(
     code => ![-1, 0, 1].some(steps => codeOf(secret, steps) === code),
@@ -64,7 +64,7 @@ const userWithSecondFactor = async (): Promise<User> => {
   const { body: offer } = await post('enable', { password: user.password }, user.accessToken)
   const confirmed = await post('confirm', { code: codeOf(offer.secret) }, user.accessToken)
   expect([confirmed.status, confirmed.body.enabled]).toEqual([200, true])
-  // The 30 seconds of the first code are over.
+  // As if the 30 seconds of the first code were over.
   await setClocks.forgetCodeStep(sql, user.id)
   return { ...user, secret: offer.secret, recoveryCodes: confirmed.body.recoveryCodes }
 }
@@ -114,7 +114,7 @@ describe('turning it on', () => {
       200,
       { secondFactorRequired: true, challengeToken: expect.any(String), expiresIn: 300 },
     ])
-    // The code that turned it on is spent as well.
+    // The code that turned the second factor on is spent as well.
     const { challengeToken } = first.body
     expect((await post('verify', { challengeToken, code })).body.code).toBe('2FA_INVALID')
     const second = await post('verify', { challengeToken, code: codeOf(secret, 1) })
@@ -197,7 +197,7 @@ describe('other sessions end with every change of it', () => {
     const replaced = await post('recovery-codes', { ...wrong, recoveryCode: second }, user.accessToken)
     await expectEnded()
     const [one, two] = replaced.body.recoveryCodes
-    // A sign-in that was half done began under the codes before.
+    // A half-finished sign-in from before the replacement is invalid.
     const late = await post('verify', { challengeToken: halfDone, recoveryCode: one })
     expect([late.status, late.body.code]).toEqual([401, 'CHALLENGE_INVALID'])
     for (const gone of [third, fourth]) expect((await signIn(gone)).code).toBe('2FA_INVALID')
@@ -219,7 +219,7 @@ describe('other sessions end with every change of it', () => {
     const { waiting, release } = await holdUser(sql, user.id)
     const confirmed = post('confirm', { code: codeOf(offer.secret) }, user.accessToken)
     await vi.waitFor(async () => expect(await waiting()).toBe(1))
-    // No code was asked for when it looked.
+    // The sign-in reads the account while the second factor is still off.
     const signIn = logIn(user)
     await vi.waitFor(async () => expect(await waiting()).toBe(2))
     await release()
@@ -315,7 +315,7 @@ describe('the second step of a sign-in', () => {
       challenges.map(challengeToken => post('verify', { challengeToken, code })),
     )
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 403, 403, 403])
-    // An earlier one is not taken after it.
+    // A code of an earlier step is refused afterwards.
     const earlier = await post('verify', {
       challengeToken: await challengeOf(user),
       code: codeOf(user.secret, -1),
@@ -436,7 +436,7 @@ describe('guessing', () => {
     expect([locked.status, locked.body.code, minutesOf(locked)]).toEqual([423, '2FA_LOCKED', 15])
     const right = await post('verify', { challengeToken, code: codeOf(user.secret) })
     expect(right.body.code).toBe('2FA_LOCKED')
-    // It is not the owner who is locked out by somebody who knows the password.
+    // An attacker with the password does not lock the owner out.
     const [recoveryCode] = user.recoveryCodes
     expect((await post('verify', { challengeToken, recoveryCode })).status).toBe(200)
 
@@ -448,7 +448,7 @@ describe('guessing', () => {
     expect((await post('verify', { challengeToken: again, code: codeOf(user.secret) })).status).toBe(200)
     expect(await countOf(user.id, 'SecondFactorLocked')).toBe(2)
     expect((await mailsTo(user.id)).filter(name => name === 'second_factor_locked')).toHaveLength(2)
-    // What was tried on an account its owner reads in the history of sign-ins.
+    // The owner reads the attempts in the history of sign-ins.
     await vi.waitFor(async () => expect(await countOf(user.id, 'LoginFailed')).toBe(11))
   })
 
@@ -505,7 +505,7 @@ describe('recovery codes', () => {
     const challengeToken = await challengeOf(user)
     expect((await post('verify', { challengeToken, recoveryCode: second })).body.code).toBe('2FA_INVALID')
     const [fresh] = replaced.body.recoveryCodes
-    // A challenge that is spent takes nothing with it.
+    // An invalid challenge spends no recovery code.
     expect((await post('verify', { challengeToken: 'spent', recoveryCode: fresh })).body.code).toBe(
       'CHALLENGE_INVALID',
     )
@@ -532,7 +532,7 @@ test('another key: what the earlier one made is read, and made anew with the nex
   expect((await post('verify', byCode, undefined, other)).status).toBe(200)
   expect((await post('verify', byRecoveryCode, undefined, other)).status).toBe(200)
   expect((await readKeyIds(sql, user.id)).secondFactor).toBe('later')
-  // One that does not have the key says nothing of it.
+  // A gateway without the key does not reveal that in its answer.
   const answer = await post('verify', {
     challengeToken: await challengeOf(user),
     code: codeOf(user.secret, 1),

@@ -35,19 +35,19 @@ import {
 } from './sql/second-factors.ts'
 import { newTotpSecret, presentTotpSecret, totpStepOf } from './totp.ts'
 
-/** Guessing, three codes being good at once: some 30 tries a day of 1,000,000 once the lock has grown. */
+/** Three codes are valid at once: an attacker can try some 30 of 1,000,000 a day once the lock has grown. */
 const RULE = { maxAttempts: 5, lockMinutes: 15, maxLockMinutes: 24 * 60 }
 const OFFER_MINUTES = 10
-/** From the first step of a sign-in to its second. */
+/** Time between the first and the second step of a sign-in. */
 export const CHALLENGE_SECONDS = 5 * 60
 const TOKEN_BYTES = 32
-/** News of what was done to an account is worth a mail for so long. */
+/** A mail about a change of the account is worth sending for this long. */
 const NEWS_MS = 7 * 24 * 60 * 60 * 1_000
 
-/** What shows that somebody has the second factor: a code of the authenticator, or a recovery code. */
+/** Proof of the second factor: a code of the authenticator, or a recovery code. */
 export type Proof = { code: string } | { recoveryCode: string }
 
-/** Whose session asks. */
+/** The requesting session. */
 type Session = { userId: string; sessionId: string }
 
 /**
@@ -63,24 +63,24 @@ export type SecondFactor = {
     password: string,
   ) => Promise<{ secret: string; otpauthUrl: string; expiresAt: Date }>
   /**
-   * Turns it on with the first code; resolves with the recovery codes, which nobody can read again. Throws 2FA_INVALID,
-   * 2FA_NOT_ENABLED where nothing is on offer, 2FA_ALREADY_ENABLED.
+   * Turns the second factor on with the first code; resolves with the recovery codes, which cannot be read again.
+   * Throws 2FA_INVALID, 2FA_NOT_ENABLED if no secret is on offer, 2FA_ALREADY_ENABLED.
    */
   confirm: (session: Session, code: string, traceparent: string) => Promise<string[]>
-  /** New recovery codes for the old ones. Throws as `disable`. */
+  /** Replaces the recovery codes; resolves with the new ones. Throws as `disable`. */
   replaceCodes: (session: Session, password: string, proof: Proof, traceparent: string) => Promise<string[]>
   /**
-   * Turns it off; a member of staff is signed out. Throws PASSWORD_MISMATCH, 2FA_INVALID, 2FA_LOCKED,
+   * Turns the second factor off; a member of staff is signed out. Throws PASSWORD_MISMATCH, 2FA_INVALID, 2FA_LOCKED,
    * 2FA_NOT_ENABLED.
    */
   disable: (session: Session, password: string, proof: Proof, traceparent: string) => Promise<void>
-  /** Takes a code of a session that is open: resolves with when. Throws 2FA_INVALID, 2FA_LOCKED, 2FA_NOT_ENABLED. */
+  /** Checks a code of an open session; resolves with the time. Throws 2FA_INVALID, 2FA_LOCKED, 2FA_NOT_ENABLED. */
   confirmPresence: (session: Session, code: string, traceparent: string) => Promise<Date>
-  /** To be asked once a first step of a sign-in was right: a token for `verify`, or undefined where it was enough. */
+  /** Called after a correct first step of a sign-in: a token for `verify`, or undefined if no second step is needed. */
   challengeFor: (user: User) => Promise<string | undefined>
   /**
-   * The second step of a sign-in: whose it is. Throws CHALLENGE_INVALID (unknown, expired, used), 2FA_INVALID,
-   * 2FA_LOCKED, ACCOUNT_DISABLED.
+   * The second step of a sign-in; resolves with the user. Throws CHALLENGE_INVALID (unknown, expired, used),
+   * 2FA_INVALID, 2FA_LOCKED, ACCOUNT_DISABLED.
    */
   verify: (challengeToken: string, proof: Proof, caller: Caller) => Promise<User>
 }
@@ -102,14 +102,14 @@ const challengeInvalid = () =>
     'challengeToken: is unknown, expired (5 minutes) or used; sign in again.',
   )
 
-/** Changes with every new password and every change of the second factor, and tells nothing of them. */
+/** A digest that changes with every new password and every change of the second factor, and reveals neither. */
 const provenBy = (user: User): Buffer =>
   sha256(`challenge\0${user.secondFactorVersion}\0${user.passwordHash}`)
 
 /**
- * One-time codes as the second factor. A code is good once: its step is taken by a conditional update, so that of two
- * requests with one code one is refused. Tries are counted before they are looked at. A lock takes no codes, but
- * recovery codes: so somebody who has the password and guesses codes does not lock the owner out.
+ * One-time codes as the second factor. A code is valid once: a conditional update takes its step, so that of two
+ * requests with one code one is refused. Attempts are counted before the code is checked. A lock refuses codes but
+ * accepts recovery codes: an attacker who has the password and guesses codes does not lock the owner out.
  */
 export const createSecondFactor = (deps: {
   sql: Database
@@ -146,7 +146,7 @@ export const createSecondFactor = (deps: {
       traceparent,
     )
 
-  /** Before a session changes how its user signs in: a stranger at an open session does not know the password. */
+  /** Required before a session changes a sign-in method: a stranger at an open session does not have the password. */
   const requirePassword = async (userId: string, password: string): Promise<User> => {
     const user = await findUser(sql, userId)
     if (user?.passwordHash === null) throw noPassword()
@@ -154,7 +154,10 @@ export const createSecondFactor = (deps: {
     return user
   }
 
-  /** What each change of the second factor comes with; resolves with what is to be called after the commit. */
+  /**
+   * Follows each change of the second factor: a new version, and the end of all other sessions. Resolves with the
+   * function to call after the commit.
+   */
   const settleChange = async (tx: Tx, { userId, sessionId }: Session, traceparent: string) => {
     await changeSecondFactorVersion(tx, userId)
     return sessions.endIn(
@@ -168,10 +171,10 @@ export const createSecondFactor = (deps: {
     const lockedUntil = await inTransaction(async tx => {
       const until = (await readCodeLock(tx, userId))?.lockedUntil ?? null
       const events = [announce.identityEvent('SecondFactorFailed', { userId, attempt }, traceparent)]
-      // Told once: by the try that locked.
+      // Published once: by the attempt that caused the lock.
       if (until && attempt >= RULE.maxAttempts) {
         const lock = { userId, lockedUntil: until.getTime() }
-        // The owner is told: the attempt came with the password.
+        // Notify the owner, because the attempt came with the password.
         events.push(
           announce.identityEvent('SecondFactorLocked', lock, traceparent),
           await mail(userId, 'second_factor_locked', traceparent),
@@ -187,7 +190,7 @@ export const createSecondFactor = (deps: {
     })
   }
 
-  /** What is done with a proof that was taken, and what is thrown where somebody changed the account meanwhile. */
+  /** Runs `run` in the transaction that accepts a proof; throws `changed` if the account has changed meanwhile. */
   type Then<Result> = { changed: () => ProblemError; run: (tx: Tx) => Promise<Result> }
 
   /**
@@ -252,7 +255,7 @@ export const createSecondFactor = (deps: {
     throw new ProblemError('2FA_INVALID', 'recoveryCode: is wrong or was used.')
   }
 
-  /** Takes a proof and does, in the transaction that takes it, what it was given for. */
+  /** Accepts a proof and runs `then` in the same transaction. */
   const prove = <Result>(user: User, proof: Proof, traceparent: string, then: Then<Result>) =>
     'code' in proof
       ? byCode(user, proof.code, traceparent, then)
@@ -279,7 +282,7 @@ export const createSecondFactor = (deps: {
       }
     },
 
-    // Tries are not counted: this session was shown the secret.
+    // Attempts are not counted, because this session has received the secret.
     confirm: async (session, code, traceparent) => {
       const { userId } = session
       const offer = await readSecondFactor(sql, userId, OFFER_MINUTES)
@@ -292,7 +295,7 @@ export const createSecondFactor = (deps: {
       const broadcast = await inTransaction(async tx => {
         const { sealedSecret } = offer
         const ended = await settleChange(tx, session, traceparent)
-        // Under the user's lock: a session that was ended meanwhile, such as by a new password, changes nothing.
+        // Under the user's lock: a session that ended meanwhile, such as by a new password, changes nothing.
         if (!(await shareOpenSession(tx, session.sessionId))) {
           throw new ProblemError('TOKEN_REVOKED', 'The session has ended; sign in again.')
         }
@@ -343,7 +346,7 @@ export const createSecondFactor = (deps: {
         await appendToOutbox(tx, [announce.identityEvent('SecondFactorDisabled', off, traceparent), news])
         const broadcast = await settleChange(tx, session, traceparent)
         if (highestRole(user) === 'user') return broadcast
-        // The session's own token carries a role that it may not have any more.
+        // End this session, too: its token contains a role that requires the second factor.
         const { sessionId } = session
         const own = { userId, sessionId, reason: 'second_factor_changed' }
         const toldOwn = await sessions.endIn(tx, own, traceparent)

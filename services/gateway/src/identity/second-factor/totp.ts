@@ -1,9 +1,9 @@
 import { Secret, TOTP } from 'otpauth'
 
-/** What every authenticator app understands (RFC 6238): other values are ignored by some of them. */
+/** The parameters that every authenticator app supports (RFC 6238): some apps ignore other values. */
 const FORM = { algorithm: 'SHA1', digits: 6, period: 30 } as const
 const SECRET_BYTES = 20 // as long as SHA-1's output: RFC 4226, section 4
-/** How many steps a code may be early or late: clocks differ, and people type. */
+/** How many steps a code may be early or late, because clocks differ and typing takes time. */
 const WINDOW = 1
 
 /** A new secret for an authenticator. */
@@ -21,9 +21,9 @@ export const presentTotpSecret = (
   return { secret: totp.secret.base32, otpauthUrl: totp.toString() }
 }
 
-/** Which 30-second step a code belongs to, the present one or a neighbour, or undefined where it is wrong. */
+/** The 30-second step of a code, the present one or a neighbour; undefined if the code is wrong. */
 export const totpStepOf = (secret: Buffer, code: string, now: number): number | undefined => {
-  // The library compares bytes, and throws where six characters are more than six.
+  // The library compares bytes, and throws if six characters are more than six bytes.
   if (!/^[0-9]{6}$/.test(code)) return undefined
   const delta = totpOf(secret).validate({ token: code, timestamp: now, window: WINDOW })
   return delta === null ? undefined : Math.floor(now / 1_000 / FORM.period) + delta

@@ -2,7 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import { jsonAnswer, newRoutes, type Routes } from '../../http/define-route.ts'
 import type { Tokens } from './tokens.ts'
 
-/** Less than the lead of a new key: a client that keeps to it knows each key before it signs. */
+/** Shorter than a new key's lead time: a client that honours max-age has each key before a gateway signs with it. */
 const CACHE_SECONDS = 60
 
 const jwksRoute = createRoute({
@@ -31,7 +31,7 @@ const jwksRoute = createRoute({
   },
 })
 
-/** The published keys. Old ones stay until the last token they signed has expired. */
+/** The published keys. An old key stays until the last token it signed has expired. */
 export const keyRoutes = (tokens: Tokens): Routes => {
   const routes = newRoutes()
   routes.openapi(jwksRoute, context => {

@@ -1,4 +1,4 @@
-// Guesses of one account's password from many addresses, and who still gets in meanwhile.
+// Guesses one account's password from many addresses, and checks which sign-ins still succeed.
 import type { Database } from '@pennywire/runtime/database.ts'
 import { metricsText } from '@pennywire/runtime/metrics.ts'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
@@ -56,7 +56,7 @@ const userAt = async (home = drawAddress()) => {
   return { id, email, password, home }
 }
 
-/** Strangers use up what there is for all strangers. */
+/** Uses up the limit that all strangers share. */
 const exhaust = async (email: string) => {
   for (let guess = 0; guess < LIMIT; guess++) {
     expect(codeOf(await logIn({ email }))).toBe('401 INVALID_CREDENTIALS')
@@ -74,7 +74,7 @@ test('strangers share one limit for an account, whether there is one or not', as
     expect(refused.headers.get('ratelimit')).toMatch(
       /^"default";r=\d+;t=\d+, "login";r=\d+;t=\d+, "login_account";r=0;t=\d+$/,
     )
-    // Neither case, nor a space, nor another gateway, nor the right password makes more of it.
+    // Neither case, nor a space, nor another gateway, nor the right password raises the limit.
     for (const other of [
       { email: email.toUpperCase() },
       { email: ` ${email}` },
@@ -84,7 +84,7 @@ test('strangers share one limit for an account, whether there is one or not', as
       expect(codeOf(await logIn(other))).toBe('429 RATE_LIMIT_EXCEEDED')
     }
   }
-  // Another account has its own.
+  // Another account has its own limit.
   expect((await logIn({ email: (await userAt()).email })).status).toBe(401)
 })
 
@@ -95,7 +95,7 @@ test('the owner gets in where they are known, also after wrong tries of their ow
   for (let guess = 0; guess < LIMIT; guess++) {
     expect((await logIn({ email: user.email, address: user.home })).status).toBe(401)
   }
-  // Their own limit is one, too; what they used up is not the strangers'.
+  // The owner's address has its own limit, too, which does not count against the strangers' limit.
   expect((await logIn({ ...user, address: user.home })).status).toBe(429)
   const other = await userAt()
   for (let guess = 0; guess < LIMIT; guess++) await logIn({ email: other.email, address: other.home })
@@ -109,7 +109,7 @@ test('a sign-in makes an address known, an IPv6 one with its whole network', asy
   await exhaust(user.email)
   expect((await logIn({ ...user, address: '2001:db8:7:7:ffff::9' })).status).toBe(200)
   expect((await logIn({ ...user, address: '2001:db8:7:8::1' })).status).toBe(429)
-  // Not with the addresses of others.
+  // An address known for another user is unknown for this one.
   expect((await logIn({ ...user, address: (await userAt()).home })).status).toBe(429)
 })
 

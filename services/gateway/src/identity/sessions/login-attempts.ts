@@ -7,13 +7,13 @@ import { readFamiliarSince, rememberAddress, rememberSignIn } from './sql/famili
 
 export type LoginAttempts = {
   /**
-   * Counts a try of a password, before it is looked at. `taken` says whether there was room; `giveBack` is for tries
-   * that were no guess. Throws SERVICE_UNAVAILABLE where it cannot be counted.
+   * Counts a password attempt before the password is checked. `taken` states whether the limit has room; `giveBack`
+   * releases attempts that were no guesses. Throws SERVICE_UNAVAILABLE if the attempt cannot be counted.
    */
   begin: (email: string, address: string) => Promise<{ taken: Taken; giveBack: () => Promise<void> }>
   /**
-   * From now on the user is known at this address: they have shown there, by a mail, who they are. Wrong tries from there
-   * count no more: else somebody in the same network would have locked the owner out.
+   * Marks this address as known for the user, who has proved their identity from it by a mail. Earlier wrong attempts from
+   * the address are discarded: else an attacker in the same network would have locked the owner out.
    */
   rememberMail: (sql: Database | Tx, shown: { userId: string; address: string }) => Promise<void>
   /**
@@ -27,20 +27,20 @@ export type LoginAttempts = {
 }
 
 /**
- * Limits the tries of a password for one account over all addresses: the limit by address alone leaves room for a guesser
- * with many. Tries from an address that the user has signed in from get their own limit. All other addresses share one
- * limit per account, so an attacker can exhaust only the shared one; the owner can still sign in from a known address, and
- * from any other after a mail (a new password, or the verification). E-mail addresses without an account are counted in the
- * same way, so that nothing tells them apart.
+ * Limits password attempts per account over all addresses: the limit per address alone leaves room for an attacker with
+ * many addresses. Attempts from an address that the user has signed in from have their own limit. All other addresses
+ * share one limit per account, so an attacker can exhaust only the shared one; the owner can still sign in from a known
+ * address, and from any other after a mail (a new password, or the verification). E-mail addresses without an account
+ * are counted in the same way, so that the limits do not reveal which accounts exist.
  */
 export const createLoginAttempts = (deps: {
   sql: Database
   takeFromLimits: TakeFromLimits
-  /** A keyed hash: neither Redis nor the table gets to know an address. */
+  /** A keyed hash: neither Redis nor the table stores an address. */
   hash: (text: string) => string
 }): LoginAttempts => {
   const { sql, takeFromLimits, hash } = deps
-  // An IPv6 subscriber has another address each day, and the same network.
+  // An IPv6 subscriber's address changes each day; the network stays the same.
   const hashOf = (address: string) => hash(`familiar\0${addressSubject(address)}`)
 
   return {

@@ -12,22 +12,22 @@ const DEVICE_LENGTH_MAX = 200
 const ADDRESS_PURPOSE = 'login-address'
 const DEVICE_PURPOSE = 'login-device'
 
-/** How somebody proved who they are. */
+/** How the user authenticated. */
 export type LoginMethod = 'password' | 'second_factor' | 'external' | 'oidc'
 
-/** Where from and with what, under the person's key. */
+/** The caller's address and device, encrypted under the user's person key. */
 type SealedCaller = { address: Buffer; device: Buffer | null }
 
 export type LoginHistory = {
   seal: (userId: string, caller: Caller) => Promise<SealedCaller>
-  /** Writes down a sign-in that succeeded, in the transaction that starts its session. */
+  /** Records a successful sign-in in the transaction that starts its session. */
   succeeded: (
     tx: Tx,
     login: { userId: string; sessionId: string; method: LoginMethod; sealed: SealedCaller },
   ) => Promise<void>
   /**
-   * Writes down one that failed, with its event. In the background: a failure must take as long for a known address
-   * as for an unknown one.
+   * Records a failed sign-in with its LoginFailed event. Runs in the background, so that response time does not reveal
+   * whether the account exists.
    */
   failed: (userId: string, failure: { method: LoginMethod; reason: string }, caller: Caller) => void
   /** A user's sign-ins, newest first. */
@@ -44,7 +44,7 @@ export type LoginHistory = {
   >
 }
 
-/** The history of sign-ins that each user reads of their own account. */
+/** The sign-in history of each account, which its owner reads. */
 export const createLoginHistory = (deps: {
   sql: Database
   inTransaction: InTransaction

@@ -4,8 +4,8 @@ import { repeat } from '@pennywire/runtime/repeat.ts'
 import type { JwtKey } from './tokens.ts'
 
 /**
- * Reads the signing keys again, now and then, so that all gateways on one file follow a rotation without a restart. A
- * file that cannot be used changes nothing: the keys of before stay.
+ * Re-reads the signing keys periodically, so that all gateways with one file follow a rotation without a restart. An
+ * unusable file changes nothing: the current keys stay.
  */
 export const startReloadingKeys = (deps: {
   read: () => JwtKey[]
@@ -28,7 +28,7 @@ export const startReloadingKeys = (deps: {
 
   return repeat({
     ...{ clock, everyMs, pauseFirst: true, work: reload },
-    // The error of a file names its rule and never what it holds.
+    // The error message names the violated rule and never contains the file's content.
     onError: error =>
       logger.error({ reason: (error as Error).message }, 'JWT_KEY_FILE cannot be used; the keys stay'),
   })

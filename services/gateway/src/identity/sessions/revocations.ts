@@ -7,48 +7,47 @@ import type { Redis } from 'ioredis'
 import { LRUCache } from 'lru-cache'
 import { type EndedSession, readRecentlyEnded, readRecentPinLocks, readSessionEnd } from './sql/sessions.ts'
 
-/** Within so long others' gateways honour what a gateway wrote that died before it told Redis. */
+/** Push interval: bounds how long other gateways accept an ended session if its gateway crashes before the push. */
 const REPUSH_MS = 1_000
-/** How far back the repeated push looks: many times its interval, so that a missed one is made up for. */
+/** Lookback of each repeated push: many times the interval, so that later pushes make up for a missed one. */
 const REPUSH_SECONDS = 15
 /**
- * What is older is told again as well, in so many parts, one with each push: half a minute later all of it, for as long
- * as a token may be good, even if it was deleted from Redis.
+ * Older revocations are pushed again as well, in this many parts, one per push: after half a minute Redis stores all
+ * whose tokens may still be valid, even if their keys were deleted from Redis.
  */
 const REPUSH_PARTS = 30
-/** What a gateway has told it remembers itself, up to so many: beyond that the next push tells Redis. */
+/** A gateway caches this many of its own pushes; beyond them a key deleted from Redis returns with a later push. */
 const REMEMBERED = 100_000
-/** For so long a gateway's mark outlives it. */
+/** A gateway's mark outlives the gateway by this time. */
 const MARK_SECONDS = 60
-/** Beyond an access token's life: it is accepted a little longer, see the clock tolerance of tokens.ts. */
+/** Added to token lifetimes, because the clock tolerance of tokens.ts accepts tokens a little longer. */
 const SPARE_SECONDS = 10
 
 export type Revocations = {
-  /** Tells Redis at once of sessions that have ended. Never rejects: what does not get there is pushed again. */
+  /** Writes ended sessions to Redis at once. Never rejects: entries of a failed write are pushed again. */
   push: (sessionIds: string[], reason: string) => Promise<void>
-  /** Tells Redis at once that a user's PIN was locked. Never rejects: what does not get there is pushed again. */
+  /** Writes a user's PIN lock to Redis at once. Never rejects: an entry of a failed write is pushed again. */
   pushPinLock: (userId: string) => Promise<void>
   /**
-   * Why a session has ended, or null; and when its user's PIN was last locked (milliseconds since 1970), where a step-up
-   * token of before may still be good. Rejects where Redis is away, or has not yet been told of what it missed.
+   * The session's end reason or null, and the time of its user's last PIN lock (milliseconds since 1970) while an older
+   * step-up token may still be valid. Rejects if Redis is unavailable or some revocations are not pushed yet.
    */
   stateOf: (session: {
     userId: string
     sessionId: string
   }) => Promise<{ ended: string | null; pinLockedAt: number | null }>
-  /** The same from Postgres: for when Redis is away. */
+  /** The session's end reason from Postgres, for when Redis is unavailable. */
   storedEndOf: (sessionId: string) => Promise<string | null>
-  /** Rejects with the reason while Redis cannot be asked. For readiness. */
+  /** Rejects with the reason while Redis is unavailable or not caught up. For readiness. */
   check: () => Promise<void>
   stop: () => Promise<void>
 }
 
 /**
- * Redis knows the sessions that ended while an access token of theirs may still be good, and the PINs that were locked
- * while a step-up token may; Postgres stays the truth.
- * After each (re)connection the gateway tells Redis all of them before it believes its answers. A mark of the gateway's,
- * set before it tells and asked for with every session, shows that Redis has lost nothing since: a Redis that comes back
- * empty, or is emptied under an open connection, never lets an ended session pass.
+ * Redis stores ended sessions while their access tokens may still be valid, and PIN locks while older step-up tokens
+ * may; Postgres is the source of truth. After each (re)connection the gateway writes all of them to Redis before it
+ * trusts Redis's answers. The gateway's mark, set before this push and read with every session, shows that Redis has
+ * lost nothing since: a Redis that restarts empty, or is flushed under an open connection, lets no ended session pass.
  */
 export const createRevocations = (deps: {
   sql: Database
@@ -84,10 +83,10 @@ export const createRevocations = (deps: {
     const mine = connection
     if (redis.status !== 'ready') return
     try {
-      // Not set again while it should be there: that would hide a loss.
+      // Only extend the mark while caught up: setting it again would hide a loss.
       if (caughtUp && (await redis.expire(mark, MARK_SECONDS)) === 0) caughtUp = false
       if (!caughtUp) await redis.set(mark, '1', 'EX', MARK_SECONDS)
-      // The older part first: of two locks of one user the later is to stand.
+      // Write the older part first: of two locks of one user, the later one must remain.
       if (caughtUp) {
         part = (part + 1) % REPUSH_PARTS
         const [ends, locks] = [lifeSeconds / REPUSH_PARTS, lockSeconds / REPUSH_PARTS]
@@ -97,7 +96,7 @@ export const createRevocations = (deps: {
       await write(await readRecentlyEnded(sql, caughtUp ? REPUSH_SECONDS : lifeSeconds))
       const locks = await readRecentPinLocks(sql, caughtUp ? REPUSH_SECONDS : lockSeconds)
       await Promise.all(locks.map(writeLock))
-      // Only if it is the same connection still: another one may be to another, empty Redis.
+      // Only if the connection is still the same: a new one may lead to another, empty Redis.
       if (mine === connection && redis.status === 'ready') caughtUp = true
     } catch (error) {
       caughtUp = false
@@ -113,8 +112,8 @@ export const createRevocations = (deps: {
     connection++
     caughtUp = false
   })
-  // One push at a time: the mark of one must not vouch for what another told before Redis lost it. One that is asked for while
-  // another runs, as by a connection that is made in between, follows at once.
+  // One push at a time: the mark of one push must not vouch for entries that another push wrote before Redis lost them.
+  // A push requested while another runs, such as by a reconnect, follows at once.
   const repush = repeat({
     ...{ clock: deps.clock, everyMs: REPUSH_MS, work: pushRecent },
     onError: error => logger.warn({ err: error }, 'revocations not pushed; trying again'),
@@ -146,7 +145,7 @@ export const createRevocations = (deps: {
         repush.wake()
         assertCaughtUp()
       }
-      // One key that somebody deleted is no loss of what this gateway told.
+      // A single deleted key does not affect the mark: fall back to the entries that this gateway pushed.
       const lock = Math.max(Number(lockedAt ?? 0), toldLocks.get(userId) ?? 0)
       return { ended: ended ?? toldEnds.get(sessionId) ?? null, pinLockedAt: lock > 0 ? lock : null }
     },

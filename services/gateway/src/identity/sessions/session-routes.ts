@@ -38,7 +38,7 @@ const session = z
     },
   })
 
-/** Sessions as an answer shows them; `current` is the caller's own. */
+/** Maps sessions to the response body; `current` is the id of the caller's session. */
 export const viewSessions = (found: Awaited<ReturnType<Sessions['list']>>, current: string | null) =>
   found.map(({ id, device, startedAt, lastUsedAt, expiresAt }) => ({
     id,
@@ -99,7 +99,7 @@ export const sessionRoutes = ({ guards, sessions }: { guards: Guards; sessions: 
       { userId, sessionId: id, reason: 'ended_by_user' },
       context.var.traceparent,
     )
-    // Another user's session is answered as one that does not exist.
+    // Another user's session gets the same answer as an unknown one.
     if (!ended) throw new ProblemError('SESSION_NOT_FOUND', 'id: there is no such open session of yours.')
     return context.json({ id: ended, endedAt: new Date().toISOString() }, 200)
   })

@@ -142,7 +142,7 @@ describe('sign-up and verification', () => {
       full_name: 'Seen Byothers',
       email_verified: false,
     })
-    await expect(dumpTables(reader)).resolves.toBe('') // it does not even see that there are tables
+    await expect(dumpTables(reader)).resolves.toBe('') // the role does not even see the tables
     await reader.end()
   })
 })
@@ -316,7 +316,7 @@ describe('Redis away', () => {
       body: { email: user.email, password: user.password },
     })
     expect(login.status).toBe(503)
-    // A session that ends meanwhile ends for reads too, and Redis is told once it is back.
+    // A session that ends meanwhile is refused on reads too, and is written to Redis once Redis is back.
     expect((await alone.ask('POST', '/v1/auth/logout', { token: user.accessToken })).status).toBe(200)
     expect((await me(user.accessToken, alone)).body.code).toBe('TOKEN_REVOKED')
     const back = await openGateway()
@@ -339,7 +339,7 @@ test('deleting what Redis knows of an ended session or a locked PIN gains nothin
   expect(await redis.del(`session-ended:${sessionId}`)).toBe(1)
   expect((await me(user.accessToken)).body.code).toBe('TOKEN_REVOKED')
 
-  // Long ago, and deleted from under a gateway that did not see it end.
+  // As on a gateway that did not end the session: ended long ago, and deleted from Redis.
   await sql`update gateway.sessions set ended_at = now() - interval '10 minutes' where id = ${sessionId}`
   await sql`
     insert into gateway.pin_locks (user_id, locked_at, locked_until, freeze_due)

@@ -36,10 +36,10 @@ export type Grant = {
   user: User
 }
 
-/** The end reason of the sessions of an account that was disabled: their tokens are answered ACCOUNT_DISABLED. */
+/** End reason of the sessions of a disabled account: their tokens are refused with ACCOUNT_DISABLED. */
 export const ACCOUNT_DISABLED = 'account_disabled'
 
-/** Which sessions end: one, all, or all but one of a user's; and who ends them, where it is staff. */
+/** Selects one of a user's sessions, all, or all but one. `byUserId` is the acting user, such as a member of staff. */
 type Ending = {
   userId: string
   sessionId?: string
@@ -50,23 +50,26 @@ type Ending = {
 
 export type Sessions = {
   /**
-   * Starts a session for a user who has proven who they are. Throws where something changed since `user` was read:
-   * ACCOUNT_DISABLED, INVALID_CREDENTIALS for another password, SERVICE_UNAVAILABLE for the second factor
-   * or an identity that was unlinked.
+   * Starts a session for an authenticated user. Throws if the account changed since `user` was read: ACCOUNT_DISABLED;
+   * INVALID_CREDENTIALS for a new password; SERVICE_UNAVAILABLE for a changed second factor or an unlinked identity.
    */
   start: (user: User, caller: Caller, method?: LoginMethod) => Promise<Grant>
   /**
    * Exchanges a refresh token for new tokens. Throws REFRESH_TOKEN_INVALID (unknown, expired, session ended) or
-   * REFRESH_TOKEN_REUSED, which also ends the session: somebody else may have the token.
+   * REFRESH_TOKEN_REUSED, which also ends the session, because the token may be stolen.
    */
   refresh: (refreshToken: string, traceparent: string) => Promise<Grant>
   /** Ends sessions of the user; returns the ids of those that were open. */
   end: (ending: Ending, traceparent: string) => Promise<string[]>
   /**
-   * Like `end`, inside the caller's transaction. Call the returned function after the commit: it broadcasts the revocation.
+   * Like `end`, inside the caller's transaction. Call the returned function after the commit: it broadcasts the
+   * revocation.
    */
   endIn: (tx: Tx, ending: Ending, traceparent: string) => Promise<() => Promise<void>>
-  /** Tokens of the sessions that ended with the account are from now on those of any session that has ended. */
+  /**
+   * Changes the end reason of the sessions that the deactivation ended: their tokens are refused with TOKEN_REVOKED
+   * instead of ACCOUNT_DISABLED. Call the returned function after the commit.
+   */
   forgetDisabled: (tx: Tx, userId: string) => Promise<() => Promise<void>>
   list: (page: {
     userId: string
@@ -80,9 +83,9 @@ export type Sessions = {
 export const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest()
 
 /**
- * The successor of a refresh token follows from the token itself and a salt that is kept beside its hash. So the
- * same answer can be given again while its loss is likely (the grace), to two tabs that refresh at once as well, and
- * the database alone still does not yield a usable token.
+ * The successor of a refresh token is derived from the token itself and a salt stored beside its hash. So the gateway
+ * can repeat an answer within the grace period (lost response, or two tabs that refresh at once), while the database
+ * alone does not yield a usable token.
  */
 const successorOf = (refreshToken: string, salt: Buffer): string =>
   createHmac('sha256', refreshToken).update(salt).digest('base64url')
@@ -126,7 +129,7 @@ export const createSessions = (deps: {
     return ended
   }
 
-  /** Decides under the session's lock what a refresh token is still good for. */
+  /** Decides under the session's lock whether a refresh token is rotated, invalid or reused. */
   const rotate = async (tx: Tx, refreshToken: string, traceparent: string) => {
     const hash = sha256(refreshToken)
     const session = await lockSessionOfToken(tx, hash)
@@ -145,7 +148,7 @@ export const createSessions = (deps: {
     }
     if (token.inGrace) {
       const successor = successorOf(refreshToken, token.successorSalt!)
-      // The successor is in use, so the answer was not lost: this is another client with the old token.
+      // A used successor shows that the answer arrived: this request comes from another client with the old token.
       if (!(await readRefreshToken(tx, sha256(successor))).used) {
         return { outcome: 'rotated' as const, successor, session }
       }
@@ -172,7 +175,7 @@ export const createSessions = (deps: {
         known.passwordVersion === user.passwordVersion &&
         known.secondFactorVersion === user.secondFactorVersion
       const current = await inTransaction(async tx => {
-        // Under a lock: a change of the account, its password or second factor comes before this, or ends this session too.
+        // Share lock: a change of account, password or second factor either commits before, or ends this session too.
         const known = await lockUserShared(tx, userId)
         if (!known || known.disabled || !isAsRead(known)) return known
         const { isNewPlace } = await loginAttempts.rememberSignIn(tx, { userId, ...caller })
@@ -220,7 +223,7 @@ export const createSessions = (deps: {
 
     end: async (ending, traceparent) => {
       const ended = await inTransaction(async tx => {
-        // The user before the sessions, as everybody: two that end several each would wait for each other.
+        // Lock order: users before sessions, as everywhere; else two requests that end several sessions deadlock.
         await lockUsers(tx, [ending.userId])
         return endIn(tx, ending, traceparent)
       })

@@ -47,7 +47,7 @@ test('a token of ours says who it is', async () => {
   const { accessToken, expiresIn } = await tokens.signAccess(user)
   expect(expiresIn).toBe(900)
   expect(await tokens.verifyAccess(accessToken)).toEqual(user)
-  expect(await tokens.verifyAccess(accessToken)).toEqual(user) // remembered
+  expect(await tokens.verifyAccess(accessToken)).toEqual(user) // from the cache
   expect(await tokens.verifyAccess(await signed(goodHeader, good()))).toEqual(user)
 })
 
@@ -212,7 +212,7 @@ test('rotation without a gap: the next key is published before it signs, the las
     { ...signingKey, until: at(600_000) },
   ])
   expect([await kidOf(rotating), await rotating.verifyAccess(before)]).toEqual(['k-2', user])
-  // What was verified with a key that is gone is not taken from memory either.
+  // A token verified with a removed key is not accepted from the cache either.
   await rotating.useKeys([
     { ...nextKey, signsFrom: at(-1) },
     { ...signingKey, until: at(-1) },

@@ -14,53 +14,53 @@ import { LRUCache } from 'lru-cache'
 import type { SignedInUser } from '../../access/requester.ts'
 import { ProblemError } from '../../problems/problem.ts'
 
-/** One algorithm, never the token's choice (RFC 8725, 3.1). RS256 is the one that is verified fastest. */
+/** One fixed algorithm, never taken from the token (RFC 8725, 3.1). RS256, because it verifies fastest. */
 const ALGORITHM = 'RS256'
 const ACCESS_TYPE = 'at+jwt' // RFC 9068
 const STEP_UP_TYPE = 'step-up+jwt'
 const STAFF_STEP_UP_TYPE = 'staff-step-up+jwt'
-/** Gateways' clocks may differ by so much. */
+/** Allowed clock skew between gateways. */
 const CLOCK_TOLERANCE_SECONDS = 5
 const CACHED_TOKENS = 20_000
 
 export type Tokens = {
-  /** A new access token for a session, for no longer than `secondsLeft`. */
+  /** Signs an access token for a session, valid for at most `secondsLeft`. */
   signAccess: (
     user: SignedInUser,
     secondsLeft?: number,
   ) => Promise<{ accessToken: string; expiresIn: number }>
-  /** Whose token it is. Throws TOKEN_EXPIRED or TOKEN_INVALID; says nothing about the session, see revocations. */
+  /** Returns a token's user. Throws TOKEN_EXPIRED or TOKEN_INVALID; does not check the session, see revocations. */
   verifyAccess: (token: string) => Promise<SignedInUser>
-  /** A token that says: this session's user gave the right PIN at `at` (milliseconds since 1970). */
+  /** Signs a token that states: this session's user entered the correct PIN at `at` (milliseconds since 1970). */
   signStepUp: (session: SignedInUser, at: number) => Promise<{ stepUpToken: string; expiresAt: Date }>
   /**
-   * When the PIN was given. Throws STEP_UP_INVALID for a bad or expired token, another session's, or one of before the PIN
-   * was locked.
+   * Returns when the PIN was entered. Throws STEP_UP_INVALID if the token is bad, expired, of another session, or not
+   * newer than the last PIN lock.
    */
   verifyStepUp: (token: string, session: SignedInUser) => Promise<{ at: Date }>
-  /** A token that says: this session's user gave a code of the second factor at `at`. For acts of staff. */
+  /** Signs a token that states: this session's user presented a second-factor code at `at`. For staff actions. */
   signStaffStepUp: (session: SignedInUser, at: number) => Promise<{ stepUpToken: string; expiresAt: Date }>
-  /** Throws STEP_UP_INVALID for a bad or expired token, another session's, or one that a PIN gave. */
+  /** Throws STEP_UP_INVALID if the token is bad, expired, of another session, or was issued for a PIN. */
   verifyStaffStepUp: (token: string, session: SignedInUser) => Promise<void>
-  /** The public keys of now, for `/.well-known/jwks.json`. */
+  /** The current public keys, for `/.well-known/jwks.json`. */
   jwks: () => JSONWebKeySet
-  /** Takes other keys from now on. What was verified with a key that is gone is forgotten. */
+  /** Replaces the keys and clears the caches of verified tokens, so that no token stays valid under a removed key. */
   useKeys: (keys: JwtKey[]) => Promise<void>
 }
 
 /**
- * A key of the file that JWT_KEY_FILE names: private where it may sign, public where it only verifies. `signsFrom` and
- * `until` are moments (RFC 3339): known and published, but not signed with before the first, and worth nothing after the
- * second. So all gateways know a key before one of them signs with it, and the old one until its tokens have expired.
+ * A key from the JWT_KEY_FILE: a private key signs and verifies, a public key only verifies. Before `signsFrom` (RFC
+ * 3339) the key is published and verifies but does not sign; after `until` it is invalid. So all gateways load a new
+ * key before one of them signs with it, and keep the old one until its tokens have expired.
  */
 export type JwtKey = JWK & { signsFrom?: string | undefined; until?: string | undefined }
 
 const publicPart = ({ kty, n, e, kid }: JWK): JWK => ({ kty, n, e, kid, alg: ALGORITHM, use: 'sig' }) as JWK
 
 /**
- * Signs and verifies the gateway's own tokens. Access and step-up tokens differ in type and audience, so that
- * neither passes for the other (RFC 8725, 3.11 and 3.12). What was verified is remembered until it or its key expires, by the
- * token's hash: a signature costs 80 µs of a core, and clients send the same token with every request.
+ * Signs and verifies the gateway's own tokens. Access and step-up tokens differ in type and audience, so that neither
+ * passes for the other (RFC 8725, 3.11 and 3.12). Verified claims are cached by token hash until the token or its key
+ * expires: a signature check costs 80 µs of a core, and clients send the same token with every request.
  */
 export const createTokens = async (options: {
   keys: JwtKey[]
@@ -92,7 +92,7 @@ export const createTokens = async (options: {
     return key.verifies
   }
 
-  /** Of those whose time has come the newest. */
+  /** Of the keys that may sign now, the one with the latest `signsFrom`. */
   const signingKey = () => {
     const now = clock.now()
     const able = keys.filter(({ signs, from, until }) => signs !== undefined && from <= now && until > now)

@@ -22,15 +22,15 @@ import {
 
 export type ExternalIdentities = {
   /**
-   * Whom a trusted issuer's token signs in, once: the account that its subject is linked to. Throws EXTERNAL_TOKEN_INVALID,
-   * EXTERNAL_IDENTITY_UNKNOWN, ACCOUNT_DISABLED.
+   * Returns the user linked to the subject of a trusted issuer's token; each token is accepted once. Throws
+   * EXTERNAL_TOKEN_INVALID, EXTERNAL_IDENTITY_UNKNOWN, ACCOUNT_DISABLED.
    */
   signIn: (token: string, caller: Caller) => Promise<User>
-  /** The account that an identity is linked to, if any. Throws ACCOUNT_DISABLED, which the history of sign-ins gets. */
+  /** The user linked to an identity, if any. Throws ACCOUNT_DISABLED, which the sign-in history records. */
   findLinked: (identity: ExternalIdentity, method: LoginMethod, caller: Caller) => Promise<User | undefined>
   /**
-   * Links an identity in a transaction of somebody else's, with its event, and with a mail where the account is not new.
-   * Throws EXTERNAL_IDENTITY_TAKEN.
+   * Links an identity in the caller's transaction, with its event, and with a mail if the account is not new. Throws
+   * EXTERNAL_IDENTITY_TAKEN.
    */
   linkIn: (
     tx: Tx,
@@ -47,17 +47,17 @@ export type ExternalIdentities = {
   ) => Promise<LinkedIdentity>
   list: (userId: string) => Promise<LinkedIdentity[]>
   /**
-   * Ends a link, and all other sessions: nobody remembers which of them it began. Asks for no password, which the account
-   * may not have: it opens nothing to anybody. Throws EXTERNAL_IDENTITY_NOT_FOUND where it is not the user's,
-   * LAST_SIGN_IN_METHOD where nothing else is left.
+   * Deletes a link and ends all other sessions, because no table stores which of them the link started. Requires no
+   * password: the account may have none, and unlinking grants no access. Throws EXTERNAL_IDENTITY_NOT_FOUND if the link
+   * is not the user's, LAST_SIGN_IN_METHOD if no other sign-in method is left.
    */
   unlink: (link: { id: string; userId: string; sessionId: string }, traceparent: string) => Promise<void>
 }
 
 /**
  * Identities at other issuers. An account is found by issuer and subject, never by an address that the issuer claims:
- * any issuer could then name any account, and an address that was given to somebody else would bring the account with
- * it. So each link is made once by its owner, signed in and with the password.
+ * any issuer could then name any account, and an address reassigned to another person would bring the account with it.
+ * So the owner makes each link once, signed in and with the password.
  */
 export const createExternalIdentities = (deps: {
   sql: Database
@@ -114,7 +114,7 @@ export const createExternalIdentities = (deps: {
       const user = await accounts.confirmPassword(userId, password)
       const { issuer, subject } = await tokens.verify(token)
       return inTransaction(async tx => {
-        // Under a lock, and the issuer may have taken its time: no link outlives the password that allowed it.
+        // Checked again under a lock, because the issuer may take long: no link outlives the password that allowed it.
         const known = await lockUserShared(tx, userId)
         if (!known || known.disabled) throw new ProblemError('ACCOUNT_DISABLED', 'The account is disabled.')
         if (known.passwordVersion !== user.passwordVersion) {
@@ -128,7 +128,7 @@ export const createExternalIdentities = (deps: {
 
     unlink: async ({ id, userId, sessionId }, traceparent) => {
       const broadcast = await inTransaction(async tx => {
-        // Under a lock: two that unlink at once must not each leave the other's.
+        // Under a lock: of two concurrent unlinks each would otherwise count the other's link as the remaining one.
         const [user] = await lockUsers(tx, [userId])
         const link = { id, userId }
         const issuer = await deleteExternalIdentity(tx, link)
@@ -145,7 +145,7 @@ export const createExternalIdentities = (deps: {
           announce.identityEvent('ExternalIdentityUnlinked', { userId, issuer }, traceparent),
           await announce.mail({ userId, template: 'external_identity_unlinked' }, traceparent),
         ])
-        // What it has half signed in ends nowhere, either.
+        // Also invalidates sign-ins in progress through the identity.
         await changeSecondFactorVersion(tx, userId)
         const others = { userId, exceptSessionId: sessionId, reason: 'identity_unlinked' }
         return sessions.endIn(tx, others, traceparent)

@@ -95,7 +95,7 @@ const unlinkRoute = ({ signedIn }: Guards) =>
     },
   })
 
-/** The identities of the signed-in user at other issuers. Signing in with one is in auth.ts and oidc.ts. */
+/** The identities of the signed-in user at other issuers. Sign-in with them is in auth-routes.ts and oidc-routes.ts. */
 export const externalIdentityRoutes = (deps: {
   guards: Guards
   externalIdentities: ExternalIdentities

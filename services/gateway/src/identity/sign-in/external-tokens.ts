@@ -3,7 +3,7 @@ import { createRemoteJWKSet, decodeJwt, errors, jwtVerify } from 'jose'
 import { z } from 'zod'
 import { ProblemError } from '../../problems/problem.ts'
 
-/** Nobody on the way reads or changes what goes there. */
+/** HTTPS, or HTTP on loopback: traffic to the URL cannot be read or changed on the way. */
 export const secureUrl = z.url().refine(url => {
   const { protocol, hostname } = new URL(url)
   return protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname))
@@ -16,9 +16,9 @@ export const trustedIssuer = z.strictObject({
 })
 export type TrustedIssuer = z.output<typeof trustedIssuer>
 
-/** Asymmetric ones only: the token does not choose (RFC 8725, 3.1 and 3.2). */
+/** Asymmetric algorithms only, never chosen by the token (RFC 8725, 3.1 and 3.2). */
 const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA']
-/** ID tokens and access tokens (RFC 9068); nothing that was made for another purpose. */
+/** ID tokens and access tokens (RFC 9068); no tokens made for another purpose. */
 const TYPES: readonly unknown[] = [undefined, 'JWT', 'at+jwt']
 const CLOCK_TOLERANCE_SECONDS = 5
 /** Refuses tokens older than this even if unexpired: clients present them at once, an old one was probably stolen. */
@@ -26,22 +26,22 @@ const MAX_AGE_SECONDS = 60 * 60
 const JWKS_TIMEOUT_MS = 3_000
 const SUBJECT_LENGTH_MAX = 256
 
-/** Whether a subject is kept as it is: two that are not the same must not become one in the table. */
+/** Whether a subject is stored unchanged: two different subjects must not become one in the table. */
 export const isSubject = (subject: string): boolean =>
   subject !== '' && subject.length <= SUBJECT_LENGTH_MAX && subject.isWellFormed() && !/\p{Cc}/u.test(subject)
 
 export type ExternalIdentity = { issuer: string; subject: string }
-/** With the token's end, until which it must not be taken again. */
+/** With the token's expiry, until which it must not be accepted again. */
 type VerifiedToken = ExternalIdentity & { expiresAt: Date }
 
 export type ExternalTokens = {
-  /** Who somebody is at a trusted issuer. Throws EXTERNAL_TOKEN_INVALID, SERVICE_UNAVAILABLE (its keys are away). */
+  /** Returns the identity of a trusted issuer's token. Throws EXTERNAL_TOKEN_INVALID, SERVICE_UNAVAILABLE (no keys). */
   verify: (token: string) => Promise<VerifiedToken>
 }
 
 /**
- * Verifies tokens of the issuers that the settings name. A token says who its issuer is, but which keys, algorithms and
- * audience count is the settings' word: key addresses and keys in its header are not looked at.
+ * Verifies tokens of the issuers in the settings. A token states its issuer, but keys, algorithms and audience come
+ * from the gateway: key URLs and keys in the token's header are ignored.
  */
 export const createExternalTokens = (issuers: TrustedIssuer[]): ExternalTokens => {
   const trusted = new Map(
@@ -96,7 +96,7 @@ export const createExternalTokens = (issuers: TrustedIssuer[]): ExternalTokens =
   }
 }
 
-/** What `fetch` rejects with where nobody answers, and what jose makes of an answer that is no key set. */
+/** The error of `fetch` for an unreachable host, and the error of jose for a response that is no key set. */
 const isFetchError = (error: unknown): boolean =>
   (error instanceof TypeError && error.message === 'fetch failed') ||
   (error instanceof errors.JOSEError && error.code === errors.JOSEError.code)

@@ -6,11 +6,11 @@ import { ProblemError } from '../../problems/problem.ts'
 import { type ExternalIdentity, isSubject, secureUrl } from './external-tokens.ts'
 
 export const oidcProvider = z.strictObject({
-  /** Stands in the provider's path, and in the redirect URL that is registered there. */
+  /** Part of the provider's path, and of the redirect URL registered at the provider. */
   name: z.string().regex(/^[a-z0-9-]{1,32}$/, 'must be 1 to 32 of a-z 0-9 -'),
-  /** What the button says. */
+  /** The text of the button. */
   label: z.string().min(1).max(64),
-  /** Exactly as the provider's metadata and tokens say it. */
+  /** Exactly as in the provider's metadata and tokens. */
   issuer: secureUrl.max(256).refine(url => !/[?#]/.test(url), 'must have no query and no fragment'),
   clientId: z.string().min(1).max(256),
   clientSecret: z.string().min(1).max(1_024),
@@ -23,31 +23,30 @@ export const oidcProvider = z.strictObject({
 export type OidcProvider = z.output<typeof oidcProvider>
 
 const TIMEOUT_SECONDS = 10
-/** Metadata and keys are read again after so long; while the provider is away, what was read goes on. */
+/** Metadata and keys are read again after this time; while the provider is unavailable, the cached ones stay in use. */
 const METADATA_MS = 60 * 60 * 1_000
-/** RFC 6749, 4.1.2.1: what a provider may call an error, here short. */
+/** The error codes of RFC 6749, 4.1.2.1, limited to 64 characters. */
 const ERROR_NAME = /^[\x20-\x21\x23-\x5b\x5d-\x7e]{1,64}$/
 
-/** What binds a sign-in to the request for it. */
+/** Binds a callback to the request that began the sign-in. */
 export type Checks = { state: string; nonce: string; verifier: string }
 
-/** What a provider says about somebody (claims of OpenID Connect Core, 5.1), each as it says it. */
+/** A provider's claims about a user (OpenID Connect Core, 5.1), in the provider's own form. */
 export type Profile = { [claim: string]: unknown }
 
-/** Who came back from a provider. */
+/** An identity that a provider authenticated. */
 export type ProvenIdentity = ExternalIdentity & {
-  /** Their address and name; asked of the provider where its token does not say them. Throws SERVICE_UNAVAILABLE. */
+  /** Address and name; requested from the provider if its token has no address. Throws SERVICE_UNAVAILABLE. */
   profile: () => Promise<Profile>
 }
 
 export type OidcProviders = {
   list: Array<{ name: string; label: string }>
-  /** Where the browser is sent. Throws OIDC_PROVIDER_NOT_FOUND, SERVICE_UNAVAILABLE. */
+  /** The URL that the browser is sent to. Throws OIDC_PROVIDER_NOT_FOUND, SERVICE_UNAVAILABLE. */
   authorizationUrl: (name: string, checks: Checks) => Promise<URL>
   /**
-   * Who it is that a provider sent back with these parameters: exchanges the code. Throws OIDC_REFUSED (the
-   * provider's or the person's own word), OIDC_STATE_INVALID (code, issuer, nonce or verifier do not fit),
-   * SERVICE_UNAVAILABLE.
+   * Exchanges the code in a callback's query for the identity. Throws OIDC_REFUSED (by the provider or the user),
+   * OIDC_STATE_INVALID (code, issuer, nonce or verifier do not match), SERVICE_UNAVAILABLE.
    */
   exchange: (name: string, search: string, checks: Checks) => Promise<ProvenIdentity>
 }
@@ -57,7 +56,7 @@ const misfit = () =>
 
 const away = () => new ProblemError('SERVICE_UNAVAILABLE', 'The provider cannot be asked now; try again.')
 
-/** HTTP Basic, which every provider must know (RFC 6749, 2.3.1), unless it says that it does not. */
+/** HTTP Basic, which every provider must support (RFC 6749, 2.3.1), unless its metadata states otherwise. */
 const authenticateBy =
   (secret: string): oidc.ClientAuth =>
   (server, client, body, headers) => {
@@ -66,7 +65,7 @@ const authenticateBy =
     return by(secret)(server, client, body, headers)
   }
 
-/** What a provider calls its error, where it has the form of a name. */
+/** The provider's error code, if it has the form of one. */
 const errorName = (error: unknown): string | undefined => {
   if (error instanceof oidc.WWWAuthenticateChallengeError) {
     return ERROR_NAME.exec(error.cause[0]?.parameters.error ?? '')?.[0]
@@ -75,7 +74,7 @@ const errorName = (error: unknown): string | undefined => {
   return named ? ERROR_NAME.exec(error.error)?.[0] : undefined
 }
 
-/** What does not fit the request, as openid-client names it; everything else is the provider's own trouble. */
+/** openid-client's codes for a response that does not match its request; other errors are the provider's failures. */
 const MISFITS = new Set<unknown>([
   'OAUTH_INVALID_RESPONSE',
   'OAUTH_JWT_CLAIM_COMPARISON_FAILED',
@@ -85,13 +84,13 @@ const MISFITS = new Set<unknown>([
 
 /**
  * The OpenID Connect providers of the settings: code flow with PKCE, by openid-client, which checks state, issuer (RFC
- * 9207), audience, nonce, times and signature. Nothing is asked of a provider before somebody wants to sign in with it, so
- * one that is away holds up nothing else. Of its errors only the library's own words are logged: what hangs on them may be
- * codes and tokens.
+ * 9207), audience, nonce, times and signature. A provider is first contacted when a user signs in with it, so an
+ * unavailable one blocks nothing else. Only messages and codes of its errors are logged, because attached data may
+ * contain authorization codes and tokens.
  */
 export const createOidcProviders = (deps: {
   providers: OidcProvider[]
-  /** Where clients reach the gateway; each provider has a callback of its own below it. */
+  /** The gateway's public URL; each provider has its own callback below it. */
   publicUrl: string
   logger: Logger
 }): OidcProviders => {
@@ -106,12 +105,12 @@ export const createOidcProviders = (deps: {
       timeout: TIMEOUT_SECONDS,
       execute: [
         oidc.enableNonRepudiationChecks,
-        // The settings take http on this machine only.
+        // The settings allow http on loopback only.
         ...(issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : []),
       ],
     })
     const named = found.serverMetadata().issuer
-    // openid-client makes exceptions for some providers; links hang on the issuer, so here are none.
+    // openid-client makes exceptions for some providers; none are made here, because links depend on the issuer.
     if (named !== issuer) throw new Error('the metadata name another issuer than the settings')
     return found
   }
@@ -139,7 +138,7 @@ export const createOidcProviders = (deps: {
     return found
   }
 
-  /** What an error of the provider, or of openid-client about it, means to the person who signs in. */
+  /** Maps an error of the provider or of openid-client to the problem for the user who signs in. */
   const problemOf = (provider: string, error: unknown): ProblemError => {
     const reason = errorName(error)
     if (error instanceof oidc.AuthorizationResponseError) {
@@ -172,7 +171,7 @@ export const createOidcProviders = (deps: {
       const configuration = await configurationOf(name)
       const url = callbackUrl(name)
       url.search = search
-      // openid-client would take that for something the provider does in its own way.
+      // openid-client would accept these parameters as provider-specific.
       if (url.searchParams.has('id_token') || url.searchParams.has('token')) throw misfit()
       try {
         const tokens = await oidc.authorizationCodeGrant(configuration, url, {
@@ -188,7 +187,7 @@ export const createOidcProviders = (deps: {
         return {
           issuer: claims.iss,
           subject: claims.sub,
-          // Address and whether it is verified come from one place: never the word of one on that of the other.
+          // The address and its verification come from one source: ID token and userinfo claims are never combined.
           profile: async () => {
             if (claims.email !== undefined) return claims
             if (configuration.serverMetadata().userinfo_endpoint === undefined) return {}

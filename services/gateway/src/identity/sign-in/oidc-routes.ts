@@ -25,7 +25,7 @@ import { type Outcome, REQUEST_SECONDS, type SocialLogin } from './social-login.
 
 const tags = ['Accounts']
 const URL_LENGTH_MAX = 2_048
-/** What providers send stays below it: some codes are whole JWTs. */
+/** Parameters from providers stay below it, although some codes are whole JWTs. */
 const PARAMETER_LENGTH_MAX = 3_000
 
 const providerName = z.string().max(32).openapi({ example: 'google' })
@@ -98,7 +98,7 @@ const callbackRoute = ({ anybody }: Guards) =>
       'or links the identity where that was asked for. With a `returnTo` the refresh token goes into the cookie and ' +
       'the browser to `returnTo`, else the tokens are answered. The second factor is asked for all the same: ' +
       '`returnTo#challengeToken=…`.',
-    // Not of sign-ins: the request that it spends has been counted, and there is nothing to guess.
+    // Without the LOGIN limit: the request that the callback spends is already counted, and there is nothing to guess.
     ...anybody({ guardsLogin: true }),
     request: {
       params: z.object({ provider: providerName }),
@@ -155,8 +155,8 @@ const linkRoute = ({ signedIn }: Guards) =>
 
 /**
  * Sign-up, sign-in and linking through OpenID Connect providers. The cookie is `__Host-` over HTTPS, for which its path
- * must be `/`: so not even a sibling subdomain that was taken over can plant one, and with it a sign-in as somebody else.
- * Lax, because the provider's page sends the browser back.
+ * must be `/`: so not even a compromised sibling subdomain can plant one, and with it a sign-in as another user. Lax,
+ * because the provider's page sends the browser back.
  */
 export const oidcRoutes = (deps: {
   guards: Guards
@@ -183,7 +183,7 @@ export const oidcRoutes = (deps: {
       maxAge: REQUEST_SECONDS,
     })
 
-  /** Behind the `#`, which no server is sent and no log has. */
+  /** Puts `news` behind the `#`: browsers send the fragment to no server, so no log contains it. */
   const sendBack = (context: Context<GatewayEnv>, to: string, news: Record<string, string> = {}) => {
     const fragment = new URLSearchParams(news).toString()
     return context.redirect(fragment === '' ? to : `${to}#${fragment}`, 303)

@@ -28,7 +28,7 @@ let sql: Database
 let owner: Database
 let keys: TestKeys
 let gateway: TestGateway
-/** Says addresses in its ID tokens; the other one says them at userinfo only. */
+/** Its ID tokens contain addresses; `beta` returns them at userinfo only. */
 let alpha: Awaited<ReturnType<typeof startOidcProvider>>
 let beta: Awaited<ReturnType<typeof startOidcProvider>>
 
@@ -81,7 +81,7 @@ afterAll(async () => {
 
 type Answer = Awaited<ReturnType<TestGateway['ask']>>
 
-/** Somebody at both providers. */
+/** Registers a person at both providers. */
 const person = (claims: Partial<Claims> = {}) => {
   const id = randomBytes(6).toString('hex')
   const known: Claims & { email?: string } = {
@@ -95,7 +95,7 @@ const person = (claims: Partial<Claims> = {}) => {
   return { ...known, email: known.email! }
 }
 
-/** A browser: what it has been given by the gateway, and how it goes to providers and back. */
+/** A browser: keeps the gateway's cookie, goes to providers and comes back. */
 const openBrowser = (through = gateway) => {
   let cookie: string | undefined
   const headers = () => ({ 'user-agent': 'Test/1.0', ...(cookie === undefined ? {} : { cookie }) })
@@ -121,7 +121,7 @@ const openBrowser = (through = gateway) => {
     finish,
     beginLink,
     cookie: () => cookie,
-    /** To the provider, through its pages, and up to where it sends the browser. */
+    /** Passes the provider's pages; resolves with the URL that the provider sends the browser back to. */
     goThrough: async (provider: string, sub: string, query = '', change = (url: URL) => url) => {
       const { status, headers: answered } = await begin(provider, query)
       expect(status).toBe(302)
@@ -172,7 +172,7 @@ describe('signing up and in', () => {
       ...['UserRegistered', 'EmailVerified', 'ExternalIdentityLinked', 'SessionStarted'],
     ])
 
-    // Its address may be another since: the subject counts.
+    // The address may have changed at the provider: only the subject counts.
     alpha.people.set(olga.sub, { ...olga, email: 'else@example.com', email_verified: false })
     const again = await signIn(olga.sub)
     expect([again.status, again.body.newUser, again.body.user]).toEqual([200, false, body.user])
@@ -192,7 +192,7 @@ describe('signing up and in', () => {
     const olga = person()
     const first = await signIn(olga.sub, 'beta')
     expect([first.status, first.body.newUser, first.body.user.fullName]).toEqual([200, true, 'Olga Open'])
-    // The same subject elsewhere is somebody else, whose address happens to have an account.
+    // The same subject at another issuer is another person, whose address already has an account.
     expect(codeOf(await signIn(olga.sub, 'alpha'))).toEqual([409, 'EXTERNAL_IDENTITY_NOT_LINKED'])
     expect((await signIn(olga.sub, 'beta')).body.user.id).toBe(first.body.user.id)
   })
@@ -323,7 +323,7 @@ describe('what does not belong together is refused', () => {
       else url.searchParams.set('state', state)
       expect(codeOf(await browser.finish(url))).toEqual(invalid)
     }
-    // None of that spent it.
+    // None of these callbacks spent the request.
     expect((await browser.finish(back)).status).toBe(200)
   })
 
@@ -438,7 +438,7 @@ describe('what does not belong together is refused', () => {
       else ofBeta.searchParams.set('iss', iss)
       expect(codeOf(await browser.finish(ofBeta))).toEqual(invalid)
     }
-    // The code was not even sent to the wrong one.
+    // The code was not sent to the wrong provider.
     expect(beta.exchanges.length).toBe(exchanged)
   })
 
@@ -689,7 +689,7 @@ describe('linking', () => {
     ])
     expect(await eventsOf(user.id)).toContain('ExternalIdentityLinked')
     expect(await gateway.mailedSecret(user.id)).toEqual({})
-    // Its address is another than the account's, and stays out of it.
+    // The identity's address differs from the account's and does not replace it.
     const { body } = await signIn(olga.sub)
     expect([body.user.id, body.user.email, body.newUser]).toEqual([user.id, user.email, false])
 
@@ -784,7 +784,7 @@ describe('an account without a password', () => {
     expect(codeOf(await me(accessToken))).toEqual([401, 'TOKEN_REVOKED'])
     const login = await post('/v1/auth/login', { email, password: NEXT })
     expect((await me(login.body.accessToken)).body.hasPassword).toBe(true)
-    // Both ways lead in, and the identity may go now.
+    // Both sign-in methods work, so the identity can be unlinked.
     expect((await signIn(sub)).body.user.id).toBe(id)
     const [link] = await identitiesOf(login.body.accessToken)
     const path = `/v1/users/me/external-identities/${link.id}`

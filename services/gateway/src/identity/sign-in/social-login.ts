@@ -27,33 +27,33 @@ import type { Checks, OidcProviders, Profile } from './oidc-providers.ts'
 import type { LinkedIdentity } from './sql/external-identities.ts'
 import { insertOidcRequest, type OidcRequest, takeOidcRequest } from './sql/oidc-requests.ts'
 
-/** From here to the provider, through its pages, and back. */
+/** Time to reach the provider, pass its pages, and return. */
 export const REQUEST_SECONDS = 10 * 60
 const SECRET_BYTES = 32
-/** What `SECRET_BYTES` are as base64url; anything else in the cookie is not of ours. */
+/** `SECRET_BYTES` as base64url; any other value in the cookie was not set by the gateway. */
 const SECRET_FORM = /^[A-Za-z0-9_-]{43}$/
-/** For whom the provider has no name. Never a part of the address: strangers see the name. */
+/** The name if the provider states none. Never a part of the address: strangers see the name. */
 const NAMELESS = 'New user'
 
-/** A sign-in or link that somebody begins. `browser` is what their cookie holds, if they have one. */
+/** A sign-in or link to begin. `browser` is the value of the browser's cookie, if any. */
 type Begun = { provider: string; returnTo: string | undefined; browser: string | undefined }
-/** Where the browser goes, and what its cookie must hold from now on. */
+/** The URL for the browser, and the value that its cookie must contain from now on. */
 type Sent = { url: URL; browser: string; expiresAt: Date }
 
-/** What a callback came to: somebody is signed in as far as the provider goes, or an identity is linked. */
+/** The result of a callback: a user whom the provider authenticated, or a linked identity. */
 export type Outcome = { user: User; newUser: boolean } | { linked: LinkedIdentity }
 
 export type SocialLogin = {
   providers: OidcProviders['list']
-  /** Throws OIDC_PROVIDER_NOT_FOUND, VALIDATION_ERROR (a `returnTo` that the settings do not name), SERVICE_UNAVAILABLE. */
+  /** Throws OIDC_PROVIDER_NOT_FOUND, VALIDATION_ERROR (`returnTo` is not in the settings), SERVICE_UNAVAILABLE. */
   begin: (input: Begun) => Promise<Sent>
-  /** The same for an identity that the signed-in user links. Throws PASSWORD_MISMATCH, NO_PASSWORD as well. */
+  /** Like `begin`, for an identity that the signed-in user links. Also throws PASSWORD_MISMATCH, NO_PASSWORD. */
   beginLink: (input: Begun & { userId: string; sessionId: string; password: string }) => Promise<Sent>
-  /** Throws VALIDATION_ERROR where the settings do not name the URL. */
+  /** Throws VALIDATION_ERROR if the settings do not contain the URL. */
   assertReturnTo: (returnTo: string | undefined) => void
   /**
-   * Spends the request that a callback belongs to, even if the sign-in fails. Throws OIDC_STATE_INVALID where there is none for
-   * this state, browser and provider; another browser's is not spent.
+   * Spends the request of a callback, even if the sign-in fails. Throws OIDC_STATE_INVALID if there is none for this
+   * state, browser and provider; another browser's request is not spent.
    */
   take: (callback: {
     provider: string
@@ -61,9 +61,9 @@ export type SocialLogin = {
     browser: string | undefined
   }) => Promise<TakenRequest>
   /**
-   * Does what the request was for, with the callback's query. Throws OIDC_REFUSED, OIDC_STATE_INVALID, SERVICE_UNAVAILABLE;
-   * for a sign-in ACCOUNT_DISABLED, EXTERNAL_EMAIL_NOT_VERIFIED, EXTERNAL_IDENTITY_NOT_LINKED; for a link
-   * EXTERNAL_IDENTITY_TAKEN.
+   * Completes the sign-in or link of a request with the callback's query. Throws OIDC_REFUSED, OIDC_STATE_INVALID,
+   * SERVICE_UNAVAILABLE; for a sign-in ACCOUNT_DISABLED, EXTERNAL_EMAIL_NOT_VERIFIED, EXTERNAL_IDENTITY_NOT_LINKED; for
+   * a link EXTERNAL_IDENTITY_TAKEN.
    */
   complete: (request: TakenRequest, search: string, caller: Caller) => Promise<Outcome>
 }
@@ -71,8 +71,8 @@ export type SocialLogin = {
 type TakenRequest = OidcRequest & { checks: Checks }
 
 /**
- * Nonce and PKCE verifier follow from what only the browser has and the state. So the table alone, or the table and what
- * the provider's logs hold, yields nothing that could be sent to anybody.
+ * Nonce and PKCE verifier are derived from the state and a secret that only the browser stores. So the table alone, or
+ * the table and the provider's logs, yield nothing that an attacker could send.
  */
 const checksOf = (browser: string, state: string): Checks => {
   const derive = (purpose: string) =>
@@ -80,7 +80,7 @@ const checksOf = (browser: string, state: string): Checks => {
   return { state, nonce: derive('nonce'), verifier: derive('verifier') }
 }
 
-/** A name as the rules for names have it, made of what the provider says. */
+/** Converts the provider's name claim to a valid name, or `NAMELESS`. */
 const nameOf = ({ name }: Profile): string => {
   if (typeof name !== 'string') return NAMELESS
   const clean = name.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ').trim()
@@ -88,7 +88,7 @@ const nameOf = ({ name }: Profile): string => {
   return short.length > NAME_LENGTH_MAX || nameFault(short) ? NAMELESS : short
 }
 
-/** The address, where the provider says that it is theirs: `true`, and nothing that only looks like it. */
+/** The address, if the provider states that it is verified: by `true`, and by no value that only looks like it. */
 const verifiedAddressOf = ({ email, email_verified }: Profile): string => {
   const canonical = typeof email === 'string' ? canonicalEmail(email) : null
   if (email_verified === true && canonical !== null) return canonical
@@ -106,8 +106,8 @@ const notLinked = () =>
 
 /**
  * Sign-up, sign-in and linking through OpenID Connect providers. Users are identified by issuer and subject. A verified
- * e-mail address may create an account, or claim one that was never verified (its password is dropped). It never signs in to
- * a verified account: addresses change owners, and mailboxes are read.
+ * e-mail address may create an account, or claim one that was never verified (its password is dropped). A verified
+ * account is never signed in to by address: addresses change owners, and mailboxes are read.
  */
 export const createSocialLogin = (deps: {
   sql: Database
@@ -136,7 +136,7 @@ export const createSocialLogin = (deps: {
   ): Promise<Sent> => {
     const { provider, returnTo } = input
     assertReturnTo(returnTo)
-    // Kept where there is one, so that sign-ins in two tabs do not undo each other.
+    // Reuse an existing value, so that sign-ins in two tabs do not invalidate each other.
     const browser = SECRET_FORM.test(input.browser ?? '')
       ? input.browser!
       : randomBytes(SECRET_BYTES).toString('base64url')
@@ -154,7 +154,7 @@ export const createSocialLogin = (deps: {
     return { url, browser, expiresAt: new Date(clock.now() + REQUEST_SECONDS * 1_000) }
   }
 
-  /** Makes the account of a verified address, in one transaction. Throws where the address or identity has one. */
+  /** Creates the account of a verified address in one transaction. Throws if the address or identity has an account. */
   const makeAccount = async (
     tx: Tx,
     person: ExternalIdentity & { email: string; fullName: string },
@@ -163,7 +163,7 @@ export const createSocialLogin = (deps: {
     const { email, fullName, issuer, subject } = person
     const id = randomUUID()
     const isNew = await insertUser(tx, { id, email, fullName, passwordHash: null, signupNetworkHash: null })
-    // The owner of the address is known now: the insert has waited for concurrent ones.
+    // The insert has waited for concurrent ones, so the address's row is visible now.
     const userId = isNew ? id : (await findUserByEmail(tx, email))!.id
     if (isNew) {
       await personKeys.create(tx, id)
@@ -198,21 +198,21 @@ export const createSocialLogin = (deps: {
       const lost =
         error instanceof ProblemError &&
         (error.code === 'EXTERNAL_IDENTITY_NOT_LINKED' || error.code === 'EXTERNAL_IDENTITY_TAKEN')
-      // The same person in another tab, a moment earlier.
+      // The same person signed up in another tab, a moment earlier.
       const meanwhile = lost && (await externalIdentities.findLinked(identity, 'oidc', caller))
       if (meanwhile) return { user: meanwhile, newUser: false }
       throw error
     }
   }
 
-  /** The callback carries no token: what stands for the session is the browser that began, and that it is still open. */
+  /** The callback carries no token: the browser's cookie stands for the session, which must still be open. */
   const link = (
     owner: { userId: string; sessionId: string },
     { issuer, subject }: ExternalIdentity,
     traceparent: string,
   ): Promise<LinkedIdentity> =>
     inTransaction(async tx => {
-      // The user before the session, as everybody: else this and the end of the account wait for each other.
+      // Lock order: the user before the session, as everywhere; else this and the end of the account deadlock.
       await lockUserShared(tx, owner.userId)
       if (!(await shareOpenSession(tx, owner.sessionId))) {
         throw new ProblemError('OIDC_STATE_INVALID', 'The session that asked for the link has ended.')

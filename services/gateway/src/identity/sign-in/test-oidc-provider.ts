@@ -4,12 +4,12 @@ import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair } from 'jose'
 import { vi } from 'vitest'
 
-/** For tests: what the provider says of somebody. */
+/** For tests: the provider's claims about a user. */
 export type Claims = { sub: string; email?: string; email_verified?: unknown; name?: unknown }
 
 /**
- * For tests: a real OpenID provider on this machine, with its login and consent pages. With `inIdToken` its ID tokens say
- * the address, else only its userinfo does. What it was told and gave at its token endpoint is kept in `exchanges`.
+ * For tests: a real OpenID provider on this machine, with its login and consent pages. With `inIdToken` its ID tokens
+ * contain the address, else only userinfo does. `exchanges` stores requests and responses of its token endpoint.
  */
 export const startOidcProvider = async (options: {
   clientId: string
@@ -27,14 +27,14 @@ export const startOidcProvider = async (options: {
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const { privateKey } = await generateKeyPair('RS256', { extractable: true })
-  // It warns of being a test's, and of this Node.
+  // The provider warns about test use, and about this Node.
   const quiet = [vi.spyOn(console, 'warn'), vi.spyOn(console, 'info')].map(spy => spy.mockReturnValue())
   const { Provider } = await import('oidc-provider')
   const provider = new Provider(issuer, {
     clients: [{ client_id: clientId, client_secret: clientSecret, redirect_uris: redirectUris }],
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
     conformIdTokenClaims: !inIdToken,
-    // Whether it insists on PKCE is no matter: what is bound to a challenge needs its verifier.
+    // PKCE need not be required: a code bound to a challenge needs its verifier anyway.
     pkce: { required: () => false },
     jwks: { keys: [{ ...(await exportJWK(privateKey)), kid: 'provider-1', alg: 'RS256', use: 'sig' }] },
     cookies: { keys: [randomBytes(16).toString('hex')] },
@@ -57,7 +57,7 @@ export const startOidcProvider = async (options: {
     issuer,
     people,
     exchanges,
-    /** What it answers at a path is changed on the way, while the work goes on. */
+    /** Changes the provider's responses at a path while `work` runs. */
     tamper: async (
       path: string,
       by: (body: Record<string, unknown>) => void,
@@ -76,8 +76,8 @@ export const startOidcProvider = async (options: {
 }
 
 /**
- * For tests: a person at a provider's pages. Opens a URL as a browser does, logs in as `sub`, consents (or aborts), and
- * follows until the provider sends them away; returns to where.
+ * For tests: a user at a provider's pages. Opens a URL as a browser does, logs in as `sub`, consents (or aborts), and
+ * follows redirects until one leaves the provider; returns its URL.
  */
 export const passProvider = async (url: string, sub: string, abort = false): Promise<URL> => {
   const cookies = new Map<string, string>()

@@ -3,20 +3,20 @@ import type { Database } from '@pennywire/runtime/database.ts'
 /** Expired rows stay a day, for an operator who looks into yesterday. */
 const SPARE_DAYS = 1
 const LOGIN_DAYS = 180
-/** Who has not signed in from an address for so long is a stranger there again. */
+/** A user is a stranger at an address again after this time without a sign-in from there. */
 const FAMILIAR_DAYS = 90
-/** A lock of a PIN counts for a month, and is looked into for as long as the sign-ins around it. */
+/** A PIN lock counts for a month; it stays for investigations as long as the sign-ins around it. */
 const PIN_LOCK_DAYS = 180
-/** Longer than a request can be under way: after that the ledger or gateway.payments knows who has its key. */
+/** Longer than a request is in flight: afterwards the ledger or gateway.payments stores which request has its key. */
 const CLAIM_HOURS = 3
-/** A request that Kafka may never have had, or whose command was not kept: nobody sends it again. */
+/** For requests that Kafka may not have, or whose command was not stored: no gateway sends them again. */
 const UNCERTAIN_DAYS = 30
-/** One statement deletes so many rows: none holds locks for long. */
+/** Rows per statement, so that no statement holds locks for long. */
 const ROWS = 5_000
 
 /**
- * Deletes some of what has expired: mailed tokens, challenges, spent tokens of other issuers, sign-ins through a provider that nobody came back from,
- * refresh tokens of sessions that are over, old sign-ins, addresses that nobody signed in from for long.
+ * Deletes some expired rows: mailed tokens, challenges, spent tokens of other issuers, abandoned sign-ins through a
+ * provider, refresh tokens of ended sessions, old sign-ins, unused addresses, old PIN locks, key claims and requests.
  */
 export const purgeExpired = async (sql: Database): Promise<{ deleted: number; more: boolean }> => {
   const counts = [

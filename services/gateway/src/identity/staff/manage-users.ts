@@ -12,39 +12,39 @@ import { disableUser, enableUser, lockUsers, setRoles, type User } from '../pers
 import { changeSecondFactorVersion, deleteSecondFactor } from '../second-factor/sql/second-factors.ts'
 import { ACCOUNT_DISABLED, type Sessions } from '../sessions/sessions.ts'
 
-/** Under which purpose the reason of a deactivation is sealed for the user whom it concerns. */
+/** The purpose under which the reason of a deactivation is sealed for the affected user. */
 export const DISABLED_REASON_PURPOSE = 'account-disabled-reason'
 
-/** Under which purpose the reason for which staff removed a second factor is sealed for the user whom it concerns. */
+/** The purpose under which the reason for removing a second factor is sealed for the affected user. */
 const SECOND_FACTOR_REASON_PURPOSE = 'second-factor-removed-reason'
 
-/** What staff do to somebody: who does it, to whom. */
+/** A staff action: the member of staff and the affected user. */
 type Staff = { byUserId: string; userId: string }
 
 export type ManageUsers = {
   /**
-   * Gives somebody a role, which ends their sessions. An admin may choose up to moderator, and for somebody who is no
-   * more than that; a super_admin anything. Throws INSUFFICIENT_PERMISSIONS, USER_NOT_FOUND.
+   * Sets a user's role, which ends their sessions. An admin may set roles up to moderator, for users up to moderator; a
+   * super_admin any role for any other user. Throws INSUFFICIENT_PERMISSIONS, USER_NOT_FOUND.
    */
   setRole: (input: Staff & { role: Role }, traceparent: string) => Promise<void>
-  /** Nobody signs in to the account any more, and its live tokens end at once. Throws as `setRole`, ACCOUNT_ALREADY_DISABLED. */
+  /** Disables sign-in to the account and ends live tokens at once. Throws as `setRole`, ACCOUNT_ALREADY_DISABLED. */
   deactivate: (input: Staff & { reason: string }, traceparent: string) => Promise<void>
-  /** Takes back anybody's deactivation. Throws as `setRole`, ACCOUNT_NOT_DISABLED. */
+  /** Reverts a deactivation, by staff or by the user. Throws as `setRole`, ACCOUNT_NOT_DISABLED. */
   reactivate: (input: Staff & { reason: string | null }, traceparent: string) => Promise<void>
-  /** The user's own end of it, with their password. Throws PASSWORD_MISMATCH, INSUFFICIENT_PERMISSIONS. */
+  /** Deactivates the user's own account, with their password. Throws PASSWORD_MISMATCH, INSUFFICIENT_PERMISSIONS. */
   deactivateOwn: (userId: string, password: string, traceparent: string) => Promise<void>
   /**
-   * Turns off the second factor of somebody who has lost it and the recovery codes, and ends their sessions: from now on
+   * Turns off the second factor of a user who has lost it and the recovery codes, and ends their sessions: from now on
    * the password is enough. Throws as `setRole`, 2FA_NOT_ENABLED.
    */
   removeSecondFactor: (input: Staff & { reason: string }, traceparent: string) => Promise<void>
-  /** Ends all of somebody's sessions; returns how many. Throws as `setRole`. */
+  /** Ends all sessions of a user; returns their number. Throws as `setRole`. */
   endSessions: (input: Staff, traceparent: string) => Promise<number>
-  /** Revokes one of somebody's API keys. Throws as `setRole`, API_KEY_NOT_FOUND, API_KEY_ENDED. */
+  /** Revokes one of a user's API keys. Throws as `setRole`, API_KEY_NOT_FOUND, API_KEY_ENDED. */
   revokeApiKey: (input: Staff & { id: string }, traceparent: string) => Promise<void>
 }
 
-/** What staff do to accounts, and what somebody does to their own that only staff can take back. */
+/** Staff actions on accounts, and the user's own deactivation, which only staff can revert. */
 export const createManageUsers = (deps: {
   inTransaction: InTransaction
   announce: Announce
@@ -56,8 +56,8 @@ export const createManageUsers = (deps: {
   const { inTransaction, announce, personKeys, sessions, accounts, apiKeys } = deps
 
   /**
-   * Both sides under a lock, and the roles as they are now: of two super_admins who demote each other at once the
-   * second finds that it is none, and the last one stays.
+   * Locks both users and checks their current roles: of two super_admins who demote each other at once, the second no
+   * longer has the role when its turn comes, and the last one stays.
    */
   const lockBoth = async (tx: Tx, { byUserId, userId }: Staff): Promise<{ staff: User; user: User }> => {
     refuseOwn(byUserId, [userId], 'an account')
@@ -141,7 +141,7 @@ export const createManageUsers = (deps: {
       await accounts.confirmPassword(userId, password)
       const broadcast = await inTransaction(async tx => {
         const [user] = await lockUsers(tx, [userId])
-        // Only staff can activate it again, and there may be nobody above.
+        // Only staff can reactivate the account, and there may be no other super_admin.
         if (user && highestRole(user) === 'super_admin') {
           throw new ProblemError(
             'INSUFFICIENT_PERMISSIONS',

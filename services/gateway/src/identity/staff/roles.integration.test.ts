@@ -41,7 +41,7 @@ test('the first super_admin is who verifies the address of the setting, and nobo
   const other = await gateway.signedInUser()
   expect(await rolesOf(gateway, other.accessToken)).toEqual(['user'])
   const signedUp = await gateway.signedInUser({ email: 'root@example.com' })
-  // Without the second factor the role is nobody's to use.
+  // Without the second factor the role is unusable.
   expect(await rolesOf(gateway, signedUp.accessToken)).toEqual(['user'])
   expect((await setRole(gateway, signedUp.accessToken, other.id, 'moderator')).body).toMatchObject({
     code: 'INSUFFICIENT_PERMISSIONS',
@@ -49,7 +49,7 @@ test('the first super_admin is who verifies the address of the setting, and nobo
   })
   const root = await gateway.withSecondFactor(signedUp)
   expect(await rolesOf(gateway, root.accessToken)).toEqual(['user', 'super_admin'])
-  // Not given again by a later verification, nor by the next start.
+  // Neither a later verification nor the next start grants the role again.
   await gateway.signedInUser()
   await start('root@example.com')
   expect((await gateway.ask('GET', '/v1/users/me', { token: root.accessToken })).body.roles).toEqual([
@@ -73,7 +73,7 @@ test('a setting that comes later makes them super_admin at the start, and ends t
   const again = await gateway.withSecondFactor({ ...late, ...(await gateway.logIn(late)) })
   expect(await rolesOf(gateway, again.accessToken)).toEqual(['user', 'super_admin'])
 
-  // An address that is not verified may be anybody's.
+  // An unverified address may belong to anyone.
   const early = await start('unverified@example.com')
   const token = await early.mailedToken(unverified.id)
   await early.ask('POST', '/v1/auth/verify-email', { body: { token } })

@@ -5,13 +5,13 @@ import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
 import type { Announce } from '../events/announce.ts'
 
-/** Records that a member of staff was shown something; rejects where that cannot be stored. */
+/** Records a read by a member of staff; rejects if the record cannot be stored. */
 export type RecordView = (context: Context<GatewayEnv>) => Promise<void>
 
 /**
- * What staff looked at, for the audit trail: the route, and the ids of its path and of what a list showed. The query is
- * left out, because it may hold a mail address. The record is stored before the answer is sent, so that nothing is shown
- * without a trace.
+ * Records reads by staff for the audit trail: the route, the ids in its path and the ids that a list returned. The
+ * query is left out, because it may contain a mail address. The record is stored before the answer is sent, so that
+ * nothing is shown without a trace.
  */
 export const createRecordView =
   (deps: { inTransaction: InTransaction; announce: Announce }): RecordView =>

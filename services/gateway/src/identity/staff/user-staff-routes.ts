@@ -88,7 +88,7 @@ const listRoute = ({ signedIn }: Guards) =>
         email: z
           .string()
           .max(254)
-          // The beginning of an address, or all of one in any form.
+          // Canonicalises a complete address; the beginning of one is only trimmed and lower-cased.
           .transform(text => canonicalEmail(text) ?? text.trim().toLowerCase())
           .optional()
           .openapi({
@@ -283,7 +283,7 @@ const revokeApiKeyRoute = ({ signedIn }: Guards) =>
     },
   })
 
-/** Everybody's accounts, for staff. */
+/** All users' accounts, for staff. */
 export const adminUserRoutes = (deps: AdminUserDeps): Routes => {
   const { guards, sql, personKeys, sessions, apiKeys, manageUsers } = deps
   const routes = newRoutes()

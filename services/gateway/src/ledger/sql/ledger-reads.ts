@@ -8,9 +8,9 @@ export type WalletFacts = {
   currency: string
   status: 'active' | 'frozen' | 'closed'
   freezeSource: 'self' | 'pin' | 'staff' | null
-  /** Only as ciphertext under the owner's key. */
+  /** Ciphertext under the owner's key. */
   freezeReason: Buffer | null
-  /** What its owner calls it, as ciphertext. */
+  /** The owner's name for the wallet, as ciphertext. */
   label: Buffer | null
   balance: bigint
   available: bigint
@@ -31,14 +31,14 @@ export type HoldFacts = {
   status: 'active' | 'captured' | 'voided' | 'expired'
   amount: bigint
   captured: bigint
-  /** When it ends by itself. */
+  /** When the hold expires. */
   until: Date | null
   endedAt: Date | null
 }
 
 /**
- * A transfer as the ledger decided it, or a hold: one that stands is a transfer that is still pending, one that was
- * captured is the transfer of what was captured, one that ended otherwise is a rejected one.
+ * A transfer that the ledger decided, or a hold: an active hold is a pending transfer, a captured one is the transfer
+ * of the captured amount, one that ended otherwise is a rejected transfer.
  */
 export type TransferFacts = {
   id: string
@@ -58,13 +58,13 @@ export type TransferFacts = {
   rejectionDetail: string | null
   rejectionLimit: bigint | null
   rejectionUsed: bigint | null
-  /** Of a reversal: the transfer that it gives back. */
+  /** For a reversal: the transfer that it reverses. */
   originalId: string | null
-  /** Of a transfer that came with another, such as a fee: that other one. */
+  /** For a transfer booked with another, such as a fee: that other transfer. */
   linkedTo: string | null
-  /** How much of it was given back. */
+  /** The reversed amount. */
   reversed: bigint
-  /** How much of that waits in a suspense wallet, because the payer's could not take it: only of a payout that came back. */
+  /** The part of `reversed` in a suspense wallet, because the payer's could not take it: only of a returned payout. */
   suspended: bigint
   hold: HoldFacts | null
 }
@@ -92,7 +92,7 @@ const party = (
   balanceAfter: bigint | null,
 ) => (walletId === null ? null : { walletId, userId, code, balanceAfter })
 
-/** Member by member: a rest of thirty columns takes longer than reading the row does. */
+/** Member by member: a rest spread of thirty columns takes longer than reading the row. */
 const factsOf = (row: TransferRow): TransferFacts => ({
   id: row.id,
   type: row.type,
@@ -124,11 +124,11 @@ const factsOf = (row: TransferRow): TransferFacts => ({
   },
 })
 
-/** How much of transfer t was given back. */
+/** The reversed amount of transfer t. */
 const reversed = (sql: Database) => sql`
   (select coalesce(sum(r.amount), 0)::bigint from ledger_api.reversals r where r.original_id = t.id)`
 
-/** How much of that went to a suspense wallet. */
+/** The part of the reversed amount that went to a suspense wallet. */
 const suspended = (sql: Database) => sql`
   (select coalesce(sum(r.amount), 0)::bigint from ledger_api.reversals r
     join ledger_api.transfers back on back.id = r.transfer_id
@@ -154,7 +154,7 @@ const parties = (sql: Database) => sql`
   left join ledger_api.entries te on te.wallet_id = t.to_wallet and te.sequence = t.to_sequence
   left join ledger_api.holds h on h.id = t.id and h.type = 'hold'`
 
-/** Transfers, and those holds that did not become one, in the same columns. A withdrawal is its payment until then. */
+/** Transfers, and holds that did not become one, in the same columns. A withdrawal's hold is left to its payment. */
 const transfersAndHolds = (sql: Database) => sql`(
   select id, type, status, user_id, from_wallet, from_sequence, to_wallet, to_sequence, amount, currency, fingerprint,
     note, metadata, requested_at, decided_at, rejection_code, rejection_detail, rejection_limit, rejection_used,
@@ -168,7 +168,7 @@ const transfersAndHolds = (sql: Database) => sql`(
     null, null, null, null
   from ledger_api.holds where type = 'hold' and status <> 'captured') t`
 
-/** Decided transfers and holds by id; those the ledger has not decided are missing. */
+/** Decided transfers and holds by id; undecided ones are missing. */
 export const readTransfers = async (sql: Database, ids: string[]): Promise<TransferFacts[]> => {
   const rows = await sql<TransferRow[]>`
     select ${transferColumns(sql)} from ${transfersAndHolds(sql)} ${parties(sql)}
@@ -176,7 +176,7 @@ export const readTransfers = async (sql: Database, ids: string[]): Promise<Trans
   return rows.map(factsOf)
 }
 
-/** Decided transfers and holds whose id lies in a reference's range: one, or by an astronomic chance more. */
+/** Decided transfers and holds whose id is in a reference's range: one, or by an astronomic chance more. */
 export const readTransfersBetween = async (
   sql: Database,
   first: string,
@@ -188,7 +188,7 @@ export const readTransfersBetween = async (
   return rows.map(factsOf)
 }
 
-/** What the transfer route needs to know of one request before it publishes it. */
+/** Inputs of the lookup for one transfer request, before it is published. */
 export type TransferLookupKeys = {
   transferId: string
   userId: string
@@ -199,7 +199,7 @@ export type TransferLookupKeys = {
 }
 export type WalletBrief = { id: string; userId: string; code: string; currency: string }
 export type TransferLookup = {
-  /** Whether the ledger has decided something under the id: this request, or another one with its key. */
+  /** Whether the ledger has decided a command with the id: this request, or another one with its key. */
   decided: boolean
   sender: WalletBrief | null
   recipient: WalletBrief | null
@@ -218,8 +218,8 @@ type TransferLookupRow = {
 }
 
 /**
- * Answers for many requests in one statement, in their order: is something decided under the id already, which is the sender's
- * wallet (the one named, else the user's open one in the currency), which the recipient's. System wallets are nobody's.
+ * Answers many requests in one statement, in their order: whether a command with the id is decided, the sender's wallet
+ * (the named one, else the user's open one in the currency), and the recipient's wallet. System wallets match none.
  */
 export const lookUpTransfers = async (
   sql: Database,
@@ -306,7 +306,7 @@ export const readWallets = (sql: Database, ids: string[]): Promise<WalletFacts[]
     WalletFacts[]
   >`select ${walletColumns(sql)} from ledger_api.wallets where id = any(${sql.array(ids, UUID)})`
 
-/** Users' wallets above an id, in the order of their ids, of one user and of one status where these are given. */
+/** Users' wallets above an id, in id order, of one user and of one status if these are given. */
 export const readWalletsAbove = (
   sql: Database,
   filter: { userId: string | null; status: string | null },
@@ -365,7 +365,7 @@ export type TransferFilter = {
   direction: 'in' | 'out' | null
 }
 
-/** For each of the wallets, its newest transfers below a sequence: `limit` each, in the order of the sequences. */
+/** For each wallet, its newest transfers below its `before` sequence: `limit` each, in sequence order. */
 export const readPosted = async (
   sql: Database,
   wallets: Array<{ id: string; before: bigint }>,
@@ -417,14 +417,17 @@ export const readRejected = async (
   return rows.map(factsOf)
 }
 
-/** Which of these ids the ledger has decided something under: a transfer, or any other command. */
+/** Which of these ids the ledger has decided a command under: a transfer, or any other. */
 export const readDecidedIds = async (sql: Database, ids: string[]): Promise<string[]> => {
   const rows = await sql<{ id: string }[]>`
     select id from ledger_api.commands where id = any(${sql.array(ids, UUID)})`
   return rows.map(({ id }) => id)
 }
 
-/** How many wallets in this currency the user has closed, and whether one is open: what a new one's id comes from. */
+/**
+ * The number of the user's closed wallets in this currency, from which a new wallet's id is derived, and the id of the
+ * open one.
+ */
 export const readWalletCounts = async (
   sql: Database,
   userId: string,
@@ -438,7 +441,7 @@ export const readWalletCounts = async (
   }
 }
 
-/** The events, as they are in the journal, that answer commands of any kind, by the commands' ids. */
+/** The journal's events that answer commands of any kind, by the commands' ids. */
 export const readOutcomes = (
   sql: Database,
   commandIds: string[],
@@ -447,7 +450,7 @@ export const readOutcomes = (
     select c.id, c.fingerprint, j.bytes from ledger_api.commands c join ledger_api.journal j using (partition, seq)
     where c.id = any(${sql.array(commandIds, UUID)})`
 
-/** The database's clock, which is the ledger's only one. */
+/** The database's clock: the ledger uses no other. */
 export const readClock = async (sql: Database): Promise<Date> => {
   const [row] = await sql<[{ now: Date }]>`select clock_timestamp() as now`
   return row.now

@@ -8,7 +8,7 @@ import {
 } from '@pennywire/rules/limits.ts'
 import { type Database, type Tx, UUID } from '@pennywire/runtime/database.ts'
 
-/** A user's wallet with all that limits it, as the ledger publishes it. Amounts are minor units. */
+/** A user's wallet with everything that limits it, as the ledger publishes it. Amounts are minor units. */
 export type LimitedWallet = {
   id: string
   userId: string
@@ -16,11 +16,11 @@ export type LimitedWallet = {
   status: 'active' | 'frozen' | 'closed'
   tier: Tier
   usage: Usage
-  /** What the owner and staff have set. */
+  /** The limits that the owner and staff have set. */
   own: OwnLimits[]
-  /** What holds where nobody set anything. */
+  /** The limits in force where neither owner nor staff set any. */
   defaults: Limits
-  /** The database's clock, by which the periods are told apart. */
+  /** The database's clock, which decides the current day and month. */
   nowMs: number
 }
 
@@ -31,7 +31,7 @@ type WalletRow = Pick<LimitedWallet, 'id' | 'userId' | 'currency' | 'status' | '
   }
 type OwnRow = Limits & { walletId: string; action: LimitedAction; source: 'self' | 'staff' }
 
-/** Usage as the ledger keeps it: {day, sent that day, that month, deposited …, withdrawn …}; {}: none yet. */
+/** Parses usage as the ledger stores it: {day, sent that day, that month, deposited …, withdrawn …}; {}: none yet. */
 const readUsage = (text: string): Usage => {
   if (text === '{}') return NOTHING_USED
   const [day, ...used] = text.slice(1, -1).split(',')
@@ -40,8 +40,8 @@ const readUsage = (text: string): Usage => {
 }
 
 /**
- * Wallets with their limits, oldest first: the one with this id, or all that the user has and has not closed. Where
- * both are given it is that user's wallet or none. System wallets have no limits and are never among them.
+ * Wallets with their limits, oldest first: the one with `walletId`, or all of the user's that are not closed. With both
+ * ids: that user's wallet or none. System wallets have no limits and are excluded.
  */
 export const readLimitedWallets = async (
   sql: Database | Tx,

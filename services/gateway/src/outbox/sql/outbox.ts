@@ -2,7 +2,7 @@ import type { Topic } from '@pennywire/contracts/topics.ts'
 import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
 import { type Database, INT8, TEXT, type Tx } from '@pennywire/runtime/database.ts'
 
-/** Writes records for Kafka in the transaction of the change they tell of: both happen or neither. */
+/** Writes records for Kafka in the transaction of the change they describe: both commit or neither. */
 export const appendToOutbox = async (tx: Tx, records: OutgoingRecord[]): Promise<void> => {
   if (records.length === 0) return
   const rows = records.map(({ topic, key, headers, value }) => ({
@@ -15,8 +15,8 @@ export const appendToOutbox = async (tx: Tx, records: OutgoingRecord[]): Promise
 }
 
 /**
- * Takes the relay's lease for this transaction; false where another relay has it. Postgres ends the transaction of a
- * process that asks nothing for `leaseMs`: one that is frozen must not keep the lease.
+ * Takes the relay's lease for this transaction; false if another relay has it. Postgres ends the transaction of a
+ * process that sends no statement for `leaseMs`: a frozen one must not keep the lease.
  */
 export const takeOutboxLease = async (tx: Tx, leaseMs: number): Promise<boolean> => {
   await tx`select set_config('idle_in_transaction_session_timeout', ${String(leaseMs)}, true)`
@@ -26,11 +26,14 @@ export const takeOutboxLease = async (tx: Tx, leaseMs: number): Promise<boolean>
 
 export type OutboxRow = { id: bigint; record: OutgoingRecord }
 
-/** Whose order a record belongs to: a user's, within a topic. */
+/** The scope of a record's order: a user, within a topic. */
 export const outboxOwner = ({ topic, key }: Pick<OutgoingRecord, 'topic' | 'key'>): string =>
   `${topic} ${key}`
 
-/** The oldest records that wait, except those of some owners. By presence, not above a watermark: ids are drawn before commits, and may lag. */
+/**
+ * The oldest waiting records, except those of the owners in `except`. By presence, not above a watermark: ids are drawn
+ * before commits, and may lag.
+ */
 export const readOutbox = async (
   tx: Tx,
   limit: number,
@@ -46,7 +49,7 @@ export const readOutbox = async (
   }))
 }
 
-/** How many records wait, and how long the oldest has, in seconds. */
+/** The number of waiting records, and the age of the oldest in seconds. */
 export const readOutboxAge = async (sql: Database): Promise<{ records: number; oldestSeconds: number }> => {
   const [row] = await sql<[{ records: number; seconds: number }]>`
     select (select count(*)::int from gateway.outbox) as records,

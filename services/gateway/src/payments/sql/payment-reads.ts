@@ -1,7 +1,7 @@
-// What the ledger's published views say of payments: read by a connection of its own, and compared in the program.
+// Payments in the ledger's published views: read over a separate connection, and compared in the program.
 import { type Database, type Tx, UUID } from '@pennywire/runtime/database.ts'
 
-/** How a payment stands in the ledger, by its id. Amounts are minor units. */
+/** The hold and the transfer of a payment in the ledger, by its id. Amounts are minor units. */
 export type LedgerStatus = {
   id: string
   hold: { status: 'active' | 'captured' | 'voided' | 'expired'; type: string; fingerprint: Buffer } | null
@@ -13,10 +13,10 @@ export type LedgerStatus = {
     fingerprint: Buffer
     rejectionCode: string | null
     rejectionDetail: string | null
-    /** The money waits in a suspense wallet: the user's could not take it. */
+    /** The money is in a suspense wallet, because the user's could not take it. */
     inSuspense: boolean
   } | null
-  /** How much of the transfer came back. */
+  /** The reversed amount of the transfer. */
   reversed: bigint
 }
 
@@ -36,7 +36,7 @@ type LedgerStatusRow = {
   reversed: bigint
 }
 
-/** One for each id that the ledger knows as a hold or a transfer. */
+/** One status for each id that is a hold or a transfer in the ledger. */
 export const readLedgerStatuses = async (
   sql: Database | Tx,
   ids: string[],
@@ -81,7 +81,7 @@ export const readLedgerStatuses = async (
 
 export type OutsideTransfer = { id: string; type: 'deposit' | 'withdrawal'; amount: bigint; currency: string }
 
-/** What the ledger has moved to and from the outside world, in the order of the ids, above one: a page. */
+/** One page of the ledger's movements to and from the outside world, in id order, above `after`. */
 export const readOutsideTransfers = (
   sql: Database,
   after: string,
@@ -91,7 +91,7 @@ export const readOutsideTransfers = (
     select id, type, amount, currency from ledger_api.transfers
     where id > ${after} and status = 'completed' and type in ('deposit', 'withdrawal') order by id limit ${limit}`
 
-/** Withdrawals whose money is held, in the order of the ids, above one: a page. */
+/** One page of the withdrawals whose money is held, in id order, above `after`. */
 export const readHeldWithdrawals = (
   sql: Database,
   after: string,
@@ -101,7 +101,7 @@ export const readHeldWithdrawals = (
     select id, amount, currency from ledger_api.holds
     where id > ${after} and type = 'withdrawal' and status = 'active' order by id limit ${limit}`
 
-/** Suspense wallets with money in them, which belongs to somebody. */
+/** Suspense wallets with a balance: the money has an owner. */
 export const readSuspense = (
   sql: Database,
 ): Promise<{ id: string; system: string; currency: string; balance: bigint }[]> =>

@@ -1,6 +1,6 @@
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
-/** Money between a user and the outside world. `status` is what the provider said; the ledger has what is booked. */
+/** Money between a user and the outside world. `status` is the provider's result; the ledger stores the booking. */
 export type Payment = {
   /** The transfer's id, and the provider's idempotency key. */
   id: string
@@ -9,10 +9,10 @@ export type Payment = {
   walletId: string
   amount: bigint
   currency: string
-  /** Where the money comes from, or goes to: ciphertext. */
+  /** The source of a deposit, or the destination of a withdrawal: ciphertext. */
   method: Buffer
   fingerprint: Buffer
-  /** created: not ordered. ordering: an order may be with the provider. pending: it has it. Then the provider's word. */
+  /** created: not ordered. ordering: the provider may have an order. pending: it has one. Then the outcome. */
   status: 'created' | 'ordering' | 'pending' | 'confirmed' | 'failed' | 'returned'
   providerReference: string | null
   failureCode: string | null
@@ -21,13 +21,13 @@ export type Payment = {
   authenticatedBy: string | null
   authenticatedAt: Date | null
   requestedAt: Date
-  /** Nothing is ordered for a request that came to nothing by then. */
+  /** Nothing is ordered any more for a request without effect by then. */
   expiresAt: Date | null
   /** When the last order was marked, by the database's clock. */
   orderedAt: Date | null
   /** How many orders were marked. */
   orderAttempts: number
-  /** Nothing is left to do: the ledger has booked what the provider said, or there is nothing to book. */
+  /** Nothing is left to do: the ledger has booked the provider's result, or there is nothing to book. */
   done: boolean
 }
 
@@ -42,7 +42,7 @@ const columns = (sql: Database | Tx) => sql`
   authenticated_by as "authenticatedBy", authenticated_at as "authenticatedAt", requested_at as "requestedAt",
   expires_at as "expiresAt", ordered_at as "orderedAt", order_attempts as "orderAttempts", done_at is not null as done`
 
-/** Writes a payment, or finds the one with its id: the first one written stands. `lookAfterMs`: see `claimPayments`. */
+/** Writes a payment, or returns the one with its id: the first write stands. `lookAfterMs`: see `claimPayments`. */
 export const writePayment = async (
   sql: Database | Tx,
   payment: NewPayment,
@@ -69,8 +69,8 @@ export const readPaymentsBetween = (sql: Database, first: string, last: string):
   sql<Payment[]>`select ${columns(sql)} from gateway.payments where id between ${first} and ${last}`
 
 /**
- * Marks that an order is about to be sent, and gives the time of the mark. Undefined where it must not be sent: another
- * gateway has marked one since, the payment is past its order, or a deposit has expired.
+ * Marks that an order is about to be sent, and returns the time of the mark. Undefined if it must not be sent: another
+ * gateway has marked one since, the payment's status is past ordering, or a deposit has expired.
  */
 export const markPaymentOrdering = async (
   sql: Database,
@@ -87,7 +87,7 @@ export const markPaymentOrdering = async (
   return row?.orderedAt
 }
 
-/** The provider has taken the payment. What the provider said since stands. */
+/** Marks that the provider has taken the payment. A result that arrived since stands. */
 export const markPaymentPending = async (
   sql: Database,
   id: string,
@@ -104,15 +104,15 @@ export type Settlement = {
   failureCode: string | null
   failureReason: string | null
   /**
-   * Null: the provider's word. Else the gateway's own conclusion, which holds only as long as no further order was marked
-   * and the provider has not taken one.
+   * Null: the provider's result. Else the gateway's own conclusion, which applies only as long as no further order was
+   * marked and the provider has not taken one.
    */
   orderAttempts: number | null
 }
 
 /**
- * What became of a payment; returns whether this changed anything. The first word stands, with two exceptions: what was
- * paid out may come back, and a deposit that was called failed may have arrived after all.
+ * Stores the result of a payment; returns whether this changed the row. The first result stands, with two exceptions: a
+ * confirmed payout may be returned, and a deposit that failed may have arrived after all.
  */
 export const settlePayment = async (
   sql: Database,
@@ -133,7 +133,7 @@ export const settlePayment = async (
   return count === 1
 }
 
-/** Nothing is left to do for a payment that is still in the status in which it was looked at. */
+/** Marks a payment as done if it still has the status that was looked at. */
 export const markPaymentDone = async (
   sql: Database,
   id: string,
@@ -146,9 +146,9 @@ export const markPaymentDone = async (
 }
 
 /**
- * Takes payments that are due to be looked at, for this worker alone: each is due again later, after twice the time
- * whenever nothing came of it, up to `maxMs`, and as soon as its request has expired. A worker that dies with them loses
- * nothing but that time.
+ * Claims due payments for this worker alone. Each is due again later, after twice the time for each look without
+ * progress, up to `maxMs`, and as soon as its request has expired. A worker that dies delays its payments by that time
+ * only.
  */
 export const claimPayments = (
   sql: Database,
@@ -167,7 +167,7 @@ export const claimPayments = (
       order by next_look_at limit ${limit} for update skip locked)
     returning ${columns(sql)}`
 
-/** How many payments, asked for longer ago than this, are not done. */
+/** The number of unfinished payments that were requested longer ago than this. */
 export const countStuckPayments = async (sql: Database, seconds: number): Promise<number> => {
   const [row] = await sql<[{ count: number }]>`
     select count(*)::int from gateway.payments
@@ -175,7 +175,7 @@ export const countStuckPayments = async (sql: Database, seconds: number): Promis
   return row.count
 }
 
-/** Lets one deposit of a wallet at a time go on, until the transaction ends. */
+/** Serialises the deposits of a wallet, until the transaction ends. */
 export const lockDeposits = async (tx: Tx, walletId: string): Promise<void> => {
   await tx`insert into gateway.deposit_turns (wallet_id) values (${walletId}) on conflict do nothing`
   await tx`select 1 from gateway.deposit_turns where wallet_id = ${walletId} for update`
@@ -183,12 +183,12 @@ export const lockDeposits = async (tx: Tx, walletId: string): Promise<void> => {
 
 export type OpenDeposit = { id: string; amount: bigint; requestedAt: Date }
 
-/** A wallet's deposits that may still be booked, or were and have not been seen to be. */
+/** A wallet's deposits that may still be booked, or are booked but not marked as done. */
 export const readOpenDeposits = (tx: Tx, walletId: string): Promise<OpenDeposit[]> =>
   tx<OpenDeposit[]>`
     select id, amount, requested_at as "requestedAt" from gateway.payments
     where wallet_id = ${walletId} and done_at is null and kind = 'deposit' and status <> 'failed'`
 
-/** All payments in the order of their ids, above one: a page. */
+/** One page of all payments in id order, above `after`. */
 export const readPaymentsAfter = (sql: Database, after: string, limit: number): Promise<Payment[]> =>
   sql<Payment[]>`select ${columns(sql)} from gateway.payments where id > ${after} order by id limit ${limit}`

@@ -5,15 +5,15 @@ export type BalanceAt = {
   id: string
   currency: string
   balance: bigint
-  /** Null for the past: what was held then is not kept. */
+  /** Null for the past: the amount held then is not stored. */
   available: bigint | null
-  /** How many entries it had. */
+  /** The number of its entries then. */
   sequence: bigint
   /** The database's clock. */
   now: Date
 }
 
-/** The balance of one of the user's own wallets: at a moment, or now where that is null. */
+/** The balance of one of the user's own wallets: at a moment, or now if `at` is null. */
 export const readBalanceAt = async (
   sql: Database,
   userId: string,
@@ -35,7 +35,7 @@ export const readBalanceAt = async (
   return row
 }
 
-/** What a wallet had before a period and after it, and what came and went in it. Amounts are minor units. */
+/** A wallet's balances before and after a period, and its sums in and out. Amounts are minor units. */
 export type Period = {
   walletId: string
   userId: string
@@ -55,9 +55,9 @@ export type Period = {
 }
 
 /**
- * A period of one of the user's own wallets in whole UTC days, both given included. Entries are never changed, so that
- * the period's sums are those of its entries whenever these are read. `offset 0` keeps each sequence from being looked for again for
- * each row of the period.
+ * A period of one of the user's own wallets in whole UTC days, `from` and `to` included. Entries are immutable, so that
+ * the period's sums are those of its entries whenever these are read. `offset 0` keeps Postgres from repeating the
+ * lookup of each sequence for each row of the period.
  */
 export const readPeriod = async (
   sql: Database,
@@ -102,7 +102,7 @@ export type StatementEntry = {
   balanceAfter: bigint
   counterpartyUser: string | null
   counterpartyCode: string | null
-  /** Who asked for the transfer, under whose key the note is. */
+  /** The user who requested the transfer: the note is encrypted under their key. */
   requester: string
   note: Buffer | null
   createdAt: Date

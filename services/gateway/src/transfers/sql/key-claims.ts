@@ -2,23 +2,23 @@ import { BYTEA, type Database, type Tx, UUID } from '@pennywire/runtime/database
 
 /** A request that is about to leave the gateway under an idempotency key. */
 export type KeyClaim = {
-  /** What the key and its user derive: the transfer's or the command's id. */
+  /** The id of the transfer or the command, derived from the key and its user. */
   id: string
   fingerprint: Buffer
-  /** Whose account must be active; null: nobody's. */
+  /** The user whose account must be active; null: none. */
   recipientId: string | null
 }
 export type KeyHolder = 'own' | 'another' | 'recipient-unavailable'
 
 /**
- * Takes keys for requests, over all routes that move money: the first request has the key, and each repeat of it. Of two
- * different ones at once one has it, and nothing goes out for the other. No key is taken anew for a recipient whose
- * account is deactivated. One statement for all.
+ * Claims keys for requests, across all routes that move money: the first request gets the key, and so does each repeat
+ * of it. Of two different simultaneous requests one gets it, and nothing is sent for the other. No key is claimed anew
+ * for a recipient whose account is deactivated. One statement for all.
  */
 export const claimKeys = async (sql: Database | Tx, claims: KeyClaim[]): Promise<KeyHolder[]> => {
   const first = new Map<string, KeyClaim>()
   for (const claim of claims) if (!first.has(claim.id)) first.set(claim.id, claim)
-  // In the order of the ids: two gateways' statements cannot wait for each other.
+  // In id order: the statements of two gateways cannot wait for each other.
   const sorted = [...first.values()].sort((a, b) => (a.id < b.id ? -1 : 1))
   const rows = await sql<{ id: string; unavailable: boolean; claimed: Buffer | null; paid: Buffer | null }[]>`
     with asked as (

@@ -21,15 +21,15 @@ export type PendingRequest = {
 export type NewPendingRequest = PendingRequest & { command: Command }
 type Command = { type: string } & Pick<OutgoingRecord, 'key' | 'value'>
 
-/** A request that Kafka had and that the ledger has not decided long after its expiry. */
+/** A request that Kafka acknowledged and that the ledger has not decided long after its expiry. */
 export type OverdueRequest = { transferId: string; requestedAt: Date } & Command
 
-/** The pause between two times that a command is sent again grows to this. */
+/** Longest pause before a command is sent again. */
 const LONGEST_PAUSE_SECONDS = 3_600
-/** The pause doubles so often. */
+/** Maximum number of doublings of the pause. */
 const DOUBLINGS = 12
 
-/** One statement may touch a row once: repeats in one batch become one, as if they had come one after the other. */
+/** A statement may touch a row only once: repeats in one batch are merged, as if they had come one after the other. */
 const mergeRepeats = (requests: NewPendingRequest[]): NewPendingRequest[] => {
   const merged = new Map<string, NewPendingRequest>()
   for (const request of requests) {
@@ -45,8 +45,8 @@ const mergeRepeats = (requests: NewPendingRequest[]): NewPendingRequest[] => {
 }
 
 /**
- * Writes requests whose clients are about to be told "pending". A repeat of one renews its expiry. `lookAfterMs` past the
- * expiry a gateway looks whether the ledger has decided it.
+ * Writes requests that are about to be answered as pending. A repeat renews the expiry. `lookAfterMs` past the expiry a
+ * gateway checks whether the ledger has decided the request.
  */
 export const writePending = async (
   sql: Database,
@@ -91,8 +91,8 @@ export const readPending = (sql: Database, firstId: string, lastId: string): Pro
       and (acknowledged or expires_at > clock_timestamp() - interval '1 minute')`
 
 /**
- * Takes up to `limit` overdue requests, each for this gateway alone: it is due again after `pauseMs`, and each time after
- * twice that, up to an hour.
+ * Claims up to `limit` overdue requests, each for this gateway alone: it is due again after `pauseMs`, and each time
+ * after twice that, up to an hour.
  */
 export const claimOverdue = (sql: Database, limit: number, pauseMs: number): Promise<OverdueRequest[]> =>
   sql<OverdueRequest[]>`
@@ -115,7 +115,7 @@ export const markDecided = async (sql: Database, ids: string[]): Promise<void> =
     where transfer_id = any(${sql.array(ids, UUID)}) and decided_at is null`
 }
 
-/** Requests whose command was sent again and that are not decided yet. */
+/** The number of undecided requests whose command was sent again. */
 export const countOverdue = async (sql: Database): Promise<number> => {
   const [row] = await sql<Array<{ count: number }>>`
     select count(*)::int as count from gateway.pending_requests

@@ -1,6 +1,6 @@
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
-/** Why the old key of a rotation ends. Every other reason is a revocation. */
+/** End reason of the old key of a rotation. Every other reason is a revocation. */
 const ROTATED = 'rotated'
 
 export type ApiKeyState = 'active' | 'expired' | 'revoked' | 'replaced'
@@ -31,7 +31,7 @@ export type StoredApiKey = {
   createdAt: Date
   expiresAt: Date
   lastUsedAt: Date | null
-  /** To come where a rotation leaves it some time. */
+  /** In the future during the overlap of a rotation. */
   endedAt: Date | null
   replaces: string | null
   lifeSeconds: number
@@ -60,7 +60,7 @@ export const insertApiKey = async (tx: Tx, key: NewApiKey): Promise<StoredApiKey
   return stored!
 }
 
-/** How many keys of a user are good: those that go on, and those that a rotation has left some time. */
+/** The number of a user's valid keys: `lasting` ones, and `ending` ones in the overlap of a rotation. */
 export const countLiveApiKeys = async (
   tx: Tx,
   userId: string,
@@ -73,7 +73,7 @@ export const countLiveApiKeys = async (
   return counts
 }
 
-/** A key as it is offered with a request, and whether its user may still do anything. */
+/** A key presented with a request, and whether its user is disabled. */
 export type OfferedApiKey = Pick<
   StoredApiKey,
   'id' | 'userId' | 'scopes' | 'maxAmount' | 'requestsPerMinute' | 'state' | 'createdAt'
@@ -108,7 +108,7 @@ export const listApiKeys = (
   where k.user_id = ${page.userId} ${page.before === undefined ? sql`` : sql`and k.id < ${page.before}`}
   order by k.id desc limit ${page.limit}`
 
-/** Leaves a key that goes on so many seconds more, never beyond its own end; the moment, or undefined where it had ended. */
+/** Ends a key after `overlapSeconds`, at the latest at its expiry; returns the end, or undefined if it had ended. */
 export const endRotatedApiKey = async (
   tx: Tx,
   key: { userId: string; id: string; overlapSeconds: number },
@@ -121,7 +121,7 @@ export const endRotatedApiKey = async (
   return ended?.endedAt
 }
 
-/** Ends at once what is good of a user's keys, or one of them; returns the ids of those. */
+/** Ends all valid keys of a user at once, or one of them; returns the ids of the ended keys. */
 export const revokeApiKeys = async (
   tx: Tx,
   keys: { userId: string; id: string | null; reason: string },
@@ -134,7 +134,7 @@ export const revokeApiKeys = async (
   return revoked.map(({ id }) => id)
 }
 
-/** Notes that a key was used just now, where nobody has within the minute. */
+/** Records the use of a key, unless one was recorded within the minute. */
 export const touchApiKey = async (sql: Database, id: string): Promise<void> => {
   await sql`
     update gateway.api_keys set last_used_at = now()

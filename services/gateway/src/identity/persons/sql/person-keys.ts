@@ -14,7 +14,7 @@ export const readPersonKeys = (sql: Database, userIds: string[]): Promise<Wrappe
     select user_id as "userId", wrapped_key as "wrappedKey", kek_id as "kekId"
     from gateway.person_keys where user_id = any(${userIds}::uuid[])`
 
-/** Keys that another key-encryption key has wrapped, by user. */
+/** Keys wrapped by another key-encryption key, ordered by user. */
 export const readWrappedByOthers = (
   sql: Database,
   { kekId, after, limit }: { kekId: string; after: string | undefined; limit: number },
@@ -25,7 +25,7 @@ export const readWrappedByOthers = (
     where kek_id <> ${kekId} and user_id > coalesce(${after ?? null}::uuid, '00000000-0000-0000-0000-000000000000')
     order by user_id limit ${limit}`
 
-/** Writes the same keys under another wrapping; one that was destroyed meanwhile stays so. Returns how many it wrote. */
+/** Stores the same keys under another wrapping; a destroyed key stays destroyed. Returns the number of stored keys. */
 export const rewrapPersonKeys = async (sql: Database, keys: WrappedKey[]): Promise<number> => {
   const { count } = await sql`
     update gateway.person_keys p set wrapped_key = n.wrapped_key, kek_id = n.kek_id

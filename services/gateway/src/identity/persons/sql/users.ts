@@ -4,11 +4,11 @@ export type User = {
   id: string
   email: string
   fullName: string
-  /** Null until the owner of an account that came by a provider sets a password. */
+  /** Null until the owner of an account created through a provider sets a password. */
   passwordHash: string | null
-  /** Another one with each new password; the same where its hash is made anew. */
+  /** Changes with each new password; rehashing the same password keeps it. */
   passwordVersion: number
-  /** Another one whenever the second factor is turned on or off, has other recovery codes, or an identity is unlinked. */
+  /** Changes when the second factor is turned on or off, recovery codes are replaced, or an identity is unlinked. */
   secondFactorVersion: number
   secondFactorEnabled: boolean
   emailVerified: boolean
@@ -35,7 +35,7 @@ export const findUser = async (sql: Database | Tx, id: string): Promise<User | u
   return user
 }
 
-/** Whom an identity is linked to. In one statement: a link that ends meanwhile is seen in the user's version. */
+/** The user of a linked identity. One statement, so that a concurrent unlink shows in `secondFactorVersion`. */
 export const findLinkedUser = async (
   sql: Database,
   identity: { issuer: string; subject: string },
@@ -48,7 +48,7 @@ export const findLinkedUser = async (
   return user
 }
 
-/** Inserts a user; false where the address belongs to somebody already. */
+/** Inserts a user; false if the address is taken. */
 export const insertUser = async (
   tx: Tx,
   user: {
@@ -67,8 +67,8 @@ export const insertUser = async (
 }
 
 /**
- * Gives an account that was never verified to the next sign-up; false where it was verified, is disabled, was
- * ever signed in to (which cannot be), or its latest sign-up is younger than so many hours.
+ * Reassigns an account that was never verified to the next sign-up. False if it is verified, disabled, was ever signed
+ * in to (impossible while unverified), or its latest sign-up is younger than `olderThanHours`.
  */
 export const replaceUnverifiedUser = async (
   tx: Tx,
@@ -92,14 +92,14 @@ export const renameUser = async (tx: Tx, id: string, fullName: string): Promise<
   return user
 }
 
-/** The user as they are, kept from any change until the transaction ends. */
+/** Reads the user under a share lock, which blocks any change until the transaction ends. */
 export const lockUserShared = async (tx: Tx, id: string): Promise<User | undefined> => {
   const [user] = await tx<User[]>`
     select ${userColumns(tx)} from gateway.users where id = ${id} for share`
   return user
 }
 
-/** The users as they are, in the order of their ids, for a change that hangs on what they are. */
+/** Locks and reads users in the order of their ids, for a change that depends on their current state. */
 export const lockUsers = (tx: Tx, ids: string[]): Promise<User[]> => tx<User[]>`
   select ${userColumns(tx)} from gateway.users where id = any(${ids}::uuid[]) order by id for update`
 
@@ -108,7 +108,7 @@ export const setPasswordHash = async (tx: Tx, id: string, passwordHash: string):
     update gateway.users set password_hash = ${passwordHash}, password_version = password_version + 1 where id = ${id}`
 }
 
-/** The same password under another hash; does nothing where the password has changed meanwhile. */
+/** Stores another hash of the same password; does nothing if the password has changed meanwhile. */
 export const renewPasswordHash = async (
   sql: Database,
   { id, passwordHash, insteadOf }: { id: string; passwordHash: string; insteadOf: string },
@@ -117,7 +117,7 @@ export const renewPasswordHash = async (
     update gateway.users set password_hash = ${passwordHash} where id = ${id} and password_hash = ${insteadOf}`
 }
 
-/** bcrypt's cost of most password hashes, by a sample; undefined where there are none. */
+/** The most common bcrypt cost in a sample of password hashes; undefined if there are none. */
 export const readCommonCost = async (sql: Database): Promise<number | undefined> => {
   const [row] = await sql<Array<{ cost: number }>>`
     select substr(password_hash, 5, 2)::int as cost
@@ -164,7 +164,7 @@ export const findUserForStaff = async (sql: Database, id: string): Promise<UserF
   return user
 }
 
-/** Users by the beginning of their address, in its order, behind the one of the cursor. */
+/** Users whose address starts with `emailPrefix`, ordered by address, after the user of the cursor. */
 export const listUsers = (
   sql: Database,
   page: {
@@ -191,7 +191,7 @@ export const isSignupNetwork = async (sql: Database, id: string, networkHash: st
   (await sql`select from gateway.users where id = ${id} and signup_network_hash = ${networkHash}`).length ===
   1
 
-/** Marks the address as verified; false where it was before. */
+/** Marks the address as verified; false if it already was. */
 export const markEmailVerified = async (tx: Tx, id: string): Promise<boolean> => {
   const { count } = await tx`
     update gateway.users set email_verified_at = now(), signup_network_hash = null
@@ -199,14 +199,15 @@ export const markEmailVerified = async (tx: Tx, id: string): Promise<boolean> =>
   return count === 1
 }
 
-/** Notes that the owner of the address has shown that the account's password is theirs, or that it has none. */
+/** Records the owner's proof that the account's password is theirs, or that the account has none. */
 export const markOwnerProved = async (tx: Tx, id: string): Promise<void> => {
   await tx`update gateway.users set owner_proved_at = now() where id = ${id} and owner_proved_at is null`
 }
 
 /**
- * Makes the user with this address super_admin, where the address is verified, its owner has shown that the password is
- * theirs, and they never were; returns them as they are then, where that changed anything. Whom another super_admin made less is not made more again by this.
+ * Makes the user with this address super_admin if the address is verified, its owner proved that the password is
+ * theirs, and the user never had the role. Returns the changed user, or undefined. A user whom another super_admin
+ * demoted does not get the role back.
  */
 export const grantSuperAdmin = async (tx: Tx, email: string): Promise<User | undefined> => {
   const [granted] = await tx<User[]>`
@@ -217,7 +218,7 @@ export const grantSuperAdmin = async (tx: Tx, email: string): Promise<User | und
   return granted
 }
 
-/** Whether the owner of this address verified it without showing that the account's password is theirs. */
+/** Whether the owner of this address verified it without proving that the account's password is theirs. */
 export const isOwnerUnproved = async (sql: Database, email: string): Promise<boolean> =>
   (
     await sql`
@@ -225,7 +226,7 @@ export const isOwnerUnproved = async (sql: Database, email: string): Promise<boo
       where email = ${email} and email_verified_at is not null and owner_proved_at is null and super_admin_since is null`
   ).length === 1
 
-/** Some super_admins, by their ids, behind one of them. */
+/** Some enabled super_admins, ordered by id, after `afterId`. */
 export const listSuperAdmins = async (
   tx: Tx,
   afterId: string | undefined,
@@ -249,7 +250,7 @@ export const insertMailedToken = async (
     values (${token.hash}, ${token.userId}, ${token.purpose}, ${token.expiresAt})`
 }
 
-/** How many tokens were mailed to a user for this within the last so many seconds. */
+/** The number of tokens mailed to a user for this purpose within the last `seconds`. */
 export const countMailedTokens = async (
   sql: Database | Tx,
   userId: string,
@@ -262,7 +263,7 @@ export const countMailedTokens = async (
   return row.count
 }
 
-/** Whose token it is, where it could be spent now. */
+/** The user of a mailed token that is unused and unexpired. */
 export const readMailedToken = async (
   sql: Database,
   hash: Buffer,
@@ -274,7 +275,7 @@ export const readMailedToken = async (
   return token?.userId
 }
 
-/** Spends a mailed token, in one statement, so that of two requests with it only one gets its user. */
+/** Spends a mailed token in one statement, so that of two requests with one token only one gets its user. */
 export const spendMailedToken = async (
   tx: Tx,
   hash: Buffer,
@@ -287,7 +288,7 @@ export const spendMailedToken = async (
   return spent?.userId
 }
 
-/** Spends all that were mailed to a user for this, too: what they were for is done. */
+/** Spends a user's remaining tokens for this purpose, because the purpose is fulfilled. */
 export const spendMailedTokensOf = async (
   tx: Tx,
   userId: string,

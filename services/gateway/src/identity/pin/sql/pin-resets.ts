@@ -1,11 +1,11 @@
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
-/** What bounds guessing a mailed code: so many tries each, so many codes within a day. */
+/** Limits on guessing a mailed code: its lifetime, attempts per code, and codes per 24 hours. */
 export type ResetRule = { minutes: number; maxAttempts: number; maxRequests: number }
 
 /**
- * Keeps a new code in the place of the one before; false where the user has asked for too many within 24 hours. In
- * one statement, so that many requests at once are counted one by one.
+ * Stores a new code in place of the previous one; false if the user has requested too many within 24 hours. One
+ * statement, so that concurrent requests are counted one by one.
  */
 export const insertPinReset = async (
   tx: Tx,
@@ -34,7 +34,7 @@ export const readResetPause = async (tx: Tx, userId: string): Promise<number> =>
 
 export type ResetAttempt = { id: string; attempt: number; pepperId: string; hash: Buffer }
 
-/** Counts a try before it is looked at; nothing where there is no code, or it is spent, expired or tried too often. */
+/** Counts an attempt before the code is compared; undefined if the code is missing, spent, expired or exhausted. */
 export const beginResetAttempt = async (
   sql: Database,
   userId: string,
@@ -47,13 +47,13 @@ export const beginResetAttempt = async (
   return attempt
 }
 
-/** Takes back a try that came to nothing on our side. */
+/** Gives back an attempt that failed on the server's side. */
 export const forgiveResetAttempt = async (sql: Database, userId: string, id: string): Promise<void> => {
   await sql`
     update gateway.pin_resets set attempts = greatest(attempts - 1, 0) where user_id = ${userId} and id = ${id}`
 }
 
-/** Spends the code, and asks for freezes after wrong PINs to be lifted; false where another request spent it. */
+/** Spends the code and requests that freezes after wrong PINs are lifted; false if another request spent it. */
 export const spendPinReset = async (tx: Tx, userId: string, id: string): Promise<boolean> => {
   const { count } = await tx`
     update gateway.pin_resets set used_at = now(), unfreeze_due = true
@@ -63,7 +63,7 @@ export const spendPinReset = async (tx: Tx, userId: string, id: string): Promise
 
 export type DuePinUnfreeze = { userId: string; id: string }
 
-/** A new PIN whose wallets nobody has unfrozen yet, held for this transaction; another gateway finds another. */
+/** A new PIN whose wallets are not unfrozen yet, locked for this transaction; other gateways skip this row. */
 export const takeDuePinUnfreeze = async (tx: Tx): Promise<DuePinUnfreeze | undefined> => {
   const [due] = await tx<DuePinUnfreeze[]>`
     select user_id as "userId", id from gateway.pin_resets

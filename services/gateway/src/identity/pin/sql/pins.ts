@@ -1,6 +1,6 @@
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
-/** Stores a first PIN; false where there is one already. */
+/** Stores a first PIN; false if the user already has one. */
 export const insertPin = async (
   tx: Tx,
   pin: { userId: string; pepperId: string; hash: string },
@@ -11,7 +11,7 @@ export const insertPin = async (
   return count === 1
 }
 
-/** Puts another PIN in the place of the one with the given hash, or of any where none is given; a lock ends. */
+/** Replaces the PIN with hash `insteadOf`, or any PIN if undefined, and ends a lock; false if there is no such PIN. */
 export const replacePin = async (
   tx: Tx,
   pin: { userId: string; pepperId: string; hash: string; insteadOf: string | undefined },
@@ -24,7 +24,7 @@ export const replacePin = async (
   return count === 1
 }
 
-/** Keeps the same PIN's hash under another pepper, where it is still that PIN. */
+/** Stores the same PIN's hash under another pepper, unless the PIN has changed. */
 export const rehashPin = async (
   sql: Database,
   pin: { userId: string; pepperId: string; hash: string; insteadOf: string },
@@ -40,10 +40,10 @@ export const hasPin = async (sql: Database, userId: string): Promise<boolean> =>
 export type PinAttempt = { attempt: number; pepperId: string; hash: string }
 
 /**
- * Counts a try before it is hashed, in one statement: of any number that come at once, each gets a number of its
- * own. The try that reaches the last number locks at once, and a right PIN lifts that again; so a crash while
- * hashing leaves a lock, never a free try. A lock that has run out counts as none. Returns nothing where the PIN is
- * locked or not set: `readPinLock` tells which.
+ * Counts an attempt before hashing, in one statement: concurrent attempts each get their own number. The attempt with
+ * the last number locks the PIN at once, and a correct PIN lifts the lock again: a crash while hashing leaves a lock,
+ * never a free attempt. An expired lock counts as none. Returns undefined if the PIN is locked or not set:
+ * `readPinState` shows which.
  */
 export const beginPinAttempt = async (
   sql: Database,
@@ -60,14 +60,14 @@ export const beginPinAttempt = async (
   return attempt
 }
 
-/** A right PIN forgives its own try and those before it; tries that began later stay counted. */
+/** Subtracts a correct PIN's own attempt and those before it from the count; attempts that began later stay counted. */
 export const forgivePinAttempts = async (sql: Database, userId: string, attempt: number): Promise<void> => {
   await sql`
     update gateway.pins set attempts = greatest(attempts - ${attempt}, 0), locked_until = null
     where user_id = ${userId}`
 }
 
-/** What a wrong try came to: a right one that began beside it may have forgiven it. */
+/** Locks and reads the PIN's state after a wrong attempt; a concurrent correct PIN may have lowered the count. */
 export const settleWrongPin = async (
   tx: Tx,
   userId: string,
@@ -79,7 +79,7 @@ export const settleWrongPin = async (
 
 export type PinState = { attempts: number; lockedUntil: Date | null; setAt: Date }
 
-/** What stands of a user's PIN now: a lock that has run out is none, and its tries are forgotten. */
+/** The current state of a user's PIN: an expired lock counts as none, and its attempts as zero. */
 export const readPinState = async (sql: Database, userId: string): Promise<PinState | undefined> => {
   const [pin] = await sql<PinState[]>`
     select case when locked_until <= now() then 0 else attempts end as attempts,
@@ -89,9 +89,8 @@ export const readPinState = async (sql: Database, userId: string): Promise<PinSt
 }
 
 /**
- * Remembers a lock, and says whether it is news: several tries may have seen it. The one that is the `many`-th of its
- * user within so many days asks for the wallets to be frozen. Under the lock of the user's PIN, see `settleWrongPin`, so
- * that they are counted one after the other.
+ * Records a lock; false if another attempt has recorded it. The user's `many`-th lock within `days` requests a freeze
+ * of the wallets. Call it under the PIN's row lock, see `settleWrongPin`, so that locks are counted one by one.
  */
 export const rememberPinLock = async (
   tx: Tx,
@@ -109,7 +108,7 @@ export const rememberPinLock = async (
 
 export type DuePinFreeze = { userId: string; lockedUntil: Date }
 
-/** A lock whose freezes nobody has asked for yet, held for this transaction; another gateway finds another. */
+/** A lock whose freezes are not requested yet, locked for this transaction; other gateways skip this row. */
 export const takeDuePinFreeze = async (tx: Tx): Promise<DuePinFreeze | undefined> => {
   const [due] = await tx<DuePinFreeze[]>`
     select user_id as "userId", locked_until as "lockedUntil" from gateway.pin_locks
@@ -122,12 +121,12 @@ export const settlePinFreeze = async (tx: Tx, { userId, lockedUntil }: DuePinFre
     update gateway.pin_locks set freeze_due = false where user_id = ${userId} and locked_until = ${lockedUntil}`
 }
 
-/** The freezes that nobody has asked for yet are not wanted any more. */
+/** Cancels the user's freezes that are not requested yet. */
 export const forgetDuePinFreezes = async (tx: Tx, userId: string): Promise<void> => {
   await tx`update gateway.pin_locks set freeze_due = false where user_id = ${userId} and freeze_due`
 }
 
-/** Whether a PIN was locked within the last so many hours: a freeze for it may be on its way. */
+/** Whether the PIN was locked within the last `hours`: a freeze for that lock may be in flight. */
 export const wasPinLockedWithin = async (tx: Tx, userId: string, hours: number): Promise<boolean> =>
   (
     await tx`

@@ -1,6 +1,6 @@
 import { BYTEA, type Database, type Tx } from '@pennywire/runtime/database.ts'
 
-/** Keeps a secret that is offered; false where the second factor is on already. */
+/** Stores an offered secret; false if the second factor is already on. */
 export const offerSecondFactor = async (
   sql: Database,
   offer: { userId: string; keyId: string; sealedSecret: Buffer },
@@ -19,12 +19,12 @@ export type SecondFactorState = {
   sealedSecret: Buffer
   /** Null while it is only offered. */
   enabledAt: Date | null
-  /** Whether an offer may still be taken. */
+  /** Whether the offer can still be confirmed. */
   fresh: boolean
   lockedUntil: Date | null
 }
 
-/** What a wrong code came to. */
+/** The attempts and lock after a wrong code. */
 export const readCodeLock = async (
   tx: Tx,
   userId: string,
@@ -34,7 +34,7 @@ export const readCodeLock = async (
   return state
 }
 
-/** What stands of a user's second factor now: a lock that has run out is none. */
+/** The current state of a user's second factor; an expired lock counts as none. */
 export const readSecondFactor = async (
   sql: Database,
   userId: string,
@@ -48,7 +48,7 @@ export const readSecondFactor = async (
   return state
 }
 
-/** Turns on what was offered with this secret; false where another request did, or another secret was offered since. */
+/** Turns on the second factor by the offered secret; false if another request did, or offered another secret since. */
 export const enableSecondFactor = async (
   tx: Tx,
   offer: { userId: string; sealedSecret: Buffer; step: number },
@@ -59,12 +59,12 @@ export const enableSecondFactor = async (
   return count === 1
 }
 
-/** Sign-ins that began before it end nowhere: see `secondFactorVersion`. Waits for sessions that are being started. */
+/** Invalidates sign-ins in progress, see `secondFactorVersion`. Waits for transactions that are starting a session. */
 export const changeSecondFactorVersion = async (tx: Tx, userId: string): Promise<void> => {
   await tx`update gateway.users set second_factor_version = second_factor_version + 1 where id = ${userId}`
 }
 
-/** Turns it off, with all that hangs on it. */
+/** Turns the second factor off and deletes its recovery codes and challenges. */
 export const deleteSecondFactor = async (tx: Tx, userId: string): Promise<boolean> => {
   await tx`delete from gateway.recovery_codes where user_id = ${userId}`
   await tx`delete from gateway.login_challenges where user_id = ${userId}`
@@ -73,13 +73,13 @@ export const deleteSecondFactor = async (tx: Tx, userId: string): Promise<boolea
   return count === 1
 }
 
-/** How tries are bounded: so many lock, for so many minutes, twice as long each time, up to so many. */
+/** Limits on attempts: `maxAttempts` cause a lock of `lockMinutes`, which doubles each time, up to `maxLockMinutes`. */
 export type CodeRule = { maxAttempts: number; lockMinutes: number; maxLockMinutes: number }
 export type CodeAttempt = { attempt: number; keyId: string; sealedSecret: Buffer }
 
 /**
- * Counts a try before it is looked at, in one statement: of any number that come at once, each gets a number of its
- * own, and the last one locks at once. A right code lifts that again. Nothing where it is locked or not turned on.
+ * Counts an attempt before the code is checked, in one statement: concurrent attempts each get their own number, and
+ * the last number locks at once. A correct code lifts the lock again. Undefined if the second factor is locked or off.
  */
 export const beginCodeAttempt = async (
   sql: Database,
@@ -101,8 +101,8 @@ export const beginCodeAttempt = async (
 }
 
 /**
- * Takes a right code: each step once, and none before it. False where it was taken already. Forgives the code's own try
- * and those before it.
+ * Accepts a correct code: each step once, and no earlier step after it. False if the step was already accepted.
+ * Subtracts the code's own attempt and those before it from the count.
  */
 export const spendStep = async (
   tx: Tx,
@@ -115,7 +115,7 @@ export const spendStep = async (
   return count === 1
 }
 
-/** Keeps the secret under another key. */
+/** Stores the secret sealed under another key. */
 export const resealSecret = async (
   tx: Tx,
   secret: { userId: string; keyId: string; sealedSecret: Buffer },
@@ -125,7 +125,7 @@ export const resealSecret = async (
     where user_id = ${secret.userId}`
 }
 
-/** Puts new recovery codes in the place of those before. */
+/** Replaces a user's recovery codes. */
 export const replaceRecoveryCodes = async (
   tx: Tx,
   codes: { userId: string; pepperId: string; hashes: Buffer[] },
@@ -136,7 +136,7 @@ export const replaceRecoveryCodes = async (
     select ${codes.userId}, ${codes.pepperId}, * from unnest(${tx.array(codes.hashes, BYTEA)})`
 }
 
-/** Spends a recovery code, under whichever pepper it was hashed; false where it is none, or was used. */
+/** Spends a recovery code hashed under any of the peppers; false if the code is unknown or used. */
 export const spendRecoveryCode = async (
   tx: Tx,
   userId: string,
@@ -157,7 +157,7 @@ export const countRecoveryCodes = async (sql: Database | Tx, userId: string): Pr
   return row!.left
 }
 
-/** Notes that somebody has done the first step of a sign-in, where the second factor is on; false where it is not. */
+/** Stores a challenge after the first step of a sign-in, if the second factor is on; false if it is off. */
 export const insertChallenge = async (
   sql: Database,
   challenge: { hash: Buffer; userId: string; proven: Buffer; seconds: number },
@@ -173,7 +173,7 @@ export const deleteOldChallenges = async (sql: Database, userId: string): Promis
   await sql`delete from gateway.login_challenges where user_id = ${userId} and expires_at <= now()`
 }
 
-/** Whose sign-in it is; nothing where it is unknown, expired or done. */
+/** The challenge of a sign-in; undefined if it is unknown, expired or used. */
 export const readChallenge = async (
   sql: Database,
   hash: Buffer,
@@ -184,7 +184,7 @@ export const readChallenge = async (
   return challenge
 }
 
-/** Ends a sign-in's second step; false where another request did. */
+/** Spends the challenge of a sign-in; false if another request did. */
 export const spendChallenge = async (tx: Tx, hash: Buffer): Promise<boolean> => {
   const { count } = await tx`
     update gateway.login_challenges set used_at = now()

@@ -1,6 +1,6 @@
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
-/** Since when the user with this e-mail address is known at this network address. As fast where there is no such user. */
+/** The time since which a user's network address is known. Takes as long for an unknown e-mail address. */
 export const readFamiliarSince = async (
   sql: Database,
   signIn: { email: string; addressHash: string },
@@ -11,7 +11,7 @@ export const readFamiliarSince = async (
   return row?.knownSince
 }
 
-/** Known since now, also where it was known before. */
+/** Marks an address as known since now, even if it was known before. */
 export const rememberAddress = async (
   sql: Database | Tx,
   { userId, addressHash }: { userId: string; addressHash: string },

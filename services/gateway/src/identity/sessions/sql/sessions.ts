@@ -1,10 +1,10 @@
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
-/** A refresh token unused for so long is worthless. */
+/** A refresh token expires after this idle time. */
 const IDLE_DAYS = 7
-/** A session ends then, however busy it was. */
+/** Absolute lifetime of a session: activity does not extend it. */
 export const ABSOLUTE_DAYS = 30
-/** Within so many seconds a used refresh token is taken for one whose answer was lost. */
+/** A used refresh token presented again within this time counts as a retry after a lost response. */
 const GRACE_SECONDS = 10
 
 export const insertSession = async (
@@ -17,7 +17,7 @@ export const insertSession = async (
       ${session.secondFactor})`
 }
 
-/** Whether the session's user signed in within the last so many minutes; a refresh is no sign-in. */
+/** Whether the session started within the last `minutes`; a refresh does not count as a sign-in. */
 export const isSignInFresh = async (sql: Database, sessionId: string, minutes: number): Promise<boolean> =>
   (
     await sql`
@@ -25,7 +25,7 @@ export const isSignInFresh = async (sql: Database, sessionId: string, minutes: n
       where id = ${sessionId} and started_at > clock_timestamp() - make_interval(mins => ${minutes})`
   ).length === 1
 
-/** Records that the session's user has given a code of the second factor. */
+/** Records that the session's user presented a second-factor code. */
 export const markSecondFactor = async (tx: Tx, sessionId: string): Promise<void> => {
   await tx`update gateway.sessions set second_factor = true where id = ${sessionId}`
 }
@@ -46,7 +46,7 @@ type LockedSession = {
   secondFactor: boolean
 }
 
-/** Locks the session a refresh token belongs to, so that its family is changed by one request at a time. */
+/** Locks the session of a refresh token, so that requests change its token family one at a time. */
 export const lockSessionOfToken = async (tx: Tx, hash: Buffer): Promise<LockedSession | undefined> => {
   const [session] = await tx<LockedSession[]>`
     select s.id as "sessionId", s.user_id as "userId", s.ended_at is null and s.expires_at > now() as open,
@@ -64,7 +64,7 @@ export type RefreshTokenState = {
   successorSalt: Buffer | null
 }
 
-/** Reads a refresh token. In a statement after the lock: the one that waited for it sees the past. */
+/** Reads a refresh token in a separate statement after the lock: the statement that waited has an older snapshot. */
 export const readRefreshToken = async (tx: Tx, hash: Buffer): Promise<RefreshTokenState> => {
   const [token] = await tx<RefreshTokenState[]>`
     select issued_at + make_interval(days => ${IDLE_DAYS}) <= clock_timestamp() as idle,
@@ -85,7 +85,7 @@ export const touchSession = async (tx: Tx, sessionId: string): Promise<void> => 
   await tx`update gateway.sessions set last_used_at = now() where id = ${sessionId}`
 }
 
-/** Ends the given session of the user, or all of theirs but one; returns the ids of those that were open. */
+/** Ends one session of the user, all, or all but one; returns the ids of the sessions that were open. */
 export const endSessions = async (
   tx: Tx,
   session: { userId: string; sessionId?: string; exceptSessionId?: string; reason: string },
@@ -99,7 +99,7 @@ export const endSessions = async (
   return ended.map(({ id }) => id)
 }
 
-/** Sessions that ended for one reason end for another, from a moment that is told anew; returns their ids. */
+/** Changes end reason `from` to `to`; returns the session ids, so that the caller broadcasts the new reason. */
 export const changeEndReason = async (
   tx: Tx,
   sessions: { userId: string; from: string; to: string },
@@ -111,7 +111,7 @@ export const changeEndReason = async (
   return changed.map(({ id }) => id)
 }
 
-/** Why a session is over, or null where it is open. */
+/** The end reason of a session: `expired` past its lifetime, `unknown` without a row, null while it is open. */
 export const readSessionEnd = async (sql: Database, sessionId: string): Promise<string | null> => {
   const [session] = await sql<Array<{ reason: string | null }>>`
     select case when ended_at is null and expires_at <= now() then 'expired' else end_reason end as reason
@@ -119,7 +119,7 @@ export const readSessionEnd = async (sql: Database, sessionId: string): Promise<
   return session ? session.reason : 'unknown'
 }
 
-/** Whether a session is open, which it then stays until the transaction ends. */
+/** Whether a session is open; a share lock on its row keeps it open until the transaction ends. */
 export const shareOpenSession = async (tx: Tx, sessionId: string): Promise<boolean> => {
   const open = await tx`
     select from gateway.sessions where id = ${sessionId} and ended_at is null and expires_at > now() for share`
@@ -128,7 +128,7 @@ export const shareOpenSession = async (tx: Tx, sessionId: string): Promise<boole
 
 export type EndedSession = { id: string; reason: string }
 
-/** Sessions that ended within the last so many seconds, and not within the last `untilSeconds`. */
+/** Sessions that ended within the last `seconds`, but not within the last `untilSeconds`. */
 export const readRecentlyEnded = (
   sql: Database,
   seconds: number,
@@ -160,7 +160,7 @@ export const listOpenSessions = (
       ${page.before === undefined ? sql`` : sql`and id < ${page.before}`}
     order by id desc limit ${page.limit}`
 
-/** Whose PIN was locked within the last so many seconds, not within the last `untilSeconds`, and when; the oldest first. */
+/** PIN locks of the last `seconds`, without those of the last `untilSeconds`; oldest first. */
 export const readRecentPinLocks = (
   sql: Database,
   seconds: number,

@@ -2,7 +2,7 @@ import type { Database, Tx } from '@pennywire/runtime/database.ts'
 
 export type LinkedIdentity = { id: string; issuer: string; subject: string; linkedAt: Date }
 
-/** Links an identity; false where it is linked already, to anybody. */
+/** Links an identity; false if it is already linked to any user. */
 export const insertExternalIdentity = async (
   tx: Tx,
   link: { id: string; userId: string; issuer: string; subject: string },
@@ -14,7 +14,7 @@ export const insertExternalIdentity = async (
   return count === 1
 }
 
-/** Takes a token of another issuer, by its SHA-256, until it has expired; false where it was taken before. */
+/** Marks another issuer's token as spent, by its SHA-256, until it has expired; false if it was spent before. */
 export const spendExternalToken = async (
   sql: Database,
   token: { hash: Buffer; expiresAt: Date },
@@ -36,7 +36,7 @@ export const listExternalIdentities = (sql: Database, userId: string): Promise<L
     select id, issuer, subject, linked_at as "linkedAt" from gateway.external_identities
     where user_id = ${userId} order by id`
 
-/** Ends a link of the user; its issuer, or nothing where there is no such link of theirs. */
+/** Deletes a link of the user; returns its issuer, or undefined if the user has no such link. */
 export const deleteExternalIdentity = async (
   tx: Tx,
   link: { id: string; userId: string },

@@ -3,7 +3,7 @@ import type { Database, Tx } from '@pennywire/runtime/database.ts'
 export type OidcRequest = {
   provider: string
   returnTo: string | null
-  /** Who links the identity, while which session is open; null where somebody signs in. */
+  /** The user who links the identity, and the session that must stay open; both null for a sign-in. */
   userId: string | null
   sessionId: string | null
 }
@@ -20,8 +20,8 @@ export const insertOidcRequest = async (
 }
 
 /**
- * Spends a request, in one statement, so that of two callbacks with it only one gets it; nothing where it is unknown,
- * expired, or another browser's, which does not spend it.
+ * Spends a request in one statement, so that of two callbacks with one state only one gets it. Undefined if the request
+ * is unknown, expired, or another browser's, which does not spend it.
  */
 export const takeOidcRequest = async (
   sql: Database,
@@ -34,7 +34,7 @@ export const takeOidcRequest = async (
   return request
 }
 
-/** Links that a user has begun come to nothing. */
+/** Deletes the user's pending link requests. */
 export const forgetOidcRequests = async (tx: Tx, userId: string): Promise<void> => {
   await tx`delete from gateway.oidc_requests where user_id = ${userId}`
 }
