@@ -288,6 +288,7 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
   ],
   admin: [
     'DELETE /v1/admin/users/{id}/api-keys/{keyId}',
+    'DELETE /v1/admin/users/{id}/mail-block',
     'DELETE /v1/admin/users/{id}/second-factor',
     'DELETE /v1/admin/users/{id}/sessions',
     'GET /v1/admin/users/{id}/api-keys',

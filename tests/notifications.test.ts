@@ -42,7 +42,7 @@ const pay = async (amount: string): Promise<string> => {
 
 describe('a transfer', () => {
   test('tells both sides, each with the other’s name as strangers see it', async () => {
-    const id = await pay('1234.5')
+    const id = await pay('23.4')
     const [sent] = await told(alice, 'transfer_sent', 'deposit_completed')
     const [received] = await told(bob, 'transfer_received')
     expect(sent).toMatchObject({
@@ -50,19 +50,21 @@ describe('a transfer', () => {
       kind: 'money_sent',
       counterparty: { name: 'Bob B.' },
       body: expect.stringMatching(
-        /^You sent 1,234\.50 USD to Bob B\. Your balance is 3,765\.50 USD \(TXN-\w{12}\)\.$/,
+        /^You sent 23\.40 USD to Bob B\. Your balance is 4,976\.60 USD \(TXN-\w{12}\)\.$/,
       ),
     })
     expect(received).toMatchObject({ counterparty: { name: 'Alice S.' }, kind: 'money_received' })
-    expect(received!.body).toMatch(/^You received 1,234\.50 USD from Alice S\. Your balance is 1,234\.50 USD/)
+    expect(received!.body).toMatch(/^You received 23\.40 USD from Alice S\. Your balance is 23\.40 USD/)
   })
 
   test('that is refused tells the sender alone, with the reason', async () => {
-    expect((await send(alice, wallets[1], '9999')).status).toBe(422)
-    const [refused] = await told(alice, 'transfer_rejected', 'deposit_completed')
+    expect((await send(bob, wallets[0], '99')).status).toBe(402)
+    const [refused] = await told(bob, 'transfer_rejected')
     expect(refused).toMatchObject({ kind: 'declined', title: 'Transfer declined' })
-    expect(refused!.body).toMatch(/^Your transfer of 9,999\.00 USD to Bob B\. was not made\. \S.+\./)
-    expect(await listOf(bob)).toEqual([])
+    expect(refused!.body).toMatch(
+      /^Your transfer of 99\.00 USD to Alice S\. was not made\. The balance is too low \(TXN-\w{12}\)\.$/,
+    )
+    expect(await listOf(alice)).toHaveLength(1)
   })
 
   test('is told by the name that the other side has when it is read', async () => {
@@ -75,9 +77,9 @@ describe('a transfer', () => {
 
 describe('language', () => {
   test('is what the client asks for, until the user chooses one', async () => {
-    await pay('1234.5')
+    await pay('23.4')
     await told(bob, 'transfer_received')
-    const german = /^Sie haben 1\.234,50 USD von Alice S\. erhalten\. Ihr Kontostand beträgt 1\.234,50 USD/
+    const german = /^Sie haben 23,40 USD von Alice S\. erhalten\. Ihr Kontostand beträgt 23,40 USD/
     const asked = await bob.ask('GET', '/v1/notifications', undefined, {
       'accept-language': 'de-AT,en;q=0.5',
     })

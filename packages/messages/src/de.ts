@@ -193,6 +193,10 @@ export const de: Catalogue = {
       'Was Ihr Konto darf, hat sich geändert. Melden Sie sich neu an, um fortzufahren.',
     ),
     account_reactivated: text('Konto wieder aktiv', 'Ihr Konto wurde wieder freigeschaltet.'),
+    mail_blocked: text(
+      'E-Mails erreichen Sie nicht',
+      'Ihr Mailserver hat unsere Mail zurückgeschickt, oder sie wurde als Spam markiert; wir schicken keine mehr. Bitten Sie uns, wieder anzufangen, sobald es geht.',
+    ),
   },
   unknown: {
     title: 'Neues zu Ihrem Konto',

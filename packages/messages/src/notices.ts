@@ -61,6 +61,7 @@ export type NoticeData = {
   external_identity_unlinked: Record<never, never>
   role_changed: Record<never, never>
   account_reactivated: Record<never, never>
+  mail_blocked: Record<never, never>
 }
 
 export type NoticeType = keyof NoticeData
@@ -119,6 +120,7 @@ export const KIND_OF: Readonly<Record<NoticeType, NoticeKind>> = {
   external_identity_unlinked: 'security',
   role_changed: 'security',
   account_reactivated: 'security',
+  mail_blocked: 'security',
 }
 
 /** By how a type ends: the words for types that are newer than this version. Null where it says nothing. */

@@ -58,6 +58,7 @@ const EXAMPLES: NoticeData = {
   external_identity_unlinked: {},
   role_changed: {},
   account_reactivated: {},
+  mail_blocked: {},
 }
 const TYPES = Object.keys(KIND_OF) as NoticeType[]
 const render = (language: 'en' | 'de', type: string, data: object, other: string | null = null) =>

@@ -118,7 +118,6 @@ const transfers = createTransfers({
 const { requesting, findTransfer } = transfers
 const notifications = createNotifications({
   sql,
-  mailCallbackSecret: config.MAIL_CALLBACK_SECRET,
   guards: identity.guardsWith(createTurns('reads', 'notifier', systemClock)),
   names,
   url: config.NOTIFIER_URL,

@@ -1,7 +1,9 @@
 import { deliveryIdOf } from '@pennywire/contracts/ids.ts'
 import { kindOfNotice, type NoticeKind } from '@pennywire/messages/notices.ts'
 import type { Notice } from './notices-for.ts'
-import type { DeliveredNotice } from './sql/deliveries.ts'
+
+/** What a delivery of a notice holds of it. */
+export type DeliveredNotice = Pick<Notice, 'type' | 'data' | 'aboutUserId' | 'transferId' | 'createdAt'>
 
 /** A notice that is to be mailed, if its user wants that. */
 export type NoticeMail = {

@@ -158,10 +158,13 @@ const noticeTypeOf = (record: IdentityEvent): keyof NoticeData | null => {
       return 'role_changed'
     case 'pennywire.identity.AccountReactivated':
       return 'account_reactivated'
+    case 'pennywire.identity.MailBlocked':
+      return 'mail_blocked'
     // Who did it knows, nobody can read it (the account is closed to them), or it is staff's and the audit's alone.
     case 'pennywire.identity.AccountDeactivated':
     case 'pennywire.identity.EmailVerified':
     case 'pennywire.identity.LoginFailed':
+    case 'pennywire.identity.MailUnblocked':
     case 'pennywire.identity.PasswordResetRequested':
     case 'pennywire.identity.PinFailed':
     case 'pennywire.identity.PinResetFailed':
@@ -202,7 +205,7 @@ const toldEntries = ({ transferId, type, entries, linked }: Moved): Told[] =>
     if (entries.findIndex(isOfWallet) < index) return []
     const { balanceAfterMinor } = entries.findLast(isOfWallet)!
     // Two entries make a movement: the other one is the other side.
-    const other = entries[index ^ 1]!.userId
+    const other = entries[index ^ 1]?.userId ?? null
     const movement = linked[Math.floor(index / 2) - 1]
     return [
       {

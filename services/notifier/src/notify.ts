@@ -209,10 +209,12 @@ export const createNotifying = (deps: {
           deadLetters.push(...works[index]!.deadLetters)
         }
         if (deadLetters.length > 0) await publisher.publishAll(deadLetters)
-        const added = notices.length > 0 ? await insertNotices(tx, notices) : 0
+        // One event may stand in a batch twice.
+        const once = [...new Map(notices.map(notice => [notice.id, notice])).values()]
+        const added = once.length > 0 ? await insertNotices(tx, once) : 0
         const repeated = notices.length - added
         if (mails.length > 0) await insertMails(tx, mails)
-        const noticeMails = mailsOfNotices(notices)
+        const noticeMails = mailsOfNotices(once)
         const mailed = noticeMails.length > 0 ? await insertNoticeMails(tx, noticeMails) : 0
         await writePositions(tx, [...next.values()])
         return { gaps, added, repeated, due: mails.length + mailed, deadLetters }

@@ -21,6 +21,7 @@ import { createApiKeys, endApiKeys } from './api-keys/api-keys.ts'
 import { authRoutes } from './auth-routes.ts'
 import { createAnnounce } from './events/announce.ts'
 import { createGuards } from './guards.ts'
+import { mailCallbackRoutes } from './mail-callback-routes.ts'
 import { createNames, type Names } from './persons/names.ts'
 import { createAddressHash, createPersonKeys, type PersonKeys } from './persons/person-keys.ts'
 import { isOwnerUnproved, readCommonCost } from './persons/sql/users.ts'
@@ -285,6 +286,7 @@ export const createIdentity = async (deps: {
       pinRoutes({ guards, pins, tokens, clock: systemClock }),
       apiKeyRoutes({ guards, apiKeys }),
       keyRoutes(tokens),
+      mailCallbackRoutes({ guards, inTransaction, announce, secret: config.MAIL_CALLBACK_SECRET }),
       adminUserRoutes({ guards, sql, personKeys, sessions, apiKeys, manageUsers }),
     ],
     check: revocations.check,

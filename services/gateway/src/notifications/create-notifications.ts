@@ -4,8 +4,7 @@ import { type Database, openDatabase, ping } from '@pennywire/runtime/database.t
 import type { Guards } from '../http/define-route.ts'
 import type { Room } from '../http/room.ts'
 import type { Names } from '../identity/persons/names.ts'
-import { blockMail, readMailBlock, unblockMail } from '../identity/persons/sql/mail-blocks.ts'
-import { mailRoutes } from './mail-routes.ts'
+import { readMailBlock } from '../identity/persons/sql/mail-blocks.ts'
 import { viewNotices } from './notice-view.ts'
 import { notificationRoutes } from './notification-routes.ts'
 import { preferenceRoutes } from './preference-routes.ts'
@@ -23,8 +22,6 @@ import {
 export const createNotifications = (deps: {
   guards: Guards
   sql: Database
-  /** Of the mail server's callbacks. */
-  mailCallbackSecret: string | undefined
   names: Pick<Names, 'namesOf'>
   url: string
   instanceId: string
@@ -54,12 +51,6 @@ export const createNotifications = (deps: {
         readMailedKinds: () => readMailedKinds(notifier),
         readMailBlock: userId => readMailBlock(sql, userId),
         change: (userId, change) => changePreferences(notifier, userId, change),
-      }),
-      mailRoutes({
-        guards,
-        secret: deps.mailCallbackSecret,
-        block: (email, reason) => blockMail(sql, email, reason),
-        unblock: userId => unblockMail(sql, userId),
       }),
     ],
     check: () => ping(notifier),

@@ -1,10 +1,6 @@
 import type { MailRequested } from '@pennywire/contracts/schemas.ts'
 import { type Database, TIMESTAMPTZ, type Tx } from '@pennywire/runtime/database.ts'
-import type { NoticeMail } from '../notice-mails.ts'
-import type { Notice } from '../notices-for.ts'
-
-/** What a delivery of a notice holds of it. */
-export type DeliveredNotice = Pick<Notice, 'type' | 'data' | 'aboutUserId' | 'transferId' | 'createdAt'>
+import type { DeliveredNotice, NoticeMail } from '../notice-mails.ts'
 
 /** A delivery that this instance may work on until its claim runs out. */
 export type ClaimedDelivery = {

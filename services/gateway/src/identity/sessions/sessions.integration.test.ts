@@ -141,6 +141,7 @@ describe('sign-up and verification', () => {
       email: user.email,
       full_name: 'Seen Byothers',
       email_verified: false,
+      mail_blocked: false,
     })
     await expect(dumpTables(reader)).resolves.toBe('') // the role does not even see the tables
     await reader.end()

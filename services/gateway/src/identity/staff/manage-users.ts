@@ -8,6 +8,7 @@ import { tellSuperAdmins } from '../accounts/tell-super-admins.ts'
 import { type ApiKeys, endApiKeys } from '../api-keys/api-keys.ts'
 import type { Announce } from '../events/announce.ts'
 import type { PersonKeys } from '../persons/person-keys.ts'
+import { clearMailBlock } from '../persons/sql/mail-blocks.ts'
 import { disableUser, enableUser, lockUsers, setRoles, type User } from '../persons/sql/users.ts'
 import { changeSecondFactorVersion, deleteSecondFactor } from '../second-factor/sql/second-factors.ts'
 import { ACCOUNT_DISABLED, type Sessions } from '../sessions/sessions.ts'
@@ -42,6 +43,8 @@ export type ManageUsers = {
   endSessions: (input: Staff, traceparent: string) => Promise<number>
   /** Revokes one of a user's API keys. Throws as `setRole`, API_KEY_NOT_FOUND, API_KEY_ENDED. */
   revokeApiKey: (input: Staff & { id: string }, traceparent: string) => Promise<void>
+  /** Lets mail go to a user's address again after a bounce or complaint. Throws as `setRole`. */
+  unblockMail: (input: Staff, traceparent: string) => Promise<void>
 }
 
 /** Staff actions on accounts, and the user's own deactivation, which only staff can revert. */
@@ -183,5 +186,12 @@ export const createManageUsers = (deps: {
       await inTransaction(tx => lockBoth(tx, input))
       await apiKeys.revoke(input, traceparent)
     },
+
+    unblockMail: (input, traceparent) =>
+      inTransaction(async tx => {
+        await lockBoth(tx, input)
+        if (!(await clearMailBlock(tx, input.userId))) return
+        await appendToOutbox(tx, [announce.identityEvent('MailUnblocked', input, traceparent)])
+      }),
   }
 }

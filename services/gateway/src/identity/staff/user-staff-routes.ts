@@ -247,6 +247,21 @@ const endSessionsRoute = ({ signedIn }: Guards) =>
     },
   })
 
+const unblockMailRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'delete',
+    path: '/v1/admin/users/{id}/mail-block',
+    tags: ['Staff'],
+    summary: "Lets mail go to a user's address again",
+    description: `After a bounce or complaint; changes nothing where there was none. Needs admin. ${NOT_ONES_OWN}`,
+    ...signedIn({ role: 'admin' }),
+    request: { params: userParams },
+    responses: {
+      204: { description: 'Mail goes to it' },
+      ...problemResponses('USER_NOT_FOUND', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
+    },
+  })
+
 const apiKeysRoute = ({ signedIn }: Guards) =>
   createRoute({
     method: 'get',
@@ -382,6 +397,13 @@ export const adminUserRoutes = (deps: AdminUserDeps): Routes => {
     const byUserId = context.var.user.userId
     const ended = await manageUsers.endSessions({ byUserId, userId: id }, context.var.traceparent)
     return context.json({ ended, at: new Date().toISOString() }, 200)
+  })
+
+  routes.openapi(unblockMailRoute(guards), async context => {
+    const { id } = context.req.valid('param')
+    const byUserId = context.var.user.userId
+    await manageUsers.unblockMail({ byUserId, userId: id }, context.var.traceparent)
+    return context.body(null, 204)
   })
 
   routes.openapi(apiKeysRoute(guards), async context => {

@@ -8,32 +8,31 @@ import {
   newRoutes,
   problemResponses,
   type Routes,
-  STAFF_PROBLEMS,
-  STEP_UP_PROBLEMS,
-  stepUpHeader,
-  uuidParam,
 } from '../http/define-route.ts'
-import { emailAddress } from '../identity/accounts/email-address.ts'
-import { MAIL_BLOCK_REASONS, type MailBlockReason } from '../identity/persons/sql/mail-blocks.ts'
+import type { InTransaction } from '../outbox/in-transaction.ts'
+import { appendToOutbox } from '../outbox/sql/outbox.ts'
 import { ProblemError } from '../problems/problem.ts'
+import { emailAddress } from './accounts/email-address.ts'
+import type { Announce } from './events/announce.ts'
+import { MAIL_BLOCK_REASONS, setMailBlock } from './persons/sql/mail-blocks.ts'
 
-export type MailDeps = {
+export type MailCallbackDeps = {
   guards: Guards
-  /** What the mail server's callbacks prove themselves by; undefined where it has none. */
+  inTransaction: InTransaction
+  announce: Announce
+  /** Proves the mail server's callbacks; undefined if none is configured. */
   secret: string | undefined
-  block: (email: string, reason: MailBlockReason) => Promise<void>
-  unblock: (userId: string) => Promise<boolean>
 }
 
 const callbackRoute = ({ anybody }: Guards) =>
   createRoute({
     method: 'post',
     path: '/v1/mail/callbacks',
-    tags: ['Notifications'],
+    tags: ['Accounts'],
     summary: 'Where the mail server says that an address bounced or its owner complained',
     description:
       'No mail goes to that address any more. The header `Mail-Callback-Secret` carries the shared secret. A bounce that ' +
-      'is not permanent changes nothing, and an address that no account has is answered alike.',
+      'is not permanent changes nothing, and an address that no account has gets the same answer.',
     ...anybody(),
     request: {
       headers: z.object({ 'mail-callback-secret': z.string().max(1_000).optional() }),
@@ -51,28 +50,15 @@ const callbackRoute = ({ anybody }: Guards) =>
     },
   })
 
-const unblockRoute = ({ signedIn }: Guards) =>
-  createRoute({
-    method: 'delete',
-    path: '/v1/admin/users/{id}/mail-block',
-    tags: ['Staff'],
-    summary: 'Lets mail go to a user’s address again',
-    ...signedIn({ role: 'admin', stepUp: true }),
-    request: { headers: stepUpHeader, params: z.object({ id: uuidParam }) },
-    responses: {
-      204: { description: 'Mail goes to it again' },
-      ...problemResponses('VALIDATION_ERROR', 'USER_NOT_FOUND', ...STAFF_PROBLEMS, ...STEP_UP_PROBLEMS),
-    },
-  })
-
 const isSecret = (given: string | undefined, secret: string | undefined): boolean => {
   if (given === undefined || secret === undefined) return false
   const [a, b] = [Buffer.from(given), Buffer.from(secret)]
   return a.length === b.length && timingSafeEqual(a, b)
 }
 
-/** Which addresses get no mail any more. */
-export const mailRoutes = ({ guards, secret, block, unblock }: MailDeps): Routes => {
+/** The mail server's word on addresses. */
+export const mailCallbackRoutes = (deps: MailCallbackDeps): Routes => {
+  const { guards, inTransaction, announce, secret } = deps
   const routes = newRoutes()
 
   routes.openapi(callbackRoute(guards), async context => {
@@ -80,13 +66,15 @@ export const mailRoutes = ({ guards, secret, block, unblock }: MailDeps): Routes
       throw new ProblemError('SIGNATURE_INVALID', 'Mail-Callback-Secret: is not the shared secret.')
     }
     const { event, email, permanent } = context.req.valid('json')
-    if (permanent) await block(email, event)
-    return context.body(null, 204)
-  })
-
-  routes.openapi(unblockRoute(guards), async context => {
-    if (!(await unblock(context.req.valid('param').id))) {
-      throw new ProblemError('USER_NOT_FOUND', 'id: there is no such user.')
+    const { traceparent } = context.var
+    if (permanent) {
+      await inTransaction(async tx => {
+        const userId = await setMailBlock(tx, email, event)
+        if (userId === undefined) return
+        await appendToOutbox(tx, [
+          announce.identityEvent('MailBlocked', { userId, reason: event }, traceparent),
+        ])
+      })
     }
     return context.body(null, 204)
   })
