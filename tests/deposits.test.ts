@@ -152,6 +152,19 @@ describe('callbacks', () => {
     await vi.waitFor(async () => expect(Number(await balanceOf(alice, wallet))).toBe(before + 9))
     expect((await callback({ ...body, status: 'failed' })).status).toBe(204)
     expect((await alice.ask('GET', `/v1/transfers/${body.id}`)).body.status).toBe('completed')
+    // Both are told: the failure that came after the 202, and that the money is there after all.
+    await vi.waitFor(
+      async () => {
+        const { items } = (await alice.ask('GET', '/v1/notifications')).body
+        const told = items.filter(({ transferId }: { transferId: string }) => transferId === body.id)
+        expect(told.map(({ type }: { type: string }) => type).sort()).toEqual([
+          'deposit_completed',
+          'deposit_rejected',
+        ])
+        expect(JSON.stringify(told)).toContain('Your deposit of 9.00 USD was not made.')
+      },
+      { timeout: 15_000 },
+    )
   })
 
   test('of another kind, or of a deposit that came back: refused', async () => {

@@ -152,6 +152,7 @@ const rooms: Room[] = [
   }),
   createPayments({
     ...shared,
+    announce: identity.announce,
     requesting,
     provider: {
       url: config.PROVIDER_URL,

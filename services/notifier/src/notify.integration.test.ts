@@ -306,6 +306,42 @@ describe('the views for others', () => {
     }))
 })
 
+describe('what the gateway asks to be told', () => {
+  const request = (over: Partial<Records['pennywire.notifier.NoticeRequested']> = {}) => ({
+    ...{ commandId: randomUUID(), userId: alice, type: 'deposit_rejected', transferId: null, requestedAt: 5 },
+    data: JSON.stringify({ amount: '1.00', currency: 'USD', code: 'PAYMENT_FAILED' }),
+    ...over,
+  })
+  const command = (
+    { encode }: Awaited<ReturnType<typeof startInstance>>,
+    offset: number,
+    value: ReturnType<typeof request>,
+  ) => encode('notifier.commands', offset, 'pennywire.notifier.NoticeRequested', value)
+
+  test('is told once', async () => {
+    const instance = await startInstance()
+    await instance.position()
+    const value = request()
+    await instance.handle([command(instance, 0, value), command(instance, 1, value)])
+    expect(await sql`select id, type, data from notifier.notices`).toEqual([
+      { id: value.commandId, type: 'deposit_rejected', data: JSON.parse(value.data) },
+    ])
+  })
+
+  test.each([
+    ['data that is no JSON', { data: '{' }],
+    ['data that is no object', { data: '[1]' }],
+    ['data with a NUL', { data: '{"code":"\\u0000"}' }],
+    ['an id that is none', { userId: 'x' }],
+  ])('%s is set aside', async (_what, over) => {
+    const instance = await startInstance()
+    await instance.position()
+    await instance.handle([command(instance, 0, request(over)), command(instance, 1, request())])
+    expect(instance.seen.deadLetters).toHaveLength(1)
+    expect([await countOf('notifier.notices'), await positionOf('notifier.commands')]).toEqual([1, 2n])
+  })
+})
+
 describe('identity.events', () => {
   const account = (instance: Awaited<ReturnType<typeof startInstance>>, offset: number, occurredAt: number) =>
     instance.encode('identity.events', offset, 'pennywire.identity.PinSet', {

@@ -51,6 +51,11 @@ type Counted = { walletId: string; sequence: number }
 const NOTHING: Work = { notices: [], mails: [], deadLetters: [], entries: [], reached: [] }
 
 const MAIL_REQUESTED = 'pennywire.notifier.MailRequested'
+const NOTICE_REQUESTED = 'pennywire.notifier.NoticeRequested'
+
+/** Whether this version handles records of a type; newer types are passed over. */
+const isHandled = (type: string): boolean =>
+  type === MAIL_REQUESTED || type === NOTICE_REQUESTED || isLedgerEvent(type) || isIdentityEvent(type)
 
 // Avro's strings and longs hold more than the columns do. What would not fit is found here, where it is one record's
 // fault, instead of in the batch's insert, where it would hold the partition for ever.
@@ -80,6 +85,11 @@ const storedMail = z.object({
 /** Throws where the record cannot be told to anybody; it will then never be possible, as nothing but it decides. */
 const workFor = (record: AnyRecord, since: number): Work => {
   if (record.type === MAIL_REQUESTED) return { ...NOTHING, mails: [storedMail.parse(record.value)] }
+  if (record.type === NOTICE_REQUESTED) {
+    const { commandId: id, userId, type, transferId, data, requestedAt: createdAt } = record.value
+    const notice = { id, userId, type, data: JSON.parse(data), aboutUserId: null, transferId, createdAt }
+    return { ...NOTHING, notices: storedNotices.parse([notice]) }
+  }
   if (isIdentityEvent(record.type)) {
     const event = record as IdentityEvent
     if (event.value.occurredAt < since) return NOTHING
@@ -124,8 +134,7 @@ export const createNotifying = (deps: {
   const readWork = async (record: IncomingRecord): Promise<Work> => {
     // By the header, so that types newer than this version are passed over instead of being taken for damage.
     const type = headerOf(record, 'ce_type')
-    if (type !== undefined && type !== MAIL_REQUESTED && !isLedgerEvent(type) && !isIdentityEvent(type))
-      return NOTHING
+    if (type !== undefined && !isHandled(type)) return NOTHING
     const deadLetter = (reason: string): Work => ({
       ...NOTHING,
       deadLetters: [deadLetterOf(record, 'notifier', reason)],

@@ -19,7 +19,7 @@ import { createSlowHash } from './accounts/slow-hash.ts'
 import { apiKeyRoutes } from './api-keys/api-key-routes.ts'
 import { createApiKeys, endApiKeys } from './api-keys/api-keys.ts'
 import { authRoutes } from './auth-routes.ts'
-import { createAnnounce } from './events/announce.ts'
+import { type Announce, createAnnounce } from './events/announce.ts'
 import { createGuards } from './guards.ts'
 import { mailCallbackRoutes } from './mail-callback-routes.ts'
 import { createNames, type Names } from './persons/names.ts'
@@ -73,6 +73,7 @@ export type Identity = {
   pins: Pins
   personKeys: PersonKeys
   names: Names
+  announce: Announce
   hashAddress: (address: string) => string
   routes: Routes[]
   /** Rejects while sessions and limits cannot be checked (Redis). For readiness. */
@@ -251,6 +252,7 @@ export const createIdentity = async (deps: {
     pins,
     personKeys,
     names,
+    announce,
     hashAddress,
     routes: [
       authRoutes({

@@ -1,3 +1,4 @@
+import { formatAmount } from '@pennywire/contracts/money.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
@@ -5,10 +6,13 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import type { Guards } from '../http/define-route.ts'
 import type { Room } from '../http/room.ts'
+import type { Announce } from '../identity/events/announce.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { LedgerDoor } from '../ledger/create-ledger-door.ts'
 import { readDecidedIds, readWalletOf } from '../ledger/sql/ledger-reads.ts'
+import type { InTransaction } from '../outbox/in-transaction.ts'
+import { appendToOutbox } from '../outbox/sql/outbox.ts'
 import { createTurns } from '../queues/turns.ts'
 import type { RequestLog } from '../transfers/create-request-log.ts'
 import type { Requesting } from '../transfers/create-transfers.ts'
@@ -55,6 +59,8 @@ export const createPayments = (deps: {
   depositExpiresAfterMs: number
   expiresAfterMs: number
   clock: Clock
+  inTransaction: InTransaction
+  announce: Pick<Announce, 'notice'>
 }): Room => {
   const {
     logger,
@@ -68,8 +74,27 @@ export const createPayments = (deps: {
     requesting,
     lookAfterMs,
     clock,
+    inTransaction,
+    announce,
   } = deps
   const { ledgerRead } = ledger
+  /** A deposit that fails ends here alone: no event of the ledger states it, so its payer is told by the gateway. */
+  const settle = (id: string, settlement: Settlement): Promise<boolean> =>
+    inTransaction(async tx => {
+      if (!(await settlePayment(tx, id, settlement))) return false
+      const payment = (await readPayment(tx, id))!
+      if (payment.kind === 'deposit' && payment.status === 'failed') {
+        const { userId, amount, currency, failureCode } = payment
+        const data = {
+          amount: formatAmount(amount, currency),
+          currency,
+          code: failureCode ?? 'PAYMENT_FAILED',
+        }
+        const notice = { userId, cause: id, transferId: id, type: 'deposit_rejected', data } as const
+        await appendToOutbox(tx, [announce.notice(notice, undefined)])
+      }
+      return true
+    })
   const payments = {
     logger,
     codec,
@@ -89,7 +114,7 @@ export const createPayments = (deps: {
     markOrdering: (id: string, attempts: number) => markPaymentOrdering(sql, id, attempts),
     markPending: (id: string, reference: string | null) => markPaymentPending(sql, id, reference),
     depositExpiresAfterMs: deps.depositExpiresAfterMs,
-    settle: (id: string, settlement: Settlement) => settlePayment(sql, id, settlement),
+    settle: (id: string, settlement: Settlement) => settle(id, settlement),
     markDone: (id: string, status: Payment['status']) => markPaymentDone(sql, id, status),
     expiresAfterMs: deps.expiresAfterMs,
     clock,

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
+import { notificationIdOf } from '@pennywire/contracts/ids.ts'
 import type { Records } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
+import type { NoticeData, NoticeType } from '@pennywire/messages/notices.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import { CompactEncrypt, importJWK, type JWK } from 'jose'
 
@@ -28,6 +30,11 @@ export type Announce = {
   ) => Promise<OutgoingRecord>
   /** A notification mail without a secret. */
   mail: (mail: { userId: string; template: string }, traceparent: string) => Promise<OutgoingRecord>
+  /** A notice of what no event states: once for a cause, a user and a type. */
+  notice: <Type extends NoticeType>(
+    notice: { userId: string; cause: string; transferId: string | null; type: Type; data: NoticeData[Type] },
+    traceparent: string | undefined,
+  ) => OutgoingRecord
 }
 
 /** A notification mail is worth sending for this long. */
@@ -102,5 +109,25 @@ export const createAnnounce = async (
     mailWithSecret,
     mail: (mail, traceparent) =>
       mailWithSecret({ ...mail, secret: {}, expiresAt: new Date(clock.now() + NOTICE_MS) }, traceparent),
+    notice: ({ userId, cause, transferId, type: noticeType, data }, traceparent) => {
+      const commandId = notificationIdOf(cause, userId, noticeType)
+      const requestedAt = clock.now()
+      const type = 'pennywire.notifier.NoticeRequested'
+      return {
+        topic: 'notifier.commands',
+        key: userId,
+        value: codec.encode(type, {
+          ...{ commandId, userId, type: noticeType, transferId, data: JSON.stringify(data), requestedAt },
+        }),
+        headers: envelope({
+          id: commandId,
+          type,
+          source: 'gateway',
+          time: requestedAt,
+          subject: userId,
+          traceparent,
+        }),
+      }
+    },
   }
 }

@@ -115,7 +115,7 @@ export type Settlement = {
  * confirmed payout may be returned, and a deposit that failed may have arrived after all.
  */
 export const settlePayment = async (
-  sql: Database,
+  sql: Database | Tx,
   id: string,
   { status, providerReference, failureCode, failureReason, orderAttempts }: Settlement,
 ): Promise<boolean> => {
