@@ -3,7 +3,7 @@
 // is missing from PARAMETERS fails the test.
 import { randomUUID } from 'node:crypto'
 import { openDatabase } from '@pennywire/runtime/database.ts'
-import { beforeAll, expect, inject, test } from 'vitest'
+import { beforeAll, expect, inject, test, vi } from 'vitest'
 import {
   type Answer,
   ask,
@@ -31,6 +31,9 @@ type Objects = {
   hold: string
   session: string
   notification: string
+  webhook: string
+  /** To that webhook. */
+  delivery: string
   identity: string
   apiKey: string
 }
@@ -45,6 +48,9 @@ const PARAMETERS: Array<[path: RegExp, kind: keyof Objects | 'action' | 'recipie
   [/^\/v1\/transfers\/by-idempotency-key\/\{key\}/, 'key'],
   [/^\/v1\/sessions\/\{id\}/, 'session'],
   [/^\/v1\/notifications\/\{id\}/, 'notification'],
+  [/^\/v1\/webhooks\/\{id\}/, 'webhook'],
+  // The operator's are no person's: each admin may have any.
+  [/^\/v1\/admin\/webhooks\/\{id\}/, 'action'],
   [/^\/v1\/users\/me\/external-identities\/\{id\}/, 'identity'],
   [/^\/v1\/api-keys\/\{id\}/, 'apiKey'],
   [/^\/v1\/limits\/\{action\}/, 'action'],
@@ -70,6 +76,8 @@ const BODIES: Record<string, (objects: Objects, others: string) => object> = {
   'POST /v1/admin/users/{id}/deactivate': () => ({ reason: 'a test' }),
   'DELETE /v1/admin/users/{id}/second-factor': () => ({ reason: 'a test' }),
   'PATCH /v1/admin/users/{id}/role': () => ({ role: 'user' }),
+  'POST /v1/webhooks': () => ({ url: 'http://127.0.0.1:9/hook' }),
+  'POST /v1/webhooks/{id}/redrive': () => ({ from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' }),
   // All people of the tests have the same password.
   'POST /v1/api-keys/{id}/rotate': () => ({ password: victim.person.password }),
 }
@@ -150,7 +158,16 @@ const makeObjects = async (person: Person, partner: Wallet, payer: Person): Prom
   )
   expect(held.status).toBe(201)
   const session = await addSession(person.id)
-  const { items: notifications } = (await person.ask('GET', '/v1/notifications')).body
+  const notification = await vi.waitFor(
+    async () => {
+      const { items } = (await person.ask('GET', '/v1/notifications')).body
+      expect(items).not.toEqual([])
+      return items[0].id
+    },
+    { timeout: 20_000, interval: 50 },
+  )
+  const webhook = (await person.ask('POST', '/v1/webhooks', { url: 'http://127.0.0.1:9/hook' })).body.id
+  const delivery = (await person.ask('POST', `/v1/webhooks/${webhook}/test`)).body.id
   return {
     user: person.id,
     wallet: wallet.id,
@@ -160,7 +177,9 @@ const makeObjects = async (person: Person, partner: Wallet, payer: Person): Prom
     key,
     hold: held.body.id,
     session,
-    notification: notifications[0]?.id ?? randomUUID(),
+    notification,
+    webhook,
+    delivery,
     identity: await linkIdentity(person.id),
     apiKey: (await makeApiKey(person, ['wallets:read'])).id,
   }
@@ -225,6 +244,7 @@ const askOn = async (route: Route, objects: Objects, caller: Caller | undefined)
   const path = route.path
     .replace('{action}', 'send')
     .replace('{keyId}', objects.apiKey)
+    .replace('{deliveryId}', objects.delivery)
     .replace(/\{[^}]+\}/, value)
   const query = QUERIES[route.name]?.(objects)
   const hasBody = (route.method !== 'GET' && route.method !== 'DELETE') || route.name in BODIES
@@ -289,6 +309,17 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
   admin: [
     'DELETE /v1/admin/users/{id}/api-keys/{keyId}',
     'DELETE /v1/admin/users/{id}/mail-block',
+    'DELETE /v1/admin/webhooks/{id}',
+    'GET /v1/admin/webhooks',
+    'GET /v1/admin/webhooks/{id}',
+    'GET /v1/admin/webhooks/{id}/deliveries',
+    'GET /v1/admin/webhooks/{id}/deliveries/{deliveryId}',
+    'PATCH /v1/admin/webhooks/{id}',
+    'POST /v1/admin/webhooks',
+    'POST /v1/admin/webhooks/{id}/deliveries/{deliveryId}/redrive',
+    'POST /v1/admin/webhooks/{id}/redrive',
+    'POST /v1/admin/webhooks/{id}/rotate-secret',
+    'POST /v1/admin/webhooks/{id}/test',
     'DELETE /v1/admin/users/{id}/second-factor',
     'DELETE /v1/admin/users/{id}/sessions',
     'GET /v1/admin/users/{id}/api-keys',

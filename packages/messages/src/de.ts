@@ -193,6 +193,10 @@ export const de: Catalogue = {
       'Was Ihr Konto darf, hat sich geändert. Melden Sie sich neu an, um fortzufahren.',
     ),
     account_reactivated: text('Konto wieder aktiv', 'Ihr Konto wurde wieder freigeschaltet.'),
+    webhook_disabled: ({ data }) => ({
+      title: 'Webhook abgeschaltet',
+      body: `Ihr Webhook unter ${data.url} ist zu lange fehlgeschlagen und wurde abgeschaltet. Schalten Sie ihn wieder ein, sobald er geht; sein Protokoll bewahrt auf, was nicht zugestellt wurde.`,
+    }),
     mail_blocked: text(
       'E-Mails erreichen Sie nicht',
       'Ihr Mailserver hat unsere Mail zurückgeschickt, oder sie wurde als Spam markiert; wir schicken keine mehr. Bitten Sie uns, wieder anzufangen, sobald es geht.',

@@ -177,6 +177,10 @@ export const en: Catalogue = {
     ),
     role_changed: text('Role changed', 'What your account may do has changed. Sign in again to go on.'),
     account_reactivated: text('Account active again', 'Your account was activated again.'),
+    webhook_disabled: ({ data }) => ({
+      title: 'Webhook turned off',
+      body: `Your webhook at ${data.url} has failed for too long and is turned off. Turn it on again once it works; its log keeps what was not delivered.`,
+    }),
     mail_blocked: text(
       'Mail does not reach you',
       'Your mail server sent our mail back, or it was marked as spam, so we send no more. Ask us to begin again once it works.',

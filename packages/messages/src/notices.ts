@@ -62,6 +62,7 @@ export type NoticeData = {
   role_changed: Record<never, never>
   account_reactivated: Record<never, never>
   mail_blocked: Record<never, never>
+  webhook_disabled: { url: string }
 }
 
 export type NoticeType = keyof NoticeData
@@ -121,6 +122,7 @@ export const KIND_OF: Readonly<Record<NoticeType, NoticeKind>> = {
   role_changed: 'security',
   account_reactivated: 'security',
   mail_blocked: 'security',
+  webhook_disabled: 'security',
 }
 
 /** By how a type ends: the words for types that are newer than this version. Null where it says nothing. */

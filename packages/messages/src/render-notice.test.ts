@@ -59,6 +59,7 @@ const EXAMPLES: NoticeData = {
   role_changed: {},
   account_reactivated: {},
   mail_blocked: {},
+  webhook_disabled: { url: 'hooks.example' },
 }
 const TYPES = Object.keys(KIND_OF) as NoticeType[]
 const render = (language: 'en' | 'de', type: string, data: object, other: string | null = null) =>

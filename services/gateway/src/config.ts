@@ -220,6 +220,10 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
     .describe(
       "Where the payment provider tells what became of a payment: this gateway's `/v1/provider/callbacks`.",
     ),
+  WEBHOOK_ALLOW_PRIVATE: z
+    .enum(['true', 'false'])
+    .default('false')
+    .describe('For development: webhooks may lead to http and to addresses of the own network.'),
   MAIL_CALLBACK_SECRET: z
     .string()
     .min(32)

@@ -38,6 +38,7 @@ import { createStatements } from './statements/create-statements.ts'
 import { createRequestLog } from './transfers/create-request-log.ts'
 import { createTransfers } from './transfers/create-transfers.ts'
 import { createWallets } from './wallets/create-wallets.ts'
+import { createWebhooks } from './webhooks/create-webhooks.ts'
 
 const config = loadGatewayConfig(process.env)
 const logger = createLogger('gateway', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
@@ -116,12 +117,16 @@ const transfers = createTransfers({
     })),
 })
 const { requesting, findTransfer } = transfers
+const notifier = openDatabase(config.NOTIFIER_URL, {
+  applicationName: `${config.INSTANCE_ID}-at-notifier`,
+  maxConnections: 4,
+})
+const notifierGuards = identity.guardsWith(createTurns('reads', 'notifier', systemClock))
 const notifications = createNotifications({
   sql,
-  guards: identity.guardsWith(createTurns('reads', 'notifier', systemClock)),
+  guards: notifierGuards,
   names,
-  url: config.NOTIFIER_URL,
-  instanceId: config.INSTANCE_ID,
+  notifier,
 })
 const rooms: Room[] = [
   createWallets(shared),
@@ -165,6 +170,13 @@ const rooms: Room[] = [
     expiresAfterMs: requestExpiresAfterMs,
   }),
   notifications,
+  createWebhooks({
+    guards: notifierGuards,
+    notifier,
+    announce: identity.announce,
+    allowPrivate: config.WEBHOOK_ALLOW_PRIVATE === 'true',
+    clock: systemClock,
+  }),
 ]
 
 // Alarms only, not part of readiness: a load balancer would remove every gateway, reads too. The ledger's readiness
@@ -208,7 +220,7 @@ const operations = await listen(
       redis: identity.check,
       kafka: brokers.check,
       ...ledger.readiness,
-      notifierViews: notifications.check,
+      notifierViews: () => ping(notifier),
       clock: ledger.checkClock,
     },
     1_000 * config.OPS_KEEP_SECONDS,
@@ -223,11 +235,13 @@ onShutdown(logger, [
   foundation.stop,
   topics.close,
   () => Promise.all([...rooms.map(({ stop }) => stop?.()), requestLog.stop(), ledger.stop()]),
+  () => notifier.end({ timeout: 5 }),
   ledger.close,
   relay.stop,
   publisher.stop,
   brokers.close,
   operations.stop,
   () => redis.quit(),
+  () => notifier.end(),
   () => sql.end(),
 ])

@@ -24,6 +24,22 @@ export const notifierSettings = {
     .describe(
       'The kinds of notifications that come by e-mail to users who have not chosen: money_received, money_sent, declined, holds, wallet; empty for none.',
     ),
+  WEBHOOK_RETRY_HOURS: z.coerce
+    .number()
+    .positive()
+    .max(720)
+    .default(72)
+    .describe('How long a webhook is tried before it fails; it can be sent again from its log.'),
+  WEBHOOK_DISABLE_HOURS: z.coerce
+    .number()
+    .positive()
+    .max(720)
+    .default(72)
+    .describe('An endpoint that has failed for so long without a success is disabled, and its owner told.'),
+  WEBHOOK_ALLOW_PRIVATE: z
+    .enum(['true', 'false'])
+    .default('false')
+    .describe('For development: webhooks go by http and to addresses of the own network as well.'),
   PURGE_SECONDS: z.coerce
     .number()
     .min(0.1)

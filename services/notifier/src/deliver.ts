@@ -41,6 +41,54 @@ const codeOf = (error: unknown): string => {
   return [code ?? name ?? 'Error', responseCode].filter(part => part !== undefined).join(' ')
 }
 
+/** Counts tries of a channel by their outcome. */
+export const countTry = (channel: string, outcome: string, times = 1): void =>
+  tries.inc({ channel, outcome }, times)
+
+/**
+ * Works on what is due in so many slots at once: a job that is slow holds its own slot and no other. A job that fails is not
+ * lost: its claim runs out, and an instance claims it again.
+ */
+export const startSlots = <Job>(options: {
+  name: string
+  atOnce: number
+  /** Claims at most so many jobs for this instance. */
+  claim: (limit: number) => Promise<Job[]>
+  work: (job: Job) => Promise<void>
+  logger: Logger
+  clock: Clock
+}): Repeated => {
+  const { name, atOnce, claim, work, logger, clock } = options
+  const inFlight = new Set<Promise<void>>()
+  const begin = async (): Promise<boolean> => {
+    if (inFlight.size >= atOnce) await Promise.race(inFlight)
+    const free = atOnce - inFlight.size
+    const jobs = await claim(free)
+    for (const job of jobs) {
+      const working: Promise<void> = work(job)
+        .catch(error => logger.warn({ channel: name, code: codeOf(error) }, 'not written down; trying again'))
+        .finally(() => inFlight.delete(working))
+      inFlight.add(working)
+    }
+    return jobs.length === free
+  }
+  const repeated = repeat({
+    ...{ clock, everyMs: POLL_MS, work: begin },
+    onError: error =>
+      logger.warn(
+        { channel: name, code: codeOf(error) },
+        'the database does not say what is due; trying again',
+      ),
+  })
+  return {
+    wake: repeated.wake,
+    stop: async () => {
+      await repeated.stop()
+      await Promise.all(inFlight)
+    },
+  }
+}
+
 /**
  * Delivers what is due by a channel, apart from the consumer: a server that is away holds no notice and no partition. A try
  * whose answer is lost is made once more, under the same id. Several instances share the work; what is given up stays in
@@ -54,7 +102,6 @@ export const startDelivering = (deps: {
 }): Repeated => {
   const { sql, channel, logger, clock = systemClock } = deps
   const { name, atOnce, claimMs } = channel
-  const inFlight = new Set<Promise<void>>()
 
   const attempt = async (delivery: ClaimedDelivery): Promise<void> => {
     const { id, attempts } = delivery
@@ -64,52 +111,26 @@ export const startDelivering = (deps: {
     } catch (error) {
       const code = codeOf(error)
       if (channel.isFinal(error)) {
-        tries.inc({ channel: name, outcome: 'failed' })
+        countTry(name, 'failed')
         logger.error({ channel: name, id, attempts, code }, 'delivery given up')
         await endDelivery(sql, delivery, { state: 'failed', error: code })
       } else {
-        tries.inc({ channel: name, outcome: 'postponed' })
+        countTry(name, 'postponed')
         const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** (attempts - 1), channel.lastPauseMs)
         logger.warn({ channel: name, id, attempts, code, pauseMs }, 'not delivered; trying again')
         await postponeDelivery(sql, delivery, code, pauseMs)
       }
       return
     }
-    tries.inc({ channel: name, outcome })
+    countTry(name, outcome)
     await endDelivery(sql, delivery, { state: outcome, error: null })
   }
 
-  /** Begins as many as there is room for; one that is slow leaves the others' room alone. */
-  const deliverDue = async (): Promise<boolean> => {
-    if (inFlight.size >= atOnce) await Promise.race(inFlight)
-    const free = atOnce - inFlight.size
-    tries.inc({ channel: name, outcome: 'expired' }, await expireDeliveries(sql, name))
-    const claimed = await claimDeliveries(sql, { channel: name, limit: free, claimMs })
-    for (const delivery of claimed) {
-      const trying: Promise<void> = attempt(delivery)
-        // The claim runs out, and it is tried again.
-        .catch(error =>
-          logger.warn({ channel: name, id: delivery.id, code: codeOf(error) }, 'not written down'),
-        )
-        .finally(() => inFlight.delete(trying))
-      inFlight.add(trying)
-    }
-    return claimed.length === free
-  }
-
-  const repeated = repeat({
-    ...{ clock, everyMs: POLL_MS, work: deliverDue },
-    onError: error =>
-      logger.warn(
-        { channel: name, code: codeOf(error) },
-        'the database does not tell which deliveries are due',
-      ),
-  })
-  return {
-    wake: repeated.wake,
-    stop: async () => {
-      await repeated.stop()
-      await Promise.all(inFlight)
+  return startSlots({
+    ...{ name, atOnce, logger, clock, work: attempt },
+    claim: async limit => {
+      countTry(name, 'expired', await expireDeliveries(sql, name))
+      return claimDeliveries(sql, { channel: name, limit, claimMs })
     },
-  }
+  })
 }

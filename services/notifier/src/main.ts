@@ -16,10 +16,12 @@ import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { startPurging } from '@pennywire/runtime/start-purging.ts'
 import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
 import { mailChannel } from './channels/mail.ts'
+import { startWebhooks } from './channels/webhook.ts'
 import { notifierSettings } from './config.ts'
 import { startDelivering } from './deliver.ts'
 import { createNotifying } from './notify.ts'
 import { createSecretOpener } from './open-secret.ts'
+import { createPostWebhook } from './post-webhook.ts'
 import { connectMail } from './smtp.ts'
 import { measureDue, writeMailedKinds } from './sql/deliveries.ts'
 import { purgeOld } from './sql/purge.ts'
@@ -28,6 +30,7 @@ import { createSequenceWatch } from './watch-sequences.ts'
 const config = loadConfig(notifierSettings, process.env)
 /** An entry that others overtook comes within moments; after so long it is lost. */
 const HOLE_AFTER_MS = 60_000
+const HOUR_MS = 60 * 60 * 1_000
 
 const logger = createLogger('notifier', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
 
@@ -48,15 +51,25 @@ const mail = connectMail(config.SMTP_URL, config.MAIL_FROM, {
   allowPlaintext: config.ALLOW_PLAINTEXT === 'true',
 })
 await writeMailedKinds(sql, config.MAILED_KINDS)
+const openSecret = await createSecretOpener(config.NOTIFIER_PRIVATE_KEY_FILE)
 const mails = startDelivering({
   sql,
   channel: mailChannel({
     sql,
     gatewayRead,
-    openSecret: await createSecretOpener(config.NOTIFIER_PRIVATE_KEY_FILE),
+    openSecret,
     send: mail.send,
   }),
   logger,
+})
+const poster = createPostWebhook({
+  allowPrivate: config.WEBHOOK_ALLOW_PRIVATE === 'true',
+  clock: systemClock,
+})
+const webhooks = startWebhooks({
+  ...{ sql, openSecret, logger, clock: systemClock },
+  post: poster.post,
+  disableAfterMs: config.WEBHOOK_DISABLE_HOURS * HOUR_MS,
 })
 const purging = startPurging({
   purge: () =>
@@ -83,7 +96,12 @@ const consumer = await startConsumer({
   groupId: 'notifier',
   topics: ['ledger.events', 'identity.events', 'notifier.commands'],
   onAssigned: sequences.reset,
-  ...createNotifying({ sql, codec, publisher, logger, wakeMails: mails.wake, sequences }),
+  ...createNotifying({
+    ...{ sql, codec, publisher, logger, sequences },
+    wakeMails: mails.wake,
+    wakeWebhooks: webhooks.wake,
+    webhookWorthMs: config.WEBHOOK_RETRY_HOURS * HOUR_MS,
+  }),
 })
 measureConsumer(consumer)
 measuredGauge('notifier_deliveries_due', 'Deliveries that wait', async () => (await measureDue(sql)).due)
@@ -130,6 +148,8 @@ logger.info({ port: operations.port }, 'notifying')
 onShutdown(logger, [
   consumer.stop,
   mails.stop,
+  webhooks.stop,
+  poster.close,
   purging.stop,
   foundation.stop,
   topics.close,

@@ -32,7 +32,7 @@ beforeAll(async () => {
 })
 beforeEach(
   () => superuser`truncate notifier.positions, notifier.notices, notifier.inboxes, notifier.preferences, notifier.topic_starts,
-  notifier.deliveries`,
+  notifier.deliveries, notifier.webhook_endpoints`,
 )
 afterAll(async () => {
   await Promise.all([sql.end(), superuser.end()])
@@ -76,6 +76,8 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
     wakeMails: () => {
       seen.woken += 1
     },
+    wakeWebhooks: () => {},
+    webhookWorthMs: 60_000,
     sequences: {
       saw: (walletId, sequence) => void seen.sequences.push(['saw', walletId, sequence]),
       reached: (walletId, sequence) => void seen.sequences.push(['reached', walletId, sequence]),

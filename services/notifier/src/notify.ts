@@ -12,7 +12,7 @@ import type { ConsumerOptions, Position, TopicPartition } from '@pennywire/kafka
 import { deadLetterOf } from '@pennywire/kafka/dead-letters.ts'
 import type { Publisher } from '@pennywire/kafka/publisher.ts'
 import { headerOf, type IncomingRecord, type RawRecord } from '@pennywire/kafka/record.ts'
-import type { Database } from '@pennywire/runtime/database.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter } from '@pennywire/runtime/metrics.ts'
 import { z } from 'zod'
@@ -23,7 +23,9 @@ import { insertMails, insertNoticeMails } from './sql/deliveries.ts'
 import { insertNotices } from './sql/notices.ts'
 import { lockPositions, readPositions, writePositions } from './sql/positions.ts'
 import { readTopicStarts } from './sql/topic-starts.ts'
+import { insertWebhooks, type OwnersEvent, readEndpointOwners } from './sql/webhooks.ts'
 import type { SequenceWatch } from './watch-sequences.ts'
+import { payloadOf, type WebhookEvent, webhookEventOf } from './webhook-events.ts'
 
 const notificationsAdded = counter('notifier_notifications_total', 'In-app notices added')
 const duplicates = counter(
@@ -40,6 +42,7 @@ type Work = {
   notices: Notice[]
   mails: MailRequested[]
   deadLetters: RawRecord[]
+  webhooks: WebhookEvent[]
   /** The entries that an event tells of. */
   entries: Counted[]
   /** Wallets of which an event that moves nothing tells how many entries they have. */
@@ -48,7 +51,7 @@ type Work = {
 
 type Counted = { walletId: string; sequence: number }
 
-const NOTHING: Work = { notices: [], mails: [], deadLetters: [], entries: [], reached: [] }
+const NOTHING: Work = { notices: [], mails: [], webhooks: [], deadLetters: [], entries: [], reached: [] }
 
 const MAIL_REQUESTED = 'pennywire.notifier.MailRequested'
 const NOTICE_REQUESTED = 'pennywire.notifier.NoticeRequested'
@@ -97,7 +100,13 @@ const workFor = (record: AnyRecord, since: number): Work => {
   }
   if (!isLedgerEvent(record.type)) return NOTHING
   const event = record as LedgerEvent
-  return { ...NOTHING, notices: storedNotices.parse(noticesFor(event)), ...countedBy(event) }
+  const webhook = webhookEventOf(event)
+  return {
+    ...NOTHING,
+    notices: storedNotices.parse(noticesFor(event)),
+    webhooks: webhook ? [webhook] : [],
+    ...countedBy(event),
+  }
 }
 
 /** What an event tells of how many entries wallets have: by entries of its own, or by the way. */
@@ -123,13 +132,30 @@ export const createNotifying = (deps: {
   logger: Logger
   /** Called when there are new mails. */
   wakeMails: () => void
+  wakeWebhooks: () => void
+  /** How long a webhook is tried. */
+  webhookWorthMs: number
   /** Told of what records of ledger.events say of wallets' entries, once they are handled; repeats as well. */
   sequences?: Pick<SequenceWatch, 'saw' | 'reached'>
 }): Pick<ConsumerOptions, 'positions' | 'handle'> => {
-  const { sql, codec, publisher, logger, wakeMails, sequences } = deps
+  const { sql, codec, publisher, logger, wakeMails, wakeWebhooks, webhookWorthMs, sequences } = deps
   /** Gaps in each partition since its last progress. */
   const gapsInARow = new Map<string, number>()
   let starts = new Map<string, number>()
+
+  /** Payloads are made for owners who have an endpoint alone: most events have none. */
+  const storeWebhooks = async (tx: Tx, events: WebhookEvent[]): Promise<number> => {
+    const owners = await readEndpointOwners(tx, [...new Set(events.flatMap(({ users }) => users))])
+    const sent = events.flatMap(event =>
+      [null, ...event.users]
+        .filter(owner => owners.has(owner))
+        .map((ownerId): OwnersEvent => {
+          const { cause, type, at } = event
+          return { cause, ownerId, type, at, payload: payloadOf(event, ownerId) }
+        }),
+    )
+    return sent.length > 0 ? insertWebhooks(tx, sent, webhookWorthMs) : 0
+  }
 
   const readWork = async (record: IncomingRecord): Promise<Work> => {
     // By the header, so that types newer than this version are passed over instead of being taken for damage.
@@ -198,11 +224,12 @@ export const createNotifying = (deps: {
       const works = await Promise.all(records.map(readWork))
       const of = [...new Map(records.map(record => [idOf(record), record])).values()]
 
-      const { gaps, added, repeated, due, deadLetters } = await sql.begin(async tx => {
+      const { gaps, added, repeated, due, webhooksDue, deadLetters } = await sql.begin(async tx => {
         const next = new Map((await lockPositions(tx, of)).map(row => [idOf(row), row]))
         const gaps = new Map<string, Position>()
         const notices: Notice[] = []
         const mails: MailRequested[] = []
+        const webhooks: WebhookEvent[] = []
         const deadLetters: RawRecord[] = []
         for (const [index, record] of records.entries()) {
           const position = next.get(idOf(record))
@@ -215,6 +242,7 @@ export const createNotifying = (deps: {
           position.offset += 1n
           notices.push(...works[index]!.notices)
           mails.push(...works[index]!.mails)
+          webhooks.push(...works[index]!.webhooks)
           deadLetters.push(...works[index]!.deadLetters)
         }
         if (deadLetters.length > 0) await publisher.publishAll(deadLetters)
@@ -225,8 +253,9 @@ export const createNotifying = (deps: {
         if (mails.length > 0) await insertMails(tx, mails)
         const noticeMails = mailsOfNotices(once)
         const mailed = noticeMails.length > 0 ? await insertNoticeMails(tx, noticeMails) : 0
+        const webhooksDue = webhooks.length > 0 ? await storeWebhooks(tx, webhooks) : 0
         await writePositions(tx, [...next.values()])
-        return { gaps, added, repeated, due: mails.length + mailed, deadLetters }
+        return { gaps, added, repeated, due: mails.length + mailed, webhooksDue, deadLetters }
       })
 
       notificationsAdded.inc(added)
@@ -238,6 +267,7 @@ export const createNotifying = (deps: {
         }
       }
       if (due > 0) wakeMails()
+      if (webhooksDue > 0) wakeWebhooks()
       for (const { headers } of deadLetters) {
         const {
           dead_letter_topic: topic,

@@ -1,6 +1,6 @@
 import type { Language } from '@pennywire/messages/render-notice.ts'
 import { languageOf } from '@pennywire/messages/render-notice.ts'
-import { type Database, openDatabase, ping } from '@pennywire/runtime/database.ts'
+import type { Database } from '@pennywire/runtime/database.ts'
 import type { Guards } from '../http/define-route.ts'
 import type { Room } from '../http/room.ts'
 import type { Names } from '../identity/persons/names.ts'
@@ -23,14 +23,9 @@ export const createNotifications = (deps: {
   guards: Guards
   sql: Database
   names: Pick<Names, 'namesOf'>
-  url: string
-  instanceId: string
-}): Room & { check: () => Promise<void> } => {
-  const { guards, sql, names } = deps
-  const notifier = openDatabase(deps.url, {
-    applicationName: `${deps.instanceId}-reads-notifier`,
-    maxConnections: 4,
-  })
+  notifier: Database
+}): Room => {
+  const { guards, sql, names, notifier } = deps
   /** The language that the user chose, else the one that their client asks for. */
   const languageFor = async (userId: string, acceptLanguage: string | undefined): Promise<Language> =>
     (await readPreferences(notifier, userId)).language ?? languageOf(acceptLanguage)
@@ -53,7 +48,5 @@ export const createNotifications = (deps: {
         change: (userId, change) => changePreferences(notifier, userId, change),
       }),
     ],
-    check: () => ping(notifier),
-    stop: () => notifier.end(),
   }
 }

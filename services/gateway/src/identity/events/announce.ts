@@ -30,6 +30,8 @@ export type Announce = {
   ) => Promise<OutgoingRecord>
   /** A notification mail without a secret. */
   mail: (mail: { userId: string; template: string }, traceparent: string) => Promise<OutgoingRecord>
+  /** What only the notifier can open: a JWE under its key. */
+  sealForNotifier: (secret: object) => Promise<string>
   /** A notice of what no event states: once for a cause, a user and a type. */
   notice: <Type extends NoticeType>(
     notice: { userId: string; cause: string; transferId: string | null; type: Type; data: NoticeData[Type] },
@@ -53,6 +55,11 @@ export const createAnnounce = async (
     ...(notifierKey.kid === undefined ? {} : { kid: notifierKey.kid }),
   }
 
+  const sealForNotifier = (secret: object) =>
+    new CompactEncrypt(Buffer.from(JSON.stringify(secret)))
+      .setProtectedHeader(protectedHeader)
+      .encrypt(recipient)
+
   const mailWithSecret: Announce['mailWithSecret'] = async (
     { userId, template, secret, expiresAt },
     traceparent,
@@ -60,9 +67,7 @@ export const createAnnounce = async (
     const commandId = randomUUID()
     const requestedAt = clock.now()
     const type = 'pennywire.notifier.MailRequested'
-    const sealed = await new CompactEncrypt(Buffer.from(JSON.stringify(secret)))
-      .setProtectedHeader(protectedHeader)
-      .encrypt(recipient)
+    const sealed = await sealForNotifier(secret)
     return {
       topic: 'notifier.commands',
       key: userId,
@@ -106,6 +111,7 @@ export const createAnnounce = async (
         }),
       }
     },
+    sealForNotifier,
     mailWithSecret,
     mail: (mail, traceparent) =>
       mailWithSecret({ ...mail, secret: {}, expiresAt: new Date(clock.now() + NOTICE_MS) }, traceparent),

@@ -11,7 +11,7 @@ alter table notifier.deliveries
   drop constraint deliveries_check,
   add check (state in ('due', 'sent', 'expired', 'failed', 'suppressed')),
   add check (secret is null or state = 'due'),
-  add check ((template is null) = (notice is not null)),
+  add constraint deliveries_content check ((template is null) = (notice is not null)),
   add check (template is null or state <> 'due' or secret is not null);
 
 drop index notifier.deliveries_due;

@@ -1,0 +1,442 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { WEBHOOK_EVENT_TYPES } from '@pennywire/contracts/webhook-events.ts'
+import type { Context } from 'hono'
+import type { GatewayEnv } from '../http/context.ts'
+import {
+  BODY_PROBLEMS,
+  cursorParam,
+  type Guards,
+  jsonAnswer,
+  jsonBody,
+  limitParam,
+  newRoutes,
+  optionalJsonBody,
+  pageOf,
+  problemResponses,
+  type Routes,
+  SIGNED_IN_PROBLEMS,
+  STAFF_PROBLEMS,
+  STEP_UP_PROBLEMS,
+  stepUpHeader,
+  timestamp,
+  uuidParam,
+} from '../http/define-route.ts'
+import { validationProblem } from '../problems/problem.ts'
+import type { Webhooks } from './manage-webhooks.ts'
+import type { DeliveryFacts, EndpointFacts, Owner } from './sql/webhooks.ts'
+
+const DESCRIPTION_MAX = 200
+const OVERLAP_MAX_SECONDS = 7 * 24 * 60 * 60
+const OVERLAP_SECONDS = 24 * 60 * 60
+const LAST_SEQ = 2n ** 63n - 1n
+
+const eventTypes = z
+  .array(z.enum(WEBHOOK_EVENT_TYPES))
+  .max(WEBHOOK_EVENT_TYPES.length)
+  .openapi({ description: 'Which events are sent; empty: all', example: ['transfer.completed'] })
+const description = z.string().trim().min(1).max(DESCRIPTION_MAX).nullable()
+
+const webhookSchema = z
+  .object({
+    id: z.uuid(),
+    url: z.string().openapi({ example: 'https://hooks.example.com/pennywire' }),
+    description: z.string().nullable(),
+    eventTypes: z.array(z.string()),
+    state: z.enum(['active', 'paused', 'disabled']).openapi({
+      description: 'paused: by you, events wait; disabled: it failed for too long, events are not stored',
+    }),
+    failingSince: timestamp.nullable(),
+    createdAt: timestamp,
+  })
+  .openapi('Webhook')
+const withSecret = webhookSchema
+  .extend({
+    secret: z.string().openapi({
+      description: 'Signs what is sent; it is shown this once',
+      example: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw',
+    }),
+  })
+  .openapi('WebhookWithSecret')
+
+const trySchema = z.object({
+  at: timestamp,
+  status: z.int().nullable().openapi({ description: 'Of the answer; null where none came' }),
+  error: z.string().nullable().openapi({ example: 'HTTP 503' }),
+  ms: z.int(),
+  answer: z.string().nullable().openapi({ description: 'Its first kilobyte' }),
+})
+const deliverySchema = z
+  .object({
+    id: z.uuid().openapi({ description: 'The header webhook-id, the same with each try' }),
+    eventType: z.string().openapi({ example: 'transfer.completed' }),
+    state: z.enum(['due', 'sent', 'expired', 'failed']),
+    attempts: z.int(),
+    nextAttemptAt: timestamp.nullable(),
+    createdAt: timestamp,
+    sentAt: timestamp.nullable(),
+    payload: z.string().openapi({ description: 'The body as it is sent' }),
+    tries: z.array(trySchema).openapi({ description: 'The last 20, oldest first' }),
+  })
+  .openapi('WebhookDelivery')
+
+const viewEndpoint = (endpoint: EndpointFacts): z.output<typeof webhookSchema> => ({
+  id: endpoint.id,
+  url: endpoint.url,
+  description: endpoint.description,
+  eventTypes: endpoint.eventTypes,
+  state: endpoint.state,
+  failingSince: endpoint.failingSince?.toISOString() ?? null,
+  createdAt: endpoint.createdAt.toISOString(),
+})
+const viewDelivery = (delivery: DeliveryFacts): z.output<typeof deliverySchema> => ({
+  id: delivery.id,
+  eventType: delivery.eventType,
+  state: delivery.state,
+  attempts: delivery.attempts,
+  nextAttemptAt: delivery.state === 'due' ? delivery.nextAttemptAt.toISOString() : null,
+  createdAt: delivery.createdAt.toISOString(),
+  sentAt: delivery.sentAt?.toISOString() ?? null,
+  payload: delivery.payload,
+  tries: delivery.tries,
+})
+
+const readCursor = (text: string | undefined): bigint => {
+  if (text === undefined) return LAST_SEQ
+  const number = Buffer.from(text, 'base64url').toString('latin1')
+  if (/^[1-9][0-9]{0,17}$/.test(number)) return BigInt(number)
+  throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
+}
+
+/** Whose endpoints a group of routes is about. */
+type Side = {
+  base: string
+  tag: string
+  whose: string
+  ownerOf: (context: Context<GatewayEnv>) => Owner
+  reading: ReturnType<Guards['signedIn']>
+  writing: ReturnType<Guards['signedIn']>
+  problems: typeof SIGNED_IN_PROBLEMS | readonly [...typeof STAFF_PROBLEMS, ...typeof STEP_UP_PROBLEMS]
+}
+
+const routesOf = (side: Side, webhooks: Webhooks): Routes => {
+  const { base, tag, whose, ownerOf, reading, writing } = side
+  const problems = [...side.problems]
+  const routes = newRoutes()
+  const one = z.object({ id: uuidParam })
+  const oneDelivery = one.extend({ deliveryId: uuidParam })
+
+  routes.openapi(
+    createRoute({
+      method: 'post',
+      path: base,
+      tags: [tag],
+      summary: `Adds a webhook for ${whose}`,
+      description:
+        'Signed by Standard Webhooks 1.0.0; the secret is in the answer and is not shown again. See docs/webhooks.md.',
+      ...writing,
+      request: {
+        headers: stepUpHeader,
+        body: jsonBody(
+          z.strictObject({
+            url: z.string().openapi({ example: 'https://hooks.example.com/pennywire' }),
+            eventTypes: eventTypes.default([]),
+            description: description.default(null),
+          }),
+        ),
+      },
+      responses: {
+        201: jsonAnswer('The webhook, with its secret', withSecret),
+        ...problemResponses(...BODY_PROBLEMS, 'TOO_MANY_WEBHOOKS', ...problems),
+      },
+    }),
+    async context => {
+      const { secret, ...endpoint } = await webhooks.create(ownerOf(context), context.req.valid('json'))
+      context.header('Location', `${base}/${endpoint.id}`)
+      return context.json({ ...viewEndpoint(endpoint), secret }, 201)
+    },
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'get',
+      path: base,
+      tags: [tag],
+      summary: `Lists the webhooks of ${whose}`,
+      ...reading,
+      responses: {
+        200: jsonAnswer('All of them, oldest first', z.object({ items: z.array(webhookSchema) })),
+        ...problemResponses(...problems),
+      },
+    }),
+    async context => context.json({ items: (await webhooks.list(ownerOf(context))).map(viewEndpoint) }, 200),
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'get',
+      path: `${base}/{id}`,
+      tags: [tag],
+      summary: 'One webhook',
+      ...reading,
+      request: { params: one },
+      responses: {
+        200: jsonAnswer('The webhook', webhookSchema),
+        ...problemResponses('VALIDATION_ERROR', 'WEBHOOK_NOT_FOUND', ...problems),
+      },
+    }),
+    async context =>
+      context.json(viewEndpoint(await webhooks.read(ownerOf(context), context.req.valid('param').id)), 200),
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'patch',
+      path: `${base}/{id}`,
+      tags: [tag],
+      summary: 'Changes a webhook',
+      description: 'Leaves what it does not name. `active: true` also turns on one that was disabled.',
+      ...writing,
+      request: {
+        headers: stepUpHeader,
+        params: one,
+        body: jsonBody(
+          z.strictObject({
+            url: z.string().optional(),
+            eventTypes: eventTypes.optional(),
+            description: description.optional(),
+            active: z.boolean().optional(),
+          }),
+        ),
+      },
+      responses: {
+        200: jsonAnswer('The webhook', webhookSchema),
+        ...problemResponses(...BODY_PROBLEMS, 'WEBHOOK_NOT_FOUND', ...problems),
+      },
+    }),
+    async context => {
+      const { id } = context.req.valid('param')
+      return context.json(
+        viewEndpoint(await webhooks.change(ownerOf(context), id, context.req.valid('json'))),
+        200,
+      )
+    },
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'delete',
+      path: `${base}/{id}`,
+      tags: [tag],
+      summary: 'Deletes a webhook with its log',
+      ...writing,
+      request: { headers: stepUpHeader, params: one },
+      responses: {
+        204: { description: 'It is gone' },
+        ...problemResponses('VALIDATION_ERROR', 'WEBHOOK_NOT_FOUND', ...problems),
+      },
+    }),
+    async context => {
+      await webhooks.remove(ownerOf(context), context.req.valid('param').id)
+      return context.body(null, 204)
+    },
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'post',
+      path: `${base}/{id}/rotate-secret`,
+      tags: [tag],
+      summary: 'Gives a webhook a new secret',
+      description: `Until the overlap ends both sign: ${OVERLAP_SECONDS} seconds where nothing else is said.`,
+      ...writing,
+      request: {
+        headers: stepUpHeader,
+        params: one,
+        body: optionalJsonBody(
+          z.strictObject({
+            overlapSeconds: z.int().min(0).max(OVERLAP_MAX_SECONDS).default(OVERLAP_SECONDS),
+          }),
+        ),
+      },
+      responses: {
+        200: jsonAnswer('The webhook, with its new secret', withSecret),
+        ...problemResponses(...BODY_PROBLEMS, 'WEBHOOK_NOT_FOUND', ...problems),
+      },
+    }),
+    async context => {
+      const { id } = context.req.valid('param')
+      const { overlapSeconds } = context.req.valid('json')
+      const { secret, ...endpoint } = await webhooks.rotate(ownerOf(context), id, overlapSeconds)
+      return context.json({ ...viewEndpoint(endpoint), secret }, 200)
+    },
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'post',
+      path: `${base}/{id}/test`,
+      tags: [tag],
+      summary: 'Sends a test event',
+      ...writing,
+      request: { headers: stepUpHeader, params: one },
+      responses: {
+        202: jsonAnswer('The delivery that is on its way', deliverySchema),
+        ...problemResponses('VALIDATION_ERROR', 'WEBHOOK_NOT_FOUND', ...problems),
+      },
+    }),
+    async context =>
+      context.json(viewDelivery(await webhooks.test(ownerOf(context), context.req.valid('param').id)), 202),
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'get',
+      path: `${base}/{id}/deliveries`,
+      tags: [tag],
+      summary: "A webhook's deliveries, newest first",
+      ...reading,
+      request: {
+        params: one,
+        query: z.strictObject({
+          limit: limitParam,
+          cursor: cursorParam,
+          state: z.enum(['due', 'sent', 'expired', 'failed']).optional(),
+        }),
+      },
+      responses: {
+        200: jsonAnswer('Deliveries', pageOf(deliverySchema)),
+        ...problemResponses('VALIDATION_ERROR', 'WEBHOOK_NOT_FOUND', ...problems),
+      },
+    }),
+    async context => {
+      const { limit, cursor, state } = context.req.valid('query')
+      const page = { before: readCursor(cursor), state, limit: limit + 1 }
+      const found = await webhooks.deliveries(ownerOf(context), context.req.valid('param').id, page)
+      const shown = found.slice(0, limit)
+      const nextCursor =
+        found.length > limit ? Buffer.from(String(shown.at(-1)!.seq)).toString('base64url') : null
+      return context.json({ items: shown.map(viewDelivery), nextCursor }, 200)
+    },
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'get',
+      path: `${base}/{id}/deliveries/{deliveryId}`,
+      tags: [tag],
+      summary: 'One delivery, with what was sent and what was answered',
+      ...reading,
+      request: { params: oneDelivery },
+      responses: {
+        200: jsonAnswer('The delivery', deliverySchema),
+        ...problemResponses(
+          'VALIDATION_ERROR',
+          'WEBHOOK_NOT_FOUND',
+          'WEBHOOK_DELIVERY_NOT_FOUND',
+          ...problems,
+        ),
+      },
+    }),
+    async context => {
+      const { id, deliveryId } = context.req.valid('param')
+      return context.json(viewDelivery(await webhooks.delivery(ownerOf(context), id, deliveryId)), 200)
+    },
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'post',
+      path: `${base}/{id}/deliveries/{deliveryId}/redrive`,
+      tags: [tag],
+      summary: 'Sends one delivery once more',
+      description: 'Under its id and with the same body, also where it had come.',
+      ...writing,
+      request: { headers: stepUpHeader, params: oneDelivery },
+      responses: {
+        202: jsonAnswer('The delivery that is on its way', deliverySchema),
+        ...problemResponses(
+          'VALIDATION_ERROR',
+          'WEBHOOK_NOT_FOUND',
+          'WEBHOOK_DELIVERY_NOT_FOUND',
+          ...problems,
+        ),
+      },
+    }),
+    async context => {
+      const { id, deliveryId } = context.req.valid('param')
+      await webhooks.redrive(ownerOf(context), id, { id: deliveryId })
+      return context.json(viewDelivery(await webhooks.delivery(ownerOf(context), id, deliveryId)), 202)
+    },
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'post',
+      path: `${base}/{id}/redrive`,
+      tags: [tag],
+      summary: 'Sends what failed within a time once more',
+      ...writing,
+      request: {
+        headers: stepUpHeader,
+        params: one,
+        body: jsonBody(
+          z.strictObject({
+            from: z.iso.datetime().openapi({ description: 'From this moment on' }),
+            to: z.iso.datetime().openapi({ description: 'Before this moment' }),
+          }),
+        ),
+      },
+      responses: {
+        202: jsonAnswer(
+          'How many are on their way',
+          z.object({ redriven: z.int().openapi({ example: 12 }) }),
+        ),
+        ...problemResponses(...BODY_PROBLEMS, 'WEBHOOK_NOT_FOUND', ...problems),
+      },
+    }),
+    async context => {
+      const { from, to } = context.req.valid('json')
+      const range = { from: new Date(from), to: new Date(to) }
+      const redriven = await webhooks.redrive(ownerOf(context), context.req.valid('param').id, range)
+      return context.json({ redriven }, 202)
+    },
+  )
+
+  return routes
+}
+
+/** Webhooks of users for their own wallets, and of the operator for all. */
+export const webhookRoutes = ({ guards, webhooks }: { guards: Guards; webhooks: Webhooks }): Routes => {
+  const routes = newRoutes()
+  routes.route(
+    '/',
+    routesOf(
+      {
+        base: '/v1/webhooks',
+        tag: 'Webhooks',
+        whose: 'your wallets',
+        ownerOf: context => context.var.user.userId,
+        reading: guards.signedIn(),
+        writing: guards.signedIn(),
+        problems: SIGNED_IN_PROBLEMS,
+      },
+      webhooks,
+    ),
+  )
+  routes.route(
+    '/',
+    routesOf(
+      {
+        base: '/v1/admin/webhooks',
+        tag: 'Staff',
+        whose: 'all wallets',
+        ownerOf: () => null,
+        reading: guards.signedIn({ role: 'admin' }),
+        writing: guards.signedIn({ role: 'admin', stepUp: true }),
+        problems: [...STAFF_PROBLEMS, ...STEP_UP_PROBLEMS],
+      },
+      webhooks,
+    ),
+  )
+  return routes
+}

@@ -1,0 +1,126 @@
+// One POST to an address that a user chose: never into our own network, never elsewhere than asked, never for long, and never
+// more of an answer than a log keeps.
+import { lookup as lookUp } from 'node:dns'
+import { Agent as HttpAgent, request as requestHttp } from 'node:http'
+import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
+import type { LookupFunction } from 'node:net'
+import { isIP } from 'node:net'
+import type { Clock } from '@pennywire/runtime/clock.ts'
+import ipaddr from 'ipaddr.js'
+
+/** A whole try: connecting, sending, and the answer. */
+const TOTAL_MS = 10_000
+/** Of the answer so much is read and kept for the log; a longer one is cut off. */
+const ANSWER_BYTES = 1_024
+const IDLE_MS = 15_000
+
+/** A refusal of ours, or a failure on the way: no answer came. */
+export class NotPosted extends Error {
+  readonly code: string
+
+  constructor(code: string, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+export type Posted = { status: number; answer: string; retryAfter: string | undefined }
+export type PostWebhook = (url: string, headers: Record<string, string>, body: string) => Promise<Posted>
+
+/**
+ * Whether an address may be posted to: one that is reached across the internet. Loopback, private, link-local, multicast and
+ * reserved ranges are not, nor IPv6 addresses that carry such an IPv4 one (RFC 6890, RFC 6052).
+ */
+export const isPublicAddress = (address: string): boolean => {
+  if (!ipaddr.isValid(address)) return false
+  // `process` turns ::ffff:a.b.c.d into a.b.c.d.
+  const parsed = ipaddr.process(address)
+  if (parsed.range() === 'rfc6052' && parsed instanceof ipaddr.IPv6) {
+    return isPublicAddress(parsed.toByteArray().slice(12).join('.'))
+  }
+  return parsed.range() === 'unicast'
+}
+
+/** Resolves a name at each connect and lets through only if all its addresses are public: the check is on what is connected to. */
+const guardedLookup: LookupFunction = (hostname, options, callback) => {
+  lookUp(hostname, { ...options, all: true }, (error, addresses) => {
+    if (error) return callback(error, '', 0)
+    const blocked = addresses.find(({ address }) => !isPublicAddress(address))
+    if (blocked || addresses.length === 0) {
+      return callback(new NotPosted('ADDRESS_NOT_ALLOWED', 'its address is not public'), '', 0)
+    }
+    if (options.all) return callback(null, addresses)
+    return callback(null, addresses[0]!.address, addresses[0]!.family)
+  })
+}
+
+/** `allowPrivate`: for development, http and addresses of the own network as well. */
+export const createPostWebhook = ({
+  allowPrivate,
+  clock,
+}: {
+  allowPrivate: boolean
+  clock: Clock
+}): { post: PostWebhook; close: () => void } => {
+  const options = { keepAlive: true, timeout: IDLE_MS, maxFreeSockets: 256 }
+  const guard = allowPrivate ? {} : { lookup: guardedLookup }
+  const [http, https] = [new HttpAgent({ ...options, ...guard }), new HttpsAgent({ ...options, ...guard })]
+
+  const post: PostWebhook = (text, headers, body) =>
+    new Promise((resolve, reject) => {
+      const url = new URL(text)
+      const host = url.hostname.replace(/^\[|\]$/g, '')
+      const isHttps = url.protocol === 'https:'
+      if (!isHttps && !allowPrivate) return reject(new NotPosted('HTTPS_REQUIRED', 'https is required'))
+      // An address needs no lookup, so it is checked here.
+      if (!allowPrivate && isIP(host) && !isPublicAddress(host)) {
+        return reject(new NotPosted('ADDRESS_NOT_ALLOWED', 'its address is not public'))
+      }
+      const sent = (isHttps ? requestHttps : requestHttp)(
+        url,
+        {
+          method: 'POST',
+          agent: isHttps ? https : http,
+          headers: {
+            'content-type': 'application/json',
+            'content-length': Buffer.byteLength(body),
+            'user-agent': 'Pennywire-Webhooks/1',
+            ...headers,
+          },
+        },
+        response => {
+          const chunks: Buffer[] = []
+          let length = 0
+          const end = () =>
+            resolve({
+              status: response.statusCode ?? 0,
+              answer: Buffer.concat(chunks).subarray(0, ANSWER_BYTES).toString('utf8').replaceAll('\0', ''),
+              retryAfter: response.headers['retry-after'],
+            })
+          response.on('data', (chunk: Buffer) => {
+            chunks.push(chunk)
+            length += chunk.length
+            if (length <= ANSWER_BYTES) return
+            // An answer without end is cut off; the status has come.
+            end()
+            sent.destroy()
+          })
+          response.on('end', end)
+          response.on('error', end)
+        },
+      )
+      const cancel = clock.after(TOTAL_MS, () => sent.destroy(new NotPosted('TIMEOUT', 'no answer in time')))
+      sent.on('close', cancel)
+      sent.on('error', (error: NodeJS.ErrnoException) =>
+        reject(error instanceof NotPosted ? error : new NotPosted(error.code ?? 'NETWORK', error.message)),
+      )
+      sent.end(body)
+    })
+  return {
+    post,
+    close: () => {
+      http.destroy()
+      https.destroy()
+    },
+  }
+}
