@@ -58,6 +58,8 @@ const PARAMETERS: Array<[path: RegExp, kind: keyof Objects | 'action' | 'recipie
   [/^\/v1\/recipients\/\{walletCode\}/, 'recipient'],
 ]
 
+/** All people of the tests have one password. */
+const HOOK = { url: 'http://127.0.0.1:9/hook', password: 'Correct-horse-9' }
 const money = (to: string) => ({ toWalletId: to, amount: '0.01', currency: 'USD' })
 /** Valid bodies, for routes that would refuse an empty one before the access check. `others` is a stranger's wallet. */
 const BODIES: Record<string, (objects: Objects, others: string) => object> = {
@@ -76,7 +78,8 @@ const BODIES: Record<string, (objects: Objects, others: string) => object> = {
   'POST /v1/admin/users/{id}/deactivate': () => ({ reason: 'a test' }),
   'DELETE /v1/admin/users/{id}/second-factor': () => ({ reason: 'a test' }),
   'PATCH /v1/admin/users/{id}/role': () => ({ role: 'user' }),
-  'POST /v1/webhooks': () => ({ url: 'http://127.0.0.1:9/hook' }),
+  'POST /v1/webhooks': () => HOOK,
+  'POST /v1/webhooks/{id}/rotate-secret': () => ({ password: HOOK.password }),
   'POST /v1/webhooks/{id}/redrive': () => ({ from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' }),
   // All people of the tests have the same password.
   'POST /v1/api-keys/{id}/rotate': () => ({ password: victim.person.password }),
@@ -166,7 +169,7 @@ const makeObjects = async (person: Person, partner: Wallet, payer: Person): Prom
     },
     { timeout: 20_000, interval: 50 },
   )
-  const webhook = (await person.ask('POST', '/v1/webhooks', { url: 'http://127.0.0.1:9/hook' })).body.id
+  const webhook = (await person.ask('POST', '/v1/webhooks', HOOK)).body.id
   const delivery = (await person.ask('POST', `/v1/webhooks/${webhook}/test`)).body.id
   return {
     user: person.id,
@@ -309,25 +312,25 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
   admin: [
     'DELETE /v1/admin/users/{id}/api-keys/{keyId}',
     'DELETE /v1/admin/users/{id}/mail-block',
+    'DELETE /v1/admin/users/{id}/second-factor',
+    'DELETE /v1/admin/users/{id}/sessions',
     'DELETE /v1/admin/webhooks/{id}',
+    'GET /v1/admin/users/{id}/api-keys',
+    'GET /v1/admin/users/{id}/sessions',
     'GET /v1/admin/webhooks',
     'GET /v1/admin/webhooks/{id}',
     'GET /v1/admin/webhooks/{id}/deliveries',
     'GET /v1/admin/webhooks/{id}/deliveries/{deliveryId}',
+    'PATCH /v1/admin/users/{id}/role',
     'PATCH /v1/admin/webhooks/{id}',
+    'POST /v1/admin/transfers/{id}/reversals',
+    'POST /v1/admin/users/{id}/deactivate',
+    'POST /v1/admin/users/{id}/reactivate',
     'POST /v1/admin/webhooks',
     'POST /v1/admin/webhooks/{id}/deliveries/{deliveryId}/redrive',
     'POST /v1/admin/webhooks/{id}/redrive',
     'POST /v1/admin/webhooks/{id}/rotate-secret',
     'POST /v1/admin/webhooks/{id}/test',
-    'DELETE /v1/admin/users/{id}/second-factor',
-    'DELETE /v1/admin/users/{id}/sessions',
-    'GET /v1/admin/users/{id}/api-keys',
-    'GET /v1/admin/users/{id}/sessions',
-    'PATCH /v1/admin/users/{id}/role',
-    'POST /v1/admin/transfers/{id}/reversals',
-    'POST /v1/admin/users/{id}/deactivate',
-    'POST /v1/admin/users/{id}/reactivate',
     'PUT /v1/admin/wallets/{id}/limits/{action}',
   ],
   super_admin: [],

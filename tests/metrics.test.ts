@@ -33,7 +33,7 @@ test('every consumer shows the lag of each partition, and catches up', async () 
   for (const [url, partitions] of [
     [gateway, 12],
     [ledger, 12],
-    [notifier, 15],
+    [notifier, 18],
     [audit, 32],
   ] as const) {
     await vi.waitFor(async () => {

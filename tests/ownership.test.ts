@@ -75,10 +75,13 @@ describe("a stranger finds nothing of somebody else's", () => {
   })
 
   test('lists hold nothing of others', async () => {
-    for (const path of ['/v1/wallets', '/v1/transfers', '/v1/holds', '/v1/notifications']) {
+    for (const path of ['/v1/wallets', '/v1/transfers', '/v1/holds']) {
       expect((await mallory.ask('GET', path)).body).toEqual({ items: [], nextCursor: null })
     }
-    expect((await mallory.ask('GET', '/v1/notifications/unread-count')).body).toEqual({ unreadCount: 0 })
+    expect((await mallory.ask('GET', '/v1/webhooks')).body).toEqual({ items: [] })
+    // Mallory's own first PIN, and nothing else.
+    const { items } = (await mallory.ask('GET', '/v1/notifications')).body
+    expect(items.filter(({ type }: { type: string }) => type !== 'pin_set')).toEqual([])
     const sessions = (await mallory.ask('GET', '/v1/sessions')).body
     expect(JSON.stringify(sessions)).not.toContain(alice.id)
   })
@@ -214,14 +217,26 @@ test('every route for staff refuses users, and those for admins moderators, befo
   }
   expect(needed.sort()).toEqual([
     'DELETE /v1/admin/users/{id}/api-keys/{keyId} admin',
+    'DELETE /v1/admin/users/{id}/mail-block admin',
     'DELETE /v1/admin/users/{id}/second-factor admin',
     'DELETE /v1/admin/users/{id}/sessions admin',
+    'DELETE /v1/admin/webhooks/{id} admin',
     'GET /v1/admin/users/{id}/api-keys admin',
     'GET /v1/admin/users/{id}/sessions admin',
+    'GET /v1/admin/webhooks admin',
+    'GET /v1/admin/webhooks/{id} admin',
+    'GET /v1/admin/webhooks/{id}/deliveries admin',
+    'GET /v1/admin/webhooks/{id}/deliveries/{deliveryId} admin',
     'PATCH /v1/admin/users/{id}/role admin',
+    'PATCH /v1/admin/webhooks/{id} admin',
     'POST /v1/admin/transfers/{id}/reversals admin',
     'POST /v1/admin/users/{id}/deactivate admin',
     'POST /v1/admin/users/{id}/reactivate admin',
+    'POST /v1/admin/webhooks admin',
+    'POST /v1/admin/webhooks/{id}/deliveries/{deliveryId}/redrive admin',
+    'POST /v1/admin/webhooks/{id}/redrive admin',
+    'POST /v1/admin/webhooks/{id}/rotate-secret admin',
+    'POST /v1/admin/webhooks/{id}/test admin',
     'PUT /v1/admin/wallets/{id}/limits/{action} admin',
   ])
 })

@@ -249,6 +249,17 @@ describe('an id in capitals is the same id', () => {
       expect(made.status).toBe(201)
       return (made.body.key?.id ?? made.body.id) as string
     }
+    const notified = async () => {
+      const { items } = (await payer.ask('GET', '/v1/notifications')).body
+      return items[0].id as string
+    }
+    const makeHook = async (person: Person, base: string) => {
+      const url = 'http://127.0.0.1:9/hook'
+      const proof = base === '/v1/webhooks' ? { password: person.password } : {}
+      const { id } = (await person.ask('POST', base, { url, ...proof })).body
+      const delivery = (await person.ask('POST', `${base}/${id}/test`)).body
+      return { id: id as string, deliveryId: delivery.id as string }
+    }
     /** The caller, and ids that the route accepts, by the beginning of the path. */
     const subjects: Array<[string, () => Promise<{ who: Person; ids: Record<string, string> }>]> = [
       ['/v1/admin/transfers/', async () => ({ who: admin, ids: { id: transfer.body.id } })],
@@ -264,6 +275,9 @@ describe('an id in capitals is the same id', () => {
       ['/v1/holds/', async () => ({ who: payer, ids: { id: await place() } })],
       ['/v1/wallets/', async () => ({ who: payer, ids: { id: from.id } })],
       ['/v1/api-keys/', async () => ({ who: payer, ids: { id: await makeKey() } })],
+      ['/v1/notifications/', async () => ({ who: payer, ids: { id: await notified() } })],
+      ['/v1/admin/webhooks/', async () => ({ who: admin, ids: await makeHook(admin, '/v1/admin/webhooks') })],
+      ['/v1/webhooks/', async () => ({ who: payer, ids: await makeHook(payer, '/v1/webhooks') })],
       [
         '/v1/sessions/',
         async () => {

@@ -174,6 +174,7 @@ const rooms: Room[] = [
     guards: notifierGuards,
     notifier,
     announce: identity.announce,
+    confirmPassword: identity.confirmPassword,
     allowPrivate: config.WEBHOOK_ALLOW_PRIVATE === 'true',
     clock: systemClock,
   }),

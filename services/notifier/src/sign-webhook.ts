@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto'
 
 /** How secrets begin, by Standard Webhooks 1.0.0: what follows is their bytes in base64. */
-export const SECRET_PREFIX = 'whsec_'
+const SECRET_PREFIX = 'whsec_'
 
 /**
  * The headers of a delivery by Standard Webhooks 1.0.0 (https://www.standardwebhooks.com): its id, the time of this try in

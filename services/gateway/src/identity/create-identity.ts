@@ -12,7 +12,7 @@ import type { Guards, Routes } from '../http/define-route.ts'
 import { createRateLimits } from '../http/rate-limit.ts'
 import type { InTransaction } from '../outbox/in-transaction.ts'
 import { createTurns, type InTurn } from '../queues/turns.ts'
-import { bootstrapAdmin, createAccounts } from './accounts/accounts.ts'
+import { type Accounts, bootstrapAdmin, createAccounts } from './accounts/accounts.ts'
 import { createPasswordMeter } from './accounts/password-meter.ts'
 import { createPasswords } from './accounts/passwords.ts'
 import { createSlowHash } from './accounts/slow-hash.ts'
@@ -74,6 +74,7 @@ export type Identity = {
   personKeys: PersonKeys
   names: Names
   announce: Announce
+  confirmPassword: Accounts['confirmPassword']
   hashAddress: (address: string) => string
   routes: Routes[]
   /** Rejects while sessions and limits cannot be checked (Redis). For readiness. */
@@ -253,6 +254,7 @@ export const createIdentity = async (deps: {
     personKeys,
     names,
     announce,
+    confirmPassword: accounts.confirmPassword,
     hashAddress,
     routes: [
       authRoutes({

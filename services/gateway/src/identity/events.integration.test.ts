@@ -60,6 +60,7 @@ beforeAll(async () => {
     keys,
     env: {
       BOOTSTRAP_ADMIN_EMAIL: 'root@example.com',
+      MAIL_CALLBACK_SECRET,
       OIDC_PROVIDERS_FILE: keys.file('oidc.json', {
         providers: [{ name: 'alpha', label: 'Alpha', issuer: provider.issuer, ...CLIENT }],
       }),
@@ -81,6 +82,14 @@ afterAll(async () => {
 
 const ask = (method: string, path: string, token?: string, body?: unknown) =>
   gateway.ask(method, path, { ...(token ? { token } : {}), ...(body ? { body } : {}) })
+const MAIL_CALLBACK_SECRET = 'a secret of the mail server alone'
+const bounce = async ({ email }: User) => {
+  const headers = { 'mail-callback-secret': MAIL_CALLBACK_SECRET }
+  const { status } = await gateway.ask('POST', '/v1/mail/callbacks', {
+    ...{ headers, body: { event: 'bounced', email } },
+  })
+  expect(status).toBe(204)
+}
 const codeOf = (secret: string) => new TOTP({ secret: Secret.fromBase32(secret) }).generate()
 const wrongCode = (secret: string) =>
   ['000000', '111111', '222222', '333333'].find(
@@ -449,6 +458,24 @@ row(
 )
 row(['staff end the sessions', 'DELETE /v1/admin/users/{id}/sessions', ['SessionRevoked']], signedIn, user =>
   asRoot('DELETE', user, 'sessions'),
+)
+
+row(['mail to the address bounces', 'POST /v1/mail/callbacks', ['MailBlocked']], signedIn, async user => {
+  await bounce(user)
+  // It is blocked once.
+  await bounce(user)
+})
+row(
+  ['staff let mail go again', 'DELETE /v1/admin/users/{id}/mail-block', ['MailUnblocked']],
+  async () => {
+    const user = await signedIn()
+    await bounce(user)
+    return user
+  },
+  async user => {
+    await asRoot('DELETE', user, 'mail-block')
+    await asRoot('DELETE', user, 'mail-block')
+  },
 )
 
 row(

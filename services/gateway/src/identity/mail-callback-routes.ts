@@ -40,7 +40,7 @@ const callbackRoute = ({ anybody }: Guards) =>
         z.strictObject({
           event: z.enum(MAIL_BLOCK_REASONS),
           email: emailAddress,
-          permanent: z.boolean().default(true),
+          permanent: z.boolean().nullish().openapi({ description: 'true where it is left out' }),
         }),
       ),
     },
@@ -67,7 +67,7 @@ export const mailCallbackRoutes = (deps: MailCallbackDeps): Routes => {
     }
     const { event, email, permanent } = context.req.valid('json')
     const { traceparent } = context.var
-    if (permanent) {
+    if (permanent !== false) {
       await inTransaction(async tx => {
         const userId = await setMailBlock(tx, email, event)
         if (userId === undefined) return

@@ -59,8 +59,8 @@ const preferencesSchema = z
   })
 
 const channelsChange = z
-  .strictObject({ inApp: z.boolean().optional(), email: z.boolean().optional() })
-  .optional()
+  .strictObject({ inApp: z.boolean().nullish(), email: z.boolean().nullish() })
+  .nullish()
 const preferencesChange = z.strictObject({
   language: languageSchema.optional(),
   kinds: z
@@ -69,7 +69,7 @@ const preferencesChange = z.strictObject({
         [Kind in NoticeKind]: typeof channelsChange
       },
     )
-    .optional(),
+    .nullish(),
 })
 
 const readRoute = ({ signedIn }: Guards) =>
@@ -159,7 +159,7 @@ export const preferenceRoutes = (deps: PreferenceDeps): Routes => {
       for (const kind of NOTICE_KINDS) {
         for (const channel of ['inApp', 'email'] as const) {
           const wanted = kinds?.[kind]?.[channel]
-          if (wanted === undefined) continue
+          if (wanted === undefined || wanted === null) continue
           const choice = `${kind}:${CHANNELS[channel]}`
           const [chosen, other] = wanted ? [on, off] : [off, on]
           chosen.add(choice)

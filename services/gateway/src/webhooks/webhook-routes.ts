@@ -1,5 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
-import { WEBHOOK_EVENT_TYPES } from '@pennywire/contracts/webhook-events.ts'
+import type { ProblemCode } from '@pennywire/contracts/problems.ts'
+import { WEBHOOK_EVENT_TYPES, type WebhookEventType } from '@pennywire/contracts/webhook-events.ts'
 import type { Context } from 'hono'
 import type { GatewayEnv } from '../http/context.ts'
 import {
@@ -10,7 +11,6 @@ import {
   jsonBody,
   limitParam,
   newRoutes,
-  optionalJsonBody,
   pageOf,
   problemResponses,
   type Routes,
@@ -21,6 +21,8 @@ import {
   timestamp,
   uuidParam,
 } from '../http/define-route.ts'
+import { password } from '../identity/accounts/account-fields.ts'
+import type { Accounts } from '../identity/accounts/accounts.ts'
 import { validationProblem } from '../problems/problem.ts'
 import type { Webhooks } from './manage-webhooks.ts'
 import type { DeliveryFacts, EndpointFacts, Owner } from './sql/webhooks.ts'
@@ -41,7 +43,7 @@ const webhookSchema = z
     id: z.uuid(),
     url: z.string().openapi({ example: 'https://hooks.example.com/pennywire' }),
     description: z.string().nullable(),
-    eventTypes: z.array(z.string()),
+    eventTypes: z.array(z.string()).openapi({ example: ['transfer.completed'] }),
     state: z.enum(['active', 'paused', 'disabled']).openapi({
       description: 'paused: by you, events wait; disabled: it failed for too long, events are not stored',
     }),
@@ -60,9 +62,9 @@ const withSecret = webhookSchema
 
 const trySchema = z.object({
   at: timestamp,
-  status: z.int().nullable().openapi({ description: 'Of the answer; null where none came' }),
+  status: z.int().nullable().openapi({ description: 'Of the answer; null where none came', example: 503 }),
   error: z.string().nullable().openapi({ example: 'HTTP 503' }),
-  ms: z.int(),
+  ms: z.int().openapi({ example: 84 }),
   answer: z.string().nullable().openapi({ description: 'Its first kilobyte' }),
 })
 const deliverySchema = z
@@ -70,11 +72,14 @@ const deliverySchema = z
     id: z.uuid().openapi({ description: 'The header webhook-id, the same with each try' }),
     eventType: z.string().openapi({ example: 'transfer.completed' }),
     state: z.enum(['due', 'sent', 'expired', 'failed']),
-    attempts: z.int(),
+    attempts: z.int().openapi({ example: 2 }),
     nextAttemptAt: timestamp.nullable(),
     createdAt: timestamp,
     sentAt: timestamp.nullable(),
-    payload: z.string().openapi({ description: 'The body as it is sent' }),
+    payload: z.string().openapi({
+      description: 'The body as it is sent',
+      example: '{"type":"webhook.test","timestamp":"2026-01-31T09:30:00.000Z","data":{}}',
+    }),
     tries: z.array(trySchema).openapi({ description: 'The last 20, oldest first' }),
   })
   .openapi('WebhookDelivery')
@@ -107,19 +112,43 @@ const readCursor = (text: string | undefined): bigint => {
   throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
 }
 
+export type WebhookRouteDeps = {
+  guards: Guards
+  webhooks: Webhooks
+  confirmPassword: Accounts['confirmPassword']
+}
+
+/** What PATCH takes; the password only where the routes ask for it. */
+type ChangeBody = {
+  url?: string | null | undefined
+  eventTypes?: WebhookEventType[] | null | undefined
+  description?: string | null | undefined
+  active?: boolean | null | undefined
+  password?: unknown
+}
+
 /** Whose endpoints a group of routes is about. */
 type Side = {
+  /** Whether what lasts (a destination, a secret) needs the owner's password; staff prove themselves by `writing`. */
+  asksPassword: boolean
   base: string
   tag: string
   whose: string
   ownerOf: (context: Context<GatewayEnv>) => Owner
   reading: ReturnType<Guards['signedIn']>
   writing: ReturnType<Guards['signedIn']>
-  problems: typeof SIGNED_IN_PROBLEMS | readonly [...typeof STAFF_PROBLEMS, ...typeof STEP_UP_PROBLEMS]
+  problems: readonly ProblemCode[]
 }
 
-const routesOf = (side: Side, webhooks: Webhooks): Routes => {
-  const { base, tag, whose, ownerOf, reading, writing } = side
+const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): Routes => {
+  const { base, tag, whose, ownerOf, reading, writing, asksPassword } = side
+  const proof: { password?: typeof password } = asksPassword ? { password } : {}
+  const proofProblems: ProblemCode[] = asksPassword ? ['PASSWORD_MISMATCH', 'NO_PASSWORD'] : []
+  const prove = async (context: Context<GatewayEnv>, given: unknown) => {
+    if (!asksPassword) return
+    if (typeof given !== 'string') throw validationProblem([{ field: 'password', rule: 'is required' }])
+    await confirmPassword(context.var.user.userId, given)
+  }
   const problems = [...side.problems]
   const routes = newRoutes()
   const one = z.object({ id: uuidParam })
@@ -139,18 +168,22 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
         body: jsonBody(
           z.strictObject({
             url: z.string().openapi({ example: 'https://hooks.example.com/pennywire' }),
-            eventTypes: eventTypes.default([]),
-            description: description.default(null),
+            eventTypes: eventTypes.nullish(),
+            description: description.optional(),
+            ...proof,
           }),
         ),
       },
       responses: {
         201: jsonAnswer('The webhook, with its secret', withSecret),
-        ...problemResponses(...BODY_PROBLEMS, 'TOO_MANY_WEBHOOKS', ...problems),
+        ...problemResponses(...BODY_PROBLEMS, ...proofProblems, 'TOO_MANY_WEBHOOKS', ...problems),
       },
     }),
     async context => {
-      const { secret, ...endpoint } = await webhooks.create(ownerOf(context), context.req.valid('json'))
+      const { password: given, url, eventTypes: types, description: words } = context.req.valid('json')
+      await prove(context, given)
+      const wanted = { url, eventTypes: types ?? [], description: words ?? null }
+      const { secret, ...endpoint } = await webhooks.create(ownerOf(context), wanted)
       context.header('Location', `${base}/${endpoint.id}`)
       return context.json({ ...viewEndpoint(endpoint), secret }, 201)
     },
@@ -176,7 +209,7 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
       method: 'get',
       path: `${base}/{id}`,
       tags: [tag],
-      summary: 'One webhook',
+      summary: `One webhook of ${whose}`,
       ...reading,
       request: { params: one },
       responses: {
@@ -193,32 +226,47 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
       method: 'patch',
       path: `${base}/{id}`,
       tags: [tag],
-      summary: 'Changes a webhook',
-      description: 'Leaves what it does not name. `active: true` also turns on one that was disabled.',
+      summary: `Changes a webhook of ${whose}`,
+      description: asksPassword
+        ? 'Leaves what it does not name. `active: true` also turns on one that was disabled. Another `url` needs the password.'
+        : 'Leaves what it does not name. `active: true` also turns on one that was disabled.',
       ...writing,
       request: {
         headers: stepUpHeader,
         params: one,
         body: jsonBody(
           z.strictObject({
-            url: z.string().optional(),
-            eventTypes: eventTypes.optional(),
+            url: z.string().nullish(),
+            eventTypes: eventTypes.nullish(),
             description: description.optional(),
-            active: z.boolean().optional(),
+            active: z.boolean().nullish(),
+            ...(asksPassword ? { password: password.nullish() } : {}),
           }),
         ),
       },
       responses: {
         200: jsonAnswer('The webhook', webhookSchema),
-        ...problemResponses(...BODY_PROBLEMS, 'WEBHOOK_NOT_FOUND', ...problems),
+        ...problemResponses(...BODY_PROBLEMS, ...proofProblems, 'WEBHOOK_NOT_FOUND', ...problems),
       },
     }),
     async context => {
       const { id } = context.req.valid('param')
-      return context.json(
-        viewEndpoint(await webhooks.change(ownerOf(context), id, context.req.valid('json'))),
-        200,
-      )
+      const {
+        password: given,
+        url,
+        eventTypes: types,
+        active,
+        description: words,
+      }: ChangeBody = context.req.valid('json')
+      // Nothing else says where a wallet's events go.
+      if (typeof url === 'string') await prove(context, given)
+      const change = {
+        url: url ?? undefined,
+        eventTypes: types ?? undefined,
+        active: active ?? undefined,
+        description: words,
+      }
+      return context.json(viewEndpoint(await webhooks.change(ownerOf(context), id, change)), 200)
     },
   )
 
@@ -227,7 +275,7 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
       method: 'delete',
       path: `${base}/{id}`,
       tags: [tag],
-      summary: 'Deletes a webhook with its log',
+      summary: `Deletes a webhook of ${whose} with its log`,
       ...writing,
       request: { headers: stepUpHeader, params: one },
       responses: {
@@ -246,27 +294,33 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
       method: 'post',
       path: `${base}/{id}/rotate-secret`,
       tags: [tag],
-      summary: 'Gives a webhook a new secret',
+      summary: `Gives a webhook of ${whose} a new secret`,
       description: `Until the overlap ends both sign: ${OVERLAP_SECONDS} seconds where nothing else is said.`,
       ...writing,
       request: {
         headers: stepUpHeader,
         params: one,
-        body: optionalJsonBody(
+        body: jsonBody(
           z.strictObject({
-            overlapSeconds: z.int().min(0).max(OVERLAP_MAX_SECONDS).default(OVERLAP_SECONDS),
+            overlapSeconds: z.int().min(0).max(OVERLAP_MAX_SECONDS).nullish(),
+            ...proof,
           }),
         ),
       },
       responses: {
         200: jsonAnswer('The webhook, with its new secret', withSecret),
-        ...problemResponses(...BODY_PROBLEMS, 'WEBHOOK_NOT_FOUND', ...problems),
+        ...problemResponses(...BODY_PROBLEMS, ...proofProblems, 'WEBHOOK_NOT_FOUND', ...problems),
       },
     }),
     async context => {
       const { id } = context.req.valid('param')
-      const { overlapSeconds } = context.req.valid('json')
-      const { secret, ...endpoint } = await webhooks.rotate(ownerOf(context), id, overlapSeconds)
+      const { overlapSeconds, password: given } = context.req.valid('json')
+      await prove(context, given)
+      const { secret, ...endpoint } = await webhooks.rotate(
+        ownerOf(context),
+        id,
+        overlapSeconds ?? OVERLAP_SECONDS,
+      )
       return context.json({ ...viewEndpoint(endpoint), secret }, 200)
     },
   )
@@ -276,7 +330,7 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
       method: 'post',
       path: `${base}/{id}/test`,
       tags: [tag],
-      summary: 'Sends a test event',
+      summary: `Sends a test event to a webhook of ${whose}`,
       ...writing,
       request: { headers: stepUpHeader, params: one },
       responses: {
@@ -293,7 +347,7 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
       method: 'get',
       path: `${base}/{id}/deliveries`,
       tags: [tag],
-      summary: "A webhook's deliveries, newest first",
+      summary: `Deliveries of a webhook of ${whose}, newest first`,
       ...reading,
       request: {
         params: one,
@@ -324,7 +378,7 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
       method: 'get',
       path: `${base}/{id}/deliveries/{deliveryId}`,
       tags: [tag],
-      summary: 'One delivery, with what was sent and what was answered',
+      summary: `One delivery to a webhook of ${whose}, with each try and its answer`,
       ...reading,
       request: { params: oneDelivery },
       responses: {
@@ -348,7 +402,7 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
       method: 'post',
       path: `${base}/{id}/deliveries/{deliveryId}/redrive`,
       tags: [tag],
-      summary: 'Sends one delivery once more',
+      summary: `Sends one delivery to a webhook of ${whose} once more`,
       description: 'Under its id and with the same body, also where it had come.',
       ...writing,
       request: { headers: stepUpHeader, params: oneDelivery },
@@ -374,7 +428,7 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
       method: 'post',
       path: `${base}/{id}/redrive`,
       tags: [tag],
-      summary: 'Sends what failed within a time once more',
+      summary: `Sends what failed within a time to a webhook of ${whose} once more`,
       ...writing,
       request: {
         headers: stepUpHeader,
@@ -406,36 +460,39 @@ const routesOf = (side: Side, webhooks: Webhooks): Routes => {
 }
 
 /** Webhooks of users for their own wallets, and of the operator for all. */
-export const webhookRoutes = ({ guards, webhooks }: { guards: Guards; webhooks: Webhooks }): Routes => {
+export const webhookRoutes = (deps: WebhookRouteDeps): Routes => {
+  const { guards } = deps
   const routes = newRoutes()
   routes.route(
     '/',
     routesOf(
       {
+        asksPassword: true,
         base: '/v1/webhooks',
         tag: 'Webhooks',
         whose: 'your wallets',
         ownerOf: context => context.var.user.userId,
         reading: guards.signedIn(),
-        writing: guards.signedIn(),
+        writing: guards.signedIn({ limit: 'LOGIN', guardsMoney: true }),
         problems: SIGNED_IN_PROBLEMS,
       },
-      webhooks,
+      deps,
     ),
   )
   routes.route(
     '/',
     routesOf(
       {
+        asksPassword: false,
         base: '/v1/admin/webhooks',
         tag: 'Staff',
         whose: 'all wallets',
         ownerOf: () => null,
         reading: guards.signedIn({ role: 'admin' }),
-        writing: guards.signedIn({ role: 'admin', stepUp: true }),
+        writing: guards.signedIn({ guardsMoney: true, role: 'admin', stepUp: true }),
         problems: [...STAFF_PROBLEMS, ...STEP_UP_PROBLEMS],
       },
-      webhooks,
+      deps,
     ),
   )
   return routes

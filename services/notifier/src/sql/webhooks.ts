@@ -46,7 +46,8 @@ export const readEndpointOwners = async (tx: Tx, users: string[]): Promise<Set<s
 export type OwnersEvent = { cause: string; ownerId: string | null; type: string; at: number; payload: string }
 
 /**
- * Stores deliveries for all endpoints that want an event, once for each event and endpoint. A paused endpoint gets its
+ * Stores deliveries for all endpoints that want an event, once for each event and endpoint, under an id that follows from
+ * both (a UUID of version 8). A paused endpoint gets its
  * events as well, for when it goes on. What happened before an endpoint was made is not sent to it (a minute aside, by
  * which clocks may differ), nor what is read again long after.
  */
@@ -54,7 +55,7 @@ export const insertWebhooks = async (tx: Tx, events: OwnersEvent[], worthMs: num
   const { count } = await tx`
     insert into notifier.deliveries
       (command_id, channel, endpoint_id, user_id, event_type, payload, requested_at, expires_at)
-    select md5(q.cause || q.type || e.id::text)::uuid, 'webhook', e.id, e.owner_id, q.type, q.payload, q.at,
+    select overlay(overlay(md5(q.cause || q.type || e.id::text) placing '8' from 13) placing '8' from 17)::uuid, 'webhook', e.id, e.owner_id, q.type, q.payload, q.at,
       now() + ${worthMs} * interval '1 millisecond'
     from unnest(
       ${events.map(({ cause }) => cause)}::text[],

@@ -254,7 +254,7 @@ const unblockMailRoute = ({ signedIn }: Guards) =>
     tags: ['Staff'],
     summary: "Lets mail go to a user's address again",
     description: `After a bounce or complaint; changes nothing where there was none. Needs admin. ${NOT_ONES_OWN}`,
-    ...signedIn({ role: 'admin' }),
+    ...signedIn({ guardsMoney: true, role: 'admin' }),
     request: { params: userParams },
     responses: {
       204: { description: 'Mail goes to it' },
