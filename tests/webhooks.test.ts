@@ -248,6 +248,7 @@ describe('a receiver that fails', () => {
       expect(body.items.map(({ type }: { type: string }) => type)).toContain('webhook_disabled')
     }, soon)
     expect((await bob.ask('GET', `/v1/webhooks/${hook.id}`)).body.state).toBe('disabled')
+    await vi.waitFor(async () => expect(await deliveriesOf(bob, hook, '?state=failed')).toHaveLength(2), soon)
     // What happens now is not stored.
     await pay('3')
     await vi.waitFor(async () => {
@@ -283,6 +284,22 @@ describe('a receiver that fails', () => {
     expect(receiver.received[1]!.headers['webhook-id']).toBe(sent.id)
   })
 
+  test('and was changed meanwhile: what the old address answers is not held against the new one', async () => {
+    const [old, next] = [await receive(), await receive()]
+    const hook = await add(bob, old.url)
+    const answers: Array<() => void> = []
+    old.answer(response => answers.push(() => response.writeHead(410).end()))
+    const id = await pay('1')
+    await came(old, 1)
+    const { password } = bob
+    const change = { url: next.url, password }
+    expect((await bob.ask('PATCH', `/v1/webhooks/${hook.id}`, change)).status).toBe(200)
+    for (const answer of answers) answer()
+    await came(next, 1)
+    expect(idsOf(next)).toEqual([id])
+    expect((await bob.ask('GET', `/v1/webhooks/${hook.id}`)).body.state).toBe('active')
+  })
+
   test('paused, its events wait', async () => {
     const receiver = await receive()
     const hook = await add(bob, receiver.url)
@@ -313,10 +330,20 @@ test('a dead, a silent, a redirecting and an endless receiver slow no other', as
   const silent = createServer(() => {})
   await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve))
   const silentPort = (silent.address() as { port: number }).port
+  // Ends each request without an answer and without an error.
+  const switching = createServer(socket => {
+    socket.on('error', () => {})
+    socket.on('data', () =>
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'),
+    )
+  })
+  await new Promise<void>(resolve => switching.listen(0, '127.0.0.1', resolve))
+  const switchingPort = (switching.address() as { port: number }).port
   try {
     const hooks = {
       dead: await add(bob, 'http://127.0.0.1:9/hook'),
       silent: await add(bob, `http://127.0.0.1:${silentPort}/hook`),
+      switching: await add(bob, `http://127.0.0.1:${switchingPort}/hook`),
       redirecting: await add(bob, redirecting.url),
       endless: await add(bob, endless.url),
     }
@@ -333,12 +360,14 @@ test('a dead, a silent, a redirecting and an endless receiver slow no other', as
       expect(await errorOf(hooks.dead)).toBe('ECONNREFUSED')
       expect(await errorOf(hooks.silent)).toBe('TIMEOUT')
       expect(await errorOf(hooks.redirecting)).toBe('HTTP 307')
+      expect(await errorOf(hooks.switching)).toBe('NO_ANSWER')
     }, soon)
     // What answers without end has answered: its log keeps a kilobyte.
     const [sent] = await deliveriesOf(bob, hooks.endless, '?state=sent')
     expect(sent.tries[0].answer).toBe('x'.repeat(1_024))
   } finally {
     silent.close()
+    switching.close()
   }
 }, 60_000)
 

@@ -34,7 +34,7 @@ export const notifierSettings = {
     .number()
     .positive()
     .max(720)
-    .default(72)
+    .default(48)
     .describe('An endpoint that has failed for so long without a success is disabled, and its owner told.'),
   WEBHOOK_ALLOW_PRIVATE: z
     .enum(['true', 'false'])

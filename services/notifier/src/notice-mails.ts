@@ -18,14 +18,14 @@ export type NoticeMail = {
 /** So long a receipt is worth having: a mail server that is away longer has a person at work on it. */
 const WORTH_MS = 7 * 24 * 60 * 60 * 1_000
 
-/** Of what changes an account the gateway asks for a mail of its own (MailRequested), but of this. */
-const MAILED_SECURITY = 'signed_in'
+/** Of what changes an account the gateway asks for a mail of its own (MailRequested), but of these. */
+const MAILED_SECURITY: readonly string[] = ['signed_in', 'webhook_disabled']
 
 /** The mails of notices. What their users chose is looked up when they are stored. */
 export const mailsOfNotices = (notices: Notice[]): NoticeMail[] =>
   notices.flatMap(({ id, userId, type, data, aboutUserId, transferId, createdAt }) => {
     const kind = kindOfNotice(type)
-    if (kind === 'security' && type !== MAILED_SECURITY) return []
+    if (kind === 'security' && !MAILED_SECURITY.includes(type)) return []
     return [
       {
         id: deliveryIdOf(id, 'mail'),

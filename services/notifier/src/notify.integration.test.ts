@@ -147,10 +147,11 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
         ...{ commandId: randomUUID(), walletId: alice, userId: alice, ownerId: alice, source: 'self' },
         ...{ reason: null, sequence: 9, frozenAt: 1_700_000_000_000 },
       }),
-    opened: (offset: number) =>
+    opened: (offset: number, over: { userId?: string } = {}) =>
       encode('ledger.events', offset, 'pennywire.ledger.WalletOpened', {
         ...{ commandId: alice, walletId: alice, code: 'PW-0', userId: alice, currency: 'USD' },
         ...{ sequence: 0, openedAt: 0, tier: null },
+        ...over,
       }),
   }
 }
@@ -392,6 +393,7 @@ describe('D1: a record that can never be handled goes to the dead letters, and t
       ({ transfer }) => transfer(0, { entries: [{ ...ENTRY, currency: 'ZZZ' }] }),
       'ZZZ is not an ISO 4217 currency',
     ],
+    ['an id that only webhooks read', ({ opened }) => opened(0, { userId: 'x' }), 'users.0: Invalid'],
     [
       'a time that no column holds',
       ({ transfer }) => transfer(0, { completedAt: 9e15 }),

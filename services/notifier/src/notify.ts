@@ -63,19 +63,24 @@ const isHandled = (type: string): boolean =>
 // Avro's strings and longs hold more than the columns do. What would not fit is found here, where it is one record's
 // fault, instead of in the batch's insert, where it would hold the partition for ever.
 const storedId = z.guid()
-const storedText = z.string().refine(text => !text.includes('\0'), 'holds a NUL character')
-const storedTime = z.int().min(0).max(Date.UTC(10_000, 0))
+const storedText = z
+  .string()
+  .refine(text => !text.includes('\0'), 'holds a NUL character')
+  .refine(text => text.isWellFormed(), 'holds half of a surrogate pair')
+// What is derived of a time, such as when a mail expires, is stored as well.
+const storedTime = z.int().min(0).max(Date.UTC(9_999, 0))
 const storedNotices = z.array(
   z.object({
     id: storedId,
     userId: storedId,
     type: storedText,
-    data: z.record(z.string(), z.union([storedText, z.int(), z.null()])),
+    data: z.record(storedText, z.union([storedText, z.int(), z.null()])),
     aboutUserId: storedId.nullable(),
     transferId: storedId.nullable(),
     createdAt: storedTime,
   }),
 )
+const storedWebhook = z.object({ cause: storedText, at: storedTime, users: z.array(storedId) })
 const storedMail = z.object({
   commandId: storedId,
   userId: storedId,
@@ -104,7 +109,7 @@ const workFor = (record: AnyRecord, since: number): Work => {
   return {
     ...NOTHING,
     notices: storedNotices.parse(noticesFor(event)),
-    webhooks: webhook ? [webhook] : [],
+    webhooks: webhook ? [storedWebhook.parse(webhook) && webhook] : [],
     ...countedBy(event),
   }
 }
@@ -149,9 +154,15 @@ export const createNotifying = (deps: {
     const sent = events.flatMap(event =>
       [null, ...event.users]
         .filter(owner => owners.has(owner))
-        .map((ownerId): OwnersEvent => {
+        .flatMap((ownerId): OwnersEvent[] => {
           const { cause, type, at } = event
-          return { cause, ownerId, type, at, payload: payloadOf(event, ownerId) }
+          try {
+            return [{ cause, ownerId, type, at, payload: payloadOf(event, ownerId) }]
+          } catch (error) {
+            // A field that no ledger of ours writes: its notice is told, and the partition goes on.
+            logger.error({ type, cause, err: error }, 'an event that no webhook can hold')
+            return []
+          }
         }),
     )
     return sent.length > 0 ? insertWebhooks(tx, sent, webhookWorthMs) : 0

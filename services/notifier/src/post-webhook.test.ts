@@ -31,7 +31,14 @@ describe('any other may not', () => {
       'ff02::1',
       '2001:db8::1',
     ],
-    ...['::ffff:127.0.0.1', '::ffff:10.0.0.1', '::ffff:169.254.169.254', '64:ff9b::7f00:1', '64:ff9b::a00:1'],
+    ...[
+      '::ffff:127.0.0.1',
+      '::ffff:10.0.0.1',
+      '::ffff:169.254.169.254',
+      '64:ff9b:1::808:808',
+      '64:ff9b::7f00:1',
+      '64:ff9b::a00:1',
+    ],
     ...['2002:7f00:1::', '2001:0:53aa:64c:0:0:80ff:fffe', '', 'localhost', '0x7f.1'],
   ])('%s', address => {
     expect(isPublicAddress(address)).toBe(false)

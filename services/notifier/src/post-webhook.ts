@@ -1,6 +1,8 @@
 // One POST to an address that a user chose: never into our own network, never elsewhere than asked, never for long, and never
 // more of an answer than a log keeps.
-import { lookup as lookUp } from 'node:dns'
+
+import type { LookupAddress } from 'node:dns'
+import { Resolver } from 'node:dns/promises'
 import { Agent as HttpAgent, request as requestHttp } from 'node:http'
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
 import type { LookupFunction } from 'node:net'
@@ -27,6 +29,8 @@ export class NotPosted extends Error {
 export type Posted = { status: number; answer: string; retryAfter: string | undefined }
 export type PostWebhook = (url: string, headers: Record<string, string>, body: string) => Promise<Posted>
 
+const NAT64 = ipaddr.IPv6.parse('64:ff9b::')
+
 /**
  * Whether an address may be posted to: one that is reached across the internet. Loopback, private, link-local, multicast and
  * reserved ranges are not, nor IPv6 addresses that carry such an IPv4 one (RFC 6890, RFC 6052).
@@ -35,23 +39,39 @@ export const isPublicAddress = (address: string): boolean => {
   if (!ipaddr.isValid(address)) return false
   // `process` turns ::ffff:a.b.c.d into a.b.c.d.
   const parsed = ipaddr.process(address)
+  // A local NAT64 (64:ff9b:1::/48) may carry the other address anywhere.
   if (parsed.range() === 'rfc6052' && parsed instanceof ipaddr.IPv6) {
+    if (!parsed.match(NAT64, 96)) return false
     return isPublicAddress(parsed.toByteArray().slice(12).join('.'))
   }
   return parsed.range() === 'unicast'
 }
 
+/** Its own queries: `dns.lookup` waits in threads that all connections of the process share, and a slow name server holds them. */
+const resolver = new Resolver({ timeout: 2_000, tries: 2 })
+
+const resolveName = async (name: string): Promise<LookupAddress[]> => {
+  const families = [
+    resolver.resolve4(name).then(found => found.map(address => ({ address, family: 4 }))),
+    resolver.resolve6(name).then(found => found.map(address => ({ address, family: 6 }))),
+  ]
+  const answers = await Promise.allSettled(families)
+  return answers.flatMap(answer => (answer.status === 'fulfilled' ? answer.value : []))
+}
+
 /** Resolves a name at each connect and lets through only if all its addresses are public: the check is on what is connected to. */
 const guardedLookup: LookupFunction = (hostname, options, callback) => {
-  lookUp(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error) return callback(error, '', 0)
-    const blocked = addresses.find(({ address }) => !isPublicAddress(address))
-    if (blocked || addresses.length === 0) {
-      return callback(new NotPosted('ADDRESS_NOT_ALLOWED', 'its address is not public'), '', 0)
-    }
-    if (options.all) return callback(null, addresses)
-    return callback(null, addresses[0]!.address, addresses[0]!.family)
-  })
+  resolveName(hostname).then(
+    addresses => {
+      if (addresses.length === 0) return callback(new NotPosted('NAME_NOT_FOUND', 'no address'), '', 0)
+      if (addresses.some(({ address }) => !isPublicAddress(address))) {
+        return callback(new NotPosted('ADDRESS_NOT_ALLOWED', 'its address is not public'), '', 0)
+      }
+      if (options.all) return callback(null, addresses)
+      return callback(null, addresses[0]!.address, addresses[0]!.family)
+    },
+    (error: NodeJS.ErrnoException) => callback(error, '', 0),
+  )
 }
 
 /** `allowPrivate`: for development, http and addresses of the own network as well. */
@@ -72,8 +92,9 @@ export const createPostWebhook = ({
       const host = url.hostname.replace(/^\[|\]$/g, '')
       const isHttps = url.protocol === 'https:'
       if (!isHttps && !allowPrivate) return reject(new NotPosted('HTTPS_REQUIRED', 'https is required'))
-      // An address needs no lookup, so it is checked here.
-      if (!allowPrivate && isIP(host) && !isPublicAddress(host)) {
+      // An address needs no lookup, nor does this machine's own name, so both are checked here.
+      const isOwn = host === 'localhost' || host.endsWith('.localhost')
+      if (!allowPrivate && (isOwn || (isIP(host) && !isPublicAddress(host)))) {
         return reject(new NotPosted('ADDRESS_NOT_ALLOWED', 'its address is not public'))
       }
       const sent = (isHttps ? requestHttps : requestHttp)(
@@ -110,7 +131,11 @@ export const createPostWebhook = ({
         },
       )
       const cancel = clock.after(TOTAL_MS, () => sent.destroy(new NotPosted('TIMEOUT', 'no answer in time')))
-      sent.on('close', cancel)
+      sent.on('close', () => {
+        cancel()
+        // Of no effect after an answer. A switch of protocols, for one, ends the request without one and without an error.
+        reject(new NotPosted('NO_ANSWER', 'the connection ended without an answer'))
+      })
       sent.on('error', (error: NodeJS.ErrnoException) =>
         reject(error instanceof NotPosted ? error : new NotPosted(error.code ?? 'NETWORK', error.message)),
       )

@@ -6,15 +6,19 @@ import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Repeated } from '@pennywire/runtime/repeat.ts'
 import { LRUCache } from 'lru-cache'
 import { countTry, startSlots } from '../deliver.ts'
+import { mailsOfNotices } from '../notice-mails.ts'
+import type { Notice } from '../notices-for.ts'
 import type { OpenSecret } from '../open-secret.ts'
 import { NotPosted, type PostWebhook } from '../post-webhook.ts'
 import { signedHeaders } from '../sign-webhook.ts'
-import { expireDeliveries } from '../sql/deliveries.ts'
+import { expireDeliveries, insertNoticeMails } from '../sql/deliveries.ts'
 import { insertNotices } from '../sql/notices.ts'
 import {
   type ClaimedEndpoint,
   claimEndpoints,
   disableEndpoint,
+  failOfDisabled,
+  forgiveIdle,
   markDelivered,
   postponeAlone,
   postponeEndpoint,
@@ -62,6 +66,7 @@ export const startWebhooks = (deps: {
   random?: () => number
 }): Repeated => {
   const { sql, openSecret, post, logger, clock, disableAfterMs, random = Math.random } = deps
+  let stopping = false
   const opened = new LRUCache<string, string>({ max: 10_000 })
 
   const secretsOf = async (sealed: SealedSecret[]): Promise<string[]> => {
@@ -88,10 +93,11 @@ export const startWebhooks = (deps: {
       ...{ at: new Date(at).toISOString(), ms: Math.round(clock.elapsed() - began) },
       ...result,
     })
+    // A secret that this notifier cannot open is no fault of the endpoint: it waits until the claim runs out.
+    const headers = signedHeaders(await secretsOf(endpoint.secrets), {
+      ...{ id: delivery.id, atSeconds: Math.floor(at / 1_000), body: delivery.payload },
+    })
     try {
-      const headers = signedHeaders(await secretsOf(endpoint.secrets), {
-        ...{ id: delivery.id, atSeconds: Math.floor(at / 1_000), body: delivery.payload },
-      })
       const { status, answer, retryAfter } = await post(endpoint.url, headers, delivery.payload)
       const error = status >= 200 && status < 300 ? null : `HTTP ${status}`
       return { one: tryOf({ status, error, answer }), retryMs: retryAfterMs(retryAfter, clock.now()) }
@@ -107,13 +113,15 @@ export const startWebhooks = (deps: {
       if (ownerId === null) return
       const type = 'webhook_disabled'
       const createdAt = clock.now()
-      await insertNotices(tx, [
+      const told: Notice[] = [
         {
           id: notificationIdOf(`${id}:${createdAt}`, ownerId, type),
           ...{ userId: ownerId, type, data: { url: new URL(endpoint.url).host }, aboutUserId: null },
           ...{ transferId: null, createdAt },
         },
-      ])
+      ]
+      await insertNotices(tx, told)
+      await insertNoticeMails(tx, mailsOfNotices(told))
     })
     if (disabled) logger.error({ channel: NAME, endpointId: id, reason }, 'webhook endpoint disabled')
   }
@@ -121,7 +129,7 @@ export const startWebhooks = (deps: {
   /** Delivers what is due to an endpoint, in order, until something fails, nothing is left, or its turn is over. */
   const deliverTo = async (endpoint: ClaimedEndpoint): Promise<void> => {
     const began = clock.elapsed()
-    while (clock.elapsed() - began < TURN_MS) {
+    while (!stopping && clock.elapsed() - began < TURN_MS) {
       const delivery = await takeNext(sql, endpoint)
       if (!delivery) break
       const { one, retryMs } = await attempt(endpoint, delivery)
@@ -148,12 +156,22 @@ export const startWebhooks = (deps: {
     await releaseEndpoint(sql, endpoint)
   }
 
-  return startSlots({
+  const slots = startSlots({
     ...{ name: NAME, atOnce: AT_ONCE, logger, clock },
     claim: async limit => {
       countTry(NAME, 'expired', await expireDeliveries(sql, NAME))
+      await failOfDisabled(sql)
+      await forgiveIdle(sql)
       return claimEndpoints(sql, limit, CLAIM_MS)
     },
     work: deliverTo,
   })
+  return {
+    wake: slots.wake,
+    // A turn ends after the try that is under way.
+    stop: () => {
+      stopping = true
+      return slots.stop()
+    },
+  }
 }

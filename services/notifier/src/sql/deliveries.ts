@@ -71,11 +71,17 @@ export const writeMailedKinds = (sql: Database, kinds: readonly string[]) =>
     await tx`insert into notifier.mailed_kinds select unnest(${[...kinds]}::text[]) on conflict do nothing`
   })
 
-/** Gives up what is worthless by now, and tells how many. */
+/** One statement gives up so many: none lasts long, however many there are. */
+const EXPIRE_ROWS = 5_000
+
+/** Gives up some of what is worthless by now, and tells how many. */
 export const expireDeliveries = async (sql: Database, channel: string): Promise<number> => {
   const { count } = await sql`
     update notifier.deliveries set state = 'expired', secret = null, claim = null
-    where state = 'due' and channel = ${channel} and expires_at <= now()`
+    where command_id in (
+      select command_id from notifier.deliveries
+      where state = 'due' and channel = ${channel} and expires_at <= now()
+      limit ${EXPIRE_ROWS} for no key update skip locked)`
   return count
 }
 
@@ -121,11 +127,15 @@ export const postponeDelivery = (
   set last_error = ${error}, next_attempt_at = now() + ${pauseMs} * interval '1 millisecond', claim = null
   where command_id = ${id} and claim = ${claim} and state = 'due'`
 
-/** How many deliveries wait, and for how many seconds the oldest one that could be tried. */
+/**
+ * How many deliveries wait, and for how many seconds the oldest mail that could be tried: webhooks wait for their
+ * receivers, which are not ours.
+ */
 export const measureDue = async (sql: Database): Promise<{ due: number; overdueSeconds: number }> => {
   const [row] = await sql<[{ due: number; overdueSeconds: number }]>`
     select count(*)::int as due,
-      coalesce(greatest(extract(epoch from now() - min(next_attempt_at)), 0), 0)::float8 as "overdueSeconds"
+      coalesce(greatest(extract(epoch from now() - min(next_attempt_at) filter (where channel = 'mail')), 0), 0)::float8
+        as "overdueSeconds"
     from notifier.deliveries where state = 'due'`
   return row
 }

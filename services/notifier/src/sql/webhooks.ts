@@ -91,7 +91,7 @@ export const claimEndpoints = (sql: Database, limit: number, claimMs: number): P
         and exists (
           select from notifier.deliveries d
           where d.endpoint_id = e.id and d.state = 'due' and d.next_attempt_at <= now() and d.expires_at > now())
-      order by e.next_attempt_at limit ${limit} for update of e skip locked)
+      order by e.next_attempt_at limit ${limit} for no key update of e skip locked)
     returning id, owner_id as "ownerId", url, secrets, failures, claim,
       (extract(epoch from now() - failing_since) * 1000)::float8 as "failingMs"`
 
@@ -106,7 +106,7 @@ export const takeNext = async (
       select d.command_id from notifier.deliveries d join notifier.webhook_endpoints e on e.id = d.endpoint_id
       where d.endpoint_id = ${id} and d.state = 'due' and d.next_attempt_at <= now() and d.expires_at > now()
         and e.claim = ${claim} and e.claimed_until > now() and e.state = 'active'
-      order by d.seq limit 1)
+      order by d.next_attempt_at, d.seq limit 1)
     returning command_id as id, event_type as "eventType", payload, attempts`
   return delivery
 }
@@ -165,27 +165,48 @@ export const postponeEndpoint = async (
     where id = ${endpoint.id} and claim = ${endpoint.claim}`
 }
 
-/** The next instance may take the endpoint. */
+/** Gives an endpoint back, behind those that wait: the next instance may take it. */
 export const releaseEndpoint = async (sql: Database, { id, claim }: ClaimedEndpoint): Promise<void> => {
   await sql`
-    update notifier.webhook_endpoints set claim = null, claimed_until = null
+    update notifier.webhook_endpoints
+    set claim = null, claimed_until = null, next_attempt_at = greatest(next_attempt_at, now())
     where id = ${id} and claim = ${claim}`
 }
 
-/** Ends an endpoint that has failed for too long, or is gone; what is due for it fails. Undefined where it was ended before. */
+/**
+ * Ends an endpoint that has failed for too long, or is gone. False where its claim is lost: its owner may have changed it
+ * meanwhile. What is due for it fails in `failOfDisabled`.
+ */
 export const disableEndpoint = (
   sql: Database,
-  { id }: ClaimedEndpoint,
+  { id, claim }: ClaimedEndpoint,
   also: (tx: Tx) => Promise<void>,
 ): Promise<boolean> =>
   sql.begin(async tx => {
     const { count } = await tx`
       update notifier.webhook_endpoints set state = 'disabled', claim = null, claimed_until = null
-      where id = ${id} and state = 'active'`
+      where id = ${id} and claim = ${claim} and state = 'active'`
     if (count === 0) return false
-    await tx`
-      update notifier.deliveries set state = 'failed', last_error = 'ENDPOINT_DISABLED'
-      where endpoint_id = ${id} and state = 'due'`
     await also(tx)
     return true
   })
+
+/** One statement changes so many rows: none lasts long, however many there are. */
+const ROWS = 5_000
+
+/** Fails some of what is due to endpoints that are disabled. */
+export const failOfDisabled = async (sql: Database): Promise<void> => {
+  await sql`
+    update notifier.deliveries set state = 'failed', last_error = 'ENDPOINT_DISABLED'
+    where command_id in (
+      select d.command_id from notifier.webhook_endpoints e join notifier.deliveries d on d.endpoint_id = e.id
+      where e.state = 'disabled' and d.state = 'due' limit ${ROWS} for no key update of d skip locked)`
+}
+
+/** An endpoint that failed and has nothing due any more begins anew: its next failure is its first. */
+export const forgiveIdle = async (sql: Database): Promise<void> => {
+  await sql`
+    update notifier.webhook_endpoints e set failing_since = null, failures = 0
+    where e.failing_since is not null and e.state = 'active'
+      and not exists (select from notifier.deliveries d where d.endpoint_id = e.id and d.state = 'due')`
+}

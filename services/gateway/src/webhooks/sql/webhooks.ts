@@ -86,7 +86,10 @@ export type EndpointChange = {
   active?: boolean | undefined
 }
 
-/** Changes what is named. One that is turned on again begins at once, without its earlier failures. */
+/**
+ * Changes what is named. One that is turned on again begins at once, without its earlier failures. The notifier's claim ends:
+ * what it goes on with then has the new address and secrets, and a try that is under way changes nothing of the endpoint.
+ */
 export const updateEndpoint = async (
   sql: Database,
   owner: Owner,
@@ -101,7 +104,8 @@ export const updateEndpoint = async (
       state = case ${active ?? null}::boolean when true then 'active' when false then 'paused' else state end,
       failing_since = case when ${active === true || url !== undefined} then null else failing_since end,
       failures = case when ${active === true || url !== undefined} then 0 else failures end,
-      next_attempt_at = case when ${active === true || url !== undefined} then now() else next_attempt_at end
+      next_attempt_at = case when ${active === true || url !== undefined} then now() else next_attempt_at end,
+      claim = null, claimed_until = null
     where id = ${id} and ${ownedBy(sql, owner)}
     returning ${COLUMNS(sql)}`
   return row
@@ -128,7 +132,8 @@ export const rotateSecret = async (
       select jsonb_agg(jsonb_set(old.value, '{expiresAt}', to_jsonb(
         least((old.value->>'expiresAt')::timestamptz, ${overlapEnds}))) order by old.n)
       from jsonb_array_elements(secrets) with ordinality as old (value, n)
-      where coalesce((old.value->>'expiresAt')::timestamptz > now(), true)), '[]')
+      where coalesce((old.value->>'expiresAt')::timestamptz > now(), true)), '[]'),
+      claim = null, claimed_until = null
     where id = ${id} and ${ownedBy(sql, owner)}
     returning ${COLUMNS(sql)}`
   return row

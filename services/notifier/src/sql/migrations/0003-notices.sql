@@ -1,5 +1,8 @@
 -- Notices as data: words are put to them when they are read, in the reader's language. Each user has one numbered list.
 
+-- The version before may add meanwhile: it waits, so that no notification is missed by the copy. Readers go on.
+lock table notifier.notifications in share row exclusive mode;
+
 create table notifier.inboxes (
   user_id uuid primary key,
   -- Of the newest notice: one more for each, without a gap, in the order of the commits.

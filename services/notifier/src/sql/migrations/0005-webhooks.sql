@@ -20,6 +20,7 @@ create table notifier.webhook_endpoints (
   claim uuid,
   claimed_until timestamptz
 );
+create index webhook_endpoints_waiting on notifier.webhook_endpoints (next_attempt_at) where state = 'active';
 create index webhook_endpoints_of_owner on notifier.webhook_endpoints (owner_id, created_at);
 
 alter table notifier.deliveries
@@ -36,11 +37,12 @@ alter table notifier.deliveries
   add constraint deliveries_content check (num_nonnulls(template, notice, payload) = 1),
   add check ((endpoint_id is null) = (payload is null)),
   add check ((user_id is null) <= (endpoint_id is not null));
-create index deliveries_of_endpoint_due on notifier.deliveries (endpoint_id, seq) where state = 'due' and endpoint_id is not null;
+create index deliveries_of_endpoint_due on notifier.deliveries (endpoint_id, next_attempt_at, seq) where state = 'due' and endpoint_id is not null;
 create index deliveries_of_endpoint on notifier.deliveries (endpoint_id, seq desc) where endpoint_id is not null;
 
 create view notifier_api.webhook_endpoints as
-  select id, owner_id, url, description, event_types, secrets, state, created_at, failing_since, failures, next_attempt_at
+  select id, owner_id, url, description, event_types, secrets, state, created_at, failing_since, failures, next_attempt_at,
+    claim, claimed_until
   from notifier.webhook_endpoints;
 create view notifier_api.webhook_deliveries as
   select command_id as id, channel, endpoint_id, user_id, event_type, payload, state, attempts, next_attempt_at, last_error,
