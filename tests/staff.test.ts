@@ -145,8 +145,15 @@ test('what staff are shown stands in identity.events: each route that reads, wit
     .filter(([path, { get }]) => path.startsWith('/v1/admin/') && get)
     .map(([path]) => path)
   expect(reads.length).toBeGreaterThan(6)
-  const idOf = (path: string) =>
-    path.includes('/users/') ? owner.id : path.includes('/wallets/') ? wallet.id : transfer
+  const hook = (await staff.ask('POST', '/v1/admin/webhooks', { url: 'http://127.0.0.1:9/hook' })).body.id
+  const delivery = (await staff.ask('POST', `/v1/admin/webhooks/${hook}/test`)).body.id
+  const OBJECTS: Array<[beginning: string, id: string]> = [
+    ['/v1/admin/users', owner.id],
+    ['/v1/admin/wallets', wallet.id],
+    ['/v1/admin/webhooks', hook],
+    ['/v1/admin/transfers', transfer],
+  ]
+  const idOf = (path: string) => OBJECTS.find(([beginning]) => path.startsWith(beginning))![1]
   const expected: object[] = []
   for (const path of reads) {
     const list = path.endsWith('/users')
@@ -155,12 +162,15 @@ test('what staff are shown stands in identity.events: each route that reads, wit
         ? `?userId=${owner.id}`
         : ''
     const requestId = randomUUID()
-    const asked = path.replace(/\{[^}]+\}/, idOf(path)) + list
+    const asked = path.replace('{deliveryId}', delivery).replace(/\{[^}]+\}/, idOf(path)) + list
     const shown = await staff.ask('GET', asked, undefined, { 'x-request-id': requestId })
     expect([path, shown.status]).toEqual([path, 200])
-    const seen = path.endsWith('/users') ? owner.id : path.endsWith('/wallets') ? wallet.id : idOf(path)
-    expected.push({ route: path.replace(/\{([^}]+)\}/g, ':$1'), requestId, objectIds: [seen] })
+    const seen = path.includes('/deliveries') ? [hook, delivery] : [idOf(path)]
+    // The operator's webhooks are all tests'.
+    const objectIds = path.endsWith('/webhooks') ? expect.arrayContaining(seen) : seen
+    expected.push({ route: path.replace(/\{([^}]+)\}/g, ':$1'), requestId, objectIds })
   }
+  await staff.ask('DELETE', `/v1/admin/webhooks/${hook}`)
   // A refused view is not recorded; the next view is recorded directly after the earlier ones.
   expect((await staff.ask('GET', `/v1/admin/users/${randomUUID()}`)).status).toBe(404)
   await staff.ask('GET', `/v1/admin/users/${owner.id}`, undefined, { 'x-request-id': 'the-last' })

@@ -201,7 +201,14 @@ const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): 
         ...problemResponses(...problems),
       },
     }),
-    async context => context.json({ items: (await webhooks.list(ownerOf(context))).map(viewEndpoint) }, 200),
+    async context => {
+      const endpoints = await webhooks.list(ownerOf(context))
+      context.set(
+        'viewed',
+        endpoints.map(({ id }) => id),
+      )
+      return context.json({ items: endpoints.map(viewEndpoint) }, 200)
+    },
   )
 
   routes.openapi(
@@ -367,6 +374,10 @@ const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): 
       const page = { before: readCursor(cursor), state, limit: limit + 1 }
       const found = await webhooks.deliveries(ownerOf(context), context.req.valid('param').id, page)
       const shown = found.slice(0, limit)
+      context.set(
+        'viewed',
+        shown.map(({ id }) => id),
+      )
       const nextCursor =
         found.length > limit ? Buffer.from(String(shown.at(-1)!.seq)).toString('base64url') : null
       return context.json({ items: shown.map(viewDelivery), nextCursor }, 200)
