@@ -19,6 +19,7 @@ const SAFE = {
   LEDGER_READ_URL: 'postgresql://ledger_reader:r4nd0m-read@127.0.0.1/pennywire',
   SMTP_URL: 'smtp://mailer:r4nd0m-mail@mail.internal:587',
   ALLOW_CHEAP_HASHES: 'false',
+  WEBHOOK_ALLOW_PRIVATE: 'false',
 }
 const names = [...Object.keys(SAFE), 'ALLOW_PLAINTEXT']
 const found = (over: Record<string, string | undefined>) => {
@@ -84,6 +85,7 @@ describe('production is refused where this alone is unsafe, which is named:', ()
     ],
     [{ SMTP_URL: 'smtp://mailer@mail.internal' }, 'SMTP_URL: its password is empty'],
     [{ ALLOW_CHEAP_HASHES: 'true' }, 'ALLOW_CHEAP_HASHES: must not be true in production'],
+    [{ WEBHOOK_ALLOW_PRIVATE: 'true' }, 'WEBHOOK_ALLOW_PRIVATE: must not be true in production'],
     [{ ALLOW_PLAINTEXT: 'true' }, 'ALLOW_PLAINTEXT: must not be true in production'],
   ])('%o', (over, message) => expect(found(over)).toEqual([expect.stringContaining(message)]))
 })

@@ -16,6 +16,9 @@ const SECURED_BY: Record<string, string> = {
   'postgresql:': 'sslmode=verify-full',
 }
 
+/** What tests and development may set to true: hashes that a guesser breaks, webhooks into the own network. */
+const ONLY_FOR_TRIALS: readonly string[] = ['ALLOW_CHEAP_HASHES', 'WEBHOOK_ALLOW_PRIVATE']
+
 /** Passwords used in examples, or once a default of ours. */
 const WELL_KNOWN =
   /^(local-.*|postgres|password|secret|changeme|change-me|admin|redis|kafka|pennywire|test)$/i
@@ -86,7 +89,7 @@ export const findUnsafeSettings = (settings: SettingTexts, names: readonly strin
       add(name, `${plain}${production ? ': refused in production' : '; ALLOW_PLAINTEXT=true allows it'}`)
     if (!production) continue
     add(name, weakPassword(name, text, settings))
-    if (name === 'ALLOW_CHEAP_HASHES' && text === 'true') add(name, 'must not be true in production')
+    if (ONLY_FOR_TRIALS.includes(name) && text === 'true') add(name, 'must not be true in production')
     // The sandbox supports only http, on any machine.
     if (name === 'PROVIDER_URL' && !plain && urlIn(text)?.protocol === 'http:')
       add(name, 'must be https in production: the sandbox provider moves no money')

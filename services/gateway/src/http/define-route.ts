@@ -180,6 +180,26 @@ export const cutPage = <Row extends { id: string }>(
   return { page, nextCursor: found.length > limit ? page.at(-1)!.id : null }
 }
 
+const LAST_SEQ = 2n ** 63n - 1n
+
+/** The number below which a page of a numbered list begins: above all without a cursor. */
+export const readSeqCursor = (cursor: string | undefined): bigint => {
+  if (cursor === undefined) return LAST_SEQ
+  const seq = Buffer.from(cursor, 'base64url').toString('latin1')
+  if (/^[1-9][0-9]{0,17}$/.test(seq)) return BigInt(seq)
+  throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
+}
+
+/** Cuts a page of a numbered list from up to `limit` + 1 rows, as `cutPage` does by id. */
+export const cutNumberedPage = <Row extends { seq: bigint }>(
+  found: Row[],
+  limit: number,
+): { page: Row[]; nextCursor: string | null } => {
+  const page = found.slice(0, limit)
+  const isLast = found.length <= limit
+  return { page, nextCursor: isLast ? null : Buffer.from(String(page.at(-1)!.seq)).toString('base64url') }
+}
+
 /** A person's reason for an action, in their words. */
 export const reasonField = z.string().trim().min(1).max(255)
 

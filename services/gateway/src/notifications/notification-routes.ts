@@ -3,6 +3,7 @@ import { NOTICE_KINDS } from '@pennywire/messages/notices.ts'
 import type { Language } from '@pennywire/messages/render-notice.ts'
 import {
   cursorParam,
+  cutNumberedPage,
   type Guards,
   jsonAnswer,
   limitParam,
@@ -10,11 +11,12 @@ import {
   pageOf,
   problemResponses,
   type Routes,
+  readSeqCursor,
   SIGNED_IN_PROBLEMS,
   timestamp,
   uuidParam,
 } from '../http/define-route.ts'
-import { ProblemError, validationProblem } from '../problems/problem.ts'
+import { ProblemError } from '../problems/problem.ts'
 import type { NoticeView } from './notice-view.ts'
 import type { NoticeFacts } from './sql/notifications.ts'
 
@@ -121,16 +123,6 @@ const readAllRoute = ({ signedIn }: Guards) =>
     },
   })
 
-const LAST_SEQ = 2n ** 63n - 1n
-
-/** The number before which a page begins. Cursors are opaque: a number of one's own list tells nothing. */
-const readCursor = (text: string | undefined): bigint => {
-  if (text === undefined) return LAST_SEQ
-  const number = Buffer.from(text, 'base64url').toString('latin1')
-  if (/^[1-9][0-9]{0,17}$/.test(number)) return BigInt(number)
-  throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
-}
-
 /** What the notifier has to tell the user, read from what it publishes, and what of it they have read. */
 export const notificationRoutes = (deps: NotificationDeps): Routes => {
   const { guards, languageFor, view, read } = deps
@@ -140,10 +132,8 @@ export const notificationRoutes = (deps: NotificationDeps): Routes => {
     const { limit, cursor, unreadOnly } = context.req.valid('query')
     const { userId } = context.var.user
     const language = await languageFor(userId, context.req.valid('header')['accept-language'])
-    const found = await read(userId, readCursor(cursor), unreadOnly === 'true', limit + 1)
-    const page = found.slice(0, limit)
-    const nextCursor =
-      found.length > limit ? Buffer.from(String(page.at(-1)!.seq)).toString('base64url') : null
+    const found = await read(userId, readSeqCursor(cursor), unreadOnly === 'true', limit + 1)
+    const { page, nextCursor } = cutNumberedPage(found, limit)
     context.header('Content-Language', language)
     return context.json({ items: await view(language, page), nextCursor }, 200)
   })

@@ -6,6 +6,7 @@ import type { GatewayEnv } from '../http/context.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
+  cutNumberedPage,
   type Guards,
   jsonAnswer,
   jsonBody,
@@ -14,6 +15,7 @@ import {
   pageOf,
   problemResponses,
   type Routes,
+  readSeqCursor,
   SIGNED_IN_PROBLEMS,
   STAFF_PROBLEMS,
   STEP_UP_PROBLEMS,
@@ -30,7 +32,6 @@ import type { DeliveryFacts, EndpointFacts, Owner } from './sql/webhooks.ts'
 const DESCRIPTION_MAX = 200
 const OVERLAP_MAX_SECONDS = 7 * 24 * 60 * 60
 const OVERLAP_SECONDS = 24 * 60 * 60
-const LAST_SEQ = 2n ** 63n - 1n
 
 const eventTypes = z
   .array(z.enum(WEBHOOK_EVENT_TYPES))
@@ -104,13 +105,6 @@ const viewDelivery = (delivery: DeliveryFacts): z.output<typeof deliverySchema> 
   payload: delivery.payload,
   tries: delivery.tries,
 })
-
-const readCursor = (text: string | undefined): bigint => {
-  if (text === undefined) return LAST_SEQ
-  const number = Buffer.from(text, 'base64url').toString('latin1')
-  if (/^[1-9][0-9]{0,17}$/.test(number)) return BigInt(number)
-  throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
-}
 
 export type WebhookRouteDeps = {
   guards: Guards
@@ -371,15 +365,13 @@ const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): 
     }),
     async context => {
       const { limit, cursor, state } = context.req.valid('query')
-      const page = { before: readCursor(cursor), state, limit: limit + 1 }
+      const page = { before: readSeqCursor(cursor), state, limit: limit + 1 }
       const found = await webhooks.deliveries(ownerOf(context), context.req.valid('param').id, page)
-      const shown = found.slice(0, limit)
+      const { page: shown, nextCursor } = cutNumberedPage(found, limit)
       context.set(
         'viewed',
         shown.map(({ id }) => id),
       )
-      const nextCursor =
-        found.length > limit ? Buffer.from(String(shown.at(-1)!.seq)).toString('base64url') : null
       return context.json({ items: shown.map(viewDelivery), nextCursor }, 200)
     },
   )
