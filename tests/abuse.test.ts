@@ -16,6 +16,7 @@ import {
   makeStaff,
   openWallet,
   type Person,
+  readText,
   send,
   totpCode,
   type Wallet,
@@ -419,7 +420,7 @@ describe('Redis is away', () => {
           },
           ...(method === 'GET' ? {} : { body: '{}' }),
         })
-        const text = await response.text()
+        const text = await readText(response)
         const { status } = response
         if (status === 503) {
           const { code, retryable } = JSON.parse(text)

@@ -11,6 +11,7 @@ import {
   makeStaff,
   openWallet,
   type Person,
+  readText,
   type Staff,
   send,
   type Wallet,
@@ -267,7 +268,7 @@ const askOn = async (route: Route, objects: Objects, caller: Caller | undefined)
     },
     ...(hasBody ? { body: JSON.stringify(body) } : {}),
   })
-  const text = await response.text()
+  const text = await readText(response)
   const isJson = response.headers.get('content-type')?.includes('json')
   return {
     status: response.status,

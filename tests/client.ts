@@ -14,6 +14,15 @@ export type Ask = {
   gatewayUrl?: string
 }
 
+/** An answer's body as text; of a live stream its beginning, after which the client hangs up. */
+export const readText = async (response: Response): Promise<string> => {
+  if (response.headers.get('content-type') !== 'text/event-stream') return response.text()
+  const reader = response.body!.getReader()
+  const { value } = await reader.read()
+  await reader.cancel()
+  return Buffer.from(value ?? []).toString()
+}
+
 /** Sends a request to the gateway as any HTTP client would; fails if the answer is not in its OpenAPI document. */
 export const ask = async (method: string, path: string, options: Ask = {}): Promise<Answer> => {
   const gatewayUrl = options.gatewayUrl ?? inject('system').gatewayUrl
@@ -28,11 +37,11 @@ export const ask = async (method: string, path: string, options: Ask = {}): Prom
       ? {}
       : { body: typeof options.body === 'string' ? options.body : JSON.stringify(options.body) }),
   })
-  const text = await response.text()
+  const text = await readText(response)
   const answer = {
     status: response.status,
     headers: response.headers,
-    body: text === '' ? null : JSON.parse(text),
+    body: text.startsWith('retry: ') || text === '' ? null : JSON.parse(text),
   }
   await expectInDocument(gatewayUrl, method, path, answer)
   return answer

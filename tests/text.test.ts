@@ -10,6 +10,7 @@ import {
   makeStaff,
   openWallet,
   type Person,
+  readText,
   type Staff,
   send,
   type Wallet,
@@ -90,7 +91,7 @@ const statusOf = async (
     },
     ...(body === undefined ? {} : { body }),
   })
-  const text = await response.text()
+  const text = await readText(response)
   return { status: response.status, body: text.startsWith('{') ? JSON.parse(text) : text }
 }
 

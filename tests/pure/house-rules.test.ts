@@ -101,7 +101,7 @@ const mayImport = (path: string, target: string): boolean => {
 const GATEWAY = 'services/gateway/src/'
 /** The gateway's rooms: each may import only those before it. The last one, the folder itself, wires them together. */
 const ROOMS = [
-  ...['problems', 'access', 'http', 'queues', 'outbox', 'ledger'],
+  ...['problems', 'access', 'http', 'queues', 'streams', 'outbox', 'ledger'],
   ...[
     'events',
     'persons',

@@ -194,6 +194,22 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
     .describe(
       'The same for one IPv4 address or IPv6 /64, whose further ones are closed. A proxy of `TRUSTED_PROXIES` is not counted; one that is not named there is.',
     ),
+  MAX_STREAMS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(5_000)
+    .describe(
+      'Live streams (Server-Sent Events) at once, each of which keeps a connection; further ones are refused. Below `MAX_CONNECTIONS`, so that payments find one.',
+    ),
+  MAX_STREAMS_PER_USER: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(10_000)
+    .default(20)
+    .describe('The same for one user, over all sessions and API keys.'),
   API_DOCS: z
     .enum(['true', 'false'])
     .default('true')

@@ -35,6 +35,7 @@ import { recipientRoutes } from './recipients/recipient-routes.ts'
 import { openRedis } from './redis.ts'
 import { createReversals } from './reversals/create-reversals.ts'
 import { createStatements } from './statements/create-statements.ts'
+import { createLiveStreams } from './streams/live-streams.ts'
 import { createRequestLog } from './transfers/create-request-log.ts'
 import { createTransfers } from './transfers/create-transfers.ts'
 import { createWallets } from './wallets/create-wallets.ts'
@@ -90,6 +91,13 @@ const { names, personKeys, pins, tokens } = identity
 const inReadTurn = createTurns('reads', 'ledger', systemClock)
 const guards = identity.guardsWith(inReadTurn)
 const { ledgerRead, ask } = ledger
+const streams = createLiveStreams({
+  clock: systemClock,
+  logger,
+  maxStreams: config.MAX_STREAMS,
+  maxPerUser: config.MAX_STREAMS_PER_USER,
+  confirmSignedIn: guards.confirmSignedIn,
+})
 const requestLog = createRequestLog({ logger, sql, ledger, lookMs: config.PENDING_LOOK_SECONDS * 1_000 })
 const shared = {
   clock: systemClock,
@@ -121,15 +129,18 @@ const notifier = openDatabase(config.NOTIFIER_URL, {
   applicationName: `${config.INSTANCE_ID}-at-notifier`,
   maxConnections: 4,
 })
-const notifierGuards = identity.guardsWith(createTurns('reads', 'notifier', systemClock))
+const inNotifierTurn = createTurns('reads', 'notifier', systemClock)
+const notifierGuards = identity.guardsWith(inNotifierTurn)
 const notifications = createNotifications({
   sql,
   guards: notifierGuards,
   names,
   notifier,
+  inReadTurn: inNotifierTurn,
+  streams,
 })
 const rooms: Room[] = [
-  createWallets(shared),
+  createWallets({ ...shared, inReadTurn, streams }),
   createStatements({ ...shared, inReadTurn }),
   {
     routes: [
@@ -231,7 +242,8 @@ const operations = await listen(
 logger.info({ port: server.port, opsPort: operations.port }, 'listening')
 
 onShutdown(logger, [
-  server.stop, // takes no new requests and lets the running ones finish
+  // Takes no new requests and lets the running ones finish; streams would not, and are ended.
+  () => Promise.all([server.stop(), streams.stop()]),
   identity.stop,
   foundation.stop,
   topics.close,

@@ -107,6 +107,11 @@ export type Guards = {
     'x-fails-closed': boolean
     middleware: MiddlewareHandler<GatewayEnv>[]
   }
+  /**
+   * Throws the problem of an Authorization header that was valid once: its token has expired, its session or key has
+   * ended, its user is disabled. For answers that last.
+   */
+  confirmSignedIn: (authorization: string | undefined) => Promise<void>
 }
 
 /** A JSON body by a strict schema (`z.strictObject`): unknown fields are refused. */

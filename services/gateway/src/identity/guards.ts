@@ -201,5 +201,13 @@ export const createGuards = (deps: {
       }
       return { 'x-fails-closed': guardsLogin, middleware: [guard] }
     },
+
+    confirmSignedIn: async authorization => {
+      const user = await requesterOf(bearerOf(authorization))
+      if (user.sessionId === null) return
+      const known = await revocations.stateOf(user).catch(() => undefined)
+      const ended = known ? known.ended : await revocations.storedEndOf(user.sessionId)
+      if (ended !== null) throw endedProblem(ended)
+    },
   }
 }

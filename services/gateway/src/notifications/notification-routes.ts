@@ -17,6 +17,8 @@ import {
   uuidParam,
 } from '../http/define-route.ts'
 import { ProblemError } from '../problems/problem.ts'
+import { lastEventId, STREAM_DESCRIPTION, streamAnswer } from '../streams/event-stream.ts'
+import type { Feed, LiveStreams } from '../streams/live-streams.ts'
 import type { NoticeView } from './notice-view.ts'
 import type { NoticeFacts } from './sql/notifications.ts'
 
@@ -25,6 +27,10 @@ export type NotificationDeps = {
   languageFor: (userId: string, acceptLanguage: string | undefined) => Promise<Language>
   view: (language: Language, notices: NoticeFacts[]) => Promise<NoticeView[]>
   read: (userId: string, before: bigint, unreadOnly: boolean, limit: number) => Promise<NoticeFacts[]>
+  streams: Pick<LiveStreams, 'open'>
+  feed: Feed
+  readLast: (userId: string) => Promise<bigint>
+  readAfter: (userId: string, after: bigint, limit: number) => Promise<NoticeFacts[]>
   countUnread: (userId: string) => Promise<number>
   markRead: (userId: string, id: string) => Promise<NoticeFacts | undefined>
   markAllRead: (userId: string) => Promise<number>
@@ -75,6 +81,24 @@ const listRoute = ({ signedIn }: Guards) =>
     },
     responses: {
       200: jsonAnswer('Notifications', pageOf(notificationSchema)),
+      ...problemResponses('VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
+    },
+  })
+
+const streamRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/notifications/stream',
+    tags: ['Notifications'],
+    summary: 'Streams your notifications as they come',
+    description: `${STREAM_DESCRIPTION} Each event \`notification\` has a Notification as its data.`,
+    ...signedIn({ ownTurns: true }),
+    request: { headers: languageHeader.extend({ 'last-event-id': lastEventId }) },
+    responses: {
+      200: streamAnswer(
+        'Your notifications, oldest first',
+        'retry: 2711\nid: 41\nevent: ready\ndata: {}\n\nid: 42\nevent: notification\ndata: {"id": …}\n\n',
+      ),
       ...problemResponses('VALIDATION_ERROR', ...SIGNED_IN_PROBLEMS),
     },
   })
@@ -136,6 +160,23 @@ export const notificationRoutes = (deps: NotificationDeps): Routes => {
     const { page, nextCursor } = cutNumberedPage(found, limit)
     context.header('Content-Language', language)
     return context.json({ items: await view(language, page), nextCursor }, 200)
+  })
+
+  routes.openapi(streamRoute(guards), async context => {
+    const { userId } = context.var.user
+    const header = context.req.valid('header')
+    const language = await languageFor(userId, header['accept-language'])
+    context.header('Content-Language', language)
+    return deps.streams.open(context, deps.feed, {
+      key: userId,
+      after: header['last-event-id'],
+      readLast: () => deps.readLast(userId),
+      readAfter: async (after, limit) => {
+        const notices = await deps.readAfter(userId, after, limit)
+        const views = await view(language, notices)
+        return notices.map(({ seq }, at) => ({ id: seq, event: 'notification', data: views[at]! }))
+      },
+    })
   })
 
   routes.openapi(unreadRoute(guards), async context =>

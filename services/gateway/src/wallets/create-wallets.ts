@@ -7,7 +7,10 @@ import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { LedgerDoor } from '../ledger/create-ledger-door.ts'
 import {
+  findLongerWallets,
   readEntries,
+  readEntriesAfter,
+  readNewestEntry,
   readWalletCounts,
   readWalletOf,
   readWallets,
@@ -15,6 +18,8 @@ import {
   readWalletsOf,
 } from '../ledger/sql/ledger-reads.ts'
 import type { InTransaction } from '../outbox/in-transaction.ts'
+import type { InTurn } from '../queues/turns.ts'
+import type { LiveStreams } from '../streams/live-streams.ts'
 import { createChangeWallet } from './change-wallet.ts'
 import { startFreezeAfterPinLocks } from './freeze-after-pin-locks.ts'
 import { createOpenWallet } from './open-wallet.ts'
@@ -30,6 +35,8 @@ export const createWallets = (deps: {
   personKeys: PersonKeys
   ledger: LedgerDoor
   inTransaction: InTransaction
+  inReadTurn: InTurn
+  streams: Pick<LiveStreams, 'open'>
   clock: Clock
 }): Room => {
   const { logger, codec, guards, names, personKeys, ledger, inTransaction, clock } = deps
@@ -67,6 +74,14 @@ export const createWallets = (deps: {
         readWalletOf: (userId, id) => readWalletOf(ledgerRead, userId, id),
         readWalletsOf: userId => readWalletsOf(ledgerRead, userId),
         readEntries: (walletId, before, limit) => readEntries(ledgerRead, walletId, before, limit),
+        streams: deps.streams,
+        feed: {
+          name: 'entries',
+          findLonger: lists => findLongerWallets(ledgerRead, lists),
+          inTurn: deps.inReadTurn,
+        },
+        readNewestEntry: (userId, walletId) => readNewestEntry(ledgerRead, userId, walletId),
+        readEntriesAfter: (walletId, after, limit) => readEntriesAfter(ledgerRead, walletId, after, limit),
       }),
       adminWalletRoutes({
         guards,

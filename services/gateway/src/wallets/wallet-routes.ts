@@ -26,6 +26,8 @@ import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { EntryFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { maskedName, money, moneyOut, readOptionalKey } from '../money/money-headers.ts'
 import { ProblemError, validationProblem } from '../problems/problem.ts'
+import { lastEventId, STREAM_DESCRIPTION, streamAnswer } from '../streams/event-stream.ts'
+import type { Feed, LiveStreams } from '../streams/live-streams.ts'
 import type { ChangeWallet } from './change-wallet.ts'
 import type { createOpenWallet } from './open-wallet.ts'
 import { viewWallets, walletSchema } from './wallet-view.ts'
@@ -39,6 +41,13 @@ export type WalletDeps = {
   readWalletOf: (userId: string, id: string) => Promise<WalletFacts | undefined>
   readWalletsOf: (userId: string) => Promise<WalletFacts[]>
   readEntries: (walletId: string, before: bigint, limit: number) => Promise<EntryFacts[]>
+  streams: Pick<LiveStreams, 'open'>
+  feed: Feed
+  readNewestEntry: (
+    userId: string,
+    walletId: string,
+  ) => Promise<{ sequence: bigint; currency: string } | undefined>
+  readEntriesAfter: (walletId: string, after: bigint, limit: number) => Promise<EntryFacts[]>
 }
 
 const LAST_SEQUENCE = 2n ** 62n
@@ -119,6 +128,24 @@ const entriesRoute = ({ signedIn }: Guards) =>
     request: { params: walletParams, query: z.strictObject({ limit: limitParam, cursor: cursorParam }) },
     responses: {
       200: jsonAnswer('Entries', pageOf(entrySchema)),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
+    },
+  })
+
+const entryStreamRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/wallets/{id}/entries/stream',
+    tags: ['Wallets'],
+    summary: "Streams a wallet's entries as they are booked",
+    description: `${STREAM_DESCRIPTION} Each event \`entry\` has an Entry as its data; its id is the entry's sequence.`,
+    ...signedIn({ scope: 'wallets:read', ownTurns: true }),
+    request: { params: walletParams, headers: z.object({ 'last-event-id': lastEventId }) },
+    responses: {
+      200: streamAnswer(
+        'Entries, oldest first',
+        'retry: 2711\nid: 11\nevent: ready\ndata: {}\n\nid: 12\nevent: entry\ndata: {"sequence": 12, …}\n\n',
+      ),
       ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
@@ -316,14 +343,12 @@ export const walletRoutes = (deps: WalletDeps): Routes => {
     return context.json(await view(await deps.changeWallet.close(input)), 200)
   })
 
-  routes.openapi(entriesRoute(deps.guards), async context => {
-    const { limit, cursor } = context.req.valid('query')
-    const before = readSequence(cursor)
-    const { id, currency } = await own(context.var.user.userId, context.req.valid('param').id)
-    const entries = await deps.readEntries(id, before, limit + 1)
-    const page = entries.slice(0, limit)
-    const names = await deps.names.namesOf(page.flatMap(({ counterpartyUser }) => counterpartyUser ?? []))
-    const items = page.map(entry => ({
+  const viewEntries = async (
+    entries: EntryFacts[],
+    currency: string,
+  ): Promise<z.output<typeof entrySchema>[]> => {
+    const names = await deps.names.namesOf(entries.flatMap(({ counterpartyUser }) => counterpartyUser ?? []))
+    return entries.map(entry => ({
       sequence: Number(entry.sequence),
       transferId: entry.transferId,
       type: entry.type,
@@ -339,10 +364,40 @@ export const walletRoutes = (deps: WalletDeps): Routes => {
             },
       createdAt: entry.createdAt.toISOString(),
     }))
+  }
+
+  routes.openapi(entriesRoute(deps.guards), async context => {
+    const { limit, cursor } = context.req.valid('query')
+    const before = readSequence(cursor)
+    const { id, currency } = await own(context.var.user.userId, context.req.valid('param').id)
+    const entries = await deps.readEntries(id, before, limit + 1)
+    const page = entries.slice(0, limit)
+    const items = await viewEntries(page, currency)
     return context.json(
       { items, nextCursor: entries.length > limit ? String(page.at(-1)!.sequence) : null },
       200,
     )
+  })
+
+  routes.openapi(entryStreamRoute(deps.guards), async context => {
+    const { userId } = context.var.user
+    const walletId = context.req.valid('param').id
+    let currency = ''
+    return deps.streams.open(context, deps.feed, {
+      key: walletId,
+      after: context.req.valid('header')['last-event-id'],
+      readLast: async () => {
+        const newest = await deps.readNewestEntry(userId, walletId)
+        if (!newest) throw notFound()
+        currency = newest.currency
+        return newest.sequence
+      },
+      readAfter: async (after, limit) => {
+        const entries = await deps.readEntriesAfter(walletId, after, limit)
+        const views = await viewEntries(entries, currency)
+        return entries.map(({ sequence }, at) => ({ id: sequence, event: 'entry', data: views[at]! }))
+      },
+    })
   })
 
   return routes

@@ -341,6 +341,15 @@ export type EntryFacts = {
   createdAt: Date
 }
 
+const entryColumns = (sql: Database) => sql`
+  e.sequence, e.transfer_id as "transferId", t.type, e.amount, e.balance_after as "balanceAfter",
+  other.id as "counterpartyId", other.user_id as "counterpartyUser", other.code as "counterpartyCode",
+  t.decided_at as "createdAt"
+  from ledger_api.entries e
+  join ledger_api.transfers t on t.id = e.transfer_id
+  left join ledger_api.wallets other
+    on other.id = case when t.from_wallet = e.wallet_id then t.to_wallet else t.from_wallet end`
+
 /** A wallet's entries below a sequence, newest first. */
 export const readEntries = (
   sql: Database,
@@ -349,15 +358,47 @@ export const readEntries = (
   limit: number,
 ): Promise<EntryFacts[]> =>
   sql<EntryFacts[]>`
-    select e.sequence, e.transfer_id as "transferId", t.type, e.amount, e.balance_after as "balanceAfter",
-      other.id as "counterpartyId", other.user_id as "counterpartyUser", other.code as "counterpartyCode",
-      t.decided_at as "createdAt"
-    from ledger_api.entries e
-    join ledger_api.transfers t on t.id = e.transfer_id
-    left join ledger_api.wallets other
-      on other.id = case when t.from_wallet = e.wallet_id then t.to_wallet else t.from_wallet end
-    where e.wallet_id = ${walletId} and e.sequence < ${before}
+    select ${entryColumns(sql)} where e.wallet_id = ${walletId} and e.sequence < ${before}
     order by e.sequence desc limit ${limit}`
+
+/** A wallet's entries above a sequence, oldest first. */
+export const readEntriesAfter = (
+  sql: Database,
+  walletId: string,
+  after: bigint,
+  limit: number,
+): Promise<EntryFacts[]> =>
+  sql<EntryFacts[]>`
+    select ${entryColumns(sql)} where e.wallet_id = ${walletId} and e.sequence > ${after}
+    order by e.sequence limit ${limit}`
+
+/** The sequence of the newest entry of one of the user's own wallets, 0 without one, and the wallet's currency. */
+export const readNewestEntry = async (
+  sql: Database,
+  userId: string,
+  walletId: string,
+): Promise<{ sequence: bigint; currency: string } | undefined> => {
+  const [wallet] = await sql<[{ sequence: bigint; currency: string }?]>`
+    select sequence, currency from ledger_api.wallets where id = ${walletId} and user_id = ${userId}`
+  return wallet
+}
+
+/** Of wallets read up to an entry, the sequences of the newest entries of those that have more. */
+export const findLongerWallets = (
+  sql: Database,
+  lists: { key: string; readTo: bigint }[],
+): Promise<{ key: string; last: bigint }[]> =>
+  sql<{ key: string; last: bigint }[]>`
+    select wallet.id as key, wallet.sequence as last
+    from unnest(${sql.array(
+      lists.map(({ key }) => key),
+      UUID,
+    )}, ${sql.array(
+      lists.map(({ readTo }) => readTo),
+      INT8,
+    )}) as list (id, read_to)
+    join ledger_api.wallets wallet using (id)
+    where wallet.sequence > list.read_to`
 
 export type TransferFilter = {
   type: string | null

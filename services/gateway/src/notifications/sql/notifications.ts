@@ -1,5 +1,5 @@
 import type { Language } from '@pennywire/messages/render-notice.ts'
-import type { Database } from '@pennywire/runtime/database.ts'
+import { type Database, INT8, UUID } from '@pennywire/runtime/database.ts'
 
 /** A notice as the notifier stores it; `data` is null where it came with its words. */
 export type NoticeFacts = {
@@ -29,6 +29,44 @@ export const readNotices = (
     from notifier_api.notices
     where user_id = ${userId} and seq < ${before} and (${unreadOnly} = false or read_at is null)
     order by seq desc limit ${limit}`
+
+/** A user's notices with numbers above `after`, oldest first. */
+export const readNoticesAfter = (
+  sql: Database,
+  userId: string,
+  after: bigint,
+  limit: number,
+): Promise<NoticeFacts[]> =>
+  sql<NoticeFacts[]>`
+    select seq, id, type, data, title, body, about_user_id as "aboutUserId", transfer_id as "transferId",
+      read_at as "readAt", created_at as "createdAt"
+    from notifier_api.notices
+    where user_id = ${userId} and seq > ${after}
+    order by seq limit ${limit}`
+
+/** The number of a user's newest notice; 0 without one. */
+export const readLastSeq = async (sql: Database, userId: string): Promise<bigint> => {
+  const [inbox] = await sql<[{ last: bigint }?]>`
+    select last_seq as last from notifier_api.inboxes where user_id = ${userId}`
+  return inbox?.last ?? 0n
+}
+
+/** Of users' lists read up to a number, the last numbers of those that have more. */
+export const findLongerInboxes = (
+  sql: Database,
+  lists: { key: string; readTo: bigint }[],
+): Promise<{ key: string; last: bigint }[]> =>
+  sql<{ key: string; last: bigint }[]>`
+    select inbox.user_id as key, inbox.last_seq as last
+    from unnest(${sql.array(
+      lists.map(({ key }) => key),
+      UUID,
+    )}, ${sql.array(
+      lists.map(({ readTo }) => readTo),
+      INT8,
+    )}) as list (user_id, read_to)
+    join notifier_api.inboxes inbox using (user_id)
+    where inbox.last_seq > list.read_to`
 
 /** How many notices a user has not read. */
 export const countUnread = async (sql: Database, userId: string): Promise<number> => {
