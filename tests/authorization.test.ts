@@ -346,6 +346,7 @@ const SCOPED_ROUTES: Record<string, string[]> = {
     'GET /v1/wallets/{id}',
     'GET /v1/wallets/{id}/balance',
     'GET /v1/wallets/{id}/entries',
+    'GET /v1/wallets/{id}/entries/stream',
     'GET /v1/wallets/{id}/statement',
   ],
   'transfers:read': [

@@ -34,6 +34,9 @@ export const ENDS_SESSIONS = [
   '/v1/users/me/deactivate',
 ]
 
+/** Routes whose answers do not end by themselves; tests/streams.test.ts calls them. */
+export const ENDLESS = ['/v1/notifications/stream', '/v1/wallets/{id}/entries/stream']
+
 /** Creates the transfers and holds between the three people, over the API. */
 export const makeKnown = async (
   system: System,

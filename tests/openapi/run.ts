@@ -10,7 +10,7 @@ import { type Guard, startGuard } from '@pennywire/stack/connect-guard.ts'
 import { startStack } from '@pennywire/stack/stack.ts'
 import { type System, startSystem } from '@pennywire/stack/system.ts'
 import { TEST_SETTINGS } from '../system-context.ts'
-import { documentFor, ENDS_SESSIONS, type Known, makeKnown, operationsOf } from './document-for.ts'
+import { documentFor, ENDLESS, ENDS_SESSIONS, type Known, makeKnown, operationsOf } from './document-for.ts'
 import { makePerson, type Person, signIn } from './people.ts'
 
 const VERSION = '4.32.5'
@@ -101,7 +101,10 @@ const runAs = async (
     if (staff !== undefined && STAFF_ROUTES.test(path) !== staff) delete asked.paths[path]
   }
   writeFileSync(file, JSON.stringify(asked))
-  const excluded = ENDS_SESSIONS.flatMap(path => [only ? '--include-path' : '--exclude-path', path])
+  const excluded = [
+    ...ENDS_SESSIONS.flatMap(path => [only ? '--include-path' : '--exclude-path', path]),
+    ...ENDLESS.flatMap(path => ['--exclude-path', path]),
+  ]
   const stepUp = staff ? person.staffStepUp : person.stepUp
   say(`\nAs ${who}`)
   const child = spawn(
