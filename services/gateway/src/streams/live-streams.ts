@@ -112,11 +112,15 @@ export const createLiveStreams = (deps: {
     [...streams].map(([{ name: feed }, { size: value }]) => ({ labels: { feed }, value })),
   )
 
+  const assertRunning = (): void => {
+    if (isStopped) throw new ProblemError('SERVICE_UNAVAILABLE', 'The gateway shuts down; try again shortly.')
+  }
+
   /** Takes a place; returns the function that gives it back. */
   const takePlace = (userId: string): (() => void) => {
-    if (isStopped || count >= maxStreams) {
-      const detail = isStopped ? 'The gateway shuts down' : 'Too many live streams at once'
-      throw new ProblemError('SERVICE_UNAVAILABLE', `${detail}; try again shortly.`)
+    assertRunning()
+    if (count >= maxStreams) {
+      throw new ProblemError('SERVICE_UNAVAILABLE', 'Too many live streams at once; try again shortly.')
     }
     const own = byUser.get(userId) ?? 0
     if (own >= maxPerUser) {
@@ -132,6 +136,14 @@ export const createLiveStreams = (deps: {
     }
   }
 
+  /** Lets a stream advance. It waits for its user's turns; the next look finds one whose page could not be read. */
+  const serve = (feed: Feed, stream: Stream): void => {
+    stream.advance().catch(error => {
+      if (streams.get(feed)!.has(stream))
+        logger.warn({ err: error, feed: feed.name }, 'a live stream was not served; trying again')
+    })
+  }
+
   const begin = (
     context: Context<GatewayEnv>,
     feed: Feed,
@@ -144,6 +156,8 @@ export const createLiveStreams = (deps: {
     let controller: ReadableStreamDefaultController<Uint8Array>
     let isOpen = true
     let isAdvancing = false
+    /** The last page was full: more follow once the client has taken it. */
+    let hasMore = false
 
     const send = (text: string) => controller.enqueue(encoder.encode(text))
     const isFull = () => (controller.desiredSize ?? 0) <= 0
@@ -181,11 +195,12 @@ export const createLiveStreams = (deps: {
         try {
           while (isOpen && !isFull() && (await isSignedIn())) {
             const events = await feed.inTurn(userId, () => readAfter(stream.readTo, PAGE))
+            hasMore = events.length === PAGE
             if (!isOpen || events.length === 0) return
             send(events.map(encodeEvent).join(''))
             stream.readTo = events.at(-1)!.id
             sent.inc({ feed: feed.name }, events.length)
-            if (events.length < PAGE) return
+            if (!hasMore) return
           }
         } finally {
           isAdvancing = false
@@ -203,6 +218,10 @@ export const createLiveStreams = (deps: {
         start: own => {
           controller = own
           send(`retry: ${randomInt(...RECONNECT_MS)}\nid: ${readTo}\nevent: ready\ndata: {}\n\n`)
+        },
+        // Not awaited: while a pull is pending, the stream asks for no other.
+        pull: () => {
+          if (hasMore) serve(feed, stream)
         },
         cancel: () => end({ reason: 'client' }),
       },
@@ -224,12 +243,8 @@ export const createLiveStreams = (deps: {
     const lastOf = new Map(longer.map(({ key, last }) => [key, last]))
     for (const stream of chunk) {
       if ((lastOf.get(stream.key) ?? 0n) <= stream.readTo) continue
-      // Not awaited: a long list that one client catches up with delays no other. It waits for its user's turns, and
-      // one whose page could not be read is found again by the next look.
-      stream.advance().catch(error => {
-        if (streams.get(feed)!.has(stream))
-          logger.warn({ err: error, feed: feed.name }, 'a live stream was not served; trying again')
-      })
+      // Not awaited: a long list that one client catches up with delays no other.
+      serve(feed, stream)
     }
   }
 
@@ -268,6 +283,7 @@ export const createLiveStreams = (deps: {
       let last: bigint
       try {
         last = await feed.inTurn(userId, list.readLast)
+        assertRunning()
       } catch (error) {
         leave()
         throw error
