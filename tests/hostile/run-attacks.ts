@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
 import { ask, makePerson, PASSWORD, type Person, signIn } from '../faults/people.ts'
 import { forEach, until, type World } from '../faults/world.ts'
+import type { AttackWork } from './attack-worker.ts'
 import { ATTACKS, type Attack, PROXY_ADDRESS, type Size } from './attacks.ts'
 import { payHonestly, signInHonestly, type Timed } from './honest-client.ts'
 
@@ -79,8 +82,23 @@ const readProcess = async (opsUrl: string): Promise<{ memoryMiB: number; lagMs: 
   }
 }
 
+/** Resolves with the attack's summary once the signal has aborted. */
+const attackFor = async (work: AttackWork, signal: AbortSignal): Promise<string> => {
+  const worker = new Worker(new URL('./attack-worker.ts', import.meta.url), { workerData: work })
+  const stop = () => worker.postMessage('stop')
+  signal.addEventListener('abort', stop, { once: true })
+  try {
+    const [summary] = (await once(worker, 'message')) as [string]
+    return summary
+  } finally {
+    signal.removeEventListener('abort', stop)
+    await worker.terminate()
+  }
+}
+
 const runOne = async (scene: Scene, attack: Attack, size: Size, ms: number): Promise<Report> => {
   const { hostname, port } = new URL(scene.gatewayUrl)
+  const target = { host: hostname, port: Number(port), attackers: scene.attackers }
   const over = new AbortController()
   const timer = setTimeout(() => over.abort(), ms)
   const { signal } = over
@@ -95,7 +113,7 @@ const runOne = async (scene: Scene, attack: Attack, size: Size, ms: number): Pro
   }
   try {
     const [saw, payments, signIns] = await Promise.all([
-      attack.run({ host: hostname, port: Number(port), attackers: scene.attackers }, size, signal),
+      attackFor({ name: attack.name, target, size }, signal),
       payHonestly(scene.gatewayUrl, scene.honest, scene.shop, signal),
       attack.floodsSignIn ? signInHonestly(scene.gatewayUrl, scene.honest, signal) : { ms: [], failures: [] },
       watch(),
@@ -129,11 +147,15 @@ export const runAttacks = async (
   return reports
 }
 
+/** The duration that one payment in twenty exceeds. */
+const p95Of = (ms: number[]): number => ms.toSorted((a, b) => a - b)[Math.floor(0.95 * ms.length)]!
+
 export const medianOf = (ms: number[]): number => ms.toSorted((a, b) => a - b)[Math.floor(ms.length / 2)]!
 
 const COLUMNS: Array<[head: string, width: number, of: (report: Report) => string | number]> = [
   ['paid', 5, ({ payments }) => payments.ms.length],
   ['median ms', 10, ({ payments }) => medianOf(payments.ms).toFixed(0)],
+  ['p95', 6, ({ payments }) => p95Of(payments.ms).toFixed(0)],
   ['slowest', 8, ({ payments }) => Math.max(...payments.ms).toFixed(0)],
   ['signed in', 10, ({ signIns }) => signIns.ms.length || ''],
   ['slowest', 8, ({ signIns }) => (signIns.ms.length > 0 ? Math.max(...signIns.ms).toFixed(0) : '')],
