@@ -165,12 +165,15 @@ export const notificationRoutes = (deps: NotificationDeps): Routes => {
   routes.openapi(streamRoute(guards), async context => {
     const { userId } = context.var.user
     const header = context.req.valid('header')
-    const language = await languageFor(userId, header['accept-language'])
-    context.header('Content-Language', language)
+    let language: Language = 'en'
     return deps.streams.open(context, deps.feed, {
       key: userId,
       after: header['last-event-id'],
-      readLast: () => deps.readLast(userId),
+      readLast: async () => {
+        language = await languageFor(userId, header['accept-language'])
+        context.header('Content-Language', language)
+        return deps.readLast(userId)
+      },
       readAfter: async (after, limit) => {
         const notices = await deps.readAfter(userId, after, limit)
         const views = await view(language, notices)

@@ -61,7 +61,6 @@ type End = { reason: 'client' } | { reason: 'token' | 'shutdown'; code: ProblemC
 const SHUTDOWN: End = { reason: 'shutdown', code: 'SERVICE_UNAVAILABLE' }
 
 type Stream = {
-  userId: string
   key: string
   readTo: bigint
   /** The client has not taken what it was sent: nothing is read for it meanwhile. */
@@ -183,7 +182,6 @@ export const createLiveStreams = (deps: {
     }
 
     const stream: Stream = {
-      userId,
       key,
       readTo,
       isFull,

@@ -341,8 +341,8 @@ export type EntryFacts = {
   createdAt: Date
 }
 
-const entryColumns = (sql: Database) => sql`
-  e.sequence, e.transfer_id as "transferId", t.type, e.amount, e.balance_after as "balanceAfter",
+const selectEntries = (sql: Database) => sql`
+  select e.sequence, e.transfer_id as "transferId", t.type, e.amount, e.balance_after as "balanceAfter",
   other.id as "counterpartyId", other.user_id as "counterpartyUser", other.code as "counterpartyCode",
   t.decided_at as "createdAt"
   from ledger_api.entries e
@@ -358,7 +358,7 @@ export const readEntries = (
   limit: number,
 ): Promise<EntryFacts[]> =>
   sql<EntryFacts[]>`
-    select ${entryColumns(sql)} where e.wallet_id = ${walletId} and e.sequence < ${before}
+    ${selectEntries(sql)} where e.wallet_id = ${walletId} and e.sequence < ${before}
     order by e.sequence desc limit ${limit}`
 
 /** A wallet's entries above a sequence, oldest first. */
@@ -369,7 +369,7 @@ export const readEntriesAfter = (
   limit: number,
 ): Promise<EntryFacts[]> =>
   sql<EntryFacts[]>`
-    select ${entryColumns(sql)} where e.wallet_id = ${walletId} and e.sequence > ${after}
+    ${selectEntries(sql)} where e.wallet_id = ${walletId} and e.sequence > ${after}
     order by e.sequence limit ${limit}`
 
 /** The sequence of the newest entry of one of the user's own wallets, 0 without one, and the wallet's currency. */

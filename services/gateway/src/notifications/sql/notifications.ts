@@ -15,6 +15,11 @@ export type NoticeFacts = {
   createdAt: Date
 }
 
+const selectNotices = (sql: Database) => sql`
+  select seq, id, type, data, title, body, about_user_id as "aboutUserId", transfer_id as "transferId",
+    read_at as "readAt", created_at as "createdAt"
+  from notifier_api.notices`
+
 /** A user's notices with numbers below `before`, newest first. */
 export const readNotices = (
   sql: Database,
@@ -24,9 +29,7 @@ export const readNotices = (
   limit: number,
 ): Promise<NoticeFacts[]> =>
   sql<NoticeFacts[]>`
-    select seq, id, type, data, title, body, about_user_id as "aboutUserId", transfer_id as "transferId",
-      read_at as "readAt", created_at as "createdAt"
-    from notifier_api.notices
+    ${selectNotices(sql)}
     where user_id = ${userId} and seq < ${before} and (${unreadOnly} = false or read_at is null)
     order by seq desc limit ${limit}`
 
@@ -38,9 +41,7 @@ export const readNoticesAfter = (
   limit: number,
 ): Promise<NoticeFacts[]> =>
   sql<NoticeFacts[]>`
-    select seq, id, type, data, title, body, about_user_id as "aboutUserId", transfer_id as "transferId",
-      read_at as "readAt", created_at as "createdAt"
-    from notifier_api.notices
+    ${selectNotices(sql)}
     where user_id = ${userId} and seq > ${after}
     order by seq limit ${limit}`
 
@@ -89,9 +90,7 @@ export const markRead = async (sql: Database, userId: string, id: string): Promi
       )
       update notifier_api.inboxes set unread = unread - 1 where user_id = ${userId} and exists (select from marked)`
     const [notice] = await tx<NoticeFacts[]>`
-      select seq, id, type, data, title, body, about_user_id as "aboutUserId", transfer_id as "transferId",
-        read_at as "readAt", created_at as "createdAt"
-      from notifier_api.notices where id = ${id} and user_id = ${userId}`
+      ${selectNotices(sql)} where id = ${id} and user_id = ${userId}`
     return notice
   })
 
