@@ -14,6 +14,7 @@ import { continueTrace } from '@pennywire/runtime/tracing.ts'
 import { keysFolder } from '@pennywire/stack/keys.ts'
 import type { System } from '@pennywire/stack/system.ts'
 import postgres from 'postgres'
+import { microsPerTransfer, readCpuTimes } from './cpu-time.ts'
 import { pickTwo, randomBelow } from './per-transfer.ts'
 
 const WALLETS = 1_000
@@ -35,6 +36,8 @@ export type Drained = {
   committedPerSecond: number
   /** From the start of the process to the same end; includes the start-up that is left out above. */
   secondsWithStart: number
+  /** Microseconds of CPU per transfer, by process, from when the ledger reported ready. */
+  cpuMicros: Record<string, number>
 }
 
 type Wallet = { id: string; userId: string }
@@ -130,6 +133,8 @@ export const prepareBacklogs = async (system: System) => {
   }
 
   return {
+    /** How many commands are decided. */
+    countDecided: async () => Number((await readProgress()).decided),
     /** Opens and funds the wallets, with the ledger running. */
     openWallets: async () => {
       const before = await readProgress()
@@ -142,10 +147,18 @@ export const prepareBacklogs = async (system: System) => {
       await publishMany(publisher, commands, () => pickTransfer(shape))
       const [{ since }] = await sql<[{ since: Date }]>`select clock_timestamp() as since`
       const start = Date.now()
-      const [, { committedAt, publishedAt }] = await Promise.all([
-        startLedger(),
+      const [atReady, { committedAt, publishedAt }] = await Promise.all([
+        startLedger().then(async () => ({
+          cpu: readCpuTimes(system.stack.processes()),
+          decided: (await readProgress()).decided,
+        })),
         waitForAll(before, commands),
       ])
+      const cpuMicros = microsPerTransfer(
+        atReady.cpu,
+        readCpuTimes(system.stack.processes()),
+        Number(before.decided - atReady.decided) + commands,
+      )
       const [row] = await sql<[{ first: Date; completed: bigint; rejected: bigint }]>`
         select min(decided_at) as first, count(*) filter (where status = 'completed') as completed,
           count(*) filter (where status = 'rejected') as rejected
@@ -159,6 +172,7 @@ export const prepareBacklogs = async (system: System) => {
         perSecond: rateUntil(publishedAt),
         committedPerSecond: rateUntil(committedAt),
         secondsWithStart: (publishedAt - start) / 1_000,
+        cpuMicros,
       }
     },
     close: async () => {

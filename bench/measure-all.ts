@@ -4,6 +4,7 @@ import { runToEnd } from '@pennywire/stack/managed-process.ts'
 import type { Stack } from '@pennywire/stack/stack.ts'
 import { type Service, type System, services } from '@pennywire/stack/system.ts'
 import { type Drained, prepareBacklogs, type Shape } from './backlog.ts'
+import { microsPerTransfer, readCalmCpuTimes, readCpuTimes } from './cpu-time.ts'
 import { runLoad } from './http-load.ts'
 import type { LoadResult } from './load-generator.ts'
 import { makePeople } from './people.ts'
@@ -26,7 +27,8 @@ export type Figures = {
   perTransfer: number[]
   /** Transactions per second; empty where pgbench is not installed. */
   pgbench: number[]
-  http: Array<{ clients: number } & LoadResult>
+  /** `cpuMicros`: CPU per transfer by process, with what the load leaves behind for the notifier and the audit service. */
+  http: Array<{ clients: number; cpuMicros: Record<string, number> } & LoadResult>
   atATenth: { offeredPerSecond: number } & LoadResult
   /** Resident memory at the end of the load over HTTP. */
   memoryMiB: Record<Service, number>
@@ -71,9 +73,14 @@ export const measureAll = async (
   }
   const hashesBefore = await readSlowHashes(system.opsUrl('gateway'))
   const http: Figures['http'] = []
+  const prepared = await prepareBacklogs(system)
   for (const clients of plan.clients) {
-    http.push({ clients, ...(await runLoad({ ...load, kind: 'closed', clients })) })
-    say(`  ${clients} clients: ${describe(http.at(-1)!)}`)
+    const [before, decidedBefore] = [readCpuTimes(stack.processes()), await prepared.countDecided()]
+    const result = await runLoad({ ...load, kind: 'closed', clients })
+    const transfers = (await prepared.countDecided()) - decidedBefore
+    const cpuMicros = microsPerTransfer(before, await readCalmCpuTimes(stack.processes()), transfers)
+    http.push({ clients, ...result, cpuMicros })
+    say(`  ${clients} clients: ${describe(result)}`)
   }
   const memoryMiB = await readMemory(system)
   const offeredPerSecond = Math.round(http.at(-1)!.perSecond / 10)
@@ -93,7 +100,6 @@ export const measureAll = async (
   say('Ledger from a backlog:')
   const ledger = system.service('ledger')
   for (const service of services) if (service !== 'ledger') await system.service(service).stop()
-  const prepared = await prepareBacklogs(system)
   await prepared.openWallets()
   const backlogs: Drained[] = []
   for (const shape of SHAPES) {

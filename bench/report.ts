@@ -22,9 +22,21 @@ const HOT_OF_UNIFORM = 0.9
 const HTTP_OF_PGBENCH = 1
 const P99_AT_A_TENTH_MS = 50
 const MEMORY_MIB = 256
+const CPU_MICROS = 500
+const CPU_SHOWN_MICROS = 5
 
 const mean = (values: number[]): number | undefined =>
   values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0) / values.length
+
+const totalOf = (micros: Record<string, number>) =>
+  Object.values(micros).reduce((total, one) => total + one, 0)
+
+/** "1000 µs: gateway 320, ledger 110, ..."; the JSON has those that are left out. */
+const describeCpu = (micros: Record<string, number>): string => {
+  const named = Object.entries(micros).filter(([, one]) => one >= CPU_SHOWN_MICROS)
+  if (named.length === 0) return 'not known on this system'
+  return `${Math.round(totalOf(micros))} µs: ${named.map(([name, one]) => `${name} ${Math.round(one)}`).join(', ')}`
+}
 
 const twoDigits = (value: number) => value.toFixed(2)
 const rate = (perSecond: number) => `${Math.round(perSecond)}/s`
@@ -71,6 +83,10 @@ export const judge = (figures: Figures): Line[] => {
       })
     }
   }
+  lines.push({
+    measure: 'CPU of one transfer from a backlog, uniform',
+    figure: describeCpu(uniform.cpuMicros),
+  })
   const most = figures.http.at(-1)!
   for (const load of figures.http) {
     const line = {
@@ -86,6 +102,17 @@ export const judge = (figures: Figures): Line[] => {
         reached: line.ofPgbench === undefined ? undefined : line.ofPgbench >= HTTP_OF_PGBENCH,
       })
   }
+  lines.push(
+    ...figures.http.map(({ clients, cpuMicros }) => {
+      const inAll = totalOf(cpuMicros)
+      const line = {
+        measure: `CPU of one transfer over HTTP, ${clients} ${clients === 1 ? 'client' : 'clients'}`,
+        figure: describeCpu(cpuMicros),
+      }
+      if (clients !== most.clients || inAll === 0) return line
+      return { ...line, mustReach: `≤ ${CPU_MICROS} µs`, reached: inAll <= CPU_MICROS }
+    }),
+  )
   const { atATenth } = figures
   lines.push({
     measure: 'HTTP at a tenth of that, evenly paced',
