@@ -36,6 +36,7 @@ import {
   undecidedRecordsDeleted,
 } from './faults.ts'
 import { diskFull, enterNamespace, mountDisk, unmountDisk } from './full-disk.ts'
+import { notifierKilled } from './notifier-killed.ts'
 import { type FaultReport, openSuite, type Suite } from './run-fault.ts'
 import { tableOf } from './table.ts'
 import { openWorld } from './world.ts'
@@ -60,6 +61,7 @@ const faultsOn = (disk: string | undefined): Fault[] => [
   frozen('gateway'),
   killedTogether('notifier', 'audit'),
   frozen('notifier', 'audit'),
+  notifierKilled,
   hintsAtZero,
   secondLedgerFromZero(3),
   everyCommandAgain,

@@ -8,7 +8,7 @@ import { html } from 'hono/html'
 import PostalMime from 'postal-mime'
 import { SMTPServer } from 'smtp-server'
 
-export type SunkMail = { to: string; subject: string; text: string; html: string }
+export type SunkMail = { messageId: string; to: string; subject: string; text: string; html: string }
 
 const KEPT = 1_000
 const MAX_MAIL_BYTES = 256 * 1024
@@ -38,8 +38,13 @@ export const startMailSink = async (ports: { smtp: number; http: number }, host 
       // The recipients come from the envelope, which determines the delivery, not from the headers.
       const to = session.envelope.rcptTo.map(recipient => recipient.address).join(', ')
       const receive = async () => {
-        const { subject = '', text = '', html = '' } = await PostalMime.parse(await buffer(stream))
-        mails.unshift({ to, subject, text, html })
+        const {
+          messageId = '',
+          subject = '',
+          text = '',
+          html = '',
+        } = await PostalMime.parse(await buffer(stream))
+        mails.unshift({ messageId, to, subject, text, html })
         mails.length = Math.min(mails.length, KEPT)
       }
       receive().then(() => done(), done)
