@@ -1,6 +1,9 @@
 import { defineConfig } from 'vitest/config'
 
-/** Pure tests need no servers; the others share one stack, so that two files never meet on a small machine. */
+/** Real servers answer late on a machine that others share. */
+const patient = { testTimeout: 30_000, hookTimeout: 60_000 }
+
+/** Pure tests need no servers. The files of the other projects share one stack per project, and run one by one. */
 export default defineConfig({
   test: {
     projects: [
@@ -20,17 +23,24 @@ export default defineConfig({
       },
       {
         test: {
-          name: 'real',
+          name: 'integration',
           include: [
             'packages/*/src/**/*.integration.test.ts',
             'services/*/src/**/*.integration.test.ts',
-            'tests/*.test.ts',
             'tests/store-conformance/*.test.ts',
           ],
-          globalSetup: 'tests/global-setup.ts',
+          globalSetup: 'tests/provide-stack.ts',
           fileParallelism: false,
-          testTimeout: 30_000,
-          hookTimeout: 60_000,
+          ...patient,
+        },
+      },
+      {
+        test: {
+          name: 'system',
+          include: ['tests/*.test.ts'],
+          globalSetup: 'tests/provide-system.ts',
+          fileParallelism: false,
+          ...patient,
         },
       },
     ],

@@ -1,6 +1,7 @@
 // The context of a running system for tests, and the settings with which tests run it.
 import { KAFKA_USERS } from '@pennywire/kafka/access.ts'
 import { KAFKA_ADMIN } from '@pennywire/stack/server-passwords.ts'
+import type { Stack } from '@pennywire/stack/stack.ts'
 import type { System } from '@pennywire/stack/system.ts'
 import type { StackContext, SystemContext } from './stack-context.ts'
 
@@ -48,7 +49,8 @@ export const TEST_SETTINGS = {
 const withoutUndefined = (env: NodeJS.ProcessEnv): Record<string, string> =>
   Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined))
 
-export const stackContextOf = ({ stack }: System): StackContext => ({
+export const stackContextOf = (stack: Stack): StackContext => ({
+  dataDir: stack.dataDir,
   superuserUrl: stack.postgres.superuserUrl,
   kafka: stack.kafka,
   kafkaEnv: Object.fromEntries(
@@ -56,6 +58,7 @@ export const stackContextOf = ({ stack }: System): StackContext => ({
   ) as StackContext['kafkaEnv'],
   registryUrl: stack.registryUrl,
   redisUrl: stack.redisUrl,
+  gatewayRedisUrl: stack.gatewayRedisUrl,
   mail: stack.mail,
   providerUrl: stack.providerUrl,
 })

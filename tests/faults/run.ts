@@ -183,7 +183,7 @@ const runAll = async (): Promise<number> => {
     const stack = await startStack({ dataDir, guard })
     const system = await startSystem(stack, { env: { all: SETTINGS } })
     const control = await startControl(system)
-    const world = await openWorld(stackContextOf(system), systemContextOf(system, control.url))
+    const world = await openWorld(stackContextOf(stack), systemContextOf(system, control.url))
     const { url, opsUrl } = await world.startInstance('gateway')
     world.gateways.push(url)
     world.opsUrls.push(opsUrl)

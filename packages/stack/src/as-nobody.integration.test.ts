@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { expect, inject, test } from 'vitest'
 
 test.runIf(process.getuid?.() === 0)('no server runs as root', () => {
-  const { dataDir } = inject('system')
+  const { dataDir } = inject('stack')
   const uids = readdirSync('/proc')
     .filter(pid => /^\d+$/.test(pid))
     .flatMap(pid => {

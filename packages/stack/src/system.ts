@@ -61,14 +61,15 @@ const BOUNDED_MEMORY = {
   MALLOC_ARENA_MAX: '2',
 }
 
-const startServices = async (
+const databaseUrlOf = ({ dataDir, postgres: { host, port } }: Stack, role: Role): string =>
+  `postgres://${role}:${loadPasswords(dataDir)[role]}@${host}:${port}/${DATABASE}`
+
+/** Sets running servers up for the services: database, roles, migrations, topics and schemas. */
+export const setUpServers = async (
   stack: Stack,
-  { env = {}, report = () => {} }: SystemOptions,
-): Promise<System> => {
+  report: (line: string) => void = () => {},
+): Promise<void> => {
   const { dataDir, guard, logFile } = stack
-  const passwords = loadPasswords(dataDir)
-  const databaseUrl = (role: Role) =>
-    `postgres://${role}:${passwords[role]}@${stack.postgres.host}:${stack.postgres.port}/${DATABASE}`
   const runScript = (name: string, script: string, scriptEnv: Env) =>
     runToEnd(guard, {
       name,
@@ -80,10 +81,10 @@ const startServices = async (
     })
 
   const migrate = async () => {
-    await provision(stack.postgres.superuserUrl, passwords)
+    await provision(stack.postgres.superuserUrl, loadPasswords(dataDir))
     // Sequential: two concurrent grants on the database would fail on each other's rows.
     for (const service of ['ledger', 'gateway', 'notifier', 'audit'] as const) {
-      const migrateEnv = { MIGRATE_DATABASE_URL: databaseUrl(OWNER) }
+      const migrateEnv = { MIGRATE_DATABASE_URL: databaseUrlOf(stack, OWNER) }
       await runScript(`migrations of ${service}`, `services/${service}/src/migrate.ts`, migrateEnv)
     }
   }
@@ -95,6 +96,15 @@ const startServices = async (
     })
   report('Database, topics and schemas: setting up ...')
   await Promise.all([migrate(), setUpKafka()])
+}
+
+const startServices = async (
+  stack: Stack,
+  { env = {}, report = () => {} }: SystemOptions,
+): Promise<System> => {
+  const { dataDir, logFile } = stack
+  const databaseUrl = (role: Role) => databaseUrlOf(stack, role)
+  await setUpServers(stack, report)
 
   const gatewayPort = stack.ports.gateway ?? (await findFreePort())
   const opsPorts: Record<Service, number> = {

@@ -1,5 +1,5 @@
-// Starts one stack and the whole system on it for a test run, on free ports with its own data, and removes both
-// afterwards. A run of named files uses the stack that `npm run test:stack` keeps running, if there is one.
+// Starts the whole system on servers of its own for the files in tests/, and removes it and its data afterwards. A run
+// of named files uses the system that `npm run test:stack` keeps running, if there is one.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
