@@ -199,7 +199,7 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
     .int()
     .min(1)
     .max(100_000)
-    .default(1_000)
+    .default(5_000)
     .describe(
       'Live streams (Server-Sent Events) at once, each of which keeps a connection; further ones are refused. Below `MAX_CONNECTIONS`, so that payments find one.',
     ),

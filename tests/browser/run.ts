@@ -1,0 +1,153 @@
+// `npm run test:browser`: headless Chromium holds the live stream of notifications open through a proxy that cuts its
+// connections, while payments come. The page resumes by Last-Event-ID and must have seen each notification once, in
+// order. CHROMIUM is the browser's file; by default chromium or google-chrome of the PATH.
+import { randomUUID } from 'node:crypto'
+import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { chromium } from 'playwright-core'
+import { ask, makePerson, signIn } from '../faults/people.ts'
+import { openWorld, until } from '../faults/world.ts'
+import { startTestSystem } from '../start-test-system.ts'
+
+const PAYMENTS = 60
+const CUTS = 5
+
+const isProgram = (file: string): boolean => {
+  try {
+    accessSync(file, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+const executablePath =
+  process.env.CHROMIUM ??
+  (process.env.PATH ?? '')
+    .split(delimiter)
+    .flatMap(folder => ['chromium', 'google-chrome'].map(name => join(folder, name)))
+    .find(isProgram)
+if (executablePath === undefined || !isProgram(executablePath)) {
+  console.error(
+    'There is no chromium or google-chrome in the PATH: install one, or set CHROMIUM to its file.',
+  )
+  process.exit(2)
+}
+
+/** A proxy on loopback to a port; `cut` resets every connection. */
+const startProxy = async (targetPort: number) => {
+  const sockets = new Set<Socket>()
+  const server = createServer(client => {
+    const target = connect({ host: '127.0.0.1', port: targetPort })
+    for (const socket of [client, target]) {
+      sockets.add(socket)
+      socket.on('error', () => {})
+      socket.once('close', () => {
+        sockets.delete(socket)
+        client.destroy()
+        target.destroy()
+      })
+    }
+    client.pipe(target).pipe(client)
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const cut = () => {
+    for (const socket of sockets) socket.resetAndDestroy()
+  }
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    cut,
+    stop: () => {
+      server.close()
+      cut()
+    },
+  }
+}
+
+/** Runs in the page: reads the stream for ever, and opens it again after the last event that it has seen. */
+const follow = async (token: string) => {
+  const page = globalThis as unknown as { seen: number[]; opened: number }
+  page.seen = []
+  page.opened = 0
+  let lastId: string | undefined
+  for (;;) {
+    try {
+      const response = await fetch('/v1/notifications/stream', {
+        headers: { authorization: `Bearer ${token}`, ...(lastId && { 'last-event-id': lastId }) },
+      })
+      if (response.ok) page.opened++
+      let rest = ''
+      const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        const events = (rest + part.value).split('\n\n')
+        rest = events.pop()!
+        for (const event of events) {
+          lastId = /^id: (.*)$/m.exec(event)?.[1] ?? lastId
+          if (/^event: notification$/m.test(event)) page.seen.push(Number(lastId))
+        }
+      }
+    } catch {
+      // The connection was cut: it is opened again.
+    }
+    await new Promise(resolve => setTimeout(resolve, 100))
+  }
+}
+
+const dataDir = mkdtempSync(join(tmpdir(), 'pennywire-browser-'))
+const { context, stop } = await startTestSystem(dataDir)
+try {
+  const world = await openWorld(context.stack, context.system)
+  const [payer, shop] = [await makePerson(world, '100.00'), await makePerson(world, '1.00')]
+  await signIn(world, payer)
+  await signIn(world, shop)
+  const { gatewayUrl } = context.system
+  const readNewest = async (): Promise<number> => {
+    const [row] = await world.sql<[{ newest: number }]>`
+      select last_seq::int as newest from notifier.inboxes where user_id = ${shop.userId}`
+    return row.newest
+  }
+  const before = await readNewest()
+
+  const proxy = await startProxy(Number(new URL(gatewayUrl).port))
+  // A container has no user namespaces for Chromium's sandbox, and root may not use it.
+  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] })
+  try {
+    // The page of /healthz allows no script of its own.
+    const page = await (await browser.newContext({ bypassCSP: true })).newPage()
+    await page.goto(`${proxy.url}/healthz`)
+    void page.evaluate(follow, shop.token).catch(() => {})
+    const read = () =>
+      page.evaluate(() => {
+        const { seen, opened } = globalThis as unknown as { seen: number[]; opened: number }
+        return { seen, opened }
+      })
+    await until('the stream is open', 20, async () => (await read()).opened > 0)
+    for (let n = 1; n <= PAYMENTS; n++) {
+      const { status } = await ask(`${gatewayUrl}/v1/transfers`, 'POST', {
+        token: payer.token,
+        body: { toWalletId: shop.walletId, amount: '0.01', currency: 'USD' },
+        headers: { 'idempotency-key': randomUUID(), 'step-up-token': payer.stepUp },
+      })
+      if (status !== 201) throw new Error(`a payment is answered ${status}`)
+      if (n % (PAYMENTS / CUTS) === 0) proxy.cut()
+    }
+    const newest = await readNewest()
+    await until('the newest notification has come', 30, async () => (await read()).seen.at(-1) === newest)
+    const { seen, opened } = await read()
+    const expected = Array.from({ length: newest - before }, (_, index) => before + 1 + index)
+    const rights = seen.join() === expected.join() && expected.length === PAYMENTS && opened > CUTS
+    console.log(
+      `Chromium ${browser.version()}: ${PAYMENTS} payments, ${CUTS} cuts, ${opened} streams, notifications ${seen[0]} to ` +
+        `${seen.at(-1)}, ${seen.length} in all, ${rights ? 'each once and in order' : `NOT those: ${seen.join()}`}`,
+    )
+    if (!rights) process.exitCode = 1
+  } finally {
+    await browser.close()
+    proxy.stop()
+    await world.close()
+  }
+} finally {
+  await stop()
+  rmSync(dataDir, { recursive: true, force: true })
+}
