@@ -2,35 +2,17 @@
 // cost: memory, CPU while nothing happens, and the delay of a notification among them. It takes about three minutes and
 // stops by itself. `npm run bench:streams -- 10000` opens as many.
 import { randomUUID } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
 import { Agent, get } from 'node:http'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ask, makePerson, type Person, signIn } from '../tests/faults/people.ts'
 import { forEach, openWorld } from '../tests/faults/world.ts'
-import { startTestSystem } from '../tests/start-test-system.ts'
-import { TEST_SETTINGS } from '../tests/system-context.ts'
+import { runOnSystem } from '../tests/run-on-system.ts'
 
 const STREAMS = Number(process.argv[2] ?? 5_000)
 const PEOPLE = 50
 const OPENED_AT_ONCE = 50
 const IDLE_SECONDS = 20
 const PAYMENTS = 40
-const OVER_WITHIN_MS = 10 * 60_000
-
-const dataDir = mkdtempSync(join(tmpdir(), 'pennywire-streams-'))
-let stop = async () => {}
-const end = async (code: number): Promise<never> => {
-  await stop()
-  rmSync(dataDir, { recursive: true, force: true })
-  process.exit(code)
-}
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void end(130))
-setTimeout(() => {
-  console.error(`not over after ${OVER_WITHIN_MS / 60_000} minutes`)
-  void end(1)
-}, OVER_WITHIN_MS).unref()
 
 const agent = new Agent({ keepAlive: false, maxSockets: Number.POSITIVE_INFINITY })
 /** Opens a stream; resolves with its first piece. Later pieces go to `onText`. */
@@ -63,10 +45,8 @@ const readIdleShare = async (opsUrl: string): Promise<number> => {
   return ((await readProcess(opsUrl)).cpuSeconds - before.cpuSeconds) / IDLE_SECONDS
 }
 
-try {
-  const system = await startTestSystem(dataDir, { ...TEST_SETTINGS })
-  stop = system.stop
-  const world = await openWorld(system.context.stack, system.context.system)
+await runOnSystem({ withinMinutes: 10 }, async ({ stack, system }) => {
+  const world = await openWorld(stack, system)
   const people: Person[] = []
   await forEach(Array.from({ length: PEOPLE }), 4, async () => {
     const person = await makePerson(world, '500.00')
@@ -121,8 +101,5 @@ gateway's CPU, nothing happening  ${share(idleAlone)}   ${share(idle)}
 notification after its payment    median ${middle(warm)} ms, most ${worst(warm)} ms   median ${middle(among)} ms, most ${worst(among)} ms
 `)
   await world.close()
-  await end(0)
-} catch (error) {
-  console.error(error)
-  await end(1)
-}
+  return 0
+})

@@ -2,14 +2,13 @@
 // connections, while payments come. The page resumes by Last-Event-ID and must have seen each notification once, in
 // order. CHROMIUM is the browser's file; by default chromium or google-chrome of the PATH.
 import { randomUUID } from 'node:crypto'
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs'
+import { accessSync, constants } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { chromium } from 'playwright-core'
 import { ask, makePerson, signIn } from '../faults/people.ts'
 import { openWorld, until } from '../faults/world.ts'
-import { startTestSystem } from '../start-test-system.ts'
+import { runOnSystem } from '../run-on-system.ts'
 
 const PAYMENTS = 60
 const CUTS = 5
@@ -94,14 +93,12 @@ const follow = async (token: string) => {
   }
 }
 
-const dataDir = mkdtempSync(join(tmpdir(), 'pennywire-browser-'))
-const { context, stop } = await startTestSystem(dataDir)
-try {
-  const world = await openWorld(context.stack, context.system)
+await runOnSystem({ withinMinutes: 5 }, async ({ stack, system }) => {
+  const world = await openWorld(stack, system)
   const [payer, shop] = [await makePerson(world, '100.00'), await makePerson(world, '1.00')]
   await signIn(world, payer)
   await signIn(world, shop)
-  const { gatewayUrl } = context.system
+  const { gatewayUrl } = system
   const readNewest = async (): Promise<number> => {
     const [row] = await world.sql<[{ newest: number }]>`
       select last_seq::int as newest from notifier.inboxes where user_id = ${shop.userId}`
@@ -136,18 +133,15 @@ try {
     await until('the newest notification has come', 30, async () => (await read()).seen.at(-1) === newest)
     const { seen, opened } = await read()
     const expected = Array.from({ length: newest - before }, (_, index) => before + 1 + index)
-    const rights = seen.join() === expected.join() && expected.length === PAYMENTS && opened > CUTS
+    const isRight = seen.join() === expected.join() && expected.length === PAYMENTS && opened > CUTS
     console.log(
       `Chromium ${browser.version()}: ${PAYMENTS} payments, ${CUTS} cuts, ${opened} streams, notifications ${seen[0]} to ` +
-        `${seen.at(-1)}, ${seen.length} in all, ${rights ? 'each once and in order' : `NOT those: ${seen.join()}`}`,
+        `${seen.at(-1)}, ${seen.length} in all, ${isRight ? 'each once and in order' : `NOT those: ${seen.join()}`}`,
     )
-    if (!rights) process.exitCode = 1
+    return isRight ? 0 : 1
   } finally {
     await browser.close()
     proxy.stop()
     await world.close()
   }
-} finally {
-  await stop()
-  rmSync(dataDir, { recursive: true, force: true })
-}
+})

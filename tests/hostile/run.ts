@@ -1,12 +1,8 @@
 // `npm run test:hostile`: starts its own system and runs one attack after the other against a gateway, each beside an
 // honest client that pays. Words after `--` select attacks by name. Exits with 1 if a payment fails or takes too long,
 // or if the gateway uses too much memory. It takes about eight minutes and stops by itself.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { openWorld } from '../faults/world.ts'
-import { startTestSystem } from '../start-test-system.ts'
-import { TEST_SETTINGS } from '../system-context.ts'
+import { runOnSystem } from '../run-on-system.ts'
 import { ATTACKS } from './attacks.ts'
 import { MEMORY_BOUND_MIB, medianOf, runAttacks, setScene, tableOf } from './run-attacks.ts'
 
@@ -17,7 +13,6 @@ const HISTORY = 1_000
 const PAYMENT_MEDIAN_MS = 1_000
 const SIGN_IN_MS = 3_000
 const PAYMENT_SLOWEST_MS = 10_000
-const OVER_WITHIN_MS = 20 * 60_000
 
 const words = process.argv.slice(2)
 const chosen = ATTACKS.filter(({ name }) => words.length === 0 || words.some(word => name.includes(word)))
@@ -27,24 +22,10 @@ if (chosen.length === 0) {
   process.exit(2)
 }
 
-const dataDir = mkdtempSync(join(tmpdir(), 'pennywire-hostile-'))
-let stop = async () => {}
-const end = async (code: number): Promise<never> => {
-  await stop()
-  rmSync(dataDir, { recursive: true, force: true })
-  process.exit(code)
-}
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void end(130))
-setTimeout(() => {
-  console.error(`not over after ${OVER_WITHIN_MS / 60_000} minutes`)
-  void end(1)
-}, OVER_WITHIN_MS).unref()
-
-try {
-  // The honest client's step-up token is valid for the whole run.
-  const system = await startTestSystem(dataDir, { ...TEST_SETTINGS, STEP_UP_SECONDS: '1200' })
-  stop = system.stop
-  const world = await openWorld(system.context.stack, system.context.system)
+// The honest client's step-up token is valid for the whole run.
+const settings = { STEP_UP_SECONDS: '1200' }
+await runOnSystem({ withinMinutes: 20, settings }, async ({ stack, system }) => {
+  const world = await openWorld(stack, system)
   const scene = await setScene(world, HISTORY)
   console.log(`${chosen.length} attacks of ${SECONDS_EACH} s each; a line for each as it is over`)
   const reports = await runAttacks(scene, { scale: SCALE }, SECONDS_EACH, chosen, line => console.log(line))
@@ -62,8 +43,5 @@ try {
     const failures = new Set([...payments.failures, ...signIns.failures])
     console.log(`NOT HELD under ${attack}${failures.size > 0 ? `: ${[...failures].join(', ')}` : ''}`)
   }
-  await end(bad.length === 0 ? 0 : 1)
-} catch (error) {
-  console.error(error)
-  await end(1)
-}
+  return bad.length === 0 ? 0 : 1
+})
