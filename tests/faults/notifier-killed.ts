@@ -10,7 +10,7 @@ import { until, type World } from './world.ts'
 const TRANSFERS = 1_000
 const AT_ONCE = 8
 /** Transfers between the return of the notifier and its next kill. */
-const BETWEEN_KILLS = 20
+const BEFORE_A_KILL = 20
 const RANDOM_KILLS = 4
 /** A claim of a dead notifier runs out after a minute. */
 const TOLD_WITHIN_SECONDS = 240
@@ -135,23 +135,28 @@ export const notifierKilled: Fault = {
     const steps = [killAfterMail, killAfterWebhook, killInTransaction, killBeforeAnswer]
 
     const paid: { id: string; reference: string }[] = []
-    let [allKilled, isOver] = [false, false]
+    /** So many may be paid by now: the payments last as long as the kills. */
+    let quota = 0
     const payOn = async () => {
-      while (!isOver && !(allKilled && paid.length >= TRANSFERS)) paid.push(await pay(world, payer, shop))
+      while (paid.length < TRANSFERS) {
+        await until('the next payment may come', 300, () => paid.length < quota)
+        paid.push(await pay(world, payer, shop))
+      }
     }
     const paying = Promise.all(Array.from({ length: AT_ONCE }, payOn))
     // It is awaited below, also where a step fails first.
     paying.catch(() => {})
     try {
-      for (const step of [...steps, ...Array.from({ length: RANDOM_KILLS }, () => kill)]) {
-        const from = paid.length + BETWEEN_KILLS
+      const all = [...steps, ...Array.from({ length: RANDOM_KILLS }, () => kill)]
+      for (const [index, step] of all.entries()) {
+        quota = Math.floor((TRANSFERS * (index + 1)) / all.length)
+        const from = paid.length + BEFORE_A_KILL
         await until(`${from} transfers`, 120, () => paid.length >= from)
         await step()
         await world.control('notifier', 'restart')
         await mails.collect()
       }
       over()
-      allKilled = true
       await paying
       const missing = async () => {
         await mails.collect()
@@ -180,13 +185,13 @@ export const notifierKilled: Fault = {
         mails: mails.subjects.size,
         webhooks: ids.size,
       }
-      const all = paid.length
-      const right = { notices: all, transfers: all, gaps: 0, mails: all, webhooks: all }
+      const sum = paid.length
+      const right = { notices: sum, transfers: sum, gaps: 0, mails: sum, webhooks: sum }
       if (JSON.stringify(told) !== JSON.stringify(right))
-        throw new Error(`of ${all} transfers are told ${JSON.stringify(told)}`)
+        throw new Error(`of ${sum} transfers are told ${JSON.stringify(told)}`)
       return kills
     } finally {
-      isOver = true
+      quota = 0
       await receiver.close()
     }
   },
