@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ManagedProcess } from '@pennywire/stack/managed-process.ts'
 
-/** Linux counts CPU time in hundredths of a second for every program (USER_HZ), whatever its own clock is. */
+/** Linux counts CPU time in hundredths of a second for every program (USER_HZ). */
 const MS_PER_TICK = 10
 const CALM_MS = 1_000
 const CALM_SHARE = 0.2

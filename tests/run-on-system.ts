@@ -6,7 +6,7 @@ import { TEST_SETTINGS } from './system-context.ts'
 
 /**
  * Runs a command's `work` on a whole system of its own, and ends the process with the exit code that it returns, or
- * with 1 if it throws. Whatever ends it, a signal and `withinMinutes` included, the system and its data are removed.
+ * with 1 if it throws. A signal ends it too, and so does `withinMinutes`. The system and its data are removed.
  */
 export const runOnSystem = async (
   options: { withinMinutes: number; settings?: Record<string, string> },

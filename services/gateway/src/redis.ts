@@ -1,3 +1,4 @@
+import { systemClock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { type Command, Redis } from 'ioredis'
 
@@ -14,9 +15,8 @@ class TimedRedis extends Redis {
   override sendCommand(command: Command, ...rest: [stream?: Parameters<Redis['sendCommand']>[1]]): unknown {
     const expire = () => command.reject(new Error('Command timed out'))
     // Timers run before the event loop reads, immediates after it.
-    const timer = setTimeout(() => setImmediate(expire), COMMAND_TIMEOUT_MS)
-    const clear = () => clearTimeout(timer)
-    command.promise.then(clear, clear)
+    const cancel = systemClock.after(COMMAND_TIMEOUT_MS, () => setImmediate(expire))
+    command.promise.then(cancel, cancel)
     return super.sendCommand(command, ...rest)
   }
 }
