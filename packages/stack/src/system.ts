@@ -55,11 +55,11 @@ export const startSystem = async (stack: Stack, options: SystemOptions = {}): Pr
   }
 }
 
-/** For the reasons see docs/operations.md, Memory. The Dockerfile sets the same values. */
-const BOUNDED_MEMORY = {
-  NODE_OPTIONS: '--max-old-space-size=512 --max-semi-space-size=16',
+/** For the reasons see docs/operations.md, Memory. The Dockerfile and the compose files set the same values. */
+const boundedMemory = (service: Service) => ({
+  NODE_OPTIONS: `--max-old-space-size=${service === 'ledger' ? 2048 : 512} --max-semi-space-size=16`,
   MALLOC_ARENA_MAX: '2',
-}
+})
 
 const databaseUrlOf = ({ dataDir, postgres: { host, port } }: Stack, role: Role): string =>
   `postgres://${role}:${loadPasswords(dataDir)[role]}@${host}:${port}/${DATABASE}`
@@ -148,7 +148,7 @@ const startServices = async (
 
   const envOf = (service: Service, opsPort: number, instance: number): NodeJS.ProcessEnv => ({
     LOG_LEVEL: 'info',
-    ...BOUNDED_MEMORY,
+    ...boundedMemory(service),
     ...process.env,
     ...stack.kafkaEnv(service),
     REGISTRY_URL: stack.registryUrl,

@@ -21,7 +21,7 @@ const RECORDERS: {
 } = {
   'pennywire.ledger.TransferCompleted': (state, { value, effects, hold }, place) => {
     const { commandId, amountMinor } = value
-    recordMovements(state, { ...value, originalId: null }, effects, place)
+    recordMovements(state, value, effects, place)
     if (hold) endHold(state, hold, 'captured', amountMinor, commandId!)
   },
   'pennywire.ledger.TransferReversed': (state, { value, effects, original }, place) => {
@@ -142,7 +142,7 @@ type Recorded = {
   requestedAt: number
   note: Buffer | null
   metadata: Buffer | null
-  originalId: string | null
+  originalId?: string | null
 }
 
 /** Posts a decision's movements and writes each as a completed transfer: the decision's own, and those linked to it. */
@@ -174,7 +174,9 @@ const recordMovements = (
     }
     state.writes.transfers.push(row)
     noteOriginal(state, row)
-    if (row.toWallet === suspenseWalletId(row.currency, place.partition)) state.counts.suspense++
+    // Deriving the id costs a hash: it is done for system wallets alone.
+    const isSystem = state.wallets.get(to.walletId)?.userId === null
+    if (isSystem && to.walletId === suspenseWalletId(row.currency, place.partition)) state.counts.suspense++
   }
   state.counts.completed++
 }
@@ -238,7 +240,7 @@ const transferRow = (state: BatchState, transfer: Recorded, { partition, seq }: 
     rejectionDetail: null,
     rejectionLimit: null,
     rejectionUsed: null,
-    originalId: transfer.originalId,
+    originalId: transfer.originalId ?? null,
     linkedTo: null as string | null,
     partition,
     seq,
