@@ -24,6 +24,7 @@ import { createSecretOpener } from './open-secret.ts'
 import { createPostWebhook } from './post-webhook.ts'
 import { connectMail } from './smtp.ts'
 import { measureDue, writeMailedKinds } from './sql/deliveries.ts'
+import { openNotifierDatabase } from './sql/open-database.ts'
 import { purgeOld } from './sql/purge.ts'
 import { createSequenceWatch } from './watch-sequences.ts'
 
@@ -34,7 +35,10 @@ const HOUR_MS = 60 * 60 * 1_000
 
 const logger = createLogger('notifier', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
 
-const sql = openDatabase(config.DATABASE_URL, { applicationName: config.INSTANCE_ID, maxConnections: 8 })
+const sql = openNotifierDatabase(config.DATABASE_URL, {
+  applicationName: config.INSTANCE_ID,
+  maxConnections: 8,
+})
 const gatewayRead = openDatabase(config.GATEWAY_READ_URL, {
   applicationName: config.INSTANCE_ID,
   maxConnections: 2,

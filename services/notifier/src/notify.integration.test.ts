@@ -10,6 +10,7 @@ import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
 import { createNotifying } from './notify.ts'
+import { openNotifierDatabase } from './sql/open-database.ts'
 import { createNotifierDatabase } from './sql/test-database.ts'
 
 const { superuserUrl } = inject('stack')
@@ -49,7 +50,7 @@ const createRegistry = (): Registry & { away: boolean } => ({
   },
 })
 
-const startInstance = async (end: Partial<TopicEnd> = {}) => {
+const startInstance = async (end: Partial<TopicEnd> = {}, database = sql) => {
   const registry = createRegistry()
   const codec = await createCodec(registry)
   const seen = {
@@ -69,7 +70,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}) => {
     stop: async () => {},
   }
   const notifying = createNotifying({
-    sql,
+    sql: database,
     codec,
     publisher: { publishAll: async records => void seen.deadLetters.push(...records) },
     logger,
@@ -452,6 +453,39 @@ test('a registry that is away holds the records; they are handled once it is bac
   registry.away = false
   await handle([transfer(0)])
   expect(await positionOf('ledger.events')).toBe(1n)
+})
+
+test('batches read by keys, also under plans that were made while the tables were small', async () => {
+  const applicationName = 'reads-by-keys'
+  const pool = openNotifierDatabase(database.url('notifier'), { applicationName, maxConnections: 1 })
+  const { handle, transfer, position } = await startInstance({}, pool)
+  const BATCH = 30
+  await position()
+  const handleBatch = (batch: number) =>
+    handle(Array.from({ length: BATCH }, (_, index) => transfer(batch * BATCH + index)))
+  // Postgres keeps a plan from the sixth run of a statement on.
+  for (let batch = 0; batch < 10; batch++) {
+    await superuser`truncate notifier.notices, notifier.inboxes`
+    await superuser`vacuum analyze notifier.notices, notifier.inboxes, notifier.preferences`
+    await handleBatch(batch)
+  }
+  const grown = 5_000
+  await superuser`insert into notifier.preferences (user_id) select gen_random_uuid() from generate_series(1, ${grown})`
+  await superuser`insert into notifier.inboxes (user_id) select gen_random_uuid() from generate_series(1, ${grown})`
+  await superuser`
+    insert into notifier.notices (user_id, seq, id, type, data, created_at)
+    select gen_random_uuid(), 1, gen_random_uuid(), 'transfer_sent', '{}', now() from generate_series(1, ${grown})`
+  for (let batch = 10; batch < 20; batch++) await handleBatch(batch)
+  await pool.end()
+  // A connection reports what it read before it ends.
+  const isOver = async () =>
+    (await superuser`select from pg_stat_activity where application_name = ${applicationName}`).length === 0
+  await expect.poll(isOver).toBe(true)
+  const [read] = await superuser<[{ rows: bigint; byKey: bigint }]>`
+    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint as rows, sum(idx_scan)::bigint as "byKey"
+    from pg_stat_user_tables where schemaname = 'notifier' and relname in ('notices', 'inboxes', 'preferences')`
+  expect(read.byKey).toBeGreaterThan(0n)
+  expect(read.rows).toBeLessThan(BigInt(grown))
 })
 
 test('dead letters that Kafka does not take hold the partition', async () => {

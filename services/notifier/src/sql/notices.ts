@@ -32,10 +32,13 @@ export const insertNotices = async (tx: Tx, notices: Notice[]): Promise<number> 
     ), new as (
       select q.*, row_number() over (partition by q.user_id order by q.n) as nth, count(*) over (partition by q.user_id) as many
       from asked q
-      where not exists (select from notifier.notices o where o.id = q.id)
-        and not exists (
-          select from notifier.preferences p
-          where p.user_id = q.user_id and q.kind || ':in_app' = any (p.turned_off))
+        -- By key, notice for notice: a plan made while the tables were small must not read them whole for ever.
+        left join lateral (select true as known from notifier.notices where id = q.id limit 1) o on true
+        left join lateral (
+          select q.kind || ':in_app' = any (turned_off) as unwanted from notifier.preferences
+          where user_id = q.user_id limit 1
+        ) p on true
+      where o.known is null and p.unwanted is not true
     ), inbox as (
       -- In the order of the ids: two instances' batches cannot wait for each other.
       insert into notifier.inboxes as i (user_id, last_seq, unread)
