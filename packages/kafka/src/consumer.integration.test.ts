@@ -102,6 +102,18 @@ test('O2: each partition keeps its order through batches, which are bounded and 
   expect([side, Math.max(...sizes)]).toEqual([1, 50])
 })
 
+test('a consumer that gathers handles each record in order, also one that no other follows', async () => {
+  const topic = await makeTopic()
+  const seen: IncomingRecord[] = []
+  await start(topic, { gathers: true, handle: async records => void seen.push(...records) })
+  for (const count of [1, 700, 1]) {
+    const before = seen.length
+    await fill(topic, 0, before, count)
+    await until(() => expect(seen.length).toBe(before + count))
+  }
+  expect(offsetsOf(seen)).toEqual(numbers(702))
+})
+
 test('X1: a batch that fails comes again as it was until it is handled, and nothing is skipped', async () => {
   const topic = await makeTopic()
   await fill(topic, 0, 0, 300)

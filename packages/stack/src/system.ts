@@ -57,7 +57,7 @@ export const startSystem = async (stack: Stack, options: SystemOptions = {}): Pr
 
 /** For the reasons see docs/operations.md, Memory. The Dockerfile and the compose files set the same values. */
 const boundedMemory = (service: Service) => ({
-  NODE_OPTIONS: `--max-old-space-size=${service === 'ledger' ? 2048 : 512} --max-semi-space-size=16`,
+  NODE_OPTIONS: `--max-old-space-size=${service === 'gateway' ? 512 : 2048} --max-semi-space-size=16`,
   MALLOC_ARENA_MAX: '2',
 })
 

@@ -34,6 +34,7 @@ const consumer = await startConsumer({
   logger,
   groupId: 'audit',
   topics: Object.keys(TOPICS) as Topic[],
+  gathers: true,
   positions: recorder.positions,
   handle: recorder.handle,
 })

@@ -99,6 +99,7 @@ const consumer = await startConsumer({
   logger,
   groupId: 'notifier',
   topics: ['ledger.events', 'identity.events', 'notifier.commands'],
+  gathers: true,
   onAssigned: sequences.reset,
   ...createNotifying({
     ...{ sql, codec, publisher, logger, sequences },
