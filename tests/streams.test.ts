@@ -53,6 +53,11 @@ beforeAll(async () => {
   bob = await makePerson('Bob Brown')
   from = await openWallet(alice, 'USD', '100')
   to = await openWallet(bob, 'USD')
+  // What Bob is told of his account must not come between the payments.
+  await vi.waitFor(async () => {
+    const { items } = (await bob.ask('GET', '/v1/notifications')).body
+    expect(items).toMatchObject([{ type: 'pin_set' }])
+  }, 20_000)
 })
 afterEach(() => {
   for (const stream of open.splice(0)) stream.close()
