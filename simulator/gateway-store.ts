@@ -17,7 +17,10 @@ import type {
 import { entryKey, eventKey, type HoldTableRow, type Tables, type WalletRow } from './ledger-tables.ts'
 
 /** The gateway's tables that the simulation needs, beside the ledger's. */
-export type GatewayTables = { pending: Map<string, PendingRequest>; payments: Map<string, Payment> }
+export type GatewayTables = {
+  pending: Map<string, Omit<PendingRequest, 'isOpen'>>
+  payments: Map<string, Payment>
+}
 
 // Each function stands for one statement of services/gateway/src/*/sql/; tests/store-conformance/ compares the two.
 
@@ -30,6 +33,7 @@ const party = (tables: Tables, walletId: string | null, sequence: number | null)
     userId: wallet?.userId ?? null,
     code: wallet?.code ?? null,
     balanceAfter: entry?.balanceAfter ?? null,
+    sequence: sequence === null ? null : BigInt(sequence),
   }
 }
 
@@ -213,8 +217,8 @@ export const readWallets = (tables: Tables, ids: string[]): WalletFacts[] =>
   ids.flatMap(id => {
     const wallet = tables.wallets.get(id)
     if (!wallet) return []
-    const { system: _, held, sequence: __, tier: ___, usage: ____, ...facts } = wallet
-    return { ...facts, available: wallet.balance - held }
+    const { system: _, held, sequence, tier: __, usage: ___, ...facts } = wallet
+    return { ...facts, available: wallet.balance - held, sequence: BigInt(sequence) }
   })
 
 export const writePending = ({ pending }: GatewayTables, requests: NewPendingRequest[]): void => {
@@ -233,7 +237,7 @@ const KEPT_AFTER_EXPIRY_MS = 60_000
 export const readPending = ({ pending }: GatewayTables, id: string, nowMs: number): PendingRequest[] => {
   const request = pending.get(id)
   return request && (request.acknowledged || request.expiresAt.getTime() > nowMs - KEPT_AFTER_EXPIRY_MS)
-    ? [{ ...request }]
+    ? [{ ...request, isOpen: true }]
     : []
 }
 

@@ -255,6 +255,7 @@ export const startGateway = (site: Site, name: string, expiresAfterMs: number, a
       read('gateway reads pending', () => readPending(gatewayTables, first, world.wall())),
     // Payments under the same key are not looked up, because the clients here query transfers only.
     readPaymentsBetween: async () => [],
+    readMethods: async () => [],
     readWallets: (ids: string[]) => read('gateway reads wallets', tables => readWallets(tables, ids)),
   })
   const publishCommand = createPublishCommand({ publisher, clock, logger })

@@ -356,6 +356,7 @@ const SCOPED_ROUTES: Record<string, string[]> = {
     'GET /v1/transfers/by-idempotency-key/{key}',
     'GET /v1/transfers/by-reference/{reference}',
     'GET /v1/transfers/{id}',
+    'GET /v1/transfers/{id}/entries',
   ],
   'transfers:write': ['POST /v1/holds', 'POST /v1/transfers', 'POST /v1/transfers/preview'],
   'holds:capture': ['POST /v1/holds/{id}/capture', 'POST /v1/holds/{id}/void'],

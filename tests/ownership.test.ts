@@ -59,6 +59,8 @@ describe("a stranger finds nothing of somebody else's", () => {
     ['its limits', () => `/v1/limits?walletId=${from.id}`, 'WALLET_NOT_FOUND'],
     ['its entries', () => `/v1/wallets/${from.id}/entries`, 'WALLET_NOT_FOUND'],
     ['the transfer', () => `/v1/transfers/${transferId}`, 'TRANSFER_NOT_FOUND'],
+    ['its entries', () => `/v1/transfers/${transferId}/entries`, 'TRANSFER_NOT_FOUND'],
+    ['the transfers of the wallet', () => `/v1/transfers?walletId=${from.id}`, 'WALLET_NOT_FOUND'],
     ['the hold', () => `/v1/holds/${holdId}`, 'HOLD_NOT_FOUND'],
     ['the hold as a transfer', () => `/v1/transfers/${holdId}`, 'TRANSFER_NOT_FOUND'],
     ['the transfer by its reference', () => `/v1/transfers/by-reference/${reference}`, 'TRANSFER_NOT_FOUND'],
@@ -75,7 +77,8 @@ describe("a stranger finds nothing of somebody else's", () => {
   })
 
   test('lists hold nothing of others', async () => {
-    for (const path of ['/v1/wallets', '/v1/transfers', '/v1/holds']) {
+    const others = [from.code, from.id, to.code, to.id].map(wallet => `/v1/transfers?counterparty=${wallet}`)
+    for (const path of ['/v1/wallets', '/v1/transfers', '/v1/holds', ...others]) {
       expect((await mallory.ask('GET', path)).body).toEqual({ items: [], nextCursor: null })
     }
     expect((await mallory.ask('GET', '/v1/webhooks')).body).toEqual({ items: [] })

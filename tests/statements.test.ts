@@ -188,7 +188,7 @@ describe('a random history over many days', () => {
   })
 })
 
-test('an entry tells reference, type, counterparty and the note that its reader wrote, as no formula', async () => {
+test('an entry tells reference, type, counterparty and the note of the sender, to both, as no formula', async () => {
   const today = dayOf(Date.now())
   const [carol, dave] = await Promise.all([makePerson('Carol Jones'), makePerson('=Cmd Dave')])
   const [from, to] = await Promise.all([openWallet(carol, 'EUR', '50'), openWallet(dave, 'EUR')])
@@ -228,7 +228,7 @@ test('an entry tells reference, type, counterparty and the note that its reader 
   ])
   const received = await csvOf(dave, to, today, today)
   expect(received.entries).toMatchObject([
-    { amount: '12.50', counterparty: 'Carol J.', counterparty_code: from.code, note: '' },
+    { amount: '12.50', counterparty: 'Carol J.', counterparty_code: from.code, note: `'${note}` },
   ])
 })
 
@@ -258,6 +258,12 @@ test('what came with a transfer is shown as a transfer of its own that names it'
     const listed = await dora.ask('GET', '/v1/transfers?limit=2')
     expect(listed.body.items).toMatchObject([shown, { id: sent.id, linkedTo: null }])
     expect((await dora.ask('GET', '/v1/transfers?type=transfer')).body.items).toHaveLength(1)
+    const legs = await dora.ask('GET', `/v1/transfers/${sent.id}/entries`)
+    expect(legs.body.items).toMatchObject([
+      { transferId: sent.id, amount: '-4.00', balanceAfter: '6.00', walletId: from.id },
+      { transferId: fee, type: 'fee', amount: '-0.05', balanceAfter: '5.95', counterparty: null },
+    ])
+    expect((await erin.ask('GET', `/v1/transfers/${sent.id}/entries`)).body.items).toHaveLength(1)
     const { body } = await dora.ask('GET', `/v1/wallets/${from.id}/entries?limit=1`)
     expect(body.items).toMatchObject([
       { transferId: fee, type: 'fee', amount: '-0.05', balanceAfter: '5.95' },

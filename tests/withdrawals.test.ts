@@ -93,8 +93,9 @@ const leaveRow = async (expiresIn: string): Promise<string> => {
   await sql`
     insert into gateway.payments (id, kind, user_id, wallet_id, amount, currency, method, fingerprint, requested_at,
       updated_at, authenticated_by, authenticated_at, expires_at)
-    values (${id}, 'withdrawal', ${alice.id}, ${wallet.id}, 3000, 'USD', '\\x00', ${Buffer.alloc(16, 7)},
-      now() - interval '10 minutes', now(), 'pin', now(), now() + ${expiresIn}::interval)`
+    select ${id}, 'withdrawal', ${alice.id}, ${wallet.id}, 3000, 'USD', method, ${Buffer.alloc(16, 7)},
+      now() - interval '10 minutes', now(), 'pin', now(), now() + ${expiresIn}::interval
+    from gateway.payments where user_id = ${alice.id} limit 1`
   return id
 }
 

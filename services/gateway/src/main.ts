@@ -20,7 +20,7 @@ import { connectionSubject } from './http/client-address.ts'
 import type { Room } from './http/room.ts'
 import { createIdentity } from './identity/create-identity.ts'
 import { createLedgerDoor } from './ledger/create-ledger-door.ts'
-import { readWalletByCode } from './ledger/sql/ledger-reads.ts'
+import { readWalletByCode, type WalletFacts } from './ledger/sql/ledger-reads.ts'
 import { limitRoutes } from './limits/limit-routes.ts'
 import { readLimitedWallets } from './limits/sql/limit-reads.ts'
 import { createNotifications } from './notifications/create-notifications.ts'
@@ -29,7 +29,7 @@ import { startOutboxRelay } from './outbox/relay-outbox.ts'
 import { readOutboxAge } from './outbox/sql/outbox.ts'
 import { createPayments } from './payments/create-payments.ts'
 import { subjectOfPayment } from './payments/request-deposit.ts'
-import { readPaymentsBetween } from './payments/sql/payments.ts'
+import { type Payment, readMethods, readPaymentsBetween, readPaymentsOf } from './payments/sql/payments.ts'
 import { createTurns } from './queues/turns.ts'
 import { recipientRoutes } from './recipients/recipient-routes.ts'
 import { openRedis } from './redis.ts'
@@ -111,6 +111,11 @@ const shared = {
   requestLog,
   inTransaction,
 }
+const asTransfer = (payment: Payment) => ({
+  ...payment,
+  failed: payment.status === 'failed',
+  subject: (wallet: WalletFacts) => subjectOfPayment(payment, wallet),
+})
 const transfers = createTransfers({
   ...shared,
   pins,
@@ -118,11 +123,9 @@ const transfers = createTransfers({
   freshPinAbove: config.FRESH_PIN_ABOVE,
   expiresAfterMs: requestExpiresAfterMs,
   readHoldEndedBy: id => readHoldEndedBy(ledgerRead, id),
-  readPaymentsBetween: async (first, last) =>
-    (await readPaymentsBetween(sql, first, last)).map(payment => ({
-      ...payment,
-      subject: wallet => subjectOfPayment(payment, wallet),
-    })),
+  readPaymentsBetween: async (first, last) => (await readPaymentsBetween(sql, first, last)).map(asTransfer),
+  readPaymentsOf: async (...asked) => (await readPaymentsOf(sql, ...asked)).map(asTransfer),
+  readMethods: ids => readMethods(sql, ids),
 })
 const { requesting, findTransfer } = transfers
 const notifier = openDatabase(config.NOTIFIER_URL, {

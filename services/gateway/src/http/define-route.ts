@@ -222,6 +222,17 @@ export const uuidParam = z
   .toLowerCase()
   .openapi({ format: 'uuid', example: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11' })
 
+export const FIRST_YEAR = 1970
+/** Whether a date, with a time or without, is in FIRST_YEAR or later. */
+export const isSinceFirstYear = (text: string): boolean => Number(text.slice(0, 4)) >= FIRST_YEAR
+
+/** A day in UTC. */
+export const dayParam = (example: string) =>
+  z.iso
+    .date('must be a day such as 2026-01-31')
+    .refine(isSinceFirstYear, `must be in ${FIRST_YEAR} or later`)
+    .openapi({ format: 'date', example })
+
 /** A timestamp in the format of every answer: RFC 3339 in UTC with milliseconds. */
 export const timestamp = z.string().openapi({ format: 'date-time', example: '2026-01-31T09:30:00.000Z' })
 

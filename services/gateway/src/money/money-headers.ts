@@ -87,9 +87,9 @@ const readWaitMs = (prefer: string | undefined): number => {
 }
 
 /** An amount in minor units, or 422 naming the field and the rule. */
-export const readAmount = (text: string, currency: string): bigint => {
+export const readAmount = (text: string, currency: string, field = 'amount'): bigint => {
   const parsed = parseAmount(text, currency)
-  if ('error' in parsed) throw validationProblem([{ field: 'amount', rule: parsed.error }])
+  if ('error' in parsed) throw validationProblem([{ field, rule: parsed.error }])
   return parsed.minor
 }
 
@@ -124,6 +124,8 @@ export const party = z
   .nullable()
   .openapi({ description: 'null is the world outside' })
 
+const methodOut = z.string().nullable()
+
 export const TRANSFER_EXAMPLE = {
   id: '2ebecfd1-5839-8d4b-b140-f6840d8ed5ac',
   reference: 'TXN-6J3V0G8Q2KXA',
@@ -131,6 +133,8 @@ export const TRANSFER_EXAMPLE = {
   status: 'completed' as const,
   from: { walletId: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11', walletCode: 'PW-4Q8T1ZKC', name: 'Alice Smith' },
   to: { walletId: 'c1d7a0a4-7f0e-4a53-9f7b-0d5b3a5e2b90', walletCode: 'PW-7K2M9QXA', name: 'Bob B.' },
+  source: null,
+  destination: null,
   amount: '12.50',
   currency: 'USD',
   note: 'Lunch',
@@ -154,6 +158,14 @@ export const transferSchema = z
     status: z.enum(['pending', 'in_suspense', 'completed', 'rejected', 'reversed']),
     from: party,
     to: party,
+    source: methodOut.openapi({
+      example: null,
+      description: 'Of a deposit whose request names one: where the money comes from, masked',
+    }),
+    destination: methodOut.openapi({
+      example: null,
+      description: 'Of a withdrawal: where the money goes, masked: `•••• •••• •••• •••• ••20 51`',
+    }),
     amount: moneyOut,
     currency: z.string().openapi({ example: 'USD' }),
     note: z.string().nullable(),

@@ -20,6 +20,7 @@ import {
   transferSchema,
 } from '../money/money-headers.ts'
 import type { TransferAnswer } from '../transfers/request-transfer.ts'
+import { DEFAULT_SOURCE } from '../transfers/transfer-view.ts'
 import type { DepositInput } from './request-deposit.ts'
 
 export type DepositRouteDeps = {
@@ -27,8 +28,6 @@ export type DepositRouteDeps = {
   requestDeposit: (input: DepositInput) => Promise<TransferAnswer>
   handleCallback: (signature: string | undefined, body: string, traceparent: string) => Promise<void>
 }
-
-const DEFAULT_SOURCE = 'default'
 
 const depositRoute = ({ signedIn }: Guards) =>
   createRoute({

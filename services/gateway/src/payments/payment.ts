@@ -17,6 +17,7 @@ import { commandRecord } from '../ledger/command-record.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
 import type { PublishCommand } from '../ledger/publish-command.ts'
 import { ProblemError } from '../problems/problem.ts'
+import { METHOD_PURPOSE } from '../transfers/transfer-view.ts'
 import { OrderRefused, type PaymentProvider, type PaymentState } from './payment-provider.ts'
 import type { LedgerStatus } from './sql/payment-reads.ts'
 import type { Payment, Settlement } from './sql/payments.ts'
@@ -57,9 +58,6 @@ const inSuspense = counter(
   "Payments whose money waits in a suspense wallet, because the user's could not take it",
   ['kind'],
 )
-
-/** The encryption purpose of `method` under the personal key. */
-export const METHOD_PURPOSE = 'payment-method'
 
 const STATUS_OF = { succeeded: 'confirmed', failed: 'failed', returned: 'returned' } as const
 

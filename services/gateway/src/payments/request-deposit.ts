@@ -9,8 +9,14 @@ import { fingerprintOf } from '../ledger/fingerprint.ts'
 import type { TransferFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { refuseAboveKey, type TransferAnswer } from '../transfers/request-transfer.ts'
-import { rejectionOf, type TransferSubject, viewDecided, viewTransfer } from '../transfers/transfer-view.ts'
-import { applyProviderState, METHOD_PURPOSE, orderPayment, type PaymentDeps, refusalOf } from './payment.ts'
+import {
+  METHOD_PURPOSE,
+  openDecided,
+  rejectionOf,
+  type TransferSubject,
+  viewTransfer,
+} from '../transfers/transfer-view.ts'
+import { applyProviderState, orderPayment, type PaymentDeps, refusalOf } from './payment.ts'
 import type { NewPayment, Payment } from './sql/payments.ts'
 
 export type DepositInput = {
@@ -59,7 +65,7 @@ export const createRequestDeposit =
       method: input.source,
     })
     const decided = await deps.readDecided(id)
-    if (decided) return answerBooked(deps, user.userId, decided, fingerprint, true)
+    if (decided) return answerBooked(deps, user.userId, decided, fingerprint, input.source, true)
     if (await deps.isPending(id)) throw keyReused()
     // A hold with this id belongs to another request.
     const refusal = refusalOf((await deps.readLedgerStatuses([id])).get(id), fingerprint)
@@ -91,7 +97,7 @@ export const createRequestDeposit =
         [waiter],
         async () => {
           const facts = await deps.readDecided(id)
-          if (facts) return answerBooked(deps, user.userId, facts, fingerprint, false)
+          if (facts) return answerBooked(deps, user.userId, facts, fingerprint, input.source, false)
           const now = await deps.readPayment(id)
           if (now?.status === 'failed') throw paymentFailed(now, false)
           return undefined
@@ -102,7 +108,8 @@ export const createRequestDeposit =
     } finally {
       waiter.leave()
     }
-    const transfer = await viewTransfer(deps.names, user.userId, subjectOfPayment(payment, wallet))
+    const subject = { ...subjectOfPayment(payment, wallet), method: input.source }
+    const transfer = await viewTransfer(deps.names, user.userId, subject)
     return { status: 202, transfer, replayed: false }
   }
 
@@ -172,6 +179,7 @@ export const answerBooked = async (
   caller: string,
   facts: TransferFacts,
   fingerprint: Buffer,
+  method: string,
   replayed: boolean,
 ): Promise<TransferAnswer> => {
   if (!facts.fingerprint.equals(fingerprint)) throw keyReused()
@@ -180,8 +188,9 @@ export const answerBooked = async (
     const { code, detail, ...members } = rejection
     throw rejectionProblem(facts.id, code, detail, replayed, members)
   }
-  const [transfer] = await viewDecided(deps, caller, [facts])
-  return { status: transfer!.status === 'in_suspense' ? 202 : 201, transfer: transfer!, replayed }
+  const [subject] = await openDecided(deps.personKeys, [facts])
+  const transfer = await viewTransfer(deps.names, caller, { ...subject!, method })
+  return { status: transfer.status === 'in_suspense' ? 202 : 201, transfer, replayed }
 }
 
 const failureOf = ({ failureCode, failureReason }: Payment) =>

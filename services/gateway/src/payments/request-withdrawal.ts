@@ -6,8 +6,8 @@ import { askUntilAnswered } from '../ledger/await-outcome.ts'
 import { fingerprintOf } from '../ledger/fingerprint.ts'
 import { ProblemError } from '../problems/problem.ts'
 import { authenticate, type RequestTransferDeps, type TransferAnswer } from '../transfers/request-transfer.ts'
-import { viewTransfer } from '../transfers/transfer-view.ts'
-import { METHOD_PURPOSE, orderPayment, publishWithdrawal, refusalOf } from './payment.ts'
+import { METHOD_PURPOSE, viewTransfer } from '../transfers/transfer-view.ts'
+import { orderPayment, publishWithdrawal, refusalOf } from './payment.ts'
 import { answerBooked, type DepositDeps, paymentFailed, subjectOfPayment } from './request-deposit.ts'
 import type { NewPayment, Payment } from './sql/payments.ts'
 
@@ -54,7 +54,7 @@ export const createRequestWithdrawal =
       method: input.destination,
     })
     // Look for an existing answer before the PIN: a repeat uses up no PIN try, and needs no PIN.
-    const answered = await answerKnown(deps, user.userId, id, fingerprint, true)
+    const answered = await answerKnown(deps, user.userId, id, fingerprint, input.destination, true)
     if (answered) return answered
     // The command first: a withdrawal's row is older than its command, so that a repeat of this request finds both.
     const isCommand = await deps.isCommand(id)
@@ -79,7 +79,7 @@ export const createRequestWithdrawal =
       const answer = await askUntilAnswered(
         waiters,
         async () => {
-          const known = await answerKnown(deps, user.userId, id, fingerprint, false)
+          const known = await answerKnown(deps, user.userId, id, fingerprint, input.destination, false)
           if (!known && !ordered) ordered = await orderWhenHeld(deps, id, traceparent)
           return known
         },
@@ -89,7 +89,8 @@ export const createRequestWithdrawal =
     } finally {
       for (const waiter of waiters) waiter.leave()
     }
-    const transfer = await viewTransfer(deps.names, user.userId, subjectOfPayment(payment, wallet))
+    const subject = { ...subjectOfPayment(payment, wallet), method: input.destination }
+    const transfer = await viewTransfer(deps.names, user.userId, subject)
     return { status: 202, transfer, replayed: false }
   }
 
@@ -99,13 +100,14 @@ const answerKnown = async (
   caller: string,
   id: string,
   fingerprint: Buffer,
+  method: string,
   replayed: boolean,
 ): Promise<TransferAnswer | undefined> => {
   const ledgerStatus = (await deps.readLedgerStatuses([id])).get(id)
   if (refusalOf(ledgerStatus, fingerprint)?.failureCode === 'IDEMPOTENCY_KEY_REUSED') throw keyReused()
   if (ledgerStatus?.transfer) {
     const facts = await deps.readDecided(id)
-    if (facts) return answerBooked(deps, caller, facts, fingerprint, replayed)
+    if (facts) return answerBooked(deps, caller, facts, fingerprint, method, replayed)
   }
   const payment = await deps.readPayment(id)
   if (payment?.status === 'failed' && payment.fingerprint.equals(fingerprint)) {

@@ -54,10 +54,17 @@ const staffParty = z
   .nullable()
   .openapi({ description: 'null is the world outside' })
 
-const { from, to, balanceAfter: _callers, ...REST_OF_EXAMPLE } = TRANSFER_EXAMPLE
+const {
+  from,
+  to,
+  source: _source,
+  destination: _destination,
+  balanceAfter: _callers,
+  ...REST_OF_EXAMPLE
+} = TRANSFER_EXAMPLE
 
 const staffTransferSchema = transferSchema
-  .omit({ balanceAfter: true })
+  .omit({ source: true, destination: true, balanceAfter: true })
   .extend({
     from: staffParty,
     to: staffParty,
@@ -140,7 +147,12 @@ export const adminTransferRoutes = (deps: AdminTransferDeps): Routes => {
   const routes = newRoutes()
 
   const viewForStaff = async (subject: TransferSubject): Promise<z.infer<typeof staffTransferSchema>> => {
-    const { balanceAfter: _, ...view } = await viewTransfer(deps.names, '', subject)
+    const {
+      source: _source,
+      destination: _destination,
+      balanceAfter: _,
+      ...view
+    } = await viewTransfer(deps.names, '', subject)
     const userIds = [subject.from?.userId, subject.to?.userId].filter(id => id != null)
     const names = await deps.names.namesOf(userIds)
     const party = (facts: PartyFacts | null) =>

@@ -1,7 +1,10 @@
 import { Readable } from 'node:stream'
 import { createRoute, z } from '@hono/zod-openapi'
 import {
+  dayParam,
+  FIRST_YEAR,
   type Guards,
+  isSinceFirstYear,
   jsonAnswer,
   KEY_PROBLEMS,
   newRoutes,
@@ -32,10 +35,8 @@ export type StatementRouteDeps = StatementDeps & {
   pdfs: Pick<PdfPool, 'run'>
 }
 
-const FIRST_YEAR = 1970
 /** An offset such as +02:00 whose plus was not encoded. */
 const SPACE_FOR_PLUS = / \d{2}:\d{2}$/
-const fromThen = (text: string) => Number(text.slice(0, 4)) >= FIRST_YEAR
 const walletParams = z.object({ id: uuidParam })
 
 const balanceRoute = ({ signedIn }: Guards) =>
@@ -59,7 +60,7 @@ const balanceRoute = ({ signedIn }: Guards) =>
           .pipe(
             z.iso.datetime({ offset: true, error: 'must be a date and time such as 2026-01-31T09:30:00Z' }),
           )
-          .refine(fromThen, `must be in ${FIRST_YEAR} or later`)
+          .refine(isSinceFirstYear, `must be in ${FIRST_YEAR} or later`)
           .optional()
           .openapi({
             type: 'string',
@@ -91,12 +92,6 @@ const balanceRoute = ({ signedIn }: Guards) =>
     },
   })
 
-const day = (example: string) =>
-  z.iso
-    .date('must be a day such as 2026-01-31')
-    .refine(fromThen, `must be in ${FIRST_YEAR} or later`)
-    .openapi({ format: 'date', example })
-
 const statementRoute = ({ signedIn }: Guards) =>
   createRoute({
     method: 'get',
@@ -107,14 +102,14 @@ const statementRoute = ({ signedIn }: Guards) =>
       'Opening balance, every entry with the balance after it, money in and out, closing balance: opening + in − out = ' +
       'closing. Days are UTC days, `from` and `to` included, at most 366; one that ends later than today ends now. The CSV is RFC 4180 in UTF-8 with a record ' +
       'in each line (`opening_balance`, `entry`, `sum_in`, `sum_out`, `closing_balance`); one without the last record ' +
-      "was cut off. Where a text could begin a formula in a spreadsheet stands an apostrophe. Notes are the caller's own. " +
+      "was cut off. Where a text could begin a formula in a spreadsheet stands an apostrophe. A note is the sender's, in the statements of both. " +
       `A PDF has at most ${PDF_MOST_ENTRIES} entries. One statement of a user is made at a time: another one is 429 meanwhile.`,
     ...signedIn({ scope: 'wallets:read', limit: 'STATEMENT', ownTurns: true }),
     request: {
       params: walletParams,
       query: z.strictObject({
-        from: day('2026-01-01'),
-        to: day('2026-01-31'),
+        from: dayParam('2026-01-01'),
+        to: dayParam('2026-01-31'),
         format: z.enum(['csv', 'pdf']).default('csv').openapi({ example: 'csv' }),
         bom: z.enum(['true', 'false']).default('false').openapi({
           description: 'Of a CSV: a byte-order mark in front, which Excel needs to read it as UTF-8',

@@ -3,6 +3,7 @@ import { formatAmount } from '@pennywire/contracts/money.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import { type BrokenRule, validationProblem } from '../problems/problem.ts'
+import { openTexts } from '../transfers/transfer-view.ts'
 import type { Period, StatementEntry } from './sql/statement-reads.ts'
 
 /** One line of a statement, as its reader sees it. */
@@ -15,7 +16,7 @@ export type StatementLine = {
   counterpartyCode: string
   amount: string
   balance: string
-  /** The note of the statement's owner; never another person's. */
+  /** The note of the user who sent the money, or of the staff member who gave it back. */
   note: string
 }
 
@@ -96,12 +97,11 @@ export async function* linesOf(deps: StatementDeps, period: Period): AsyncGenera
     if (entries.length === 0) throw new Error(`wallet ${walletId} has no entry after ${above}`)
     above = entries.at(-1)!.sequence
     const names = await deps.names.namesOf(entries.flatMap(entry => entry.counterpartyUser ?? []))
-    const own = entries.filter(({ requester, note }) => requester === userId && note !== null)
-    const opened = await deps.personKeys.decryptAll(
-      own.map(({ note }) => ({ userId, cipher: note!, purpose: 'note' })),
+    const texts = await openTexts(
+      deps.personKeys,
+      entries.map(({ requester, note }) => ({ userId: requester, note, metadata: null })),
     )
-    const notes = new Map(own.map(({ sequence }, index) => [sequence, opened[index]]))
-    yield entries.map(entry => ({
+    yield entries.map((entry, index) => ({
       at: entry.createdAt,
       reference: referenceOf(entry.transferId),
       type: entry.type,
@@ -109,7 +109,7 @@ export async function* linesOf(deps: StatementDeps, period: Period): AsyncGenera
       counterpartyCode: entry.counterpartyUser === null ? '' : (entry.counterpartyCode ?? ''),
       amount: formatAmount(entry.amount, currency),
       balance: formatAmount(entry.balanceAfter, currency),
-      note: notes.get(entry.sequence) ?? '',
+      note: texts[index]!.note ?? '',
     }))
   }
 }

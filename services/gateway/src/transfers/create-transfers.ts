@@ -12,9 +12,12 @@ import type { Tokens } from '../identity/sessions/tokens.ts'
 import type { LedgerDoor } from '../ledger/create-ledger-door.ts'
 import {
   lookUpTransfers,
+  readOwnEntries,
   readPosted,
   readRejected,
+  readTransfers,
   readTransfersBetween,
+  readWalletByCode,
   readWallets,
   readWalletsOf,
   type TransferLookupKeys,
@@ -23,11 +26,15 @@ import { readLimitedWallets } from '../limits/sql/limit-reads.ts'
 import { batchPerTick } from '../queues/batch-per-tick.ts'
 import type { RequestLog } from './create-request-log.ts'
 import { createFindTransfer, type FindTransfer, type FindTransferDeps } from './find-transfer.ts'
-import { createListTransfers } from './list-transfers.ts'
+import { createListTransfers, type ListTransfersDeps } from './list-transfers.ts'
 import { createPreviewTransfer } from './preview-transfer.ts'
 import { createRequestTransfer, type RequestTransferDeps } from './request-transfer.ts'
+import { readRequestIds, readRequestsOf } from './sql/pending-requests.ts'
 import { transferRoutes } from './transfer-routes.ts'
 import { viewTransfer } from './transfer-view.ts'
+
+/** Rows that one page of the list reads with a filter: a tenth of a second of the database. */
+const MOST_READ = { entries: 10_000, requests: 500 }
 
 /** Dependencies of requests that holds and payments share. */
 export type Requesting = Omit<RequestTransferDeps<never>, 'view'>
@@ -50,6 +57,8 @@ export const createTransfers = (deps: {
   expiresAfterMs: number
   readHoldEndedBy: FindTransferDeps['readHoldEndedBy']
   readPaymentsBetween: FindTransferDeps['readPaymentsBetween']
+  readPaymentsOf: ListTransfersDeps['readPaymentsOf']
+  readMethods: ListTransfersDeps['readMethods']
 }): Room & { requesting: Requesting; findTransfer: FindTransfer } => {
   const { logger, sql, codec, guards, names, personKeys, ledger, requestLog } = deps
   const { ledgerRead, readDecided } = ledger
@@ -77,6 +86,7 @@ export const createTransfers = (deps: {
     readDecidedBetween: (first, last) => readTransfersBetween(ledgerRead, first, last),
     readPendingBetween: requestLog.readPendingBetween,
     readPaymentsBetween: deps.readPaymentsBetween,
+    readMethods: deps.readMethods,
     readHoldEndedBy: deps.readHoldEndedBy,
     readWallets: ids => readWallets(ledgerRead, ids),
   })
@@ -99,10 +109,19 @@ export const createTransfers = (deps: {
           names,
           personKeys,
           readWalletsOf: userId => readWalletsOf(ledgerRead, userId),
-          readPosted: (wallets, filter, limit) => readPosted(ledgerRead, wallets, filter, limit),
-          readRejected: (userId, before, type, limit) =>
-            readRejected(ledgerRead, userId, before, type, limit),
+          readPosted: (...asked) => readPosted(ledgerRead, ...asked),
+          readRejected: (...asked) => readRejected(ledgerRead, ...asked),
+          readRequestsOf: (...asked) => readRequestsOf(sql, ...asked),
+          readRequestIds: ids => readRequestIds(sql, ids),
+          readPaymentsOf: deps.readPaymentsOf,
+          readMethods: deps.readMethods,
+          readTransfers: ids => readTransfers(ledgerRead, ids),
+          readWallets: ids => readWallets(ledgerRead, ids),
+          mostRead: MOST_READ,
         }),
+        readOwnEntries: (userId, transferId) => readOwnEntries(ledgerRead, userId, transferId),
+        readWalletByCode: code => readWalletByCode(ledgerRead, code),
+        names,
       }),
     ],
   }

@@ -8,15 +8,29 @@ import type { PendingRequest } from './sql/pending-requests.ts'
 import {
   type HoldView,
   openDecided,
+  openMethods,
   openTexts,
+  type SealedMethod,
   type TransferSubject,
   type TransferView,
   viewHold,
   viewTransfer,
 } from './transfer-view.ts'
 
-/** A deposit or withdrawal in progress, and its view with its wallet. */
-type PaymentFound = { userId: string; walletId: string; subject: (wallet: WalletFacts) => TransferSubject }
+/** A deposit or withdrawal, and what it is while it is not booked, with its wallet. */
+export type PaymentFound = {
+  id: string
+  kind: 'deposit' | 'withdrawal'
+  userId: string
+  walletId: string
+  amount: bigint
+  currency: string
+  requestedAt: Date
+  failed: boolean
+  /** Nothing is left to do. */
+  done: boolean
+  subject: (wallet: WalletFacts) => TransferSubject
+}
 
 export type FindTransferDeps = {
   names: Names
@@ -25,6 +39,7 @@ export type FindTransferDeps = {
   readPendingBetween: (first: string, last: string) => Promise<PendingRequest[]>
   /** Payments that are not yet transfers. */
   readPaymentsBetween: (first: string, last: string) => Promise<PaymentFound[]>
+  readMethods: (paymentIds: string[]) => Promise<SealedMethod[]>
   readHoldEndedBy: (commandId: string) => Promise<string | undefined>
   readWallets: (ids: string[]) => Promise<WalletFacts[]>
 }
@@ -39,6 +54,36 @@ export type FindTransfer = {
 
 const isParty = (caller: string, facts: TransferFacts) =>
   isAllowed(caller, 'owner', [facts.userId, facts.from?.userId, facts.to?.userId])
+
+/** Requests that are not decided, with their parties and texts. */
+export const openRequests = async (
+  deps: Pick<FindTransferDeps, 'personKeys' | 'readWallets'>,
+  requests: PendingRequest[],
+): Promise<TransferSubject[]> => {
+  const ids = requests.flatMap(({ fromWallet, toWallet }) => [fromWallet, toWallet])
+  const wallets = await deps.readWallets(ids.filter(id => id !== null))
+  const party = (id: string | null) => {
+    const wallet = wallets.find(wallet => wallet.id === id)
+    return wallet
+      ? { walletId: wallet.id, userId: wallet.userId, code: wallet.code, balanceAfter: null }
+      : null
+  }
+  const texts = await openTexts(deps.personKeys, requests)
+  return requests.map((request, index) => ({
+    id: request.transferId,
+    type: request.type,
+    status: 'pending',
+    userId: request.userId,
+    from: party(request.fromWallet),
+    to: party(request.toWallet),
+    amount: request.amount,
+    currency: request.currency,
+    ...texts[index]!,
+    requestedAt: request.requestedAt,
+    decidedAt: null,
+    rejection: null,
+  }))
+}
 
 /**
  * Finds one transfer for one of its parties: the ledger's decided one first, else the one that waits for a decision.
@@ -60,34 +105,15 @@ export const createFindTransfer = (deps: FindTransferDeps): FindTransfer => {
       isAllowed(caller, 'owner', [userId]),
     )
     if (!pending) return undefined
-    const wallets = await deps.readWallets([pending.fromWallet, pending.toWallet].filter(id => id !== null))
-    const party = (id: string | null) => {
-      const wallet = wallets.find(wallet => wallet.id === id)
-      return wallet
-        ? { walletId: wallet.id, userId: wallet.userId, code: wallet.code, balanceAfter: null }
-        : null
-    }
-    const [texts] = await openTexts(deps.personKeys, [pending])
-    return {
-      id: pending.transferId,
-      type: pending.type,
-      status: 'pending',
-      userId: pending.userId,
-      from: party(pending.fromWallet),
-      to: party(pending.toWallet),
-      amount: pending.amount,
-      currency: pending.currency,
-      ...texts!,
-      requestedAt: pending.requestedAt,
-      decidedAt: null,
-      rejection: null,
-    }
+    const [subject] = await openRequests(deps, [pending])
+    return subject
   }
 
   const transfer = async (caller: string, first: string, last = first): Promise<TransferView> => {
     const found = await find(caller, first, last)
     if (!found) throw new ProblemError('TRANSFER_NOT_FOUND', 'There is no such transfer of yours.')
-    return viewTransfer(deps.names, caller, found)
+    const [told] = await openMethods(deps, [found])
+    return viewTransfer(deps.names, caller, told!)
   }
 
   return {

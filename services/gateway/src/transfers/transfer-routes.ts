@@ -7,6 +7,7 @@ import {
   BODY_PROBLEMS,
   currencyCode,
   cursorParam,
+  dayParam,
   type Guards,
   jsonAnswer,
   jsonBody,
@@ -19,8 +20,9 @@ import {
   type Routes,
   uuidParam,
 } from '../http/define-route.ts'
+import type { Names } from '../identity/persons/names.ts'
 import { pinField } from '../identity/pin/pin-routes.ts'
-import type { TransferFilter } from '../ledger/sql/ledger-reads.ts'
+import type { readOwnEntries, WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import {
   headAnswer,
   moneyOut,
@@ -30,7 +32,9 @@ import {
   transferSchema,
 } from '../money/money-headers.ts'
 import { ProblemError, validationProblem } from '../problems/problem.ts'
+import { entrySchema, viewEntries } from '../wallets/entry-view.ts'
 import type { FindTransfer } from './find-transfer.ts'
+import type { ListQuery } from './list-transfers.ts'
 import type { Preview, PreviewInput } from './preview-transfer.ts'
 import type { TransferAnswer, TransferInput } from './request-transfer.ts'
 import type { TransferView } from './transfer-view.ts'
@@ -42,10 +46,13 @@ export type TransferDeps = {
   findTransfer: FindTransfer
   listTransfers: (
     userId: string,
-    filter: TransferFilter,
+    query: ListQuery,
     cursor: string | undefined,
     limit: number,
   ) => Promise<{ items: TransferView[]; nextCursor: string | null }>
+  readOwnEntries: (userId: string, transferId: string) => ReturnType<typeof readOwnEntries>
+  readWalletByCode: (code: string) => Promise<WalletFacts | undefined>
+  names: Pick<Names, 'namesOf'>
 }
 
 const METADATA_BYTES = 4_096
@@ -197,29 +204,70 @@ const previewRoute = ({ signedIn }: Guards) =>
     },
   })
 
+const listQuery = z.strictObject({
+  limit: limitParam,
+  cursor: cursorParam,
+  type: z
+    .string()
+    .regex(/^[a-z_]{1,32}$/, 'must be a type such as transfer or deposit')
+    .optional()
+    .openapi({ example: 'transfer' }),
+  status: z.enum(['pending', 'in_suspense', 'completed', 'rejected', 'reversed']).optional(),
+  direction: z.enum(['in', 'out']).optional(),
+  from: dayParam('2026-01-01').optional(),
+  to: dayParam('2026-01-31').optional(),
+  walletId: uuidParam.optional().openapi({ description: 'One of your wallets' }),
+  counterparty: z
+    .string()
+    .max(40)
+    .optional()
+    .openapi({ example: 'PW-7K2M9QXA', description: "The other side's wallet: its code or its id" }),
+  currency: currencyCode.optional(),
+  minAmount: moneyString.optional().openapi({ example: '10.00', description: 'Needs `currency`' }),
+  maxAmount: moneyString.optional().openapi({ example: '50.00', description: 'Needs `currency`' }),
+})
+
 const listRoute = ({ signedIn }: Guards) =>
   createRoute({
     method: 'get',
     path: '/v1/transfers',
     tags: ['Money'],
     summary: 'Lists your transfers of every type, newest first',
-    description: 'What is decided: completed and rejected ones. Those still pending are found by id or key.',
+    description:
+      'What moved, and what you requested: transfers, deposits and withdrawals that are pending, and refused ones, by ' +
+      'the ledger or by the payment provider. A hold is listed once it is captured or refused; `GET /v1/holds` lists ' +
+      'the others. `from` and `to` are UTC days, both included: of the movement, of what has not moved the day of the ' +
+      'request. With a filter a page may have fewer items than `limit`, or none, before the last page: go on while ' +
+      'there is a `nextCursor`, with the same filters.',
     ...signedIn({ scope: 'transfers:read' }),
-    request: {
-      query: z.strictObject({
-        limit: limitParam,
-        cursor: cursorParam,
-        type: z
-          .string()
-          .regex(/^[a-z_]{1,32}$/, 'must be a type such as transfer or deposit')
-          .optional(),
-        status: z.enum(['completed', 'rejected', 'reversed']).optional(),
-        direction: z.enum(['in', 'out']).optional(),
-      }),
-    },
+    request: { query: listQuery },
     responses: {
       200: jsonAnswer('Transfers', pageOf(transferSchema)),
-      ...problemResponses('VALIDATION_ERROR', ...KEY_PROBLEMS),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
+    },
+  })
+
+const ownEntrySchema = entrySchema
+  .extend({
+    walletId: z.uuid().openapi({ description: 'Yours' }),
+    currency: z.string().openapi({ example: 'USD' }),
+  })
+  .openapi('TransferEntry')
+
+const entriesRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/transfers/{id}/entries',
+    tags: ['Money'],
+    summary: 'Shows the entries of a transfer in your wallets',
+    description:
+      "Never another party's. Entries of movements that came with the transfer, such as a fee, are among them. A " +
+      'transfer that has moved nothing has none.',
+    ...signedIn({ scope: 'transfers:read' }),
+    request: { params: z.object({ id: uuidParam }) },
+    responses: {
+      200: jsonAnswer('Your entries', z.object({ items: z.array(ownEntrySchema) })),
+      ...problemResponses('TRANSFER_NOT_FOUND', 'VALIDATION_ERROR', ...KEY_PROBLEMS),
     },
   })
 
@@ -280,6 +328,58 @@ const readRecipient = (body: {
   return { toWalletId: null, toWalletCode }
 }
 
+const DAY_MS = 86_400_000
+/** A period until this day has no end: Postgres reads no moment after it in this form. */
+const LAST_DAY = '9999-12-31'
+/** The id of no wallet. */
+const NO_WALLET = '00000000-0000-0000-0000-000000000000'
+
+/**
+ * The list's filters. A code of no wallet, or of one that the caller never dealt with, is a filter like any other: the
+ * same rows are read, and none is found.
+ */
+const readListQuery = async (
+  { readWalletByCode }: Pick<TransferDeps, 'readWalletByCode'>,
+  query: Omit<z.output<typeof listQuery>, 'limit' | 'cursor'>,
+): Promise<ListQuery> => {
+  const { from, to, currency = null, counterparty } = query
+  if (from !== undefined && to !== undefined && from > to) {
+    throw validationProblem([{ field: 'from', rule: 'must not be after to' }])
+  }
+  const amounts = [query.minAmount, query.maxAmount]
+  if (currency === null && amounts.some(amount => amount !== undefined)) {
+    throw validationProblem([{ field: 'currency', rule: 'is required with minAmount or maxAmount' }])
+  }
+  const amountOf = (field: 'minAmount' | 'maxAmount') =>
+    query[field] === undefined ? null : readAmount(query[field], currency!, field)
+  return {
+    type: query.type ?? null,
+    status: query.status ?? null,
+    direction: query.direction ?? null,
+    since: from === undefined ? null : new Date(from),
+    until: to === undefined || to >= LAST_DAY ? null : new Date(Date.parse(to) + DAY_MS),
+    walletId: query.walletId ?? null,
+    currency,
+    counterpartyId:
+      counterparty === undefined ? null : await readCounterparty(readWalletByCode, counterparty),
+    minAmount: amountOf('minAmount'),
+    maxAmount: amountOf('maxAmount'),
+  }
+}
+
+const readCounterparty = async (
+  readWalletByCode: TransferDeps['readWalletByCode'],
+  text: string,
+): Promise<string> => {
+  const id = uuidParam.safeParse(text)
+  if (id.success) return id.data
+  const code = parseWalletCode(text)
+  if (code === null) {
+    throw validationProblem([{ field: 'counterparty', rule: 'must be the code or the id of a wallet' }])
+  }
+  return (await readWalletByCode(code))?.id ?? NO_WALLET
+}
+
 type SendingBody = {
   [Field in keyof typeof sendingFields]?: z.infer<(typeof sendingFields)[Field]>
 } & { amount: string; currency: string }
@@ -303,13 +403,8 @@ const readParties = (body: SendingBody) => ({
 })
 
 /** Routes to send money between wallets, and to find the outcome. */
-export const transferRoutes = ({
-  guards,
-  requestTransfer,
-  previewTransfer,
-  findTransfer,
-  listTransfers,
-}: TransferDeps): Routes => {
+export const transferRoutes = (deps: TransferDeps): Routes => {
+  const { guards, requestTransfer, previewTransfer, findTransfer, listTransfers } = deps
   const routes = newRoutes()
 
   routes.openapi(requestRoute(guards), async context => {
@@ -331,11 +426,9 @@ export const transferRoutes = ({
   routes.all('/v1/transfers/preview', context => context.notFound())
 
   routes.openapi(listRoute(guards), async context => {
-    const { limit, cursor, type = null, status = null, direction = null } = context.req.valid('query')
-    return context.json(
-      await listTransfers(context.var.user.userId, { type, status, direction }, cursor, limit),
-      200,
-    )
+    const { limit, cursor, ...filters } = context.req.valid('query')
+    const query = await readListQuery(deps, filters)
+    return context.json(await listTransfers(context.var.user.userId, query, cursor, limit), 200)
   })
 
   routes.openapi(byReferenceRoute(guards), async context =>
@@ -355,6 +448,20 @@ export const transferRoutes = ({
   routes.openapi(byIdRoute(guards), async context =>
     context.json(await findTransfer.byId(context.var.user.userId, context.req.valid('param').id), 200),
   )
+
+  routes.openapi(entriesRoute(guards), async context => {
+    const { userId } = context.var.user
+    const { id } = await findTransfer.byId(userId, context.req.valid('param').id)
+    const entries = await deps.readOwnEntries(userId, id)
+    const items = await Promise.all(
+      entries.map(async ({ walletId, currency, ...entry }) => ({
+        ...(await viewEntries(deps.names, [entry], currency))[0]!,
+        walletId,
+        currency,
+      })),
+    )
+    return context.json({ items }, 200)
+  })
 
   return routes
 }

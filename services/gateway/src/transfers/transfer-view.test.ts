@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { TransferFacts } from '../ledger/sql/ledger-reads.ts'
-import { openDecided, rejectionOf, viewHold, viewTransfer } from './transfer-view.ts'
+import { maskMethod, openDecided, openMethods, rejectionOf, viewHold, viewTransfer } from './transfer-view.ts'
 
 const names = { namesOf: async () => new Map() }
 const personKeys = { decryptAll: async () => [] }
@@ -82,6 +82,58 @@ test('what came with another says so, and waits for nobody where it moves system
   ]
   expect((await transferOf(alone)).status).toBe('in_suspense')
   expect((await transferOf(linked)).status).toBe('completed')
+})
+
+describe('a source or destination', () => {
+  test.each([
+    ['DE02 1203 0000 0000 2020 51', '•••• •••• •••• •••• ••20 51'],
+    ['DE02120300000000202051', '••••••••••••••••••2051'],
+    ['4111-1111-1111-1234', '••••-••••-••••-1234'],
+    ['alice@example.com', '•••••@••••••e.com'],
+    ['Μπάνκα 12345', '•••••• ••345'],
+    ['👛👛👛👛👛👛', '••••👛👛'],
+    ['abcdef', '••••ef'],
+    ['abc', '••c'],
+    ['ab', '••'],
+    ['7', '•'],
+    ['--', '--'],
+  ])('%s is shown as %s', (text, masked) => expect(maskMethod(text)).toBe(masked))
+
+  test('is shown where the money comes from or goes to, unless the request names none', async () => {
+    const viewOf = async (type: string, method: string | null) => {
+      const [subject] = await openDecided(personKeys, [facts({ type })])
+      const { source, destination } = await viewTransfer(names, 'alice', { ...subject!, method })
+      return [source, destination]
+    }
+    expect(await viewOf('deposit', 'DE02 1203')).toEqual(['•••• ••03', null])
+    expect(await viewOf('withdrawal', 'DE02 1203')).toEqual([null, '•••• ••03'])
+    expect(await viewOf('deposit', 'default')).toEqual([null, null])
+    expect(await viewOf('withdrawal', null)).toEqual([null, null])
+    expect(await viewOf('transfer', 'DE02 1203')).toEqual([null, null])
+  })
+
+  test('is read for deposits and withdrawals alone, each its own', async () => {
+    const asked: string[][] = []
+    const deps = {
+      personKeys: {
+        decryptAll: async (sealed: Array<{ cipher: Buffer }>) =>
+          sealed.map(({ cipher }) => cipher.toString()),
+      },
+      readMethods: async (ids: string[]) => {
+        asked.push(ids)
+        return ids.toReversed().map(id => ({ id, userId: 'alice', method: Buffer.from(`to ${id}`) }))
+      },
+    }
+    const subjects = await openDecided(
+      personKeys,
+      ['transfer', 'deposit', 'reversal', 'withdrawal'].map(type => facts({ type, id: type })),
+    )
+    const told = await openMethods(deps as never, subjects)
+    expect(told.map(({ method }) => method)).toEqual([null, 'to deposit', null, 'to withdrawal'])
+    expect(asked).toEqual([['deposit', 'withdrawal']])
+    expect(await openMethods(deps as never, subjects.slice(0, 1))).toEqual(subjects.slice(0, 1))
+    expect(asked).toHaveLength(1)
+  })
 })
 
 describe('a hold', () => {

@@ -34,6 +34,8 @@ export type TransferSubject = {
   suspended?: bigint
   /** The hold of the transfer in the ledger, active or ended. */
   hold?: HoldFacts | null
+  /** The source of a deposit or the destination of a withdrawal, as the user gave it. */
+  method?: string | null
 }
 
 /** A transfer as the API shows it to one of its parties. */
@@ -44,6 +46,8 @@ export type TransferView = {
   status: 'pending' | 'in_suspense' | 'completed' | 'rejected' | 'reversed'
   from: PartyView | null
   to: PartyView | null
+  source: string | null
+  destination: string | null
   amount: string
   currency: string
   note: string | null
@@ -105,6 +109,48 @@ const partyOf = (
 const namesOfParties = (names: Pick<Names, 'namesOf'>, { from, to }: TransferSubject) =>
   names.namesOf([from?.userId, to?.userId].filter(id => id !== null && id !== undefined))
 
+/** The encryption purpose of a deposit's source and a withdrawal's destination. */
+export const METHOD_PURPOSE = 'payment-method'
+
+/** The source of a deposit whose request names none. */
+export const DEFAULT_SOURCE = 'default'
+
+/** Maximum number of characters that a mask leaves; of a short text it leaves a third. */
+const UNMASKED = 4
+const HIDDEN = '•'
+
+/**
+ * An account, card or other text of a user, recognisable only for who knows it: its last characters. White space and
+ * punctuation stay, so that an IBAN is seen to be one.
+ */
+export const maskMethod = (text: string): string => {
+  const letters = [...text]
+  const isHideable = (letter: string) => !/[\s\p{P}]/u.test(letter)
+  const count = letters.filter(isHideable).length
+  let left = count - Math.min(UNMASKED, Math.floor(count / 3))
+  return letters.map(letter => (isHideable(letter) && left-- > 0 ? HIDDEN : letter)).join('')
+}
+
+type Standing = Pick<
+  TransferSubject,
+  'status' | 'from' | 'to' | 'amount' | 'reversed' | 'suspended' | 'linkedTo'
+>
+
+/**
+ * Whether money that no user's wallet could take waits for a person: a deposit that moved no user's wallet, or a
+ * returned payout. A transfer booked with another may move system wallets alone, and does not wait.
+ */
+const isInSuspense = ({ status, from, to, suspended = 0n, linkedTo = null }: Standing): boolean => {
+  const ofNobody = [from, to].every(party => (party?.userId ?? null) === null)
+  return status === 'completed' && (suspended > 0n || (ofNobody && linkedTo === null))
+}
+
+const reversedOf = ({ reversed = 0n, suspended = 0n }: Standing): bigint => reversed - suspended
+
+/** How a transfer stands, by its facts. */
+export const statusOf = (subject: Standing): TransferView['status'] =>
+  reversedOf(subject) === subject.amount ? 'reversed' : isInSuspense(subject) ? 'in_suspense' : subject.status
+
 /**
  * A transfer for one of its parties: both sides and the amount, but only the caller's own balance. The same facts give
  * the same view, whether they arrive with the event or are read years later.
@@ -114,23 +160,20 @@ export const viewTransfer = async (
   caller: string,
   subject: TransferSubject,
 ): Promise<TransferView> => {
-  const { from, to, currency, suspended = 0n } = subject
-  const reversed = (subject.reversed ?? 0n) - suspended
-  const ofNobody = [from, to].every(party => (party?.userId ?? null) === null)
-  // Money that no user's wallet could take waits for a person: a deposit that moved no user's wallet, or a returned
-  // payout. A transfer booked with another may move system wallets alone, and does not wait.
-  const waits =
-    subject.status === 'completed' && (suspended > 0n || (ofNobody && (subject.linkedTo ?? null) === null))
-  const status = waits ? 'in_suspense' : subject.status
+  const { from, to, currency } = subject
+  const status = isInSuspense(subject) ? 'in_suspense' : subject.status
   const known = await namesOfParties(names, subject)
   const own = [from, to].find(party => party?.userId === caller && party.balanceAfter !== null)
+  const masked = subject.method == null ? null : maskMethod(subject.method)
   return {
     id: subject.id,
     reference: referenceOf(subject.id),
     type: subject.type,
-    status: reversed === subject.amount ? 'reversed' : status,
+    status: statusOf(subject),
     from: partyOf(from, caller, known),
     to: partyOf(to, caller, known),
+    source: subject.type === 'deposit' && subject.method !== DEFAULT_SOURCE ? masked : null,
+    destination: subject.type === 'withdrawal' ? masked : null,
     amount: formatAmount(subject.amount, currency),
     currency,
     note: subject.note,
@@ -139,7 +182,7 @@ export const viewTransfer = async (
     completedAt: status === 'completed' ? (subject.decidedAt?.toISOString() ?? null) : null,
     rejection: subject.rejection,
     final: status !== 'pending' && status !== 'in_suspense',
-    reversedAmount: formatAmount(reversed, currency),
+    reversedAmount: formatAmount(reversedOf(subject), currency),
     originalId: subject.originalId ?? null,
     linkedTo: subject.linkedTo ?? null,
     balanceAfter: own?.balanceAfter == null ? null : formatAmount(own.balanceAfter, currency),
@@ -209,12 +252,23 @@ export const rejectionOf = (facts: TransferFacts): Rejection | null => {
   }
 }
 
-/** Decided transfers for one of their parties. */
-export const viewDecided = async (
-  deps: { names: Pick<Names, 'namesOf'>; personKeys: Pick<PersonKeys, 'decryptAll'> },
-  caller: string,
-  decided: TransferFacts[],
-): Promise<TransferView[]> => {
-  const subjects = await openDecided(deps.personKeys, decided)
-  return Promise.all(subjects.map(subject => viewTransfer(deps.names, caller, subject)))
+/** A deposit's source or a withdrawal's destination, as ciphertext of its user. */
+export type SealedMethod = { id: string; userId: string; method: Buffer }
+
+/** Deposits and withdrawals with their source or destination, decrypted with one lookup for all keys. */
+export const openMethods = async (
+  deps: {
+    personKeys: Pick<PersonKeys, 'decryptAll'>
+    readMethods: (paymentIds: string[]) => Promise<SealedMethod[]>
+  },
+  subjects: TransferSubject[],
+): Promise<TransferSubject[]> => {
+  const ids = subjects.filter(({ type }) => type === 'deposit' || type === 'withdrawal').map(({ id }) => id)
+  const sealed = ids.length > 0 ? await deps.readMethods(ids) : []
+  if (sealed.length === 0) return subjects
+  const opened = await deps.personKeys.decryptAll(
+    sealed.map(({ userId, method }) => ({ userId, cipher: method, purpose: METHOD_PURPOSE })),
+  )
+  const methods = new Map(sealed.map(({ id }, index) => [id, opened[index] ?? null]))
+  return subjects.map(subject => ({ ...subject, method: methods.get(subject.id) ?? null }))
 }

@@ -18,17 +18,17 @@ import {
   type Routes,
   reasonField,
   SIGNED_IN_PROBLEMS,
-  timestamp,
   uuidParam,
 } from '../http/define-route.ts'
 import type { Names } from '../identity/persons/names.ts'
 import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import type { EntryFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
-import { maskedName, money, moneyOut, readOptionalKey } from '../money/money-headers.ts'
+import { readOptionalKey } from '../money/money-headers.ts'
 import { ProblemError, validationProblem } from '../problems/problem.ts'
 import { lastEventId, STREAM_DESCRIPTION, streamAnswer } from '../streams/event-stream.ts'
 import type { Feed, LiveStreams } from '../streams/live-streams.ts'
 import type { ChangeWallet } from './change-wallet.ts'
+import { entrySchema, viewEntries } from './entry-view.ts'
 import type { createOpenWallet } from './open-wallet.ts'
 import { viewWallets, walletSchema } from './wallet-view.ts'
 
@@ -52,26 +52,6 @@ export type WalletDeps = {
 
 const LAST_SEQUENCE = 2n ** 62n
 const LABEL_MAX = 50
-
-const entrySchema = z
-  .object({
-    sequence: z
-      .int()
-      .openapi({ example: 12, description: "Counts the wallet's entries from 1 without a gap" }),
-    transferId: z.uuid(),
-    type: z.string().openapi({ example: 'transfer' }),
-    amount: moneyOut.openapi({ description: 'Signed: negative where money left', example: '-12.50' }),
-    balanceAfter: moneyOut.openapi({ example: '87.50' }),
-    counterparty: z
-      .object({
-        walletId: z.uuid(),
-        walletCode: z.string().openapi({ example: 'PW-7K2M9QXA' }),
-        name: z.string().openapi({ example: 'Bob B.' }),
-      })
-      .nullable(),
-    createdAt: timestamp,
-  })
-  .openapi('Entry')
 
 const walletParams = z.object({ id: uuidParam })
 
@@ -343,36 +323,13 @@ export const walletRoutes = (deps: WalletDeps): Routes => {
     return context.json(await view(await deps.changeWallet.close(input)), 200)
   })
 
-  const viewEntries = async (
-    entries: EntryFacts[],
-    currency: string,
-  ): Promise<z.output<typeof entrySchema>[]> => {
-    const names = await deps.names.namesOf(entries.flatMap(({ counterpartyUser }) => counterpartyUser ?? []))
-    return entries.map(entry => ({
-      sequence: Number(entry.sequence),
-      transferId: entry.transferId,
-      type: entry.type,
-      amount: money(entry.amount, currency),
-      balanceAfter: money(entry.balanceAfter, currency),
-      counterparty:
-        entry.counterpartyUser === null || entry.counterpartyCode === null || entry.counterpartyId === null
-          ? null
-          : {
-              walletId: entry.counterpartyId,
-              walletCode: entry.counterpartyCode,
-              name: maskedName(names.get(entry.counterpartyUser)),
-            },
-      createdAt: entry.createdAt.toISOString(),
-    }))
-  }
-
   routes.openapi(entriesRoute(deps.guards), async context => {
     const { limit, cursor } = context.req.valid('query')
     const before = readSequence(cursor)
     const { id, currency } = await own(context.var.user.userId, context.req.valid('param').id)
     const entries = await deps.readEntries(id, before, limit + 1)
     const page = entries.slice(0, limit)
-    const items = await viewEntries(page, currency)
+    const items = await viewEntries(deps.names, page, currency)
     return context.json(
       { items, nextCursor: entries.length > limit ? String(page.at(-1)!.sequence) : null },
       200,
@@ -394,7 +351,7 @@ export const walletRoutes = (deps: WalletDeps): Routes => {
       },
       readAfter: async (after, limit) => {
         const entries = await deps.readEntriesAfter(walletId, after, limit)
-        const views = await viewEntries(entries, currency)
+        const views = await viewEntries(deps.names, entries, currency)
         return entries.map(({ sequence }, at) => ({ id: sequence, event: 'entry', data: views[at]! }))
       },
     })

@@ -14,6 +14,8 @@ export type WalletFacts = {
   label: Buffer | null
   balance: bigint
   available: bigint
+  /** The number of its entries. */
+  sequence: bigint
   openedAt: Date
   closedAt: Date | null
 }
@@ -24,6 +26,8 @@ export type PartyFacts = {
   userId: string | null
   code: string | null
   balanceAfter: bigint | null
+  /** The number of the wallet's entry; missing where nothing is posted. */
+  sequence?: bigint | null
 }
 
 /** Money promised from one user's wallet to another's. Amounts are minor units. */
@@ -74,10 +78,12 @@ type TransferRow = Omit<TransferFacts, 'from' | 'to' | 'hold'> & {
   fromUser: string | null
   fromCode: string | null
   fromBalance: bigint | null
+  fromSequence: bigint | null
   toWallet: string | null
   toUser: string | null
   toCode: string | null
   toBalance: bigint | null
+  toSequence: bigint | null
   holdStatus: HoldFacts['status'] | null
   heldAmount: bigint
   captured: bigint | null
@@ -90,7 +96,8 @@ const party = (
   userId: string | null,
   code: string | null,
   balanceAfter: bigint | null,
-) => (walletId === null ? null : { walletId, userId, code, balanceAfter })
+  sequence: bigint | null,
+) => (walletId === null ? null : { walletId, userId, code, balanceAfter, sequence })
 
 /** Member by member: a rest spread of thirty columns takes longer than reading the row. */
 const factsOf = (row: TransferRow): TransferFacts => ({
@@ -98,8 +105,8 @@ const factsOf = (row: TransferRow): TransferFacts => ({
   type: row.type,
   status: row.status,
   userId: row.userId,
-  from: party(row.fromWallet, row.fromUser, row.fromCode, row.fromBalance),
-  to: party(row.toWallet, row.toUser, row.toCode, row.toBalance),
+  from: party(row.fromWallet, row.fromUser, row.fromCode, row.fromBalance, row.fromSequence),
+  to: party(row.toWallet, row.toUser, row.toCode, row.toBalance, row.toSequence),
   amount: row.amount,
   currency: row.currency,
   fingerprint: row.fingerprint,
@@ -145,7 +152,9 @@ const transferColumns = (sql: Database) => sql`
   h.status as "holdStatus", h.amount as "heldAmount", h.captured, h.hold_until as "holdUntil",
   h.ended_at as "holdEndedAt",
   t.from_wallet as "fromWallet", fw.user_id as "fromUser", fw.code as "fromCode", fe.balance_after as "fromBalance",
-  t.to_wallet as "toWallet", tw.user_id as "toUser", tw.code as "toCode", te.balance_after as "toBalance"`
+  t.from_sequence as "fromSequence",
+  t.to_wallet as "toWallet", tw.user_id as "toUser", tw.code as "toCode", te.balance_after as "toBalance",
+  t.to_sequence as "toSequence"`
 
 const parties = (sql: Database) => sql`
   left join ledger_api.wallets fw on fw.id = t.from_wallet
@@ -281,7 +290,7 @@ export const lookUpTransfers = async (
 
 const walletColumns = (sql: Database) => sql`
   id, user_id as "userId", code, currency, status, freeze_source as "freezeSource",
-  freeze_reason as "freezeReason", label, balance, available,
+  freeze_reason as "freezeReason", label, balance, available, sequence,
   opened_at as "openedAt", closed_at as "closedAt"`
 
 /** A user's wallets, oldest first. */
@@ -400,22 +409,53 @@ export const findLongerWallets = (
     join ledger_api.wallets wallet using (id)
     where wallet.sequence > list.read_to`
 
+/** Of the transfers in a list, those that are wanted; null: any. */
 export type TransferFilter = {
   type: string | null
-  status: 'completed' | 'rejected' | 'reversed' | null
+  status: 'pending' | 'in_suspense' | 'completed' | 'rejected' | 'reversed' | null
   direction: 'in' | 'out' | null
+  /** The other side's wallet. */
+  counterpartyId: string | null
+  minAmount: bigint | null
+  maxAmount: bigint | null
 }
 
-/** For each wallet, its newest transfers below its `before` sequence: `limit` each, in sequence order. */
-export const readPosted = async (
+/** From a moment on, and before another one; null: no bound. */
+export type Period = { since: Date | null; until: Date | null }
+
+/** An entry in a list of transfers. */
+export type Posted = {
+  walletId: string
+  sequence: bigint
+  transferId: string
+  decidedAt: Date
+  /** Whether the filter wants it; else it only marks how far the list was read. */
+  matches: boolean
+  /** The reading ended here by its bound: older entries may match. */
+  isBound: boolean
+}
+
+/**
+ * For each wallet, its newest transfers that the filter wants, below its `before` sequence: `limit` each, in sequence
+ * order. Of each wallet at most `scan` entries are read, a range of its sequence without a gap; if these end the
+ * reading, the oldest of them is the last row.
+ */
+export const readPosted = (
   sql: Database,
   wallets: Array<{ id: string; before: bigint }>,
   filter: TransferFilter,
+  { since, until }: Period,
   limit: number,
-): Promise<Array<{ walletId: string; sequence: bigint; facts: TransferFacts }>> => {
+  scan: number,
+): Promise<Posted[]> => {
+  const { type, status, counterpartyId, minAmount, maxAmount } = filter
   const sign = filter.direction === null ? 0 : filter.direction === 'in' ? 1 : -1
-  const rows = await sql<(TransferRow & { walletId: string; sequence: bigint })[]>`
-    select own.wallet_id as "walletId", own.sequence, ${transferColumns(sql)}
+  const takesAll = [type, status, counterpartyId, minAmount, maxAmount].every(wanted => wanted === null)
+  const countBefore = (moment: Date) =>
+    sql`ledger_api.sequence_at(w.id, ${moment}::timestamptz - interval '1 microsecond')`
+  return sql<Posted[]>`
+    select own.wallet_id as "walletId", own.sequence, own.transfer_id as "transferId", t.decided_at as "decidedAt",
+      own.matches, own.sequence = read.first and read.first > period.first as "isBound"
     from unnest(${sql.array(
       wallets.map(w => w.id),
       UUID,
@@ -425,38 +465,84 @@ export const readPosted = async (
     )})
       as w (id, before)
     cross join lateral (
-      select e.wallet_id, e.sequence, e.transfer_id from ledger_api.entries e
-      where e.wallet_id = w.id and e.sequence < w.before
-        and (${sign} = 0 or sign(e.amount) = ${sign})
-        and (${filter.type === null && filter.status === null}
-          or exists (
+      select ${since === null ? sql`1::bigint` : sql`${countBefore(since)} + 1`} as first,
+        ${until === null ? sql`w.before` : sql`least(w.before, ${countBefore(until)} + 1)`} as before
+      offset 0) period
+    cross join lateral (select greatest(period.first, period.before - ${scan}::bigint) as first offset 0) read
+    cross join lateral (
+      select e.wallet_id, e.sequence, e.transfer_id, wanted.matches from ledger_api.entries e
+      cross join lateral (
+        select (${sign} = 0 or sign(e.amount) = ${sign})
+          and (${takesAll} or exists (
             select 1 from ledger_api.transfers t where t.id = e.transfer_id
-              and (${filter.type}::text is null or t.type = ${filter.type})
-              and (${filter.status}::text is null
-                or ${filter.status} = 'reversed' and ${reversed(sql)} - ${suspended(sql)} = t.amount
-                or ${filter.status} = 'completed' and ${reversed(sql)} < t.amount)))
+              and (${type}::text is null or t.type = ${type})
+              and (${counterpartyId}::uuid is null
+                or ${counterpartyId} = case when t.from_wallet = e.wallet_id then t.to_wallet else t.from_wallet end)
+              and (${minAmount}::bigint is null or t.amount >= ${minAmount})
+              and (${maxAmount}::bigint is null or t.amount <= ${maxAmount})
+              and (${status}::text is null or ${status} = case
+                when ${reversed(sql)} - ${suspended(sql)} = t.amount then 'reversed'
+                when ${suspended(sql)} > 0 then 'in_suspense'
+                else 'completed' end))) as matches
+        offset 0) wanted
+      where e.wallet_id = w.id and e.sequence < period.before and e.sequence >= read.first
+        and (wanted.matches or e.sequence = read.first)
       order by e.sequence desc limit ${limit}) own
-    join ledger_api.transfers t on t.id = own.transfer_id ${parties(sql)}
+    join ledger_api.transfers t on t.id = own.transfer_id
     order by own.wallet_id, own.sequence desc`
-  return rows.map(row => ({ walletId: row.walletId, sequence: row.sequence, facts: factsOf(row) }))
 }
 
-/** A user's rejected requests below a moment and id, newest first. */
-export const readRejected = async (
+/** A request's position in lists: it keeps it when it is decided. */
+export type RequestPlace = { requestedAt: Date; id: string }
+
+/** A request as lists read it, before its outcome is looked up. */
+export type RequestBrief = RequestPlace & {
+  type: string
+  fromWallet: string | null
+  toWallet: string | null
+  amount: bigint
+  currency: string
+}
+
+/** A user's requests that the ledger rejected, below a place and since a moment, newest first. */
+export const readRejected = (
   sql: Database,
   userId: string,
-  before: { decidedAt: Date; id: string },
-  type: string | null,
+  before: RequestPlace,
+  since: Date | null,
   limit: number,
-): Promise<TransferFacts[]> => {
-  const rows = await sql<TransferRow[]>`
-    select ${transferColumns(sql)} from ledger_api.transfers t ${parties(sql)}
-    where t.user_id = ${userId} and t.status = 'rejected'
-      and (t.decided_at, t.id) < (${before.decidedAt}, ${before.id})
-      and (${type}::text is null or t.type = ${type})
-    order by t.decided_at desc, t.id desc limit ${limit}`
-  return rows.map(factsOf)
-}
+): Promise<RequestBrief[]> =>
+  sql<RequestBrief[]>`
+    select id, type, from_wallet as "fromWallet", to_wallet as "toWallet", amount, currency,
+      requested_at as "requestedAt"
+    from ledger_api.transfers
+    where user_id = ${userId} and status = 'rejected'
+      and (requested_at, id) < (${before.requestedAt}, ${before.id})
+      ${since === null ? sql`` : sql`and requested_at >= ${since}`}
+    order by requested_at desc, id desc limit ${limit}`
+
+/**
+ * The entries of a transfer, and of the movements that came with it, in the user's own wallets. Found by the keys of
+ * the transfers and of their entries.
+ */
+export const readOwnEntries = (
+  sql: Database,
+  userId: string,
+  transferId: string,
+): Promise<(EntryFacts & { walletId: string; currency: string })[]> =>
+  sql<(EntryFacts & { walletId: string; currency: string })[]>`
+    select e.wallet_id as "walletId", t.currency, e.sequence, e.transfer_id as "transferId", t.type, e.amount,
+      e.balance_after as "balanceAfter", other.id as "counterpartyId", other.user_id as "counterpartyUser",
+      other.code as "counterpartyCode", t.decided_at as "createdAt"
+    from ledger_api.transfers t
+    cross join lateral (
+      values (t.from_wallet, t.from_sequence, t.to_wallet), (t.to_wallet, t.to_sequence, t.from_wallet))
+      as side (wallet_id, sequence, other_id)
+    join ledger_api.wallets w on w.id = side.wallet_id and w.user_id = ${userId}
+    join ledger_api.entries e on e.wallet_id = side.wallet_id and e.sequence = side.sequence
+    left join ledger_api.wallets other on other.id = side.other_id
+    where t.id = ${transferId} or t.linked_to = ${transferId}
+    order by (t.id = ${transferId}) desc, e.wallet_id, e.sequence`
 
 /** Which of these ids the ledger has decided a command under: a transfer, or any other. */
 export const readDecidedIds = async (sql: Database, ids: string[]): Promise<string[]> => {

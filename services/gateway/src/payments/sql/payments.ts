@@ -1,4 +1,6 @@
-import type { Database, Tx } from '@pennywire/runtime/database.ts'
+import { type Database, type Tx, UUID } from '@pennywire/runtime/database.ts'
+import type { RequestPlace } from '../../ledger/sql/ledger-reads.ts'
+import type { SealedMethod } from '../../transfers/transfer-view.ts'
 
 /** Money between a user and the outside world. `status` is the provider's result; the ledger stores the booking. */
 export type Payment = {
@@ -67,6 +69,25 @@ export const readPayment = async (sql: Database | Tx, id: string): Promise<Payme
 /** Payments whose ids lie in a range: that of a reference, or one id. */
 export const readPaymentsBetween = (sql: Database, first: string, last: string): Promise<Payment[]> =>
   sql<Payment[]>`select ${columns(sql)} from gateway.payments where id between ${first} and ${last}`
+
+/** A user's payments, below a place and since a moment, newest first. */
+export const readPaymentsOf = (
+  sql: Database,
+  userId: string,
+  before: RequestPlace,
+  since: Date | null,
+  limit: number,
+): Promise<Payment[]> =>
+  sql<Payment[]>`
+    select ${columns(sql)} from gateway.payments
+    where user_id = ${userId} and (requested_at, id) < (${before.requestedAt}, ${before.id})
+      ${since === null ? sql`` : sql`and requested_at >= ${since}`}
+    order by requested_at desc, id desc limit ${limit}`
+
+/** The sources and destinations of payments, as ciphertext. */
+export const readMethods = (sql: Database, ids: string[]): Promise<SealedMethod[]> =>
+  sql<SealedMethod[]>`
+    select id, user_id as "userId", method from gateway.payments where id = any(${sql.array(ids, UUID)})`
 
 /**
  * Marks that an order is about to be sent, and returns the time of the mark. Undefined if it must not be sent: another

@@ -1,5 +1,6 @@
 import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
 import { BYTEA, type Database, INT8, TEXT, TIMESTAMPTZ, UUID } from '@pennywire/runtime/database.ts'
+import type { RequestPlace } from '../../ledger/sql/ledger-reads.ts'
 
 export type PendingRequest = {
   transferId: string
@@ -15,10 +16,12 @@ export type PendingRequest = {
   requestedAt: Date
   expiresAt: Date
   acknowledged: boolean
+  /** Whether the ledger may still decide it: it is in Kafka, or expired less than a minute ago. */
+  isOpen: boolean
 }
 
 /** A pending request with its command as it was sent, so that it can be sent again. */
-export type NewPendingRequest = PendingRequest & { command: Command }
+export type NewPendingRequest = Omit<PendingRequest, 'isOpen'> & { command: Command }
 type Command = { type: string } & Pick<OutgoingRecord, 'key' | 'value'>
 
 /** A request that Kafka acknowledged and that the ledger has not decided long after its expiry. */
@@ -79,16 +82,44 @@ export const writePending = async (
       where pending_requests.fingerprint = excluded.fingerprint`
 }
 
+const isOpen = (sql: Database) => sql`(acknowledged or expires_at > clock_timestamp() - interval '1 minute')`
+
 const columns = (sql: Database) => sql`
   transfer_id as "transferId", user_id as "userId", type, from_wallet as "fromWallet", to_wallet as "toWallet", amount,
-  currency, fingerprint, note, metadata, requested_at as "requestedAt", expires_at as "expiresAt", acknowledged`
+  currency, fingerprint, note, metadata, requested_at as "requestedAt", expires_at as "expiresAt", acknowledged,
+  ${isOpen(sql)} as "isOpen"`
 
 /** Requests of these ids that may still be decided: those Kafka has, and others until a minute past their expiry. */
 export const readPending = (sql: Database, firstId: string, lastId: string): Promise<PendingRequest[]> =>
   sql<PendingRequest[]>`
     select ${columns(sql)} from gateway.pending_requests
-    where transfer_id between ${firstId} and ${lastId}
-      and (acknowledged or expires_at > clock_timestamp() - interval '1 minute')`
+    where transfer_id between ${firstId} and ${lastId} and ${isOpen(sql)}`
+
+/**
+ * A user's requests for transfers that were answered as pending, decided or not, below a place and since a moment,
+ * newest first.
+ */
+export const readRequestsOf = (
+  sql: Database,
+  userId: string,
+  before: RequestPlace,
+  since: Date | null,
+  limit: number,
+): Promise<PendingRequest[]> =>
+  sql<PendingRequest[]>`
+    select ${columns(sql)} from gateway.pending_requests
+    where user_id = ${userId} and type = 'transfer'
+      and (requested_at, transfer_id) < (${before.requestedAt}, ${before.id})
+      ${since === null ? sql`` : sql`and requested_at >= ${since}`}
+    order by requested_at desc, transfer_id desc limit ${limit}`
+
+/** Those of the ids under which `readRequestsOf` reads a request. */
+export const readRequestIds = async (sql: Database, ids: string[]): Promise<string[]> => {
+  const rows = await sql<{ id: string }[]>`
+    select transfer_id as id from gateway.pending_requests
+    where transfer_id = any(${sql.array(ids, UUID)}) and type = 'transfer'`
+  return rows.map(({ id }) => id)
+}
 
 /**
  * Claims up to `limit` overdue requests, each for this gateway alone: it is due again after `pauseMs`, and each time
