@@ -348,6 +348,7 @@ describe('Redis is away', () => {
     'DELETE /v1/users/me/external-identities/{id}': 'closes a way in',
     'POST /v1/provider/callbacks': 'the provider’s word on money that has moved; it signs each',
     'POST /v1/transfers/preview': 'moves nothing',
+    'POST /v1/transfers/{id}/receipt': 'moves nothing; its queue is bounded',
   }
   /** These routes sign the caller out. */
   const ENDS_SESSION = ['POST /v1/auth/logout', 'POST /v1/auth/logout-all']
@@ -370,6 +371,8 @@ describe('Redis is away', () => {
         failsClosed: operation['x-fails-closed'],
         asksMore:
           path.includes('{') ||
+          // Only a browser may ask without a query: it gets a form.
+          path === '/v1/receipts/verify' ||
           (operation.parameters ?? []).some(parameter => parameter.required && parameter.in === 'query'),
       })),
     )

@@ -154,6 +154,7 @@ const makeObjects = async (person: Person, partner: Wallet, payer: Person): Prom
   const key = randomUUID()
   const sent = await send(person, partner, '1', key)
   expect(sent.status).toBe(201)
+  expect((await person.ask('POST', `/v1/transfers/${sent.body.id}/receipt`)).status).toBe(202)
   const held = await payer.ask(
     'POST',
     '/v1/holds',
@@ -357,6 +358,8 @@ const SCOPED_ROUTES: Record<string, string[]> = {
     'GET /v1/transfers/by-reference/{reference}',
     'GET /v1/transfers/{id}',
     'GET /v1/transfers/{id}/entries',
+    'GET /v1/transfers/{id}/receipt',
+    'POST /v1/transfers/{id}/receipt',
   ],
   'transfers:write': ['POST /v1/holds', 'POST /v1/transfers', 'POST /v1/transfers/preview'],
   'holds:capture': ['POST /v1/holds/{id}/capture', 'POST /v1/holds/{id}/void'],

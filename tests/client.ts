@@ -38,10 +38,11 @@ export const ask = async (method: string, path: string, options: Ask = {}): Prom
       : { body: typeof options.body === 'string' ? options.body : JSON.stringify(options.body) }),
   })
   const text = await readText(response)
+  const isJson = response.headers.get('content-type')?.includes('json')
   const answer = {
     status: response.status,
     headers: response.headers,
-    body: text.startsWith('retry: ') || text === '' ? null : JSON.parse(text),
+    body: isJson && text !== '' ? JSON.parse(text) : null,
   }
   await expectInDocument(gatewayUrl, method, path, answer)
   return answer

@@ -61,6 +61,7 @@ describe("a stranger finds nothing of somebody else's", () => {
     ['the transfer', () => `/v1/transfers/${transferId}`, 'TRANSFER_NOT_FOUND'],
     ['its entries', () => `/v1/transfers/${transferId}/entries`, 'TRANSFER_NOT_FOUND'],
     ['the transfers of the wallet', () => `/v1/transfers?walletId=${from.id}`, 'WALLET_NOT_FOUND'],
+    ['its receipt', () => `/v1/transfers/${transferId}/receipt`, 'RECEIPT_NOT_FOUND'],
     ['the hold', () => `/v1/holds/${holdId}`, 'HOLD_NOT_FOUND'],
     ['the hold as a transfer', () => `/v1/transfers/${holdId}`, 'TRANSFER_NOT_FOUND'],
     ['the transfer by its reference', () => `/v1/transfers/by-reference/${reference}`, 'TRANSFER_NOT_FOUND'],
@@ -109,6 +110,7 @@ describe("a stranger finds nothing of somebody else's", () => {
 
   test("and changes nothing of somebody else's", async () => {
     const asked: Array<[method: string, path: string, body: object | undefined, code: string]> = [
+      ['POST', `/v1/transfers/${transferId}/receipt`, undefined, 'TRANSFER_NOT_FOUND'],
       ['POST', `/v1/wallets/${from.id}/freeze`, {}, 'WALLET_NOT_FOUND'],
       ['POST', `/v1/wallets/${from.id}/unfreeze`, {}, 'WALLET_NOT_FOUND'],
       ['DELETE', `/v1/wallets/${to.id}`, undefined, 'WALLET_NOT_FOUND'],

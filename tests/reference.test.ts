@@ -35,6 +35,7 @@ test('every operation is for signed-in users, or one of the few that are not', (
     'get /v1/auth/oidc/{provider}/callback',
     'get /v1/auth/reset-password',
     'get /v1/auth/verify-email',
+    'get /v1/receipts/verify',
     'post /v1/auth/2fa/verify',
     'post /v1/auth/external',
     'post /v1/auth/forgot-password',
@@ -73,6 +74,7 @@ const PROOFS: Record<string, 'password' | 'step-up' | 'pin' | 'code' | { none: s
   'post /v1/api-keys': 'password',
   'post /v1/api-keys/{id}/rotate': 'password',
   'post /v1/transfers': 'pin',
+  'post /v1/transfers/{id}/receipt': { none: 'states what the transfer shows, to the same person' },
   'post /v1/withdrawals': 'pin',
   'post /v1/holds': 'pin',
   'patch /v1/wallets/{id}': {

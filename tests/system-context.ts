@@ -30,6 +30,7 @@ export const TEST_SETTINGS = {
       'WITHDRAWAL',
       'RECIPIENT',
       'STATEMENT',
+      'RECEIPT',
       'DEFAULT',
       'MAIL',
       'API_KEY',

@@ -25,6 +25,7 @@ const ATTACKED_SETTINGS = {
   RATE_LIMIT_DEPOSIT: '1200/67',
   // High, so that requests are executed and not only refused.
   RATE_LIMIT_STATEMENT: '100000/67',
+  RATE_LIMIT_RECEIPT: '100000/67',
   RATE_LIMIT_DEFAULT: '100000/67',
   RATE_LIMIT_MAIL: '3/307',
   BCRYPT_COST: '12',

@@ -40,11 +40,15 @@ const PURE = [
   'packages/contracts/src/topics.ts',
   'packages/contracts/src/wallet-code.ts',
   'packages/kafka/src/dead-letters.ts',
+  'packages/documents/src/describe-receipt.ts',
+  'packages/documents/src/receipt-code.ts',
+  'packages/documents/src/visual-runs.ts',
   'packages/kafka/src/record.ts',
   'packages/messages/src/catalogue.ts',
   'packages/messages/src/de.ts',
   'packages/messages/src/en.ts',
   'packages/messages/src/notices.ts',
+  'packages/messages/src/receipt-words.ts',
   'packages/messages/src/render-notice.ts',
   'packages/rules/src/decide.ts',
   'packages/rules/src/limits.ts',
@@ -90,10 +94,11 @@ const mayImport = (path: string, target: string): boolean => {
   if (imported === undefined) return false
   if (own === 'packages/contracts/' || own === 'packages/runtime/') return false
   if (own === 'packages/rules/' || own === 'packages/messages/') return imported === 'contracts'
+  if (own === 'packages/documents/') return ['contracts', 'messages', 'runtime'].includes(imported)
   if (own === 'packages/kafka/') return ['contracts', 'runtime'].includes(imported)
   if (own === 'packages/stack/') return true
   return (
-    ['contracts', 'kafka', 'messages', 'rules', 'runtime'].includes(imported) ||
+    ['contracts', 'documents', 'kafka', 'messages', 'rules', 'runtime'].includes(imported) ||
     (imported === 'stack' && isTest(path))
   )
 }
@@ -114,7 +119,7 @@ const ROOMS = [
     'staff',
   ].map(room => `identity/${room}`),
   ...['identity', 'money', 'limits', 'wallets', 'recipients', 'transfers', 'reversals', 'holds', 'payments'],
-  ...['statements', 'notifications', 'webhooks', ''],
+  ...['statements', 'notifications', 'receipts', 'webhooks', ''],
 ]
 /** The only import against the order: identity is created from the whole configuration. */
 const AGAINST_THE_ORDER = [
@@ -245,8 +250,9 @@ const RULES: Rule[] = [
   {
     // Work whose processor time grows with a client's input runs in a worker thread, never on the event loop.
     rule: 'pdfkit and zxcvbn run in worker threads',
-    applies: path => !/-worker\.ts$|\/statement-pdf(\.test)?\.ts$/.test(path),
-    finds: /\bfrom '(pdfkit|@zxcvbn-ts\/[\w-]+|[\w./-]*\/statement-pdf\.ts)'/,
+    applies: path =>
+      !isTest(path) && !/-worker\.ts$|\/(statement-pdf|receipt-pdf|text-writer)\.ts$/.test(path),
+    finds: /\bfrom '(pdfkit|@zxcvbn-ts\/[\w-]+|[\w@./-]*\/(statement-pdf|receipt-pdf|text-writer)\.ts)'/,
     example: {
       path: 'services/gateway/src/statements/statement-routes.ts',
       text: "import { x } from '../statement-pdf.ts'",
@@ -351,6 +357,8 @@ test.each([
   ['packages/runtime/src/config.ts', '../../contracts/src/money.ts', false],
   ['packages/kafka/src/consumer.ts', '@pennywire/stack/stack.ts', false],
   ['services/gateway/src/main.ts', '@pennywire/rules/decide.ts', true],
+  ['packages/documents/src/receipt-pdf.ts', '@pennywire/messages/receipt-words.ts', true],
+  ['packages/documents/src/receipt-pdf.ts', '@pennywire/kafka/codec.ts', false],
   ['packages/rules/src/decide.ts', '@pennywire/contracts/money.ts', true],
   ['packages/rules/src/decide.ts', '@pennywire/runtime/clock.ts', false],
   ['packages/contracts/src/ids.ts', '@pennywire/rules/decide.ts', false],

@@ -3,7 +3,7 @@
 // moves nothing.
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { jsonFile } from '@pennywire/runtime/config.ts'
-import { z } from 'zod'
+import { type MacKeys, macKeys } from '@pennywire/runtime/mac-keys.ts'
 import type { Publisher } from './publisher.ts'
 import type { IncomingRecord, RawRecord } from './record.ts'
 
@@ -17,24 +17,10 @@ const PURPOSE = 'pennywire command 1'
  * decided once (X1).
  */
 const COVERED_HEADERS = ['ce_id', 'ce_type', 'ce_source', 'ce_time', 'ce_subject'] as const
-const MIN_KEY_BYTES = 32
 
-const commandMacKey = z
-  .object({
-    kid: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 _ -'),
-    key: z.base64url(),
-  })
-  .transform(({ kid, key }) => ({ kid, key: Buffer.from(key, 'base64url') }))
-  .refine(({ key }) => key.length >= MIN_KEY_BYTES, `key must have at least ${MIN_KEY_BYTES} bytes`)
-
-/** The content of COMMAND_MAC_FILE: one key, or `{"keys": [...]}`, of which the first signs and all verify. */
-export const commandMacKeys = z
-  .union([
-    commandMacKey.transform(key => [key]),
-    z.object({ keys: z.array(commandMacKey).min(1) }).transform(({ keys }) => keys),
-  ])
-  .refine(keys => new Set(keys.map(({ kid }) => kid)).size === keys.length, 'two keys have one kid')
-export type CommandMacKeys = z.output<typeof commandMacKeys>
+/** The content of COMMAND_MAC_FILE, of which the first key signs and all verify. */
+export const commandMacKeys = macKeys
+export type CommandMacKeys = MacKeys
 
 /** Loads the key ring from a file in the format of COMMAND_MAC_FILE; throws if it is unusable. */
 export const loadCommandMacKeys = (path: string): CommandMacKeys => jsonFile(commandMacKeys).parse(path)

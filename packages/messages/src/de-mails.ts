@@ -146,6 +146,7 @@ export const deMails: MailCatalogue = {
     balance: 'Kontostand danach',
     from: 'Von',
     to: 'An',
+    attached: 'Der Beleg ist als PDF angehängt.',
     why: 'Was per E-Mail kommt, steht in den Einstellungen Ihres Kontos; dort können Sie es abschalten.',
   },
 }

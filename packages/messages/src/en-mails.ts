@@ -148,6 +148,7 @@ export const enMails: MailCatalogue = {
     balance: 'Balance after it',
     from: 'From',
     to: 'To',
+    attached: 'The receipt is attached as a PDF.',
     why: 'The preferences of your account say what comes by e-mail; turn it off there.',
   },
 }

@@ -52,6 +52,8 @@ export type MailCatalogue = {
     balance: string
     from: string
     to: string
+    /** That the receipt comes as a file as well. */
+    attached: string
     why: string
   }
 }

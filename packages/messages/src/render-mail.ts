@@ -67,11 +67,15 @@ export const renderMail = <Template extends MailTemplate>(
   return layOut(language, fullName, subject, lines)
 }
 
-/** The mail of a notice: its words, and where money moved a receipt. `other` is the other side's name for strangers. */
+/** The mail of a notice: its words, and where money moved a receipt. `other` is the other side's name for strangers; `attached`: the receipt comes with it. */
 export const renderNoticeMail = (
   language: Language,
   notice: StoredNotice & { createdAt: number },
-  { fullName, other }: { fullName: string | null; other: string | null },
+  {
+    fullName,
+    other,
+    attached = false,
+  }: { fullName: string | null; other: string | null; attached?: boolean },
 ): Mail => {
   const { title, body } = renderNotice(language, notice, other)
   const { receipt } = CATALOGUES[language]
@@ -97,6 +101,7 @@ export const renderNoticeMail = (
   return layOut(language, fullName, subject, [
     body,
     ...(facts.length > 0 ? [{ facts }] : []),
+    ...(attached ? [receipt.attached] : []),
     ...(security ? [] : [receipt.why]),
   ])
 }

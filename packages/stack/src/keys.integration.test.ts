@@ -30,6 +30,7 @@ test('keys are made once, for the owner’s eyes only, and kept', async () => {
     'pgpass',
     'pin-pepper.json',
     'provider-secret.json',
+    'receipt.json',
     'second-factor.json',
   ])
   expect(statSync(keysFolder(dataDir)).mode & 0o777).toBe(0o700)

@@ -113,7 +113,14 @@ export const makeKeys = async (dataDir: string): Promise<void> => {
     writeOnce(folder, 'notifier-public.json', json(publicJwk))
     writeOnce(folder, 'notifier-private.json', json(privateJwk))
   }
-  for (const purpose of ['pin-pepper', 'second-factor', 'person-kek', 'address-hmac', 'command-mac']) {
+  for (const purpose of [
+    'pin-pepper',
+    'second-factor',
+    'person-kek',
+    'address-hmac',
+    'command-mac',
+    'receipt',
+  ]) {
     const key = randomBytes(32).toString('base64url')
     writeOnce(folder, `${purpose}.json`, json({ kid: keyId(purpose), key }))
   }

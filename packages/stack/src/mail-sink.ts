@@ -8,7 +8,15 @@ import { html } from 'hono/html'
 import PostalMime from 'postal-mime'
 import { SMTPServer } from 'smtp-server'
 
-export type SunkMail = { messageId: string; to: string; subject: string; text: string; html: string }
+export type SunkMail = {
+  messageId: string
+  to: string
+  subject: string
+  text: string
+  html: string
+  /** Contents in base64. */
+  attachments: Array<{ fileName: string; type: string; content: string }>
+}
 
 const KEPT = 1_000
 const MAX_MAIL_BYTES = 256 * 1024
@@ -43,8 +51,14 @@ export const startMailSink = async (ports: { smtp: number; http: number }, host 
           subject = '',
           text = '',
           html = '',
+          attachments: files,
         } = await PostalMime.parse(await buffer(stream))
-        mails.unshift({ messageId, to, subject, text, html })
+        const attachments = files.map(({ filename, mimeType, content }) => ({
+          fileName: filename ?? '',
+          type: mimeType,
+          content: Buffer.from(content as ArrayBuffer).toString('base64'),
+        }))
+        mails.unshift({ messageId, to, subject, text, html, attachments })
         mails.length = Math.min(mails.length, KEPT)
       }
       receive().then(() => done(), done)

@@ -41,10 +41,10 @@ const provisionRegistry = async (superuserUrl: string, registryPassword: string)
 const KEYS_OF: Record<string, string[]> = {
   gateway: [
     ...['jwt.json', 'pin-pepper.json', 'second-factor.json', 'person-kek.json', 'address-hmac.json'],
-    ...['notifier-public.json', 'provider-secret.json', 'command-mac.json'],
+    ...['notifier-public.json', 'provider-secret.json', 'command-mac.json', 'receipt.json'],
   ],
   ledger: ['command-mac.json'],
-  notifier: ['notifier-private.json'],
+  notifier: ['notifier-private.json', 'receipt.json'],
   provider: ['provider-secret.json'],
 }
 

@@ -126,6 +126,7 @@ const startServices = async (
       REDIS_URL: stack.gatewayRedisUrl,
       JWT_KEY_FILE: key('jwt.json'),
       COMMAND_MAC_FILE: key('command-mac.json'),
+      RECEIPT_KEY_FILE: key('receipt.json'),
       PIN_PEPPER_FILE: key('pin-pepper.json'),
       SECOND_FACTOR_KEY_FILE: key('second-factor.json'),
       PERSON_KEK_FILE: key('person-kek.json'),
@@ -139,7 +140,10 @@ const startServices = async (
     ledger: { COMMAND_MAC_FILE: key('command-mac.json') },
     notifier: {
       GATEWAY_READ_URL: databaseUrl('gateway_reader'),
+      LEDGER_READ_URL: databaseUrl('ledger_reader'),
       NOTIFIER_PRIVATE_KEY_FILE: key('notifier-private.json'),
+      RECEIPT_KEY_FILE: key('receipt.json'),
+      PUBLIC_URL: publicUrl,
       SMTP_URL: stack.mail.smtpUrl,
       MAIL_FROM: 'Pennywire <no-reply@pennywire.example>',
     },

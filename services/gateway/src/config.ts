@@ -2,6 +2,7 @@ import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { commandMacKeys } from '@pennywire/kafka/command-mac.ts'
 import { jsonFile, loadConfig, serviceSettings, textFile } from '@pennywire/runtime/config.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
+import { macKeys } from '@pennywire/runtime/mac-keys.ts'
 import { z } from 'zod'
 import { parseNetworks } from './http/client-address.ts'
 import type { LimitName, RateLimit } from './http/rate-limit.ts'
@@ -260,6 +261,9 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
   COMMAND_MAC_FILE: jsonFile(commandMacKeys).describe(
     'The keys of the MAC on commands: a gateway signs by the first, a ledger takes what any of them signed.',
   ),
+  RECEIPT_KEY_FILE: jsonFile(macKeys).describe(
+    'The keys of the codes on receipts: the first makes them, all check them. A receipt is authentic as long as its key is here.',
+  ),
   PIN_PEPPER_FILE: jsonFile(keyRing(secretKey)).describe(
     'PINs, recovery codes and mailed codes are hashed under it: without it a stolen hash is no PIN.',
   ),
@@ -440,6 +444,9 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
     "Looking up whose a wallet's code is, and previews, by user over all their API keys.",
   ),
   RATE_LIMIT_STATEMENT: rateLimit('20/60').describe('Statements by user over all their API keys.'),
+  RATE_LIMIT_RECEIPT: rateLimit('30/60').describe(
+    'Receipts asked for, by user over all their API keys; receipts checked, by address.',
+  ),
   RATE_LIMIT_DEFAULT: rateLimit('600/60').describe('Every route, by user or, without sign-in, by address.'),
   RATE_LIMIT_MAIL: rateLimit('3/300').describe('Routes that send a mail, by address or user.'),
   RATE_LIMIT_API_KEY: rateLimit('1200/60').describe(
@@ -473,6 +480,7 @@ export const rateLimitsOf = (config: GatewayConfig): Record<LimitName, RateLimit
   WITHDRAWAL: config.RATE_LIMIT_WITHDRAWAL,
   RECIPIENT: config.RATE_LIMIT_RECIPIENT,
   STATEMENT: config.RATE_LIMIT_STATEMENT,
+  RECEIPT: config.RATE_LIMIT_RECEIPT,
   DEFAULT: config.RATE_LIMIT_DEFAULT,
   MAIL: config.RATE_LIMIT_MAIL,
   API_KEY: config.RATE_LIMIT_API_KEY,

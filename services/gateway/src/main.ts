@@ -31,6 +31,7 @@ import { createPayments } from './payments/create-payments.ts'
 import { subjectOfPayment } from './payments/request-deposit.ts'
 import { type Payment, readMethods, readPaymentsBetween, readPaymentsOf } from './payments/sql/payments.ts'
 import { createTurns } from './queues/turns.ts'
+import { createReceipts } from './receipts/create-receipts.ts'
 import { recipientRoutes } from './recipients/recipient-routes.ts'
 import { openRedis } from './redis.ts'
 import { createReversals } from './reversals/create-reversals.ts'
@@ -184,6 +185,14 @@ const rooms: Room[] = [
     expiresAfterMs: requestExpiresAfterMs,
   }),
   notifications,
+  createReceipts({
+    ...shared,
+    notifier,
+    findTransfer,
+    inReadTurn,
+    keys: config.RECEIPT_KEY_FILE,
+    publicUrl: config.PUBLIC_URL,
+  }),
   createWebhooks({
     guards: notifierGuards,
     notifier,

@@ -43,6 +43,7 @@ export const createTestKeys = async () => {
       JWT_KEY_FILE: file('jwt.json', signingKey),
       PIN_PEPPER_FILE: file('pepper.json', secret('pepper-1')),
       COMMAND_MAC_FILE: file('command-mac.json', secret('command-mac-1')),
+      RECEIPT_KEY_FILE: file('receipt.json', secret('receipt-1')),
       SECOND_FACTOR_KEY_FILE: file('second-factor.json', secret('second-factor-1')),
       PERSON_KEK_FILE: file('kek.json', secret('kek-1')),
       ADDRESS_HMAC_FILE: file('address.json', secret('address-1')),

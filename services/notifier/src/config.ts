@@ -2,6 +2,7 @@ import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { NOTICE_KINDS } from '@pennywire/messages/notices.ts'
 import { jsonFile, serviceSettings } from '@pennywire/runtime/config.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
+import { macKeys } from '@pennywire/runtime/mac-keys.ts'
 import { z } from 'zod'
 import { privateJwks } from './open-secret.ts'
 
@@ -9,6 +10,18 @@ export const notifierSettings = {
   ...serviceSettings,
   ...topicSettings,
   GATEWAY_READ_URL: databaseUrl.describe("The gateway's views for readers, as `gateway_reader`."),
+  LEDGER_READ_URL: databaseUrl.describe(
+    "The ledger's views for readers, as `ledger_reader`: what attached receipts state.",
+  ),
+  RECEIPT_KEY_FILE: jsonFile(macKeys).describe(
+    "The keys of the codes on receipts, the same as the gateway's: the first makes them.",
+  ),
+  PUBLIC_URL: z
+    .url()
+    .transform(url => url.replace(/\/$/, ''))
+    .describe(
+      "Where clients reach the gateway, as in the gateway's settings: the page that checks receipts.",
+    ),
   NOTIFIER_PRIVATE_KEY_FILE: jsonFile(privateJwks).describe('Opens the secrets of mails.'),
   SMTP_URL: z.url({ protocol: /^smtps?$/ }).describe('The mail server.'),
   ALLOW_PLAINTEXT: z

@@ -5,6 +5,7 @@ import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { CompactEncrypt, exportJWK, generateKeyPair } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest'
+import type { AttachReceipt } from './attach-receipt.ts'
 import { mailChannel } from './channels/mail.ts'
 import { startDelivering } from './deliver.ts'
 import { createSecretOpener, type OpenSecret, privateJwks } from './open-secret.ts'
@@ -58,9 +59,11 @@ afterAll(async () => {
   await database.drop()
 })
 
-const start = (smtpUrl = mail.smtpUrl) => {
+const noReceipt: AttachReceipt = () => Promise.reject(new Error('nobody wants a receipt'))
+
+const start = (smtpUrl = mail.smtpUrl, attachReceipt = noReceipt) => {
   const connection = connectMail(smtpUrl, 'Pennywire <no-reply@pennywire.example>')
-  const channel = mailChannel({ sql, gatewayRead, openSecret, send: connection.send })
+  const channel = mailChannel({ sql, gatewayRead, openSecret, attachReceipt, send: connection.send })
   const sending = startDelivering({ sql, channel, logger })
   stops.push(sending.stop, connection.close)
   return sending
@@ -91,7 +94,13 @@ const deliveryOf = async (commandId: string): Promise<Delivery> => {
     select state, attempts, secret, last_error, sent_at from notifier.deliveries where command_id = ${commandId}`
   return row
 }
-const mailsTo = async (address: string): Promise<Array<{ subject: string; text: string; html: string }>> => {
+type Sunk = {
+  subject: string
+  text: string
+  html: string
+  attachments: Array<{ fileName: string; type: string; content: string }>
+}
+const mailsTo = async (address: string): Promise<Sunk[]> => {
   const messages = (await (await fetch(`${mail.httpUrl}/messages`)).json()) as Array<{ to: string }>
   return messages.filter(({ to }) => to.includes(address)) as never
 }
@@ -308,6 +317,69 @@ describe('mails of notices', () => {
     expect(await storeNotices(noticeMail(user.user_id, { createdAt: Date.now() - 61_000 }))).toBe(0)
   })
 
+  describe('have the receipt with them', () => {
+    const wantReceipts = (userId: string) =>
+      superuser`insert into notifier.preferences (user_id, attach_receipts) values (${userId}, true)`
+    const file = { filename: 'receipt-TXN.pdf', contentType: 'application/pdf', content: Buffer.from('%PDF') }
+
+    test('where the user wants that, once more after a failure, and the mail says so', async () => {
+      const user = await addUser()
+      await wantReceipts(user.user_id)
+      const id = randomUUID()
+      await storeNotices(noticeMail(user.user_id, { id }))
+      const asked: object[] = []
+      start(undefined, async (_, of) => {
+        if (asked.push(of) === 1) throw new Error('the thread died')
+        return file
+      })
+      await vi.waitFor(async () => expect(await deliveryOf(id)).toMatchObject({ state: 'sent' }), 10_000)
+      expect(await deliveryOf(id)).toMatchObject({ attempts: 2, last_error: null })
+      expect(asked[1]).toEqual({ userId: user.user_id, fullName: 'Alice Example', language: 'en' })
+      const [sent, ...more] = await mailsTo(user.email)
+      expect(more).toEqual([])
+      expect(sent!.text).toContain('The receipt is attached as a PDF.')
+      expect(sent!.attachments).toEqual([
+        {
+          fileName: 'receipt-TXN.pdf',
+          type: 'application/pdf',
+          content: Buffer.from('%PDF').toString('base64'),
+        },
+      ])
+    })
+
+    test('and go without it at the third attempt: the news is worth more than the file', async () => {
+      const user = await addUser()
+      await wantReceipts(user.user_id)
+      const id = randomUUID()
+      await storeNotices(noticeMail(user.user_id, { id }))
+      start(undefined, () => Promise.reject(new Error('it cannot be made')))
+      await vi.waitFor(
+        async () => expect(await deliveryOf(id)).toMatchObject({ last_error: 'RECEIPT_NOT_MADE' }),
+        10_000,
+      )
+      await vi.waitFor(async () => expect(await deliveryOf(id)).toMatchObject({ state: 'sent' }), 15_000)
+      expect(await deliveryOf(id)).toMatchObject({ attempts: 3 })
+      const [sent] = await mailsTo(user.email)
+      expect(sent!.attachments).toEqual([])
+      expect(sent!.text).not.toContain('attached')
+    })
+
+    test('but not where the user has not chosen it, nor where no money moved', async () => {
+      const [plain, choosing] = await Promise.all([addUser(), addUser()])
+      await wantReceipts(choosing.user_id)
+      const [one, other] = [randomUUID(), randomUUID()]
+      const held = noticeMail(choosing.user_id, { id: other })
+      const data = { amount: '1.00', currency: 'USD', until: null }
+      const notice = { ...held.notice, type: 'incoming_hold_placed', data } as never
+      await storeNotices(noticeMail(plain.user_id, { id: one }), { ...held, notice })
+      const attach = vi.fn(noReceipt)
+      start(undefined, attach)
+      for (const id of [one, other])
+        await vi.waitFor(async () => expect(await deliveryOf(id)).toMatchObject({ state: 'sent' }), 10_000)
+      expect(attach).not.toHaveBeenCalled()
+    })
+  })
+
   test('do not go to an address that bounced', async () => {
     const user = await addUser()
     await superuser`update gateway_api.users set mail_blocked = true where user_id = ${user.user_id}`
@@ -329,7 +401,7 @@ describe('mails of notices', () => {
       free = resolve
     })
     const channel = mailChannel({
-      ...{ sql, gatewayRead, openSecret },
+      ...{ sql, gatewayRead, openSecret, attachReceipt: noReceipt },
       send: async (to, content) => {
         if (to.address === slow!.email) await held
         await connection.send(to, content)

@@ -15,6 +15,7 @@ import { counter, measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { startPurging } from '@pennywire/runtime/start-purging.ts'
 import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
+import { createAttachReceipt } from './attach-receipt.ts'
 import { mailChannel } from './channels/mail.ts'
 import { startWebhooks } from './channels/webhook.ts'
 import { notifierSettings } from './config.ts'
@@ -43,6 +44,11 @@ const gatewayRead = openDatabase(config.GATEWAY_READ_URL, {
   applicationName: config.INSTANCE_ID,
   maxConnections: 2,
 })
+// Used only for receipts that are attached.
+const ledgerRead = openDatabase(config.LEDGER_READ_URL, {
+  applicationName: config.INSTANCE_ID,
+  maxConnections: 2,
+})
 const client = createKafkaClient({
   connection: kafkaConnectionOf(config),
   clientId: config.INSTANCE_ID,
@@ -56,12 +62,19 @@ const mail = connectMail(config.SMTP_URL, config.MAIL_FROM, {
 })
 await writeMailedKinds(sql, config.MAILED_KINDS)
 const openSecret = await createSecretOpener(config.NOTIFIER_PRIVATE_KEY_FILE)
+const receipts = createAttachReceipt({
+  ledgerRead,
+  gatewayRead,
+  keys: config.RECEIPT_KEY_FILE,
+  publicUrl: config.PUBLIC_URL,
+})
 const mails = startDelivering({
   sql,
   channel: mailChannel({
     sql,
     gatewayRead,
     openSecret,
+    attachReceipt: receipts.attach,
     send: mail.send,
   }),
   logger,
@@ -153,6 +166,7 @@ logger.info({ port: operations.port }, 'notifying')
 onShutdown(logger, [
   consumer.stop,
   mails.stop,
+  receipts.stop,
   webhooks.stop,
   poster.close,
   purging.stop,
@@ -163,5 +177,6 @@ onShutdown(logger, [
   operations.stop,
   brokers.close,
   () => gatewayRead.end({ timeout: 5 }),
+  () => ledgerRead.end({ timeout: 5 }),
   () => sql.end({ timeout: 5 }),
 ])

@@ -7,7 +7,12 @@ export const MAIL_CONNECTIONS = 5
 /** Longest silence of the server at each step. A whole conversation has a few, and stays below a claim's time. */
 const SILENCE_MS = 8_000
 
-export type SendMail = (to: { name: string; address: string }, mail: Mail & { id: string }) => Promise<void>
+export type Attachment = { filename: string; contentType: string; content: Buffer }
+
+export type SendMail = (
+  to: { name: string; address: string },
+  mail: Mail & { id: string; attachments?: Attachment[] },
+) => Promise<void>
 
 /** A connection to a mail server; opened on the first mail. To another machine it is TLS or nothing, unless plain text is allowed. */
 export const connectMail = (

@@ -18,6 +18,7 @@ export type LimitName =
   | 'WITHDRAWAL'
   | 'RECIPIENT'
   | 'STATEMENT'
+  | 'RECEIPT'
   | 'MAIL'
   | 'API_KEY'
   | 'API_KEYS'

@@ -29,7 +29,7 @@ const away = () =>
   new ProblemError('SERVICE_UNAVAILABLE', 'Sign-ins and limits cannot be checked now; try again.')
 
 /** Expensive requests and requests that reveal other users count by user, over all their API keys. */
-const OVER_ALL_KEYS: readonly LimitName[] = ['STATEMENT', 'RECIPIENT']
+const OVER_ALL_KEYS: readonly LimitName[] = ['STATEMENT', 'RECIPIENT', 'RECEIPT']
 
 /** Limits for people do not fit a back end, whose payments count against its key's own limit. */
 const FOR_PERSONS: readonly LimitName[] = ['TRANSFER', 'DEPOSIT', 'WITHDRAWAL']

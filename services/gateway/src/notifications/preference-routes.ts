@@ -37,6 +37,9 @@ const preferencesSchema = z
       .object({ at: timestamp, reason: z.enum(MAIL_BLOCK_REASONS) })
       .nullable()
       .openapi({ description: 'No mail goes to the address any more: it bounced, or its owner complained' }),
+    attachReceipts: z
+      .boolean()
+      .openapi({ description: 'Whether mails about moved money have its receipt as PDF with them' }),
     kinds: z.object(
       Object.fromEntries(NOTICE_KINDS.map(kind => [kind, channelsSchema])) as {
         [Kind in NoticeKind]: typeof channelsSchema
@@ -47,6 +50,7 @@ const preferencesSchema = z
     example: {
       language: 'de',
       mailBlocked: null,
+      attachReceipts: false,
       kinds: {
         money_received: { inApp: true, email: true },
         money_sent: { inApp: true, email: false },
@@ -63,6 +67,7 @@ const channelsChange = z
   .nullish()
 const preferencesChange = z.strictObject({
   language: languageSchema.optional(),
+  attachReceipts: z.boolean().nullish(),
   kinds: z
     .strictObject(
       Object.fromEntries(NOTICE_KINDS.map(kind => [kind, channelsChange])) as {
@@ -136,6 +141,7 @@ export const preferenceRoutes = (deps: PreferenceDeps): Routes => {
     return {
       language: preferences.language,
       mailBlocked: block && { at: block.at.toISOString(), reason: block.reason },
+      attachReceipts: preferences.attachReceipts,
       kinds: Object.fromEntries(kinds) as Record<NoticeKind, Channels>,
     }
   }
@@ -147,7 +153,7 @@ export const preferenceRoutes = (deps: PreferenceDeps): Routes => {
 
   routes.openapi(changeRoute(guards), async context => {
     const { userId } = context.var.user
-    const { language, kinds } = context.req.valid('json')
+    const { language, attachReceipts, kinds } = context.req.valid('json')
     const locked = (['inApp', 'email'] as const).filter(channel => kinds?.security?.[channel] === false)
     if (locked.length > 0) {
       throw validationProblem(
@@ -170,6 +176,7 @@ export const preferenceRoutes = (deps: PreferenceDeps): Routes => {
         language: language === undefined ? now.language : language,
         turnedOn: [...on].sort(),
         turnedOff: [...off].sort(),
+        attachReceipts: attachReceipts ?? now.attachReceipts,
       }
     })
     return context.json(await view(userId, next), 200)

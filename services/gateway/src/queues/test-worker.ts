@@ -1,6 +1,6 @@
 // For tests of the pool: a worker that runs the given work.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { serveWork } from './worker-pool.ts'
+import { serveWork } from '@pennywire/runtime/worker-pool.ts'
 
 export type TestWork =
   | { kind: 'double'; value: number }

@@ -1,7 +1,7 @@
 // Renders PDFs in a separate thread: a thousand entries take half a second of CPU. No other file may import
 // statement-pdf.ts, which loads pdfkit and its fonts.
 import { buffer } from 'node:stream/consumers'
-import { serveWork } from '../queues/worker-pool.ts'
+import { serveWork } from '@pennywire/runtime/worker-pool.ts'
 import type { Statement, StatementLine } from './statement.ts'
 import { statementPdf } from './statement-pdf.ts'
 

@@ -1,11 +1,9 @@
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { PassThrough, type Readable } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { createTextWriter, type Style } from '@pennywire/documents/text-writer.ts'
 import PDFDocument from 'pdfkit'
 import type { Statement, StatementLine } from './statement.ts'
-import { isRightToLeft, visualRuns } from './visual-runs.ts'
 
 const MARGIN = 40
 const [WIDTH, HEIGHT] = [595.28, 841.89] // A4 in points
@@ -29,38 +27,14 @@ const COLUMNS = {
 const CODE_WIDTH = 72
 const [INK, GREY, RULE] = ['#1a1a1a', '#666666', '#cccccc']
 
-// DejaVu Sans has Latin, Greek, Cyrillic, Armenian, Georgian, Hebrew and Arabic letters; the built-in fonts of PDF
-// readers have only Western European ones. Each document contains only the part of it that it uses.
-const require = createRequire(import.meta.url)
-const fontFile = (name: string) => readFileSync(require.resolve(`dejavu-fonts-ttf/ttf/${name}.ttf`))
-let fonts: { regular: Buffer; bold: Buffer } | undefined
-const loadFonts = () => {
-  fonts ??= { regular: fontFile('DejaVuSans'), bold: fontFile('DejaVuSans-Bold') }
-  return fonts
-}
-
-/** Invisible characters, except the two that control how letters join. */
-const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}]+|(?![\u200c\u200d])\p{Cf}+/gu
-const isJoiner = (letter: string) => letter === '\u200c' || letter === '\u200d'
-const SHAPED_AT_ONCE = { features: [] }
-const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
-/** Maximum UTF-16 units of one grapheme; longer ones are drawings made of marks. */
-const LONGEST_LETTER = 16
-
-/** pdfkit's current font, which its types omit. */
-type WithFont = { _font: { font: { hasGlyphForCodePoint: (codePoint: number) => boolean } } }
-
 /** The number of pages for the lines, the closing balance included as one more line. */
 export const pagesFor = (lines: number): number =>
   1 + Math.max(0, Math.ceil((lines + 1 - FIRST_ROWS) / NEXT_ROWS))
 
 /**
  * A statement as PDF (A4), written as the lines arrive. The stream fails if they fail; destroying it ends the reading.
- * Letters that the font lacks are shown as "?", always beside the wallet's code: Chinese, Japanese, Korean, the scripts
- * of India, Thai, and most emoji, whose fonts are many times as large as everything else here.
  */
 export const statementPdf = (statement: Statement, pages: AsyncIterable<StatementLine[]>): Readable => {
-  const { regular, bold } = loadFonts()
   const doc = new PDFDocument({
     size: 'A4',
     margin: 0,
@@ -71,7 +45,6 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
       CreationDate: statement.now,
     },
   })
-  doc.registerFont('regular', regular).registerFont('bold', bold)
   const out = new PassThrough()
   doc.on('error', error => out.destroy(error))
   doc.pipe(out)
@@ -80,56 +53,9 @@ export const statementPdf = (statement: Statement, pages: AsyncIterable<Statemen
   let page = 0
   let y = 0
 
-  /** Splits a text into graphemes (letters with their marks); a grapheme that the font lacks is "?". */
-  const lettersOf = (text: string): string[] => {
-    const { font } = (doc as unknown as WithFont)._font
-    const hasGlyphs = (letter: string) =>
-      [...letter].every(part => isJoiner(part) || font.hasGlyphForCodePoint(part.codePointAt(0)!))
-    return Array.from(graphemes.segment(text.replace(UNSEEN, ' ')), ({ segment }) =>
-      hasGlyphs(segment) ? segment : '?',
-    )
-  }
-  // With `features`, none here, pdfkit shapes the whole piece at once: word by word, the last word of Arabic came
-  // first.
-  const shapedOf = (text: string) => (isRightToLeft(text) ? SHAPED_AT_ONCE : {})
-  const widthOf = (text: string): number =>
-    visualRuns(text).reduce((sum, run) => sum + doc.widthOfString(run.text, shapedOf(run.text)), 0)
-  const draw = (text: string, left: number, atY: number): void => {
-    let x = left
-    for (const { text: run, rightToLeft } of visualRuns(text)) {
-      const shaped = shapedOf(run)
-      // The shaper orders by script: it does not reverse signs, and it reverses digits that go from left to right.
-      const shown = rightToLeft === isRightToLeft(run) ? run : [...run].reverse().join('')
-      doc.text(shown, x, atY, { lineBreak: false, ...shaped })
-      x += doc.widthOfString(shown, shaped)
-    }
-  }
-  /** Cuts a text to the width of one line. */
-  const fit = (text: string, width: number): string => {
-    // No letter is narrower than a point: a longer text never fits and need not be measured.
-    const letters = lettersOf(text.slice(0, LONGEST_LETTER * Math.floor(width))).slice(0, Math.floor(width))
-    const whole = letters.join('')
-    if (letters.length <= 8 || widthOf(whole) <= width) return whole
-    let [fits, tooMany] = [0, letters.length]
-    while (tooMany - fits > 1) {
-      const middle = Math.floor((fits + tooMany) / 2)
-      if (widthOf(`${letters.slice(0, middle).join('')}…`) <= width) fits = middle
-      else tooMany = middle
-    }
-    return `${letters.slice(0, fits).join('')}…`
-  }
-  type Style = { size?: number; bold?: boolean; colour?: string; right?: boolean; whole?: boolean }
-  const write = (text: string, x: number, atY: number, width: number, style: Style = {}): number => {
-    if (text === '') return 0
-    const size = style.size ?? 8
-    doc.font(style.bold ? 'bold' : 'regular', size).fillColor(style.colour ?? INK)
-    // An amount is never cut off: if it does not fit, it is written smaller.
-    if (style.whole) doc.fontSize(Math.min(size, (size * width) / doc.widthOfString(text)))
-    const shown = style.whole ? text : fit(text, width)
-    const used = widthOf(shown)
-    draw(shown, style.right ? x + width - used : x, atY)
-    return used
-  }
+  const writer = createTextWriter(doc)
+  const write = (text: string, x: number, atY: number, width: number, style: Style = {}): number =>
+    writer.write(text, x, atY, width, style).width
   const rule = (atY: number, colour = RULE) =>
     doc.moveTo(MARGIN, atY).lineTo(RIGHT, atY).lineWidth(0.5).strokeColor(colour).stroke()
 

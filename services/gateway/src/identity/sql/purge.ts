@@ -11,12 +11,15 @@ const PIN_LOCK_DAYS = 180
 const CLAIM_HOURS = 3
 /** For requests that Kafka may not have, or whose command was not stored: no gateway sends them again. */
 const UNCERTAIN_DAYS = 30
+/** A receipt is made again on request, the same as before. */
+const RECEIPT_DAYS = 1
 /** Rows per statement, so that no statement holds locks for long. */
 const ROWS = 5_000
 
 /**
  * Deletes some expired rows: mailed tokens, challenges, spent tokens of other issuers, abandoned sign-ins through a
- * provider, refresh tokens of ended sessions, old sign-ins, unused addresses, old PIN locks, key claims and requests.
+ * provider, refresh tokens of ended sessions, old sign-ins, unused addresses, old PIN locks, key claims, requests and
+ * receipts.
  */
 export const purgeExpired = async (sql: Database): Promise<{ deleted: number; more: boolean }> => {
   const counts = [
@@ -68,6 +71,10 @@ export const purgeExpired = async (sql: Database): Promise<{ deleted: number; mo
             or expires_at < now() - make_interval(days => ${UNCERTAIN_DAYS})
               and (not acknowledged or command is null))
         limit ${ROWS})`,
+    await sql`
+      delete from gateway.receipts where (transfer_id, user_id) in (
+        select transfer_id, user_id from gateway.receipts
+        where requested_at < now() - make_interval(days => ${RECEIPT_DAYS}) limit ${ROWS})`,
   ].map(({ count }) => count)
   return {
     deleted: counts.reduce((sum, count) => sum + count, 0),

@@ -109,13 +109,18 @@ export const markAllRead = (sql: Database, userId: string): Promise<number> =>
   })
 
 /** What a user chose of how they are told; `turnedOff` and `turnedOn` hold `kind:channel`. */
-export type Preferences = { language: Language | null; turnedOn: string[]; turnedOff: string[] }
+export type Preferences = {
+  language: Language | null
+  turnedOn: string[]
+  turnedOff: string[]
+  attachReceipts: boolean
+}
 
-const NOTHING_CHOSEN: Preferences = { language: null, turnedOn: [], turnedOff: [] }
+const NOTHING_CHOSEN: Preferences = { language: null, turnedOn: [], turnedOff: [], attachReceipts: false }
 
 export const readPreferences = async (sql: Database, userId: string): Promise<Preferences> => {
   const [chosen] = await sql<[Preferences?]>`
-    select language, turned_on as "turnedOn", turned_off as "turnedOff"
+    select language, turned_on as "turnedOn", turned_off as "turnedOff", attach_receipts as "attachReceipts"
     from notifier_api.preferences where user_id = ${userId}`
   return chosen ?? NOTHING_CHOSEN
 }
@@ -135,12 +140,13 @@ export const changePreferences = (
   sql.begin(async tx => {
     await tx`insert into notifier_api.preferences (user_id) values (${userId}) on conflict do nothing`
     const [now] = await tx<[Preferences]>`
-      select language, turned_on as "turnedOn", turned_off as "turnedOff"
+      select language, turned_on as "turnedOn", turned_off as "turnedOff", attach_receipts as "attachReceipts"
       from notifier_api.preferences where user_id = ${userId} for update`
     const next = change(now)
     await tx`
       update notifier_api.preferences
-      set language = ${next.language}, turned_on = ${next.turnedOn}, turned_off = ${next.turnedOff}
+      set language = ${next.language}, turned_on = ${next.turnedOn}, turned_off = ${next.turnedOff},
+        attach_receipts = ${next.attachReceipts}
       where user_id = ${userId}`
     return next
   })

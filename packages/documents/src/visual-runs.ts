@@ -8,15 +8,21 @@ const RIGHT_TO_LEFT =
   /[\p{scx=Hebr}\p{scx=Arab}\p{scx=Syrc}\p{scx=Thaa}\p{scx=Nkoo}\p{scx=Adlm}\p{scx=Samr}\p{scx=Mand}]/u
 
 /** A piece of a line in one direction. Its text is in reading order: the shaper reverses it. */
-export type VisualRun = { text: string; rightToLeft: boolean }
+export type VisualRun = { text: string; rightToLeft: boolean; base: Direction }
+/** The direction of a whole line. */
+export type Direction = 'ltr' | 'rtl'
 
 /**
  * Splits a line into runs from left to right, as the Unicode bidirectional algorithm (UAX #9) orders them: a Hebrew
- * name with a number in it has three. Brackets in right-to-left runs are mirrored.
+ * name with a number in it has three. Brackets in right-to-left runs are mirrored. Without a direction, the first letter
+ * decides that of the line.
  */
-export const visualRuns = (line: string): VisualRun[] => {
-  if (!RIGHT_TO_LEFT.test(line)) return [{ text: line, rightToLeft: false }]
-  const { levels } = bidi.getEmbeddingLevels(line)
+export const visualRuns = (line: string, direction?: Direction): VisualRun[] => {
+  if (!RIGHT_TO_LEFT.test(line) && direction !== 'rtl') {
+    return [{ text: line, rightToLeft: false, base: 'ltr' }]
+  }
+  const { levels, paragraphs } = bidi.getEmbeddingLevels(line, direction ?? 'auto')
+  const base = (paragraphs[0]?.level ?? 0) % 2 === 1 ? 'rtl' : 'ltr'
   const mirrored = bidi.getMirroredCharactersMap(line, levels)
   const runs: Array<{ text: string; level: number }> = []
   for (let at = 0; at < line.length; at++) {
@@ -36,7 +42,7 @@ export const visualRuns = (line: string): VisualRun[] => {
       from = to
     }
   }
-  return runs.map(({ text, level }) => ({ text, rightToLeft: level % 2 === 1 }))
+  return runs.map(({ text, level }) => ({ text, rightToLeft: level % 2 === 1, base }))
 }
 
 /** Whether a shaper that orders by script reverses a piece by itself. */

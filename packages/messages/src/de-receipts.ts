@@ -1,0 +1,35 @@
+import type { ReceiptWords } from './receipts.ts'
+
+export const deReceipts: ReceiptWords = {
+  title: 'Beleg',
+  sent: 'gesendet',
+  received: 'erhalten',
+  reference: 'Referenz',
+  type: 'Art',
+  types: {
+    transfer: 'Überweisung',
+    deposit: 'Einzahlung',
+    withdrawal: 'Auszahlung',
+    reversal: 'Rückbuchung',
+    fee: 'Gebühr',
+  },
+  time: 'Ausgeführt',
+  from: 'Von',
+  to: 'An',
+  wallet: 'Wallet',
+  outside: 'Außerhalb von Pennywire',
+  id: 'Überweisungs-ID',
+  check: {
+    title: 'Ist dieser Beleg echt?',
+    how: 'Scannen Sie den Code, oder öffnen Sie die Adresse und geben Sie Referenz und Prüfcode ein. Vergleichen Sie Referenz, Betrag, Zeit und Wallets mit dem, was dort steht.',
+    code: 'Prüfcode',
+    address: 'Adresse',
+    intro: 'Geben Sie die Referenz und den Prüfcode eines Belegs ein.',
+    submit: 'Prüfen',
+    authentic: 'Dieser Beleg ist echt.',
+    compare: 'Vergleichen Sie diese Werte mit dem Beleg: Weicht einer ab, wurde der Beleg verändert.',
+    reversed: 'Seitdem zurückgegeben',
+    refused: 'Dieser Beleg ist nicht echt.',
+    why: 'Wir haben keinen Beleg mit dieser Referenz und diesem Prüfcode ausgestellt. Haben Sie sich vertippt?',
+  },
+}

@@ -1,0 +1,35 @@
+import type { ReceiptWords } from './receipts.ts'
+
+export const enReceipts: ReceiptWords = {
+  title: 'Receipt',
+  sent: 'sent',
+  received: 'received',
+  reference: 'Reference',
+  type: 'Type',
+  types: {
+    transfer: 'Transfer',
+    deposit: 'Deposit',
+    withdrawal: 'Withdrawal',
+    reversal: 'Reversal',
+    fee: 'Fee',
+  },
+  time: 'Completed',
+  from: 'From',
+  to: 'To',
+  wallet: 'Wallet',
+  outside: 'Outside Pennywire',
+  id: 'Transfer id',
+  check: {
+    title: 'Is this receipt authentic?',
+    how: 'Scan the code, or open the address and enter the reference and the check code. Compare the reference, amount, time and wallets with what you see there.',
+    code: 'Check code',
+    address: 'Address',
+    intro: 'Enter the reference and the check code of a receipt.',
+    submit: 'Check',
+    authentic: 'This receipt is authentic.',
+    compare: 'Compare these values with the receipt: if one differs, the receipt was changed.',
+    reversed: 'Given back since',
+    refused: 'This receipt is not authentic.',
+    why: 'We made no receipt with this reference and check code. Is there a typing error?',
+  },
+}
