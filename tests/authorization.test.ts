@@ -79,6 +79,7 @@ const BODIES: Record<string, (objects: Objects, others: string) => object> = {
   'POST /v1/admin/users/{id}/deactivate': () => ({ reason: 'a test' }),
   'DELETE /v1/admin/users/{id}/second-factor': () => ({ reason: 'a test' }),
   'PATCH /v1/admin/users/{id}/role': () => ({ role: 'user' }),
+  'POST /v1/admin/users/{id}/webhooks/{webhookId}/disable': () => ({ reason: 'a test' }),
   'POST /v1/webhooks': () => HOOK,
   'POST /v1/webhooks/{id}/rotate-secret': () => ({ password: HOOK.password }),
   'POST /v1/webhooks/{id}/redrive': () => ({ from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' }),
@@ -250,6 +251,7 @@ const askOn = async (route: Route, objects: Objects, caller: Caller | undefined)
     .replace('{action}', 'send')
     .replace('{keyId}', objects.apiKey)
     .replace('{deliveryId}', objects.delivery)
+    .replace('{webhookId}', objects.webhook)
     .replace(/\{[^}]+\}/, value)
   const query = QUERIES[route.name]?.(objects)
   const hasBody = (route.method !== 'GET' && route.method !== 'DELETE') || route.name in BODIES
@@ -319,6 +321,7 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
     'DELETE /v1/admin/webhooks/{id}',
     'GET /v1/admin/users/{id}/api-keys',
     'GET /v1/admin/users/{id}/sessions',
+    'GET /v1/admin/users/{id}/webhooks',
     'GET /v1/admin/webhooks',
     'GET /v1/admin/webhooks/{id}',
     'GET /v1/admin/webhooks/{id}/deliveries',
@@ -328,6 +331,7 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
     'POST /v1/admin/transfers/{id}/reversals',
     'POST /v1/admin/users/{id}/deactivate',
     'POST /v1/admin/users/{id}/reactivate',
+    'POST /v1/admin/users/{id}/webhooks/{webhookId}/disable',
     'POST /v1/admin/webhooks',
     'POST /v1/admin/webhooks/{id}/deliveries/{deliveryId}/redrive',
     'POST /v1/admin/webhooks/{id}/redrive',

@@ -109,6 +109,7 @@ const PROOFS: Record<string, 'password' | 'step-up' | 'pin' | 'code' | { none: s
   'post /v1/webhooks/{id}/redrive': { none: 'goes where the owner has said' },
   'post /v1/webhooks/{id}/deliveries/{deliveryId}/redrive': { none: 'goes where the owner has said' },
   'delete /v1/webhooks/{id}': { none: 'takes power away' },
+  'post /v1/admin/users/{id}/webhooks/{webhookId}/disable': { none: 'takes power away' },
   'post /v1/admin/webhooks': 'step-up',
   'patch /v1/admin/webhooks/{id}': 'step-up',
   'post /v1/admin/webhooks/{id}/rotate-secret': 'step-up',

@@ -270,6 +270,13 @@ describe('an id in capitals is the same id', () => {
         '/v1/admin/users/{id}/api-keys/{keyId}',
         async () => ({ who: admin, ids: { id: payer.id, keyId: await makeKey() } }),
       ],
+      [
+        '/v1/admin/users/{id}/webhooks/{webhookId}/',
+        async () => ({
+          who: admin,
+          ids: { id: payer.id, webhookId: (await makeHook(payer, '/v1/webhooks')).id },
+        }),
+      ],
       ['/v1/admin/users/', async () => ({ who: admin, ids: { id: (await makePerson('Ursula User')).id } })],
       ['/v1/transfers/', async () => ({ who: payer, ids: { id: transfer.body.id } })],
       ['/v1/holds/{id}/', async () => ({ who: payee, ids: { id: await place() } })],

@@ -4,12 +4,15 @@ import { randomUUID } from 'node:crypto'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { Webhook } from 'standardwebhooks'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest'
 import {
   type Answer,
+  ask,
   control,
+  mailedToken,
   makePerson,
   makeStaff,
   openWallet,
@@ -24,6 +27,7 @@ const soon = { timeout: 20_000, interval: 50 }
 
 let admin: Staff
 let sql: Database
+let codec: Codec
 let alice: Person
 let bob: Person
 let wallets: [Wallet, Wallet]
@@ -32,11 +36,17 @@ const receivers: Receiver[] = []
 beforeAll(async () => {
   admin = await makeStaff('admin')
   sql = openDatabase(inject('system').databaseUrls.superuser, { applicationName: 'test', maxConnections: 1 })
+  codec = await createCodec(connectRegistry(inject('stack').registryUrl))
 })
 afterAll(() => sql.end())
 beforeEach(async () => {
   ;[alice, bob] = await Promise.all([makePerson('Alice Smith'), makePerson('Bob Brown')])
   wallets = await Promise.all([openWallet(alice, 'USD', '500'), openWallet(bob, 'USD')])
+  // An endpoint gets what happened in the minute before it was made, where the notifier reads it only then.
+  await vi.waitFor(async () => {
+    const { items } = (await alice.ask('GET', '/v1/notifications')).body
+    expect(items.map(({ type }: { type: string }) => type)).toContain('deposit_completed')
+  }, soon)
 })
 afterEach(async () => {
   await sql`delete from notifier.webhook_endpoints`
@@ -124,7 +134,7 @@ describe('what is sent', () => {
 
   test('after a rotation both secrets sign until the overlap ends, then the new one alone', async () => {
     const receiver = await receive()
-    const hook = await add(bob, receiver.url)
+    const hook = await add(bob, receiver.url, { eventTypes: ['transfer.completed'] })
     const { password } = bob
     const rotated = await bob.ask('POST', `/v1/webhooks/${hook.id}/rotate-secret`, { password })
     expect(rotated.status).toBe(200)
@@ -393,6 +403,231 @@ test('however often the notifier is killed, each event comes, in order, under on
   expect(new Set(keys).size).toBe(ids.length)
 }, 120_000)
 
+describe('what becomes of endpoints is told', () => {
+  const SECRET_PATH = '/T0K3N/in-the-path?key=K3Y'
+
+  /** The events of webhooks in the audit trail, oldest first: those of a user, or of an endpoint of the operator. */
+  const eventsOf = async (key: string) => {
+    const rows = await sql<Array<{ value: Buffer }>>`
+      select value from audit.records
+      where topic = 'identity.events' and key = ${Buffer.from(key)} order by record_offset`
+    const records = await Promise.all(rows.map(({ value }) => codec.decode(value)))
+    return records.flatMap(({ type, value }) =>
+      type.startsWith('pennywire.identity.Webhook')
+        ? [{ type: type.split('.').at(-1)!, ...(value as object) } as Record<string, unknown>]
+        : [],
+    )
+  }
+  const noticesOf = async (person: Person) =>
+    (await person.ask('GET', '/v1/notifications')).body.items.filter(({ type }: { type: string }) =>
+      type.startsWith('webhook'),
+    )
+  const subjectsOf = async ({ email }: Person): Promise<string[]> => {
+    const { mail } = inject('stack')
+    const messages = (await (await fetch(`${mail.httpUrl}/messages`)).json()) as Array<{
+      to: unknown
+      subject: string
+    }>
+    return messages.filter(({ to }) => JSON.stringify(to).includes(email)).map(({ subject }) => subject)
+  }
+  const resetPassword = async (person: Person): Promise<string> => {
+    const before = await mailedToken(person.email)
+    await ask('POST', '/v1/auth/forgot-password', { body: { email: person.email } })
+    const token = await vi.waitFor(async () => {
+      const next = await mailedToken(person.email)
+      expect(next).not.toBe(before)
+      return next
+    }, soon)
+    const password = 'Battery-Staple-8'
+    expect((await ask('POST', '/v1/auth/reset-password', { body: { token, password } })).status).toBe(200)
+    return password
+  }
+  const again = async ({ email }: Person, password: string): Promise<Person['ask']> => {
+    const { body } = await ask('POST', '/v1/auth/login', { body: { email, password } })
+    return (method, path, sent) => ask(method, path, { token: body.accessToken, body: sent })
+  }
+
+  test('to the audit trail and to their owner: by whom and what, and never a path or a secret', async () => {
+    const url = `http://127.0.0.1:9${SECRET_PATH}`
+    const hook = await add(bob, url)
+    const { password } = bob
+    const path = `/v1/webhooks/${hook.id}`
+    const change = { url: `http://localhost:9${SECRET_PATH}`, eventTypes: ['hold.placed'], password }
+    expect((await bob.ask('PATCH', path, change)).status).toBe(200)
+    // Nothing changes, nothing is told.
+    expect((await bob.ask('PATCH', path, { active: true })).status).toBe(200)
+    expect((await bob.ask('POST', `${path}/rotate-secret`, { password })).status).toBe(200)
+    expect((await bob.ask('PATCH', path, { active: false })).status).toBe(200)
+    expect((await bob.ask('DELETE', path)).status).toBe(204)
+    await vi.waitFor(async () => expect(await eventsOf(bob.id)).toHaveLength(5), soon)
+    const about = { userId: bob.id, byUserId: bob.id, webhookId: hook.id }
+    const [first, next] = ['http://127.0.0.1:9', 'http://localhost:9']
+    const events = await eventsOf(bob.id)
+    expect(events).toMatchObject([
+      { ...about, type: 'WebhookAdded', origin: first, eventTypes: [] },
+      { ...about, type: 'WebhookChanged', origin: next, changed: ['url', 'eventTypes'], state: 'active' },
+      { ...about, type: 'WebhookChanged', changed: ['secret'], reason: 'asked' },
+      { ...about, type: 'WebhookChanged', changed: ['state'], state: 'paused', reason: 'asked' },
+      { ...about, type: 'WebhookRemoved', origin: next },
+    ])
+    expect(new Set(events.map(({ eventId }) => eventId)).size).toBe(5)
+    expect(JSON.stringify(events)).not.toMatch(/T0K3N|K3Y|whsec|in-the-path/)
+    await vi.waitFor(async () => expect(await noticesOf(bob)).toHaveLength(5), soon)
+    const notices = await noticesOf(bob)
+    expect(notices.map(({ type }: { type: string }) => type)).toEqual([
+      ...['webhook_removed', 'webhook_changed', 'webhook_changed', 'webhook_changed', 'webhook_added'],
+    ])
+    expect(notices[2].body).toContain('localhost:9 was changed: its secret')
+    expect(JSON.stringify(notices)).not.toMatch(/T0K3N|K3Y/)
+    await vi.waitFor(async () => {
+      const subjects = await subjectsOf(bob)
+      for (const subject of ['New webhook', 'Webhook changed', 'Webhook deleted'])
+        expect(subjects).toContain(subject)
+    }, soon)
+    // Everything is moved on.
+    expect(await sql`select id from notifier.webhook_changes where owner_id = ${bob.id}`).toEqual([])
+  })
+
+  test('of the operator to the audit trail, with the member of staff', async () => {
+    const hook = await add(admin, `http://127.0.0.1:9${SECRET_PATH}`, {}, '/v1/admin/webhooks')
+    await admin.ask('DELETE', `/v1/admin/webhooks/${hook.id}`)
+    await vi.waitFor(async () => expect(await eventsOf(hook.id)).toHaveLength(2), soon)
+    expect(await eventsOf(hook.id)).toMatchObject(
+      ['WebhookAdded', 'WebhookRemoved'].map(type => ({
+        ...{ type, userId: null, byUserId: admin.id, webhookId: hook.id, origin: 'http://127.0.0.1:9' },
+      })),
+    )
+  })
+
+  test('a new password after a forgotten one pauses them; their owner is told once, and turns them on again', async () => {
+    const receiver = await receive()
+    const hooks = [await add(bob, receiver.url), await add(bob, `${receiver.url}/2`)]
+    const password = await resetPassword(bob)
+    const asBob = await again(bob, password)
+    await vi.waitFor(async () => {
+      const { items } = (await asBob('GET', '/v1/webhooks')).body
+      expect(items.map(({ state }: { state: string }) => state)).toEqual(['paused', 'paused'])
+    }, soon)
+    const id = await pay('1')
+    await vi.waitFor(async () => {
+      const { items } = (await asBob('GET', '/v1/notifications')).body
+      const types = items.map(({ type }: { type: string }) => type)
+      expect(types.filter((type: string) => type === 'webhooks_paused')).toHaveLength(1)
+      expect(types).toContain('transfer_received')
+    }, soon)
+    await vi.waitFor(async () => expect(await subjectsOf(bob)).toContain('Webhooks paused'), soon)
+    expect(receiver.received).toEqual([])
+    const events = (await eventsOf(bob.id)).filter(({ type }) => type === 'WebhookChanged')
+    expect(events).toMatchObject(
+      hooks.map(() => ({ reason: 'password_reset', state: 'paused', byUserId: null, changed: ['state'] })),
+    )
+    // What has waited comes.
+    expect((await asBob('PATCH', `/v1/webhooks/${hooks[0]!.id}`, { active: true })).body.state).toBe('active')
+    await came(receiver, 1)
+    expect(idsOf(receiver)).toEqual([id])
+  })
+
+  test('and one that was being added at that moment is not left', async () => {
+    const holder = openDatabase(inject('system').databaseUrls.superuser, {
+      ...{ applicationName: 'test', maxConnections: 1 },
+    })
+    const held = Promise.withResolvers<void>()
+    const released = Promise.withResolvers<void>()
+    // The request has proven the old password, and waits for its turn to add.
+    const holding = holder.begin(async tx => {
+      await tx`select pg_advisory_xact_lock(hashtextextended(${`webhooks of ${bob.id}`}, 0))`
+      held.resolve()
+      await released.promise
+    })
+    try {
+      await held.promise
+      const url = 'http://127.0.0.1:9/strange'
+      const adding = bob.ask('POST', '/v1/webhooks', { url, password: bob.password })
+      await vi.waitFor(async () => {
+        const waiting = await sql`select from pg_locks where locktype = 'advisory' and not granted`
+        expect(waiting).toHaveLength(1)
+      }, soon)
+      const asBob = await again(bob, await resetPassword(bob))
+      released.resolve()
+      const { status, body } = await adding
+      expect([status, body.code]).toEqual([401, 'TOKEN_REVOKED'])
+      expect((await asBob('GET', '/v1/webhooks')).body.items).toEqual([])
+    } finally {
+      released.resolve()
+      await holding
+      await holder.end()
+    }
+  })
+
+  test('a changed password pauses none, a deactivated account all', async () => {
+    const receiver = await receive()
+    const hook = await add(bob, receiver.url)
+    const { password } = bob
+    const changed = { currentPassword: password, newPassword: 'Battery-Staple-8' }
+    expect((await bob.ask('POST', '/v1/auth/change-password', changed)).status).toBe(200)
+    await pay('1')
+    await came(receiver, 1)
+    const ended = await admin.ask('POST', `/v1/admin/users/${bob.id}/deactivate`, { reason: 'a test' })
+    expect(ended.status).toBe(200)
+    const stateOf = async () =>
+      (await sql`select state from notifier.webhook_endpoints where id = ${hook.id}`)[0]!.state
+    await vi.waitFor(async () => expect(await stateOf()).toBe('paused'), soon)
+    await vi.waitFor(
+      async () => expect((await eventsOf(bob.id)).at(-1)).toMatchObject({ reason: 'account_disabled' }),
+      soon,
+    )
+    await vi.waitFor(async () => expect(await subjectsOf(bob)).toContain('Webhooks paused'), soon)
+  })
+
+  test('staff see where a user’s lead, and turn one off with a reason that its owner is told of', async () => {
+    const receiver = await receive()
+    const hook = await add(bob, `${receiver.url}${SECRET_PATH}`)
+    const path = `/v1/admin/users/${bob.id}/webhooks`
+    const shown = await admin.ask('GET', path)
+    expect(shown.body.items).toMatchObject([
+      { id: hook.id, origin: new URL(receiver.url).origin, state: 'active' },
+    ])
+    expect(JSON.stringify(shown.body)).not.toMatch(/T0K3N|K3Y|secret/)
+    expect((await admin.ask('GET', `/v1/admin/users/${randomUUID()}/webhooks`)).body.code).toBe(
+      'USER_NOT_FOUND',
+    )
+    const disable = (id: string, body: object, user = bob.id) =>
+      admin.ask('POST', `/v1/admin/users/${user}/webhooks/${id}/disable`, body)
+    const reason = 'Leads to a stranger, case 4711'
+    expect((await disable(hook.id, {})).body.errors?.[0]?.field).toBe('reason')
+    expect((await disable(randomUUID(), { reason })).body.code).toBe('WEBHOOK_NOT_FOUND')
+    // Under another user it is not found, and one's own is refused.
+    expect((await disable(hook.id, { reason }, alice.id)).body.code).toBe('WEBHOOK_NOT_FOUND')
+    expect((await disable(hook.id, { reason }, admin.id)).body.code).toBe('INSUFFICIENT_PERMISSIONS')
+    expect((await disable(hook.id, { reason })).body).toMatchObject({ id: hook.id, state: 'disabled' })
+    await vi.waitFor(
+      async () => expect((await noticesOf(bob))[0]?.type).toBe('webhook_disabled_by_staff'),
+      soon,
+    )
+    const told = (await eventsOf(bob.id)).at(-1)!
+    expect(told).toMatchObject({ byUserId: admin.id, reason: 'disabled_by_staff', state: 'disabled' })
+    // What staff wrote is there, and nobody reads it without the owner's key.
+    expect(String(told.staffReason)).not.toContain('stranger')
+    expect((told.staffReason as Buffer).length).toBeGreaterThan(reason.length)
+    await pay('1')
+    await vi.waitFor(
+      async () => expect(await subjectsOf(bob)).toContain('Webhook turned off by our staff'),
+      soon,
+    )
+    expect(receiver.received).toEqual([])
+  })
+
+  test('also where the gateway was killed before it could tell', async () => {
+    const id = randomUUID()
+    // As a gateway leaves it that dies between the change and its event.
+    await sql`
+      insert into notifier.webhook_endpoints (id, owner_id, url, secrets)
+      values (${id}, ${bob.id}, 'https://hooks.example/', '[]')`
+    await vi.waitFor(async () => expect(await eventsOf(bob.id)).toHaveLength(1), soon)
+    expect(await eventsOf(bob.id)).toMatchObject([{ type: 'WebhookAdded', webhookId: id, byUserId: null }])
+  })
+})
+
 describe('endpoints', () => {
   test('are changed, listed and deleted by their owner alone', async () => {
     const receiver = await receive()
@@ -420,12 +655,27 @@ describe('endpoints', () => {
     expect((await bob.ask('GET', '/v1/webhooks')).body.items).toEqual([])
   })
 
-  test('are at most twenty', async () => {
+  test('are at most twenty of a person', async () => {
     for (let n = 0; n < 20; n++) await add(bob, `http://127.0.0.1:9/${n}`)
     const { status, body } = await bob.ask('POST', '/v1/webhooks', {
       ...{ url: 'http://127.0.0.1:9/more', password: bob.password },
     })
     expect([status, body.code]).toEqual([409, 'TOO_MANY_WEBHOOKS'])
+  })
+
+  test('are at most twenty of the operator, also where all are added at one moment', async () => {
+    // No password is hashed on the way, so that the requests reach the database together.
+    const asked = await Promise.all(
+      Array.from({ length: 32 }, (_, n) =>
+        admin.ask('POST', '/v1/admin/webhooks', { url: `http://127.0.0.1:9/${n}` }),
+      ),
+    )
+    const answers = Map.groupBy(asked, ({ status, body }) => `${status} ${body.code ?? ''}`)
+    expect([...answers].map(([answer, all]) => [answer, all.length]).sort()).toEqual([
+      ['201 ', 20],
+      ['409 TOO_MANY_WEBHOOKS', 12],
+    ])
+    expect((await admin.ask('GET', '/v1/admin/webhooks')).body.items).toHaveLength(20)
   })
 
   test.each([

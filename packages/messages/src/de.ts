@@ -39,6 +39,23 @@ const ACTIONS: Readonly<Record<string, string>> = {
   withdrawal: 'Auszahlungen',
 }
 
+const CHANGED: Readonly<Record<string, string>> = {
+  url: 'seine Adresse',
+  secret: 'sein Geheimnis',
+  eventTypes: 'die Ereignisse, die er bekommt',
+  description: 'seine Beschreibung',
+  state: 'ob er eingeschaltet ist',
+}
+const listOf = (changed: string) =>
+  changed
+    .split(',')
+    .map(one => CHANGED[one] ?? one)
+    .join(', ')
+const PAUSED_BY: Readonly<Record<string, string>> = {
+  password_reset: ', weil ein vergessenes Passwort ersetzt wurde',
+  account_disabled: ', weil Ihr Konto deaktiviert wurde',
+}
+
 export const de: Catalogue = {
   locale: 'de',
   notices: {
@@ -196,6 +213,26 @@ export const de: Catalogue = {
     webhook_disabled: ({ data }) => ({
       title: 'Webhook abgeschaltet',
       body: `Ihr Webhook unter ${data.url} ist zu lange fehlgeschlagen und wurde abgeschaltet. Schalten Sie ihn wieder ein, sobald er geht; sein Protokoll bewahrt auf, was nicht zugestellt wurde.`,
+    }),
+    webhook_added: ({ data }) => ({
+      title: 'Neuer Webhook',
+      body: `Ereignisse Ihrer Wallets gehen ab jetzt an ${data.url}. ${NOT_YOU}`,
+    }),
+    webhook_changed: ({ data }) => ({
+      title: 'Webhook geändert',
+      body: `An Ihrem Webhook unter ${data.url} hat sich geändert: ${listOf(data.changed)}. ${NOT_YOU}`,
+    }),
+    webhook_removed: ({ data }) => ({
+      title: 'Webhook gelöscht',
+      body: `Ihr Webhook unter ${data.url} wurde gelöscht: Dorthin gehen keine Ereignisse mehr. ${NOT_YOU}`,
+    }),
+    webhook_disabled_by_staff: ({ data }) => ({
+      title: 'Webhook von uns abgeschaltet',
+      body: `Wir haben Ihren Webhook unter ${data.url} abgeschaltet: Dorthin gehen keine Ereignisse mehr. Fragen Sie uns nach dem Grund, bevor Sie ihn wieder einschalten.`,
+    }),
+    webhooks_paused: ({ data }) => ({
+      title: 'Webhooks angehalten',
+      body: `Ihre Webhooks sind angehalten${PAUSED_BY[data.reason] ?? ''}. Löschen Sie, was Sie nicht kennen, und schalten Sie die anderen wieder ein: Ihre Ereignisse warten eine Weile.`,
     }),
     mail_blocked: text(
       'E-Mails erreichen Sie nicht',

@@ -35,6 +35,23 @@ const ACTIONS: Readonly<Record<string, string>> = {
   withdrawal: 'withdrawals',
 }
 
+const CHANGED: Readonly<Record<string, string>> = {
+  url: 'its address',
+  secret: 'its secret',
+  eventTypes: 'the events it is sent',
+  description: 'its description',
+  state: 'whether it is on',
+}
+const listOf = (changed: string) =>
+  changed
+    .split(',')
+    .map(one => CHANGED[one] ?? one)
+    .join(', ')
+const PAUSED_BY: Readonly<Record<string, string>> = {
+  password_reset: 'because a forgotten password was replaced',
+  account_disabled: 'because your account was deactivated',
+}
+
 export const en: Catalogue = {
   locale: 'en',
   notices: {
@@ -180,6 +197,26 @@ export const en: Catalogue = {
     webhook_disabled: ({ data }) => ({
       title: 'Webhook turned off',
       body: `Your webhook at ${data.url} has failed for too long and is turned off. Turn it on again once it works; its log keeps what was not delivered.`,
+    }),
+    webhook_added: ({ data }) => ({
+      title: 'New webhook',
+      body: `Events of your wallets go to ${data.url} from now on. ${NOT_YOU}`,
+    }),
+    webhook_changed: ({ data }) => ({
+      title: 'Webhook changed',
+      body: `Your webhook at ${data.url} was changed: ${listOf(data.changed)}. ${NOT_YOU}`,
+    }),
+    webhook_removed: ({ data }) => ({
+      title: 'Webhook deleted',
+      body: `Your webhook at ${data.url} was deleted: no events go there any more. ${NOT_YOU}`,
+    }),
+    webhook_disabled_by_staff: ({ data }) => ({
+      title: 'Webhook turned off by our staff',
+      body: `Our staff turned your webhook at ${data.url} off: no events go there any more. Ask us why before you turn it on again.`,
+    }),
+    webhooks_paused: ({ data }) => ({
+      title: 'Webhooks paused',
+      body: `Your webhooks are paused${PAUSED_BY[data.reason] === undefined ? '' : ` ${PAUSED_BY[data.reason]}`}. Delete those that you do not know, and turn the others on again: their events wait for a while.`,
     }),
     mail_blocked: text(
       'Mail does not reach you',

@@ -63,6 +63,13 @@ export type NoticeData = {
   account_reactivated: Record<never, never>
   mail_blocked: Record<never, never>
   webhook_disabled: { url: string }
+  /** `url` is the host alone. */
+  webhook_added: { url: string }
+  /** `changed`: url, secret, eventTypes, description, state; with commas. */
+  webhook_changed: { url: string; changed: string }
+  webhook_removed: { url: string }
+  webhook_disabled_by_staff: { url: string }
+  webhooks_paused: { reason: string }
 }
 
 export type NoticeType = keyof NoticeData
@@ -123,6 +130,11 @@ export const KIND_OF: Readonly<Record<NoticeType, NoticeKind>> = {
   account_reactivated: 'security',
   mail_blocked: 'security',
   webhook_disabled: 'security',
+  webhook_added: 'security',
+  webhook_changed: 'security',
+  webhook_removed: 'security',
+  webhook_disabled_by_staff: 'security',
+  webhooks_paused: 'security',
 }
 
 /** By how a type ends: the words for types that are newer than this version. Null where it says nothing. */

@@ -60,6 +60,11 @@ const EXAMPLES: NoticeData = {
   account_reactivated: {},
   mail_blocked: {},
   webhook_disabled: { url: 'hooks.example' },
+  webhook_added: { url: 'hooks.example' },
+  webhook_changed: { url: 'hooks.example', changed: 'url,secret' },
+  webhook_removed: { url: 'hooks.example' },
+  webhook_disabled_by_staff: { url: 'hooks.example' },
+  webhooks_paused: { reason: 'password_reset' },
 }
 const TYPES = Object.keys(KIND_OF) as NoticeType[]
 const render = (language: 'en' | 'de', type: string, data: object, other: string | null = null) =>

@@ -52,28 +52,53 @@ export const countTry = (channel: string, outcome: string, times = 1): void =>
 export const startSlots = <Job>(options: {
   name: string
   atOnce: number
+  /** A job that has lasted so long leaves its slot to others and goes on beside them, where so many do not do so already. */
+  slow?: { afterMs: number; atOnce: number }
+  /** How often what is due is looked for where nobody calls `wake`. */
+  pollMs?: number
   /** Claims at most so many jobs for this instance. */
   claim: (limit: number) => Promise<Job[]>
   work: (job: Job) => Promise<void>
   logger: Logger
   clock: Clock
 }): Repeated => {
-  const { name, atOnce, claim, work, logger, clock } = options
-  const inFlight = new Set<Promise<void>>()
-  const begin = async (): Promise<boolean> => {
-    if (inFlight.size >= atOnce) await Promise.race(inFlight)
-    const free = atOnce - inFlight.size
+  const { name, atOnce, slow, pollMs = POLL_MS, claim, work, logger, clock } = options
+  const inSlots = new Set<Promise<void>>()
+  const beside = new Set<Promise<void>>()
+  let freed = Promise.withResolvers<void>()
+  const leave = (working: Promise<void>) => {
+    if (!inSlots.delete(working)) return
+    freed.resolve()
+    freed = Promise.withResolvers()
+  }
+  const start = (job: Job) => {
+    const working: Promise<void> = work(job)
+      .catch(error => logger.warn({ channel: name, code: codeOf(error) }, 'not written down; trying again'))
+      .finally(() => {
+        cancel()
+        leave(working)
+        beside.delete(working)
+      })
+    const cancel =
+      slow === undefined
+        ? () => {}
+        : clock.after(slow.afterMs, () => {
+            if (beside.size >= slow.atOnce) return
+            beside.add(working)
+            leave(working)
+          })
+    inSlots.add(working)
+  }
+  const begin = async (signal: AbortSignal): Promise<boolean> => {
+    if (inSlots.size >= atOnce) await freed.promise
+    if (signal.aborted) return false
+    const free = atOnce - inSlots.size
     const jobs = await claim(free)
-    for (const job of jobs) {
-      const working: Promise<void> = work(job)
-        .catch(error => logger.warn({ channel: name, code: codeOf(error) }, 'not written down; trying again'))
-        .finally(() => inFlight.delete(working))
-      inFlight.add(working)
-    }
+    for (const job of jobs) start(job)
     return jobs.length === free
   }
   const repeated = repeat({
-    ...{ clock, everyMs: POLL_MS, work: begin },
+    ...{ clock, everyMs: pollMs, work: begin },
     onError: error =>
       logger.warn(
         { channel: name, code: codeOf(error) },
@@ -83,8 +108,11 @@ export const startSlots = <Job>(options: {
   return {
     wake: repeated.wake,
     stop: async () => {
-      await repeated.stop()
-      await Promise.all(inFlight)
+      const stopped = repeated.stop()
+      // A round that waits for a slot ends as well.
+      freed.resolve()
+      await stopped
+      await Promise.all([...inSlots, ...beside])
     },
   }
 }

@@ -21,11 +21,12 @@ import { startWebhooks } from './channels/webhook.ts'
 import { notifierSettings } from './config.ts'
 import { startDelivering } from './deliver.ts'
 import { createNotifying } from './notify.ts'
-import { createSecretOpener } from './open-secret.ts'
+import { createResealer, createSecretOpener } from './open-secret.ts'
 import { createPostWebhook } from './post-webhook.ts'
+import { startResealing } from './reseal-secrets.ts'
 import { connectMail } from './smtp.ts'
 import { measureDue, writeMailedKinds } from './sql/deliveries.ts'
-import { openNotifierDatabase } from './sql/open-database.ts'
+import { openByKey } from './sql/open-by-key.ts'
 import { purgeOld } from './sql/purge.ts'
 import { createSequenceWatch } from './watch-sequences.ts'
 
@@ -36,9 +37,16 @@ const HOUR_MS = 60 * 60 * 1_000
 
 const logger = createLogger('notifier', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
 
-const sql = openNotifierDatabase(config.DATABASE_URL, {
-  applicationName: config.INSTANCE_ID,
-  maxConnections: 8,
+const sql = openByKey(config.DATABASE_URL, { applicationName: config.INSTANCE_ID, maxConnections: 8 })
+const wellSql = openByKey(config.DATABASE_URL, {
+  applicationName: `${config.INSTANCE_ID}-webhooks`,
+  maxConnections: 4,
+})
+const unwellSql = openByKey(config.DATABASE_URL, {
+  applicationName: `${config.INSTANCE_ID}-unwell-webhooks`,
+  maxConnections: 2,
+  // No try that fails waits for the disk, nor makes others wait: a crash of Postgres that loses one has it made again.
+  connection: { synchronous_commit: 'off' },
 })
 const gatewayRead = openDatabase(config.GATEWAY_READ_URL, {
   applicationName: config.INSTANCE_ID,
@@ -84,9 +92,13 @@ const poster = createPostWebhook({
   clock: systemClock,
 })
 const webhooks = startWebhooks({
-  ...{ sql, openSecret, logger, clock: systemClock },
+  ...{ sql: wellSql, unwellSql, openSecret, logger, clock: systemClock },
   post: poster.post,
   disableAfterMs: config.WEBHOOK_DISABLE_HOURS * HOUR_MS,
+})
+const resealing = startResealing({
+  ...{ sql, logger, clock: systemClock },
+  reseal: await createResealer(config.NOTIFIER_PRIVATE_KEY_FILE, openSecret),
 })
 const purging = startPurging({
   purge: () =>
@@ -165,10 +177,10 @@ logger.info({ port: operations.port }, 'notifying')
 
 onShutdown(logger, [
   consumer.stop,
-  mails.stop,
+  () => Promise.all([mails.stop(), webhooks.stop()]),
   receipts.stop,
-  webhooks.stop,
   poster.close,
+  resealing.stop,
   purging.stop,
   foundation.stop,
   topics.close,
@@ -178,5 +190,6 @@ onShutdown(logger, [
   brokers.close,
   () => gatewayRead.end({ timeout: 5 }),
   () => ledgerRead.end({ timeout: 5 }),
+  () => Promise.all([wellSql.end({ timeout: 5 }), unwellSql.end({ timeout: 5 })]),
   () => sql.end({ timeout: 5 }),
 ])

@@ -19,7 +19,15 @@ export type NoticeMail = {
 const WORTH_MS = 7 * 24 * 60 * 60 * 1_000
 
 /** Of what changes an account the gateway asks for a mail of its own (MailRequested), but of these. */
-const MAILED_SECURITY: readonly string[] = ['signed_in', 'webhook_disabled']
+const MAILED_SECURITY: readonly string[] = [
+  'signed_in',
+  'webhook_added',
+  'webhook_changed',
+  'webhook_disabled',
+  'webhook_disabled_by_staff',
+  'webhook_removed',
+  'webhooks_paused',
+]
 
 /** The mails of notices. What their users chose is looked up when they are stored. */
 export const mailsOfNotices = (notices: Notice[]): NoticeMail[] =>

@@ -495,6 +495,32 @@ test.each<[string, Notice[], Array<[type: string, about: string | null]>]>([
 const account = { eventId: staff, userId: alice, occurredAt: 5 }
 const started = { ...account, sessionId: staff, addressHash: null, method: 'password' }
 
+const hook = { ...account, webhookId: staff, byUserId: null, origin: 'https://hooks.example.com:8443' }
+const changedHook = (reason: string, over: object = {}): IdentityEvent => ({
+  type: 'pennywire.identity.WebhookChanged',
+  value: {
+    ...{ ...hook, eventTypes: [], changed: ['url', 'state'], state: 'active', reason, staffReason: null },
+    ...over,
+  },
+})
+
+test('a webhook is told by its host, with what changed', () => {
+  expect(noticesForAccount(changedHook('asked')).map(({ data }) => data)).toEqual([
+    { url: 'hooks.example.com:8443', changed: 'url,state' },
+  ])
+})
+
+test('webhooks that an ended account pauses at one moment are told once; the operator’s are nobody’s', () => {
+  const paused = ['one', 'two'].flatMap(eventId =>
+    noticesForAccount(changedHook('password_reset', { eventId })),
+  )
+  expect(new Set(paused.map(({ id }) => id)).size).toBe(1)
+  expect(paused[0]).toMatchObject({ type: 'webhooks_paused', data: { reason: 'password_reset' } })
+  const later = noticesForAccount(changedHook('password_reset', { occurredAt: 6 }))
+  expect(later[0]!.id).not.toBe(paused[0]!.id)
+  expect(noticesForAccount(changedHook('asked', { userId: null }))).toEqual([])
+})
+
 test.each<[string, IdentityEvent, string[]]>([
   [
     'a sign-in from somewhere new',
@@ -507,6 +533,15 @@ test.each<[string, IdentityEvent, string[]]>([
     [],
   ],
   ['a new PIN by a mailed code', { type: 'pennywire.identity.PinReset', value: account }, ['pin_changed']],
+  [
+    'a new webhook',
+    { type: 'pennywire.identity.WebhookAdded', value: { ...hook, eventTypes: [] } },
+    ['webhook_added'],
+  ],
+  ['a changed one', changedHook('asked'), ['webhook_changed']],
+  ['one that staff turned off', changedHook('disabled_by_staff'), ['webhook_disabled_by_staff']],
+  ['one that failed for too long: the notifier has told it', changedHook('failing'), []],
+  ['one that is deleted', { type: 'pennywire.identity.WebhookRemoved', value: hook }, ['webhook_removed']],
   [
     'what staff looked at stays theirs',
     {

@@ -112,6 +112,7 @@ export const noticesFor = (record: LedgerEvent): Notice[] => {
 
 /** What an event of an account tells its user. */
 export const noticesForAccount = (record: IdentityEvent): Notice[] => {
+  if (isOfWebhook(record)) return ofWebhook(record)
   const type = noticeTypeOf(record)
   if (type === null) return []
   const { eventId, userId, occurredAt } = record.value
@@ -121,7 +122,38 @@ export const noticesForAccount = (record: IdentityEvent): Notice[] => {
   ])
 }
 
-const noticeTypeOf = (record: IdentityEvent): keyof NoticeData | null => {
+type OfWebhook = Extract<IdentityEvent, { type: `pennywire.identity.Webhook${string}` }>
+
+const isOfWebhook = (record: IdentityEvent): record is OfWebhook =>
+  record.type.startsWith('pennywire.identity.Webhook')
+
+/** The operator's endpoints are nobody's: the audit trail alone tells of them. */
+const ofWebhook = (record: OfWebhook): Notice[] => {
+  const { eventId, userId, origin, occurredAt: createdAt } = record.value
+  const about = { userId, cause: eventId, transferId: null, aboutUserId: null, createdAt }
+  const data = { url: hostOf(origin) }
+  if (record.type === 'pennywire.identity.WebhookAdded') return notice(about, ['webhook_added', data])
+  if (record.type === 'pennywire.identity.WebhookRemoved') return notice(about, ['webhook_removed', data])
+  const { reason, changed } = record.value
+  switch (reason) {
+    // What disabled it has told it.
+    case 'failing':
+    case 'gone':
+      return []
+    case 'password_reset':
+    case 'account_disabled':
+      // All endpoints of an account are paused at one moment: their owner is told once.
+      return notice({ ...about, cause: `${reason} ${createdAt}` }, ['webhooks_paused', { reason }])
+    case 'disabled_by_staff':
+      return notice(about, ['webhook_disabled_by_staff', data])
+    default:
+      return notice(about, ['webhook_changed', { ...data, changed: changed.join(',') }])
+  }
+}
+
+const hostOf = (origin: string) => (URL.canParse(origin) ? new URL(origin).host : origin)
+
+const noticeTypeOf = (record: Exclude<IdentityEvent, OfWebhook>): keyof NoticeData | null => {
   switch (record.type) {
     case 'pennywire.identity.SessionStarted':
       return record.value.isNewPlace ? 'signed_in' : null

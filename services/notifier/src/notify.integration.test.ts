@@ -10,7 +10,7 @@ import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
 import { createNotifying } from './notify.ts'
-import { openNotifierDatabase } from './sql/open-database.ts'
+import { openByKey } from './sql/open-by-key.ts'
 import { createNotifierDatabase } from './sql/test-database.ts'
 
 const { superuserUrl } = inject('stack')
@@ -457,7 +457,7 @@ test('a registry that is away holds the records; they are handled once it is bac
 
 test('batches read by keys, also under plans that were made while the tables were small', async () => {
   const applicationName = 'reads-by-keys'
-  const pool = openNotifierDatabase(database.url('notifier'), { applicationName, maxConnections: 1 })
+  const pool = openByKey(database.url('notifier'), { applicationName, maxConnections: 1 })
   const { handle, transfer, position } = await startInstance({}, pool)
   const BATCH = 30
   await position()

@@ -23,7 +23,13 @@ import { insertMails, insertNoticeMails } from './sql/deliveries.ts'
 import { insertNotices } from './sql/notices.ts'
 import { lockPositions, readPositions, writePositions } from './sql/positions.ts'
 import { readTopicStarts } from './sql/topic-starts.ts'
-import { insertWebhooks, type OwnersEvent, readEndpointOwners } from './sql/webhooks.ts'
+import {
+  type EndedAccount,
+  insertWebhooks,
+  type OwnersEvent,
+  pauseEndpoints,
+  readEndpointOwners,
+} from './sql/webhooks.ts'
 import type { SequenceWatch } from './watch-sequences.ts'
 import { payloadOf, type WebhookEvent, webhookEventOf } from './webhook-events.ts'
 
@@ -43,6 +49,8 @@ type Work = {
   mails: MailRequested[]
   deadLetters: RawRecord[]
   webhooks: WebhookEvent[]
+  /** Accounts whose endpoints are paused. */
+  ended: EndedAccount[]
   /** The entries that an event tells of. */
   entries: Counted[]
   /** Wallets of which an event that moves nothing tells how many entries they have. */
@@ -51,7 +59,15 @@ type Work = {
 
 type Counted = { walletId: string; sequence: number }
 
-const NOTHING: Work = { notices: [], mails: [], webhooks: [], deadLetters: [], entries: [], reached: [] }
+const NOTHING: Work = {
+  notices: [],
+  mails: [],
+  webhooks: [],
+  ended: [],
+  deadLetters: [],
+  entries: [],
+  reached: [],
+}
 
 const MAIL_REQUESTED = 'pennywire.notifier.MailRequested'
 const NOTICE_REQUESTED = 'pennywire.notifier.NoticeRequested'
@@ -80,6 +96,9 @@ const storedNotices = z.array(
     createdAt: storedTime,
   }),
 )
+const storedEnds: z.ZodType<EndedAccount[]> = z.array(
+  z.object({ userId: storedId, reason: z.enum(['password_reset', 'account_disabled']), at: storedTime }),
+)
 const storedWebhook = z.object({ cause: storedText, at: storedTime, users: z.array(storedId) })
 const storedMail = z.object({
   commandId: storedId,
@@ -100,8 +119,8 @@ const workFor = (record: AnyRecord, since: number): Work => {
   }
   if (isIdentityEvent(record.type)) {
     const event = record as IdentityEvent
-    if (event.value.occurredAt < since) return NOTHING
-    return { ...NOTHING, notices: storedNotices.parse(noticesForAccount(event)) }
+    const notices = event.value.occurredAt < since ? [] : storedNotices.parse(noticesForAccount(event))
+    return { ...NOTHING, notices, ended: storedEnds.parse(endsOf(event)) }
   }
   if (!isLedgerEvent(record.type)) return NOTHING
   const event = record as LedgerEvent
@@ -112,6 +131,16 @@ const workFor = (record: AnyRecord, since: number): Work => {
     webhooks: webhook ? [storedWebhook.parse(webhook) && webhook] : [],
     ...countedBy(event),
   }
+}
+
+/** An account that ends: by a new password after a forgotten one, or because it is deactivated. */
+const endsOf = ({ type, value }: IdentityEvent): EndedAccount[] => {
+  const { occurredAt: at } = value
+  if (type === 'pennywire.identity.PasswordChanged' && value.how === 'reset')
+    return [{ userId: value.userId, reason: 'password_reset', at }]
+  if (type === 'pennywire.identity.AccountDeactivated')
+    return [{ userId: value.userId, reason: 'account_disabled', at }]
+  return []
 }
 
 /** What an event tells of how many entries wallets have: by entries of its own, or by the way. */
@@ -137,7 +166,8 @@ export const createNotifying = (deps: {
   logger: Logger
   /** Called when there are new mails. */
   wakeMails: () => void
-  wakeWebhooks: () => void
+  /** Called with the endpoints that have something new. */
+  wakeWebhooks: (endpointIds: string[]) => void
   /** How long a webhook is tried. */
   webhookWorthMs: number
   /** Told of what records of ledger.events say of wallets' entries, once they are handled; repeats as well. */
@@ -149,7 +179,7 @@ export const createNotifying = (deps: {
   let starts = new Map<string, number>()
 
   /** Payloads are made for owners who have an endpoint alone: most events have none. */
-  const storeWebhooks = async (tx: Tx, events: WebhookEvent[]): Promise<number> => {
+  const storeWebhooks = async (tx: Tx, events: WebhookEvent[]): Promise<string[]> => {
     const owners = await readEndpointOwners(tx, [...new Set(events.flatMap(({ users }) => users))])
     const sent = events.flatMap(event =>
       [null, ...event.users]
@@ -165,7 +195,7 @@ export const createNotifying = (deps: {
           }
         }),
     )
-    return sent.length > 0 ? insertWebhooks(tx, sent, webhookWorthMs) : 0
+    return sent.length > 0 ? insertWebhooks(tx, sent, webhookWorthMs) : []
   }
 
   const readWork = async (record: IncomingRecord): Promise<Work> => {
@@ -241,6 +271,7 @@ export const createNotifying = (deps: {
         const notices: Notice[] = []
         const mails: MailRequested[] = []
         const webhooks: WebhookEvent[] = []
+        const ended: EndedAccount[] = []
         const deadLetters: RawRecord[] = []
         for (const [index, record] of records.entries()) {
           const position = next.get(idOf(record))
@@ -254,9 +285,12 @@ export const createNotifying = (deps: {
           notices.push(...works[index]!.notices)
           mails.push(...works[index]!.mails)
           webhooks.push(...works[index]!.webhooks)
+          ended.push(...works[index]!.ended)
           deadLetters.push(...works[index]!.deadLetters)
         }
         if (deadLetters.length > 0) await publisher.publishAll(deadLetters)
+        // Before the notices, as what disables an endpoint locks it before its owner's list.
+        if (ended.length > 0) await pauseEndpoints(tx, ended)
         // One event may stand in a batch twice.
         const once = [...new Map(notices.map(notice => [notice.id, notice])).values()]
         const added = once.length > 0 ? await insertNotices(tx, once) : 0
@@ -264,7 +298,7 @@ export const createNotifying = (deps: {
         if (mails.length > 0) await insertMails(tx, mails)
         const noticeMails = mailsOfNotices(once)
         const mailed = noticeMails.length > 0 ? await insertNoticeMails(tx, noticeMails) : 0
-        const webhooksDue = webhooks.length > 0 ? await storeWebhooks(tx, webhooks) : 0
+        const webhooksDue = webhooks.length > 0 ? await storeWebhooks(tx, webhooks) : []
         await writePositions(tx, [...next.values()])
         return { gaps, added, repeated, due: mails.length + mailed, webhooksDue, deadLetters }
       })
@@ -278,7 +312,7 @@ export const createNotifying = (deps: {
         }
       }
       if (due > 0) wakeMails()
-      if (webhooksDue > 0) wakeWebhooks()
+      if (webhooksDue.length > 0) wakeWebhooks(webhooksDue)
       for (const { headers } of deadLetters) {
         const {
           dead_letter_topic: topic,

@@ -1,4 +1,11 @@
-import { type CompactDecryptGetKey, compactDecrypt, errors, importJWK } from 'jose'
+import {
+  type CompactDecryptGetKey,
+  CompactEncrypt,
+  compactDecrypt,
+  decodeProtectedHeader,
+  errors,
+  importJWK,
+} from 'jose'
 import { z } from 'zod'
 
 const privateJwk = z.looseObject({
@@ -10,7 +17,7 @@ const privateJwk = z.looseObject({
   d: z.string(),
 })
 
-/** The notifier's key, as a private JWK; or `{"keys": [...]}` while others are still encrypted to. */
+/** The notifier's key, as a private JWK; or `{"keys": [...]}`, the current one first, while others are still encrypted to. */
 export const privateJwks = z
   .union([
     privateJwk.transform(key => [key]),
@@ -39,5 +46,23 @@ export const createSecretOpener = async (jwks: z.output<typeof privateJwks>): Pr
       contentEncryptionAlgorithms: ['A256GCM'],
     })
     return JSON.parse(new TextDecoder().decode(plaintext))
+  }
+}
+
+/** Encrypts under the current key, the first, what was encrypted under another one; undefined for what is under it already. */
+export type Reseal = (jwe: string) => Promise<string | undefined>
+
+/** Rejects, as the opener does, where a secret was made for a key that is not here. */
+export const createResealer = async (
+  jwks: z.output<typeof privateJwks>,
+  openSecret: OpenSecret,
+): Promise<Reseal> => {
+  const { d: _, ...current } = jwks[0]!
+  const recipient = await importJWK(current, 'ECDH-ES+A256KW')
+  return async jwe => {
+    if (decodeProtectedHeader(jwe).kid === current.kid) return undefined
+    return new CompactEncrypt(Buffer.from(JSON.stringify(await openSecret(jwe))))
+      .setProtectedHeader({ alg: 'ECDH-ES+A256KW', enc: 'A256GCM', kid: current.kid })
+      .encrypt(recipient)
   }
 }

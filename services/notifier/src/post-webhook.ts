@@ -16,6 +16,9 @@ const TOTAL_MS = 10_000
 const ANSWER_BYTES = 1_024
 const IDLE_MS = 15_000
 
+/** The code of a try that we ended because this notifier stops. */
+export const STOPPED = 'STOPPED'
+
 /** A refusal of ours, or a failure on the way: no answer came. */
 export class NotPosted extends Error {
   readonly code: string
@@ -26,8 +29,20 @@ export class NotPosted extends Error {
   }
 }
 
-export type Posted = { status: number; answer: string; retryAfter: string | undefined }
-export type PostWebhook = (url: string, headers: Record<string, string>, body: string) => Promise<Posted>
+export type Posted = {
+  status: number
+  answer: string
+  /** Whether there was more of the answer than is read. */
+  isCut: boolean
+  retryAfter: string | undefined
+}
+/** `signal` ends a try that is under way: it rejects with STOPPED. */
+export type PostWebhook = (
+  url: string,
+  headers: Record<string, string>,
+  body: string,
+  signal?: AbortSignal,
+) => Promise<Posted>
 
 const NAT64 = ipaddr.IPv6.parse('64:ff9b::')
 
@@ -86,8 +101,9 @@ export const createPostWebhook = ({
   const guard = allowPrivate ? {} : { lookup: guardedLookup }
   const [http, https] = [new HttpAgent({ ...options, ...guard }), new HttpsAgent({ ...options, ...guard })]
 
-  const post: PostWebhook = (text, headers, body) =>
+  const post: PostWebhook = (text, headers, body, signal) =>
     new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(new NotPosted(STOPPED, 'not begun'))
       const url = new URL(text)
       const host = url.hostname.replace(/^\[|\]$/g, '')
       const isHttps = url.protocol === 'https:'
@@ -115,6 +131,7 @@ export const createPostWebhook = ({
           const end = () =>
             resolve({
               status: response.statusCode ?? 0,
+              isCut: length > ANSWER_BYTES,
               answer: Buffer.concat(chunks).subarray(0, ANSWER_BYTES).toString('utf8').replaceAll('\0', ''),
               retryAfter: response.headers['retry-after'],
             })
@@ -131,8 +148,11 @@ export const createPostWebhook = ({
         },
       )
       const cancel = clock.after(TOTAL_MS, () => sent.destroy(new NotPosted('TIMEOUT', 'no answer in time')))
+      const stop = () => sent.destroy(new NotPosted(STOPPED, 'ended before its answer'))
+      signal?.addEventListener('abort', stop, { once: true })
       sent.on('close', () => {
         cancel()
+        signal?.removeEventListener('abort', stop)
         // Of no effect after an answer. A switch of protocols, for one, ends the request without one and without an error.
         reject(new NotPosted('NO_ANSWER', 'the connection ended without an answer'))
       })

@@ -45,7 +45,7 @@ import { oidcRoutes } from './sign-in/oidc-routes.ts'
 import { createSocialLogin } from './sign-in/social-login.ts'
 import { forgetOidcRequests } from './sign-in/sql/oidc-requests.ts'
 import { purgeExpired } from './sql/purge.ts'
-import { createManageUsers } from './staff/manage-users.ts'
+import { createManageUsers, type ManageUsers } from './staff/manage-users.ts'
 import { createRecordView } from './staff/staff-views.ts'
 import { adminUserRoutes } from './staff/user-staff-routes.ts'
 import { userRoutes } from './user-routes.ts'
@@ -75,6 +75,9 @@ export type Identity = {
   names: Names
   announce: Announce
   confirmPassword: Accounts['confirmPassword']
+  manageUsers: ManageUsers
+  /** Why a session has ended, by Postgres; null while it is open. */
+  readSessionEnd: (sessionId: string) => Promise<string | null>
   hashAddress: (address: string) => string
   routes: Routes[]
   /** Rejects while sessions and limits cannot be checked (Redis). For readiness. */
@@ -240,7 +243,15 @@ export const createIdentity = async (deps: {
     pins,
     limit: config.RATE_LIMIT_API_KEY,
   })
-  const manageUsers = createManageUsers({ inTransaction, announce, personKeys, sessions, accounts, apiKeys })
+  const manageUsers = createManageUsers({
+    sql,
+    inTransaction,
+    announce,
+    personKeys,
+    sessions,
+    accounts,
+    apiKeys,
+  })
   const recordView = createRecordView({ inTransaction, announce })
   const guardsWith = (inReadTurn: InTurn): Guards =>
     createGuards({ tokens, revocations, apiKeys, takeFromLimits, recordView, inReadTurn, logger })
@@ -255,6 +266,8 @@ export const createIdentity = async (deps: {
     names,
     announce,
     confirmPassword: accounts.confirmPassword,
+    manageUsers,
+    readSessionEnd: revocations.storedEndOf,
     hashAddress,
     routes: [
       authRoutes({

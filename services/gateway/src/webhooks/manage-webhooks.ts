@@ -2,10 +2,13 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Announce } from '../identity/events/announce.ts'
+import type { PersonKeys } from '../identity/persons/person-keys.ts'
 import { ProblemError, validationProblem } from '../problems/problem.ts'
 import {
+  type Change,
   type DeliveryFacts,
   deleteEndpoint,
+  disableEndpoint,
   type EndpointChange,
   type EndpointFacts,
   insertDelivery,
@@ -26,20 +29,31 @@ import { brokenUrlRule } from './webhook-url.ts'
 const MOST = 20
 /** How long a test event, or one that is sent again, is tried. */
 const WORTH_MS = 72 * 60 * 60 * 1_000
+/** The purpose under which what staff write about turning a webhook off is sealed for its owner. */
+const STAFF_REASON_PURPOSE = 'webhook-disabled-reason'
 /** By Standard Webhooks 24 to 64 bytes. */
 const SECRET_BYTES = 32
 
+/** Who changes an endpoint: its owner, or a member of staff. Their changes are told in `identity.events`. */
 export type Webhooks = {
   create: (
     owner: Owner,
     endpoint: { url: string; description: string | null; eventTypes: string[] },
+    byUserId: string,
   ) => Promise<EndpointFacts & { secret: string }>
   list: (owner: Owner) => Promise<EndpointFacts[]>
   /** Throws WEBHOOK_NOT_FOUND, as all below. */
   read: (owner: Owner, id: string) => Promise<EndpointFacts>
-  change: (owner: Owner, id: string, change: EndpointChange) => Promise<EndpointFacts>
-  remove: (owner: Owner, id: string) => Promise<void>
-  rotate: (owner: Owner, id: string, overlapSeconds: number) => Promise<EndpointFacts & { secret: string }>
+  change: (owner: Owner, id: string, change: EndpointChange, byUserId: string) => Promise<EndpointFacts>
+  /** Turns a user's endpoint off, with what staff write about it. */
+  disable: (userId: string, id: string, staff: { byUserId: string; reason: string }) => Promise<EndpointFacts>
+  remove: (owner: Owner, id: string, byUserId: string) => Promise<void>
+  rotate: (
+    owner: Owner,
+    id: string,
+    overlapSeconds: number,
+    byUserId: string,
+  ) => Promise<EndpointFacts & { secret: string }>
   test: (owner: Owner, id: string) => Promise<DeliveryFacts>
   deliveries: (
     owner: Owner,
@@ -55,10 +69,13 @@ export type Webhooks = {
 export const createManageWebhooks = (deps: {
   notifier: Database
   announce: Pick<Announce, 'sealForNotifier'>
+  personKeys: Pick<PersonKeys, 'encryptFor'>
+  /** Called after each change: it is to be told. */
+  changed: () => void
   allowPrivate: boolean
   clock: Clock
 }): Webhooks => {
-  const { notifier, announce, allowPrivate, clock } = deps
+  const { notifier, announce, personKeys, changed, allowPrivate, clock } = deps
 
   const found = (endpoint: EndpointFacts | undefined): EndpointFacts => {
     if (!endpoint) throw new ProblemError('WEBHOOK_NOT_FOUND', 'id: there is no such webhook.')
@@ -76,7 +93,7 @@ export const createManageWebhooks = (deps: {
   const readOwn = async (owner: Owner, id: string) => found(await readEndpoint(notifier, owner, id))
 
   return {
-    create: async (owner, endpoint) => {
+    create: async (owner, endpoint, byUserId) => {
       checkUrl(endpoint.url)
       const { secret, sealed } = await draw()
       const made = await insertEndpoint(
@@ -84,23 +101,40 @@ export const createManageWebhooks = (deps: {
         owner,
         { id: randomUUID(), ...endpoint, secret: sealed },
         MOST,
+        { byUserId },
       )
       if (!made) throw new ProblemError('TOO_MANY_WEBHOOKS', `At most ${MOST} webhooks; delete one first.`)
+      changed()
       return { ...made, secret }
     },
     list: owner => listEndpoints(notifier, owner),
     read: readOwn,
-    change: async (owner, id, change) => {
+    change: async (owner, id, change, byUserId) => {
       checkUrl(change.url)
-      return found(await updateEndpoint(notifier, owner, id, change))
+      const endpoint = found(await updateEndpoint(notifier, owner, id, change, { byUserId }))
+      changed()
+      return endpoint
     },
-    remove: async (owner, id) => {
-      if (!(await deleteEndpoint(notifier, owner, id))) found(undefined)
+    disable: async (userId, id, { byUserId, reason }) => {
+      const by: Change = {
+        byUserId,
+        reason: 'disabled_by_staff',
+        staffReason: await personKeys.encryptFor(userId, reason, STAFF_REASON_PURPOSE),
+      }
+      const endpoint = found(await disableEndpoint(notifier, userId, id, by))
+      changed()
+      return endpoint
     },
-    rotate: async (owner, id, overlapSeconds) => {
+    remove: async (owner, id, byUserId) => {
+      if (!(await deleteEndpoint(notifier, owner, id, { byUserId }))) found(undefined)
+      changed()
+    },
+    rotate: async (owner, id, overlapSeconds, byUserId) => {
       const { secret, sealed } = await draw()
       const overlapEnds = new Date(clock.now() + overlapSeconds * 1_000)
-      return { ...found(await rotateSecret(notifier, owner, id, sealed, overlapEnds)), secret }
+      const endpoint = found(await rotateSecret(notifier, owner, id, sealed, overlapEnds, { byUserId }))
+      changed()
+      return { ...endpoint, secret }
     },
     test: async (owner, id) => {
       await readOwn(owner, id)

@@ -2,7 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { ProblemCode } from '@pennywire/contracts/problems.ts'
 import { WEBHOOK_EVENT_TYPES, type WebhookEventType } from '@pennywire/contracts/webhook-events.ts'
 import type { Context } from 'hono'
-import type { GatewayEnv } from '../http/context.ts'
+import { type GatewayEnv, sessionOf } from '../http/context.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
@@ -16,6 +16,7 @@ import {
   problemResponses,
   type Routes,
   readSeqCursor,
+  reasonField,
   SIGNED_IN_PROBLEMS,
   STAFF_PROBLEMS,
   STEP_UP_PROBLEMS,
@@ -25,9 +26,11 @@ import {
 } from '../http/define-route.ts'
 import { password } from '../identity/accounts/account-fields.ts'
 import type { Accounts } from '../identity/accounts/accounts.ts'
-import { validationProblem } from '../problems/problem.ts'
+import type { ManageUsers } from '../identity/staff/manage-users.ts'
+import { ProblemError, validationProblem } from '../problems/problem.ts'
 import type { Webhooks } from './manage-webhooks.ts'
 import type { DeliveryFacts, EndpointFacts, Owner } from './sql/webhooks.ts'
+import { originOf } from './tell-changes.ts'
 
 const DESCRIPTION_MAX = 200
 const OVERLAP_MAX_SECONDS = 7 * 24 * 60 * 60
@@ -46,7 +49,9 @@ const webhookSchema = z
     description: z.string().nullable(),
     eventTypes: z.array(z.string()).openapi({ example: ['transfer.completed'] }),
     state: z.enum(['active', 'paused', 'disabled']).openapi({
-      description: 'paused: by you, events wait; disabled: it failed for too long, events are not stored',
+      description:
+        'paused: by you, or with a new password after a forgotten one: events wait; disabled: it failed for too long, or ' +
+        'staff turned it off: events are not stored',
     }),
     failingSince: timestamp.nullable(),
     createdAt: timestamp,
@@ -110,6 +115,9 @@ export type WebhookRouteDeps = {
   guards: Guards
   webhooks: Webhooks
   confirmPassword: Accounts['confirmPassword']
+  staff: Pick<ManageUsers, 'requireUser' | 'requirePower'>
+  /** Why a session has ended; null while it is open. */
+  readSessionEnd: (sessionId: string) => Promise<string | null>
 }
 
 /** What PATCH takes; the password only where the routes ask for it. */
@@ -134,7 +142,7 @@ type Side = {
   problems: readonly ProblemCode[]
 }
 
-const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): Routes => {
+const routesOf = (side: Side, { webhooks, confirmPassword, readSessionEnd }: WebhookRouteDeps): Routes => {
   const { base, tag, whose, ownerOf, reading, writing, asksPassword } = side
   const proof: { password?: typeof password } = asksPassword ? { password } : {}
   const proofProblems: ProblemCode[] = asksPassword ? ['PASSWORD_MISMATCH', 'NO_PASSWORD'] : []
@@ -142,6 +150,15 @@ const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): 
     if (!asksPassword) return
     if (typeof given !== 'string') throw validationProblem([{ field: 'password', rule: 'is required' }])
     await confirmPassword(context.var.user.userId, given)
+  }
+  /**
+   * Takes back what a session did that has ended meanwhile: with a new password or the end of the account the notifier pauses
+   * the endpoints that it finds, and this one may have come behind it.
+   */
+  const undoIfEnded = async (context: Context<GatewayEnv>, undo: () => Promise<unknown>) => {
+    if ((await readSessionEnd(sessionOf(context).sessionId)) === null) return
+    await undo()
+    throw new ProblemError('TOKEN_REVOKED', 'The session has ended; sign in again.')
   }
   const problems = [...side.problems]
   const routes = newRoutes()
@@ -177,7 +194,10 @@ const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): 
       const { password: given, url, eventTypes: types, description: words } = context.req.valid('json')
       await prove(context, given)
       const wanted = { url, eventTypes: types ?? [], description: words ?? null }
-      const { secret, ...endpoint } = await webhooks.create(ownerOf(context), wanted)
+      const { secret, ...endpoint } = await webhooks.create(ownerOf(context), wanted, context.var.user.userId)
+      await undoIfEnded(context, () =>
+        webhooks.remove(ownerOf(context), endpoint.id, context.var.user.userId),
+      )
       context.header('Location', `${base}/${endpoint.id}`)
       return context.json({ ...viewEndpoint(endpoint), secret }, 201)
     },
@@ -267,7 +287,12 @@ const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): 
         active: active ?? undefined,
         description: words,
       }
-      return context.json(viewEndpoint(await webhooks.change(ownerOf(context), id, change)), 200)
+      const owner = ownerOf(context)
+      const byUserId = context.var.user.userId
+      const endpoint = await webhooks.change(owner, id, change, byUserId)
+      if (endpoint.state === 'active')
+        await undoIfEnded(context, () => webhooks.change(owner, id, { active: false }, byUserId))
+      return context.json(viewEndpoint(endpoint), 200)
     },
   )
 
@@ -285,7 +310,7 @@ const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): 
       },
     }),
     async context => {
-      await webhooks.remove(ownerOf(context), context.req.valid('param').id)
+      await webhooks.remove(ownerOf(context), context.req.valid('param').id, context.var.user.userId)
       return context.body(null, 204)
     },
   )
@@ -321,6 +346,7 @@ const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): 
         ownerOf(context),
         id,
         overlapSeconds ?? OVERLAP_SECONDS,
+        context.var.user.userId,
       )
       return context.json({ ...viewEndpoint(endpoint), secret }, 200)
     },
@@ -462,6 +488,85 @@ const routesOf = (side: Side, { webhooks, confirmPassword }: WebhookRouteDeps): 
   return routes
 }
 
+const staffWebhook = webhookSchema
+  .omit({ url: true })
+  .extend({
+    origin: z.string().openapi({
+      description: 'Scheme, host and port of its address: what follows may be a secret of the receiver',
+      example: 'https://hooks.example.com',
+    }),
+  })
+  .openapi('StaffWebhook')
+
+const viewForStaff = (endpoint: EndpointFacts): z.output<typeof staffWebhook> => {
+  const { url, ...view } = viewEndpoint(endpoint)
+  return { ...view, origin: originOf(url) }
+}
+
+/** Users' webhooks, for staff. */
+const userWebhookRoutes = ({ guards, webhooks, staff }: WebhookRouteDeps): Routes => {
+  const routes = newRoutes()
+  const user = z.object({ id: uuidParam })
+
+  routes.openapi(
+    createRoute({
+      method: 'get',
+      path: '/v1/admin/users/{id}/webhooks',
+      tags: ['Staff'],
+      summary: "Lists a user's webhooks",
+      description: 'Where each leads, without the path of its address. Needs admin.',
+      ...guards.signedIn({ role: 'admin' }),
+      request: { params: user },
+      responses: {
+        200: jsonAnswer('All of them, oldest first', z.object({ items: z.array(staffWebhook) })),
+        ...problemResponses('USER_NOT_FOUND', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
+      },
+    }),
+    async context => {
+      const { id } = context.req.valid('param')
+      await staff.requireUser(id)
+      const endpoints = await webhooks.list(id)
+      context.set(
+        'viewed',
+        endpoints.map(endpoint => endpoint.id),
+      )
+      return context.json({ items: endpoints.map(viewForStaff) }, 200)
+    },
+  )
+
+  routes.openapi(
+    createRoute({
+      method: 'post',
+      path: '/v1/admin/users/{id}/webhooks/{webhookId}/disable',
+      tags: ['Staff'],
+      summary: "Turns one of a user's webhooks off",
+      description:
+        'What is due to it fails, and nothing more is sent; its owner is told, and may turn it on again. Needs admin. ' +
+        'Never one of your own.',
+      ...guards.signedIn({ guardsMoney: true, role: 'admin' }),
+      request: {
+        params: user.extend({ webhookId: uuidParam }),
+        body: jsonBody(
+          z.strictObject({ reason: reasonField.openapi({ example: 'Leads to a stranger, case 4711' }) }),
+        ),
+      },
+      responses: {
+        200: jsonAnswer('The webhook', staffWebhook),
+        ...problemResponses('USER_NOT_FOUND', 'WEBHOOK_NOT_FOUND', ...STAFF_PROBLEMS, ...BODY_PROBLEMS),
+      },
+    }),
+    async context => {
+      const { id: userId, webhookId } = context.req.valid('param')
+      const { reason } = context.req.valid('json')
+      const byUserId = context.var.user.userId
+      await staff.requirePower({ byUserId, userId })
+      return context.json(viewForStaff(await webhooks.disable(userId, webhookId, { byUserId, reason })), 200)
+    },
+  )
+
+  return routes
+}
+
 /** Webhooks of users for their own wallets, and of the operator for all. */
 export const webhookRoutes = (deps: WebhookRouteDeps): Routes => {
   const { guards } = deps
@@ -498,5 +603,6 @@ export const webhookRoutes = (deps: WebhookRouteDeps): Routes => {
       deps,
     ),
   )
+  routes.route('/', userWebhookRoutes(deps))
   return routes
 }

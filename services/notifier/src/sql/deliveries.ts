@@ -78,10 +78,10 @@ const EXPIRE_ROWS = 5_000
 export const expireDeliveries = async (sql: Database, channel: string): Promise<number> => {
   const { count } = await sql`
     update notifier.deliveries set state = 'expired', secret = null, claim = null
-    where command_id in (
+    where command_id = any (array(
       select command_id from notifier.deliveries
       where state = 'due' and channel = ${channel} and expires_at <= now()
-      limit ${EXPIRE_ROWS} for no key update skip locked)`
+      order by expires_at limit ${EXPIRE_ROWS} for no key update skip locked))`
   return count
 }
 
@@ -97,12 +97,12 @@ export const claimDeliveries = (
   sql<ClaimedDelivery[]>`
   update notifier.deliveries
   set attempts = attempts + 1, next_attempt_at = now() + ${claimMs} * interval '1 millisecond', claim = gen_random_uuid()
-  where command_id in (
+  where command_id = any (array(
     select command_id from notifier.deliveries
     where state = 'due' and channel = ${channel} and next_attempt_at <= now() and expires_at > now()
     order by next_attempt_at
     limit ${limit}
-    for update skip locked)
+    for update skip locked))
   returning command_id as id, user_id as "userId", template, secret, notice, attempts, claim`
 
 /** It has gone out, or never will: what it holds in secret is no longer needed. */

@@ -34,9 +34,10 @@ export const purgeOld = async (
 ): Promise<{ deleted: number; more: boolean }> => {
   const counts = [
     await sql`
-      delete from notifier.deliveries where command_id in (
+      delete from notifier.deliveries where command_id = any (array(
         select command_id from notifier.deliveries
-        where state <> 'due' and expires_at < now() - make_interval(days => ${deliveryDays}) limit ${ROWS})`,
+        where state <> 'due' and expires_at < now() - make_interval(days => ${deliveryDays})
+        order by expires_at limit ${ROWS}))`,
     await purgeNotices(sql, notificationDays),
   ].map(({ count }) => count)
   return {

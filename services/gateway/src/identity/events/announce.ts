@@ -17,6 +17,8 @@ export type Announce = {
     name: Name,
     fact: Omit<IdentityRecords[Name], 'eventId' | 'occurredAt'>,
     traceparent: string | undefined,
+    /** Of a change that another database has recorded: its name and its time there. */
+    recorded?: { eventId: string; occurredAt: number },
   ) => OutgoingRecord
   /** A mail with a secret, for `notifier.commands`: the secret is a JWE that only the notifier can decrypt. */
   mailWithSecret: (
@@ -91,22 +93,23 @@ export const createAnnounce = async (
   }
 
   return {
-    identityEvent: (name, fact, traceparent) => {
-      const eventId = randomUUID()
-      const occurredAt = clock.now()
+    identityEvent: (name, fact, traceparent, recorded) => {
+      const { eventId, occurredAt } = recorded ?? { eventId: randomUUID(), occurredAt: clock.now() }
       const type = `pennywire.identity.${name}` as keyof Records
       const value = { eventId, occurredAt, ...fact } as unknown as Records[typeof type]
-      const { userId } = fact as unknown as { userId: string }
+      // The operator's webhooks are no user's: each has its own order.
+      const { userId, webhookId } = fact as unknown as { userId: string | null; webhookId: string }
+      const key = userId ?? webhookId
       return {
         topic: 'identity.events',
-        key: userId,
+        key,
         value: codec.encode(type, value),
         headers: envelope({
           id: eventId,
           type,
           source: 'gateway',
           time: occurredAt,
-          subject: userId,
+          subject: key,
           traceparent,
         }),
       }

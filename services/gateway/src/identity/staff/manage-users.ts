@@ -1,4 +1,4 @@
-import type { Tx } from '@pennywire/runtime/database.ts'
+import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import { highestRole, type Role, refuseOwn, requireAbove, requireRole } from '../../access/roles.ts'
 import type { InTransaction } from '../../outbox/in-transaction.ts'
 import { appendToOutbox } from '../../outbox/sql/outbox.ts'
@@ -9,7 +9,7 @@ import { type ApiKeys, endApiKeys } from '../api-keys/api-keys.ts'
 import type { Announce } from '../events/announce.ts'
 import type { PersonKeys } from '../persons/person-keys.ts'
 import { clearMailBlock } from '../persons/sql/mail-blocks.ts'
-import { disableUser, enableUser, lockUsers, setRoles, type User } from '../persons/sql/users.ts'
+import { disableUser, enableUser, findUser, lockUsers, setRoles, type User } from '../persons/sql/users.ts'
 import { changeSecondFactorVersion, deleteSecondFactor } from '../second-factor/sql/second-factors.ts'
 import { ACCOUNT_DISABLED, type Sessions } from '../sessions/sessions.ts'
 
@@ -23,6 +23,10 @@ const SECOND_FACTOR_REASON_PURPOSE = 'second-factor-removed-reason'
 type Staff = { byUserId: string; userId: string }
 
 export type ManageUsers = {
+  /** Throws USER_NOT_FOUND. */
+  requireUser: (userId: string) => Promise<void>
+  /** Whether a member of staff may act on a user's account. Throws as `setRole`. */
+  requirePower: (input: Staff) => Promise<void>
   /**
    * Sets a user's role, which ends their sessions. An admin may set roles up to moderator, for users up to moderator; a
    * super_admin any role for any other user. Throws INSUFFICIENT_PERMISSIONS, USER_NOT_FOUND.
@@ -49,6 +53,7 @@ export type ManageUsers = {
 
 /** Staff actions on accounts, and the user's own deactivation, which only staff can revert. */
 export const createManageUsers = (deps: {
+  sql: Database
   inTransaction: InTransaction
   announce: Announce
   personKeys: PersonKeys
@@ -56,7 +61,7 @@ export const createManageUsers = (deps: {
   accounts: Pick<Accounts, 'confirmPassword'>
   apiKeys: Pick<ApiKeys, 'revoke'>
 }): ManageUsers => {
-  const { inTransaction, announce, personKeys, sessions, accounts, apiKeys } = deps
+  const { sql, inTransaction, announce, personKeys, sessions, accounts, apiKeys } = deps
 
   /**
    * Locks both users and checks their current roles: of two super_admins who demote each other at once, the second no
@@ -90,7 +95,18 @@ export const createManageUsers = (deps: {
     return broadcast
   }
 
+  const requirePower = (input: Staff) =>
+    inTransaction(async tx => {
+      await lockBoth(tx, input)
+    })
+
   return {
+    requireUser: async userId => {
+      if (!(await findUser(sql, userId)))
+        throw new ProblemError('USER_NOT_FOUND', 'id: there is no such user.')
+    },
+    requirePower,
+
     setRole: async ({ role, ...input }, traceparent) => {
       const broadcast = await inTransaction(async tx => {
         const { staff, user } = await lockBoth(tx, input)
@@ -178,12 +194,12 @@ export const createManageUsers = (deps: {
     },
 
     endSessions: async (input, traceparent) => {
-      await inTransaction(tx => lockBoth(tx, input))
+      await requirePower(input)
       return (await sessions.end({ ...input, reason: 'ended_by_staff' }, traceparent)).length
     },
 
     revokeApiKey: async (input, traceparent) => {
-      await inTransaction(tx => lockBoth(tx, input))
+      await requirePower(input)
       await apiKeys.revoke(input, traceparent)
     },
 

@@ -1,5 +1,5 @@
 import type { WebhookEventType } from '@pennywire/contracts/webhook-events.ts'
-import type { Database } from '@pennywire/runtime/database.ts'
+import { type Database, type Tx, UUID } from '@pennywire/runtime/database.ts'
 
 /** Whose endpoints: a user's, or the operator's (null). */
 export type Owner = string | null
@@ -37,14 +37,26 @@ export type DeliveryFacts = {
   tries: Try[]
 }
 
-const COLUMNS = (sql: Database) => sql`
+/** Who changes an endpoint, and why where its owner did not ask for it. */
+export type Change = {
+  byUserId: string
+  reason?: 'disabled_by_staff'
+  /** What staff wrote, encrypted. */
+  staffReason?: Buffer
+}
+
+/** Says whose change a transaction makes: what is told of it names them. */
+const sayWho = (tx: Tx, { byUserId, reason, staffReason }: Change) =>
+  tx`select set_config('pennywire.change', ${JSON.stringify({ byUserId, reason, staffReason: staffReason?.toString('base64') })}, true)`
+
+const COLUMNS = (sql: Database | Tx) => sql`
   id, url, description, event_types as "eventTypes", state, created_at as "createdAt", failing_since as "failingSince"`
 
-const ownedBy = (sql: Database, owner: Owner) =>
+const ownedBy = (sql: Database | Tx, owner: Owner) =>
   owner === null ? sql`owner_id is null` : sql`owner_id = ${owner}`
 
-/** Adds an endpoint, unless the owner has so many already. */
-export const insertEndpoint = async (
+/** Adds an endpoint, unless the owner has so many already: requests for one owner take turns. */
+export const insertEndpoint = (
   sql: Database,
   owner: Owner,
   endpoint: {
@@ -55,15 +67,20 @@ export const insertEndpoint = async (
     secret: SealedSecret
   },
   most: number,
-): Promise<EndpointFacts | undefined> => {
-  const [row] = await sql<EndpointFacts[]>`
-    insert into notifier_api.webhook_endpoints (id, owner_id, url, description, event_types, secrets, state, created_at, failures, next_attempt_at)
-    select ${endpoint.id}, ${owner}, ${endpoint.url}, ${endpoint.description}, ${endpoint.eventTypes}::text[],
-      ${JSON.stringify([endpoint.secret])}::text::jsonb, 'active', now(), 0, now()
-    where (select count(*) from notifier_api.webhook_endpoints where ${ownedBy(sql, owner)}) < ${most}
-    returning ${COLUMNS(sql)}`
-  return row
-}
+  by: Change,
+): Promise<EndpointFacts | undefined> =>
+  sql.begin(async tx => {
+    // A statement of its own: the next one sees what was added while this one waited.
+    await tx`select pg_advisory_xact_lock(hashtextextended(${`webhooks of ${owner}`}, 0))`
+    await sayWho(tx, by)
+    const [row] = await tx<EndpointFacts[]>`
+      insert into notifier_api.webhook_endpoints (id, owner_id, url, description, event_types, secrets, state, created_at, failures, next_attempt_at, turned_on_at)
+      select ${endpoint.id}, ${owner}, ${endpoint.url}, ${endpoint.description}, ${endpoint.eventTypes}::text[],
+        ${JSON.stringify([endpoint.secret])}::text::jsonb, 'active', now(), 0, now(), now()
+      where (select count(*) from notifier_api.webhook_endpoints where ${ownedBy(tx, owner)}) < ${most}
+      returning ${COLUMNS(tx)}`
+    return row
+  })
 
 export const listEndpoints = (sql: Database, owner: Owner): Promise<EndpointFacts[]> => sql<EndpointFacts[]>`
   select ${COLUMNS(sql)} from notifier_api.webhook_endpoints
@@ -95,8 +112,11 @@ export const updateEndpoint = async (
   owner: Owner,
   id: string,
   { url, description, eventTypes, active }: EndpointChange,
-): Promise<EndpointFacts | undefined> => {
-  const [row] = await sql<EndpointFacts[]>`
+  by: Change,
+): Promise<EndpointFacts | undefined> =>
+  sql.begin(async tx => {
+    await sayWho(tx, by)
+    const [row] = await tx<EndpointFacts[]>`
     update notifier_api.webhook_endpoints
     set url = coalesce(${url ?? null}, url),
       description = case when ${description !== undefined} then ${description ?? null} else description end,
@@ -105,28 +125,52 @@ export const updateEndpoint = async (
       failing_since = case when ${active === true || url !== undefined} then null else failing_since end,
       failures = case when ${active === true || url !== undefined} then 0 else failures end,
       next_attempt_at = case when ${active === true || url !== undefined} then now() else next_attempt_at end,
+      -- What has answered at another address says nothing of this one.
+      proven = case when ${url !== undefined} then false else proven end,
+      turned_on_at = case when ${active === true} then now() else turned_on_at end,
       claim = null, claimed_until = null
-    where id = ${id} and ${ownedBy(sql, owner)}
-    returning ${COLUMNS(sql)}`
-  return row
-}
+    where id = ${id} and ${ownedBy(tx, owner)}
+    returning ${COLUMNS(tx)}`
+    return row
+  })
+
+/** Turns an endpoint off until its owner turns it on again: what is due fails, what happens is not stored. */
+export const disableEndpoint = (
+  sql: Database,
+  owner: Owner,
+  id: string,
+  by: Change,
+): Promise<EndpointFacts | undefined> =>
+  sql.begin(async tx => {
+    await sayWho(tx, by)
+    const [row] = await tx<EndpointFacts[]>`
+      update notifier_api.webhook_endpoints set state = 'disabled', claim = null, claimed_until = null
+      where id = ${id} and ${ownedBy(tx, owner)}
+      returning ${COLUMNS(tx)}`
+    return row
+  })
 
 /** Deletes an endpoint with its log. */
-export const deleteEndpoint = async (sql: Database, owner: Owner, id: string): Promise<boolean> => {
-  const { count } = await sql`
-    delete from notifier_api.webhook_endpoints where id = ${id} and ${ownedBy(sql, owner)}`
-  return count === 1
-}
+export const deleteEndpoint = (sql: Database, owner: Owner, id: string, by: Change): Promise<boolean> =>
+  sql.begin(async tx => {
+    await sayWho(tx, by)
+    const { count } = await tx`
+      delete from notifier_api.webhook_endpoints where id = ${id} and ${ownedBy(tx, owner)}`
+    return count === 1
+  })
 
 /** Puts a new secret before the others, which end at `overlapEnds`; those that have ended are forgotten. */
-export const rotateSecret = async (
+export const rotateSecret = (
   sql: Database,
   owner: Owner,
   id: string,
   secret: SealedSecret,
   overlapEnds: Date,
-): Promise<EndpointFacts | undefined> => {
-  const [row] = await sql<EndpointFacts[]>`
+  by: Change,
+): Promise<EndpointFacts | undefined> =>
+  sql.begin(async tx => {
+    await sayWho(tx, by)
+    const [row] = await tx<EndpointFacts[]>`
     update notifier_api.webhook_endpoints
     set secrets = ${JSON.stringify([secret])}::text::jsonb || coalesce((
       select jsonb_agg(jsonb_set(old.value, '{expiresAt}', to_jsonb(
@@ -134,10 +178,10 @@ export const rotateSecret = async (
       from jsonb_array_elements(secrets) with ordinality as old (value, n)
       where coalesce((old.value->>'expiresAt')::timestamptz > now(), true)), '[]'),
       claim = null, claimed_until = null
-    where id = ${id} and ${ownedBy(sql, owner)}
-    returning ${COLUMNS(sql)}`
-  return row
-}
+    where id = ${id} and ${ownedBy(tx, owner)}
+    returning ${COLUMNS(tx)}`
+    return row
+  })
 
 const DELIVERY = (sql: Database) => sql`
   id, seq, event_type as "eventType", payload, state, attempts, next_attempt_at as "nextAttemptAt",
@@ -206,3 +250,47 @@ export const redrive = async (
     where endpoint_id = ${endpointId} and ${chosen}`
   return count
 }
+
+/** A change of an endpoint that is not told yet. */
+export type UntoldChange = {
+  id: string
+  kind: 'added' | 'changed' | 'removed'
+  endpointId: string
+  ownerId: Owner
+  url: string
+  eventTypes: string[]
+  state: string
+  changed: string[]
+  byUserId: string | null
+  reason: string | null
+  staffReason: Buffer | null
+  changedAt: Date
+}
+
+/**
+ * Hands over the oldest changes that are not told yet, and forgets them once `tell` has resolved. One gateway at a time; false
+ * where another one has its turn, or nothing is left.
+ */
+export const tellChanges = (
+  sql: Database,
+  limit: number,
+  tell: (changes: UntoldChange[]) => Promise<void>,
+): Promise<boolean> =>
+  sql.begin(async tx => {
+    const [turn] = await tx<[{ mine: boolean }]>`
+      select pg_try_advisory_xact_lock(hashtextextended('changes of webhooks', 0)) as mine`
+    if (!turn.mine) return false
+    const changes = await tx<UntoldChange[]>`
+      select id, kind, endpoint_id as "endpointId", owner_id as "ownerId", url, event_types as "eventTypes", state, changed,
+        by_user_id as "byUserId", reason, staff_reason as "staffReason", changed_at as "changedAt"
+      from notifier_api.webhook_changes order by seq limit ${limit}`
+    if (changes.length === 0) return false
+    await tell(changes)
+    await tx`
+      delete from notifier_api.webhook_changes
+      where id = any (${tx.array(
+        changes.map(({ id }) => id),
+        UUID,
+      )})`
+    return changes.length === limit
+  })
