@@ -3,9 +3,9 @@
 // order. CHROMIUM is the browser's file; by default chromium or google-chrome of the PATH.
 import { randomUUID } from 'node:crypto'
 import { accessSync, constants } from 'node:fs'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { delimiter, join } from 'node:path'
 import { chromium } from 'playwright-core'
+import { startCuttingProxy } from '../cutting-proxy.ts'
 import { ask, makePerson, signIn } from '../faults/people.ts'
 import { openWorld, until } from '../faults/world.ts'
 import { runOnSystem } from '../run-on-system.ts'
@@ -32,36 +32,6 @@ if (executablePath === undefined || !isProgram(executablePath)) {
     'There is no chromium or google-chrome in the PATH: install one, or set CHROMIUM to its file.',
   )
   process.exit(2)
-}
-
-/** A proxy on loopback to a port; `cut` resets every connection. */
-const startProxy = async (targetPort: number) => {
-  const sockets = new Set<Socket>()
-  const server = createServer(client => {
-    const target = connect({ host: '127.0.0.1', port: targetPort })
-    for (const socket of [client, target]) {
-      sockets.add(socket)
-      socket.on('error', () => {})
-      socket.once('close', () => {
-        sockets.delete(socket)
-        client.destroy()
-        target.destroy()
-      })
-    }
-    client.pipe(target).pipe(client)
-  })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const cut = () => {
-    for (const socket of sockets) socket.resetAndDestroy()
-  }
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    cut,
-    stop: () => {
-      server.close()
-      cut()
-    },
-  }
 }
 
 /** Runs in the page: reads the stream for ever, and opens it again after the last event that it has seen. */
@@ -106,7 +76,7 @@ await runOnSystem({ withinMinutes: 5 }, async ({ stack, system }) => {
   }
   const before = await readNewest()
 
-  const proxy = await startProxy(Number(new URL(gatewayUrl).port))
+  const proxy = await startCuttingProxy(Number(new URL(gatewayUrl).port))
   // A container has no user namespaces for Chromium's sandbox, and root may not use it.
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] })
   try {
