@@ -1,12 +1,11 @@
-// The examples in the documents work as shown: README's shell blocks, the retry loop, the example consumer, the
-// metrics.
-import { execFile, spawn } from 'node:child_process'
+// The examples in the documents work as shown: README's shell blocks, the retry loop, the metrics.
+import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { expect, inject, test, vi } from 'vitest'
+import { expect, inject, test } from 'vitest'
 import { makePerson, openWallet } from './client.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -65,27 +64,6 @@ test('docs/api.md: the retry loop sends once, no matter what it meets', async ()
     })
   } finally {
     rmSync(folder, { recursive: true })
-  }
-})
-
-test('docs/events.md: the example consumer knows the balances', async () => {
-  const { kafkaEnv, registryUrl } = inject('stack')
-  const alice = await makePerson('Alice Smith')
-  const wallet = await openWallet(alice, 'USD', '12.50')
-  const consumer = spawn(process.execPath, [join(root, 'packages/kafka/src/example-consumer.ts')], {
-    env: { ...process.env, ...kafkaEnv.reader, REGISTRY_URL: registryUrl },
-  })
-  let output = ''
-  consumer.stdout.on('data', text => {
-    output += text
-  })
-  try {
-    await vi.waitFor(() => expect(output).toContain(`${wallet.id} 1250 USD minor units, entry 1\n`), {
-      timeout: 25_000,
-      interval: 50,
-    })
-  } finally {
-    consumer.kill()
   }
 })
 

@@ -1,11 +1,12 @@
 // The container files cannot run where no image can be pulled: this test checks everything that needs no container.
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { KAFKA_USERS } from '@pennywire/kafka/access.ts'
 import { makeKeys } from '@pennywire/stack/keys.ts'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 
 const root = join(import.meta.dirname, '..', '..')
@@ -190,6 +191,48 @@ describe.each([
       )
       expect(keys.length > 0).toBe(mounts.length > 0)
     }
+  })
+})
+
+test('every user of Kafka’s access lists may sign in, with a password of its own', () => {
+  const text = read('docker-compose.yml')
+  for (const user of KAFKA_USERS)
+    expect(text).toContain(` user_${user}="\${KAFKA_${user.toUpperCase()}_PASSWORD:?npm run compose:env}"`)
+})
+
+describe('npm run compose:env', () => {
+  const required = [...new Set(read('docker-compose.yml').match(/(?<=\$\{)\w+_PASSWORD(?=:\?)/g))]
+  let copy: string
+  beforeEach(() => {
+    copy = mkdtempSync(join(tmpdir(), 'pennywire-compose-'))
+    for (const file of ['docker-compose.yml', 'packages/stack/src/make-compose-env.ts'])
+      cpSync(join(root, file), join(copy, file))
+  })
+  afterEach(() => rmSync(copy, { recursive: true }))
+
+  const makeEnv = () => {
+    const script = join(copy, 'packages/stack/src/make-compose-env.ts')
+    const { status, stdout, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8' })
+    return { status, said: stdout + stderr, env: readFileSync(join(copy, '.env'), 'utf8') }
+  }
+  const namesIn = (env: string) => [...env.matchAll(/^(\w+)=[0-9a-f]{48}$/gm)].map(([, name]) => name)
+
+  test('every required password is written once, each another, for the owner alone', () => {
+    const { status, env } = makeEnv()
+    expect([status, namesIn(env)]).toEqual([0, required])
+    expect(new Set(env.match(/[0-9a-f]{48}/g)).size).toBe(required.length)
+    expect(statSync(join(copy, '.env')).mode & 0o777).toBe(0o600)
+    expect(makeEnv()).toEqual({ status: 1, said: expect.stringContaining('is there already'), env })
+  })
+
+  test('a file of an older version keeps its passwords and gets the missing ones', () => {
+    writeFileSync(join(copy, '.env'), 'KAFKA_ADMIN_PASSWORD=of the volume\nMORE=1')
+    const { status, said, env } = makeEnv()
+    expect(status).toBe(0)
+    expect(env).toMatch(/^KAFKA_ADMIN_PASSWORD=of the volume\nMORE=1\n/)
+    expect(namesIn(env)).toEqual(required.filter(name => name !== 'KAFKA_ADMIN_PASSWORD'))
+    expect(said).toContain('KAFKA_DOWNSTREAM_PASSWORD')
+    expect(said).not.toMatch(/[0-9a-f]{48}/)
   })
 })
 

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DESCRIBED, describe as describeContracts } from '@pennywire/contracts/describe-contracts.ts'
 import { PROBLEMS } from '@pennywire/contracts/problems.ts'
+import { RECORD_NAMES } from '@pennywire/contracts/schemas.ts'
 import { describe, expect, test } from 'vitest'
 import { SETTINGS, settingsText } from '../describe-settings.ts'
 
@@ -21,7 +22,7 @@ const documents = [
     .map(file => `docs/${file}`),
 ]
 
-const sources = ['packages', 'services', 'tests'].flatMap(folder =>
+const sources = ['packages', 'services', 'tests', 'examples'].flatMap(folder =>
   readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
     .filter(file => file.endsWith('.ts') && !file.includes('node_modules'))
     .map(file => `${folder}/${file}`),
@@ -82,15 +83,70 @@ test.each(DESCRIBED)('%s has the tables of the code: npm run docs', file => {
   expect(collapsed(text)).toBe(collapsed(describeContracts(text)))
 })
 
+describe('docs/events.md: the catalogue', () => {
+  const records = read('docs/events.md')
+    .split('<!-- begin records')[1]!
+    .split('\n### ')
+    .slice(1)
+    .map(text => [text.split('\n', 1)[0]!, text] as const)
+
+  test('has every record', () => {
+    expect(records.map(([name]) => name)).toEqual(RECORD_NAMES.map(name => name.split('.').at(-1)))
+  })
+
+  test.each(records)('%s: meaning, key, order, duplicates, versions, fields and an example', (name, text) => {
+    expect(text).toMatch(new RegExp(`\\n\`pennywire\\.\\w+\\.${name}\`\\. [A-Z].{10}`))
+    expect(text).toMatch(/^- Topic `[\w.]+`\. Key: .+\. Order: .+\.$/m)
+    expect(text).toMatch(/^- Duplicates: .+; do once-only work by `\w+`.*\.$/m)
+    expect(text).toMatch(/^- Versions: 1(; \d+ (adds|drops) `.+`)*\.$/m)
+    const fields = [...text.matchAll(/^\| `(\w+)` +\|/gm)].map(([, field]) => field!)
+    const [, version, example] = /<summary>Example of version (\d+)<[^`]*```json\n([\s\S]*?)\n```/.exec(text)!
+    expect(text).toMatch(new RegExp(`^- Versions:.*\\b${version}\\b`, 'm'))
+    // The table's first fields are the record's own, in the order of the example; nested records follow.
+    const names = Object.keys(JSON.parse(example!))
+    expect(fields.slice(0, names.length)).toEqual(names)
+  })
+})
+
 test('docs/settings.md has every setting once, with what it is for: npm run docs', () => {
   expect(collapsed(read('docs/settings.md'))).toBe(collapsed(settingsText()))
   for (const [title, rows] of SETTINGS)
     for (const [name, , , what] of rows) expect(what, `${title} ${name}`).toMatch(/.\.$/)
 })
 
-test('docs/events.md shows the example consumer as it runs', () => {
-  const example = read('packages/kafka/src/example-consumer.ts').trim()
-  expect(read('docs/events.md')).toContain(`\`\`\`ts\n${example}\n\`\`\``)
+describe('docs/consume.md', () => {
+  const page = read('docs/consume.md')
+  const folder = 'examples/balances'
+  const files = {
+    ts: `${folder}/typescript/balances.ts`,
+    python: `${folder}/python/balances.py`,
+    java: `${folder}/java/Balances.java`,
+  }
+  /** Without indentation, because a snippet begins at the margin. */
+  const flat = (text: string) => text.replaceAll(/^\s+/gm, '').trim()
+
+  test.each(Object.entries(files))(
+    'every snippet of %s is part of the consumer that the tests run',
+    (language, file) => {
+      const snippets = [...page.matchAll(new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)\\n\`\`\`$`, 'gm'))]
+      expect(snippets.length).toBeGreaterThan(0)
+      for (const [, snippet] of snippets) expect(flat(read(file))).toContain(flat(snippet!))
+    },
+  )
+
+  test.each(Object.values(files))('%s begins with the commands that the page states', file => {
+    const head = read(file).split('\n').slice(0, 8)
+    const commands = head.flatMap(line => /^(?:\/\/)? {2,}(\S.*)/.exec(line)?.[1] ?? [])
+    expect(commands.length).toBeGreaterThan(0)
+    for (const command of commands) expect(page).toContain(`\`${command}\``)
+  })
+
+  test('no other version of Kafka’s client is pinned for another team than the one in use', () => {
+    const { dependencies } = JSON.parse(read(`${folder}/typescript/package.json`))
+    const catalog = read('pnpm-workspace.yaml')
+    for (const [name, version] of Object.entries(dependencies))
+      expect(catalog).toMatch(new RegExp(`^  '?${name}'?: ${RegExp.escape(version as string)}$`, 'm'))
+  })
 })
 
 describe('docs/security.md: what holds each point', () => {

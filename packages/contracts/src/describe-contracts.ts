@@ -3,9 +3,10 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { FROZEN, type FrozenVersion, loadFrozen } from './frozen-schemas.ts'
 import { PROBLEMS } from './problems.ts'
-import { canonicalSchema, RECORD_NAMES } from './schemas.ts'
-import { TOPICS } from './topics.ts'
+import { canonicalSchema, isLedgerCommand, RECORD_NAMES } from './schemas.ts'
+import { TOPICS, type Topic } from './topics.ts'
 
 type Field = { name: string; type: unknown; doc: string; default?: unknown }
 type RecordSchema = { name: string; namespace: string; doc: string; fields: Field[] }
@@ -62,18 +63,128 @@ const nestedRecords = (fields: Field[]): RecordSchema[] =>
     return items?.type === 'record' ? [items] : []
   })
 
-const recordText = ({ name, namespace, doc, fields }: RecordSchema): string =>
+/** What holds for all records of one kind. */
+type Kind = { topic: Topic; key: string; order: string; repeats: string }
+
+const LEDGER_COMMAND: Kind = {
+  topic: 'ledger.commands',
+  key: 'the wallet at stake',
+  order: 'the commands of one key are decided in the order of the topic',
+  repeats: 'the ledger decides an id once, and answers a repeat with the first outcome',
+}
+const LEDGER_EVENT: Kind = {
+  topic: 'ledger.events',
+  key: 'the key of its command, the wallet at stake',
+  order: 'the events of one key come in the order of decision',
+  repeats: 'the same bytes and `ce_id`',
+}
+const IDENTITY_EVENT: Kind = {
+  topic: 'identity.events',
+  key: '`userId`',
+  order: 'the events of one key come in the order in which they happened',
+  repeats: 'the same bytes',
+}
+const NOTIFIER_COMMAND: Kind = {
+  topic: 'notifier.commands',
+  key: '`userId`',
+  order: 'the commands of one key come in the order in which they were made',
+  repeats: 'the notifier handles an id once',
+}
+
+const kindOf = (fullName: string): Kind => {
+  if (fullName.startsWith('pennywire.identity.')) return IDENTITY_EVENT
+  if (fullName.startsWith('pennywire.notifier.')) return NOTIFIER_COMMAND
+  return isLedgerCommand(fullName) ? LEDGER_COMMAND : LEDGER_EVENT
+}
+
+/** Topic, key, order and the rule for duplicates; the first field of each record is its id. */
+const rulesText = ({ name, namespace, fields }: RecordSchema): string => {
+  const { topic, key, order, repeats } = kindOf(`${namespace}.${name}`)
+  const movesMoney = fields.some(field => field.name === 'entries')
+  const once = `do once-only work by \`${fields[0]!.name}\``
+  return [
+    `- Topic \`${topic}\`. Key: ${key}. Order: ${order}.`,
+    `- Duplicates: ${repeats}; ${once}${movesMoney ? ', keep balances by "a greater `sequence` wins"' : ''}.`,
+  ].join('\n')
+}
+
+/** The paths of all fields, those of nested records included. */
+const fieldPaths = (fields: Field[], at = ''): string[] =>
+  fields.flatMap(({ name, type }) => {
+    const nested = (type as { items?: { fields?: Field[] } }).items?.fields
+    return [`${at}${name}`, ...(nested ? fieldPaths(nested, `${at}${name}[].`) : [])]
+  })
+
+const listed = (paths: string[]) => paths.map(path => `\`${path}\``).join(', ')
+
+/** The versions that were ever sent, each with the fields by which it differs from the one before. */
+const versionsText = (versions: FrozenVersion[]): string => {
+  const texts = versions.map(({ version, schema }, index) => {
+    if (index === 0) return `${version}`
+    const [before, now] = [versions[index - 1]!.schema, schema].map(one => fieldPaths(one.fields as Field[]))
+    const added = now!.filter(path => !before!.includes(path))
+    const dropped = before!.filter(path => !now!.includes(path))
+    const changes = [
+      ...(added.length > 0 ? [`adds ${listed(added)}`] : []),
+      ...(dropped.length > 0 ? [`drops ${listed(dropped)}`] : []),
+    ]
+    return `${version} ${changes.join(' and ') || 'changes defaults alone'}`
+  })
+  return `- Versions: ${texts.join('; ')}.`
+}
+
+/** A decoded value as JSON: amounts as numbers, bytes in hex, and of each array one item. */
+const exampleOf = (value: unknown): unknown => {
+  if (typeof value === 'bigint') return Number(value)
+  if (Buffer.isBuffer(value)) return `0x${value.toString('hex')}`
+  if (Array.isArray(value)) return value.slice(0, 1).map(exampleOf)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, exampleOf(member)]))
+}
+
+const exampleText = ({ version, examples }: FrozenVersion): string => {
+  const json = JSON.stringify(exampleOf(examples[0]!.value), null, 2)
+  // A list of one word is on one line, as the format check requires.
+  const text = json.replaceAll(/\[\s+("[^"]*"|\d+)\s+\]/g, '[$1]')
+  return [
+    `<details><summary>Example of version ${version}</summary>`,
+    `\`\`\`json\n${text}\n\`\`\``,
+    '</details>',
+  ].join('\n\n')
+}
+
+const recordText = (schema: RecordSchema, versions: FrozenVersion[]): string =>
   [
-    `### ${name}`,
-    `\`${namespace}.${name}\`. ${doc}`,
-    fieldsTable(fields),
-    ...nestedRecords(fields).map(
+    `### ${schema.name}`,
+    `\`${schema.namespace}.${schema.name}\`. ${schema.doc}`,
+    [rulesText(schema), ...(versions.length > 0 ? [versionsText(versions)] : [])].join('\n'),
+    fieldsTable(schema.fields),
+    ...nestedRecords(schema.fields).map(
       nested => `\`${nested.name}\`: ${nested.doc}\n\n${fieldsTable(nested.fields)}`,
     ),
+    ...versions.slice(-1).map(exampleText),
   ].join('\n\n')
 
-const recordsText = (): string =>
-  RECORD_NAMES.map(name => recordText(JSON.parse(canonicalSchema(name)) as RecordSchema)).join('\n\n')
+/** The records by topic, as links to their sections. */
+const indexTable = (schemas: RecordSchema[]): string => {
+  const byTopic = Map.groupBy(schemas, ({ namespace, name }) => kindOf(`${namespace}.${name}`).topic)
+  return table(
+    ['Topic', 'Records'],
+    Object.keys(TOPICS).flatMap(topic => {
+      const links = byTopic.get(topic as Topic)?.map(({ name }) => `[${name}](#${name.toLowerCase()})`)
+      return links ? [[`\`${topic}\``, links.join(', ')]] : []
+    }),
+  )
+}
+
+const recordsText = (): string => {
+  const frozen = Map.groupBy(loadFrozen(FROZEN), ({ name }) => name)
+  const schemas = RECORD_NAMES.map(name => JSON.parse(canonicalSchema(name)) as RecordSchema)
+  return [
+    indexTable(schemas),
+    ...schemas.map(schema => recordText(schema, frozen.get(schema.name) ?? [])),
+  ].join('\n\n')
+}
 
 const SECTIONS: Record<string, () => string> = {
   problems: problemsTable,

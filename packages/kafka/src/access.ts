@@ -45,8 +45,10 @@ export const KAFKA_ACCESS = {
     reads: ALL,
     groups: ['read-*', 'demo-*'],
   },
-  /** Another team that reads the events. */
+  /** A person who looks into the events with a client of their own. */
   reader: { writes: [], reads: ['ledger.events', 'identity.events'], groups: ['example-*'] },
+  /** The programs of other teams: docs/consume.md. */
+  downstream: { writes: [], reads: ['ledger.events', 'identity.events'], groups: ['downstream-*'] },
 } as const satisfies Record<string, Access>
 
 export type KafkaUser = keyof typeof KAFKA_ACCESS

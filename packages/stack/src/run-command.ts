@@ -24,9 +24,9 @@ const readEndpoints = (): Endpoints => {
   }
 }
 const { kafka = {}, ...endpoints } = readEndpoints()
-// A service's commands use its own roles, as the service does; the example is `reader`, other commands `operator`.
+// A service's commands use its own roles, as the service does; the example is `downstream`, other commands `operator`.
 const service = /^services\/(\w+)\//.exec(script)?.[1]
-const kafkaUser = service ?? (script.endsWith('example-consumer.ts') ? 'reader' : 'operator')
+const kafkaUser = service ?? (script.startsWith('examples/') ? 'downstream' : 'operator')
 const env: NodeJS.ProcessEnv = {
   ...(endpoints as Record<string, string>),
   // Another system's brokers have other passwords.
