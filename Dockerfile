@@ -20,7 +20,7 @@ ENV NODE_ENV=production HTTP_HOST=0.0.0.0 HTTP_PORT=8080 OPS_PORT=9090
 ENV NODE_OPTIONS="--max-old-space-size=512 --max-semi-space-size=16" MALLOC_ARENA_MAX=2
 # A named volume that is mounted there for the first time gets their owner.
 RUN install --directory --owner=node --group=node --mode=0700 /data /state \
-  /keys /keys/gateway /keys/ledger /keys/notifier /keys/provider
+  /checkpoints /keys /keys/gateway /keys/ledger /keys/notifier /keys/audit /keys/provider
 COPY --from=build /app /app
 WORKDIR /app
 USER node

@@ -1,15 +1,16 @@
 // `npm run audit:verify` against the topics of a running system: it detects rows forged by an owner of the table.
 import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
 import { bytesOf, genesisOf, hashAfter } from '../services/audit/src/hash-chain.ts'
 import { insertRecords, loadRecordsAfter, type StoredRecord } from '../services/audit/src/sql/records.ts'
 import { createAuditDatabase } from '../services/audit/src/sql/test-database.ts'
-import { makePerson } from './client.ts'
+import { makePerson, openWallet } from './client.ts'
 
 const { superuserUrl } = inject('stack')
-const { env, databaseUrls } = inject('system')
+const { dataDir, env, databaseUrls } = inject('system')
 
 let copy: Awaited<ReturnType<typeof createAuditDatabase>>
 let sql: Database
@@ -48,12 +49,13 @@ afterAll(async () => {
   await copy.drop()
 })
 
-const verify = () =>
+/** The copy is a part of the trail: the checkpoints state the whole. */
+const verify = (args = ['--no-checkpoints'], url = copy.url('audit')) =>
   new Promise<{ exitCode: number; lines: string[] }>(resolve =>
     execFile(
       process.execPath,
-      [join(import.meta.dirname, '..', 'services', 'audit', 'src', 'verify.ts')],
-      { env: { ...env.audit, AUDIT_DATABASE_URL: copy.url('audit') } },
+      [join(import.meta.dirname, '..', 'services', 'audit', 'src', 'verify.ts'), ...args],
+      { env: { ...env.audit, AUDIT_DATABASE_URL: url } },
       (error, stdout) => resolve({ exitCode: Number(error?.code ?? 0), lines: stdout.trimEnd().split('\n') }),
     ),
   )
@@ -102,4 +104,50 @@ test.each<[string, (sql: Database) => ReturnType<Database>]>([
     update audit.records set record_time_ms = ${timestampMs}, key = ${key}, headers = ${headers}, value = ${value}
     where topic = ${at.topic} and epoch = ${at.epoch} and partition = ${at.partition} and record_offset = ${offset}`
   await rehash()
+})
+
+test('A1: the running system signs checkpoints, which its public key verifies in the database, topic and file', async () => {
+  await vi.waitFor(
+    async () => {
+      const { exitCode, lines } = await verify(
+        [
+          ...['--public-key', join(dataDir, 'keys', 'checkpoint-public.json')],
+          ...['--checkpoint-file', join(dataDir, 'audit', 'checkpoints-1.txt')],
+        ],
+        databaseUrls.audit,
+      )
+      const text = lines.join('\n')
+      for (const source of ['the database', 'the topic', 'the file'])
+        expect(text).toMatch(
+          new RegExp(`^checkpoints in ${source}: [1-9]\\d*, the last is [1-9]\\d* of `, 'm'),
+        )
+      expect(text).not.toContain('BROKEN')
+      expect(text).not.toContain('NOT checked')
+      expect(exitCode).toBe(0)
+    },
+    { timeout: 60_000, interval: 1_000 },
+  )
+}, 90_000)
+
+test('the id of a request stands in the headers of the commands and events that it causes', async () => {
+  const person = await makePerson()
+  const requestId = `request-${randomUUID()}`
+  const headers = { 'x-request-id': requestId }
+  await openWallet(person, 'USD')
+  const opened = await person.ask('POST', '/v1/wallets', { currency: 'EUR' }, headers)
+  expect(opened.status).toBe(201)
+  const renamed = await person.ask('PATCH', '/v1/users/me', { fullName: 'Another Name' }, headers)
+  expect(renamed.status).toBe(200)
+  const system = openDatabase(databaseUrls.superuser, { applicationName: 'test', maxConnections: 1 })
+  const recordedHeaders = `\0\0\0\x0arequest_id\0\0\0${String.fromCharCode(requestId.length)}${requestId}`
+  await vi.waitFor(
+    async () => {
+      const rows = await system<Array<{ topic: string }>>`
+        select topic from audit.records
+        where position(${Buffer.from(recordedHeaders, 'latin1')} in headers) > 0`
+      expect(new Set(rows.map(({ topic }) => topic))).toEqual(new Set(['ledger.commands', 'identity.events']))
+    },
+    { timeout: 15_000, interval: 100 },
+  )
+  await system.end()
 })

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { serviceSettings } from '@pennywire/runtime/config.ts'
 import { describeSettings } from '@pennywire/runtime/describe-settings.ts'
+import { auditSettings } from '../services/audit/src/config.ts'
 import { gatewaySettings } from '../services/gateway/src/config.ts'
 import { ledgerSettings } from '../services/ledger/src/config.ts'
 import { notifierSettings } from '../services/notifier/src/config.ts'
@@ -18,12 +19,13 @@ const isShared = ([name]: string[]) => everywhere.some(([shared]) => shared === 
 const ownOf = (shape: Parameters<typeof describeSettings>[0]) =>
   describeSettings(shape).filter(row => !isShared(row))
 
-/** Every setting once: those of all services, then each service's own. The audit service has none. */
+/** Every setting once: those of all services, then each service's own. */
 export const SETTINGS: Array<[title: string, rows: string[][]]> = [
   ['Every service', everywhere],
   ['Gateway', ownOf(gatewaySettings(false))],
   ['Ledger', ownOf(ledgerSettings)],
   ['Notifier', ownOf(notifierSettings)],
+  ['Audit', ownOf(auditSettings)],
 ]
 
 /** The full text of docs/settings.md, before its tables are aligned. */

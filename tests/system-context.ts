@@ -42,6 +42,8 @@ export const TEST_SETTINGS = {
   SANDBOX_DELAY_MS: '1000',
   // Metrics are not cached.
   OPS_KEEP_SECONDS: '0',
+  // A test that waits for a signed checkpoint waits a moment.
+  CHECKPOINT_SECONDS: '1',
   // Holds expire while a test waits.
   HOLD_MIN_SECONDS: '1',
   HOLD_EXPIRY_SECONDS: '0.2',

@@ -1,6 +1,6 @@
 // Invariants of the whole system, checked once a fault is over.
 import { payoutReturnIdOf } from '@pennywire/contracts/ids.ts'
-import { TOPICS } from '@pennywire/contracts/topics.ts'
+import { RECORDED_TOPICS } from '@pennywire/contracts/topics.ts'
 import { UUID } from '@pennywire/runtime/database.ts'
 import { idOf } from './judge-answers.ts'
 import type { Request } from './load.ts'
@@ -25,7 +25,7 @@ const untilAudited = (world: World) =>
       where r.epoch = coalesce((select max(e.epoch) from audit.epochs e where e.topic = r.topic), 0)
       group by r.topic, r.partition`
     const last = new Map(rows.map(row => [row.id, row.last]))
-    for (const topic of Object.keys(TOPICS))
+    for (const topic of RECORDED_TOPICS)
       for (const [partition, end] of await topicEnds(world, topic))
         if ((last.get(`${topic}/${partition}`) ?? -1n) < end - 1n) return false
     return true

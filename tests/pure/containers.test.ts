@@ -184,7 +184,10 @@ describe.each([
 
   test('each service sees no keys but its own, and cannot change them', () => {
     for (const name of OURS) {
-      const mounts = services[name]!.volumes ?? []
+      // The file of the audit trail's checkpoints, which it alone writes.
+      const mounts = (services[name]!.volumes ?? []).filter(
+        mount => name !== 'audit' || !mount.endsWith(':/checkpoints'),
+      )
       for (const mount of mounts) expect(mount).toMatch(new RegExp(`(^|[-/])${name}:/(keys|secrets):ro$`))
       const keys = Object.values(services[name]!.environment ?? {}).filter(value =>
         /^\/(keys|secrets)\//.test(value),

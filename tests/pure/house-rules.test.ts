@@ -53,6 +53,8 @@ const PURE = [
   'packages/rules/src/decide.ts',
   'packages/rules/src/limits.ts',
   'packages/rules/src/wallet-rules.ts',
+  'services/audit/src/checkpoint.ts',
+  'services/audit/src/copy-rows.ts',
   'services/audit/src/hash-chain.ts',
   'services/gateway/src/http/client-address.ts',
   'services/gateway/src/ledger/fingerprint.ts',

@@ -26,6 +26,16 @@ export const TOPICS = {
   'notifier.commands': { partitions: 3, retentionMs: 7 * DAY_MS, maxMessageBytes: KAFKA_DEFAULT_BYTES },
   'ledger.dead-letters': { partitions: 1, retentionMs: 30 * DAY_MS, maxMessageBytes: 4 * MIB },
   'notifier.dead-letters': { partitions: 1, retentionMs: 30 * DAY_MS, maxMessageBytes: 16 * MIB },
+  // One partition: the checkpoints are one chain.
+  'audit.checkpoints': { partitions: 1, retentionMs: FOR_EVER, maxMessageBytes: 4 * MIB },
 } as const satisfies Record<string, { partitions: number; retentionMs: number; maxMessageBytes: number }>
 
 export type Topic = keyof typeof TOPICS
+
+/**
+ * The topics that the audit trail records: all but its own checkpoints. A recorded checkpoint would be new in the trail
+ * and so cause the next one, without end; the checkpoints prove themselves by their signatures and their own chain.
+ */
+export const RECORDED_TOPICS: Topic[] = (Object.keys(TOPICS) as Topic[]).filter(
+  topic => topic !== 'audit.checkpoints',
+)

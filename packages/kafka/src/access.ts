@@ -31,8 +31,8 @@ export const KAFKA_ACCESS = {
     reads: ['ledger.events', 'identity.events', 'notifier.commands'],
     groups: ['notifier'],
   },
-  // Its command audit:verify reads all topics.
-  audit: { writes: [], reads: ALL, groups: ['audit', 'read-*'] },
+  // Its commands audit:verify and audit:rebuild read all topics.
+  audit: { writes: ['audit.checkpoints'], reads: ALL, groups: ['audit', 'read-*'] },
   /** People who run the commands: they redrive dead letters; a redriven command keeps its gateway's MAC. */
   operator: {
     writes: [

@@ -17,6 +17,13 @@ const MAX_WAITING_PER_PARTITION = 2_000
 const MAX_WAITING = 6_000
 const FETCH_BYTES = 2 * 1024 * 1024
 const FETCH_BYTES_PER_PARTITION = 512 * 1024
+/** In bulk a round trip brings more, and more waits: for rebuilds, which need the rate and nothing else of the memory. */
+const BULK = {
+  waitingPerPartition: 10_000,
+  waiting: 40_000,
+  fetchBytes: 16 * 1024 * 1024,
+  perPartition: 4 * 1024 * 1024,
+}
 /** Longest wait of a fetch; also the longest delay of a seek or a resume. */
 const FETCH_WAIT_MS = 100
 /** A fetch that gathers waits for so much, some hundred events, or for FETCH_WAIT_MS. */
@@ -91,6 +98,8 @@ export type ConsumerOptions = {
    * cost less per record.
    */
   gathers?: boolean
+  /** For a rebuild, which needs the rate: fetches more at once, and keeps more of it waiting. */
+  bulk?: boolean
   /** Tests only: in place of 15 s. */
   stuckAfterMs?: number
 }
@@ -113,8 +122,8 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
     heartbeatInterval: 1_000,
     maxWaitTimeInMs: FETCH_WAIT_MS,
     minBytes: options.gathers ? GATHER_BYTES : 1,
-    maxBytes: FETCH_BYTES,
-    maxBytesPerPartition: FETCH_BYTES_PER_PARTITION,
+    maxBytes: options.bulk ? BULK.fetchBytes : FETCH_BYTES,
+    maxBytesPerPartition: options.bulk ? BULK.perPartition : FETCH_BYTES_PER_PARTITION,
     retry: { ...CONSUMER_RETRY, restartOnFailure: async () => true },
   })
   const admin = client.admin()
@@ -148,7 +157,9 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
   const pauseOrResume = (queue: { of: TopicPartition; records: IncomingRecord[]; paused: boolean }) => {
     const selection = [{ topic: queue.of.topic, partitions: [queue.of.partition] }]
     const filled = [...queues.values()].filter(one => one.records.length > 0).length
-    const most = Math.min(MAX_WAITING_PER_PARTITION, MAX_WAITING / Math.max(1, filled))
+    const most = options.bulk
+      ? Math.min(BULK.waitingPerPartition, BULK.waiting / Math.max(1, filled))
+      : Math.min(MAX_WAITING_PER_PARTITION, MAX_WAITING / Math.max(1, filled))
     if (!queue.paused && queue.records.length >= most) {
       queue.paused = true
       kafka.pause(selection)

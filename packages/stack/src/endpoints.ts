@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { KAFKA_USERS } from '@pennywire/kafka/access.ts'
 import { keysFolder } from './keys.ts'
-import { type System, services } from './system.ts'
+import { checkpointFile, type System, services } from './system.ts'
 
 /** The file with a running system's addresses, for commands in other terminals. It contains passwords: mode 0600. */
 export const endpointsFile = (dataDir: string): string => join(dataDir, 'keys', 'endpoints.json')
@@ -22,6 +22,8 @@ export const writeEndpoints = (system: System): void => {
     LEDGER_READ_URL: system.databaseUrl('ledger_reader'),
     PROVIDER_URL: stack.providerUrl,
     COMMAND_MAC_FILE: join(keysFolder(system.dataDir), 'command-mac.json'),
+    CHECKPOINT_PUBLIC_FILE: join(keysFolder(system.dataDir), 'checkpoint-public.json'),
+    CHECKPOINT_FILE: checkpointFile(system.dataDir, 1),
     PROVIDER_SECRET_FILE: join(keysFolder(system.dataDir), 'provider-secret.json'),
   }
   writeFileSync(endpointsFile(system.dataDir), `${JSON.stringify(endpoints, null, 2)}\n`, { mode: 0o600 })

@@ -22,6 +22,8 @@ test('keys are made once, for the owner’s eyes only, and kept', async () => {
   const first = snapshot()
   expect(Object.keys(first).toSorted()).toEqual([
     'address-hmac.json',
+    'checkpoint-key.json',
+    'checkpoint-public.json',
     'command-mac.json',
     'jwt.json',
     'notifier-private.json',

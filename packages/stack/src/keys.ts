@@ -94,6 +94,31 @@ export const rotateJwtKey = async (
   }
 }
 
+const makeCheckpointKey = () => makeJwkPair('EdDSA', 'sig', { crv: 'Ed25519' })
+
+/**
+ * Writes a new signing key into the file of CHECKPOINT_KEY_FILE, in front of the public halves of all earlier ones: the
+ * checkpoints that they signed are verified for ever. The public halves of all go into `publicFile`. Both are replaced
+ * atomically, the public file first: a key never signs that no verifier knows.
+ */
+export const rotateCheckpointKey = async (
+  file: string,
+  publicFile: string,
+): Promise<{ kid: string; earlier: string[] }> => {
+  const content = JSON.parse(readFileSync(file, 'utf8')) as JWK | { keys: JWK[] }
+  const earlier = ('keys' in content ? (content.keys as JWK[]) : [content]).map(({ d: _, ...half }) => half)
+  const { privateJwk, publicJwk } = await makeCheckpointKey()
+  for (const [target, keys, mode] of [
+    [publicFile, [publicJwk, ...earlier], 0o644],
+    [file, [privateJwk, ...earlier], 0o600],
+  ] as const) {
+    const draft = `${target}.${process.pid}`
+    writeFileSync(draft, json({ keys }), { mode })
+    renameSync(draft, target)
+  }
+  return { kid: privateJwk.kid, earlier: earlier.map(({ kid }) => kid!) }
+}
+
 /**
  * Creates the missing keys of the local stack and keeps the others. Anywhere else keys come from settings, and no
  * service starts without them.
@@ -112,6 +137,12 @@ export const makeKeys = async (dataDir: string): Promise<void> => {
     const { privateJwk, publicJwk } = await makeJwkPair('ECDH-ES', 'enc', { crv: 'P-256' })
     writeOnce(folder, 'notifier-public.json', json(publicJwk))
     writeOnce(folder, 'notifier-private.json', json(privateJwk))
+  }
+  if (!existsSync(join(folder, 'checkpoint-key.json'))) {
+    rmSync(join(folder, 'checkpoint-public.json'), { force: true })
+    const { privateJwk, publicJwk } = await makeCheckpointKey()
+    writeOnce(folder, 'checkpoint-public.json', json({ keys: [publicJwk] }))
+    writeOnce(folder, 'checkpoint-key.json', json({ keys: [privateJwk] }))
   }
   for (const purpose of [
     'pin-pepper',

@@ -34,7 +34,9 @@ const env: NodeJS.ProcessEnv = {
   ...process.env,
 }
 env.DATABASE_URL ??= env[`${service?.toUpperCase()}_DATABASE_URL`]
-if (!env.DATABASE_URL && !env.GATEWAY_URL && !env.KAFKA_BROKERS) {
+// A command that only tells how it is used needs no system.
+const tells = args.includes('--help')
+if (!tells && !env.DATABASE_URL && !env.GATEWAY_URL && !env.KAFKA_BROKERS) {
   console.error(
     'No stack was started on this data folder: run `npm start` first, or set the URLs of another system.',
   )

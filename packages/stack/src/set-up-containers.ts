@@ -45,6 +45,7 @@ const KEYS_OF: Record<string, string[]> = {
   ],
   ledger: ['command-mac.json'],
   notifier: ['notifier-private.json', 'receipt.json'],
+  audit: ['checkpoint-key.json'],
   provider: ['provider-secret.json'],
 }
 

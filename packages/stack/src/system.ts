@@ -61,6 +61,10 @@ const boundedMemory = (service: Service) => ({
   MALLOC_ARENA_MAX: '2',
 })
 
+/** Where an audit service of this data folder writes the checkpoints that it signs. */
+export const checkpointFile = (dataDir: string, instance: number): string =>
+  join(dataDir, 'audit', `checkpoints-${instance}.txt`)
+
 const databaseUrlOf = ({ dataDir, postgres: { host, port } }: Stack, role: Role): string =>
   `postgres://${role}:${loadPasswords(dataDir)[role]}@${host}:${port}/${DATABASE}`
 
@@ -147,7 +151,7 @@ const startServices = async (
       SMTP_URL: stack.mail.smtpUrl,
       MAIL_FROM: 'Pennywire <no-reply@pennywire.example>',
     },
-    audit: {},
+    audit: { CHECKPOINT_KEY_FILE: key('checkpoint-key.json') },
   }
 
   const envOf = (service: Service, opsPort: number, instance: number): NodeJS.ProcessEnv => ({
@@ -161,6 +165,8 @@ const startServices = async (
     DATABASE_URL: databaseUrl(service),
     INSTANCE_ID: `${service}-${instance}`,
     ...ownEnv[service],
+    // Each instance has a file of its own.
+    ...(service === 'audit' ? { CHECKPOINT_FILE: checkpointFile(dataDir, instance) } : {}),
     ...env.all,
     ...env[service],
   })

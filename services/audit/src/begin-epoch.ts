@@ -1,7 +1,7 @@
 // Begins a topic's next epoch, after an operator decided that the topic was recreated:
 // `node services/audit/src/begin-epoch.ts <topic> <reason>`, with MIGRATE_DATABASE_URL as the owner. Existing chains
 // stay as they are. Once restarted, the audit service records the topic from its first offset on, in new chains.
-import { TOPICS } from '@pennywire/contracts/topics.ts'
+import { RECORDED_TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -10,8 +10,8 @@ import { insertNextEpoch } from './sql/epochs.ts'
 const { MIGRATE_DATABASE_URL } = loadConfig({ MIGRATE_DATABASE_URL: databaseUrl }, process.env)
 const [topic = '', ...words] = process.argv.slice(2)
 const reason = words.join(' ')
-if (!Object.hasOwn(TOPICS, topic) || reason === '') {
-  process.stderr.write(`usage: begin-epoch.ts <topic> <reason>; topics: ${Object.keys(TOPICS).join(', ')}\n`)
+if (!RECORDED_TOPICS.includes(topic as Topic) || reason === '') {
+  process.stderr.write(`usage: begin-epoch.ts <topic> <reason>; topics: ${RECORDED_TOPICS.join(', ')}\n`)
   process.exit(2)
 }
 

@@ -21,6 +21,7 @@ export const compareWithTopic = async (options: {
   topic: Topic
   epoch: number
   lastOffsets: Map<number, bigint>
+  onCompared?: (records: number) => void
 }): Promise<TopicComparison> => {
   const { sql, client, logger, topic, epoch, lastOffsets } = options
   const result: TopicComparison = { compared: 0, broken: 0, firstBroken: null }
@@ -35,6 +36,7 @@ export const compareWithTopic = async (options: {
     logger,
     topic,
     handle: async records => {
+      options.onCompared?.(records.length)
       for (const [partition, ofPartition] of Map.groupBy(records, record => record.partition)) {
         const last = lastOffsets.get(partition) ?? -1n
         const recorded = ofPartition.filter(({ offset }) => offset <= last)

@@ -1,8 +1,9 @@
-import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import { RECORDED_TOPICS, TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { createTopicCheck } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
+import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
 import { loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase, ping } from '@pennywire/runtime/database.ts'
@@ -12,15 +13,17 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
+import { createCheckpointTopic } from './checkpoint-topic.ts'
 import { auditSettings } from './config.ts'
 import { createRecorder } from './record-topics.ts'
+import { startCheckpoints } from './sign-checkpoints.ts'
 
 const config = loadConfig(auditSettings, process.env)
 const logger = createLogger('audit', { level: config.LOG_LEVEL, instance: config.INSTANCE_ID })
 
 const sql = openDatabase(config.DATABASE_URL, {
   applicationName: config.INSTANCE_ID,
-  maxConnections: 3,
+  maxConnections: 4,
 })
 const client = createKafkaClient({
   connection: kafkaConnectionOf(config),
@@ -28,12 +31,20 @@ const client = createKafkaClient({
   logger,
 })
 const brokers = createBrokerCheck(client)
-const recorder = createRecorder(sql)
+const publisher = await createPublisher(client)
+const checkpoints = startCheckpoints({
+  ...{ sql, logger, clock: systemClock, keys: config.CHECKPOINT_KEY_FILE },
+  topic: createCheckpointTopic({ client, publisher, logger }),
+  file: config.CHECKPOINT_FILE,
+  everySeconds: config.CHECKPOINT_SECONDS,
+  everyRecords: config.CHECKPOINT_RECORDS,
+})
+const recorder = createRecorder(sql, checkpoints.onRecorded)
 const consumer = await startConsumer({
   client,
   logger,
   groupId: 'audit',
-  topics: Object.keys(TOPICS) as Topic[],
+  topics: RECORDED_TOPICS,
   gathers: true,
   positions: recorder.positions,
   handle: recorder.handle,
@@ -64,6 +75,8 @@ logger.info({ port: operations.port }, 'recording')
 
 onShutdown(logger, [
   consumer.stop,
+  checkpoints.stop,
+  publisher.stop,
   foundation.stop,
   topics.close,
   operations.stop,

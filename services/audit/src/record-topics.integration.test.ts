@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
+import { RECORDED_TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient } from '@pennywire/kafka/client.ts'
 import { type Consumer, type Position, startConsumer, type TopicEnd } from '@pennywire/kafka/consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
@@ -9,6 +9,7 @@ import { createLogger } from '@pennywire/runtime/logger.ts'
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest'
 import { createRecorder } from './record-topics.ts'
 import { insertNextEpoch } from './sql/epochs.ts'
+import { createRebuilt, dropRebuilt, swapTables } from './sql/rebuild.ts'
 import { loadChains, loadRecordsAfter } from './sql/records.ts'
 import { createAuditDatabase } from './sql/test-database.ts'
 import { verifyChains } from './verify-chains.ts'
@@ -210,6 +211,68 @@ describe('a restart', () => {
   })
 })
 
+describe('a rebuilt table put in the place of the trail', () => {
+  /** What `audit:rebuild -- --swap` does, with the first records only. */
+  const swapTo = async (count: number) => {
+    await createRebuilt(owner)
+    await owner`
+      insert into audit.records_rebuilt select * from audit.records where record_offset < ${count}`
+    // The records behind them are of another history: nothing is taken over.
+    await owner`update audit.records set hash = decode(repeat('00', 32), 'hex') where record_offset = ${count - 1}`
+    return swapTables(owner, '5s')
+  }
+
+  test('is not filled beyond a gap by an instance that remembers the old one', async () => {
+    const { handle, sought, halted } = await startInstance(endAt(0))
+    await handle(recordsFrom(0, 5))
+    const replaced = await swapTo(3)
+    await handle(recordsFrom(5, 2))
+    expect(sought).toEqual([2n])
+    expect(await verify()).toEqual({ records: 3, broken: 0 })
+    await handle(recordsFrom(2, 6))
+    expect(await verify()).toEqual({ records: 8, broken: 0 })
+    expect(halted).toEqual([])
+    await owner`drop table ${owner(replaced)}`
+  })
+
+  test('that ends as the old one is gone on with at once', async () => {
+    const { handle, sought } = await startInstance(endAt(0))
+    await handle(recordsFrom(0, 5))
+    await createRebuilt(owner)
+    await owner`insert into audit.records_rebuilt select * from audit.records where record_offset < 3`
+    const replaced = await swapTables(owner, '5s')
+    await handle(recordsFrom(5, 2))
+    expect(sought).toEqual([])
+    expect(await verify()).toEqual({ records: 7, broken: 0 })
+    await owner`drop table ${owner(replaced)}`
+  })
+
+  test('waits no longer than it may for a lock, and changes nothing then', async () => {
+    const { handle } = await startInstance(endAt(0))
+    await handle(recordsFrom(0, 5))
+    await createRebuilt(owner)
+    await sql.begin(async tx => {
+      await tx`select count(*) from audit.records`
+      await expect(swapTables(owner, '100ms')).rejects.toMatchObject({ code: '55P03' })
+    })
+    await dropRebuilt(owner)
+    await handle(recordsFrom(5, 2))
+    expect(await verify()).toEqual({ records: 7, broken: 0 })
+  })
+
+  test('leaves the service’s role its rights, and no more', async () => {
+    const replaced = await swapTo(1)
+    const [rights] = await owner`
+      select has_table_privilege('audit', 'audit.records', 'insert') as insert,
+        has_table_privilege('audit', 'audit.records', 'select') as select,
+        has_table_privilege('audit', 'audit.records', 'update, delete, truncate') as change,
+        has_table_privilege('audit', ${replaced}, 'select, insert, update, delete') as old,
+        (select tableowner from pg_tables where schemaname = 'audit' and tablename = 'records') as owner`
+    expect(rights).toMatchObject({ insert: true, select: true, change: false, old: false })
+    await owner`drop table ${owner(replaced)}`
+  })
+})
+
 test('a gap is read again, and halts the partition when that does not close it', async () => {
   const { handle, sought, halted } = await startInstance(endAt(0))
   await handle([...recordsFrom(0, 2), ...recordsFrom(5, 2)])
@@ -231,6 +294,9 @@ test.each([
   ['update', (as: Database) => as`update audit.records set value = null`],
   ['delete', (as: Database) => as`delete from audit.records`],
   ['truncate', (as: Database) => as`truncate audit.records`],
+  ['update of a checkpoint', (as: Database) => as`update audit.checkpoints set token = ''`],
+  ['delete of a checkpoint', (as: Database) => as`delete from audit.checkpoints`],
+  ['truncate of the checkpoints', (as: Database) => as`truncate audit.checkpoints`],
   ['insert of an epoch', (as: Database) => as`insert into audit.epochs values ('ledger.events', 1, '')`],
 ])('A1: the service’s role is refused: %s', async (_what, statement) => {
   await expect(statement(sql)).rejects.toMatchObject({ code: '42501' })
@@ -259,7 +325,7 @@ test('R1: every topic is recorded to its end, and recorded again from the first 
       client,
       logger,
       groupId: `audit-test-${randomUUID()}`,
-      topics: Object.keys(TOPICS) as Topic[],
+      topics: RECORDED_TOPICS,
       ...recorder,
     })
     const ends = await admin.fetchTopicOffsets('notifier.dead-letters')

@@ -11,7 +11,7 @@ import { type Database, isUniqueViolation } from '@pennywire/runtime/database.ts
 import { counter, gauge } from '@pennywire/runtime/metrics.ts'
 import { bytesOf, type Chain, chainedRecordOf, genesisOf, hashAfter } from './hash-chain.ts'
 import { loadEpochs } from './sql/epochs.ts'
-import { insertRecords, loadLastRecords, type StoredRecord } from './sql/records.ts'
+import { insertRecords, loadIncarnation, loadLastRecords, type StoredRecord } from './sql/records.ts'
 
 const recorded = counter('audit_records_total', 'Records added to the audit trail', ['topic'])
 const position = gauge('audit_position', 'Offset of the last record in the audit trail', [
@@ -97,8 +97,14 @@ const extend = (
  * at the same time. A partition whose topic and chain contradict each other is halted: nothing is added to its chain
  * until an operator has investigated.
  */
-export const createRecorder = (sql: Database) => {
+export const createRecorder = (
+  sql: Database,
+  /** Called with the number of records of each commit. */
+  onRecorded: (records: number) => void = () => {},
+) => {
   const heads = new Map<string, Head>()
+  /** The table that the heads are of: a rebuilt one may be put in its place. */
+  let incarnation = 0
 
   const halt = (consumer: Consumer, { topic, partition }: TopicPartition, reason: string) => {
     heads.delete(idOf({ topic, partition }))
@@ -117,9 +123,24 @@ export const createRecorder = (sql: Database) => {
     )
   }
 
+  /**
+   * A rebuilt table was put in the place of the one that the heads are of. A chain that ends there as it did is gone on
+   * with; of any other, the last record must be read from the topic again first, as after a restart.
+   */
+  const reloadHeads = async () => {
+    incarnation = await loadIncarnation(sql)
+    const loaded = await loadHeads([...heads.values()].map(({ chain }) => chain))
+    for (const [id, head] of [...heads]) {
+      const stored = loaded.get(id)
+      if (stored && !(stored.offset === head.offset && stored.hash.equals(head.hash))) heads.set(id, stored)
+      if (!stored && head.bytes) heads.set(id, startOf(head.chain, 0n))
+    }
+  }
+
   /** Reading starts at the last record, not after it: it must be read again before anything is added. */
   const positions: ConsumerOptions['positions'] = async (assigned, readEnds, consumer) => {
     heads.clear()
+    incarnation = await loadIncarnation(sql)
     const epochs = await loadEpochs(sql)
     const chainOf = ({ topic, partition }: TopicPartition) => ({
       topic,
@@ -170,7 +191,10 @@ export const createRecorder = (sql: Database) => {
     }
     if (rows.length > 0) {
       try {
-        await insertRecords(sql, rows)
+        if (!(await insertRecords(sql, rows, incarnation))) {
+          await reloadHeads()
+          return handle(records, consumer)
+        }
       } catch (error) {
         if (!isUniqueViolation(error)) throw error
         // Another instance has stored some of these records, or our own insert was committed and its answer lost. At
@@ -186,6 +210,7 @@ export const createRecorder = (sql: Database) => {
       position.set({ topic: head.chain.topic, partition: head.chain.partition }, Number(head.offset))
     }
     for (const [topic, added] of Map.groupBy(rows, row => row.topic)) recorded.inc({ topic }, added.length)
+    if (rows.length > 0) onRecorded(rows.length)
   }
 
   return { positions, handle }

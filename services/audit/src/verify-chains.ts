@@ -1,5 +1,5 @@
 import type { Database } from '@pennywire/runtime/database.ts'
-import { bytesOf, type Chain, genesisOf, hashAfter } from './hash-chain.ts'
+import { bytesOf, type Chain, type ChainedRecord, genesisOf, hashAfter } from './hash-chain.ts'
 import { loadChains, loadRecordsAfter } from './sql/records.ts'
 
 /** How many records are in memory at once. */
@@ -17,11 +17,18 @@ export type ChainReport = Chain & {
 }
 
 /** Recomputes every chain from its genesis, a page at a time, and reports each when it is done. */
-export async function* verifyChains(sql: Database): AsyncGenerator<ChainReport> {
-  for (const chain of await loadChains(sql)) yield await verifyChain(sql, chain)
+export async function* verifyChains(
+  sql: Database,
+  onVerified: (records: number) => void = () => {},
+): AsyncGenerator<ChainReport> {
+  for (const chain of await loadChains(sql)) yield await verifyChain(sql, chain, onVerified)
 }
 
-const verifyChain = async (sql: Database, chain: Chain): Promise<ChainReport> => {
+const verifyChain = async (
+  sql: Database,
+  chain: Chain,
+  onVerified: (records: number) => void,
+): Promise<ChainReport> => {
   let previous: { offset: bigint; hash: Buffer } | null = null
   let first: bigint | null = null
   let records = 0
@@ -33,13 +40,14 @@ const verifyChain = async (sql: Database, chain: Chain): Promise<ChainReport> =>
       const reason = faultOf(record, previous, chain)
       if (reason) {
         broken += 1
-        firstBroken ??= { ...chain, offset: record.offset, reason }
+        firstBroken ??= { ...chain, offset: record.offset, reason: await causeOf(sql, chain, record, reason) }
       }
       // The next record is checked against the stored hash, so that one edit is counted once, at its own offset.
       previous = record
       first ??= record.offset
     }
     records += page.length
+    onVerified(page.length)
     if (page.length < PAGE) break
   }
   return {
@@ -53,15 +61,40 @@ const verifyChain = async (sql: Database, chain: Chain): Promise<ChainReport> =>
   }
 }
 
+type Hashed = ChainedRecord & { hash: Buffer }
+
+/** Tells, by the records around it, in which way a record is not what was recorded, where that can be told. */
+const causeOf = async (sql: Database, chain: Chain, record: Hashed, reason: string): Promise<string> => {
+  if (reason !== CHANGED) return reason
+  const around = await loadRecordsAfter(sql, chain, record.offset - 3n, 4)
+  const at = (distance: bigint) => around.find(({ offset }) => offset === record.offset + distance)
+  const hashOf = (distance: bigint) => at(distance)?.hash ?? genesisOf(chain)
+  /** Whether `of` has the hash that it has if this content is chained to that hash. */
+  const fits = (of: Hashed, previous: Buffer, content: ChainedRecord) =>
+    hashAfter(previous, bytesOf(content)).equals(of.hash)
+  const moved = fits(record, hashOf(-2n), { ...record, offset: record.offset - 1n })
+  if (moved && !hashOf(-1n).equals(record.hash)) return `${reason}: a record was inserted before it`
+  const next = at(1n)
+  if (!next) return reason
+  const exchanged =
+    fits(record, next.hash, { ...record, offset: next.offset }) ||
+    (['value', 'key', 'headers'] as const).some(
+      field =>
+        fits(record, hashOf(-1n), { ...record, [field]: next[field] }) &&
+        fits(next, record.hash, { ...next, [field]: record[field] }),
+    )
+  return exchanged ? `${reason}: it and the next one were exchanged` : reason
+}
+
+const CHANGED = 'it is not what was recorded here'
+
 const faultOf = (
-  record: Parameters<typeof bytesOf>[0] & { hash: Buffer },
+  record: Hashed,
   previous: { offset: bigint; hash: Buffer } | null,
   chain: Chain,
 ): string | null => {
   const missing = previous ? record.offset - previous.offset - 1n : 0n
   if (missing > 0n) return `${missing} missing before it`
   if (hashAfter(previous?.hash ?? genesisOf(chain), bytesOf(record)).equals(record.hash)) return null
-  return !previous && record.offset > 0n
-    ? 'it is not what was recorded here, or records before it are missing'
-    : 'it is not what was recorded here'
+  return !previous && record.offset > 0n ? `${CHANGED}, or records before it are missing` : CHANGED
 }

@@ -70,6 +70,7 @@ test('A1: what nobody touched is whole: a line for each chain, and the sum', asy
   expect(lines).toEqual([
     expect.stringMatching(/^ledger\.events epoch 0 partition 0: 1500 records, 0 to 1499, head [0-9a-f]{64}$/),
     expect.stringMatching(/^ledger\.events epoch 0 partition 1: 1500 records, 0 to 1499, head [0-9a-f]{64}$/),
+    'no checkpoint is signed yet: the trail was recorded by a version without checkpoints, or has just begun',
     '3000 records, 0 broken',
   ])
   expect(exitCode).toBe(0)
@@ -158,7 +159,7 @@ test.each<[string, number, string, (sql: Database) => Promise<unknown>]>([
   [
     'one inserted between two', // its own hash can be forged, that of the next record cannot
     501,
-    CHANGED,
+    `${CHANGED}: a record was inserted before it`,
     async sql => {
       await sql`update audit.records set record_offset = record_offset + 10001 where partition = 1 and record_offset >= 500`
       await sql`update audit.records set record_offset = record_offset - 10000 where partition = 1 and record_offset > 9999`
@@ -181,7 +182,7 @@ test.each<[string, number, string, (sql: Database) => Promise<unknown>]>([
   [
     'two reordered',
     20,
-    CHANGED,
+    `${CHANGED}: it and the next one were exchanged`,
     async sql => {
       await sql`update audit.records set record_offset = -1 where partition = 1 and record_offset = 20`
       await sql`update audit.records set record_offset = 20 where partition = 1 and record_offset = 21`
@@ -191,7 +192,7 @@ test.each<[string, number, string, (sql: Database) => Promise<unknown>]>([
   [
     'two whose contents were exchanged',
     20,
-    CHANGED,
+    `${CHANGED}: it and the next one were exchanged`,
     sql => sql`
       update audit.records set value = other.value from audit.records as other
       where records.partition = 1 and other.partition = 1
@@ -221,7 +222,8 @@ test('A1: with the brokers, a record that the topic never held is found', async 
     await sql`delete from audit.records`
     await insertRecords(sql, [{ ...chain, ...record, hash }])
   }, kafkaEnv.audit)
-  expect(lines.slice(-2)).toEqual([
+  // The topic's own checkpoints, if a system is running, state chains that this trail has not.
+  expect(lines.filter(line => !line.startsWith('first broken checkpoint')).slice(-2)).toEqual([
     // Records that are in the topic and not in the chain count as well.
     expect.stringMatching(/^1 records, [1-9]\d* broken$/),
     expect.stringMatching(/^first broken: notifier\.dead-letters .* the topic ends before it/),

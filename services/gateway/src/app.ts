@@ -111,6 +111,7 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppDeps): Middlewar
     context.header('x-request-id', requestId)
     for (const [name, value] of always) context.header(name, value)
     const scope = {
+      requestId,
       address: context.var.address,
       known: false,
       // Created on first access: most requests wait for nothing.

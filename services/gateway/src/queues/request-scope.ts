@@ -7,6 +7,8 @@ import type { Place } from './fair-queue.ts'
  * here, so that no function in between has to pass it on.
  */
 export type RequestScope = {
+  /** The id that the answer's `x-request-id` and the log name. */
+  requestId?: string
   /** The client's network address; never logged or stored as it is. */
   address: string
   /** Set by the guards: a session's or an API key's user. */
@@ -24,6 +26,12 @@ export const runInScope = <Result>(scope: RequestScope, work: () => Result): Res
 
 /** Undefined outside of a client's request, such as at the start and in workers. */
 export const currentRequest = (): RequestScope | undefined => scopes.getStore()
+
+/** The header by which a record names the request that caused it; none outside of a request. */
+export const requestIdHeader = (): { request_id?: string } => {
+  const requestId = currentRequest()?.requestId
+  return requestId === undefined ? {} : { request_id: requestId }
+}
 
 /** The place that the current request takes in a queue: by network, address and account, over all keys and sessions. */
 export const currentPlace = (): Place => {

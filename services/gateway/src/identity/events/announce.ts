@@ -6,6 +6,7 @@ import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
 import type { NoticeData, NoticeType } from '@pennywire/messages/notices.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import { CompactEncrypt, importJWK, type JWK } from 'jose'
+import { requestIdHeader } from '../../queues/request-scope.ts'
 
 type IdentityRecords = {
   [Name in keyof Records as Name extends `pennywire.identity.${infer Short}` ? Short : never]: Records[Name]
@@ -104,14 +105,17 @@ export const createAnnounce = async (
         topic: 'identity.events',
         key,
         value: codec.encode(type, value),
-        headers: envelope({
-          id: eventId,
-          type,
-          source: 'gateway',
-          time: occurredAt,
-          subject: key,
-          traceparent,
-        }),
+        headers: {
+          ...envelope({
+            id: eventId,
+            type,
+            source: 'gateway',
+            time: occurredAt,
+            subject: key,
+            traceparent,
+          }),
+          ...requestIdHeader(),
+        },
       }
     },
     sealForNotifier,
