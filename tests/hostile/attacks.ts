@@ -27,6 +27,13 @@ export const PROXY_ADDRESS = '127.0.0.99'
 /** The attackers' addresses; a refused connection is opened again after AGAIN_MS. */
 const drawAddress = (index: number) => `127.0.1.${1 + (index % 200)}`
 const AGAIN_MS = 50
+/**
+ * Below the ports that Linux gives out by itself (32768 and up): thousands of connections that are over keep their ports
+ * for a minute, and the honest client would find none free.
+ */
+const [FIRST_PORT, PORTS] = [10_000, 20_000]
+let drawn = 0
+const drawPort = () => FIRST_PORT + (drawn++ % PORTS)
 const ANSWER_MS = 20_000
 
 const GET = (path: string, token?: string) =>
@@ -47,7 +54,7 @@ const keepOpen = async (
   const seen = { opened: 0, ended: 0, bytes: 0 }
   const one = async (index: number): Promise<void> => {
     while (!signal.aborted) {
-      const socket = connect({ host, port, localAddress: drawAddress(index) })
+      const socket = connect({ host, port, localAddress: drawAddress(index), localPort: drawPort() })
       const hangUp = () => socket.destroy()
       signal.addEventListener('abort', hangUp, { once: true })
       await new Promise<void>(resolve => {
@@ -84,7 +91,7 @@ const flood = async (
   const one = async (index: number) => {
     while (!signal.aborted) {
       const localAddress = options.localAddress ?? drawAddress(index)
-      const socket = connect({ host, port, localAddress, noDelay: true })
+      const socket = connect({ host, port, localAddress, localPort: drawPort(), noDelay: true })
       const hangUp = () => socket.destroy()
       signal.addEventListener('abort', hangUp, { once: true })
       const status = await new Promise<string>(resolve => {
