@@ -86,11 +86,16 @@ const once = (make: () => string | Uint8Array): (() => Uint8Array) => {
   }
 }
 
-/** Streams shared bytes one piece at a time on demand: a client that reads nothing holds one piece, and is detected. */
+/**
+ * Streams shared bytes one piece at a time on demand: a client that reads nothing holds one piece, and is detected. Between
+ * two pieces other connections have their turn: a socket's buffer takes megabytes at once, and hundreds of clients that ask
+ * together would hold up a payment for a second.
+ */
 const inPieces = (bytes: Uint8Array): ReadableStream<Uint8Array> => {
   let at = 0
   return new ReadableStream({
-    pull: controller => {
+    pull: async controller => {
+      await new Promise(resolve => setImmediate(resolve))
       controller.enqueue(bytes.subarray(at, at + PIECE_BYTES))
       at += PIECE_BYTES
       if (at >= bytes.length) controller.close()
