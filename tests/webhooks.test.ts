@@ -517,10 +517,12 @@ describe('what becomes of endpoints is told', () => {
     }, soon)
     await vi.waitFor(async () => expect(await subjectsOf(bob)).toContain('Webhooks paused'), soon)
     expect(receiver.received).toEqual([])
-    const events = (await eventsOf(bob.id)).filter(({ type }) => type === 'WebhookChanged')
-    expect(events).toMatchObject(
-      hooks.map(() => ({ reason: 'password_reset', state: 'paused', byUserId: null, changed: ['state'] })),
-    )
+    await vi.waitFor(async () => {
+      const events = (await eventsOf(bob.id)).filter(({ type }) => type === 'WebhookChanged')
+      expect(events).toMatchObject(
+        hooks.map(() => ({ reason: 'password_reset', state: 'paused', byUserId: null, changed: ['state'] })),
+      )
+    }, soon)
     // What has waited comes.
     expect((await asBob('PATCH', `/v1/webhooks/${hooks[0]!.id}`, { active: true })).body.state).toBe('active')
     await came(receiver, 1)
@@ -604,8 +606,11 @@ describe('what becomes of endpoints is told', () => {
       async () => expect((await noticesOf(bob))[0]?.type).toBe('webhook_disabled_by_staff'),
       soon,
     )
-    const told = (await eventsOf(bob.id)).at(-1)!
-    expect(told).toMatchObject({ byUserId: admin.id, reason: 'disabled_by_staff', state: 'disabled' })
+    const told = await vi.waitFor(async () => {
+      const last = (await eventsOf(bob.id)).at(-1)!
+      expect(last).toMatchObject({ byUserId: admin.id, reason: 'disabled_by_staff', state: 'disabled' })
+      return last
+    }, soon)
     // What staff wrote is there, and nobody reads it without the owner's key.
     expect(String(told.staffReason)).not.toContain('stranger')
     expect((told.staffReason as Buffer).length).toBeGreaterThan(reason.length)
