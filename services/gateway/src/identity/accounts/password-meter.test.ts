@@ -71,7 +71,8 @@ test.each(WORST)('while %s is checked the main thread goes on', async password =
   setImmediate(turn)
   await meter.isGuessedFirst(password, MANY_WORDS)
   isOver = true
-  expect(turns).toBeGreaterThan(1)
+  // Checked on the main thread, the answer would come before the first turn.
+  expect(turns).toBeGreaterThan(0)
 })
 
 test('so many wait and no more; then it takes as many again', async () => {
