@@ -438,6 +438,21 @@ describe('the command', () => {
     expect(exitCode).toBe(3)
   })
 
+  test('before the first checkpoint the service has no file yet; afterwards it must be there', async () => {
+    const env = { AUDIT_DATABASE_URL: database.url('audit'), CHECKPOINT_FILE: '/nowhere/checkpoints.txt' }
+    const before = await verifyAfter(
+      async ({ sql }) => {
+        await sql`truncate audit.checkpoints`
+      },
+      { withFile: false, env },
+    )
+    expect(before.out).toContain('no checkpoint is signed yet')
+    expect(before.exitCode).toBe(0)
+    const after = await verify([], env)
+    expect(after.err).toMatch(/^could not be checked: the checkpoint file cannot be read/m)
+    expect(after.exitCode).toBe(3)
+  })
+
   test('a torn last line of the file is told, and is no fault', async () => {
     const { exitCode, out } = await verifyAfter(({ lines }) => lines, { withFile: false })
     expect(exitCode).toBe(0)

@@ -217,6 +217,7 @@ const checkCheckpoints = async (topicIsThere: boolean): Promise<CheckpointReport
     await readCheckpointTopic({ client, logger, handle: token => verifier.read('the topic', token) })
   } else if (client)
     print('the topic audit.checkpoints is not there: it is of an older version, and not set up yet')
+  let missingFile: string | undefined
   if (checkpointFile !== undefined) {
     sources.push('the file')
     try {
@@ -226,11 +227,17 @@ const checkCheckpoints = async (topicIsThere: boolean): Promise<CheckpointReport
         else await verifier.read('the file', line)
       }
     } catch (error) {
-      unchecked.push(`the checkpoint file cannot be read: ${(error as Error).message}`)
+      const reason = `the checkpoint file cannot be read: ${(error as Error).message}`
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT' && options['checkpoint-file'] === undefined) {
+        missingFile = reason
+      } else unchecked.push(reason)
       sources.pop()
     }
   }
-  return verifier.end(sources, systemClock.now())
+  const report = await verifier.end(sources, systemClock.now())
+  // The service's own file begins with its first checkpoint. A file that the command line names has to be there.
+  if (missingFile !== undefined && report.checked > 0) unchecked.push(missingFile)
+  return report
 }
 
 const printCheckpoints = ({ sources, checked }: CheckpointReport) => {
