@@ -49,6 +49,19 @@ test('a signed command verifies, with any partition and trace', () => {
   ).toBeUndefined()
 })
 
+test('the MAC of a record stays what it is: ledgers verify what gateways of another version signed', () => {
+  const signFixed = createCommandSigner([{ kid: 'fixed', key: Buffer.alloc(32, 7) }])
+  const macOf = (record: Omit<RawRecord, 'topic'>) =>
+    signFixed({ topic: 'ledger.commands', ...record }).headers[COMMAND_MAC_HEADER]
+  const headers = { ce_id: ['id', Buffer.from([0, 200])], ce_type: 'typé', ce_subject: 'subject', other: 'x' }
+  expect(macOf({ key: 'wallet', value: Buffer.from([0, 255, 10, 58, 195, 169]), headers })).toBe(
+    'fixed.woKeLPVwo9RI_6TRzSSpDO57BoRpUZBEnP-bnDEq9RA',
+  )
+  expect(macOf({ key: null, value: null, headers: {} })).toBe(
+    'fixed.ZrKtFgQS-4fxzWmXd41o0HNPikA2yCHrHaUYMpRE2qs',
+  )
+})
+
 const change = (over: Partial<RawRecord>): RawRecord => ({ ...sign(command), ...over })
 const header = (name: string, value: string | string[]): RawRecord => ({
   ...command,

@@ -25,33 +25,33 @@ export type CommandMacKeys = MacKeys
 /** Loads the key ring from a file in the format of COMMAND_MAC_FILE; throws if it is unusable. */
 export const loadCommandMacKeys = (path: string): CommandMacKeys => jsonFile(commandMacKeys).parse(path)
 
-/** The parts of a record that the MAC is computed over; headers by name, repeated ones in order. */
+/** The parts of a record that the MAC is computed over; headers in order, a name may occur more than once. */
 type Covered = {
   topic: string
   key: string | Buffer | null
   value: Buffer | null
-  headers: Map<string, Array<string | Buffer>>
+  headers: Array<[name: string, value: string | Buffer]>
 }
 
 /** Prefixes each part with its length, -1 if it is absent, so that no two records have the same bytes. */
 const macOf = (key: KeyObject, record: Covered): Buffer => {
-  // One update of the hash: each further update costs as much as hashing all of it.
-  const parts: Buffer[] = []
-  const add = (part: string | Buffer | null) => {
-    const bytes = typeof part === 'string' ? Buffer.from(part) : part
-    parts.push(Buffer.from(`\n${bytes?.length ?? -1}:`))
-    if (bytes) parts.push(bytes)
+  // One latin1 string, in which each character is a byte: cheaper than a buffer a part, and hashed by one update.
+  const prefixed = (part: string | Buffer | null): string => {
+    if (part === null) return '\n-1:'
+    const bytes = (typeof part === 'string' ? Buffer.from(part) : part).toString('latin1')
+    return `\n${bytes.length}:${bytes}`
   }
-  add(PURPOSE)
-  add(record.topic)
-  add(record.key)
-  add(record.value)
+  let covered = prefixed(PURPOSE) + prefixed(record.topic) + prefixed(record.key) + prefixed(record.value)
   for (const name of COVERED_HEADERS) {
-    const values = record.headers.get(name) ?? []
-    parts.push(Buffer.from(`\n${name} ${values.length}`))
-    for (const value of values) add(value)
+    let [count, values] = [0, '']
+    for (const [header, value] of record.headers) {
+      if (header !== name) continue
+      count++
+      values += prefixed(value)
+    }
+    covered += `\n${name} ${count}${values}`
   }
-  return createHmac('sha256', key).update(Buffer.concat(parts)).digest()
+  return createHmac('sha256', key).update(covered, 'latin1').digest()
 }
 
 /** Sets the gateway's MAC on a command and replaces an existing one. */
@@ -68,11 +68,8 @@ export const createCommandSigner = (keys: CommandMacKeys): SignCommand => {
     const { [COMMAND_MAC_HEADER]: _, ...headers } = record.headers
     const mac = macOf(signing!.key, {
       ...record,
-      headers: new Map(
-        Object.entries(headers).map(([name, values]) => [
-          name,
-          typeof values === 'string' ? [values] : values,
-        ]),
+      headers: Object.entries(headers).flatMap(([name, values]) =>
+        [values].flat().map((value): [string, string | Buffer] => [name, value]),
       ),
     })
     return {
@@ -86,20 +83,16 @@ export const createCommandSigner = (keys: CommandMacKeys): SignCommand => {
 export const createCommandVerifier = (keys: CommandMacKeys): VerifyCommand => {
   const byKid = new Map(keyObjects(keys).map(({ kid, key }) => [kid, key]))
   return record => {
-    const headers = new Map<string, Buffer[]>()
-    for (const [name, value] of record.headers) {
-      const values = headers.get(name)
-      if (values) values.push(value)
-      else headers.set(name, [value])
-    }
-    const [given, ...more] = headers.get(COMMAND_MAC_HEADER) ?? []
+    const [given, ...more] = record.headers.flatMap(([name, value]) =>
+      name === COMMAND_MAC_HEADER ? [value] : [],
+    )
     if (!given) return 'it carries no MAC of a gateway'
     if (more.length > 0) return 'it carries more than one MAC'
     const [kid = '', mac = ''] = given.toString('latin1').split('.')
     const key = byKid.get(kid)
     // The header is a stranger's text until it is verified: do not repeat its kid.
     if (!key) return 'its MAC is by a key that this ledger does not have'
-    const expected = macOf(key, { ...record, headers })
+    const expected = macOf(key, record)
     const bytes = Buffer.from(mac, 'base64url')
     return bytes.length === expected.length && timingSafeEqual(bytes, expected)
       ? undefined

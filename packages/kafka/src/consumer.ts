@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LEDGER_PARTITIONS, type Topic } from '@pennywire/contracts/topics.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
+import type { KafkaMessage } from 'kafkajs'
 import { CONSUMER_RETRY, type KafkaClient } from './client.ts'
 import type { IncomingRecord } from './record.ts'
 
@@ -102,6 +103,18 @@ export type ConsumerOptions = {
   bulk?: boolean
   /** Tests only: in place of 15 s. */
   stuckAfterMs?: number
+}
+
+/** A message's headers in order, each value as bytes: an absent value is empty. */
+const headersOf = (headers: KafkaMessage['headers'] = {}): IncomingRecord['headers'] => {
+  const list: IncomingRecord['headers'] = []
+  const add = (name: string, value: Buffer | string | undefined) =>
+    list.push([name, Buffer.isBuffer(value) ? value : Buffer.from(value ?? '')])
+  for (const [name, value] of Object.entries(headers)) {
+    if (Array.isArray(value)) for (const one of value) add(name, one)
+    else add(name, value)
+  }
+  return list
 }
 
 const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
@@ -404,12 +417,7 @@ export const startConsumer = async (options: ConsumerOptions): Promise<RunningCo
           timestamp: Number(message.timestamp),
           key: message.key,
           value: message.value,
-          headers: Object.entries(message.headers ?? {}).flatMap(([name, value]) =>
-            (Array.isArray(value) ? value : [value]).map((one): [string, Buffer] => [
-              name,
-              Buffer.isBuffer(one) ? one : Buffer.from(one ?? ''),
-            ]),
-          ),
+          headers: headersOf(message.headers),
         })
       }
       pauseOrResume(queue)

@@ -155,14 +155,13 @@ const recordMovements = (
   applyEffects(state, effects)
   const { linked, entries } = event
   const own = transferRow(state, event, place)
-  const ofLinked = { linkedTo: own.id, note: null, metadata: null, originalId: null }
+  const ofLinked = () => ({ ...own, linkedTo: own.id, note: null, metadata: null, originalId: null })
   for (const [index, { transferId, type }] of [event, ...linked].entries()) {
     const [from, to] = [entries[2 * index]!, entries[2 * index + 1]!]
     for (const { walletId, sequence, amountMinor: amount, balanceAfterMinor: balanceAfter } of [from, to])
       state.writes.entries.push({ walletId, sequence, transferId, amount, balanceAfter })
     const row: TransferRow = {
-      ...own,
-      ...(index > 0 && ofLinked),
+      ...(index === 0 ? own : ofLinked()),
       id: transferId,
       type,
       fromWallet: from.walletId,
