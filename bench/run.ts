@@ -9,6 +9,7 @@ import { startSystem } from '@pennywire/stack/system.ts'
 import { describeMachine, describeVersions, measureOthers } from './machine.ts'
 import { measureAll, type Plan } from './measure-all.ts'
 import { judge, tableOf, writeResults } from './report.ts'
+import { BENCH_SETTINGS } from './settings.ts'
 
 const FULL: Plan = {
   baselineSeconds: 8,
@@ -25,32 +26,6 @@ const QUICK: Plan = {
   clients: [1, 64, 256],
   signInSeconds: 2,
   backlog: 15_000,
-}
-
-/** Limits that the load never reaches, and hashes that cost nothing; sign-in.ts measures hashes at their real cost. */
-const SETTINGS = {
-  LOG_LEVEL: 'warn',
-  ALLOW_CHEAP_HASHES: 'true',
-  BCRYPT_COST: '4',
-  // Nobody reads the mails of a load.
-  MAILED_KINDS: '',
-  LIMITS_UNVERIFIED: '*=900000000000/900000000000/900000000000',
-  ...Object.fromEntries(
-    [
-      'SIGNUP',
-      'LOGIN',
-      'LOGIN_ACCOUNT',
-      'PIN',
-      'TRANSFER',
-      'DEPOSIT',
-      'WITHDRAWAL',
-      'RECIPIENT',
-      'DEFAULT',
-      'MAIL',
-      'API_KEY',
-      'API_KEYS',
-    ].map(limit => [`RATE_LIMIT_${limit}`, '10000000/60']),
-  ),
 }
 
 const BUSY_PERCENT = 10
@@ -94,7 +69,7 @@ try {
   const stack = await startStack({ dataDir, guard })
   const figures = await measureAll(
     stack,
-    () => startSystem(stack, { env: { all: SETTINGS } }),
+    () => startSystem(stack, { env: { all: BENCH_SETTINGS } }),
     quick ? QUICK : FULL,
     say,
   )

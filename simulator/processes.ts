@@ -33,6 +33,7 @@ import type { NewPendingRequest } from '../services/gateway/src/transfers/sql/pe
 import { viewHold, viewTransfer } from '../services/gateway/src/transfers/transfer-view.ts'
 import { createChangeWallet } from '../services/gateway/src/wallets/change-wallet.ts'
 import { createOpenWallet } from '../services/gateway/src/wallets/open-wallet.ts'
+import { type CaughtUp, catchUpBooks } from '../services/ledger/src/catch-up-books.ts'
 import type { Tail } from '../services/ledger/src/check-events.ts'
 import { createCommandHandler } from '../services/ledger/src/consume-commands.ts'
 import { startRelay } from '../services/ledger/src/publish-journal.ts'
@@ -74,7 +75,7 @@ export const signCommand = createCommandSigner(MAC_KEYS)
 export const verifyCommand = createCommandVerifier(MAC_KEYS)
 
 const silent = () => {}
-const logger = {
+export const logger = {
   error: silent,
   warn: silent,
   info: silent,
@@ -157,6 +158,60 @@ export const startLedger = (
     wake: () => {
       world.wake(process)
       group.awake(process)
+    },
+  }
+}
+
+// --- the command ledger:catch-up ---
+
+export type SimulatedCatchUp = {
+  /** Rejects if the database fails it; a killed one never ends. */
+  done: Promise<CaughtUp>
+  kill: () => void
+}
+
+/** The command's own code, on a connection of its own; it reads the topics in portions. */
+export const startCatchUp = (site: Site, name: string, portion: number): SimulatedCatchUp => {
+  const { world, database, log, codec } = site
+  const process = world.createProcess(name)
+  const partitions = Array.from({ length: log.partitionsOf('ledger.events') }, (_, partition) => partition)
+  const done = catchUpBooks({
+    store: database.connect(process),
+    codec,
+    readTails: async (asked, count) => {
+      await log.ends(process, 'ledger.events')
+      const known = asked.filter(partition => partitions.includes(partition))
+      return new Map(known.map(partition => [partition, tailOf(log, partition, count)]))
+    },
+    readEvents: async (from, whole, handle) => {
+      // The partitions in turn, as portions come from several brokers.
+      const lanes = partitions.map(partition => {
+        const first = from.get(partition) ?? 1n
+        const records = log.records('ledger.events', partition)
+        const start = whole ? 0 : records.findIndex(record => BigInt(headerOf(record, 'seq')!) >= first)
+        return start < 0 ? [] : records.slice(Math.max(0, start - 2))
+      })
+      for (let at = 0; lanes.some(lane => lane.length > at); at += portion)
+        for (const lane of lanes.toReversed()) {
+          await log.ends(process, 'ledger.events')
+          const records = lane.slice(at, at + portion)
+          if (records.length > 0) await handle(records)
+        }
+    },
+    readCommands: async at => {
+      await log.ends(process, 'ledger.commands')
+      return [...at].flatMap(([partition, offset]) =>
+        Number(offset) < log.firstOf('ledger.commands', partition)
+          ? []
+          : (log.records('ledger.commands', partition)[Number(offset)] ?? []),
+      )
+    },
+  })
+  return {
+    done,
+    kill: () => {
+      database.disconnect(process)
+      world.kill(process)
     },
   }
 }

@@ -317,6 +317,11 @@ export const createWatch = (deps: {
         return row?.status === 'completed' && row.fingerprint.equals(fingerprint)
       }).length,
 
+    /** ledger.events was made anew: it holds nothing. */
+    forgetEvents: () => seen.clear(),
+    /** Through which `seq` a partition of ledger.events contains the journal. */
+    eventsThrough: (partition: number): number => seen.get(partition) ?? 0,
+
     /** Before a commit takes effect. */
     committing: (changes: Changes) => {
       positionsBefore = new Map(
@@ -483,7 +488,8 @@ export const createWatch = (deps: {
       for (const { id, currency, balance, sequence, userId } of wallets.values()) {
         sums.set(currency, (sums.get(currency) ?? 0n) + balance)
         let running = 0n
-        const own = entries.of(id)
+        // Catch-up writes the entries of one partition after those of another.
+        const own = entries.of(id).sort((a, b) => a.sequence - b.sequence)
         for (const [index, entry] of own.entries()) {
           running += entry.amount
           hold(

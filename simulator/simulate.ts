@@ -4,6 +4,7 @@ import { transferRequested, walletOpenRequested } from '@pennywire/contracts/tes
 import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults, Limits } from '../packages/rules/src/limits.ts'
 import { chargeFees } from '../services/ledger/src/commands/test-fees.ts'
+import { publishAgain } from '../services/ledger/src/republish-journal.ts'
 import type { JournalRow } from '../services/ledger/src/store.ts'
 import { BrokenPromise, decodeNow } from './broken-promise.ts'
 import { createClients } from './clients.ts'
@@ -14,11 +15,13 @@ import { createLog, type LogFaults, type RefusedAs } from './log.ts'
 import type { StatementFate } from './postgres.ts'
 import {
   createSimulatedCodec,
+  logger,
   type SimulatedGateway,
   type SimulatedLedger,
   type Site,
   signCommand,
   startBalanceKeeper,
+  startCatchUp,
   startGateway,
   startLedger,
   startOrderKeeper,
@@ -26,6 +29,7 @@ import {
 import { createWatch } from './promises.ts'
 import { createProvider } from './provider.ts'
 import { createRandom, type Random } from './random.ts'
+import { findOtherBooks } from './same-books.ts'
 import { createWorld } from './world.ts'
 
 const LEDGERS = 3
@@ -180,6 +184,7 @@ export const simulate = async (options: {
   const gatewayTables: Site['gatewayTables'] = { pending: new Map(), payments: new Map() }
   let rowMs = 0
   let clockBackMs = 0
+  let catchingUp = false
   const watch = createWatch({
     tables: () => database.tables,
     records: (topic, partition) => log.records(topic, partition),
@@ -194,8 +199,9 @@ export const simulate = async (options: {
     rowMs: () => rowMs,
     clockBackMs: () => clockBackMs,
     losesUnflushed: () => random.chance(0.5),
-    onCommit: (changes: Changes) => watch.committing(changes),
-    onCommitted: (changes: Changes) => watch.committed(changes),
+    // What catch-up commits is no decision; it is compared with the newest books.
+    onCommit: (changes: Changes) => catchingUp || watch.committing(changes),
+    onCommitted: (changes: Changes) => catchingUp || watch.committed(changes),
     onRaise: watch.raising,
     onDeadlock: names => {
       throw new BrokenPromise('P1', `transactions wait for each other: ${names.join(', ')}`)
@@ -598,14 +604,55 @@ export const simulate = async (options: {
       if (!halted.has(partition))
         throw new BrokenPromise('X1', `partition ${partition} of a database that went back is not halted`)
     }
+    const caughtUp = random.chance(0.6)
+    if (caughtUp && random.chance(0.3)) await catchUp(newest)
     for (const ledger of ledgers.splice(0)) ledger.kill()
     await pass(12_000)
-    database.putBack(newest)
+    if (caughtUp) await catchUp(newest)
+    else {
+      database.putBack(newest)
+      database.start()
+    }
     watch.freeze([])
-    database.start()
     for (let i = 0; i < 2; i++) startOneLedger()
     startOneGateway()
     await untilDone(isQuiet, whatIsStuck)
+  }
+
+  /**
+   * X1, O1, M1: the books that went back are caught up by their events, beside halted ledgers or without any, killed in
+   * the middle or twice at once, and become the newest ones.
+   */
+  const catchUp = async (newest: Backup) => {
+    count('books caught up by their events')
+    catchingUp = true
+    const portion = 1 + random.int(40)
+    if (random.chance(0.4)) {
+      const killed = startCatchUp(site, `catch-up${++started}`, portion)
+      killed.done.catch(() => {})
+      await pass(random.float() * 300)
+      killed.kill()
+      await pass(6_000)
+    }
+    const running = Array.from({ length: 1 + random.int(2) }, () =>
+      startCatchUp(site, `catch-up${++started}`, portion),
+    )
+    let ended = 0
+    const failures: unknown[] = []
+    for (const { done } of running)
+      done
+        .catch(error => failures.push(error))
+        .finally(() => {
+          ended++
+        })
+    await untilDone(
+      () => ended === running.length,
+      () => 'catch-up does not end',
+    )
+    if (failures.length === running.length) throw new BrokenPromise('O1', `catch-up fails: ${failures[0]}`)
+    catchingUp = false
+    const wrong = findOtherBooks(database.tables, newest.tables)
+    if (wrong !== undefined) throw new BrokenPromise('O1', `books caught up by their events: ${wrong}`)
   }
 
   /** P1: writing events takes so long that a batch of ten never ends in time: batches shrink until they do. */
@@ -765,6 +812,67 @@ export const simulate = async (options: {
     await untilDone(isQuiet, whatIsStuck)
   }
 
+  /**
+   * O1, O2: ledger.events is lost, wholly or its end. The partitions that lost published events halt, and nothing is
+   * published in front of what is missing. After the journal is published again, from where the topic ends, all continue.
+   */
+  const loseEvents = async () => {
+    count('events lost and published again')
+    for (const ledger of ledgers.splice(0)) ledger.kill()
+    await pass(12_000)
+    const partitions = Array.from({ length: weather.partitions }, (_, partition) => partition)
+    const old = partitions.map(partition => [...log.records('ledger.events', partition)])
+    log.makeAnew('ledger.events')
+    watch.forgetEvents()
+    const kept = random.chance(0.5) ? 0 : random.float()
+    for (const records of old)
+      for (const record of records.slice(0, Math.floor(kept * records.length))) log.appendNow(asSent(record))
+    const markOf = (partition: number) =>
+      Number(database.tables.published.get(partitionKey(partition))?.publishedThrough ?? 0n)
+    const lost = partitions.filter(partition => watch.eventsThrough(partition) < markOf(partition))
+    for (const partition of partitions) openSomebodysWallet(partition)
+    for (let i = 0; i < 2; i++) startOneLedger()
+    await pass(20_000)
+    const halted = new Set(ledgers.flatMap(({ halted }) => [...halted().keys()]))
+    for (const partition of lost)
+      if (!halted.has(partition))
+        throw new BrokenPromise('O1', `partition ${partition} lost published events and is not halted`)
+    for (const ledger of ledgers.splice(0)) ledger.kill()
+    await pass(12_000)
+
+    const process = world.createProcess('republish')
+    const store = database.connect(process)
+    const ends = partitions.map(partition => database.tables.journal.sizeOf(partitionKey(partition)))
+    let published: Map<number, bigint> | undefined
+    void publishAgain(
+      {
+        ...{ store, publisher: log.publisherOf(process, 7), logger, clock: world.clockOf(process) },
+        signal: new AbortController().signal,
+        progressOf: () => ({ add: () => {}, end: () => {} }),
+      },
+      new Map(partitions.map(partition => [partition, BigInt(watch.eventsThrough(partition))])),
+      new Map(partitions.map(partition => [partition, BigInt(ends[partition]!)])),
+      async () => {},
+    )
+      .then(async reached => {
+        await store.raisePublished(reached)
+        published = reached
+      })
+      .catch((error: Error) => world.fail(error))
+    await untilDone(
+      () => published !== undefined,
+      () => 'the journal is not published again',
+    )
+    world.kill(process)
+    subscribers.splice(
+      ...[0, subscribers.length],
+      startBalanceKeeper(site),
+      startOrderKeeper(site, message => world.fail(new BrokenPromise('O2', message))),
+    )
+    for (let i = 0; i < 2; i++) startOneLedger()
+    await untilDone(isQuiet, whatIsStuck)
+  }
+
   try {
     let checkedAt = 0
     let backup: Backup | undefined
@@ -828,6 +936,9 @@ export const simulate = async (options: {
       checkPayments()
       await checkSubscribers()
     }
+    await loseEvents()
+    watch.checkAll()
+    await checkSubscribers()
   } catch (error) {
     throw new SimulationFailure(error, { seed, step: world.steps(), trace: world.lastSteps() })
   }

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
 import { expectBooksToBeRight } from './books.ts'
 import { balanceOf, control, makePerson, openWallet, type Person, send, type Wallet } from './client.ts'
 
-const { dataDir, opsUrls, databaseUrls } = inject('system')
+const { dataDir, env, opsUrls, databaseUrls } = inject('system')
 const data = join(dataDir, 'postgres', 'data')
 const copy = join(dataDir, 'postgres', 'an-hour-ago')
 const current = join(dataDir, 'postgres', 'now')
@@ -53,6 +53,98 @@ const inDatabase = async <Result>(ask: (sql: Database) => Promise<Result>): Prom
 
 const journalOf = (partition: number) =>
   inDatabase(sql => sql`select count(*)::int as events from ledger.journal where partition = ${partition}`)
+
+const runCatchUp = (...args: string[]) =>
+  execFileSync(
+    process.execPath,
+    [join(import.meta.dirname, '..', 'services', 'ledger', 'src', 'catch-up.ts'), ...args],
+    { env: env.ledger, encoding: 'utf8' },
+  )
+
+const isHalted = async () => {
+  const answer = await fetch(`${opsUrls.ledger}/readyz`)
+  const { checks } = (await answer.json()) as { checks: { consumer: string } }
+  expect([answer.status, checks.consumer]).toEqual([
+    503,
+    expect.stringMatching(/is halted: the database is behind its own events by [1-9]/),
+  ])
+}
+
+/** Copies the ledger's tables, or puts the copies in their place: an older state of these books alone. */
+const TABLES = [
+  'wallets',
+  'transfers',
+  'entries',
+  'commands',
+  'holds',
+  'reversals',
+  'limits',
+  'journal',
+  'partitions',
+]
+const copyBooks = () =>
+  inDatabase(sql =>
+    sql.begin(async tx => {
+      await tx`create schema an_hour_ago`
+      for (const table of [...TABLES, 'published'])
+        await tx`create table ${tx(`an_hour_ago.${table}`)} as select * from ${tx(`ledger.${table}`)}`
+    }),
+  )
+const putBooksBack = () =>
+  inDatabase(sql =>
+    sql.begin(async tx => {
+      for (const table of [...TABLES, 'published']) {
+        await tx`truncate ${tx(`ledger.${table}`)}`
+        await tx`insert into ${tx(`ledger.${table}`)} select * from ${tx(`an_hour_ago.${table}`)}`
+      }
+      await tx`drop schema an_hour_ago cascade`
+    }),
+  )
+
+test('X1, X2, O1, M1: caught up by its events it goes on: a 201 stays a 201, and what no event answers is decided', {
+  timeout: 300_000,
+}, async () => {
+  await copyBooks()
+  const sent = await send(alice, wallets.bob, '7', 'pay-7')
+  expect([sent.status, sent.body.status]).toEqual([201, 'completed'])
+  const before = await balanceOf(alice, wallets.alice)
+  const readPartitions = () =>
+    inDatabase(
+      sql => sql`select partition, next_offset, next_seq, last_digest from ledger.partitions order by 1`,
+    )
+  const positions = await readPartitions()
+
+  await control('ledger', 'stop')
+  await putBooksBack()
+  // A command that no ledger has decided.
+  const undecided = send(alice, wallets.bob, '2', 'pay-2')
+  const starting = control('ledger', 'restart').catch((error: Error) => error)
+  await vi.waitFor(isHalted, { timeout: 60_000, interval: 200 })
+  // Beside the halted ledger: first without effect, then in earnest, then with nothing left to do.
+  expect(runCatchUp('--dry-run')).toContain('dry run: nothing is changed')
+  await isHalted()
+  const result = JSON.parse(runCatchUp('--json')) as { ok: boolean; events: number }
+  expect(result).toMatchObject({ ok: true })
+  expect(result.events).toBeGreaterThanOrEqual(1)
+  expect(runCatchUp()).toContain('nothing to do')
+  expect(await readPartitions()).toEqual(positions)
+  expect(await balanceOf(alice, wallets.alice)).toBe(before)
+
+  await control('ledger', 'stop')
+  await starting
+  await control('ledger', 'restart')
+  expect((await undecided).body.id).toEqual(expect.any(String))
+  await vi.waitFor(
+    async () => expect((await send(alice, wallets.bob, '2', 'pay-2')).body.status).toBe('completed'),
+    { timeout: 60_000, interval: 500 },
+  )
+  const again = await send(alice, wallets.bob, '7', 'pay-7')
+  expect([again.status, again.body.id, again.body.status]).toEqual([201, sent.body.id, 'completed'])
+  expect(Number(await balanceOf(alice, wallets.alice))).toBe(Number(before) - 2)
+  expectBooksToBeRight()
+  // The other test has the balance of before.
+  expect((await send(bob, wallets.alice, '9')).status).toBe(201)
+})
 
 test('X1, O1: its partition halts with an alarm, no command gets a second outcome, and the books go on where it is back', {
   timeout: 300_000,

@@ -22,6 +22,7 @@ import { createCommandHandler } from '../../services/ledger/src/consume-commands
 import { startRelay } from '../../services/ledger/src/publish-journal.ts'
 import { postgresStore } from '../../services/ledger/src/sql/store.ts'
 import { startCommitCutter } from './commit-cutter.ts'
+import type { Follower } from './follow-events.ts'
 import { type Load, MAXIMUM } from './load.ts'
 import { ask, mailedToken, makePerson, signIn, signUp } from './people.ts'
 import { type Instance, readiness, runScript, topicEnds, until, type World } from './world.ts'
@@ -32,12 +33,18 @@ export type Scene = {
   servedAgain: (seconds?: number) => Promise<void>
   /** Called once the fault is removed: recovery is measured from here. */
   over: () => void
+  /** The consumer that only reads the topic. */
+  follower: Pick<Follower, 'pause' | 'resume'>
+  /** Does one step of a drill, and notes how long it took. */
+  step: <Result>(name: string, work: () => Promise<Result>) => Promise<Result>
 }
 
 export type Fault = {
   name: string
   /** Resolves with the number of injections. */
   inject: (world: World, scene: Scene) => Promise<number>
+  /** Checks of its own, once everything is settled; resolves with the violations. */
+  check?: (world: World) => Promise<string[]>
 }
 
 /** Longer than the group's session timeout (10 s): the partitions have a new owner when the member resumes. */
@@ -351,7 +358,7 @@ const publishAgain = async ({ kafka }: World, records: IncomingRecord[]) => {
   await publisher.stop()
 }
 
-const untilDecided = async (world: World, seconds: number) =>
+export const untilDecided = async (world: World, seconds: number) =>
   until('the ledger has decided everything', seconds, async () => {
     const ends = await topicEnds(world, 'ledger.commands')
     const rows = await world.sql<{ partition: number; next: bigint }[]>`
@@ -690,7 +697,7 @@ export const databaseBehind = (newerMs: number): Fault => ({
   },
 })
 
-const untilPublished = (world: World, seconds: number) =>
+export const untilPublished = (world: World, seconds: number) =>
   until('all events are published', seconds, async () => {
     const rows = await world.sql`
       select 1 from ledger.partitions join ledger.published using (partition)

@@ -12,11 +12,15 @@ export type Follower = {
   check: () => Promise<string[]>
   events: () => number
   repeats: () => number
+  /** Stops reading, before the topic or its cluster is lost. */
+  pause: () => Promise<void>
+  /** Reads the topic from its first record again; with `forget`, as a reader that knows nothing of the old one. */
+  resume: (how?: { forget: boolean }) => Promise<void>
   stop: () => Promise<void>
 }
 
 export const followEvents = async (world: World): Promise<Follower> => {
-  const judge = createEventJudge()
+  let judge = createEventJudge()
   const next = new Map<number, bigint>()
 
   const factsOf = async (record: IncomingRecord): Promise<Facts> => {
@@ -47,23 +51,31 @@ export const followEvents = async (world: World): Promise<Follower> => {
     })
   }
 
-  const consumer = await startConsumer({
-    client: world.kafka,
-    logger: world.logger,
-    groupId: `faults-${randomUUID()}`,
-    topics: ['ledger.events'],
-    maxBatch: 2_000,
-    positions: async (_assigned, readEnds) =>
-      (await readEnds()).map(end => ({ ...end, offset: next.get(end.partition) ?? end.first })),
-    handle: async records => {
-      for (const record of records) await handleOne(record)
-    },
-  })
+  const start = () =>
+    startConsumer({
+      client: world.kafka,
+      logger: world.logger,
+      groupId: `faults-${randomUUID()}`,
+      topics: ['ledger.events'],
+      maxBatch: 2_000,
+      positions: async (_assigned, readEnds) =>
+        (await readEnds()).map(end => ({ ...end, offset: next.get(end.partition) ?? end.first })),
+      handle: async records => {
+        for (const record of records) await handleOne(record)
+      },
+    })
+  let consumer = await start()
 
   return {
-    events: judge.events,
-    repeats: judge.repeats,
-    stop: consumer.stop,
+    events: () => judge.events(),
+    repeats: () => judge.repeats(),
+    pause: () => consumer.stop(),
+    resume: async ({ forget } = { forget: false }) => {
+      if (forget) judge = createEventJudge()
+      next.clear()
+      consumer = await start()
+    },
+    stop: () => consumer.stop(),
     check: async () => {
       await until('a consumer of ledger.events at its end', AT_END_WITHIN_SECONDS, async () => {
         const ends = await topicEnds(world, 'ledger.events')

@@ -36,6 +36,8 @@ export type FaultReport = {
   /** The system did not recover: faults injected after this prove nothing. */
   stuck: boolean
   seconds: number
+  /** The steps of a drill, and how long each took. */
+  steps: Array<{ name: string; seconds: number }>
   violations: string[]
 }
 
@@ -72,7 +74,11 @@ const countKinds = (requests: Request[]): FaultReport['kinds'] => {
 }
 
 /** Injects the fault, and measures recovery from the moment at which the fault is removed. */
-const inject = async (world: World, fault: Fault, load: Load) => {
+const inject = async (
+  world: World,
+  fault: Fault,
+  { load, follower, report }: { load: Load; follower: Follower; report: (line: string) => void },
+) => {
   const servedAgain = async (seconds = HEALTHY_WITHIN_SECONDS, from = performance.now()) => {
     await until('every client is served again', seconds, () => load.servedSince(from)).catch(
       (error: Error) => {
@@ -81,11 +87,20 @@ const inject = async (world: World, fault: Fault, load: Load) => {
     )
   }
   let overAt = 0
-  const took = { times: 1, recovered: 0, healthy: 0 }
+  const took = { times: 1, recovered: 0, healthy: 0, steps: [] as FaultReport['steps'] }
   try {
     await servedAgain()
     took.times = await fault.inject(world, {
       load,
+      follower,
+      step: async (name, work) => {
+        const begun = performance.now()
+        const result = await work()
+        const seconds = (performance.now() - begun) / 1_000
+        took.steps.push({ name, seconds })
+        report(`    ${seconds.toFixed(1).padStart(6)} s  ${name}`)
+        return result
+      },
       servedAgain: seconds => servedAgain(seconds),
       over: () => {
         overAt = performance.now()
@@ -105,8 +120,9 @@ const inject = async (world: World, fault: Fault, load: Load) => {
 /** Creates the people and the event consumer that are used through all faults. */
 export const openSuite = async (
   world: World,
-  options: { people: number; clients: number },
+  options: { people: number; clients: number; report?: (line: string) => void },
 ): Promise<Suite> => {
+  const { report = () => {} } = options
   const people: Person[] = []
   // Four at once: fewer than one address's queue places for hashing new passwords.
   await forEach(Array.from({ length: options.people }), 4, async () => {
@@ -128,7 +144,7 @@ export const openSuite = async (
         await thaw(world, person)
       })
       const load = startLoad(world, people, options.clients)
-      const { stuck, ...took } = await inject(world, fault, load)
+      const { stuck, ...took } = await inject(world, fault, { load, follower, report })
       await load.stop()
       const violations = stuck === undefined ? [] : [stuck]
       // Requests that a client had not sent when it was stopped are left out.
@@ -139,6 +155,7 @@ export const openSuite = async (
       violations.push(...(await check(checkAnswers(world, people, requests, balances))))
       violations.push(...(await check(checkSystem(world, people, requests))))
       violations.push(...(await check(follower.check())))
+      if (fault.check && stuck === undefined) violations.push(...(await check(fault.check(world))))
       return {
         fault: fault.name,
         ...took,

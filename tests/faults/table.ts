@@ -64,6 +64,7 @@ const sumOf = (reports: FaultReport[]): FaultReport => {
     healthy: Math.max(...reports.map(report => report.healthy)),
     stuck: reports.some(report => report.stuck),
     seconds: sum(report => report.seconds),
+    steps: [],
     violations: reports.flatMap(report => report.violations),
   }
 }

@@ -17,6 +17,8 @@ export type World = {
   system: SystemContext
   /** The gateways that clients use; clients fail over from one to the next. */
   gateways: string[]
+  /** The names of the further gateways. */
+  furtherGateways: string[]
   /** The URL of every service's `/readyz`, including further gateways. */
   opsUrls: string[]
   /** The whole database, as the superuser, because the checks read all schemas. */
@@ -52,6 +54,7 @@ export const openWorld = async (stack: StackContext, system: SystemContext): Pro
     stack,
     system,
     gateways: [system.gatewayUrl],
+    furtherGateways: [],
     opsUrls: Object.values(system.opsUrls),
     sql,
     kafka: createKafkaClient({ connection: stack.kafka, clientId: 'faults', logger }),

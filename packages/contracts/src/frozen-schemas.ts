@@ -90,6 +90,13 @@ export const loadFrozen = (directory: URL): FrozenVersion[] => {
 const withoutDocs = (schema: RecordSchema): string =>
   JSON.stringify(schema, (name, value) => (name === 'doc' && typeof value === 'string' ? undefined : value))
 
+/** For tests: the type of one frozen version, as a writer of that version has it. */
+export const frozenType = (name: string, version: number): avsc.Type =>
+  avsc.Type.forSchema(
+    JSON.parse(readFileSync(new URL(`${name}/v${version}.avsc`, FROZEN), 'utf8')) as avsc.Schema,
+    { logicalTypes: AVRO_LOGICAL_TYPES },
+  )
+
 export type LedgerStatus =
   | { kind: 'frozen' }
   | { kind: 'to be frozen'; version: number }

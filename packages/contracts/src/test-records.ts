@@ -167,6 +167,7 @@ export const transferCompleted = (
   linked: [],
   commandId: null,
   holdMinor: null,
+  commandFingerprint: null,
   ...over,
 })
 

@@ -23,13 +23,14 @@ export const KAFKA_ACCESS = {
   ledger: {
     writes: ['ledger.events', 'ledger.dead-letters'],
     reads: ['ledger.commands', 'ledger.events'],
-    // Its command verify-books reads ledger.events.
-    groups: ['ledger', 'read-ledger.events-*'],
+    // Its commands read ledger.events; catch-up reads single records of ledger.commands.
+    groups: ['ledger', 'read-ledger.events-*', 'read-ledger.commands-*'],
   },
   notifier: {
     writes: ['notifier.dead-letters'],
     reads: ['ledger.events', 'identity.events', 'notifier.commands'],
-    groups: ['notifier'],
+    // Its command notifier:rebuild reads its topics.
+    groups: ['notifier', 'read-*'],
   },
   // Its commands audit:verify and audit:rebuild read all topics.
   audit: { writes: ['audit.checkpoints'], reads: ALL, groups: ['audit', 'read-*'] },

@@ -97,6 +97,8 @@ export type Codec = {
    * (restored, replaced) may return a schema that decodes the bytes as another record.
    */
   decodeRecord: (record: Pick<IncomingRecord, 'value' | 'headers'>) => Promise<AnyRecord>
+  /** The id under which each record is encoded, pinned at start. */
+  schemaIds: ReadonlyMap<RecordName, number>
 }
 
 /** Pins the registry id of each record's schema: one look-up each at start, none per record. */
@@ -121,6 +123,7 @@ export const createCodec = async (registry: Registry): Promise<Codec> => {
   }
 
   const codec: Codec = {
+    schemaIds: ids,
     encode: (name, value) => {
       const payload = types.get(name)!.toBuffer(value)
       const bytes = Buffer.allocUnsafe(PREFIX_BYTES + payload.length)

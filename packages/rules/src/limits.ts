@@ -147,6 +147,54 @@ export const withoutUse = (
   return now
 }
 
+/** An amount that is counted, or with `countedMs` given back to the limits under which it was counted. */
+export type Use = { action: LimitedAction; amount: bigint; atMs: number; countedMs?: number }
+
+const shiftTo = (usage: Usage, day: number): Usage => {
+  if (day <= usage.day) return usage
+  const month = sameMonth(usage.day, day)
+  const used = Object.fromEntries(
+    LIMITED_ACTIONS.map(each => [each, { day: 0n, month: month ? usage.used[each].month : 0n }]),
+  ) as Usage['used']
+  return { day, used }
+}
+
+/**
+ * As withUse and withoutUse, for uses that do not come in the order in which they were counted. `countedDay` is the
+ * day under which the use before this one counted: one in order with it. Sums may be below zero meanwhile.
+ */
+export const mergeUse = (
+  before: Usage,
+  { action, amount, atMs, countedMs }: Use,
+  countedDay: number,
+): { usage: Usage; day: number } => {
+  const day = Math.max(dayOf(atMs), countedDay)
+  const usage = shiftTo(before, day)
+  const signed = countedMs === undefined ? amount : -amount
+  const counted = countedMs === undefined ? day : dayOf(countedMs)
+  const sums = usage.used[action]
+  const inDay = day === usage.day && counted === day
+  const inMonth = sameMonth(day, usage.day) && sameMonth(counted, day)
+  if (!inDay && !inMonth) return { usage, day }
+  const added = { day: sums.day + (inDay ? signed : 0n), month: sums.month + (inMonth ? signed : 0n) }
+  return { usage: { day: usage.day, used: { ...usage.used, [action]: added } }, day }
+}
+
+/** What a wallet has used that began with the usage of the wallet before it. */
+export const inheritUsage = (inherited: Usage, own: Usage): Usage => {
+  if (own.day === 0) return inherited
+  // Where the clock stepped back, what is used counts under the inherited day.
+  const day = Math.max(inherited.day, own.day)
+  const before = shiftTo(inherited, day)
+  const used = Object.fromEntries(
+    LIMITED_ACTIONS.map(each => {
+      const { day: ofDay, month } = own.used[each]
+      return [each, { day: before.used[each].day + ofDay, month: before.used[each].month + month }]
+    }),
+  ) as Usage['used']
+  return { day, used }
+}
+
 export type LimitBreach = {
   code: 'PER_TRANSACTION_LIMIT_EXCEEDED' | 'DAILY_LIMIT_EXCEEDED' | 'MONTHLY_LIMIT_EXCEEDED'
   limit: bigint

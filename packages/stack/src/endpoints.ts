@@ -18,6 +18,8 @@ export const writeEndpoints = (system: System): void => {
       services.map(service => [`${service.toUpperCase()}_DATABASE_URL`, system.databaseUrl(service)]),
     ),
     OWNER_DATABASE_URL: system.databaseUrl('pennywire_owner'),
+    // Only ledger:rebuild uses it, to create a database.
+    SUPERUSER_DATABASE_URL: system.superuserUrl,
     NOTIFIER_URL: system.databaseUrl('notifier_client'),
     LEDGER_READ_URL: system.databaseUrl('ledger_reader'),
     PROVIDER_URL: stack.providerUrl,

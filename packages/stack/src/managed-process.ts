@@ -24,6 +24,8 @@ export type ServerCommand = Command & {
   /** True once it really answers. */
   isReady: () => Promise<boolean>
   readyWithinMs: number
+  /** Runs before each start, the first and each restart. */
+  beforeStart?: () => Promise<void>
   /** Matches a last log line that means "my predecessor is still ending": the start is tried again. */
   tryAgainAfter?: RegExp
 }
@@ -125,6 +127,7 @@ export const startProcess = async (guard: Guard, command: ServerCommand): Promis
   const start = async () => {
     const from = existsSync(command.logFile) ? statSync(command.logFile).size : 0
     const triesEnd = performance.now() + command.readyWithinMs
+    await command.beforeStart?.()
     for (;;) {
       run = await launch(guard, command)
       const current = run

@@ -6,6 +6,7 @@ import { checkEffects } from '@pennywire/rules/decide.ts'
 import { appendEvent, type BatchState } from './batch-state.ts'
 import { type At, commandRefused, type Decided, type Refused } from './commands/handler.ts'
 import { HANDLERS } from './commands/index.ts'
+import { isOtherRequest, REUSED_CODE } from './event-rows.ts'
 import { recordEvent } from './record-event.ts'
 import type { Earlier, JournalRow } from './store.ts'
 
@@ -16,7 +17,7 @@ export const UNDECIDED: Refused = {
 }
 
 const REUSED: Refused = {
-  code: 'IDEMPOTENCY_KEY_REUSED',
+  code: REUSED_CODE,
   detail: "The id belongs to a request with other content; that one's outcome stands.",
 }
 
@@ -50,7 +51,7 @@ const repeatOrRefuse = (
   at: At,
   earlier: Earlier,
 ) => {
-  if (!earlier.fingerprint.equals(at.fingerprint)) {
+  if (isOtherRequest(earlier, at.fingerprint)) {
     append(state, record, commandRefused(name)(state, null, at, REUSED))
     return
   }

@@ -109,6 +109,7 @@ export const appendEvent = <Name extends RecordName>(
       traceparent: traceOf(record),
     }),
     seq: String(seq),
+    command_offset: String(record.offset),
   }
   const row = {
     partition: record.partition,

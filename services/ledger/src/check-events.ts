@@ -45,17 +45,24 @@ export const createReadTails =
     return tails
   }
 
+/** How far a partition's database is behind; `otherAt`: the `seq` at which it holds another event than the topic. */
+export type Behind = { partition: number; reason: string; behind: bigint; otherAt?: bigint }
+/** What contradicts a partition's journal: the database is behind, or the topic lost published events. */
+export type Contradiction = Behind | { partition: number; reason: string; behind?: undefined }
+export const isBehind = (one: Contradiction): one is Behind => one.behind !== undefined
+
 /**
  * Finds partitions whose database is behind its own events (an asynchronous failover, an older backup), or contains
  * other events than were published: by the tail of ledger.events, and by the positions that this process saw committed
- * (`known`). Deciding there would give commands a second outcome (X1, O1).
+ * (`known`). Deciding there would give commands a second outcome (X1, O1). Also finds partitions whose topic ends before
+ * the last event that Kafka acknowledged: it lost events, and the next one would stand before them for ever (O1, O2).
  */
 export const findBehind = async (
   deps: { store: Pick<LedgerStore, 'readJournalAfter' | 'readPositions'>; readTails: ReadTails },
   stored: StoredPosition[],
   known: Known,
-): Promise<Array<{ partition: number; reason: string; behind: bigint }>> => {
-  const found = new Map<number, { partition: number; reason: string; behind: bigint }>()
+): Promise<Contradiction[]> => {
+  const found = new Map<number, Contradiction>()
   for (const { partition, nextOffset, nextSeq } of stored) {
     const own = known.get(partition)
     if (own && (nextSeq < own.nextSeq || nextOffset < own.nextOffset))
@@ -70,7 +77,7 @@ export const findBehind = async (
     )
     const further: StoredPosition[] = []
     for (const row of open) {
-      const tail = tails.get(row.partition) ?? { events: [], whole: true }
+      const tail = tails.get(row.partition) ?? { events: [], whole: false }
       const highest = tail.events.reduce((most, { seq }) => (seq > most ? seq : most), 0n)
       // A predecessor may have committed between our reads of the database and of the topic: read the database again.
       const nextSeq =
@@ -93,6 +100,12 @@ export const findBehind = async (
           partition: row.partition,
           reason: `ledger.events/${row.partition} holds another event at seq ${other} than the journal`,
           behind: highest - other + 1n,
+          otherAt: other,
+        })
+      } else if (highest < row.publishedThrough && tail.whole) {
+        found.set(row.partition, {
+          partition: row.partition,
+          reason: `ledger.events/${row.partition} ends with seq ${highest}, but seq ${row.publishedThrough} was published; it was made anew or lost: publish the journal again`,
         })
       }
     }

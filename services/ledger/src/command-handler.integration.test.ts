@@ -129,6 +129,26 @@ describe('F13: a database behind its own events', () => {
     expect(seen.halted[0]).toContain('0: the database is behind its own events by 1')
   })
 
+  test('O1, O2: a topic that ends before the last published event halts its partition alone, and what is there stays right', async () => {
+    await ledger.funded(100n)
+    const rows = (await journalOf(0)).map(({ seq, bytes }) => ({ seq, value: bytes }))
+    await ledger.superuser`
+      update ledger.published set published_through = ${rows.length} where partition = 0`
+    const last = `seq ${rows.length} was published; it was made anew or lost: publish the journal again`
+    for (const [tail, end] of [
+      [[], 0],
+      [rows.slice(0, -1), rows.length - 1],
+    ] as const) {
+      const { seen, position } = start({ tail: [...tail] })
+      expect(await position()).toHaveLength(3)
+      expect(seen.halted).toEqual([`0: ledger.events/0 ends with seq ${end}, but ${last}`])
+      expect(seen.lanes).toEqual([1, 2, 3])
+    }
+    const whole = start({ tail: rows })
+    expect(await whole.position()).toHaveLength(4)
+    expect(whole.seen.halted).toEqual([])
+  })
+
   test('X1, O1: another event at the same seq halts it too, repeats of the right ones do not', async () => {
     await ledger.funded(100n)
     const rows = (await journalOf(0)).map(({ seq, bytes }) => ({ seq, value: bytes }))

@@ -15,7 +15,7 @@ import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { counter, gauge, secondsHistogram } from '@pennywire/runtime/metrics.ts'
 import { applyBatch, type Refusal, UncomparedServer } from './apply-batch.ts'
-import { createReadTails, findBehind, type ReadTails } from './check-events.ts'
+import { createReadTails, findBehind, isBehind, type ReadTails } from './check-events.ts'
 import type { Relay } from './publish-journal.ts'
 import type { Known, LedgerStore } from './store.ts'
 
@@ -101,7 +101,11 @@ export const createCommandHandler = (deps: {
   const compareServer = async (consumer: Consumer, assigned: number[], knownBefore: Known) => {
     const server = await store.readServer()
     const all = await store.readPositions(ALL_PARTITIONS)
-    haltBehind(consumer, assigned, await findBehind(deps, all, knownBefore))
+    const found = await findBehind(deps, all, knownBefore)
+    haltBehind(consumer, assigned, found.filter(isBehind))
+    // The books are right where the topic alone lost events: only the partition that cannot be published stops.
+    for (const { partition, reason } of found.filter(one => !isBehind(one)))
+      if (assigned.includes(partition) && !halted.has(partition)) halt(consumer, partition, reason)
     comparedServer = server
     return all
   }

@@ -70,7 +70,7 @@ export const fence = (
 }
 
 /** Identifies a record: a digest of its key and value, lengths included. */
-const digestOf = (record: IncomingRecord): Buffer => {
+export const digestOf = (record: Pick<IncomingRecord, 'key' | 'value'>): Buffer => {
   const hash = createHash('sha256')
   for (const part of [record.key, record.value]) hash.update(`${part?.length ?? -1}:`).update(part ?? '')
   return hash.digest()

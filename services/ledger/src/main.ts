@@ -17,6 +17,7 @@ import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-fo
 import { BOOKS_DEADLINE_MS } from './check-books.ts'
 import { ledgerSettings } from './config.ts'
 import { consumeCommands } from './consume-commands.ts'
+import { keepSchemas } from './keep-schemas.ts'
 import { startRelay } from './publish-journal.ts'
 import { findPartitionFaults } from './sql/find-partition-faults.ts'
 import { readBacklog, readOldestUnpublished } from './sql/journal.ts'
@@ -57,6 +58,7 @@ const kafka = createKafkaClient({
 })
 const brokers = createBrokerCheck(kafka)
 const codec = await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config)))
+await keepSchemas(sql, codec)
 const publisher = await createPublisher(kafka)
 const store = postgresStore(sql, relaySql)
 const limitDefaults = { unverified: config.LIMITS_UNVERIFIED, verified: config.LIMITS_VERIFIED }

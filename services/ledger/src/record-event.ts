@@ -1,12 +1,11 @@
 // Applies an event to the batch: the wallets in memory, and the rows that are written with the event.
 import { suspenseWalletId } from '@pennywire/contracts/ids.ts'
-import type { LedgerEventName, Records } from '@pennywire/contracts/schemas.ts'
+import type { LedgerEventName } from '@pennywire/contracts/schemas.ts'
 import { type Effects, post, type Wallet } from '@pennywire/rules/decide.ts'
 import type { BatchState } from './batch-state.ts'
 import type { DecidedAs } from './commands/handler.ts'
-import type { HoldEnd, HoldRow, JournalRow, StatusRow, TransferRow } from './store.ts'
-
-type Place = Pick<JournalRow, 'partition' | 'seq'>
+import { holdEndOf, holdRow, movementRows, type Place, rejectionRow, reversalRows } from './event-rows.ts'
+import type { EntryRow, HoldEnd, HoldRow, StatusRow, TransferRow } from './store.ts'
 
 /** Applies a decided event to the batch. `place` is the event's position in the journal. */
 export const recordEvent = <Name extends LedgerEventName>(
@@ -19,58 +18,32 @@ export const recordEvent = <Name extends LedgerEventName>(
 const RECORDERS: {
   [Name in LedgerEventName]: (state: BatchState, decided: DecidedAs<Name>, place: Place) => void
 } = {
-  'pennywire.ledger.TransferCompleted': (state, { value, effects, hold }, place) => {
-    const { commandId, amountMinor } = value
-    recordMovements(state, value, effects, place)
-    if (hold) endHold(state, hold, 'captured', amountMinor, commandId!)
+  'pennywire.ledger.TransferCompleted': (state, decided, place) => {
+    recordMovements(state, movementRows(decided.value, place), decided.effects, place)
+    if (decided.hold) endHold(state, decided.hold, holdEndOf(decided)!)
   },
   'pennywire.ledger.TransferReversed': (state, { value, effects, original }, place) => {
-    const { transferId, originalId, amountMinor, reversedMinor } = value
-    recordMovements(state, { ...value, metadata: null }, effects, place)
-    original.reversed = reversedMinor
-    state.writes.reversals.push({ originalId, transferId, amount: amountMinor })
+    const { reversal, ...rows } = reversalRows(value, place)
+    recordMovements(state, rows, effects, place)
+    original.reversed = value.reversedMinor
+    state.writes.reversals.push(reversal)
   },
   'pennywire.ledger.TransferRejected': (state, { value }, place) => {
-    const { fromWalletId, toWalletId, code, detail, limitMinor, usedMinor } = value
-    const row: TransferRow = {
-      ...transferRow(state, value, place),
-      status: 'rejected',
-      fromWallet: fromWalletId,
-      toWallet: toWalletId,
-      rejectionCode: code,
-      rejectionDetail: detail,
-      rejectionLimit: limitMinor,
-      rejectionUsed: usedMinor,
-    }
+    const row = rejectionRow(value, place)
     state.writes.transfers.push(row)
     noteOriginal(state, row)
     state.counts.rejected++
   },
   'pennywire.ledger.HoldPlaced': (state, { value, effects }) => {
     applyEffects(state, effects)
-    const hold: HoldRow = {
-      id: value.transferId,
-      type: value.type === 'withdrawal' ? 'withdrawal' : 'hold',
-      status: 'active',
-      userId: value.userId,
-      walletId: value.fromWalletId,
-      toWalletId: value.toWalletId,
-      amount: value.amountMinor,
-      currency: value.currency,
-      placedMs: value.placedAt,
-      untilMs: value.holdUntil,
-      fingerprint: value.fingerprint,
-      note: value.note,
-      metadata: value.metadata,
-      requestedAt: new Date(value.requestedAt),
-    }
+    const hold = holdRow(value)
     state.writes.holds.push({ ...hold })
     state.holds.set(hold.id, hold)
     state.counts.held++
   },
-  'pennywire.ledger.HoldEnded': (state, { value, effects, hold }) => {
-    applyEffects(state, effects)
-    endHold(state, hold, value.reason === 'expired' ? 'expired' : 'voided', 0n, value.commandId)
+  'pennywire.ledger.HoldEnded': (state, decided) => {
+    applyEffects(state, decided.effects)
+    endHold(state, decided.hold, holdEndOf(decided)!)
     state.counts.released++
   },
   'pennywire.ledger.WalletOpened': (state, { value, tier, usage, ...opened }) => {
@@ -131,51 +104,21 @@ const RECORDERS: {
   },
 }
 
-/** The fields that the rows of a transfer and of a reversal share. */
-type Recorded = {
-  transferId: string
-  type: string
-  userId: string
-  amountMinor: bigint
-  currency: string
-  fingerprint: Buffer
-  requestedAt: number
-  note: Buffer | null
-  metadata: Buffer | null
-  originalId?: string | null
-}
-
 /** Posts a decision's movements and writes each as a completed transfer: the decision's own, and those linked to it. */
 const recordMovements = (
   state: BatchState,
-  event: Recorded & Pick<Records['pennywire.ledger.TransferCompleted'], 'entries' | 'linked'>,
+  { transfers, entries }: { transfers: TransferRow[]; entries: EntryRow[] },
   effects: Effects,
   place: Place,
 ): void => {
   applyEffects(state, effects)
-  const { linked, entries } = event
-  const own = transferRow(state, event, place)
-  const ofLinked = () => ({ ...own, linkedTo: own.id, note: null, metadata: null, originalId: null })
-  for (const [index, { transferId, type }] of [event, ...linked].entries()) {
-    const [from, to] = [entries[2 * index]!, entries[2 * index + 1]!]
-    for (const { walletId, sequence, amountMinor: amount, balanceAfterMinor: balanceAfter } of [from, to])
-      state.writes.entries.push({ walletId, sequence, transferId, amount, balanceAfter })
-    const row: TransferRow = {
-      ...(index === 0 ? own : ofLinked()),
-      id: transferId,
-      type,
-      fromWallet: from.walletId,
-      fromSequence: from.sequence,
-      toWallet: to.walletId,
-      toSequence: to.sequence,
-      amount: to.amountMinor,
-      currency: to.currency,
-    }
+  state.writes.entries.push(...entries)
+  for (const row of transfers) {
     state.writes.transfers.push(row)
     noteOriginal(state, row)
     // Deriving the id costs a hash: it is done for system wallets alone.
-    const isSystem = state.wallets.get(to.walletId)?.userId === null
-    if (isSystem && to.walletId === suspenseWalletId(row.currency, place.partition)) state.counts.suspense++
+    const isSystem = row.toWallet !== null && state.wallets.get(row.toWallet)?.userId === null
+    if (isSystem && row.toWallet === suspenseWalletId(row.currency, place.partition)) state.counts.suspense++
   }
   state.counts.completed++
 }
@@ -199,15 +142,9 @@ const noteOriginal = (state: BatchState, row: TransferRow) => {
   state.originals.set(id, { id, type, status, fromWalletId, toWalletId, amount, currency, reversed: 0n })
 }
 
-const endHold = (
-  state: BatchState,
-  hold: HoldRow,
-  status: HoldEnd['status'],
-  captured: bigint,
-  commandId: string,
-) => {
-  hold.status = status
-  state.writes.holdEnds.push({ id: hold.id, status, captured, commandId, endedAt: state.now })
+const endHold = (state: BatchState, hold: HoldRow, end: HoldEnd) => {
+  hold.status = end.status
+  state.writes.holdEnds.push(end)
 }
 
 const changeStatus = (state: BatchState, walletId: string, change: Omit<StatusRow, 'id'>): Wallet => {
@@ -219,28 +156,3 @@ const changeStatus = (state: BatchState, walletId: string, change: Omit<StatusRo
   state.counts.changed++
   return wallet
 }
-
-const transferRow = (state: BatchState, transfer: Recorded, { partition, seq }: Place) =>
-  ({
-    id: transfer.transferId,
-    type: transfer.type,
-    status: 'completed' as const,
-    userId: transfer.userId,
-    fromSequence: null,
-    toSequence: null,
-    amount: transfer.amountMinor,
-    currency: transfer.currency,
-    fingerprint: transfer.fingerprint,
-    note: transfer.note,
-    metadata: transfer.metadata,
-    requestedAt: new Date(transfer.requestedAt),
-    decidedAt: state.now,
-    rejectionCode: null,
-    rejectionDetail: null,
-    rejectionLimit: null,
-    rejectionUsed: null,
-    originalId: transfer.originalId ?? null,
-    linkedTo: null as string | null,
-    partition,
-    seq,
-  }) satisfies Omit<TransferRow, 'fromWallet' | 'toWallet'>

@@ -164,6 +164,7 @@ const end: Records['pennywire.ledger.HoldEnded'] = {
   ...{ commandId: bob, holdId: transferId, type: 'hold', reason: 'voided', userId: alice },
   ...{ fromWalletId: alice, toWalletId: bob, toUserId: bob, amountMinor: 1250n, currency: 'USD' },
   ...{ balanceMinor: 10_000n, heldMinor: 0n, sequence: 3, endedAt: 1_700_000_000_000 },
+  commandFingerprint: null,
 }
 const reversal = transferReversed({
   ...{ transferId, originalId: transferIdOf(bob, 'original'), userId: 'staff' },
@@ -182,6 +183,7 @@ const staff = '44444444-4444-4444-8444-444444444444'
 const change = {
   ...{ commandId: staff, walletId: bob, userId: staff, ownerId: alice, source: 'staff', reason: null },
   sequence: 3,
+  commandFingerprint: null,
 }
 const limits = { perTransactionMinor: 1n, dailyMinor: null, monthlyMinor: null, tier: null, changedAt: 5 }
 
@@ -404,7 +406,15 @@ test.each<[string, LedgerEvent, Told[]]>([
     'a closing tells the owner',
     {
       type: 'pennywire.ledger.WalletClosed',
-      value: { commandId: bob, walletId: bob, userId: alice, currency: 'USD', sequence: 3, closedAt: 5 },
+      value: {
+        commandId: bob,
+        walletId: bob,
+        userId: alice,
+        currency: 'USD',
+        sequence: 3,
+        closedAt: 5,
+        commandFingerprint: null,
+      },
     },
     [[alice, 'wallet_closed', 'Wallet closed', 'Your USD wallet is closed. Its history stays.']],
   ],

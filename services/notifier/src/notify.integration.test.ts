@@ -146,7 +146,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}, database = sql) => {
     frozen: (offset: number) =>
       encode('ledger.events', offset, 'pennywire.ledger.WalletFrozen', {
         ...{ commandId: randomUUID(), walletId: alice, userId: alice, ownerId: alice, source: 'self' },
-        ...{ reason: null, sequence: 9, frozenAt: 1_700_000_000_000 },
+        ...{ reason: null, sequence: 9, frozenAt: 1_700_000_000_000, commandFingerprint: null },
       }),
     opened: (offset: number, over: { userId?: string } = {}) =>
       encode('ledger.events', offset, 'pennywire.ledger.WalletOpened', {
@@ -536,5 +536,67 @@ describe('positions', () => {
     await sql`insert into notifier.positions values ('ledger.events', 0, 7), ('notifier.commands', 0, 7)`
     const { position } = await startInstance({ first: 0n, offset: 3n })
     expect(await position()).toMatchObject([{ offset: 0n }, { offset: 0n }, { offset: 0n }])
+  })
+
+  test('X1: a topic made anew is recognised by its last record, however long it is; what was told and purged is not told again', async () => {
+    const { position, handle, transfer, seen } = await startInstance({ first: 0n, offset: 100n })
+    const at = (record: IncomingRecord, moment: string): IncomingRecord => ({
+      ...record,
+      headers: [...record.headers, ['ce_time', Buffer.from(moment)]],
+    })
+    const atOffset = (record: IncomingRecord, offset: number) => ({ ...record, offset: BigInt(offset) })
+    const old = at(transfer(1), '2026-01-01T00:00:00.000Z')
+    const recent = at(transfer(2), '2026-03-01T11:30:00.000Z')
+    const last = at(transfer(3), '2026-03-01T12:00:00.000Z')
+    await position()
+    await handle([atOffset(old, 0), atOffset(old, 1), atOffset(recent, 2), atOffset(last, 3)])
+    await superuser`delete from notifier.notices where transfer_id = ${transferIdOf(alice, '1')}`
+    await superuser`delete from notifier.notices where transfer_id = ${transferIdOf(alice, '2')}`
+    // The repeat is missing in the new topic, and new events stand where the old ended: nothing ends too early.
+    const unheard = at(transfer(4), '2026-03-01T12:00:01.000Z')
+    const anew = [old, recent, last, unheard].map(atOffset)
+    expect(await position()).toMatchObject([{ offset: 3n }, { offset: 0n }, { offset: 0n }])
+    await handle(anew.slice(3))
+    expect(seen.sought).toEqual([0n])
+    await handle(anew)
+    const told = await sql<{ id: string }[]>`
+      select distinct transfer_id as id from notifier.notices where user_id = ${alice} order by transfer_id`
+    expect(told.map(({ id }) => id)).toEqual(
+      ['2', '3', '4'].map(number => transferIdOf(alice, number)).toSorted(),
+    )
+    expect(
+      seen.sequences.filter(([what, wallet]) => what === 'saw' && wallet === alice).length,
+    ).toBeGreaterThan(4)
+    expect(await position()).toMatchObject([{ offset: 3n }, { offset: 0n }, { offset: 0n }])
+    await handle(anew.slice(3))
+    expect(seen.sought).toEqual([0n])
+  })
+
+  test('X1: of a topic restored from an older backup nothing is told twice, and what it lost is told when it comes', async () => {
+    const { position, handle, transfer } = await startInstance({ first: 0n, offset: 1n })
+    const at = (record: IncomingRecord, moment: string): IncomingRecord => ({
+      ...record,
+      headers: [...record.headers, ['ce_time', Buffer.from(moment)]],
+    })
+    const records = [1, 2, 3].map((number, offset) => ({
+      ...at(transfer(number), `2026-0${number}-01T00:00:00.000Z`),
+      offset: BigInt(offset),
+    }))
+    await position()
+    await handle(records)
+    await superuser`delete from notifier.notices`
+    expect(await position()).toMatchObject([{ offset: 0n }, { offset: 0n }, { offset: 0n }])
+    await handle(records)
+    const told = await sql<{ id: string }[]>`select distinct transfer_id as id from notifier.notices`
+    // The last one is of less than an hour before the last handled: its row is looked for, and it was deleted by hand.
+    expect(told.map(({ id }) => id)).toEqual([transferIdOf(alice, '3')])
+  })
+
+  test('the version before may have handled further: its positions are compared with nothing', async () => {
+    const { position, handle, transfer } = await startInstance({ first: 0n, offset: 100n })
+    await position()
+    await handle([transfer(0)])
+    await sql`update notifier.positions set next_offset = 5 where topic = 'ledger.events'`
+    expect(await position()).toMatchObject([{ offset: 5n }, { offset: 0n }, { offset: 0n }])
   })
 })

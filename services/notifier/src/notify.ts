@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import {
   type AnyRecord,
   type IdentityEvent,
@@ -21,7 +22,7 @@ import { mailsOfNotices } from './notice-mails.ts'
 import { type Notice, noticesFor, noticesForAccount } from './notices-for.ts'
 import { insertMails, insertNoticeMails } from './sql/deliveries.ts'
 import { insertNotices } from './sql/notices.ts'
-import { lockPositions, readPositions, writePositions } from './sql/positions.ts'
+import { type HandledPosition, lockPositions, readPositions, writePositions } from './sql/positions.ts'
 import { readTopicStarts } from './sql/topic-starts.ts'
 import {
   type EndedAccount,
@@ -42,6 +43,12 @@ const setAside = counter('notifier_dead_letters_total', 'Records set aside, by t
 
 /** A gap that seeking back has not closed this often is a loss, not a race with a rebalance. */
 const MAX_GAPS = 3
+
+/**
+ * After a topic was made anew, events up to this long before the last one handled are told again if their rows are not
+ * there: the writers' clocks differ, and no row of so short a time ago is purged.
+ */
+const TOLD_AGAIN_MS = 60 * 60 * 1_000
 
 /** What one record asks for. */
 type Work = {
@@ -73,7 +80,7 @@ const MAIL_REQUESTED = 'pennywire.notifier.MailRequested'
 const NOTICE_REQUESTED = 'pennywire.notifier.NoticeRequested'
 
 /** Whether this version handles records of a type; newer types are passed over. */
-const isHandled = (type: string): boolean =>
+export const isHandled = (type: string): boolean =>
   type === MAIL_REQUESTED || type === NOTICE_REQUESTED || isLedgerEvent(type) || isIdentityEvent(type)
 
 // Avro's strings and longs hold more than the columns do. What would not fit is found here, where it is one record's
@@ -110,7 +117,7 @@ const storedMail = z.object({
 })
 
 /** Throws where the record cannot be told to anybody; it will then never be possible, as nothing but it decides. */
-const workFor = (record: AnyRecord, since: number): Work => {
+export const workFor = (record: AnyRecord, since: number): Work => {
   if (record.type === MAIL_REQUESTED) return { ...NOTHING, mails: [storedMail.parse(record.value)] }
   if (record.type === NOTICE_REQUESTED) {
     const { commandId: id, userId, type, transferId, data, requestedAt: createdAt } = record.value
@@ -158,6 +165,28 @@ const reasonOf = (error: unknown): string =>
 
 const idOf = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
 
+/** Identifies a record, wherever it stands. */
+const digestOf = ({ key, value }: IncomingRecord): Buffer => {
+  const hash = createHash('sha256')
+  for (const part of [key, value]) hash.update(`${part?.length ?? -1}:`).update(part ?? '')
+  return hash.digest()
+}
+
+/** When what a record states happened, by its writer's clock; null where it does not say. */
+const timeOf = (record: IncomingRecord): number | null => {
+  const time = Date.parse(headerOf(record, 'ce_time') ?? '')
+  return Number.isInteger(time) && storedTime.safeParse(time).success ? time : null
+}
+
+/** The position at the beginning of a topic that was made anew: what was told of the old one is no news again. */
+const beginAnew = (
+  { topic, partition, toldAt, newsSince }: HandledPosition,
+  first: bigint,
+): HandledPosition => ({
+  ...{ topic, partition, toldAt, offset: first, lastDigest: null },
+  newsSince: toldAt === null ? newsSince : Math.max(newsSince ?? 0, toldAt - TOLD_AGAIN_MS),
+})
+
 /** Turns batches of ledger.events, identity.events and notifier.commands into notices and mails to be sent. */
 export const createNotifying = (deps: {
   sql: Database
@@ -177,6 +206,8 @@ export const createNotifying = (deps: {
   /** Gaps in each partition since its last progress. */
   const gapsInARow = new Map<string, number>()
   let starts = new Map<string, number>()
+  /** The first offset of each partition, when it was assigned. */
+  const firsts = new Map<string, bigint>()
 
   /** Payloads are made for owners who have an endpoint alone: most events have none. */
   const storeWebhooks = async (tx: Tx, events: WebhookEvent[]): Promise<string[]> => {
@@ -222,9 +253,11 @@ export const createNotifying = (deps: {
 
   return {
     positions: async (assigned, readEnds, consumer) => {
-      const stored = new Map((await readPositions(sql, assigned)).map(row => [idOf(row), row.offset]))
+      const rows = new Map((await readPositions(sql, assigned)).map(row => [idOf(row), row]))
+      const stored = new Map([...rows].map(([id, row]) => [id, row.offset]))
       starts = await readTopicStarts(sql)
       const ends = await readEnds()
+      for (const end of ends) firsts.set(idOf(end), end.first)
       gapsInARow.clear()
       // A topic that is kept for ever has lost what was not told yet: a person must look, nothing is passed over.
       const lost = ends.filter(
@@ -236,15 +269,22 @@ export const createNotifying = (deps: {
         consumer.halt({ topic, partition }, reason)
       }
       // Before the topic's beginning: its retention has deleted what would have been next, and mails of that age
-      // have expired. Beyond its end: it was made anew. Reading from its beginning is safe, as every notice
-      // and every mail has an id that makes it once.
+      // have expired. Beyond its end: it was made anew, or lost its end. It is read from its beginning: what was told is
+      // not told again.
       const going = ends.filter(end => !lost.includes(end))
       const moved = going
         .filter(end => {
           const next = stored.get(idOf(end)) ?? -1n
           return next < end.first || next > end.offset
         })
-        .map(({ topic, partition, first }) => ({ topic, partition, offset: first }))
+        .map(({ topic, partition, first }) =>
+          beginAnew(
+            rows.get(idOf({ topic, partition })) ?? {
+              ...{ topic, partition, offset: first, lastDigest: null, toldAt: null, newsSince: null },
+            },
+            first,
+          ),
+        )
       if (moved.length > 0) await writePositions(sql, moved)
       for (const { topic, partition, offset } of moved) {
         const from = stored.get(idOf({ topic, partition }))
@@ -257,7 +297,10 @@ export const createNotifying = (deps: {
       const positions = new Map(moved.map(position => [idOf(position), position.offset]))
       return going.map(({ topic, partition, first }) => {
         const id = idOf({ topic, partition })
-        return { topic, partition, offset: positions.get(id) ?? stored.get(id) ?? first }
+        const next = positions.get(id) ?? stored.get(id) ?? first
+        // From the last record handled, where it is known: another one in its place shows that the topic was made anew.
+        const known = !positions.has(id) && next > first && rows.get(id)?.lastDigest
+        return { topic, partition, offset: known ? next - 1n : next }
       })
     },
 
@@ -265,9 +308,11 @@ export const createNotifying = (deps: {
       const works = await Promise.all(records.map(readWork))
       const of = [...new Map(records.map(record => [idOf(record), record])).values()]
 
-      const { gaps, added, repeated, due, webhooksDue, deadLetters } = await sql.begin(async tx => {
+      const { gaps, remade, added, repeated, due, webhooksDue, deadLetters } = await sql.begin(async tx => {
         const next = new Map((await lockPositions(tx, of)).map(row => [idOf(row), row]))
         const gaps = new Map<string, Position>()
+        const remade = new Map<string, HandledPosition>()
+        const last = new Map<string, IncomingRecord>()
         const notices: Notice[] = []
         const mails: MailRequested[] = []
         const webhooks: WebhookEvent[] = []
@@ -276,12 +321,28 @@ export const createNotifying = (deps: {
         for (const [index, record] of records.entries()) {
           const position = next.get(idOf(record))
           // Not positioned yet, or handled before: it comes again, or came already.
-          if (!position || record.offset < position.offset) continue
+          if (!position || remade.has(idOf(record))) continue
+          if (record.offset < position.offset) {
+            const known = last.has(idOf(record)) ? null : position.lastDigest
+            if (record.offset === position.offset - 1n && known && !digestOf(record).equals(known)) {
+              const anew = beginAnew(position, firsts.get(idOf(record)) ?? 0n)
+              remade.set(idOf(record), anew)
+              next.set(idOf(record), anew)
+            }
+            continue
+          }
           if (record.offset > position.offset) {
             gaps.set(idOf(record), position)
             continue
           }
           position.offset += 1n
+          last.set(idOf(record), record)
+          const time = timeOf(record)
+          if (time !== null) position.toldAt = Math.max(position.toldAt ?? 0, time)
+          if (time !== null && time < (position.newsSince ?? 0)) {
+            deadLetters.push(...works[index]!.deadLetters)
+            continue
+          }
           notices.push(...works[index]!.notices)
           mails.push(...works[index]!.mails)
           webhooks.push(...works[index]!.webhooks)
@@ -299,8 +360,9 @@ export const createNotifying = (deps: {
         const noticeMails = mailsOfNotices(once)
         const mailed = noticeMails.length > 0 ? await insertNoticeMails(tx, noticeMails) : 0
         const webhooksDue = webhooks.length > 0 ? await storeWebhooks(tx, webhooks) : []
+        for (const [id, record] of last) next.get(id)!.lastDigest = digestOf(record)
         await writePositions(tx, [...next.values()])
-        return { gaps, added, repeated, due: mails.length + mailed, webhooksDue, deadLetters }
+        return { gaps, remade, added, repeated, due: mails.length + mailed, webhooksDue, deadLetters }
       })
 
       notificationsAdded.inc(added)
@@ -321,6 +383,10 @@ export const createNotifying = (deps: {
         } = headers
         setAside.inc({ topic: String(topic) })
         logger.error({ topic, partition, offset, reason: headers.dead_letter_reason }, 'record set aside')
+      }
+      for (const { topic, partition, offset } of remade.values()) {
+        logger.warn({ topic, partition }, 'the topic was made anew; reading it from its beginning')
+        consumer.seek({ topic, partition, offset })
       }
       for (const partition of of.map(idOf)) if (!gaps.has(partition)) gapsInARow.delete(partition)
       for (const [id, position] of gaps) {

@@ -133,7 +133,9 @@ export const startKafka = async (context: ServerContext, port: number): Promise<
     order: context.order,
   }
   const classPath = ['-cp', join(jars, '*'), '-Dlog4j2.configurationFile=log4j2.xml']
-  if (!existsSync(join(home, 'log', 'meta.properties')))
+  /** Also where its data was lost while it was down: it begins as a new cluster. */
+  const formatOnce = async () => {
+    if (existsSync(join(home, 'log', 'meta.properties'))) return
     await runToEnd(guard, {
       ...command,
       name: 'Kafka (formatting its storage)',
@@ -146,10 +148,12 @@ export const startKafka = async (context: ServerContext, port: number): Promise<
         '--config=server.properties',
       ]),
     })
+  }
   return startProcess(guard, {
     ...command,
     ...asNobody(java, [...javaFlags(512), ...classPath, 'kafka.Kafka', 'server.properties']),
     isReady: () => answersMetadata(port, passwords.get(KAFKA_ADMIN)!),
+    beforeStart: formatOnce,
     readyWithinMs: 90_000,
   })
 }

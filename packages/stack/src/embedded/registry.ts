@@ -37,6 +37,8 @@ export const startRegistry = async (context: ServerContext, port: number): Promi
           signal: AbortSignal.timeout(5_000),
         })
       ).ok,
+    // Also where its data was lost while it was down.
+    beforeStart: async () => void ownFolder(data),
     readyWithinMs: 120_000,
   })
 }

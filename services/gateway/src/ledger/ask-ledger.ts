@@ -41,6 +41,13 @@ const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 2_000
 
 /**
+ * Whether another request has this outcome. An empty fingerprint is that of an outcome written again from an event that
+ * does not contain it: then the id alone tells.
+ */
+const isOther = (decided: { fingerprint: Buffer }, fingerprint: Buffer): boolean =>
+  decided.fingerprint.length > 0 && !decided.fingerprint.equals(fingerprint)
+
+/**
  * Sends a command to the ledger and resolves with its outcome, including a refusal. Throws 503 if the outcome is
  * unknown in time; a retry with the same commandId is safe: the ledger applies it once and answers with the same
  * outcome.
@@ -58,7 +65,7 @@ export const createAskLedger =
       const ask = async () => {
         try {
           const decided = await deps.readOutcome(commandId)
-          if (decided && !decided.fingerprint.equals(fingerprint)) return reject(keyReused())
+          if (decided && isOther(decided, fingerprint)) return reject(keyReused())
           const event = decided && (await deps.codec.decode(decided.bytes))
           if (event && isOutcome(event)) return resolve(event)
         } catch (error) {
@@ -78,7 +85,7 @@ export const createAskLedger =
         // and other content.
         if (outcome.type !== 'pennywire.ledger.CommandRefused') {
           const decided = await deps.readOutcome(commandId)
-          if (!decided?.fingerprint.equals(fingerprint)) throw keyReused()
+          if (!decided || isOther(decided, fingerprint)) throw keyReused()
         }
         return outcome
       }

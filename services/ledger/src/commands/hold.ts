@@ -32,7 +32,11 @@ export const holdCaptureRequested: Handler<'pennywire.ledger.HoldCaptureRequeste
       note: hold!.note,
       metadata: hold!.metadata,
     }
-    return transferCompleted(state, details, decision, { commandId, hold: hold! })
+    return transferCompleted(state, details, decision, {
+      commandId,
+      fingerprint: command.fingerprint,
+      hold: hold!,
+    })
   },
   refuse: commandRefused('pennywire.ledger.HoldCaptureRequested'),
 }
@@ -70,6 +74,7 @@ export const holdVoidRequested: Handler<'pennywire.ledger.HoldVoidRequested'> = 
         sequence: wallet.sequence,
         endedAt: state.now.getTime(),
         toUserId: state.wallets.get(hold!.toWalletId ?? '')?.userId ?? null,
+        commandFingerprint: command.fingerprint,
       },
       subject: commandId,
       effects: decision,

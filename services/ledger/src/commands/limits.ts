@@ -26,6 +26,7 @@ export const limitChangeRequested: Handler<'pennywire.ledger.LimitChangeRequeste
         tier,
         sequence: wallet!.sequence,
         changedAt: state.now.getTime(),
+        commandFingerprint: command.fingerprint,
       },
       subject: commandId,
       limits,

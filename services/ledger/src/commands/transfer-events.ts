@@ -48,7 +48,7 @@ export const transferCompleted = (
   state: BatchState,
   details: TransferDetails,
   effects: Effects,
-  captured?: { commandId: string; hold: HoldRow },
+  captured?: { commandId: string; fingerprint: Buffer; hold: HoldRow },
 ): DecidedAs<'pennywire.ledger.TransferCompleted'> => ({
   type: 'pennywire.ledger.TransferCompleted',
   value: {
@@ -68,6 +68,7 @@ export const transferCompleted = (
     linked: linkedOf(details.transferId, effects),
     commandId: captured?.commandId ?? null,
     holdMinor: captured?.hold.amount ?? null,
+    commandFingerprint: captured?.fingerprint ?? null,
   },
   subject: captured?.commandId ?? details.transferId,
   effects,

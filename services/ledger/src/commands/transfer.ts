@@ -9,6 +9,7 @@ import {
   type Effects,
 } from '@pennywire/rules/decide.ts'
 import { type BatchState, systemWallets } from '../batch-state.ts'
+import { isOtherRequest } from '../event-rows.ts'
 import type { At, DecidedAs, Handler } from './handler.ts'
 import { transferCompleted, transferRejected } from './transfer-events.ts'
 
@@ -17,7 +18,7 @@ export const transferRequested: Handler<'pennywire.ledger.TransferRequested'> = 
   /** A deposit is a fact: if another request has its id, it is booked under a derived id instead of being refused. */
   identify: ({ transferId, type, fingerprint }, outcomes) => {
     const holder = type === 'deposit' ? outcomes.get(transferId) : undefined
-    const isTaken = holder !== undefined && !holder.fingerprint.equals(fingerprint)
+    const isTaken = holder !== undefined && isOtherRequest(holder, fingerprint)
     return { id: isTaken ? displacedDepositIdOf(transferId) : transferId, fingerprint }
   },
   reads: ({ transferId, type, fromWalletId, toWalletId, currency }) => {

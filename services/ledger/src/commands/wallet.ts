@@ -1,6 +1,4 @@
-import { createHash } from 'node:crypto'
 import { walletIdOf } from '@pennywire/contracts/ids.ts'
-import type { WalletOpenRequested } from '@pennywire/contracts/schemas.ts'
 import { drawWalletCode } from '@pennywire/contracts/wallet-code.ts'
 import { isTier, NOTHING_USED } from '@pennywire/rules/limits.ts'
 import {
@@ -10,10 +8,8 @@ import {
   decideUnfreeze,
   decideWalletOpen,
 } from '@pennywire/rules/wallet-rules.ts'
+import { openFingerprint } from '../event-rows.ts'
 import { byCommandId, commandRefused, type Handler } from './handler.ts'
-
-const openFingerprint = ({ walletId, userId, currency }: WalletOpenRequested): Buffer =>
-  createHash('sha256').update(`${walletId} ${userId} ${currency}`).digest().subarray(0, 16)
 
 const walletOpenRequested: Handler<'pennywire.ledger.WalletOpenRequested'> = {
   identify: request => ({ id: request.commandId, fingerprint: openFingerprint(request) }),
@@ -74,6 +70,7 @@ const walletFreezeRequested: Handler<'pennywire.ledger.WalletFreezeRequested'> =
         reason,
         sequence: wallet!.sequence,
         frozenAt: state.now.getTime(),
+        commandFingerprint: command.fingerprint,
       },
       subject: commandId,
       freezeSource: decision.source,
@@ -101,6 +98,7 @@ const walletUnfreezeRequested: Handler<'pennywire.ledger.WalletUnfreezeRequested
         reason,
         sequence: wallet!.sequence,
         unfrozenAt: state.now.getTime(),
+        commandFingerprint: command.fingerprint,
       },
       subject: commandId,
     }
@@ -126,6 +124,7 @@ const walletCloseRequested: Handler<'pennywire.ledger.WalletCloseRequested'> = {
         currency: wallet!.currency,
         sequence: wallet!.sequence,
         closedAt: state.now.getTime(),
+        commandFingerprint: command.fingerprint,
       },
       subject: commandId,
     }
@@ -137,14 +136,22 @@ const walletRenameRequested: Handler<'pennywire.ledger.WalletRenameRequested'> =
   identify: byCommandId,
   reads: ({ commandId, walletId }) => ({ ids: [commandId], wallets: [walletId] }),
   decide: (state, command) => {
-    const { commandId, walletId, userId, label } = command
+    const { commandId, walletId, userId, label, fingerprint: commandFingerprint } = command
     const wallet = state.wallets.get(walletId)
     const decision = decideRename(command, wallet)
     if (decision.outcome === 'refused') return decision
     const renamedAt = state.now.getTime()
     return {
       type: 'pennywire.ledger.WalletRenamed',
-      value: { commandId, walletId, userId, label, sequence: wallet!.sequence, renamedAt },
+      value: {
+        commandId,
+        walletId,
+        userId,
+        label,
+        sequence: wallet!.sequence,
+        renamedAt,
+        commandFingerprint,
+      },
       subject: commandId,
     }
   },
