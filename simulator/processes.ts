@@ -224,6 +224,7 @@ const personKeys = {
   encryptFor: async (_userId, text) => Buffer.from(text),
   decryptFor: async (_userId, cipher) => cipher.toString(),
   decryptAll: async sealed => sealed.map(({ cipher }) => cipher.toString()),
+  forget: () => {},
 } satisfies PersonKeys
 
 const TRACE = '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01'

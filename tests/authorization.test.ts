@@ -77,6 +77,7 @@ const BODIES: Record<string, (objects: Objects, others: string) => object> = {
   'POST /v1/admin/wallets/{id}/freeze': () => ({ reason: 'a test' }),
   'POST /v1/admin/transfers/{id}/reversals': () => ({ amount: '0.01', currency: 'USD', reason: 'a test' }),
   'POST /v1/admin/users/{id}/deactivate': () => ({ reason: 'a test' }),
+  'POST /v1/admin/users/{id}/erasure': () => ({ reason: 'a test' }),
   'DELETE /v1/admin/users/{id}/second-factor': () => ({ reason: 'a test' }),
   'PATCH /v1/admin/users/{id}/role': () => ({ role: 'user' }),
   'POST /v1/admin/users/{id}/webhooks/{webhookId}/disable': () => ({ reason: 'a test' }),
@@ -156,6 +157,8 @@ const makeObjects = async (person: Person, partner: Wallet, payer: Person): Prom
   const sent = await send(person, partner, '1', key)
   expect(sent.status).toBe(201)
   expect((await person.ask('POST', `/v1/transfers/${sent.body.id}/receipt`)).status).toBe(202)
+  const { password } = person
+  expect((await person.ask('POST', '/v1/users/me/export', { password })).status).toBe(202)
   const held = await payer.ask(
     'POST',
     '/v1/holds',
@@ -320,6 +323,7 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
     'DELETE /v1/admin/users/{id}/sessions',
     'DELETE /v1/admin/webhooks/{id}',
     'GET /v1/admin/users/{id}/api-keys',
+    'GET /v1/admin/users/{id}/erasure',
     'GET /v1/admin/users/{id}/sessions',
     'GET /v1/admin/users/{id}/webhooks',
     'GET /v1/admin/webhooks',
@@ -339,7 +343,7 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
     'POST /v1/admin/webhooks/{id}/test',
     'PUT /v1/admin/wallets/{id}/limits/{action}',
   ],
-  super_admin: [],
+  super_admin: ['POST /v1/admin/users/{id}/erasure'],
 }
 
 /** The same for scopes: routes that are not listed accept no API key. */

@@ -32,6 +32,8 @@ export const ENDS_SESSIONS = [
   '/v1/api-keys/{id}/rotate',
   '/v1/auth/change-password',
   '/v1/users/me/deactivate',
+  // Of a person whom the other requests need.
+  '/v1/admin/users/{id}/erasure',
 ]
 
 /** Routes whose answers do not end by themselves; tests/streams.test.ts calls them. */

@@ -124,7 +124,7 @@ const ROOMS = [
     'staff',
   ].map(room => `identity/${room}`),
   ...['identity', 'money', 'limits', 'wallets', 'recipients', 'transfers', 'reversals', 'holds', 'payments'],
-  ...['statements', 'notifications', 'receipts', 'webhooks', ''],
+  ...['statements', 'notifications', 'receipts', 'webhooks', 'privacy', ''],
 ]
 /** The only import against the order: identity is created from the whole configuration. */
 const AGAINST_THE_ORDER = [

@@ -61,6 +61,13 @@ export const pinFreezeIdOf = (userId: string, lockedUntil: string, walletId: str
 export const pinUnfreezeIdOf = (userId: string, resetId: string, walletId: string): string =>
   deriveId('pin-unfreeze', userId, resetId, walletId)
 
+/**
+ * The id of the command that closes a wallet because its owner is erased. `attempt` changes it after a refusal, such as
+ * when money came in at the last moment.
+ */
+export const erasureCloseIdOf = (erasureId: string, walletId: string, attempt: number): string =>
+  deriveId('erasure-close', erasureId, walletId, String(attempt))
+
 /** A wallet's id: derived from the user, the currency and how many wallets in it the user has closed. */
 export const walletIdOf = (userId: string, currency: string, closedBefore: number): string =>
   deriveId('wallet', userId, currency, String(closedBefore))

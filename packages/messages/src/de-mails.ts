@@ -57,6 +57,23 @@ export const deMails: MailCatalogue = {
       'Ihr Konto ist wieder aktiv',
       'Ihr Konto wurde wieder freigeschaltet. Sie können sich anmelden wie zuvor.',
     ),
+    deletion_requested: ({ dueAt }) => ({
+      subject: 'Ihr Konto wird gelöscht',
+      lines: [
+        `Sie haben die Löschung Ihres Kontos verlangt. Es wird am ${dueAt.slice(0, 16).replace('T', ' um ')} UTC gelöscht, mit allem, was wir über Sie speichern; bis dahin können Sie sich anmelden und die Löschung zurücknehmen.`,
+        'Heben Sie vorher ab, was in Ihren Wallets liegt, und fordern Sie eine Kopie Ihrer Daten an, wenn Sie eine wollen. Nach der Löschung kommt keine Mail: Wir haben dann keine Adresse mehr von Ihnen.',
+        NOT_YOU,
+      ],
+    }),
+    deletion_cancelled: words(
+      'Ihr Konto bleibt',
+      'die Löschung Ihres Kontos wurde zurückgenommen. Alles bleibt, wie es ist.',
+      NOT_YOU,
+    ),
+    deletion_blocked: words(
+      'Ihr Konto konnte noch nicht gelöscht werden',
+      'die Löschung Ihres Kontos ist fällig, und etwas steht ihr im Weg, etwa Geld in einem Wallet oder eine Zahlung, die nicht abgeschlossen ist. Melden Sie sich an, um zu sehen, was; wir versuchen es jede Stunde wieder.',
+    ),
     role_changed: words(
       'Ihre Rolle hat sich geändert',
       'was Ihr Konto darf, hat sich geändert, und alle Geräte wurden abgemeldet. Melden Sie sich neu an, um fortzufahren.',

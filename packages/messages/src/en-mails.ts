@@ -57,6 +57,23 @@ export const enMails: MailCatalogue = {
       'Your account is active again',
       'your account was activated again. You can sign in as before.',
     ),
+    deletion_requested: ({ dueAt }) => ({
+      subject: 'Your account will be deleted',
+      lines: [
+        `you asked us to delete your account. It is deleted on ${dueAt.slice(0, 16).replace('T', ' ')} UTC, with all we store about you; until then you can sign in and cancel it.`,
+        'Withdraw what your wallets hold before, and ask for a copy of your data if you want one. There is no mail when it is done: we have no address of yours any more then.',
+        NOT_YOU,
+      ],
+    }),
+    deletion_cancelled: words(
+      'Your account stays',
+      'the deletion of your account was cancelled. Everything stays as it is.',
+      NOT_YOU,
+    ),
+    deletion_blocked: words(
+      'Your account could not be deleted yet',
+      'the deletion of your account is due, and something stands in its way, such as money in a wallet or a payment that is not finished. Sign in to see what; we try again every hour.',
+    ),
     role_changed: words(
       'Your role has changed',
       'what your account may do has changed, and all devices were signed out. Sign in again to go on.',

@@ -12,6 +12,9 @@ export type MailSecrets = {
   password_changed: object
   account_deactivated: object
   account_reactivated: object
+  deletion_requested: { dueAt: string }
+  deletion_cancelled: object
+  deletion_blocked: object
   role_changed: object
   super_admin_added: object
   external_identity_linked: object

@@ -1,3 +1,6 @@
+/** How an erased person is shown. Their name is stored as the empty text, which no sign-up can choose. */
+export const ERASED_NAME = 'Erased user'
+
 /** Placeholder for the rest of a name, regardless of its length. */
 const HIDDEN = '***'
 const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
@@ -10,6 +13,7 @@ const initialOf = (word: string): string => {
 
 /** Masks a name for strangers: "Alice Smith" becomes "Alice S.", "Anna" becomes "A***"; never the whole name. */
 export const maskName = (fullName: string): string => {
+  if (fullName === '') return ERASED_NAME
   const words = fullName.trim().split(/\s+/)
   const initial = initialOf(words.at(-1)!)
   if (words.length === 1) return `${initial}${HIDDEN}`

@@ -5,10 +5,11 @@ import { MAIL_TEMPLATES, renderMail, renderNoticeMail } from './render-mail.ts'
 import { LANGUAGES } from './render-notice.ts'
 
 const link = 'https://wallet.example/v1/auth/verify-email?token=a-b_c'
-const secret: MailSecrets['verify_email'] & MailSecrets['pin_reset'] = {
+const secret: MailSecrets['verify_email'] & MailSecrets['pin_reset'] & MailSecrets['deletion_requested'] = {
   url: 'https://wallet.example/v1/auth/verify-email',
   token: 'a-b_c',
   code: '482915',
+  dueAt: '2026-02-07T09:30:00.000Z',
 }
 const MARKUP = '<img src=x onerror="alert(\'1\')"> & Co'
 const ESCAPED = '&lt;img src=x onerror=&quot;alert(&#39;1&#39;)&quot;&gt; &amp; Co'

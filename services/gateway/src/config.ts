@@ -332,6 +332,12 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
     .max(86_400)
     .default(3_600)
     .describe('How often expired tokens and old sign-ins are deleted.'),
+  DELETION_WAIT_DAYS: z.coerce
+    .number()
+    .min(0)
+    .max(90)
+    .default(7)
+    .describe('For how long users can cancel the deletion of their account that they asked for.'),
   HOLD_EXPIRY_SECONDS: z.coerce
     .number()
     .min(0)

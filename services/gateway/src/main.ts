@@ -30,6 +30,7 @@ import { readOutboxAge } from './outbox/sql/outbox.ts'
 import { createPayments } from './payments/create-payments.ts'
 import { subjectOfPayment } from './payments/request-deposit.ts'
 import { type Payment, readMethods, readPaymentsBetween, readPaymentsOf } from './payments/sql/payments.ts'
+import { createPrivacy } from './privacy/create-privacy.ts'
 import { createTurns } from './queues/turns.ts'
 import { createReceipts } from './receipts/create-receipts.ts'
 import { recipientRoutes } from './recipients/recipient-routes.ts'
@@ -143,6 +144,13 @@ const notifications = createNotifications({
   inReadTurn: inNotifierTurn,
   streams,
 })
+const holds = createHolds({
+  ...shared,
+  requesting,
+  findTransfer,
+  minSeconds: config.HOLD_MIN_SECONDS,
+  expiryEveryMs: config.HOLD_EXPIRY_SECONDS * 1_000,
+})
 const rooms: Room[] = [
   createWallets({ ...shared, inReadTurn, streams }),
   createStatements({ ...shared, inReadTurn }),
@@ -163,13 +171,7 @@ const rooms: Room[] = [
     ],
   },
   transfers,
-  createHolds({
-    ...shared,
-    requesting,
-    findTransfer,
-    minSeconds: config.HOLD_MIN_SECONDS,
-    expiryEveryMs: config.HOLD_EXPIRY_SECONDS * 1_000,
-  }),
+  holds,
   createPayments({
     ...shared,
     announce: identity.announce,
@@ -205,6 +207,14 @@ const rooms: Room[] = [
     logger,
     allowPrivate: config.WEBHOOK_ALLOW_PRIVATE === 'true',
     clock: systemClock,
+  }),
+  createPrivacy({
+    ...shared,
+    identity,
+    notifier,
+    listTransfers: transfers.listTransfers,
+    listHolds: holds.listHolds,
+    waitMs: config.DELETION_WAIT_DAYS * 24 * 60 * 60 * 1_000,
   }),
 ]
 

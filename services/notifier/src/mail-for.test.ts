@@ -7,6 +7,7 @@ test.each([
   ['no link', 'verify_email', {}],
   ['a link that is code', 'reset_password', { ...secret, url: 'javascript:alert(1)' }],
   ['a token that is markup', 'reset_password', { ...secret, token: '"><script>' }],
+  ['a day that is none', 'deletion_requested', { dueAt: '<b>1</b>' }],
   ['a code that is no digits', 'pin_reset', { code: '<b>1</b>' }],
   ['an unknown template', 'new', secret],
 ])('%s is refused', (_what, name, odd) => {

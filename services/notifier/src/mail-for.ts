@@ -15,6 +15,7 @@ const signupSecret = linkSecret.extend({
 })
 /** Digits to be typed in. */
 const codeSecret = z.object({ code: z.string().regex(/^[0-9]{4,10}$/) })
+const deletionSecret = z.object({ dueAt: z.iso.datetime() })
 /** A mail that tells of something and carries no secret. */
 const nothing = z.object({})
 
@@ -23,6 +24,7 @@ const SECRETS: { [Template in MailTemplate]?: z.ZodType } = {
   verify_email: signupSecret,
   reset_password: linkSecret,
   pin_reset: codeSecret,
+  deletion_requested: deletionSecret,
 }
 
 export const isMailTemplate = (name: string): name is MailTemplate =>

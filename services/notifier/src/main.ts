@@ -26,6 +26,7 @@ import { createPostWebhook } from './post-webhook.ts'
 import { startResealing } from './reseal-secrets.ts'
 import { connectMail } from './smtp.ts'
 import { measureDue, writeMailedKinds } from './sql/deliveries.ts'
+import { eraseLate } from './sql/erasures.ts'
 import { openByKey } from './sql/open-by-key.ts'
 import { purgeOld } from './sql/purge.ts'
 import { createSequenceWatch } from './watch-sequences.ts'
@@ -101,11 +102,13 @@ const resealing = startResealing({
   reseal: await createResealer(config.NOTIFIER_PRIVATE_KEY_FILE, openSecret),
 })
 const purging = startPurging({
-  purge: () =>
-    purgeOld(sql, {
+  purge: async () => {
+    await eraseLate(sql)
+    return purgeOld(sql, {
       deliveryDays: config.DELIVERY_KEEP_DAYS,
       notificationDays: config.NOTIFICATION_KEEP_DAYS,
-    }),
+    })
+  },
   purged: counter(
     'notifier_purged_rows_total',
     'Rows of mails that are over and of old notifications that were deleted',

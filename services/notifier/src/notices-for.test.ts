@@ -505,7 +505,10 @@ test.each<[string, Notice[], Array<[type: string, about: string | null]>]>([
 const account = { eventId: staff, userId: alice, occurredAt: 5 }
 const started = { ...account, sessionId: staff, addressHash: null, method: 'password' }
 
-const hook = { ...account, webhookId: staff, byUserId: null, origin: 'https://hooks.example.com:8443' }
+const hook = {
+  ...{ ...account, webhookId: staff, byUserId: null, origin: 'https://hooks.example.com:8443' },
+  sealedOrigin: null,
+}
 const changedHook = (reason: string, over: object = {}): IdentityEvent => ({
   type: 'pennywire.identity.WebhookChanged',
   value: {

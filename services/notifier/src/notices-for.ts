@@ -151,7 +151,8 @@ const ofWebhook = (record: OfWebhook): Notice[] => {
   }
 }
 
-const hostOf = (origin: string) => (URL.canParse(origin) ? new URL(origin).host : origin)
+/** The host of an address; the text itself where it is none. */
+export const hostOf = (origin: string) => (URL.canParse(origin) ? new URL(origin).host : origin)
 
 const noticeTypeOf = (record: Exclude<IdentityEvent, OfWebhook>): keyof NoticeData | null => {
   switch (record.type) {
@@ -194,6 +195,8 @@ const noticeTypeOf = (record: Exclude<IdentityEvent, OfWebhook>): keyof NoticeDa
       return 'mail_blocked'
     // Who did it knows, nobody can read it (the account is closed to them), or it is staff's and the audit's alone.
     case 'pennywire.identity.AccountDeactivated':
+    case 'pennywire.identity.DeletionCancelled':
+    case 'pennywire.identity.DeletionRequested':
     case 'pennywire.identity.EmailVerified':
     case 'pennywire.identity.LoginFailed':
     case 'pennywire.identity.MailUnblocked':
@@ -206,6 +209,7 @@ const noticeTypeOf = (record: Exclude<IdentityEvent, OfWebhook>): keyof NoticeDa
     case 'pennywire.identity.SessionRevoked':
     case 'pennywire.identity.SignupReplaced':
     case 'pennywire.identity.StaffViewed':
+    case 'pennywire.identity.UserErased':
     case 'pennywire.identity.UserRegistered':
       return null
     default:

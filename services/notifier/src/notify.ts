@@ -19,8 +19,9 @@ import { counter } from '@pennywire/runtime/metrics.ts'
 import { z } from 'zod'
 import { isMailTemplate } from './mail-for.ts'
 import { mailsOfNotices } from './notice-mails.ts'
-import { type Notice, noticesFor, noticesForAccount } from './notices-for.ts'
+import { hostOf, type Notice, noticesFor, noticesForAccount } from './notices-for.ts'
 import { insertMails, insertNoticeMails } from './sql/deliveries.ts'
+import { eraseUsers } from './sql/erasures.ts'
 import { insertNotices } from './sql/notices.ts'
 import { type HandledPosition, lockPositions, readPositions, writePositions } from './sql/positions.ts'
 import { readTopicStarts } from './sql/topic-starts.ts'
@@ -30,6 +31,7 @@ import {
   type OwnersEvent,
   pauseEndpoints,
   readEndpointOwners,
+  takeChangedUrls,
 } from './sql/webhooks.ts'
 import type { SequenceWatch } from './watch-sequences.ts'
 import { payloadOf, type WebhookEvent, webhookEventOf } from './webhook-events.ts'
@@ -58,6 +60,10 @@ type Work = {
   webhooks: WebhookEvent[]
   /** Accounts whose endpoints are paused. */
   ended: EndedAccount[]
+  /** Users who are erased. */
+  erased: string[]
+  /** Changes of users' webhooks, whose addresses are in the notifier's tables alone, and the notices that name them. */
+  ofWebhooks: Array<{ eventId: string; noticeIds: string[] }>
   /** The entries that an event tells of. */
   entries: Counted[]
   /** Wallets of which an event that moves nothing tells how many entries they have. */
@@ -71,6 +77,8 @@ const NOTHING: Work = {
   mails: [],
   webhooks: [],
   ended: [],
+  erased: [],
+  ofWebhooks: [],
   deadLetters: [],
   entries: [],
   reached: [],
@@ -127,7 +135,12 @@ export const workFor = (record: AnyRecord, since: number): Work => {
   if (isIdentityEvent(record.type)) {
     const event = record as IdentityEvent
     const notices = event.value.occurredAt < since ? [] : storedNotices.parse(noticesForAccount(event))
-    return { ...NOTHING, notices, ended: storedEnds.parse(endsOf(event)) }
+    const erased = event.type === 'pennywire.identity.UserErased' ? [storedId.parse(event.value.userId)] : []
+    const ofWebhooks =
+      'webhookId' in event.value && event.value.origin === ''
+        ? [{ eventId: storedId.parse(event.value.eventId), noticeIds: notices.map(({ id }) => id) }]
+        : []
+    return { ...NOTHING, notices, ended: storedEnds.parse(endsOf(event)), erased, ofWebhooks }
   }
   if (!isLedgerEvent(record.type)) return NOTHING
   const event = record as LedgerEvent
@@ -229,6 +242,20 @@ export const createNotifying = (deps: {
     return sent.length > 0 ? insertWebhooks(tx, sent, webhookWorthMs) : []
   }
 
+  /** The hosts that notices name, by the notices' ids. */
+  const hostsOfNotices = async (tx: Tx, ofWebhooks: Work['ofWebhooks']) => {
+    const urls = await takeChangedUrls(
+      tx,
+      ofWebhooks.map(({ eventId }) => eventId),
+    )
+    return new Map(
+      ofWebhooks.flatMap(({ eventId, noticeIds }) => {
+        const url = urls.get(eventId)
+        return url === undefined ? [] : noticeIds.map(id => [id, hostOf(url)] as const)
+      }),
+    )
+  }
+
   const readWork = async (record: IncomingRecord): Promise<Work> => {
     // By the header, so that types newer than this version are passed over instead of being taken for damage.
     const type = headerOf(record, 'ce_type')
@@ -317,6 +344,8 @@ export const createNotifying = (deps: {
         const mails: MailRequested[] = []
         const webhooks: WebhookEvent[] = []
         const ended: EndedAccount[] = []
+        const erased: string[] = []
+        const ofWebhooks: Work['ofWebhooks'] = []
         const deadLetters: RawRecord[] = []
         for (const [index, record] of records.entries()) {
           const position = next.get(idOf(record))
@@ -347,19 +376,32 @@ export const createNotifying = (deps: {
           mails.push(...works[index]!.mails)
           webhooks.push(...works[index]!.webhooks)
           ended.push(...works[index]!.ended)
+          erased.push(...works[index]!.erased)
+          ofWebhooks.push(...works[index]!.ofWebhooks)
           deadLetters.push(...works[index]!.deadLetters)
         }
         if (deadLetters.length > 0) await publisher.publishAll(deadLetters)
         // Before the notices, as what disables an endpoint locks it before its owner's list.
         if (ended.length > 0) await pauseEndpoints(tx, ended)
+        const hosts = ofWebhooks.length > 0 ? await hostsOfNotices(tx, ofWebhooks) : undefined
         // One event may stand in a batch twice.
-        const once = [...new Map(notices.map(notice => [notice.id, notice])).values()]
+        const once = [
+          ...new Map(
+            notices.map(notice => {
+              const url = hosts?.get(notice.id)
+              const isNamed = url !== undefined && 'url' in notice.data
+              return [notice.id, isNamed ? { ...notice, data: { ...notice.data, url } } : notice]
+            }),
+          ).values(),
+        ]
         const added = once.length > 0 ? await insertNotices(tx, once) : 0
         const repeated = notices.length - added
         if (mails.length > 0) await insertMails(tx, mails)
         const noticeMails = mailsOfNotices(once)
         const mailed = noticeMails.length > 0 ? await insertNoticeMails(tx, noticeMails) : 0
         const webhooksDue = webhooks.length > 0 ? await storeWebhooks(tx, webhooks) : []
+        // Last: what the same batch has stored of them goes as well.
+        if (erased.length > 0) await eraseUsers(tx, erased)
         for (const [id, record] of last) next.get(id)!.lastDigest = digestOf(record)
         await writePositions(tx, [...next.values()])
         return { gaps, remade, added, repeated, due: mails.length + mailed, webhooksDue, deadLetters }

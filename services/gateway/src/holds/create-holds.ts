@@ -34,7 +34,7 @@ export const createHolds = (deps: {
   /** How often to look for overdue holds; 0: never, because another gateway does. */
   expiryEveryMs: number
   clock: Clock
-}): Room => {
+}): Room & { listHolds: ReturnType<typeof createListHolds> } => {
   const { logger, codec, guards, names, personKeys, ledger, requestLog, findTransfer, expiryEveryMs, clock } =
     deps
   const { ledgerRead, ask, readDecided } = ledger
@@ -52,7 +52,16 @@ export const createHolds = (deps: {
   measuredGauge('gateway_due_holds', 'Holds that stand though their time is over', () =>
     countDueHolds(ledgerRead),
   )
+  const listHolds = createListHolds({
+    names,
+    personKeys,
+    readWalletsOf: userId => readWalletsOf(ledgerRead, userId),
+    readHoldPlaces: (wallets, filter, before, limit) =>
+      readHoldPlaces(ledgerRead, wallets, filter, before, limit),
+    readTransfers: ids => readTransfers(ledgerRead, ids),
+  })
   return {
+    listHolds,
     routes: [
       holdRoutes({
         guards,
@@ -66,14 +75,7 @@ export const createHolds = (deps: {
           clock,
         }),
         findTransfer,
-        listHolds: createListHolds({
-          names,
-          personKeys,
-          readWalletsOf: userId => readWalletsOf(ledgerRead, userId),
-          readHoldPlaces: (wallets, filter, before, limit) =>
-            readHoldPlaces(ledgerRead, wallets, filter, before, limit),
-          readTransfers: ids => readTransfers(ledgerRead, ids),
-        }),
+        listHolds,
         minSeconds: deps.minSeconds,
       }),
     ],

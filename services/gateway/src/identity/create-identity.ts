@@ -17,7 +17,7 @@ import { createPasswordMeter } from './accounts/password-meter.ts'
 import { createPasswords } from './accounts/passwords.ts'
 import { createSlowHash } from './accounts/slow-hash.ts'
 import { apiKeyRoutes } from './api-keys/api-key-routes.ts'
-import { createApiKeys, endApiKeys } from './api-keys/api-keys.ts'
+import { type ApiKeys, createApiKeys, endApiKeys } from './api-keys/api-keys.ts'
 import { authRoutes } from './auth-routes.ts'
 import { type Announce, createAnnounce } from './events/announce.ts'
 import { createGuards } from './guards.ts'
@@ -31,13 +31,13 @@ import { createSecondFactor } from './second-factor/second-factor.ts'
 import { secondFactorRoutes } from './second-factor/second-factor-routes.ts'
 import { keyRoutes } from './sessions/key-routes.ts'
 import { createLoginAttempts } from './sessions/login-attempts.ts'
-import { createLoginHistory } from './sessions/login-history.ts'
+import { createLoginHistory, type LoginHistory } from './sessions/login-history.ts'
 import { startReloadingKeys } from './sessions/reload-keys.ts'
-import { createRevocations } from './sessions/revocations.ts'
+import { createRevocations, type Revocations } from './sessions/revocations.ts'
 import { sessionRoutes } from './sessions/session-routes.ts'
-import { createSessions } from './sessions/sessions.ts'
+import { createSessions, type Sessions } from './sessions/sessions.ts'
 import { createTokens, type Tokens } from './sessions/tokens.ts'
-import { createExternalIdentities } from './sign-in/external-identities.ts'
+import { createExternalIdentities, type ExternalIdentities } from './sign-in/external-identities.ts'
 import { externalIdentityRoutes } from './sign-in/external-identity-routes.ts'
 import { createExternalTokens } from './sign-in/external-tokens.ts'
 import { createOidcProviders } from './sign-in/oidc-providers.ts'
@@ -76,6 +76,12 @@ export type Identity = {
   announce: Announce
   confirmPassword: Accounts['confirmPassword']
   manageUsers: ManageUsers
+  sessions: Pick<Sessions, 'list'>
+  logins: Pick<LoginHistory, 'list'>
+  apiKeys: Pick<ApiKeys, 'list'>
+  externalIdentities: Pick<ExternalIdentities, 'list'>
+  /** Sends the ends of sessions that are in Postgres to all gateways. */
+  pushEnded: Revocations['push']
   /** Why a session has ended, by Postgres; null while it is open. */
   readSessionEnd: (sessionId: string) => Promise<string | null>
   hashAddress: (address: string) => string
@@ -267,6 +273,11 @@ export const createIdentity = async (deps: {
     announce,
     confirmPassword: accounts.confirmPassword,
     manageUsers,
+    sessions,
+    logins,
+    apiKeys,
+    externalIdentities,
+    pushEnded: revocations.push,
     readSessionEnd: revocations.storedEndOf,
     hashAddress,
     routes: [

@@ -510,7 +510,7 @@ test.each(acts.map(act => [act[0][0], act] as const))('%s', async (_what, [[, , 
 test('docs/events.md has this table, and no route or event is missing in it', async () => {
   const path = join(import.meta.dirname, '..', '..', '..', '..', 'docs', 'events.md')
   const [, text] = /^## What happens to accounts$[^|]*(\|[\s\S]*\|)\n\n/m.exec(
-    readFileSync(path, 'utf8').split('## What happens to webhooks')[0]!,
+    readFileSync(path, 'utf8').split('## What happens to persons')[0]!,
   )!
   const rows = text!
     .trim()
@@ -527,7 +527,11 @@ test('docs/events.md has this table, and no route or event is missing in it', as
   const told = new Set(acts.flatMap(([[, , events]]) => events))
   const names = RECORD_NAMES.flatMap(name => /^pennywire\.identity\.(.+)$/.exec(name)?.slice(1) ?? [])
   const ofWebhooks = names.filter(name => name.startsWith('Webhook'))
-  expect([...told, ...ofWebhooks].sort()).toEqual(names.sort())
+  // Made by the room of privacy: tests/privacy.test.ts causes each of them.
+  const ofPersons = ['DeletionCancelled', 'DeletionRequested', 'UserErased']
+  const ofPersonsTable = readFileSync(path, 'utf8').split('| What happens to a person')[1]!.split('\n\n')[0]!
+  expect([...new Set(ofPersonsTable.match(/(Deletion|User)[A-Z]\w+/g))].sort()).toEqual(ofPersons)
+  expect([...told, ...ofWebhooks, ...ofPersons].sort()).toEqual(names.sort())
   // Made by the room of webhooks: tests/webhooks.test.ts causes each of them.
   const ofTable = readFileSync(path, 'utf8').split('| What happens to a webhook')[1]!.split('\n\n')[0]!
   expect([...new Set(ofTable.match(/Webhook[A-Z]\w+/g))].sort()).toEqual(ofWebhooks)

@@ -59,7 +59,11 @@ export const createTransfers = (deps: {
   readPaymentsBetween: FindTransferDeps['readPaymentsBetween']
   readPaymentsOf: ListTransfersDeps['readPaymentsOf']
   readMethods: ListTransfersDeps['readMethods']
-}): Room & { requesting: Requesting; findTransfer: FindTransfer } => {
+}): Room & {
+  requesting: Requesting
+  findTransfer: FindTransfer
+  listTransfers: ReturnType<typeof createListTransfers>
+} => {
   const { logger, sql, codec, guards, names, personKeys, ledger, requestLog } = deps
   const { ledgerRead, readDecided } = ledger
   const requesting: Requesting = {
@@ -90,9 +94,24 @@ export const createTransfers = (deps: {
     readHoldEndedBy: deps.readHoldEndedBy,
     readWallets: ids => readWallets(ledgerRead, ids),
   })
+  const listTransfers = createListTransfers({
+    names,
+    personKeys,
+    readWalletsOf: userId => readWalletsOf(ledgerRead, userId),
+    readPosted: (...asked) => readPosted(ledgerRead, ...asked),
+    readRejected: (...asked) => readRejected(ledgerRead, ...asked),
+    readRequestsOf: (...asked) => readRequestsOf(sql, ...asked),
+    readRequestIds: ids => readRequestIds(sql, ids),
+    readPaymentsOf: deps.readPaymentsOf,
+    readMethods: deps.readMethods,
+    readTransfers: ids => readTransfers(ledgerRead, ids),
+    readWallets: ids => readWallets(ledgerRead, ids),
+    mostRead: MOST_READ,
+  })
   return {
     requesting,
     findTransfer,
+    listTransfers,
     routes: [
       transferRoutes({
         guards,
@@ -105,20 +124,7 @@ export const createTransfers = (deps: {
           isDeactivated: async userId => (await findUser(sql, userId))?.disabled ?? false,
         }),
         findTransfer,
-        listTransfers: createListTransfers({
-          names,
-          personKeys,
-          readWalletsOf: userId => readWalletsOf(ledgerRead, userId),
-          readPosted: (...asked) => readPosted(ledgerRead, ...asked),
-          readRejected: (...asked) => readRejected(ledgerRead, ...asked),
-          readRequestsOf: (...asked) => readRequestsOf(sql, ...asked),
-          readRequestIds: ids => readRequestIds(sql, ids),
-          readPaymentsOf: deps.readPaymentsOf,
-          readMethods: deps.readMethods,
-          readTransfers: ids => readTransfers(ledgerRead, ids),
-          readWallets: ids => readWallets(ledgerRead, ids),
-          mostRead: MOST_READ,
-        }),
+        listTransfers,
         readOwnEntries: (userId, transferId) => readOwnEntries(ledgerRead, userId, transferId),
         readWalletByCode: code => readWalletByCode(ledgerRead, code),
         names,

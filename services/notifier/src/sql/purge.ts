@@ -2,6 +2,8 @@ import type { Database } from '@pennywire/runtime/database.ts'
 
 /** One statement deletes so many rows: none holds locks for long. */
 const ROWS = 5_000
+/** A change of a webhook is told within moments, and after an outage within days. */
+const UNTOLD_DAYS = 30
 
 /** Their users' lists are locked first, in the order of the ids, as by what adds to them. */
 const purgeNotices = (sql: Database, days: number) =>
@@ -39,6 +41,11 @@ export const purgeOld = async (
         where state <> 'due' and expires_at < now() - make_interval(days => ${deliveryDays})
         order by expires_at limit ${ROWS}))`,
     await purgeNotices(sql, notificationDays),
+    // Of changes whose event tells nobody anything.
+    await sql`
+      delete from notifier.changed_urls where id = any (array(
+        select id from notifier.changed_urls
+        where changed_at < now() - make_interval(days => ${UNTOLD_DAYS}) limit ${ROWS}))`,
   ].map(({ count }) => count)
   return {
     deleted: counts.reduce((sum, count) => sum + count, 0),

@@ -307,3 +307,10 @@ export const replaceSecrets = async (
     where id = ${id} and secrets = ${JSON.stringify(from)}::text::jsonb`
   return count === 1
 }
+
+/** Takes the addresses of changed endpoints, by the changes' names: events of users' webhooks do not hold them. */
+export const takeChangedUrls = async (tx: Tx, changeIds: string[]): Promise<Map<string, string>> => {
+  const rows = await tx<Array<{ id: string; url: string }>>`
+    delete from notifier.changed_urls where id = any (${changeIds}::uuid[]) returning id, url`
+  return new Map(rows.map(({ id, url }) => [id, url]))
+}

@@ -351,7 +351,8 @@ export const createAccounts = (deps: {
       const user = await findUserByEmail(sql, email)
       const right = await passwords.matches(password, user?.passwordHash)
       if (!user || !right) {
-        if (user) logins.failed(user.id, { method: 'password', reason: 'wrong_password' }, caller)
+        if (user && !user.erased)
+          logins.failed(user.id, { method: 'password', reason: 'wrong_password' }, caller)
         throw new ProblemError('INVALID_CREDENTIALS', 'email or password: is wrong.')
       }
       await renewHash(user, password)

@@ -104,14 +104,14 @@ export const isApiKey = (bearer: string): boolean => bearer.startsWith(MARK)
  */
 export const endApiKeys = (
   tx: Tx,
-  announce: Announce,
+  announce: Pick<Announce, 'identityEvent'>,
   { userId, reason }: { userId: string; reason: 'password_reset' | 'account_disabled' },
   traceparent: string,
 ): Promise<string[]> => revokeIn(tx, announce, { userId, id: null, reason, byUserId: null }, traceparent)
 
 const revokeIn = async (
   tx: Tx,
-  announce: Announce,
+  announce: Pick<Announce, 'identityEvent'>,
   keys: { userId: string; id: string | null; reason: string; byUserId: string | null },
   traceparent: string,
 ): Promise<string[]> => {

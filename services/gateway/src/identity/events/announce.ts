@@ -45,6 +45,34 @@ export type Announce = {
 /** A notification mail is worth sending for this long. */
 const NOTICE_MS = 24 * 60 * 60 * 1_000
 
+/** Creates the records of `identity.events`. */
+export const createIdentityEvent =
+  (codec: Pick<Codec, 'encode'>, clock: Clock): Announce['identityEvent'] =>
+  (name, fact, traceparent, recorded) => {
+    const { eventId, occurredAt } = recorded ?? { eventId: randomUUID(), occurredAt: clock.now() }
+    const type = `pennywire.identity.${name}` as keyof Records
+    const value = { eventId, occurredAt, ...fact } as unknown as Records[typeof type]
+    // The operator's webhooks are no user's: each has its own order.
+    const { userId, webhookId } = fact as unknown as { userId: string | null; webhookId: string }
+    const key = userId ?? webhookId
+    return {
+      topic: 'identity.events',
+      key,
+      value: codec.encode(type, value),
+      headers: {
+        ...envelope({
+          id: eventId,
+          type,
+          source: 'gateway',
+          time: occurredAt,
+          subject: key,
+          traceparent,
+        }),
+        ...requestIdHeader(),
+      },
+    }
+  }
+
 /** Creates the event and mail records about accounts. */
 export const createAnnounce = async (
   codec: Pick<Codec, 'encode'>,
@@ -94,30 +122,7 @@ export const createAnnounce = async (
   }
 
   return {
-    identityEvent: (name, fact, traceparent, recorded) => {
-      const { eventId, occurredAt } = recorded ?? { eventId: randomUUID(), occurredAt: clock.now() }
-      const type = `pennywire.identity.${name}` as keyof Records
-      const value = { eventId, occurredAt, ...fact } as unknown as Records[typeof type]
-      // The operator's webhooks are no user's: each has its own order.
-      const { userId, webhookId } = fact as unknown as { userId: string | null; webhookId: string }
-      const key = userId ?? webhookId
-      return {
-        topic: 'identity.events',
-        key,
-        value: codec.encode(type, value),
-        headers: {
-          ...envelope({
-            id: eventId,
-            type,
-            source: 'gateway',
-            time: occurredAt,
-            subject: key,
-            traceparent,
-          }),
-          ...requestIdHeader(),
-        },
-      }
-    },
+    identityEvent: createIdentityEvent(codec, clock),
     sealForNotifier,
     mailWithSecret,
     mail: (mail, traceparent) =>

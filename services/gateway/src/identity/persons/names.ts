@@ -1,4 +1,4 @@
-import { maskName } from '@pennywire/messages/mask-name.ts'
+import { ERASED_NAME, maskName } from '@pennywire/messages/mask-name.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import { LRUCache } from 'lru-cache'
 import { readNames } from './sql/users.ts'
@@ -32,7 +32,7 @@ export const createNames = (sql: Database): Names => {
     const rows = await readNames(sql, ids)
     return new Map(
       rows.map(({ id, fullName }) => {
-        const name = { fullName, masked: maskName(fullName) }
+        const name = { fullName: fullName || ERASED_NAME, masked: maskName(fullName) }
         cache.set(id, name)
         return [id, name]
       }),

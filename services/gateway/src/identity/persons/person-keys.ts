@@ -1,6 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import type { Database, Tx } from '@pennywire/runtime/database.ts'
 import { LRUCache } from 'lru-cache'
+import { ProblemError } from '../../problems/problem.ts'
 import { type KeyRing, seal, unseal } from './secret-box.ts'
 import {
   insertPersonKey,
@@ -21,14 +22,16 @@ export type PersonKeys = {
   /** Creates a person's key in the transaction that creates the person. */
   create: (tx: Tx, userId: string) => Promise<void>
   /**
-   * Encrypts a text under a person's key (AES-256-GCM, bound to user and purpose, such as "note"). Rejects if the key
-   * was destroyed, because the person is erased.
+   * Encrypts a text under a person's key (AES-256-GCM, bound to user and purpose, such as "note"). Throws PERSON_ERASED
+   * if the key was destroyed.
    */
   encryptFor: (userId: string, plainText: string, purpose: string) => Promise<Buffer>
   /** Decrypts a text; null if the person's key was destroyed. Rejects bytes not sealed for this user and purpose. */
   decryptFor: (userId: string, cipher: Buffer, purpose: string) => Promise<string | null>
   /** Like `decryptFor` for many texts, in order, with one SQL statement for all keys not in memory. */
   decryptAll: (sealed: SealedText[]) => Promise<Array<string | null>>
+  /** Removes the key of an erased person from this process's memory; other gateways keep it for up to a minute. */
+  forget: (userId: string) => void
 }
 
 type Rewrapping = {
@@ -91,11 +94,13 @@ export const createPersonKeys = (sql: Database, keks: KeyRing): PersonKeys & Rew
     },
     encryptFor: async (userId, plainText, purpose) => {
       const key = (await keysOf([userId])).get(userId)
-      if (!key) throw new Error('this person has no key any more')
+      if (!key)
+        throw new ProblemError('PERSON_ERASED', 'The person is erased: nothing is written about them.')
       return seal(key, Buffer.from(plainText), textBinding(userId, purpose))
     },
     decryptFor: async (userId, cipher, purpose) => (await decryptAll([{ userId, cipher, purpose }]))[0]!,
     decryptAll,
+    forget: userId => cache.delete(userId),
     rewrapAll: async () => {
       let rewrapped = 0
       for (let after: string | undefined; ; ) {

@@ -13,13 +13,15 @@ const CLAIM_HOURS = 3
 const UNCERTAIN_DAYS = 30
 /** A receipt is made again on request, the same as before. */
 const RECEIPT_DAYS = 1
+/** A person's copy of their data: its parts go with it. */
+const EXPORT_DAYS = 1
 /** Rows per statement, so that no statement holds locks for long. */
 const ROWS = 5_000
 
 /**
  * Deletes some expired rows: mailed tokens, challenges, spent tokens of other issuers, abandoned sign-ins through a
- * provider, refresh tokens of ended sessions, old sign-ins, unused addresses, old PIN locks, key claims, requests and
- * receipts.
+ * provider, refresh tokens of ended sessions, old sign-ins, unused addresses, old PIN locks, key claims, requests,
+ * receipts and exports.
  */
 export const purgeExpired = async (sql: Database): Promise<{ deleted: number; more: boolean }> => {
   const counts = [
@@ -75,6 +77,10 @@ export const purgeExpired = async (sql: Database): Promise<{ deleted: number; mo
       delete from gateway.receipts where (transfer_id, user_id) in (
         select transfer_id, user_id from gateway.receipts
         where requested_at < now() - make_interval(days => ${RECEIPT_DAYS}) limit ${ROWS})`,
+    await sql`
+      delete from gateway.exports where user_id in (
+        select user_id from gateway.exports
+        where requested_at < now() - make_interval(days => ${EXPORT_DAYS}) limit ${ROWS})`,
   ].map(({ count }) => count)
   return {
     deleted: counts.reduce((sum, count) => sum + count, 0),

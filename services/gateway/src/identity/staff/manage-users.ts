@@ -29,7 +29,7 @@ export type ManageUsers = {
   requirePower: (input: Staff) => Promise<void>
   /**
    * Sets a user's role, which ends their sessions. An admin may set roles up to moderator, for users up to moderator; a
-   * super_admin any role for any other user. Throws INSUFFICIENT_PERMISSIONS, USER_NOT_FOUND.
+   * super_admin any role for any other user. Throws INSUFFICIENT_PERMISSIONS, USER_NOT_FOUND, PERSON_ERASED.
    */
   setRole: (input: Staff & { role: Role }, traceparent: string) => Promise<void>
   /** Disables sign-in to the account and ends live tokens at once. Throws as `setRole`, ACCOUNT_ALREADY_DISABLED. */
@@ -76,6 +76,7 @@ export const createManageUsers = (deps: {
     requireRole(staff, 'admin')
     if (!user) throw new ProblemError('USER_NOT_FOUND', 'id: there is no such user.')
     requireAbove(staff, highestRole(user))
+    if (user.erased) throw new ProblemError('PERSON_ERASED', 'id: the person is erased.')
     return { staff, user }
   }
 

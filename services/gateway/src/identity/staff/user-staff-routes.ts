@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { ERASED_NAME } from '@pennywire/messages/mask-name.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import { highestRole, ROLES } from '../../access/roles.ts'
 import { sessionOf } from '../../http/context.ts'
@@ -48,13 +49,14 @@ const staffUser = z
   .object({
     id: z.uuid(),
     email: z.string(),
-    fullName: z.string(),
+    fullName: z.string().openapi({ description: 'Of an erased person: Erased user' }),
     emailVerified: z.boolean(),
     role,
     secondFactorEnabled: z.boolean(),
     disabled: z
       .object({ at: timestamp, source: z.enum(['self', 'staff']), reason: z.string().nullable() })
       .nullable(),
+    erased: z.boolean(),
     createdAt: timestamp,
   })
   .openapi('StaffUser', {
@@ -66,6 +68,7 @@ const staffUser = z
       role: 'user',
       secondFactorEnabled: true,
       disabled: { at: '2026-01-31T09:30:00.000Z', source: 'staff', reason: 'Reported as stolen, case 4711' },
+      erased: false,
       createdAt: '2025-11-02T12:00:00.000Z',
     },
   })
@@ -134,7 +137,13 @@ const roleRoute = ({ signedIn }: Guards) =>
     request: { params: userParams, headers: stepUpHeader, body: jsonBody(z.strictObject({ role })) },
     responses: {
       200: jsonAnswer('The user', staffUser),
-      ...problemResponses('USER_NOT_FOUND', ...STAFF_PROBLEMS, ...STEP_UP_PROBLEMS, ...BODY_PROBLEMS),
+      ...problemResponses(
+        'USER_NOT_FOUND',
+        'PERSON_ERASED',
+        ...STAFF_PROBLEMS,
+        ...STEP_UP_PROBLEMS,
+        ...BODY_PROBLEMS,
+      ),
     },
   })
 
@@ -154,7 +163,13 @@ const deactivateRoute = ({ signedIn }: Guards) =>
     },
     responses: {
       200: jsonAnswer('The user', staffUser),
-      ...problemResponses('USER_NOT_FOUND', 'ACCOUNT_ALREADY_DISABLED', ...STAFF_PROBLEMS, ...BODY_PROBLEMS),
+      ...problemResponses(
+        'USER_NOT_FOUND',
+        'PERSON_ERASED',
+        'ACCOUNT_ALREADY_DISABLED',
+        ...STAFF_PROBLEMS,
+        ...BODY_PROBLEMS,
+      ),
     },
   })
 
@@ -177,6 +192,7 @@ const reactivateRoute = ({ signedIn }: Guards) =>
       200: jsonAnswer('The user', staffUser),
       ...problemResponses(
         'USER_NOT_FOUND',
+        'PERSON_ERASED',
         'ACCOUNT_NOT_DISABLED',
         ...STAFF_PROBLEMS,
         ...STEP_UP_PROBLEMS,
@@ -206,6 +222,7 @@ const removeSecondFactorRoute = ({ signedIn }: Guards) =>
       200: jsonAnswer('The user', staffUser),
       ...problemResponses(
         'USER_NOT_FOUND',
+        'PERSON_ERASED',
         '2FA_NOT_ENABLED',
         ...STAFF_PROBLEMS,
         ...STEP_UP_PROBLEMS,
@@ -243,7 +260,7 @@ const endSessionsRoute = ({ signedIn }: Guards) =>
         'How many sessions have ended',
         z.object({ ended: z.int().openapi({ example: 2 }), at: timestamp }),
       ),
-      ...problemResponses('USER_NOT_FOUND', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
+      ...problemResponses('USER_NOT_FOUND', 'PERSON_ERASED', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
     },
   })
 
@@ -258,7 +275,7 @@ const unblockMailRoute = ({ signedIn }: Guards) =>
     request: { params: userParams },
     responses: {
       204: { description: 'Mail goes to it' },
-      ...problemResponses('USER_NOT_FOUND', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
+      ...problemResponses('USER_NOT_FOUND', 'PERSON_ERASED', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
     },
   })
 
@@ -290,6 +307,7 @@ const revokeApiKeyRoute = ({ signedIn }: Guards) =>
       200: jsonAnswer('The API key is revoked', z.object({ id: z.uuid(), endedAt: timestamp })),
       ...problemResponses(
         'USER_NOT_FOUND',
+        'PERSON_ERASED',
         'API_KEY_NOT_FOUND',
         'API_KEY_ENDED',
         'VALIDATION_ERROR',
@@ -306,7 +324,7 @@ export const adminUserRoutes = (deps: AdminUserDeps): Routes => {
   const viewForStaff = async (user: UserForStaff): Promise<z.infer<typeof staffUser>> => ({
     id: user.id,
     email: user.email,
-    fullName: user.fullName,
+    fullName: user.fullName || ERASED_NAME,
     emailVerified: user.emailVerified,
     role: highestRole(user),
     secondFactorEnabled: user.secondFactorEnabled,
@@ -321,6 +339,7 @@ export const adminUserRoutes = (deps: AdminUserDeps): Routes => {
                 ? null
                 : await personKeys.decryptFor(user.id, user.disabledReason, DISABLED_REASON_PURPOSE),
           },
+    erased: user.erased,
     createdAt: user.createdAt.toISOString(),
   })
   const find = async (id: string): Promise<UserForStaff> => {

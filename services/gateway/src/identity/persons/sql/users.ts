@@ -13,6 +13,8 @@ export type User = {
   secondFactorEnabled: boolean
   emailVerified: boolean
   disabled: boolean
+  /** Nothing of the person is stored any more. */
+  erased: boolean
   roles: string[]
   createdAt: Date
 }
@@ -23,7 +25,7 @@ const userColumns = (sql: Database | Tx) => sql`
   exists (
     select 1 from gateway.second_factors f where f.user_id = users.id and f.enabled_at is not null
   ) as "secondFactorEnabled", email_verified_at is not null as "emailVerified",
-  disabled_at is not null as disabled, roles, created_at as "createdAt"`
+  disabled_at is not null as disabled, erased_at is not null as erased, roles, created_at as "createdAt"`
 
 export const findUserByEmail = async (sql: Database | Tx, email: string): Promise<User | undefined> => {
   const [user] = await sql<User[]>`select ${userColumns(sql)} from gateway.users where email = ${email}`
@@ -88,7 +90,7 @@ export const replaceUnverifiedUser = async (
 
 export const renameUser = async (tx: Tx, id: string, fullName: string): Promise<User | undefined> => {
   const [user] = await tx<User[]>`
-    update gateway.users set full_name = ${fullName} where id = ${id} returning ${userColumns(tx)}`
+    update gateway.users set full_name = ${fullName} where id = ${id} and erased_at is null returning ${userColumns(tx)}`
   return user
 }
 
