@@ -657,6 +657,11 @@ export const createBooksWatch = (deps: {
               () =>
                 `wallet ${walletId}, ${status} by ${freezeSource}, is frozen by ${source} ${request.userId}`,
             )
+            hold(
+              event.value.previousSource === freezeSource,
+              'M4',
+              () => `${walletId} was frozen by ${freezeSource}, not ${event.value.previousSource}`,
+            )
             Object.assign(state, { status: 'frozen', freezeSource: source })
             return
           }
@@ -677,6 +682,11 @@ export const createBooksWatch = (deps: {
               'M4',
               () =>
                 `wallet ${walletId}, ${status} by ${freezeSource}, is freed by ${source} ${request.userId}`,
+            )
+            hold(
+              event.value.previousSource === freezeSource,
+              'M4',
+              () => `${walletId} was frozen by ${freezeSource}, not ${event.value.previousSource}`,
             )
             Object.assign(state, { status: 'active', freezeSource: null })
             return
@@ -727,7 +737,14 @@ export const createBooksWatch = (deps: {
               () =>
                 `limits of wallet ${walletId}, ${state.status}, are changed by ${source} ${request.userId}`,
             )
+            const told = event.value
             if (source === 'kyc') {
+              const tierBefore = tiers.get(purse(state)) ?? 'unverified'
+              hold(
+                told.previousTier === tierBefore,
+                'M4',
+                () => `${walletId} was ${tierBefore} before, not ${told.previousTier}`,
+              )
               tiers.set(purse(state), tier as 'verified')
               return
             }
@@ -747,6 +764,14 @@ export const createBooksWatch = (deps: {
                 )
               }
             }
+            const limitsBefore = ownLimits.get(`${purse(state)} ${action} ${source}`)
+            hold(
+              told.previousPerTransactionMinor === (limitsBefore?.perTransaction ?? null) &&
+                told.previousDailyMinor === (limitsBefore?.daily ?? null) &&
+                told.previousMonthlyMinor === (limitsBefore?.monthly ?? null),
+              'M4',
+              () => `the event tells other limits of ${walletId} before than those it had`,
+            )
             ownLimits.set(`${purse(state)} ${action} ${source}`, limits)
             return
           }

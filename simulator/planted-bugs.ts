@@ -26,6 +26,7 @@ const recordEvent = 'services/ledger/src/record-event.ts'
 const transferEvents = 'services/ledger/src/commands/transfer-events.ts'
 const transferCommands = 'services/ledger/src/commands/transfer.ts'
 const walletCommands = 'services/ledger/src/commands/wallet.ts'
+const limitCommands = 'services/ledger/src/commands/limits.ts'
 const decide = 'packages/rules/src/decide.ts'
 const limits = 'packages/rules/src/limits.ts'
 const walletRules = 'packages/rules/src/wallet-rules.ts'
@@ -971,6 +972,23 @@ export const PLANTED_BUGS: PlantedBug[] = [
         `held: { wallet: parties.sender, amount },
     counted: { wallet: parties.sender, action: 'send', amount },`,
         'held: { wallet: parties.sender, amount },',
+      ],
+    ],
+  },
+  {
+    name: 'limits-before-are-those-after',
+    what: 'a changed limit tells the new one as the old one',
+    file: limitCommands,
+    replace: [['previousDailyMinor: before?.daily ?? null', 'previousDailyMinor: limits?.daily ?? null']],
+  },
+  {
+    name: 'freeze-before-is-forgotten',
+    what: 'a freeze over another one does not tell it',
+    file: walletCommands,
+    replace: [
+      [
+        ' frozenAt: state.now.getTime(),\n        previousSource: wallet!.freezeSource',
+        ' frozenAt: state.now.getTime(),\n        previousSource: null',
       ],
     ],
   },

@@ -41,10 +41,12 @@ test('R1: rebuilt from every topic under traffic, the trail equals the live one,
   try {
     const compared = await rebuild()
     expect(compared.out + compared.err).toContain(' rows are equal to the live trail, 0 are not\n')
+    expect(compared.out).toMatch(/^[1-9]\d* rows of the index are right, 0 are not/m)
     expect(compared.exitCode).toBe(0)
     const swapped = await rebuild('--swap', '--json')
     const result = JSON.parse(swapped.out)
     expect(result).toMatchObject({ ok: true, comparison: { different: 0 }, contradiction: null })
+    expect(result.index).toMatchObject({ different: 0, first: null })
     expect(result.replaced).toMatch(/^audit\.records_replaced_\d+$/)
     const sentBefore = sent
     await vi.waitFor(() => expect(sent).toBeGreaterThan(sentBefore + 20), { timeout: 30_000 })

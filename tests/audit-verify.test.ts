@@ -2,9 +2,9 @@
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
+import { bytesOf, genesisOf, hashAfter } from '@pennywire/kafka/hash-chain.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest'
-import { bytesOf, genesisOf, hashAfter } from '../services/audit/src/hash-chain.ts'
 import { insertRecords, loadRecordsAfter, type StoredRecord } from '../services/audit/src/sql/records.ts'
 import { createAuditDatabase } from '../services/audit/src/sql/test-database.ts'
 import { makePerson, openWallet } from './client.ts'
@@ -145,7 +145,9 @@ test('the id of a request stands in the headers of the commands and events that 
       const rows = await system<Array<{ topic: string }>>`
         select topic from audit.records
         where position(${Buffer.from(recordedHeaders, 'latin1')} in headers) > 0`
-      expect(new Set(rows.map(({ topic }) => topic))).toEqual(new Set(['ledger.commands', 'identity.events']))
+      expect(new Set(rows.map(({ topic }) => topic))).toEqual(
+        new Set(['ledger.commands', 'ledger.events', 'identity.events']),
+      )
     },
     { timeout: 15_000, interval: 100 },
   )

@@ -307,10 +307,12 @@ const expected = (route: Route, role: Role, whose: 'own' | 'foreign'): string =>
 const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
   moderator: [
     'GET /v1/admin/transfers/{id}',
+    'GET /v1/admin/transfers/{id}/timeline',
     'GET /v1/admin/users',
     'GET /v1/admin/users/{id}',
     'GET /v1/admin/wallets',
     'GET /v1/admin/wallets/{id}',
+    'GET /v1/admin/wallets/{id}/balance',
     'GET /v1/admin/wallets/{id}/limits',
     'POST /v1/admin/holds/{id}/void',
     'POST /v1/admin/wallets/{id}/freeze',
@@ -322,6 +324,7 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
     'DELETE /v1/admin/users/{id}/second-factor',
     'DELETE /v1/admin/users/{id}/sessions',
     'DELETE /v1/admin/webhooks/{id}',
+    'GET /v1/admin/audit-logs',
     'GET /v1/admin/users/{id}/api-keys',
     'GET /v1/admin/users/{id}/erasure',
     'GET /v1/admin/users/{id}/sessions',

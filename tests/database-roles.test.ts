@@ -12,8 +12,18 @@ const URLS: Record<string, string> = {
   notifier_reader: databaseUrls.notifier_reader,
   notifier_client: env.gateway.NOTIFIER_URL!,
   gateway_reader: env.notifier.GATEWAY_READ_URL!,
+  audit_reader: env.gateway.AUDIT_READ_URL!,
 }
-const SCHEMAS = ['ledger', 'gateway', 'notifier', 'audit', 'ledger_api', 'gateway_api', 'notifier_api']
+const SCHEMAS = [
+  'ledger',
+  'gateway',
+  'notifier',
+  'audit',
+  'ledger_api',
+  'gateway_api',
+  'notifier_api',
+  'audit_api',
+]
 /** The schemas that each role may use. */
 const OWN: Record<string, string[]> = {
   ledger: ['ledger'],
@@ -24,6 +34,7 @@ const OWN: Record<string, string[]> = {
   notifier_reader: ['notifier_api'],
   notifier_client: ['notifier_api'],
   gateway_reader: ['gateway_api'],
+  audit_reader: ['audit_api'],
 }
 const FORBIDDEN = [
   'create schema mine',

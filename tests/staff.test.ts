@@ -147,11 +147,14 @@ test('what staff are shown stands in identity.events: each route that reads, wit
   expect(reads.length).toBeGreaterThan(6)
   const hook = (await staff.ask('POST', '/v1/admin/webhooks', { url: 'http://127.0.0.1:9/hook' })).body.id
   const delivery = (await staff.ask('POST', `/v1/admin/webhooks/${hook}/test`)).body.id
+  const nobody = randomUUID()
   const OBJECTS: Array<[beginning: string, id: string]> = [
     ['/v1/admin/users', owner.id],
     ['/v1/admin/wallets', wallet.id],
     ['/v1/admin/webhooks', hook],
     ['/v1/admin/transfers', transfer],
+    // No record names them: the search shows none.
+    ['/v1/admin/audit-logs', `user:${nobody}`],
   ]
   const idOf = (path: string) => OBJECTS.find(([beginning]) => path.startsWith(beginning))![1]
   const expected: object[] = []
@@ -160,7 +163,9 @@ test('what staff are shown stands in identity.events: each route that reads, wit
       ? `?email=${owner.email}`
       : path.endsWith('/wallets')
         ? `?userId=${owner.id}`
-        : ''
+        : path.endsWith('/audit-logs')
+          ? `?userId=${nobody}`
+          : ''
     const requestId = randomUUID()
     const asked = path.replace('{deliveryId}', delivery).replace(/\{[^}]+\}/, idOf(path)) + list
     const shown = await staff.ask('GET', asked, undefined, { 'x-request-id': requestId })

@@ -55,7 +55,7 @@ const PURE = [
   'packages/rules/src/wallet-rules.ts',
   'services/audit/src/checkpoint.ts',
   'services/audit/src/copy-rows.ts',
-  'services/audit/src/hash-chain.ts',
+  'packages/kafka/src/hash-chain.ts',
   'services/gateway/src/http/client-address.ts',
   'services/gateway/src/ledger/fingerprint.ts',
   'services/gateway/src/problems/problem.ts',
@@ -124,7 +124,7 @@ const ROOMS = [
     'staff',
   ].map(room => `identity/${room}`),
   ...['identity', 'money', 'limits', 'wallets', 'recipients', 'transfers', 'reversals', 'holds', 'payments'],
-  ...['statements', 'notifications', 'receipts', 'webhooks', 'privacy', ''],
+  ...['statements', 'notifications', 'receipts', 'webhooks', 'privacy', 'audit', ''],
 ]
 /** The only import against the order: identity is created from the whole configuration. */
 const AGAINST_THE_ORDER = [

@@ -6,7 +6,7 @@ import { keysFolder } from './keys.ts'
 export const SUPERUSER = 'postgres'
 export const OWNER = 'pennywire_owner'
 export const SERVICE_ROLES = ['gateway', 'ledger', 'notifier', 'audit'] as const
-export const READER_ROLES = ['ledger_reader', 'gateway_reader', 'notifier_reader'] as const
+export const READER_ROLES = ['ledger_reader', 'gateway_reader', 'notifier_reader', 'audit_reader'] as const
 /** What users do at a service by way of the gateway. */
 export const CLIENT_ROLES = ['notifier_client'] as const
 

@@ -22,6 +22,7 @@ export const writeEndpoints = (system: System): void => {
     SUPERUSER_DATABASE_URL: system.superuserUrl,
     NOTIFIER_URL: system.databaseUrl('notifier_client'),
     LEDGER_READ_URL: system.databaseUrl('ledger_reader'),
+    AUDIT_READ_URL: system.databaseUrl('audit_reader'),
     PROVIDER_URL: stack.providerUrl,
     COMMAND_MAC_FILE: join(keysFolder(system.dataDir), 'command-mac.json'),
     CHECKPOINT_PUBLIC_FILE: join(keysFolder(system.dataDir), 'checkpoint-public.json'),

@@ -65,6 +65,7 @@ const setUpDatabase = async () => {
       LEDGER_READER_PASSWORD: password,
       GATEWAY_READER_PASSWORD: password,
       NOTIFIER_READER_PASSWORD: password,
+      AUDIT_READER_PASSWORD: password,
       NOTIFIER_CLIENT_PASSWORD: password,
       REGISTRY_PASSWORD: password,
     },
@@ -85,6 +86,7 @@ const setUpDatabase = async () => {
     ledger_reader: config.LEDGER_READER_PASSWORD,
     gateway_reader: config.GATEWAY_READER_PASSWORD,
     notifier_reader: config.NOTIFIER_READER_PASSWORD,
+    audit_reader: config.AUDIT_READER_PASSWORD,
     notifier_client: config.NOTIFIER_CLIENT_PASSWORD,
   })
   await provisionRegistry(superuserUrl, config.REGISTRY_PASSWORD)

@@ -127,6 +127,7 @@ const startServices = async (
       HTTP_PORT: String(gatewayPort),
       LEDGER_READ_URL: databaseUrl('ledger_reader'),
       NOTIFIER_URL: databaseUrl('notifier_client'),
+      AUDIT_READ_URL: databaseUrl('audit_reader'),
       REDIS_URL: stack.gatewayRedisUrl,
       JWT_KEY_FILE: key('jwt.json'),
       COMMAND_MAC_FILE: key('command-mac.json'),

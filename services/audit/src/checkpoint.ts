@@ -1,8 +1,8 @@
 // A signed checkpoint states the head of every chain at one moment. It is a JWS in its compact form (RFC 7515) with
 // Ed25519 (RFC 8037), so that any JWS library verifies it, and the text itself is what is hashed, stored and published.
 import { createHash, type KeyObject, sign, verify } from 'node:crypto'
+import type { Chain } from '@pennywire/kafka/hash-chain.ts'
 import { z } from 'zod'
-import type { Chain } from './hash-chain.ts'
 
 /** The end of a chain: `records` from its first to `offset`, whose record has this hash. */
 export type ChainHead = Chain & { offset: bigint; records: bigint; hash: string }

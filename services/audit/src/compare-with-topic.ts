@@ -1,9 +1,9 @@
 import type { Topic } from '@pennywire/contracts/topics.ts'
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
+import { bytesOf, type Chain, chainedRecordOf } from '@pennywire/kafka/hash-chain.ts'
 import { readTopic } from '@pennywire/kafka/read-topic.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
-import { bytesOf, type Chain, chainedRecordOf } from './hash-chain.ts'
 import { loadRecordsAfter } from './sql/records.ts'
 import type { BrokenRecord } from './verify-chains.ts'
 

@@ -3,17 +3,8 @@ import { jsonFile, serviceSettings } from '@pennywire/runtime/config.ts'
 import { z } from 'zod'
 import { checkpointKeys } from './checkpoint-keys.ts'
 
-// The audit service never decodes, so it needs no schema registry.
-const {
-  REGISTRY_URL: _,
-  REGISTRY_USERNAME: __,
-  REGISTRY_PASSWORD: ___,
-  REGISTRY_CA_FILE: ____,
-  ...settings
-} = serviceSettings
-
 export const auditSettings = {
-  ...settings,
+  ...serviceSettings,
   ...topicSettings,
   CHECKPOINT_KEY_FILE: jsonFile(checkpointKeys).describe(
     'Signs the checkpoints of the audit trail: a private Ed25519 JWK, or several keys, `{"keys": [...]}`, of which the first signs and the others (their public halves) verify.',

@@ -1,6 +1,7 @@
 import { RECORDED_TOPICS, TOPICS, type Topic } from '@pennywire/contracts/topics.ts'
 import { createTopicCheck } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { measureConsumer } from '@pennywire/kafka/measure-consumer.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
@@ -15,6 +16,7 @@ import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { findPostgresFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
 import { createCheckpointTopic } from './checkpoint-topic.ts'
 import { auditSettings } from './config.ts'
+import { startLogIndex } from './index-log.ts'
 import { createRecorder } from './record-topics.ts'
 import { startCheckpoints } from './sign-checkpoints.ts'
 
@@ -50,6 +52,17 @@ const consumer = await startConsumer({
   handle: recorder.handle,
 })
 measureConsumer(consumer)
+const logIndex = startLogIndex({
+  sql,
+  openCodec: () => createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config))),
+  clock: systemClock,
+  logger,
+})
+measuredGauge(
+  'audit_unindexed_records',
+  'Records of the trail that its index does not hold yet',
+  logIndex.behind,
+)
 measuredGauge('audit_waiting_records', 'Records that have come and are not recorded yet', consumer.waiting)
 
 // Alarms only, no readiness check: the ledger's readiness fails, and the records stored here are right until then.
@@ -75,6 +88,7 @@ logger.info({ port: operations.port }, 'recording')
 
 onShutdown(logger, [
   consumer.stop,
+  logIndex.stop,
   checkpoints.stop,
   publisher.stop,
   foundation.stop,

@@ -2,12 +2,14 @@
 // compares it with the live trail, and puts it in its place on request. USAGE tells the options and settings.
 import { parseArgs } from 'node:util'
 import { createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
-import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
+import { kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { showProgress } from '@pennywire/runtime/progress.ts'
+import { compareLog, INDEX_WITHIN_MS, type LogComparison } from './compare-log.ts'
 import {
   type Comparison,
   compareTrails,
@@ -20,16 +22,17 @@ import { dropRebuilt, swapTables } from './sql/rebuild.ts'
 const USAGE = `usage: npm run audit:rebuild -- [--swap] [--restart | --drop] [--json]
 
 Replays the topics from offset 0 into audit.records_rebuilt while the services go on, shows progress, rate and time left,
-and compares every row with the live trail. Ctrl-C stops it; the same command goes on where it was.
+and compares every row with the live trail, and the index by which it is searched with one made anew. Ctrl-C stops it; the same command goes on where it was.
 
   --swap     Then puts the rebuilt table in the place of audit.records, and keeps the old one under another name.
-             Safe beside running audit services of this version.
+             Safe beside running audit services of this version. Rows of the index that differ are put right.
   --restart  Forgets what an interrupted rebuild has done.
   --drop     Removes the rebuilt table, and does nothing else.
   --json     Writes one JSON document to stdout.
   --help     Writes this.
 
-Settings: OWNER_DATABASE_URL, the database as the owner of its schemas; KAFKA_BROKERS (and KAFKA_TLS, KAFKA_SASL_…).
+Settings: OWNER_DATABASE_URL, the database as the owner of its schemas; KAFKA_BROKERS (and KAFKA_TLS, KAFKA_SASL_…);
+REGISTRY_URL (and REGISTRY_USERNAME …), without which the index is not compared.
 Exit codes: 0 the two trails are equal, or they were exchanged; 1 they differ (the first difference is named), or the
 rebuilt one contradicts a checkpoint and is not exchanged; 2 wrong options or settings; 3 it failed or was stopped.
 `
@@ -56,7 +59,16 @@ if (options.help) {
 }
 if (options.drop && (options.swap || options.restart)) refuseUsage('--drop goes with no other option')
 
-const config = loadConfig({ OWNER_DATABASE_URL: databaseUrl, ...kafkaSettings }, process.env)
+const { REGISTRY_URL, ...registryAccess } = registrySettings
+const config = loadConfig(
+  {
+    OWNER_DATABASE_URL: databaseUrl,
+    ...kafkaSettings,
+    ...registryAccess,
+    REGISTRY_URL: REGISTRY_URL.optional(),
+  },
+  process.env,
+)
 const logger = createLogger('audit-rebuild', { level: 'fatal', instance: 'rebuild' })
 const sql = openDatabase(config.OWNER_DATABASE_URL, {
   applicationName: 'audit-rebuild',
@@ -87,10 +99,11 @@ const deps = {
 type Result = {
   rebuilt: Rebuilt | null
   comparison: Comparison | null
+  index: LogComparison | null
   contradiction: string | null
   replaced: string | null
 }
-const result: Result = { rebuilt: null, comparison: null, contradiction: null, replaced: null }
+const result: Result = { rebuilt: null, comparison: null, index: null, contradiction: null, replaced: null }
 
 const rebuild = async (): Promise<number> => {
   if (options.drop || options.restart) await dropRebuilt(sql)
@@ -123,9 +136,24 @@ const rebuild = async (): Promise<number> => {
     if (options.swap) print('it is not put in the place of the live trail')
     return EXIT.different
   }
+  if (config.REGISTRY_URL === undefined) print('the index is not compared: REGISTRY_URL is not set')
+  else
+    result.index = await compareLog({
+      ...{ ...deps, table: 'audit.records_rebuilt', repair: options.swap, withinMs: INDEX_WITHIN_MS },
+      codec: await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config))),
+    })
+  if (result.index) {
+    const { equal, different, behind, replaced, first } = result.index
+    print(
+      `${equal} rows of the index are right, ${different} are not${first ? ` (the first: ${first})` : ''}` +
+        `${behind > 0 ? `; ${behind} records are not indexed yet` : ''}` +
+        `${replaced > 0 ? `; ${replaced} are put right` : ''}`,
+    )
+  }
+  if (stopped.signal.aborted) return EXIT.failed
   if (!options.swap) {
     print('audit.records_rebuilt stays until --swap or --drop')
-    return different === 0 ? EXIT.equal : EXIT.different
+    return different === 0 && (result.index?.different ?? 0) === 0 ? EXIT.equal : EXIT.different
   }
   result.replaced = await swapTables(sql, LOCK_WITHIN)
   print(`the rebuilt trail is live; the old one is ${result.replaced}`)

@@ -6,10 +6,10 @@ import type {
   TopicEnd,
   TopicPartition,
 } from '@pennywire/kafka/consumer.ts'
+import { bytesOf, type Chain, chainedRecordOf, genesisOf, hashAfter } from '@pennywire/kafka/hash-chain.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import { type Database, isUniqueViolation } from '@pennywire/runtime/database.ts'
 import { counter, gauge } from '@pennywire/runtime/metrics.ts'
-import { bytesOf, type Chain, chainedRecordOf, genesisOf, hashAfter } from './hash-chain.ts'
 import { loadEpochs } from './sql/epochs.ts'
 import { insertRecords, loadIncarnation, loadLastRecords, type StoredRecord } from './sql/records.ts'
 

@@ -5,13 +5,6 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createKafkaClient } from '@pennywire/kafka/client.ts'
-import { createPublisher } from '@pennywire/kafka/publisher.ts'
-import { readTopic } from '@pennywire/kafka/read-topic.ts'
-import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
-import { createLogger } from '@pennywire/runtime/logger.ts'
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
-import { checkpointHash, GENESIS, readCheckpoint, type SigningKey, signCheckpoint } from './checkpoint.ts'
-import { checkpointKeys } from './checkpoint-keys.ts'
 import {
   bytesOf,
   type Chain,
@@ -19,7 +12,14 @@ import {
   chainedRecordOf,
   genesisOf,
   hashAfter,
-} from './hash-chain.ts'
+} from '@pennywire/kafka/hash-chain.ts'
+import { createPublisher } from '@pennywire/kafka/publisher.ts'
+import { readTopic } from '@pennywire/kafka/read-topic.ts'
+import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
+import { createLogger } from '@pennywire/runtime/logger.ts'
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { checkpointHash, GENESIS, readCheckpoint, type SigningKey, signCheckpoint } from './checkpoint.ts'
+import { checkpointKeys } from './checkpoint-keys.ts'
 import { insertCheckpoint, loadChainHeads, loadCheckpointsAfter } from './sql/checkpoints.ts'
 import { insertRecords, loadRecordsAfter, type StoredRecord } from './sql/records.ts'
 import { createAuditDatabase } from './sql/test-database.ts'

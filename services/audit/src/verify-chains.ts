@@ -1,5 +1,5 @@
+import { bytesOf, type Chain, type ChainedRecord, genesisOf, hashAfter } from '@pennywire/kafka/hash-chain.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
-import { bytesOf, type Chain, type ChainedRecord, genesisOf, hashAfter } from './hash-chain.ts'
 import { loadChains, loadRecordsAfter } from './sql/records.ts'
 
 /** How many records are in memory at once. */

@@ -59,6 +59,8 @@ routes.openapi(
   },
 )
 const app = createApp({
+  hashAddress: address => address,
+  countRefusal: () => {},
   logger,
   publicUrl: 'https://pay.example',
   trustedProxies: parseNetworks(''),

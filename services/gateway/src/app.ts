@@ -17,8 +17,9 @@ import type { Guards, Routes } from './http/define-route.ts'
 import { problemResponse } from './http/problem-response.ts'
 import { BODY_LIMIT_BYTES, readBody } from './http/read-body.ts'
 import { referenceRoutes } from './http/reference.ts'
+import type { Refusal } from './identity/events/count-refusals.ts'
 import { ProblemError, problemBody } from './problems/problem.ts'
-import { runInScope } from './queues/request-scope.ts'
+import { type RequestScope, runInScope } from './queues/request-scope.ts'
 
 export type AppDeps = {
   logger: Logger
@@ -26,6 +27,10 @@ export type AppDeps = {
   publicUrl: string
   trustedProxies: BlockList
   guards: Pick<Guards, 'anybody'>
+  /** The keyed hash by which records name a network address. */
+  hashAddress: (address: string) => string
+  /** Counts a refused request of a route that guards money or is for staff, of which no record tells. */
+  countRefusal: (refusal: Refusal) => void
   /** Whether `/docs` and `/openapi.json` are served. */
   apiDocs: boolean
   /** The groups of routes, in the order of the reference page. */
@@ -89,7 +94,8 @@ export const createAnswerRefused = (publicUrl: string) => {
  * Sets the request's id, trace and address, sets the headers of every response, and writes one access log line: without
  * body and query string, because both may contain secrets.
  */
-const frameRequest = ({ logger, publicUrl, trustedProxies }: AppDeps): MiddlewareHandler<GatewayEnv> => {
+const frameRequest = (deps: AppDeps): MiddlewareHandler<GatewayEnv> => {
+  const { logger, publicUrl, trustedProxies, hashAddress, countRefusal } = deps
   const always = Object.entries(securityHeaders(publicUrl))
   // No redaction: it costs 7% of a busy gateway, and the members of this line, all set here, contain no secrets.
   const accessLog = logger.child({}, { redact: [] })
@@ -110,10 +116,17 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppDeps): Middlewar
     )
     context.header('x-request-id', requestId)
     for (const [name, value] of always) context.header(name, value)
-    const scope = {
+    const { address } = context.var
+    let addressHash: string | undefined
+    const scope: RequestScope = {
       requestId,
-      address: context.var.address,
+      address,
       known: false,
+      // Most requests leave no record.
+      get addressHash() {
+        addressHash ??= hashAddress(address)
+        return addressHash
+      },
       // Created on first access: most requests wait for nothing.
       get gone() {
         return context.req.raw.signal
@@ -125,17 +138,24 @@ const frameRequest = ({ logger, publicUrl, trustedProxies }: AppDeps): Middlewar
     const route = routePattern(context)
     const { status } = context.res
     httpSeconds.observe({ method, route, status }, ms / 1_000)
+    const { problem, user, isGuarded } = context.var
+    if (isGuarded && problem && status < 500 && !scope.isRecorded)
+      countRefusal({
+        userId: user?.userId ?? null,
+        role: scope.role ?? null,
+        ...{ method, route, code: problem, requestId, addressHash: scope.addressHash ?? null },
+      })
     accessLog[route === PROBE ? 'debug' : 'info'](
       {
         method,
         route,
         status,
-        problem: context.var.problem,
+        problem,
         ms: Math.round(ms * 10) / 10,
         requestId,
         traceId: traceIdOf(traceparent),
-        userId: context.var.user?.userId,
-        apiKeyId: context.var.user?.apiKey?.id,
+        userId: user?.userId,
+        apiKeyId: user?.apiKey?.id,
       },
       'request',
     )

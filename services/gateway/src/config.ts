@@ -221,6 +221,7 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
   NOTIFIER_URL: databaseUrl.describe(
     'What users read, mark and choose at the notifier, as `notifier_client`.',
   ),
+  AUDIT_READ_URL: databaseUrl.describe("The audit trail's views for readers, as `audit_reader`."),
   REDIS_URL: z.url({ protocol: /^rediss?$/ }).describe('Rate limits, and sessions that ended.'),
   REDIS_CA_FILE: textFile
     .optional()

@@ -26,6 +26,8 @@ routes.openapi(
 let server: Awaited<ReturnType<typeof listen>>
 beforeAll(async () => {
   const app = createApp({
+    hashAddress: address => address,
+    countRefusal: () => {},
     logger: createLogger('gateway', { level: 'silent', instance: 'test' }),
     publicUrl: PUBLIC_URL,
     trustedProxies: parseNetworks(''),

@@ -13,6 +13,7 @@ import { measuredGauge } from '@pennywire/runtime/metrics.ts'
 import { onShutdown } from '@pennywire/runtime/shutdown.ts'
 import { findPostgresFaults, findRedisFaults, watchFoundation } from '@pennywire/runtime/watch-foundation.ts'
 import { createAnswerRefused, createApp } from './app.ts'
+import { createAudit } from './audit/create-audit.ts'
 import { backPressureLimitsOf, loadGatewayConfig } from './config.ts'
 import { createHolds } from './holds/create-holds.ts'
 import { readHoldEndedBy } from './holds/sql/hold-reads.ts'
@@ -216,6 +217,13 @@ const rooms: Room[] = [
     listHolds: holds.listHolds,
     waitMs: config.DELETION_WAIT_DAYS * 24 * 60 * 60 * 1_000,
   }),
+  createAudit({
+    ...shared,
+    notifier,
+    hashAddress: identity.hashAddress,
+    readUrl: config.AUDIT_READ_URL,
+    instanceId: config.INSTANCE_ID,
+  }),
 ]
 
 // Alarms only, not part of readiness: a load balancer would remove every gateway, reads too. The ledger's readiness
@@ -236,6 +244,8 @@ const app = createApp({
   publicUrl: config.PUBLIC_URL,
   trustedProxies: config.TRUSTED_PROXIES,
   guards: identity.guards,
+  hashAddress: identity.hashAddress,
+  countRefusal: identity.refusals.count,
   apiDocs: config.API_DOCS === 'true',
   routes: [...identity.routes, ...rooms.flatMap(({ routes }) => routes)],
 })

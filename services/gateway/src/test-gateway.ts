@@ -94,6 +94,7 @@ export const createTestGateway = async (deps: {
     DATABASE_URL: deps.databaseUrl,
     LEDGER_READ_URL: deps.databaseUrl,
     NOTIFIER_URL: deps.databaseUrl,
+    AUDIT_READ_URL: deps.databaseUrl,
     REDIS_URL: deps.redisUrl,
     PUBLIC_URL: 'http://pennywire.test',
     PROVIDER_URL: 'http://none',
@@ -135,6 +136,8 @@ export const createTestGateway = async (deps: {
     publicUrl: config.PUBLIC_URL,
     trustedProxies: config.TRUSTED_PROXIES,
     guards: identity.guards,
+    hashAddress: identity.hashAddress,
+    countRefusal: identity.refusals.count,
     apiDocs: true,
     routes: [...identity.routes, ...(deps.routes ? [deps.routes(identity.guards)] : [])],
   })

@@ -110,6 +110,7 @@ export const appendEvent = <Name extends RecordName>(
     }),
     seq: String(seq),
     command_offset: String(record.offset),
+    ...causeOf(record),
   }
   const row = {
     partition: record.partition,
@@ -121,6 +122,19 @@ export const appendEvent = <Name extends RecordName>(
   partition.nextSeq = seq + 1n
   state.writes.journal.push(row)
   return row
+}
+
+/**
+ * The event names the request that caused its command, and the role of a member of staff, so that each record of the audit
+ * trail tells these alone. The keyed hash of the address stays in the command: the readers of events do not need it.
+ */
+const causeOf = (record: IncomingRecord): Record<string, string> => {
+  const cause: Record<string, string> = {}
+  const requestId = headerOf(record, 'request_id')
+  const role = headerOf(record, 'actor_role')
+  if (requestId !== undefined && /^[A-Za-z0-9._-]{1,128}$/.test(requestId)) cause.request_id = requestId
+  if (role !== undefined && /^[a-z_]{1,32}$/.test(role) && role !== 'user') cause.actor_role = role
+  return cause
 }
 
 /** The event continues the command's trace; a malformed traceparent is dropped. */

@@ -182,10 +182,13 @@ const original = referenceOf(reversal.originalId)
 const staff = '44444444-4444-4444-8444-444444444444'
 const change = {
   ...{ commandId: staff, walletId: bob, userId: staff, ownerId: alice, source: 'staff', reason: null },
-  sequence: 3,
-  commandFingerprint: null,
+  ...{ sequence: 3, previousSource: null, commandFingerprint: null },
 }
-const limits = { perTransactionMinor: 1n, dailyMinor: null, monthlyMinor: null, tier: null, changedAt: 5 }
+const limits = {
+  ...{ perTransactionMinor: 1n, dailyMinor: null, monthlyMinor: null, tier: null, changedAt: 5 },
+  ...{ previousPerTransactionMinor: null, previousDailyMinor: null, previousMonthlyMinor: null },
+  ...{ previousTier: null, commandFingerprint: null },
+}
 
 type Told = [userId: string, type: string, title: string, body: string]
 

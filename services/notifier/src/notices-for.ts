@@ -205,6 +205,7 @@ const noticeTypeOf = (record: Exclude<IdentityEvent, OfWebhook>): keyof NoticeDa
     case 'pennywire.identity.PinResetFailed':
     case 'pennywire.identity.PinResetRequested':
     case 'pennywire.identity.ProfileChanged':
+    case 'pennywire.identity.RequestsRefused':
     case 'pennywire.identity.SecondFactorFailed':
     case 'pennywire.identity.SessionRevoked':
     case 'pennywire.identity.SignupReplaced':

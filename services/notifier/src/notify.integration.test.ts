@@ -146,7 +146,7 @@ const startInstance = async (end: Partial<TopicEnd> = {}, database = sql) => {
     frozen: (offset: number) =>
       encode('ledger.events', offset, 'pennywire.ledger.WalletFrozen', {
         ...{ commandId: randomUUID(), walletId: alice, userId: alice, ownerId: alice, source: 'self' },
-        ...{ reason: null, sequence: 9, frozenAt: 1_700_000_000_000, commandFingerprint: null },
+        ...{ reason: null, sequence: 9, frozenAt: 1_700_000_000_000, previousSource: null, commandFingerprint: null },
       }),
     opened: (offset: number, over: { userId?: string } = {}) =>
       encode('ledger.events', offset, 'pennywire.ledger.WalletOpened', {

@@ -1,6 +1,6 @@
+import type { Chain } from '@pennywire/kafka/hash-chain.ts'
 import { type Database, INT4, INT8, TEXT } from '@pennywire/runtime/database.ts'
 import type { ChainHead } from '../checkpoint.ts'
-import type { Chain } from '../hash-chain.ts'
 import type { TrailTable } from './records.ts'
 
 export type StoredCheckpoint = { sequence: bigint; token: string }

@@ -1,7 +1,7 @@
 import { finished } from 'node:stream/promises'
+import type { Chain } from '@pennywire/kafka/hash-chain.ts'
 import type { Database } from '@pennywire/runtime/database.ts'
 import { encodeRows } from '../copy-rows.ts'
-import type { Chain } from '../hash-chain.ts'
 import { loadChainHeads } from './checkpoints.ts'
 import type { StoredRecord } from './records.ts'
 
@@ -101,5 +101,10 @@ export const swapTables = (sql: Database, lockWithin: string): Promise<string> =
     await tx`alter table audit.records_rebuilt rename to records`
     await tx`alter index audit.records_rebuilt_pkey rename to records_pkey`
     await tx`grant select, insert on audit.records to audit`
+    // A view stays with its table when that gets another name.
+    await tx`
+      create or replace view audit_api.records as
+      select topic, epoch, partition, record_offset, record_time_ms, key, headers, value, hash, recorded_at
+      from audit.records`
     return `audit.${replaced}`
   }) as Promise<string>

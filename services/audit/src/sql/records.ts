@@ -1,5 +1,5 @@
+import type { Chain, ChainedRecord } from '@pennywire/kafka/hash-chain.ts'
 import { BYTEA, type Database, INT4, INT8, TEXT } from '@pennywire/runtime/database.ts'
-import type { Chain, ChainedRecord } from '../hash-chain.ts'
 
 /** The trail, and the table into which it is rebuilt. */
 export type TrailTable = 'audit.records' | 'audit.records_rebuilt'
@@ -73,9 +73,10 @@ export const loadRecordsAfter = (
   chain: Chain,
   after: bigint | null,
   limit: number,
+  table: TrailTable = 'audit.records',
 ): Promise<Array<ChainedRecord & { hash: Buffer }>> => sql<Array<ChainedRecord & { hash: Buffer }>>`
   select record_offset as offset, record_time_ms as "timestampMs", key, headers, value, hash
-  from audit.records
+  from ${sql(table)} as records
   where topic = ${chain.topic} and epoch = ${chain.epoch} and partition = ${chain.partition}
     and (${after}::bigint is null or record_offset > ${after})
   order by record_offset

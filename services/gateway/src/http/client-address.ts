@@ -1,7 +1,7 @@
 import { BlockList, isIP, SocketAddress } from 'node:net'
 
 /** Maps an IPv4 address in IPv6 form ("::ffff:192.0.2.1", as dual-stack sockets report it) to IPv4. */
-const plain = (address: string) => {
+export const plainAddress = (address: string) => {
   // "::ffff:c000:201" is another spelling of it, which no socket reports but a proxy may send.
   const short = isIP(address) === 6 ? new SocketAddress({ address, family: 'ipv6' }).address : address
   return short.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '')
@@ -35,9 +35,9 @@ export const clientAddress = (
   forwardedFor: string | undefined,
   trusted: BlockList,
 ): string => {
-  const nearest = plain(socketAddress ?? 'unknown')
+  const nearest = plainAddress(socketAddress ?? 'unknown')
   if (!forwardedFor || !contains(trusted, nearest)) return nearest
-  const hops = forwardedFor.split(',').map(hop => plain(hop.trim()))
+  const hops = forwardedFor.split(',').map(hop => plainAddress(hop.trim()))
   const client = hops.findLast(hop => !contains(trusted, hop))
   return client !== undefined && isIP(client) !== 0 ? client : nearest
 }
@@ -70,6 +70,6 @@ export const addressSubject = (address: string): string => networksOf(address).a
 
 /** The subject whose connections are limited; undefined for a trusted proxy, because it has many clients. */
 export const connectionSubject = (socketAddress: string, trusted: BlockList): string | undefined => {
-  const address = plain(socketAddress)
+  const address = plainAddress(socketAddress)
   return contains(trusted, address) ? undefined : addressSubject(address)
 }

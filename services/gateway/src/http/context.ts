@@ -14,6 +14,8 @@ export type GatewayEnv = {
     user: Requester
     /** The problem code of the answer, if it is a problem. For the log. */
     problem: ProblemCode | undefined
+    /** Set by the guards: the route guards money or is for staff, so that what it refuses is recorded. */
+    isGuarded: boolean | undefined
     /** Ids of the items that a list shows to staff, for the audit trail. */
     viewed: string[] | undefined
   }

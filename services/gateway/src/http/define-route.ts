@@ -222,9 +222,9 @@ export const uuidParam = z
   .toLowerCase()
   .openapi({ format: 'uuid', example: '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11' })
 
-export const FIRST_YEAR = 1970
+const FIRST_YEAR = 1970
 /** Whether a date, with a time or without, is in FIRST_YEAR or later. */
-export const isSinceFirstYear = (text: string): boolean => Number(text.slice(0, 4)) >= FIRST_YEAR
+const isSinceFirstYear = (text: string): boolean => Number(text.slice(0, 4)) >= FIRST_YEAR
 
 /** A day in UTC. */
 export const dayParam = (example: string) =>
@@ -232,6 +232,21 @@ export const dayParam = (example: string) =>
     .date('must be a day such as 2026-01-31')
     .refine(isSinceFirstYear, `must be in ${FIRST_YEAR} or later`)
     .openapi({ format: 'date', example })
+
+/** An offset such as +02:00 whose plus was not encoded. */
+const SPACE_FOR_PLUS = / \d{2}:\d{2}$/
+
+/** A moment in a query: RFC 3339 with an offset. */
+export const momentParam = z
+  .string()
+  .refine(
+    text => !SPACE_FOR_PLUS.test(text),
+    'must have its + percent-encoded as %2B: a + in a query is a space',
+  )
+  // RFC 3339 allows its letters in either case.
+  .toUpperCase()
+  .pipe(z.iso.datetime({ offset: true, error: 'must be a date and time such as 2026-01-31T09:30:00Z' }))
+  .refine(isSinceFirstYear, `must be in ${FIRST_YEAR} or later`)
 
 /** A timestamp in the format of every answer: RFC 3339 in UTC with milliseconds. */
 export const timestamp = z.string().openapi({ format: 'date-time', example: '2026-01-31T09:30:00.000Z' })

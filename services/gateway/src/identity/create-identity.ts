@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
@@ -11,6 +12,7 @@ import { type GatewayConfig, rateLimitsOf } from '../config.ts'
 import type { Guards, Routes } from '../http/define-route.ts'
 import { createRateLimits } from '../http/rate-limit.ts'
 import type { InTransaction } from '../outbox/in-transaction.ts'
+import { appendToOutbox } from '../outbox/sql/outbox.ts'
 import { createTurns, type InTurn } from '../queues/turns.ts'
 import { type Accounts, bootstrapAdmin, createAccounts } from './accounts/accounts.ts'
 import { createPasswordMeter } from './accounts/password-meter.ts'
@@ -20,6 +22,7 @@ import { apiKeyRoutes } from './api-keys/api-key-routes.ts'
 import { type ApiKeys, createApiKeys, endApiKeys } from './api-keys/api-keys.ts'
 import { authRoutes } from './auth-routes.ts'
 import { type Announce, createAnnounce } from './events/announce.ts'
+import { createRefusalCounter, type RefusalCounter } from './events/count-refusals.ts'
 import { createGuards } from './guards.ts'
 import { mailCallbackRoutes } from './mail-callback-routes.ts'
 import { createNames, type Names } from './persons/names.ts'
@@ -85,6 +88,7 @@ export type Identity = {
   /** Why a session has ended, by Postgres; null while it is open. */
   readSessionEnd: (sessionId: string) => Promise<string | null>
   hashAddress: (address: string) => string
+  refusals: Pick<RefusalCounter, 'count' | 'record'>
   routes: Routes[]
   /** Rejects while sessions and limits cannot be checked (Redis). For readiness. */
   check: () => Promise<void>
@@ -259,6 +263,21 @@ export const createIdentity = async (deps: {
     apiKeys,
   })
   const recordView = createRecordView({ inTransaction, announce })
+  const refusals = createRefusalCounter({
+    announceAll: counted =>
+      inTransaction(tx =>
+        appendToOutbox(
+          tx,
+          counted.map(({ lastAt, ...fact }) =>
+            announce.identityEvent('RequestsRefused', fact, undefined, {
+              ...{ eventId: randomUUID(), occurredAt: lastAt },
+            }),
+          ),
+        ),
+      ),
+    clock: systemClock,
+    logger,
+  })
   const guardsWith = (inReadTurn: InTurn): Guards =>
     createGuards({ tokens, revocations, apiKeys, takeFromLimits, recordView, inReadTurn, logger })
   const guards = guardsWith(createTurns('reads', 'gateway', systemClock))
@@ -280,6 +299,7 @@ export const createIdentity = async (deps: {
     pushEnded: revocations.push,
     readSessionEnd: revocations.storedEndOf,
     hashAddress,
+    refusals,
     routes: [
       authRoutes({
         guards,
@@ -319,6 +339,7 @@ export const createIdentity = async (deps: {
     ],
     check: revocations.check,
     stop: async () => {
+      await refusals.stop()
       await revocations.stop()
       await reloading.stop()
       await purging.stop()

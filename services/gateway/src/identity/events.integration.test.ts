@@ -484,6 +484,16 @@ row(
   user => asRoot('GET', user, ''),
 )
 
+row(
+  ['a request is refused, and nothing else tells of it', 'GET /v1/admin/users/{id}', ['RequestsRefused']],
+  signedIn,
+  async user => {
+    for (let n = 0; n < 3; n++)
+      expect((await ask('GET', `/v1/admin/users/${user.id}`, user.accessToken)).status).toBe(403)
+    await gateway.identity.refusals.record()
+  },
+)
+
 /** Routes whose changes need no event. */
 const WITHOUT_EVENT = [
   'POST /v1/auth/2fa/enable',

@@ -1,7 +1,7 @@
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { Context, MiddlewareHandler } from 'hono'
 import type { Requester } from '../access/requester.ts'
-import { requireRole } from '../access/roles.ts'
+import { highestRole, requireRole } from '../access/roles.ts'
 import { requireScope } from '../access/scopes.ts'
 import { networksOf } from '../http/client-address.ts'
 import { type GatewayEnv, sessionOf } from '../http/context.ts'
@@ -134,6 +134,7 @@ export const createGuards = (deps: {
       stepUp = false,
     } = {}) => {
       const guard: MiddlewareHandler<GatewayEnv> = async (context, next) => {
+        context.set('isGuarded', guardsMoney || role !== 'user')
         const user = await verify(context)
         const { apiKey, sessionId } = user
         const subject = apiKey?.id ?? user.userId
@@ -163,7 +164,10 @@ export const createGuards = (deps: {
         }
         const pinLockedAt = known?.pinLockedAt
         const request = currentRequest()
-        if (request) Object.assign(request, { userId: user.userId, known: true })
+        if (request) {
+          Object.assign(request, { userId: user.userId, role: highestRole(user), known: true })
+          if (apiKey) request.apiKeyId = apiKey.id
+        }
         context.set('user', pinLockedAt && user.sessionId !== null ? { ...user, pinLockedAt } : user)
         if (taken.status === 'fulfilled') enforceLimits(context, taken.value)
         else logger.warn({ err: taken.reason, requestId: context.var.requestId }, 'limits not checked')

@@ -30,6 +30,8 @@ export type Outcomes = {
   check: () => void
   /** The number of waiters: several may wait for one command. */
   waiting: () => number
+  /** The last record of a partition of ledger.events that this gateway has read; undefined: none since its start. */
+  readTo: (partition: number) => bigint | undefined
   stop: () => Promise<void>
 }
 
@@ -175,6 +177,7 @@ export const awaitOutcomes = async (deps: {
   onDecided: (commandId: string) => void
 }): Promise<Outcomes> => {
   const { kafka, logger, waiters } = deps
+  const readTo = new Map<number, bigint>()
   const consumer = await startConsumer({
     client: kafka,
     logger,
@@ -184,6 +187,7 @@ export const awaitOutcomes = async (deps: {
     positions: (_assigned, readEnds) => readEnds(),
     handle: async records => {
       for (const record of records) {
+        readTo.set(record.partition, record.offset)
         const id = headerOf(record, 'ce_subject')
         if (id !== undefined) deps.onDecided(id)
         try {
@@ -198,5 +202,11 @@ export const awaitOutcomes = async (deps: {
     },
   })
   measureConsumer(consumer)
-  return { wait: waiters.wait, waiting: waiters.waiting, check: consumer.check, stop: consumer.stop }
+  return {
+    wait: waiters.wait,
+    waiting: waiters.waiting,
+    readTo: partition => readTo.get(partition),
+    check: consumer.check,
+    stop: consumer.stop,
+  }
 }

@@ -3,17 +3,13 @@ import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import { ProblemError } from '../problems/problem.ts'
-import { requestIdHeader } from '../queues/request-scope.ts'
 
 /** Resolves once Kafka has acknowledged the command; throws 503 without that in time, though Kafka may have it. */
 export type PublishCommand = (record: OutgoingRecord) => Promise<void>
 
 const ACKNOWLEDGE_WITHIN_MS = 5_000
 
-/**
- * Adds the id of the request that asks. For commands that are safe to repeat: the client requests again, and the
- * ledger recognises the id.
- */
+/** For commands that are safe to repeat: the client requests again, and the ledger recognises the id. */
 export const createPublishCommand =
   (deps: { publisher: Pick<Publisher, 'publish'>; clock: Clock; logger: Logger }): PublishCommand =>
   async record => {
@@ -24,8 +20,7 @@ export const createPublishCommand =
       )
     })
     try {
-      const headers = { ...record.headers, ...requestIdHeader() }
-      await Promise.race([deps.publisher.publish({ ...record, headers }), late])
+      await Promise.race([deps.publisher.publish(record), late])
     } catch (error) {
       deps.logger.warn({ err: error, id: record.headers.ce_id }, 'command not acknowledged by Kafka')
       throw new ProblemError(

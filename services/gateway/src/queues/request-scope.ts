@@ -11,8 +11,14 @@ export type RequestScope = {
   requestId?: string
   /** The client's network address; never logged or stored as it is. */
   address: string
-  /** Set by the guards: a session's or an API key's user. */
+  /** Its keyed hash, as records name it. */
+  readonly addressHash?: string
+  /** Set by the guards: a session's or an API key's user, their highest role, and the key. */
   userId?: string
+  role?: string
+  apiKeyId?: string
+  /** Whether a record names this request: it left a trace for the audit trail. */
+  isRecorded?: boolean
   /** Signed in, or known at this address; see login-attempts.ts. */
   known: boolean
   /** Aborts when the client hangs up before its answer. */
@@ -27,10 +33,22 @@ export const runInScope = <Result>(scope: RequestScope, work: () => Result): Res
 /** Undefined outside of a client's request, such as at the start and in workers. */
 export const currentRequest = (): RequestScope | undefined => scopes.getStore()
 
-/** The header by which a record names the request that caused it; none outside of a request. */
-export const requestIdHeader = (): { request_id?: string } => {
-  const requestId = currentRequest()?.requestId
-  return requestId === undefined ? {} : { request_id: requestId }
+/**
+ * The headers by which a record names the request that caused it: its id, who asked and in which role, with which API key,
+ * and the keyed hash of the network address. None outside of a request.
+ */
+export const causeHeaders = (): Record<string, string> => {
+  const scope = currentRequest()
+  if (scope?.requestId === undefined) return {}
+  scope.isRecorded = true
+  const { requestId, userId, role, apiKeyId, addressHash } = scope
+  return {
+    request_id: requestId,
+    ...(userId === undefined ? {} : { actor: userId }),
+    ...(role === undefined ? {} : { actor_role: role }),
+    ...(apiKeyId === undefined ? {} : { actor_key: apiKeyId }),
+    ...(addressHash === undefined ? {} : { address_hash: addressHash }),
+  }
 }
 
 /** The place that the current request takes in a queue: by network, address and account, over all keys and sessions. */

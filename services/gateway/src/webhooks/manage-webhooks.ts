@@ -30,7 +30,7 @@ const MOST = 20
 /** How long a test event, or one that is sent again, is tried. */
 const WORTH_MS = 72 * 60 * 60 * 1_000
 /** The purpose under which what staff write about turning a webhook off is sealed for its owner. */
-const STAFF_REASON_PURPOSE = 'webhook-disabled-reason'
+export const STAFF_REASON_PURPOSE = 'webhook-disabled-reason'
 /** By Standard Webhooks 24 to 64 bytes. */
 const SECRET_BYTES = 32
 

@@ -1,3 +1,4 @@
+import type { OutgoingRecord } from '@pennywire/kafka/record.ts'
 import { expect, test } from 'vitest'
 import { ProblemError } from '../problems/problem.ts'
 import { eventOfChange, originOf } from './tell-changes.ts'
@@ -19,13 +20,24 @@ test.each([
 ])('of %s an event holds %s alone', async (url, origin) => {
   expect(originOf(url)).toBe(origin)
   const told: unknown[] = []
-  const announce = { identityEvent: (...all: unknown[]) => told.push(all) }
+  const records: OutgoingRecord[] = []
+  const announce = {
+    identityEvent: (...all: unknown[]) => {
+      told.push(all)
+      return { headers: { ce_id: 'id' } }
+    },
+  }
   for (const kind of ['added', 'changed', 'removed'] as const)
-    await eventOfChange(announce as never, noKeys, {
-      ...{ id: 'the change', kind, endpointId: 'the endpoint', ownerId: null, url, eventTypes: [] },
-      ...{ state: 'active', changed: ['url'], byUserId: null, reason: null, staffReason: null },
-      changedAt: new Date(5),
-    })
+    records.push(
+      await eventOfChange(announce as never, noKeys, {
+        ...{ id: 'the change', kind, endpointId: 'the endpoint', ownerId: null, url, eventTypes: [] },
+        ...{ state: 'active', changed: ['url'], byUserId: null, reason: null, staffReason: null },
+        cause: { request_id: 'request-1', actor_role: 'admin' },
+        changedAt: new Date(5),
+      }),
+    )
+  for (const { headers } of records)
+    expect(headers).toEqual({ ce_id: 'id', request_id: 'request-1', actor_role: 'admin' })
   expect(told).toHaveLength(3)
   expect(JSON.stringify(told)).not.toContain(SECRET)
   // Under the name that the change has: one that is moved twice is one event.

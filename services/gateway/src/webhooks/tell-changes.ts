@@ -49,16 +49,20 @@ export const eventOfChange = async (
     origin: ownerId === null ? originOf(url) : '',
     sealedOrigin: await sealOrigin(personKeys, change),
   }
-  switch (kind) {
-    case 'added':
-      return announce.identityEvent('WebhookAdded', { ...about, eventTypes }, undefined, recorded)
-    case 'removed':
-      return announce.identityEvent('WebhookRemoved', about, undefined, recorded)
-    case 'changed': {
-      const fact = { ...about, eventTypes, changed, state, reason: reason ?? 'asked', staffReason }
-      return announce.identityEvent('WebhookChanged', fact, undefined, recorded)
+  const event = () => {
+    switch (kind) {
+      case 'added':
+        return announce.identityEvent('WebhookAdded', { ...about, eventTypes }, undefined, recorded)
+      case 'removed':
+        return announce.identityEvent('WebhookRemoved', about, undefined, recorded)
+      case 'changed': {
+        const fact = { ...about, eventTypes, changed, state, reason: reason ?? 'asked', staffReason }
+        return announce.identityEvent('WebhookChanged', fact, undefined, recorded)
+      }
     }
   }
+  const record = event()
+  return { ...record, headers: { ...record.headers, ...change.cause } }
 }
 
 /**

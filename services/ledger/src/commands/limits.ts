@@ -11,6 +11,9 @@ export const limitChangeRequested: Handler<'pennywire.ledger.LimitChangeRequeste
     const decision = decideLimitChange(command, wallet, state.limitDefaults)
     if (decision.outcome === 'refused') return decision
     const { limits, tier } = decision
+    const before = wallet!.ownLimits.find(
+      own => own.action === limits?.action && own.source === limits.source,
+    )
     return {
       type: 'pennywire.ledger.LimitChanged',
       value: {
@@ -27,6 +30,10 @@ export const limitChangeRequested: Handler<'pennywire.ledger.LimitChangeRequeste
         sequence: wallet!.sequence,
         changedAt: state.now.getTime(),
         commandFingerprint: command.fingerprint,
+        previousPerTransactionMinor: before?.perTransaction ?? null,
+        previousDailyMinor: before?.daily ?? null,
+        previousMonthlyMinor: before?.monthly ?? null,
+        previousTier: tier === null ? null : wallet!.tier,
       },
       subject: commandId,
       limits,

@@ -71,6 +71,7 @@ const walletFreezeRequested: Handler<'pennywire.ledger.WalletFreezeRequested'> =
         sequence: wallet!.sequence,
         frozenAt: state.now.getTime(),
         commandFingerprint: command.fingerprint,
+        previousSource: wallet!.freezeSource,
       },
       subject: commandId,
       freezeSource: decision.source,
@@ -99,6 +100,7 @@ const walletUnfreezeRequested: Handler<'pennywire.ledger.WalletUnfreezeRequested
         sequence: wallet!.sequence,
         unfrozenAt: state.now.getTime(),
         commandFingerprint: command.fingerprint,
+        previousSource: wallet!.freezeSource,
       },
       subject: commandId,
     }

@@ -6,7 +6,7 @@ import { envelope, type OutgoingRecord } from '@pennywire/kafka/record.ts'
 import type { NoticeData, NoticeType } from '@pennywire/messages/notices.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import { CompactEncrypt, importJWK, type JWK } from 'jose'
-import { requestIdHeader } from '../../queues/request-scope.ts'
+import { causeHeaders } from '../../queues/request-scope.ts'
 
 type IdentityRecords = {
   [Name in keyof Records as Name extends `pennywire.identity.${infer Short}` ? Short : never]: Records[Name]
@@ -52,9 +52,9 @@ export const createIdentityEvent =
     const { eventId, occurredAt } = recorded ?? { eventId: randomUUID(), occurredAt: clock.now() }
     const type = `pennywire.identity.${name}` as keyof Records
     const value = { eventId, occurredAt, ...fact } as unknown as Records[typeof type]
-    // The operator's webhooks are no user's: each has its own order.
-    const { userId, webhookId } = fact as unknown as { userId: string | null; webhookId: string }
-    const key = userId ?? webhookId
+    // The operator's webhooks are no user's: each has its own order. Refused requests of no known account have none.
+    const { userId, webhookId } = fact as unknown as { userId: string | null; webhookId?: string }
+    const key = userId ?? webhookId ?? eventId
     return {
       topic: 'identity.events',
       key,
@@ -68,7 +68,7 @@ export const createIdentityEvent =
           subject: key,
           traceparent,
         }),
-        ...requestIdHeader(),
+        ...causeHeaders(),
       },
     }
   }
@@ -110,14 +110,17 @@ export const createAnnounce = async (
         expiresAt: expiresAt.getTime(),
         requestedAt,
       }),
-      headers: envelope({
-        id: commandId,
-        type,
-        source: 'gateway',
-        time: requestedAt,
-        subject: userId,
-        traceparent,
-      }),
+      headers: {
+        ...envelope({
+          id: commandId,
+          type,
+          source: 'gateway',
+          time: requestedAt,
+          subject: userId,
+          traceparent,
+        }),
+        ...causeHeaders(),
+      },
     }
   }
 
@@ -137,14 +140,17 @@ export const createAnnounce = async (
         value: codec.encode(type, {
           ...{ commandId, userId, type: noticeType, transferId, data: JSON.stringify(data), requestedAt },
         }),
-        headers: envelope({
-          id: commandId,
-          type,
-          source: 'gateway',
-          time: requestedAt,
-          subject: userId,
-          traceparent,
-        }),
+        headers: {
+          ...envelope({
+            id: commandId,
+            type,
+            source: 'gateway',
+            time: requestedAt,
+            subject: userId,
+            traceparent,
+          }),
+          ...causeHeaders(),
+        },
       }
     },
   }

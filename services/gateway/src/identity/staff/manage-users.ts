@@ -17,7 +17,7 @@ import { ACCOUNT_DISABLED, type Sessions } from '../sessions/sessions.ts'
 export const DISABLED_REASON_PURPOSE = 'account-disabled-reason'
 
 /** The purpose under which the reason for removing a second factor is sealed for the affected user. */
-const SECOND_FACTOR_REASON_PURPOSE = 'second-factor-removed-reason'
+export const SECOND_FACTOR_REASON_PURPOSE = 'second-factor-removed-reason'
 
 /** A staff action: the member of staff and the affected user. */
 type Staff = { byUserId: string; userId: string }

@@ -1,5 +1,6 @@
 import type { WebhookEventType } from '@pennywire/contracts/webhook-events.ts'
 import { type Database, type Tx, UUID } from '@pennywire/runtime/database.ts'
+import { causeHeaders } from '../../queues/request-scope.ts'
 
 /** Whose endpoints: a user's, or the operator's (null). */
 export type Owner = string | null
@@ -47,7 +48,7 @@ export type Change = {
 
 /** Says whose change a transaction makes: what is told of it names them. */
 const sayWho = (tx: Tx, { byUserId, reason, staffReason }: Change) =>
-  tx`select set_config('pennywire.change', ${JSON.stringify({ byUserId, reason, staffReason: staffReason?.toString('base64') })}, true)`
+  tx`select set_config('pennywire.change', ${JSON.stringify({ byUserId, reason, staffReason: staffReason?.toString('base64'), cause: causeHeaders() })}, true)`
 
 const COLUMNS = (sql: Database | Tx) => sql`
   id, url, description, event_types as "eventTypes", state, created_at as "createdAt", failing_since as "failingSince"`
@@ -264,6 +265,8 @@ export type UntoldChange = {
   byUserId: string | null
   reason: string | null
   staffReason: Buffer | null
+  /** The headers that name the request; null: no request, or a change of a version before. */
+  cause: Record<string, string> | null
   changedAt: Date
 }
 
@@ -282,7 +285,7 @@ export const tellChanges = (
     if (!turn.mine) return false
     const changes = await tx<UntoldChange[]>`
       select id, kind, endpoint_id as "endpointId", owner_id as "ownerId", url, event_types as "eventTypes", state, changed,
-        by_user_id as "byUserId", reason, staff_reason as "staffReason", changed_at as "changedAt"
+        by_user_id as "byUserId", reason, staff_reason as "staffReason", cause, changed_at as "changedAt"
       from notifier_api.webhook_changes order by seq limit ${limit}`
     if (changes.length === 0) return false
     await tell(changes)

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import type { IncomingRecord } from '@pennywire/kafka/record.ts'
+import type { IncomingRecord } from './record.ts'
 
 /** One record of a chain: a Kafka record, with its headers encoded into one byte string. */
 export type ChainedRecord = {
@@ -43,6 +43,23 @@ export const chainedRecordOf = (record: IncomingRecord): ChainedRecord => ({
   headers: lengthPrefixed(record.headers.flatMap(([name, value]) => [Buffer.from(name), value])),
   value: record.value,
 })
+
+/** The headers of a chained record, in order. Throws on bytes that chainedRecordOf did not write. */
+export const headersOf = ({ headers }: Pick<ChainedRecord, 'headers'>): Array<[string, Buffer]> => {
+  const fields: Buffer[] = []
+  for (let at = 0; at < headers.length; ) {
+    const length = headers.readUInt32BE(at)
+    const end = at + 4 + length
+    if (end > headers.length) throw new Error('headers that end in the middle of a field')
+    fields.push(headers.subarray(at + 4, end))
+    at = end
+  }
+  if (fields.length % 2 !== 0) throw new Error('a header without a value')
+  return Array.from({ length: fields.length / 2 }, (_, n) => [
+    fields[2 * n]!.toString('utf8'),
+    fields[2 * n + 1]!,
+  ])
+}
 
 /** All bytes of one record that the chain protects; two records with equal bytes are the same. */
 export const bytesOf = (record: ChainedRecord): Buffer =>

@@ -1,6 +1,6 @@
-import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import { describe, expect, test } from 'vitest'
-import { bytesOf, chainedRecordOf, genesisOf, hashAfter } from './hash-chain.ts'
+import { bytesOf, chainedRecordOf, genesisOf, hashAfter, headersOf } from './hash-chain.ts'
+import type { IncomingRecord } from './record.ts'
 
 const place = { topic: 'ledger.events', epoch: 0, partition: 3 } as const
 const record: IncomingRecord = {
@@ -64,4 +64,17 @@ describe('A1: any single edit changes the hash', () => {
     { ...place, epoch: 1 },
     { ...place, partition: 4 },
   ])('its place: %o', other => expect(genesisOf(other)).not.toEqual(genesisOf(place)))
+})
+
+test('headers are read back as they came, repeated and empty ones too; damaged bytes throw', () => {
+  const headers: Array<[string, Buffer]> = [
+    ['a', Buffer.from('1')],
+    ['', Buffer.alloc(0)],
+    ['a', Buffer.from([0, 255])],
+  ]
+  const chained = chainedRecordOf({ ...record, headers })
+  expect(headersOf(chained)).toEqual(headers)
+  expect(headersOf({ headers: Buffer.alloc(0) })).toEqual([])
+  expect(() => headersOf({ headers: chained.headers.subarray(0, -1) })).toThrow('in the middle')
+  expect(() => headersOf({ headers: chained.headers.subarray(0, 5) })).toThrow('without a value')
 })
