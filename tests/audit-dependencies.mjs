@@ -3,6 +3,27 @@
 // is known changes by the day.
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+
+// Plain JavaScript, which runs on a Node that was not installed yet: the frame of the other commands is TypeScript.
+const USAGE = `usage: npm run audit:dependencies
+
+Asks the registry whether a known weakness is in what is installed.
+
+  --help  Writes this, and asks nothing.
+
+Exit codes: 0 none is known, 1 one is, 2 wrong options, 3 the registry gives no advisories.
+Example: npm run audit:dependencies
+`
+try {
+  if (parseArgs({ options: { help: { type: 'boolean' } } }).values.help) {
+    process.stdout.write(USAGE)
+    process.exit(0)
+  }
+} catch (error) {
+  process.stderr.write(`${error.message}\n\n${USAGE}`)
+  process.exit(2)
+}
 
 const versionOf = name =>
   new RegExp(`const ${name} = '(.*)'`).exec(

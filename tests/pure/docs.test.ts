@@ -144,7 +144,10 @@ describe('docs/consume.md', () => {
   test('no other version of Kafka’s client is pinned for another team than the one in use', () => {
     const { dependencies } = JSON.parse(read(`${folder}/typescript/package.json`))
     const catalog = read('pnpm-workspace.yaml')
-    for (const [name, version] of Object.entries(dependencies))
+    const { name: kit, version: kitVersion } = JSON.parse(read('packages/consumer/package.json'))
+    expect(dependencies[kit]).toBe(kitVersion)
+    expect(page).toContain(`pennywire-consumer-${kitVersion}.tgz`)
+    for (const [name, version] of Object.entries(dependencies).filter(([name]) => name !== kit))
       expect(catalog).toMatch(new RegExp(`^  '?${name}'?: ${RegExp.escape(version as string)}$`, 'm'))
   })
 })

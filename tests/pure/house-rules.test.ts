@@ -32,9 +32,12 @@ const isTest = (path: string) =>
 
 /** Pure modules: no clock, no randomness, no I/O. */
 const PURE = [
+  'packages/consumer/src/balances.ts',
+  'packages/contracts/src/event-examples.ts',
   'packages/contracts/src/ids.ts',
   'packages/contracts/src/money.ts',
   'packages/contracts/src/problems.ts',
+  'packages/contracts/src/record-kinds.ts',
   'packages/contracts/src/schema-compatibility.ts',
   'packages/contracts/src/schema-examples.ts',
   'packages/contracts/src/topics.ts',
@@ -89,21 +92,30 @@ const targetOf = (path: string, name: string) =>
 
 const mayImport = (path: string, target: string): boolean => {
   const [area = '', name = ''] = path.split('/')
-  // Another team has nothing of ours, and copies one file.
+  // Another team has the published kit alone, and copies one file.
   if (area === 'examples')
-    return !target.includes('/') || target.startsWith('@') || target.startsWith('node:')
+    return (
+      target === 'packages/consumer' ||
+      !target.includes('/') ||
+      target.startsWith('@') ||
+      target.startsWith('node:')
+    )
   if (area !== 'packages' && area !== 'services') return true
   const own = `${area}/${name}/`
-  if (target.startsWith(own) || !/^(packages|services|tests|bench|simulator)\//.test(target)) return true
+  if (`${target}/`.startsWith(own) || !/^(packages|services|tests|bench|simulator)\//.test(target))
+    return true
   const imported = /^packages\/([\w-]+)\//.exec(target)?.[1]
   if (imported === undefined) return false
+  // The kit is published, and brings what it needs.
+  if (own === 'packages/consumer/' && !isTest(path)) return false
+  if (own === 'packages/consumer/') return true
   if (own === 'packages/contracts/' || own === 'packages/runtime/') return false
   if (own === 'packages/rules/' || own === 'packages/messages/') return imported === 'contracts'
   if (own === 'packages/documents/') return ['contracts', 'messages', 'runtime'].includes(imported)
   if (own === 'packages/kafka/') return ['contracts', 'runtime'].includes(imported)
   if (own === 'packages/stack/') return true
   return (
-    ['contracts', 'documents', 'kafka', 'messages', 'rules', 'runtime'].includes(imported) ||
+    ['consumer', 'contracts', 'documents', 'kafka', 'messages', 'rules', 'runtime'].includes(imported) ||
     (imported === 'stack' && isTest(path))
   )
 }
@@ -247,9 +259,9 @@ const RULES: Rule[] = [
     },
   },
   {
-    rule: 'kafkajs speaks only inside packages/kafka',
-    // The examples are another team's programs, which have a client of their own.
-    applies: path => !/^(packages\/kafka|examples)\//.test(path),
+    rule: 'kafkajs speaks only inside packages/kafka and packages/consumer',
+    // The kit and the examples are for other teams' programs, which have a client of their own.
+    applies: path => !/^(packages\/(kafka|consumer)|examples)\//.test(path),
     finds: /['"](kafkajs|@kafkajs\/[\w-]+)/,
     example: { path: 'services/audit/src/main.ts', text: "import kafkajs from 'kafkajs'" },
   },
@@ -370,7 +382,12 @@ test.each([
   ['packages/contracts/src/ids.ts', '@pennywire/rules/decide.ts', false],
   ['packages/kafka/src/consumer.ts', '@pennywire/rules/decide.ts', false],
   ['examples/balances/typescript/balances.ts', '@pennywire/kafka/client.ts', false],
+  ['examples/balances/typescript/balances.ts', '@pennywire/consumer', true],
   ['examples/balances/typescript/balances.ts', './more.ts', false],
+  ['packages/consumer/src/start-consumer.ts', '@pennywire/kafka/client.ts', false],
+  ['packages/consumer/src/start-consumer.ts', '@pennywire/contracts/schemas.ts', false],
+  ['packages/consumer/src/start-consumer.ts', 'kafkajs', true],
+  ['services/notifier/src/notify.ts', '@pennywire/consumer/watch-sequences.ts', true],
   ['examples/balances/typescript/balances.ts', '@kafkajs/confluent-schema-registry', true],
   ['examples/balances/typescript/balances.ts', 'node:fs', true],
 ])('%s may import %s: %s', (path, name, may) => {

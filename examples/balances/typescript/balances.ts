@@ -1,18 +1,19 @@
-// Keeps every wallet's balance from the events alone, and checks that no entry is missing. It has no code of Pennywire:
-//   npm install && node balances.ts --until-end
+// Keeps every wallet's balance from the events alone, and checks that no entry is missing, with Pennywire's consumer kit:
+//   npm install ./pennywire-consumer-0.1.0.tgz && node balances.ts --until-end
 // It prints JSON lines and ends with 0, with 1 if entries are missing, with 2 if it could not read.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import registryClient from '@kafkajs/confluent-schema-registry'
-import avsc from 'avsc'
+import { type Balance, createBalances, createDecoder, fromRegistry } from '@pennywire/consumer'
 import kafkajs from 'kafkajs'
 
 const USAGE = `usage: node balances.ts [--until-end] [--topic NAME] [--wait SECONDS]
   --until-end  stop at the end that the topic has now, and print each wallet once
   --topic      ledger.events
   --wait       how long to wait at the end for entries that are still under way (10)
-KAFKA_BROKERS, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD_FILE and REGISTRY_URL say where and as whom.`
+  --help       writes this
+KAFKA_BROKERS, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD_FILE and REGISTRY_URL say where and as whom.
+Example: node balances.ts --until-end`
 
 const fail = (reason: string): never => {
   console.error(reason)
@@ -48,70 +49,16 @@ const {
   REGISTRY_URL = 'http://127.0.0.1:18081/apis/ccompat/v7',
 } = process.env
 
-/** Avro's long as a bigint: avsc's own refuses what passes 2^53, and reads the wrong sign below -(2^52). */
-const bigLong = avsc.types.LongType.__with({
-  fromBuffer: (bytes: Buffer) => bytes.readBigInt64LE(),
-  toBuffer: (value: bigint) => {
-    const bytes = Buffer.alloc(8)
-    bytes.writeBigInt64LE(value)
-    return bytes
-  },
-  fromJSON: BigInt,
-  toJSON: String,
-  isValid: (value: unknown) => typeof value === 'bigint',
-  compare: (a: bigint, b: bigint) => (a < b ? -1 : Number(a > b)),
-})
-const isLong = (schema: unknown) =>
-  schema === 'long' || (schema as { type?: unknown } | null)?.type === 'long'
-const registry = new registryClient.SchemaRegistry(
-  { host: REGISTRY_URL },
-  { [registryClient.SchemaType.AVRO]: { typeHook: schema => (isLong(schema) ? bigLong : undefined) } },
-)
-
+const decode = createDecoder(fromRegistry(REGISTRY_URL))
 /** The two events that contain entries: a hold moves nothing until it is captured. */
 const MOVES_MONEY = ['pennywire.ledger.TransferCompleted', 'pennywire.ledger.TransferReversed']
-/** What this program uses of an entry. Further fields come and are not looked at. */
-type Entry = { walletId: string; currency: string; balanceAfterMinor: bigint; sequence: bigint }
-
-type Wallet = {
-  /** The entry of the greatest sequence. */
-  newest: Entry
-  /** Every sequence from 1 to this one was seen. */
-  through: bigint
-  /** Seen beyond `through`: entries that a wallet receives may overtake each other. */
-  ahead: Set<bigint>
-}
-const wallets = new Map<string, Wallet>()
+const balances = createBalances()
 const counts = { records: 0, entries: 0, repeats: 0 }
 
-const print = ({ walletId, currency, balanceAfterMinor, sequence }: Entry) =>
+const print = ({ walletId, currency, balance, sequence }: Balance) =>
   console.log(
-    `{"walletId":"${walletId}","currency":"${currency}","balance":"${balanceAfterMinor}","sequence":${sequence}}`,
+    `{"walletId":"${walletId}","currency":"${currency}","balance":"${balance}","sequence":${sequence}}`,
   )
-
-const addEntry = (entry: Entry) => {
-  const { walletId, sequence } = entry
-  let wallet = wallets.get(walletId)
-  if (!wallet) {
-    wallet = { newest: { ...entry, sequence: 0n }, through: 0n, ahead: new Set() }
-    wallets.set(walletId, wallet)
-  }
-  if (sequence <= wallet.through || wallet.ahead.has(sequence)) {
-    counts.repeats++
-    return
-  }
-  counts.entries++
-  wallet.ahead.add(sequence)
-  while (wallet.ahead.delete(wallet.through + 1n)) wallet.through++
-  // The greater sequence wins.
-  if (sequence <= wallet.newest.sequence) return
-  wallet.newest = entry
-  if (!untilEnd) print(entry)
-}
-
-/** How many entries of a wallet up to this sequence were not seen. */
-const missingOf = ({ through, ahead }: Wallet, upTo: bigint): number =>
-  upTo <= through ? 0 : Number(upTo - through) - [...ahead].filter(sequence => sequence <= upTo).length
 
 const kafka = new kafkajs.Kafka({
   clientId: 'balances-from-events',
@@ -130,29 +77,25 @@ const consumer = kafka.consumer({
 consumer.on('consumer.crash', ({ payload }) => fail(`could not read ${topic}: ${payload.error.message}`))
 
 /** Of the wallets that lack entries at the end: the sequence up to which these must still come. */
-let awaited: Map<string, bigint> | undefined
+let awaited: Map<string, number> | undefined
 let finished = false
 
 const finish = async () => {
   if (finished) return
   finished = true
-  const byId = [...wallets].sort(([a], [b]) => (a < b ? -1 : 1))
-  if (untilEnd) for (const [, { newest }] of byId) print(newest)
-  let missing = 0
-  for (const [id, wallet] of byId) {
-    // Later entries may still be under way while traffic goes on; those before the end are not.
-    const upTo = awaited ? (awaited.get(id) ?? 0n) : wallet.newest.sequence
-    const lacks = missingOf(wallet, upTo)
-    if (lacks === 0) continue
-    missing += lacks
-    console.error(`wallet ${id} lacks ${lacks} of its first ${upTo} entries, from ${wallet.through + 1n} on`)
-  }
+  const all = balances.all()
+  if (untilEnd) for (const balance of all) print(balance)
+  // Later entries may still be under way while traffic goes on; those before the end are not.
+  const gaps = balances.gaps(awaited)
+  for (const { walletId, missing, upTo, from } of gaps)
+    console.error(`wallet ${walletId} lacks ${missing} of its first ${upTo} entries, from ${from} on`)
+  const lost = gaps.reduce((sum, { missing }) => sum + missing, 0)
   const { records, entries, repeats } = counts
   console.error(
-    `${records} records, ${wallets.size} wallets, ${entries} entries, ${repeats} repeats, ${missing} missing`,
+    `${records} records, ${all.length} wallets, ${entries} entries, ${repeats} repeats, ${lost} missing`,
   )
   await consumer.disconnect()
-  process.exit(missing === 0 ? 0 : 1)
+  process.exit(lost === 0 ? 0 : 1)
 }
 
 /** By partition the offset of the next record, and the one at which the topic ended when this program began. */
@@ -163,11 +106,10 @@ const stopAtEnd = () => {
   if (!untilEnd || ![...ends].every(([partition, end]) => positions.get(partition)! >= end)) return
   if (!awaited) {
     // The partitions were not cut at one moment: an entry may be there while one before it is still under way.
-    const lacking = [...wallets].filter(([, wallet]) => missingOf(wallet, wallet.newest.sequence) > 0)
-    awaited = new Map(lacking.map(([id, { newest }]) => [id, newest.sequence]))
+    awaited = new Map(balances.gaps().map(({ walletId, upTo }) => [walletId, upTo]))
     setTimeout(finish, Number(wait) * 1_000)
   }
-  if ([...awaited].every(([id, upTo]) => missingOf(wallets.get(id)!, upTo) === 0)) void finish()
+  if (balances.gaps(awaited).length === 0) void finish()
 }
 
 const admin = kafka.admin()
@@ -193,8 +135,14 @@ await consumer.run({
       await heartbeat()
       // The envelope contains the type, so no decoding is needed. Skip unknown types: further ones will be added.
       if (!value || !MOVES_MONEY.includes(headers?.ce_type?.toString() ?? '')) continue
-      const { entries } = (await registry.decode(value)) as { entries: Entry[] }
-      for (const entry of entries) addEntry(entry)
+      const event = await decode(value)
+      if (!event || !('entries' in event.value)) continue
+      for (const entry of event.value.entries) {
+        const is = balances.add(entry)
+        counts[is === 'repeat' ? 'repeats' : 'entries']++
+        const { walletId, currency, balanceAfterMinor: balance, sequence } = entry
+        if (is === 'newer' && !untilEnd) print({ walletId, currency, balance, sequence })
+      }
     }
     positions.set(batch.partition, BigInt(batch.lastOffset()) + 1n)
     stopAtEnd()

@@ -1,15 +1,15 @@
-// `npm run docs`: writes the tables of problems, topics and records into docs/*.md, between their markers, from the
-// code. A test compares the documents with the code.
+// `npm run docs`: writes the tables of problems, topics and records into docs/*.md, between their markers, and the
+// AsyncAPI document of the topics, from the code. A test compares the documents with the code.
 import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { asyncApiDocument } from './asyncapi.ts'
+import { changesOf, type Field, nestedRecords, type RecordSchema, typeText } from './avro-words.ts'
 import { FROZEN, type FrozenVersion, loadFrozen } from './frozen-schemas.ts'
 import { PROBLEMS } from './problems.ts'
-import { canonicalSchema, isLedgerCommand, RECORD_NAMES } from './schemas.ts'
+import { kindOf } from './record-kinds.ts'
+import { canonicalSchema, RECORD_NAMES } from './schemas.ts'
 import { TOPICS, type Topic } from './topics.ts'
-
-type Field = { name: string; type: unknown; doc: string; default?: unknown }
-type RecordSchema = { name: string; namespace: string; doc: string; fields: Field[] }
 
 const table = (head: string[], rows: string[][]): string =>
   [head, head.map(() => '---'), ...rows].map(cells => `| ${cells.join(' | ')} |`).join('\n')
@@ -40,62 +40,11 @@ const topicsTable = (): string =>
     ]),
   )
 
-/** An Avro type as text; nullable and repeated types are described in words. */
-const typeText = (type: unknown): string => {
-  if (typeof type === 'string') return type
-  if (Array.isArray(type)) return `${typeText(type.find(branch => branch !== 'null'))} or null`
-  const { logicalType, type: inner, items, name } = type as Record<string, unknown>
-  if (items) return `array of ${typeText(items)}`
-  if (inner === 'record') return String(name)
-  return logicalType ? `${inner} (${logicalType})` : String(inner)
-}
-
 const fieldsTable = (fields: Field[]): string =>
   table(
     ['Field', 'Type', 'Meaning'],
     fields.map(({ name, type, doc }) => [`\`${name}\``, typeText(type), doc]),
   )
-
-/** Records defined inline in a record's fields. */
-const nestedRecords = (fields: Field[]): RecordSchema[] =>
-  fields.flatMap(({ type }) => {
-    const { items } = type as { items?: { type?: string } & RecordSchema }
-    return items?.type === 'record' ? [items] : []
-  })
-
-/** What holds for all records of one kind. */
-type Kind = { topic: Topic; key: string; order: string; repeats: string }
-
-const LEDGER_COMMAND: Kind = {
-  topic: 'ledger.commands',
-  key: 'the wallet at stake',
-  order: 'the commands of one key are decided in the order of the topic',
-  repeats: 'the ledger decides an id once, and answers a repeat with the first outcome',
-}
-const LEDGER_EVENT: Kind = {
-  topic: 'ledger.events',
-  key: 'the key of its command, the wallet at stake',
-  order: 'the events of one key come in the order of decision',
-  repeats: 'the same bytes and `ce_id`',
-}
-const IDENTITY_EVENT: Kind = {
-  topic: 'identity.events',
-  key: '`userId`',
-  order: 'the events of one key come in the order in which they happened',
-  repeats: 'the same bytes',
-}
-const NOTIFIER_COMMAND: Kind = {
-  topic: 'notifier.commands',
-  key: '`userId`',
-  order: 'the commands of one key come in the order in which they were made',
-  repeats: 'the notifier handles an id once',
-}
-
-const kindOf = (fullName: string): Kind => {
-  if (fullName.startsWith('pennywire.identity.')) return IDENTITY_EVENT
-  if (fullName.startsWith('pennywire.notifier.')) return NOTIFIER_COMMAND
-  return isLedgerCommand(fullName) ? LEDGER_COMMAND : LEDGER_EVENT
-}
 
 /** Topic, key, order and the rule for duplicates; the first field of each record is its id. */
 const rulesText = ({ name, namespace, fields }: RecordSchema): string => {
@@ -108,22 +57,12 @@ const rulesText = ({ name, namespace, fields }: RecordSchema): string => {
   ].join('\n')
 }
 
-/** The paths of all fields, those of nested records included. */
-const fieldPaths = (fields: Field[], at = ''): string[] =>
-  fields.flatMap(({ name, type }) => {
-    const nested = (type as { items?: { fields?: Field[] } }).items?.fields
-    return [`${at}${name}`, ...(nested ? fieldPaths(nested, `${at}${name}[].`) : [])]
-  })
-
 const listed = (paths: string[]) => paths.map(path => `\`${path}\``).join(', ')
 
 /** The versions that were ever sent, each with the fields by which it differs from the one before. */
 const versionsText = (versions: FrozenVersion[]): string => {
-  const texts = versions.map(({ version, schema }, index) => {
+  const texts = changesOf(versions).map(({ version, added, dropped }, index) => {
     if (index === 0) return `${version}`
-    const [before, now] = [versions[index - 1]!.schema, schema].map(one => fieldPaths(one.fields as Field[]))
-    const added = now!.filter(path => !before!.includes(path))
-    const dropped = before!.filter(path => !now!.includes(path))
     const changes = [
       ...(added.length > 0 ? [`adds ${listed(added)}`] : []),
       ...(dropped.length > 0 ? [`drops ${listed(dropped)}`] : []),
@@ -204,12 +143,15 @@ export const DESCRIBED = ['api.md', 'events.md'].map(
   file => new URL(`../../../docs/${file}`, import.meta.url),
 )
 
+/** The AsyncAPI document. In JSON, which needs no parser of its own in the gateway and in other teams' tools. */
+export const ASYNCAPI_FILE = new URL('../../../docs/asyncapi.json', import.meta.url)
+
 if (import.meta.main) {
   for (const file of DESCRIBED) writeFileSync(file, describe(readFileSync(file, 'utf8')))
-  // Aligns the tables, because the format check requires it.
+  writeFileSync(ASYNCAPI_FILE, JSON.stringify(asyncApiDocument()))
+  // Aligns the tables and the document, because the format check requires it.
   const biome = fileURLToPath(new URL('../../../node_modules/.bin/biome', import.meta.url))
-  const { status } = spawnSync(biome, ['format', '--write', ...DESCRIBED.map(file => fileURLToPath(file))], {
-    stdio: 'inherit',
-  })
+  const written = [...DESCRIBED, ASYNCAPI_FILE].map(file => fileURLToPath(file))
+  const { status } = spawnSync(biome, ['format', '--write', ...written], { stdio: 'inherit' })
   process.exitCode = status ?? 1
 }

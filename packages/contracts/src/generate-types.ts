@@ -1,5 +1,6 @@
 // Writes src/generated/records.ts from events/*.avsc: one TypeScript type for each record, and the map from full
-// names to them. Runs on every install; the result is not committed, because the schemas are the source.
+// names to them; and the same with the schemas, of the events that other teams may read, for packages/consumer. Runs on
+// every install; the results are not committed, because the schemas are the source.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 
 type Schema =
@@ -42,28 +43,59 @@ const typeOf = (schema: Schema, indent: string): string => {
   return typeOf(schema.type, indent)
 }
 
-const events = new URL('../events/', import.meta.url)
-const records = readdirSync(events)
+const directory = new URL('../events/', import.meta.url)
+const records = readdirSync(directory)
   .filter(file => file.endsWith('.avsc'))
   .sort()
-  .map(file => JSON.parse(readFileSync(new URL(file, events), 'utf8')))
+  .map(file => JSON.parse(readFileSync(new URL(file, directory), 'utf8')))
 
-const types = records.map(
-  record => `/** ${record.doc} */\nexport type ${record.name} = ${typeOf(record, '')}\n`,
-)
-const map = records.map(record => `  '${record.namespace}.${record.name}': ${record.name}\n`)
+type RecordOf = (typeof records)[number]
+const fullName = ({ namespace, name }: RecordOf) => `${namespace}.${name}`
+const typesOf = (of: RecordOf[]) =>
+  of.map(record => `/** ${record.doc} */\nexport type ${record.name} = ${typeOf(record, '')}\n`).join('\n')
+const mapOf = (of: RecordOf[]) => of.map(record => `  '${fullName(record)}': ${record.name}\n`).join('')
+const HEAD =
+  '// Made from events/*.avsc by generate-types.ts. Times are milliseconds since 1970 (UTC), ids are UUIDs.'
 
-const target = new URL('./generated/', import.meta.url)
-mkdirSync(target, { recursive: true })
-writeFileSync(
-  new URL('records.ts', target),
-  `// Made from events/*.avsc by generate-types.ts. Times are milliseconds since 1970 (UTC), ids are UUIDs.
+const write = (target: URL, text: string) => {
+  mkdirSync(new URL('./', target), { recursive: true })
+  writeFileSync(target, text)
+}
 
-${types.join('\n')}
+write(
+  new URL('./generated/records.ts', import.meta.url),
+  `${HEAD}
+
+${typesOf(records)}
 /** Every record by its full name, which is its registry subject as well. */
 export type Records = {
-${map.join('')}}
+${mapOf(records)}}
 
 export type RecordName = keyof Records
+`,
+)
+
+// Commands are internal, and so is what the notifier is asked for.
+const events = records.filter(
+  ({ namespace, name }) =>
+    namespace === 'pennywire.identity' || (namespace === 'pennywire.ledger' && !name.endsWith('Requested')),
+)
+write(
+  new URL('../../consumer/src/generated/events.ts', import.meta.url),
+  `${HEAD}
+
+${typesOf(events)}
+/** Every event by its full name, which the header ce_type states. */
+export type Events = {
+${mapOf(events)}}
+
+export type EventName = keyof Events
+
+/** The events' Avro schemas: the newest version of each that this kit knows. */
+export const SCHEMAS: Readonly<Record<EventName, object>> = ${JSON.stringify(
+    Object.fromEntries(events.map(record => [fullName(record), record])),
+    null,
+    2,
+  )}
 `,
 )

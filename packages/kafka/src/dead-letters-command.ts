@@ -6,6 +6,7 @@
 // A command is sent back to the byte, with its MAC. A command whose MAC the ledger would refuse is not sent: signing it
 // would authorise a record that anybody may have written, so --sign takes only named ones, after a person has checked
 // them. Redriving is safe at any time: a record's effect is applied once, by its id.
+import { beginCommand } from '@pennywire/runtime/command.ts'
 import { jsonFile, kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { createKafkaClient, kafkaConnectionOf } from './client.ts'
@@ -24,27 +25,50 @@ import { createPublisher } from './publisher.ts'
 import { readTopic } from './read-topic.ts'
 import type { IncomingRecord, RawRecord } from './record.ts'
 
-const USAGE = `usage: dead-letters list CONSUMER
-       dead-letters show CONSUMER PARTITION/OFFSET
-       dead-letters redrive CONSUMER PARTITION/OFFSET ... [--sign] | --all [--force]
-CONSUMER is ${DEAD_LETTER_CONSUMERS.join(' or ')}; PARTITION/OFFSET is what list shows first.`
+const { values: flags, positionals } = beginCommand(
+  `usage: npm run dead-letters -- list CONSUMER [--json]
+       npm run dead-letters -- show CONSUMER PARTITION/OFFSET
+       npm run dead-letters -- redrive CONSUMER PARTITION/OFFSET ... [--sign] | --all [--force]
 
-const [action = '', name = '', ...rest] = process.argv.slice(2)
-const consumer: DeadLetterConsumer | undefined = DEAD_LETTER_CONSUMERS.find(known => known === name)
-const places = rest.filter(word => !word.startsWith('--'))
-const options = new Set(rest.filter(word => word.startsWith('--')))
-const wellFormed =
-  consumer !== undefined &&
-  places.every(place => /^\d+\/\d+$/.test(place)) &&
-  [...options].every(option => action === 'redrive' && ['--all', '--force', '--sign'].includes(option)) &&
-  !(options.has('--all') && options.has('--sign')) &&
-  ((action === 'list' && rest.length === 0) ||
-    (action === 'show' && places.length === 1) ||
-    (action === 'redrive' && places.length > 0 !== options.has('--all')))
-if (!wellFormed) {
-  console.error(USAGE)
-  process.exit(2)
-}
+Lists a consumer's dead letters, shows one, or sends them back to their topic once the cause is mended.
+CONSUMER is ${DEAD_LETTER_CONSUMERS.join(' or ')}; PARTITION/OFFSET is what list shows first.
+
+  --all    Those that were not sent again yet.
+  --force  Also what still cannot be read, or what the ledger would refuse.
+  --sign   Signs named commands as the gateway's, after a person has checked them.
+  --json   Writes one JSON document to stdout.
+  --help   Writes this, and sends nothing.
+
+Settings: KAFKA_BROKERS (and KAFKA_TLS, KAFKA_SASL_…), REGISTRY_URL, COMMAND_MAC_FILE.
+Exit codes: 0 done, 1 there is no such dead letter, or not all were sent, 2 wrong options or settings, 3 it could not be done.
+Example: npm run dead-letters -- list ledger`,
+  {
+    allowPositionals: true,
+    options: {
+      all: { type: 'boolean', default: false },
+      force: { type: 'boolean', default: false },
+      sign: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
+  },
+  ({ values: { all, force, sign, json }, positionals: [action, name, ...places] }) => {
+    if (!DEAD_LETTER_CONSUMERS.some(known => known === name))
+      throw new Error(`CONSUMER must be ${DEAD_LETTER_CONSUMERS.join(' or ')}`)
+    const wrong = places.find(place => !/^\d+\/\d+$/.test(place))
+    if (wrong !== undefined) throw new Error(`${wrong} is no PARTITION/OFFSET`)
+    if ((all || force || sign) && action !== 'redrive')
+      throw new Error('--all, --force and --sign are for redrive')
+    if (json && action !== 'list') throw new Error('--json is for list')
+    if (all && sign) throw new Error('--sign takes only named dead letters')
+    const fits =
+      (action === 'list' && places.length === 0) ||
+      (action === 'show' && places.length === 1) ||
+      (action === 'redrive' && places.length > 0 !== all)
+    if (!fits) throw new Error('list takes no place, show one, redrive some or --all')
+  },
+)
+const [action, name, ...places] = positionals
+const consumer = name as DeadLetterConsumer
 
 const config = loadConfig(
   {
@@ -84,6 +108,13 @@ const shown = (bytes: Buffer | null): string => {
 }
 
 const list = (letters: DeadLetter[]) => {
+  if (flags.json) {
+    const entries = letters.map(({ place, record, reason, source, redriven }) => ({
+      ...{ place, reason, source, redriven, at: new Date(record.timestamp), key: shown(record.key) },
+    }))
+    console.log(JSON.stringify(entries, null, 2))
+    return
+  }
   for (const letter of letters) {
     const when = new Date(letter.record.timestamp).toISOString()
     console.log(`${letter.place}  ${when}  ${originOf(letter)}  ${stateOf(letter)}`)
@@ -129,16 +160,16 @@ const show = async (letter: DeadLetter) => {
 const backInTopic = (): ((letter: DeadLetter) => RawRecord | string) => {
   const keys = config.COMMAND_MAC_FILE
   if (!keys) {
-    if (options.has('--sign')) throw new Error('--sign needs COMMAND_MAC_FILE, the keys of the gateway')
+    if (flags.sign) throw new Error('--sign needs COMMAND_MAC_FILE, the keys of the gateway')
     return originalOf
   }
   const [sign, verify] = [createCommandSigner(keys), createCommandVerifier(keys)]
   return letter => {
     const original = originalOf(letter)
     if (original.topic !== 'ledger.commands') return original
-    if (options.has('--sign')) return sign(original)
+    if (flags.sign) return sign(original)
     const refusal = verify({ ...letter.record, topic: original.topic })
-    if (refusal === undefined || options.has('--force')) return original
+    if (refusal === undefined || flags.force) return original
     return `${refusal}; anybody who may write to the topic may have made it. --sign sends it as a command of the gateway.`
   }
 }
@@ -148,7 +179,7 @@ const backInTopic = (): ((letter: DeadLetter) => RawRecord | string) => {
  * and a row of them stops their partition. A crash in between loses a mark, so at worst one record is sent twice.
  */
 const redrive = async (letters: DeadLetter[]): Promise<boolean> => {
-  const codec = options.has('--force')
+  const codec = flags.force
     ? null
     : await createCodec(connectRegistry(config.REGISTRY_URL, registryAccessOf(config)))
   const backIn = backInTopic()
@@ -191,7 +222,7 @@ const missing = places.filter(place => !letters.some(letter => letter.place === 
 for (const place of missing) console.error(`${place}: there is no such dead letter of the ${consumer}`)
 if (missing.length > 0) process.exit(1)
 
-const chosen = options.has('--all')
+const chosen = flags.all
   ? letters.filter(({ redriven }) => redriven.length === 0)
   : letters.filter(({ place }) => places.includes(place))
 let done = true

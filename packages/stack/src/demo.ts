@@ -9,6 +9,7 @@ import { createKafkaClient, type KafkaConnection, kafkaConnectionOf } from '@pen
 import { connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import { startConsumer } from '@pennywire/kafka/consumer.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
+import { beginCommand } from '@pennywire/runtime/command.ts'
 import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -271,6 +272,15 @@ export const curlToTry = (gatewayUrl: string, toWalletCode: string): string =>
   ].join('\n')
 
 if (import.meta.main) {
+  beginCommand(`usage: npm run demo
+
+Moves money once through the running system, as two users would, and prints its path. It makes the users alice@example.com
+and bob@example.com, a deposit of up to 100 USD and a transfer of 12.50 USD.
+
+  --help  Writes this, and moves nothing.
+
+Exit codes: 0 all steps went as they must, 2 wrong options or settings, 3 one did not, or the system is away.
+Example: npm run demo`)
   const settings = loadConfig(
     {
       GATEWAY_URL: z.url(),

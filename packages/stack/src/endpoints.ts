@@ -23,6 +23,8 @@ export const writeEndpoints = (system: System): void => {
     NOTIFIER_URL: system.databaseUrl('notifier_client'),
     LEDGER_READ_URL: system.databaseUrl('ledger_reader'),
     AUDIT_READ_URL: system.databaseUrl('audit_reader'),
+    REDIS_URL: stack.gatewayRedisUrl,
+    OPS_URLS: services.map(service => system.opsUrl(service)).join(','),
     PROVIDER_URL: stack.providerUrl,
     COMMAND_MAC_FILE: join(keysFolder(system.dataDir), 'command-mac.json'),
     CHECKPOINT_PUBLIC_FILE: join(keysFolder(system.dataDir), 'checkpoint-public.json'),

@@ -3,6 +3,17 @@
 import { randomBytes } from 'node:crypto'
 import { appendFileSync, existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { beginCommand } from '@pennywire/runtime/command.ts'
+
+beginCommand(`usage: npm run compose:env
+
+Writes .env with a password of its own for everything that docker-compose.yml requires. A .env that is there keeps its
+passwords, and gets those that an update requires.
+
+  --help  Writes this, and no file.
+
+Exit codes: 0 written, 1 there was nothing to add, 2 wrong options.
+Example: npm run compose:env`)
 
 const root = join(import.meta.dirname, '..', '..', '..')
 const file = join(root, '.env')

@@ -1,8 +1,19 @@
 // `npm run reset`: removes the local system's data, so that it begins anew.
 import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
 import { lockDataFolder } from './data-lock.ts'
 import { readSettings } from './read-settings.ts'
+
+beginCommand(`usage: npm run reset
+
+Removes all data of the local system, its keys included, so that the next start begins anew. Asks nothing. It refuses while
+a stack runs on the data, and where the folder is none of a stack's. Setting: PENNYWIRE_DATA, the folder (.pennywire).
+
+  --help  Writes this, and removes nothing.
+
+Exit codes: 0 removed, or there was nothing; 1 refused; 2 wrong options.
+Example: npm run reset`)
 
 const reset = (dataDir: string) => {
   if (!existsSync(dataDir)) return `There is no ${dataDir}: nothing to remove.`
@@ -20,5 +31,5 @@ try {
   console.log(reset(readSettings(process.env).dataDir))
 } catch (error) {
   console.error(error instanceof Error ? error.message : error)
-  process.exitCode = 1
+  process.exitCode = EXIT.wrong
 }

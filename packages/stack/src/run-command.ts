@@ -3,7 +3,9 @@
 // win, so that the same commands work against any other system.
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { join } from 'node:path'
+import { EXIT } from '@pennywire/runtime/command.ts'
 import { endpointsFile } from './endpoints.ts'
 import { readSettings } from './read-settings.ts'
 
@@ -11,8 +13,9 @@ const root = join(import.meta.dirname, '..', '..', '..')
 const [script, ...args] = process.argv.slice(2)
 if (!script) {
   console.error('usage: run-command.ts SCRIPT [ARGUMENT ...]')
-  process.exit(2)
+  process.exit(EXIT.usage)
 }
+const ANSWERS_WITHIN_MS = 2_000
 
 type Endpoints = { kafka?: Record<string, Record<string, string>> } & Record<string, unknown>
 const readEndpoints = (): Endpoints => {
@@ -34,13 +37,35 @@ const env: NodeJS.ProcessEnv = {
   ...process.env,
 }
 env.DATABASE_URL ??= env[`${service?.toUpperCase()}_DATABASE_URL`]
-// A command that only tells how it is used needs no system.
+// A command that only tells how it is used needs no system, and one with wrong options says so first.
 const tells = args.includes('--help')
 if (!tells && !env.DATABASE_URL && !env.GATEWAY_URL && !env.KAFKA_BROKERS) {
   console.error(
     'No stack was started on this data folder: run `npm start` first, or set the URLs of another system.',
   )
-  process.exit(2)
+  process.exit(EXIT.usage)
+}
+
+/** Whether something listens at the first host of a URL. */
+const listens = (url: string): Promise<boolean> =>
+  new Promise(resolve => {
+    const { hostname, port } = new URL(url)
+    const socket = connect({ host: hostname, port: Number(port), timeout: ANSWERS_WITHIN_MS })
+    const end = (answers: boolean) => {
+      socket.destroy()
+      resolve(answers)
+    }
+    socket.once('connect', () => end(true))
+    socket.once('timeout', () => end(false))
+    socket.once('error', () => end(false))
+  })
+// Only of the stack of this folder: another system's servers are told by the command itself, with its reason.
+const database = 'OWNER_DATABASE_URL'
+if (!tells && env[database] !== undefined && env[database] === endpoints[database]) {
+  if (!(await listens(env[database]))) {
+    console.error('The stack of this data folder is stopped: `npm start` starts it.')
+    process.exit(EXIT.failed)
+  }
 }
 const { status } = spawnSync(process.execPath, [join(root, script), ...args], { env, stdio: 'inherit' })
-process.exit(status ?? 1)
+process.exit(status ?? EXIT.failed)

@@ -1,5 +1,6 @@
 // `npm start`: the whole system on this machine, until Ctrl-C.
 import { join, relative } from 'node:path'
+import { beginCommand } from '@pennywire/runtime/command.ts'
 import { type Guard, startGuard } from './connect-guard.ts'
 import { OWNER, passwordFile } from './database-passwords.ts'
 import { curlToTry, runDemo } from './demo.ts'
@@ -10,6 +11,17 @@ import { DATABASE } from './provision.ts'
 import { readSettings } from './read-settings.ts'
 import { startStack } from './stack.ts'
 import { type System, services, startSystem } from './system.ts'
+
+beginCommand(`usage: npm start
+
+Starts the whole system on this machine, until Ctrl-C: Postgres, Kafka, the registry and Redis with their data in
+.pennywire, then the services. The first start downloads the servers. It ends with a line \`ready URL\`.
+
+  --help  Writes this, and starts nothing.
+
+Settings: STACK (embedded or docker), PENNYWIRE_DATA, and the ports: see README.md.
+Exit codes: 0 to 1 as the system ended, 2 wrong options, 130 after Ctrl-C.
+Example: npm start`)
 
 let guard: Guard | undefined
 let stopping = false

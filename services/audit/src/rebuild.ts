@@ -1,9 +1,9 @@
 // `npm run audit:rebuild`: replays the topics from their first offsets into a fresh table beside the running service,
 // compares it with the live trail, and puts it in its place on request. USAGE tells the options and settings.
-import { parseArgs } from 'node:util'
 import { createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
+import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
 import { kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -35,29 +35,19 @@ Settings: OWNER_DATABASE_URL, the database as the owner of its schemas; KAFKA_BR
 REGISTRY_URL (and REGISTRY_USERNAME …), without which the index is not compared.
 Exit codes: 0 the two trails are equal, or they were exchanged; 1 they differ (the first difference is named), or the
 rebuilt one contradicts a checkpoint and is not exchanged; 2 wrong options or settings; 3 it failed or was stopped.
+Example: npm run audit:rebuild -- --swap
 `
-const EXIT = { equal: 0, different: 1, usage: 2, failed: 3 } as const
 /** For how long the exchange may make the service's inserts wait behind it. */
 const LOCK_WITHIN = '3s'
 
-const refuseUsage = (message: string): never => {
-  process.stderr.write(`${message}\n\n${USAGE}`)
-  process.exit(EXIT.usage)
-}
-const readOptions = () => {
-  try {
-    const flag = { type: 'boolean', default: false } as const
-    return parseArgs({ options: { swap: flag, restart: flag, drop: flag, json: flag, help: flag } }).values
-  } catch (error) {
-    return refuseUsage((error as Error).message)
-  }
-}
-const options = readOptions()
-if (options.help) {
-  process.stdout.write(USAGE)
-  process.exit(EXIT.equal)
-}
-if (options.drop && (options.swap || options.restart)) refuseUsage('--drop goes with no other option')
+const flag = { type: 'boolean', default: false } as const
+const { values: options } = beginCommand(
+  USAGE,
+  { options: { swap: flag, restart: flag, drop: flag, json: flag } },
+  ({ values: { drop, swap, restart } }) => {
+    if (drop && (swap || restart)) throw new Error('--drop goes with no other option')
+  },
+)
 
 const { REGISTRY_URL, ...registryAccess } = registrySettings
 const config = loadConfig(
@@ -109,7 +99,7 @@ const rebuild = async (): Promise<number> => {
   if (options.drop || options.restart) await dropRebuilt(sql)
   if (options.drop) {
     print('the rebuilt table is removed')
-    return EXIT.equal
+    return EXIT.ok
   }
   result.rebuilt = await rebuildTrail(deps)
   if (!result.rebuilt) {
@@ -134,7 +124,7 @@ const rebuild = async (): Promise<number> => {
   if (result.contradiction) {
     print(`the rebuilt trail contradicts a checkpoint: ${result.contradiction}`)
     if (options.swap) print('it is not put in the place of the live trail')
-    return EXIT.different
+    return EXIT.wrong
   }
   if (config.REGISTRY_URL === undefined) print('the index is not compared: REGISTRY_URL is not set')
   else
@@ -153,11 +143,11 @@ const rebuild = async (): Promise<number> => {
   if (stopped.signal.aborted) return EXIT.failed
   if (!options.swap) {
     print('audit.records_rebuilt stays until --swap or --drop')
-    return different === 0 && (result.index?.different ?? 0) === 0 ? EXIT.equal : EXIT.different
+    return different === 0 && (result.index?.different ?? 0) === 0 ? EXIT.ok : EXIT.wrong
   }
   result.replaced = await swapTables(sql, LOCK_WITHIN)
   print(`the rebuilt trail is live; the old one is ${result.replaced}`)
-  return EXIT.equal
+  return EXIT.ok
 }
 
 let exitCode: number
@@ -173,7 +163,7 @@ await sql.end({ timeout: 5 })
 if (options.json)
   process.stdout.write(
     `${JSON.stringify(
-      { ok: exitCode === EXIT.equal, ...result, failure },
+      { ok: exitCode === EXIT.ok, ...result, failure },
       (_name, value) => (typeof value === 'bigint' ? String(value) : value),
       2,
     )}\n`,

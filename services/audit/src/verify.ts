@@ -1,9 +1,9 @@
 // `npm run audit:verify`: recomputes every hash chain, compares each record that the topics still hold with them, and
-// verifies the signed checkpoints. USAGE tells the options and settings, EXIT the exit codes.
-import { parseArgs } from 'node:util'
+// verifies the signed checkpoints. USAGE tells the options, settings and exit codes.
 import { RECORDED_TOPICS } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
+import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
 import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -39,35 +39,18 @@ database, the topic audit.checkpoints and the file. It changes nothing and may r
 Settings: AUDIT_DATABASE_URL; KAFKA_BROKERS (and KAFKA_TLS, KAFKA_SASL_…) to compare with the topics.
 Exit codes: 0 nothing is broken, 1 something is (the first broken record or checkpoint is named), 2 wrong options or
 settings, 3 not everything could be checked.
+Example: npm run audit:verify -- --public-key checkpoint-public.json
 `
-const EXIT = { right: 0, broken: 1, usage: 2, unchecked: 3 } as const
 const PAGE = 200
 
-const refuseUsage = (message: string): never => {
-  process.stderr.write(`${message}\n\n${USAGE}`)
-  process.exit(EXIT.usage)
-}
-
-const readOptions = () => {
-  try {
-    return parseArgs({
-      options: {
-        'public-key': { type: 'string', multiple: true },
-        'checkpoint-file': { type: 'string' },
-        'no-checkpoints': { type: 'boolean', default: false },
-        json: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    }).values
-  } catch (error) {
-    return refuseUsage((error as Error).message)
-  }
-}
-const options = readOptions()
-if (options.help) {
-  process.stdout.write(USAGE)
-  process.exit(EXIT.right)
-}
+const { values: options } = beginCommand(USAGE, {
+  options: {
+    'public-key': { type: 'string', multiple: true },
+    'checkpoint-file': { type: 'string' },
+    'no-checkpoints': { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+  },
+})
 
 const config = loadConfig(
   {
@@ -88,7 +71,8 @@ const loadKeys = (): PublicKeys | null => {
   try {
     return readPublicKeys(keyFiles)
   } catch (error) {
-    return refuseUsage((error as Error).message)
+    process.stderr.write(`${(error as Error).message}\n\n${USAGE}`)
+    return process.exit(EXIT.usage)
   }
 }
 const keys = loadKeys()
@@ -277,7 +261,7 @@ const check = async (): Promise<CheckpointReport | undefined> => {
 const asJson = (report: CheckpointReport | undefined, exitCode: number) =>
   JSON.stringify(
     {
-      ok: exitCode === EXIT.right,
+      ok: exitCode === EXIT.ok,
       records,
       broken,
       firstBroken,
@@ -308,7 +292,6 @@ if (brokenCheckpoint) {
   print(`first broken checkpoint: ${sequence ?? '?'} in ${source}: ${reason}`)
 }
 if (firstBroken) print(`first broken: ${placeOf(firstBroken)}: ${(firstBroken as BrokenRecord).reason}`)
-const exitCode =
-  firstBroken || brokenCheckpoint ? EXIT.broken : unchecked.length > 0 ? EXIT.unchecked : EXIT.right
+const exitCode = firstBroken || brokenCheckpoint ? EXIT.wrong : unchecked.length > 0 ? EXIT.failed : EXIT.ok
 if (options.json) process.stdout.write(`${asJson(report, exitCode)}\n`)
 process.exitCode = exitCode

@@ -1,5 +1,6 @@
 import { Writable } from 'node:stream'
 import { createRoute, z } from '@hono/zod-openapi'
+import type { AsyncApi } from '@pennywire/contracts/asyncapi.ts'
 import { PROBLEMS } from '@pennywire/contracts/problems.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { metricsText } from '@pennywire/runtime/metrics.ts'
@@ -269,10 +270,10 @@ test('every answer has the security headers; pages may use their own origin only
     'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
     'strict-transport-security': 'max-age=31536000; includeSubDomains',
   })
-  for (const path of ['/docs', '/docs/problems']) {
+  for (const path of ['/docs', '/docs/problems', '/docs/events']) {
     const page = await app.request(path)
     expect(page.headers.get('content-security-policy')).toContain("script-src 'self'")
-    expect(await page.text()).not.toMatch(/https?:\/\/|<script>|style=/)
+    expect(await page.text()).not.toMatch(/(src|href)="(?![/#])|<script>|style=/)
   }
 })
 
@@ -287,6 +288,19 @@ test('the reference is made from the routes: summaries, problem answers with exa
     'PIN_REQUIRED',
   ])
   expect(document.components.securitySchemes.bearer).toMatchObject({ type: 'http', scheme: 'bearer' })
+})
+
+test('the page of events shows every topic and record of the AsyncAPI document, each once', async () => {
+  const document = (await (await app.request('/asyncapi.json')).json()) as AsyncApi
+  const page = await (await app.request('/docs/events')).text()
+  const ids = [...page.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id)
+  const topics = Object.values(document.channels).map(({ address }) => address as string)
+  expect(ids.toSorted()).toEqual([...topics, ...Object.keys(document.components.messages)].toSorted())
+  for (const [, target] of page.matchAll(/href="#([^"]+)"/g)) expect(ids).toContain(target)
+  for (const { name, examples } of Object.values(document.components.messages)) {
+    expect(page).toContain(`<code>${name}</code>`)
+    expect(examples.length).toBe(1)
+  }
 })
 
 test('the page of problems explains every code at the anchor that answers name', async () => {

@@ -215,7 +215,7 @@ export const gatewaySettings = (cheapHashes: boolean) => ({
     .enum(['true', 'false'])
     .default('true')
     .describe(
-      '`false` takes `/docs`, its assets and `/openapi.json` away; `/docs/problems`, which every problem names, stays.',
+      '`false` takes `/docs`, `/docs/events`, their assets, `/openapi.json` and `/asyncapi.json` away; `/docs/problems`, which every problem names, stays.',
     ),
   LEDGER_READ_URL: databaseUrl.describe("The ledger's views for readers, as `ledger_reader`."),
   NOTIFIER_URL: databaseUrl.describe(

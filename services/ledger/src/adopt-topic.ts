@@ -2,43 +2,45 @@
 // lost commands that were not decided. This command, run with the ledger stopped, adopts what the topic contains now:
 // `npm run ledger:adopt-topic -- --yes`, or for some partitions alone `--partition 5 --partition 7 --yes`. The effects
 // of the old records stay; repeated commands are recognised by their ids.
-import { parseArgs } from 'node:util'
 import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
+import { beginCommand } from '@pennywire/runtime/command.ts'
 import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { adoptTopic } from './sql/positions.ts'
 
-const USAGE = 'usage: adopt-topic.ts [--partition N ...] --yes'
+const {
+  values: { partition: named },
+} = beginCommand(
+  `usage: npm run ledger:adopt-topic -- [--partition N]... --yes
 
-const refuse = (message: string): never => {
-  console.error(`${message}\n${USAGE}`)
-  process.exit(2)
-}
+For a ledger that halted because ledger.commands was recreated, or lost commands that were not decided: makes it read from
+where the topic begins now, under a new epoch. Stop the ledger first. Repeated commands are recognised by their ids.
 
-const readArguments = () => {
-  try {
-    return parseArgs({
-      options: { yes: { type: 'boolean' }, partition: { type: 'string', multiple: true, default: [] } },
-    }).values
-  } catch (error) {
-    return refuse((error as Error).message)
-  }
-}
-const { yes, partition: named } = readArguments()
-for (const text of named) {
-  if (!/^\d{1,5}$/.test(text) || Number(text) >= LEDGER_PARTITIONS)
-    refuse(`--partition: ${text} is none of the ${LEDGER_PARTITIONS} partitions of ledger.commands.`)
-}
+  --partition N  One partition; may be repeated. Without it all.
+  --yes          Confirms it.
+  --help         Writes this, and changes nothing.
+
+Settings: DATABASE_URL, as the ledger's role; KAFKA_BROKERS (and KAFKA_TLS, KAFKA_SASL_…).
+Exit codes: 0 adopted, 2 wrong options or settings, 3 it could not be done.
+Example: npm run ledger:adopt-topic -- --partition 5 --yes`,
+  { options: { yes: { type: 'boolean' }, partition: { type: 'string', multiple: true, default: [] } } },
+  ({ values: { yes, partition } }) => {
+    for (const text of partition) {
+      if (!/^\d{1,5}$/.test(text) || Number(text) >= LEDGER_PARTITIONS)
+        throw new Error(
+          `--partition: ${text} is none of the ${LEDGER_PARTITIONS} partitions of ledger.commands.`,
+        )
+    }
+    if (!yes)
+      throw new Error(
+        'This makes the ledger read ledger.commands from where it begins now, under a new epoch. Stop the ledger, then add --yes.',
+      )
+  },
+)
 const config = loadConfig({ DATABASE_URL: databaseUrl, ...kafkaSettings }, process.env)
-if (!yes) {
-  refuse(
-    'This makes the ledger read ledger.commands from where it begins now, under a new epoch. Stop the ledger, then add --yes.',
-  )
-}
-
 const kafka = createKafkaClient({
   connection: kafkaConnectionOf(config),
   clientId: 'adopt-topic',

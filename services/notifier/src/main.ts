@@ -1,3 +1,4 @@
+import { createSequenceWatch } from '@pennywire/consumer/watch-sequences.ts'
 import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
 import { createTopicCheck } from '@pennywire/kafka/check-topics.ts'
 import { createBrokerCheck, createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
@@ -29,7 +30,6 @@ import { measureDue, writeMailedKinds } from './sql/deliveries.ts'
 import { eraseLate } from './sql/erasures.ts'
 import { openByKey } from './sql/open-by-key.ts'
 import { purgeOld } from './sql/purge.ts'
-import { createSequenceWatch } from './watch-sequences.ts'
 
 const config = loadConfig(notifierSettings, process.env)
 /** An entry that others overtook comes within moments; after so long it is lost. */

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import type { SequenceWatch } from '@pennywire/consumer/watch-sequences.ts'
 import {
   type AnyRecord,
   type IdentityEvent,
@@ -33,7 +34,6 @@ import {
   readEndpointOwners,
   takeChangedUrls,
 } from './sql/webhooks.ts'
-import type { SequenceWatch } from './watch-sequences.ts'
 import { payloadOf, type WebhookEvent, webhookEventOf } from './webhook-events.ts'
 
 const notificationsAdded = counter('notifier_notifications_total', 'In-app notices added')

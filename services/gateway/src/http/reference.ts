@@ -2,11 +2,13 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import type { OpenAPIHono } from '@hono/zod-openapi'
+import { asyncApiDocument } from '@pennywire/contracts/asyncapi.ts'
 import { PROBLEMS } from '@pennywire/contracts/problems.ts'
 import { Hono } from 'hono'
 import { addExamples } from './compose-examples.ts'
 import type { GatewayEnv } from './context.ts'
 import type { Guards } from './define-route.ts'
+import { eventsPage } from './events-page.ts'
 
 /** Pages load scripts and styles from the gateway alone: no CDN, nothing inline. */
 export const PAGE_POLICY =
@@ -47,6 +49,11 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .4rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top }
 tr:target { background: #fff3c4 }
 button { font: inherit; padding: .5rem 1rem }
+code { overflow-wrap: break-word }
+pre { overflow-x: auto; background: #f6f6f6; padding: .6rem }
+.wide { overflow-x: auto }
+section > section { margin: 1.5rem 0; padding-top: .5rem; border-top: 2px solid #ddd }
+section:target > h3 { background: #fff3c4 }
 `
 
 const problemsPage = () => `<!doctype html>
@@ -104,8 +111,8 @@ const inPieces = (bytes: Uint8Array): ReadableStream<Uint8Array> => {
 }
 
 /**
- * `/openapi.json`, built from the mounted routes, and the pages that show it; if `apiDocs` is false, only the page of
- * problems, to which every problem links.
+ * `/openapi.json`, built from the mounted routes, `/asyncapi.json`, built from the records' schemas, and the pages that
+ * show them; if `apiDocs` is false, only the page of problems, to which every problem links.
  */
 export const referenceRoutes = (
   app: OpenAPIHono<GatewayEnv>,
@@ -161,7 +168,8 @@ export const referenceRoutes = (
             version: '1',
             description:
               'Event-driven wallet payments. Amounts are decimal strings; every route that moves money takes an ' +
-              '`Idempotency-Key`; every refusal is a problem of [one closed table](/docs/problems).',
+              '`Idempotency-Key`; every refusal is a problem of [one closed table](/docs/problems). ' +
+              'What happens is told as [events](/docs/events), too.',
             license: { name: 'Apache-2.0' },
           },
           // Relative, because the page may call its own origin only, which has several names.
@@ -171,6 +179,8 @@ export const referenceRoutes = (
     )
   serve('/openapi.json', 'application/json', openApiDocument)
   serve('/docs', 'text/html; charset=utf-8', () => REFERENCE_PAGE)
+  serve('/docs/events', 'text/html; charset=utf-8', () => eventsPage(asyncApiDocument()))
+  serve('/asyncapi.json', 'application/json', () => JSON.stringify(asyncApiDocument()))
   serve('/docs/start.js', 'text/javascript; charset=utf-8', () => START_SCRIPT)
   for (const [name, contentType] of Object.entries(ASSETS)) {
     serve(`/docs/assets/${name}`, contentType, () => readFileSync(join(ASSETS_FOLDER, name)), {

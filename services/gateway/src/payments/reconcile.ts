@@ -3,6 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '@pennywire/runtime/clock.ts'
+import { beginCommand } from '@pennywire/runtime/command.ts'
 import { jsonFile, loadConfig } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -18,6 +19,8 @@ import {
 import { readPayment, readPaymentsAfter } from './sql/payments.ts'
 
 const PAGE = 500
+
+beginCommand('usage: npm run reconcile\n\nThis is its second part.\n\nExample: npm run reconcile')
 
 const config = loadConfig(
   {

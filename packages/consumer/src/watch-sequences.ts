@@ -1,5 +1,3 @@
-import type { Clock } from '@pennywire/runtime/clock.ts'
-
 type Wallet = {
   /** The next number to come: everything from the first one seen up to here has come. */
   next: number
@@ -34,7 +32,8 @@ export type SequenceWatch = {
  * held against a wallet until all were caught up once.
  */
 export const createSequenceWatch = (deps: {
-  clock: Clock
+  /** Milliseconds since some moment, which never step back. */
+  clock: { elapsed: () => number }
   graceMs: number
   caughtUp: () => boolean
 }): SequenceWatch => {

@@ -6,7 +6,7 @@ const setUp = () => {
   let now = 0
   let caughtUp = true
   const watch = createSequenceWatch({
-    clock: { now: () => now, elapsed: () => now, after: () => () => {} },
+    clock: { elapsed: () => now },
     graceMs: 60_000,
     caughtUp: () => caughtUp,
   })
