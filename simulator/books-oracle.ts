@@ -1,6 +1,6 @@
 // The expected books, built a second time from the events alone: checks the effects of every decision, and whether each
 // refusal is justified. It implements the rules as documented for users, independently of the ledger's code.
-import { externalWalletId } from '@pennywire/contracts/ids.ts'
+import { type SystemWalletKind, systemWalletId } from '@pennywire/contracts/ids.ts'
 import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type { AnyRecord, Records } from '@pennywire/contracts/schemas.ts'
 import {
@@ -61,6 +61,8 @@ const DAY_MS = 86_400_000
 export const createBooksWatch = (deps: {
   tables: () => Tables
   limitDefaults: LimitDefaults
+  /** The largest balance of a system wallet. */
+  systemBound: bigint
   /** Whether transfers cost a fee (test-fees.ts). */
   fees: boolean
   /** The command that was requested under an id with this fingerprint. */
@@ -209,6 +211,21 @@ export const createBooksWatch = (deps: {
           () => `${what} leaves wallet ${id} with ${state.balance}, of which ${state.held} are held`,
         )
       }
+      type Of = Pick<TransferRow, 'currency' | 'partition'>
+      const isWithinBound = (balance: bigint) => balance <= deps.systemBound && balance >= -deps.systemBound
+      /** The first of a system wallet and its successors that has room for this change of its balance. */
+      const systemWalletFor = (
+        kind: SystemWalletKind,
+        { currency, partition }: Of,
+        change: bigint,
+      ): string => {
+        hold(isWithinBound(change), 'M3', () => `no system wallet can hold ${change}`)
+        for (let successor = 0; ; successor++) {
+          const id = systemWalletId(kind, currency, partition, successor)
+          if (isWithinBound((find(id)?.balance ?? 0n) + change)) return id
+        }
+      }
+
       const canReceive = ({ status, freezeSource }: State) =>
         status === 'active' || (status === 'frozen' && freezeSource !== 'staff')
 
@@ -229,6 +246,22 @@ export const createBooksWatch = (deps: {
           ] as const
         ).entries()) {
           const state = at(walletId!)
+          if (state.userId === null) {
+            hold(
+              isWithinBound(state.balance + moved),
+              'M3',
+              () => `transfer ${id} leaves system wallet ${walletId} with ${state.balance + moved}`,
+            )
+            const isFirst = () =>
+              (['external', 'suspense'] as const).some(kind => systemWalletFor(kind, row, moved) === walletId)
+            // A bonus comes from the wallet that took the fee.
+            hold(
+              row.linkedTo !== null || isFirst(),
+              'M3',
+              () =>
+                `transfer ${id} moves ${moved} of system wallet ${walletId}, which is not the first with room`,
+            )
+          }
           state.balance += moved
           state.sequence++
           const entry = entries.find(entry => entry.walletId === walletId)
@@ -310,7 +343,7 @@ export const createBooksWatch = (deps: {
         const fee = feeOf(amount)
         const { balance, held } = at(payer)
         if (balance - held < fee) return []
-        const outside = externalWalletId(currency, partition)
+        const outside = systemWalletFor('external', { currency, partition }, fee)
         const due: Due[] = [{ type: 'fee', fromWallet: payer, toWallet: outside, amount: fee }]
         const before = at(toWallet!).balance - (isCapture ? fee : 0n)
         if (hasBonus(amount) && before < MAX_MINOR)

@@ -23,6 +23,7 @@ const publisher = 'packages/kafka/src/publisher.ts'
 const applyCommand = 'services/ledger/src/apply-command.ts'
 const fence = 'services/ledger/src/fence.ts'
 const recordEvent = 'services/ledger/src/record-event.ts'
+const systemWallets = 'services/ledger/src/system-wallets.ts'
 const transferEvents = 'services/ledger/src/commands/transfer-events.ts'
 const transferCommands = 'services/ledger/src/commands/transfer.ts'
 const walletCommands = 'services/ledger/src/commands/wallet.ts'
@@ -587,6 +588,35 @@ export const PLANTED_BUGS: PlantedBug[] = [
     what: 'each repeat of a displaced deposit is booked once more',
     file: transferCommands,
     replace: [['ids: [transferId, displacedDepositIdOf(transferId)]', 'ids: [transferId]']],
+  },
+  {
+    name: 'full-wallet-not-succeeded',
+    what: 'a full system wallet is not succeeded, and its balance passes its bound',
+    file: systemWallets,
+    replace: [['if (after <= bound && after >= -bound) return', 'return']],
+  },
+  {
+    name: 'full-in-one-direction',
+    what: 'a system wallet of the outside world counts as full only where it has taken too much',
+    file: systemWallets,
+    replace: [['after <= bound && after >= -bound', 'after <= bound']],
+  },
+  {
+    name: 'successor-too-early',
+    what: 'a system wallet that has room is succeeded',
+    file: systemWallets,
+    replace: [['after >= -bound', 'after >= -bound && wallet.sequence < 12']],
+  },
+  {
+    name: 'successor-not-locked',
+    what: 'a command that needs the successor of a full system wallet is set aside',
+    file: applyBatch,
+    replace: [
+      [
+        'if (error instanceof MissingSystemWallet) return error.wallet',
+        'if (state.counts.completed < 0) return',
+      ],
+    ],
   },
   {
     name: 'overdraft',

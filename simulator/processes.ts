@@ -91,6 +91,8 @@ export type Site = {
   codec: Codec
   gatewayTables: GatewayTables
   limitDefaults: LimitDefaults
+  /** The largest balance of a system wallet. */
+  systemBound: bigint
   provider: SimulatedProvider
 }
 
@@ -122,13 +124,13 @@ export const startLedger = (
   name: string,
   { maxBatch, maxPublished }: { maxBatch: number; maxPublished: number },
 ): SimulatedLedger => {
-  const { world, database, log, group, codec, limitDefaults } = site
+  const { world, database, log, group, codec, limitDefaults, systemBound } = site
   const process = world.createProcess(name)
   const publisher = log.publisherOf(process, maxPublished)
   const store = database.connect(process)
   const relay = startRelay({ store, publisher, logger, clock: world.clockOf(process) })
   const handler = createCommandHandler({
-    ...{ logger, store, codec, verifyCommand, limitDefaults, publisher, relay },
+    ...{ logger, store, codec, verifyCommand, limitDefaults, systemBound, publisher, relay },
     readTails: async (partitions, count) => {
       // The topics here have fewer partitions than the real ones.
       await log.ends(process, 'ledger.events')

@@ -64,6 +64,7 @@ export const createWatch = (deps: {
   partitions: number
   pending: () => Map<string, Pending>
   limitDefaults: LimitDefaults
+  systemBound: bigint
   /** Whether transfers cost a fee (test-fees.ts). */
   fees: boolean
 }) => {
@@ -81,8 +82,8 @@ export const createWatch = (deps: {
       const own = fingerprintIn(command)
       return own === null || fingerprint === null || own.equals(fingerprint)
     })
-  const { tables: stored, limitDefaults, fees } = deps
-  const books = createBooksWatch({ tables: stored, limitDefaults, fees, commandWith: askedWith })
+  const { tables: stored, limitDefaults, systemBound, fees } = deps
+  const books = createBooksWatch({ tables: stored, limitDefaults, systemBound, fees, commandWith: askedWith })
   let decisions = 0
   let frozen: number[] = []
   let fetchedBefore = 0

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { payoutReturnIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import { transferRequested, walletOpenRequested } from '@pennywire/contracts/test-records.ts'
 import type { IncomingRecord, RawRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults, Limits } from '../packages/rules/src/limits.ts'
@@ -112,6 +113,8 @@ const drawWeather = (random: Random) => {
     clockSteps: random.chance(0.4),
     deletions: random.chance(0.4),
     fees: random.chance(0.5),
+    /** So low that system wallets are full now and then; no amount is larger. */
+    systemBound: random.chance(0.5) ? 60_000n : MAX_MINOR,
   }
 }
 
@@ -191,6 +194,7 @@ export const simulate = async (options: {
     partitions: weather.partitions,
     pending: () => gatewayTables.pending,
     limitDefaults: weather.limits,
+    systemBound: weather.systemBound,
     fees: weather.fees,
   })
   const database = createLedgerDatabase({
@@ -223,6 +227,7 @@ export const simulate = async (options: {
     codec,
     gatewayTables,
     limitDefaults: weather.limits,
+    systemBound: weather.systemBound,
     provider,
   }
 

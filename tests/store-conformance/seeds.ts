@@ -83,7 +83,7 @@ const appendSome = (random: Random, ledger: ReturnType<typeof createLedger>, ask
     // Few ids, so that they collide.
     const number = 3_000 + random.int(90)
     const transferId = id(number)
-    const amount = random.chance(0.01) ? MAX_MINOR : BigInt(1 + random.int(random.pick([20, 90])))
+    const amount = random.chance(0.04) ? MAX_MINOR : BigInt(1 + random.int(random.pick([20, 90])))
     const currency = random.chance(0.03) ? 'EUR' : 'USD'
     const source = random.pick(['self', 'pin', 'staff', 'self', 'pin', 'staff', 'robot'])
     const expiresAt = random.chance(0.05) ? NOW.getTime() - 1 : null

@@ -72,13 +72,25 @@ export const erasureCloseIdOf = (erasureId: string, walletId: string, attempt: n
 export const walletIdOf = (userId: string, currency: string, closedBefore: number): string =>
   deriveId('wallet', userId, currency, String(closedBefore))
 
-/** The system wallet that stands for the outside world, one per currency and partition of `ledger.commands`. */
-export const externalWalletId = (currency: string, partition: number): string =>
-  deriveId('external', currency, String(partition))
+export type SystemWalletKind = 'external' | 'suspense'
 
-/** The system wallet for deposits that the user's wallet cannot take, one per currency and partition. */
+/**
+ * The id of a system wallet: `external` stands for the outside world, `suspense` takes money that a user's wallet cannot
+ * take. There is one of each for each currency and partition of `ledger.commands`, and a `successor` (1, 2, …) for what
+ * does not fit into those before it any more.
+ */
+export const systemWalletId = (
+  kind: SystemWalletKind,
+  currency: string,
+  partition: number,
+  successor = 0,
+): string => deriveId(kind, currency, String(partition), ...(successor === 0 ? [] : [String(successor)]))
+
+export const externalWalletId = (currency: string, partition: number): string =>
+  systemWalletId('external', currency, partition)
+
 export const suspenseWalletId = (currency: string, partition: number): string =>
-  deriveId('suspense', currency, String(partition))
+  systemWalletId('suspense', currency, partition)
 
 /** An in-app notification's id: one per transfer, user and type, however often the event is delivered. */
 export const notificationIdOf = (transferId: string, userId: string, type: string): string =>

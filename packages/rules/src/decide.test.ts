@@ -304,9 +304,13 @@ describe('deposits: a confirmed one is never refused', () => {
     expect('counted' in decision).toBe(booked === 'wallet-b')
   })
 
-  test('what the books cannot hold exactly is refused', () => {
+  test('without room in a system wallet nothing is decided: a fact is not refused', () => {
     const emptied = system({ balance: -MAX_MINOR })
-    expectRefusal(decideDeposit(deposit, emptied, bobs(), suspense()), 'BALANCE_LIMIT')
+    expect(() => decideDeposit(deposit, emptied, bobs(), suspense())).toThrow('has no room for -100')
+    const full = system({ id: 'suspense', balance: MAX_MINOR })
+    expect(() => decideDeposit(deposit, system(), undefined, full)).toThrow(
+      'wallet suspense has no room for 100',
+    )
   })
 })
 

@@ -271,10 +271,17 @@ export const decideWithdrawal = (
   }
 }
 
+/** Throws if a wallet cannot hold a change exactly: for facts, which no rule may refuse. */
+const requireRoom = ({ id, balance }: Wallet, change: bigint): void => {
+  const after = balance + change
+  if (after > MAX_MINOR || after < -MAX_MINOR) throw new Error(`wallet ${id} has no room for ${change}`)
+}
+
 /**
  * Decides a deposit that the payment provider has confirmed. It is a fact, so it never expires and is never refused
  * because of the wallet's state. If the user's wallet cannot take it, it is booked to suspense, for a person to
- * resolve. It counts against the limits, which the gateway checked before it called the provider.
+ * resolve. It counts against the limits, which the gateway checked before it called the provider. `outside` and
+ * `suspense` are system wallets with room for the amount; throws if they have none.
  */
 export const decideDeposit = (
   request: TransferRequested,
@@ -290,10 +297,8 @@ export const decideDeposit = (
     canReceive(recipient) &&
     recipient.balance + amount <= MAX_MINOR
   const to = taken ? recipient : suspense
-  // The most that one outside wallet can have paid out, or suspense can hold: 90 trillion dollars each.
-  if (outside.balance - amount < -MAX_MINOR || to.balance + amount > MAX_MINOR) {
-    return rejected('BALANCE_LIMIT', 'amount: the books cannot hold this amount exactly.')
-  }
+  requireRoom(outside, -amount)
+  requireRoom(to, amount)
   return {
     outcome: 'completed',
     movements: [move(outside, to, amount)],
@@ -358,9 +363,10 @@ export const decideCapture = (
   if (recipient.userId !== null && !canReceive(recipient)) {
     return rejected('RECIPIENT_UNAVAILABLE', 'The wallet is closed or frozen and takes no money.')
   }
-  if (recipient.balance + amount > MAX_MINOR) {
+  if (recipient.userId !== null && recipient.balance + amount > MAX_MINOR) {
     return rejected('BALANCE_LIMIT', "amount: the recipient's balance would pass the largest possible.")
   }
+  requireRoom(recipient, amount)
   return {
     outcome: 'completed',
     movements: [move(payer, recipient, amount)],
@@ -461,9 +467,11 @@ export const decideReversal = (
   if (to.status === 'closed') {
     return rejected('RECIPIENT_UNAVAILABLE', "originalId: the sender's wallet is closed.")
   }
-  if (to.balance + amount > MAX_MINOR || (payer.userId === null && payer.balance - amount < -MAX_MINOR)) {
+  if (to.userId !== null && to.balance + amount > MAX_MINOR) {
     return rejected('BALANCE_LIMIT', 'amount: the balance would pass the largest possible.')
   }
+  requireRoom(to, amount)
+  if (payer.userId === null) requireRoom(payer, -amount)
   return {
     outcome: 'completed',
     movements: [move(payer, to, amount)],

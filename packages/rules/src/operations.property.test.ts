@@ -18,7 +18,7 @@ import {
   type Wallet,
 } from './decide.ts'
 import { type LimitDefaults, type LimitedAction, limitsInForce, NO_LIMITS, type OwnLimits } from './limits.ts'
-import { capture, request, reversal, system, voidHold, wallet } from './test-wallets.ts'
+import { capture, request, reversal, system, voidHold, wallet, withRoom } from './test-wallets.ts'
 import { decideClose, decideFreeze, decideLimitChange, decideUnfreeze } from './wallet-rules.ts'
 
 const USERS = ['alice', 'bob', 'carol']
@@ -67,21 +67,22 @@ const createWorld = () => {
   const wallets = new Map<string, Wallet>(
     USERS.map(userId => [userId, wallet({ id: userId, userId, balance: 0n, sequence: 0 })]),
   )
-  const outside = system({ id: 'outside' })
-  const suspense = system({ id: 'suspense' })
-  for (const each of [outside, suspense]) wallets.set(each.id, each)
+  for (const id of ['outside', 'suspense']) wallets.set(id, system({ id }))
   const holds: Hold[] = []
   const originals: Original[] = []
   /** Each use of a limit, at its full amount until it is given back. */
   const uses: Array<{ id: string; wallet: string; action: LimitedAction; amount: bigint; ms: number }> = []
-  return { wallets, outside, suspense, holds, originals, uses, now: START, count: 0 }
+  return { wallets, holds, originals, uses, now: START, count: 0 }
 }
 type World = ReturnType<typeof createWorld>
 
 const pick = <Item>(items: readonly Item[], which: number): Item | undefined => items[which % items.length]
 
-const copyOf = ({ wallets, holds, originals }: World) =>
-  structuredClone({ wallets: [...wallets.values()], holds, originals })
+/** Without system wallets that nothing has moved, such as a successor that was opened for a refused command. */
+const copyOf = ({ wallets, holds, originals }: World) => {
+  const used = [...wallets.values()].filter(({ userId, sequence }) => userId !== null || sequence > 0)
+  return structuredClone({ wallets: used, holds, originals })
+}
 
 /** The limits in force for an action of a wallet at this moment. */
 const inForce = ({ tier, currency, ownLimits }: Wallet, action: LimitedAction) =>
@@ -89,7 +90,7 @@ const inForce = ({ tier, currency, ownLimits }: Wallet, action: LimitedAction) =
 
 /** Applies one step as the ledger would, and records its outcome. */
 const take = (world: World, step: Step): Decision | undefined => {
-  const { wallets, outside, suspense, holds, originals, uses } = world
+  const { wallets, holds, originals, uses } = world
   world.now += step.hours * 3_600_000
   const id = `id-${world.count++}`
   const [from, to] = [wallets.get(step.from)!, wallets.get(step.to)!]
@@ -122,6 +123,10 @@ const take = (world: World, step: Step): Decision | undefined => {
       reversed: 0n,
     })
   }
+  const systemWallets = (amount: bigint) => ({
+    outside: withRoom(wallets, 'outside', amount),
+    suspense: withRoom(wallets, 'suspense', amount),
+  })
   const use = (action: LimitedAction, owner: Wallet) =>
     uses.push({ id, wallet: owner.id, action, amount: step.amount, ms: world.now })
   const hold = pick(holds, step.which)
@@ -142,6 +147,7 @@ const take = (world: World, step: Step): Decision | undefined => {
       })
     }
     case 'deposit': {
+      const { outside, suspense } = systemWallets(step.amount)
       const decision = decideDeposit({ ...said, userId: to.userId! }, outside, to, suspense)
       return done(decision, () => {
         moved({ id, type: 'deposit' }, decision)
@@ -173,7 +179,10 @@ const take = (world: World, step: Step): Decision | undefined => {
     case 'capture': {
       if (!ending) return undefined
       const command = capture({ ...ending, amountMinor: step.whole ? null : step.amount })
-      const payee = hold.toWalletId === null ? outside : wallets.get(hold.toWalletId)
+      const payee =
+        hold.toWalletId === null
+          ? systemWallets(step.whole ? hold.amount : step.amount).outside
+          : wallets.get(hold.toWalletId)
       const decision = decideCapture(command, hold, wallets.get(hold.walletId), payee, world.now)
       return done(decision, () => {
         expect(hold.status).toBe('active')
@@ -199,19 +208,20 @@ const take = (world: World, step: Step): Decision | undefined => {
         original.type === 'withdrawal' ? null : original.toWalletId,
         original.type === 'deposit' ? null : original.fromWalletId,
       ]
+      const amountMinor = step.whole ? original.amount : step.amount
       const decision = decideReversal(
         reversal({
           originalId: original.id,
           source: original.type === 'withdrawal' ? 'provider' : 'staff',
           fromWalletId: payer,
           toWalletId: payee,
-          amountMinor: step.whole ? original.amount : step.amount,
+          amountMinor,
         }),
         original,
-        { payer: wallets.get(payer ?? ''), payee: wallets.get(payee ?? ''), outside, suspense },
+        { payer: wallets.get(payer ?? ''), payee: wallets.get(payee ?? ''), ...systemWallets(amountMinor) },
       )
       return done(decision, () => {
-        original.reversed += step.whole ? original.amount : step.amount
+        original.reversed += amountMinor
         moved({ id, type: 'reversal' }, decision)
       })
     }

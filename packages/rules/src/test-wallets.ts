@@ -1,4 +1,5 @@
 // For tests: wallets, and commands on them.
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import type {
   HoldCaptureRequested,
   HoldVoidRequested,
@@ -38,6 +39,21 @@ export const bobs = (over: Partial<Wallet> = {}) =>
 /** A system wallet: the outside world, or suspense. */
 export const system = (over: Partial<Wallet> = {}) =>
   wallet({ id: 'external', userId: null, balance: 0n, sequence: 0, ...over })
+
+/** The first of the system wallet at `key` and its successors that has room for the amount; opens one if none has. */
+export const withRoom = (
+  wallets: Pick<Map<string, Wallet>, 'get' | 'set'>,
+  key: string,
+  amount: bigint,
+): Wallet => {
+  const first = wallets.get(key)!
+  for (let successor = 0; ; successor++) {
+    const suffix = successor === 0 ? '' : `:${successor}`
+    const wallet = wallets.get(key + suffix) ?? system({ id: first.id + suffix, currency: first.currency })
+    wallets.set(key + suffix, wallet)
+    if (wallet.balance + amount <= MAX_MINOR && wallet.balance - amount >= -MAX_MINOR) return wallet
+  }
+}
 
 /** Circumstances with these limits, or with none. */
 export const circumstances = (limits: Partial<Limits> = {}, nowMs = NOW): Circumstances => {

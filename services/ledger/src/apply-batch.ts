@@ -1,13 +1,17 @@
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
+import type { LedgerCommand } from '@pennywire/contracts/schemas.ts'
 import { type Codec, UndecodableRecord } from '@pennywire/kafka/codec.ts'
 import type { VerifyCommand } from '@pennywire/kafka/command-mac.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { LimitDefaults } from '@pennywire/rules/limits.ts'
 import { applyCommand, UNDECIDED } from './apply-command.ts'
 import { type BatchState, openBatchState } from './batch-state.ts'
+import type { Refused } from './commands/handler.ts'
 import { fence, type Mismatch } from './fence.ts'
 import { lockSetOf, type ReceivedCommand } from './lock-set.ts'
 import { type Command, readCommand } from './read-command.ts'
-import type { JournalRow, Known, LedgerStore, LedgerTx } from './store.ts'
+import type { JournalRow, Known, LedgerStore, LedgerTx, SystemWallet } from './store.ts'
+import { MissingSystemWallet } from './system-wallets.ts'
 
 export type BatchResult = {
   /** The batch's events as written to the journal, each partition's in order: committed, not yet published. */
@@ -39,6 +43,8 @@ export type ApplyBatchDeps = {
   refusalOf?: VerifyCommand
   /** The limits of wallets without limits of their own. */
   limitDefaults: LimitDefaults
+  /** Tests only: the largest balance of a system wallet, in place of MAX_MINOR. No amount may be larger. */
+  systemBound?: bigint
   /** Sets a record aside for an operator, durably; called before the batch commits, so that no record is lost. */
   setAside: (record: IncomingRecord, reason: string) => Promise<void>
   /** For each partition: how many commands directly before this batch were set aside in a row. */
@@ -111,12 +117,13 @@ const applyInTransaction = async (
     ])
   const partitions = new Map(partitionRows.map(row => [row.partition, row]))
   const wallets = new Map(walletRows.map(wallet => [wallet.id, wallet]))
+  const open = async (missing: SystemWallet[]) => {
+    for (const wallet of await tx.openSystemWallets(missing, now)) wallets.set(wallet.id, wallet)
+  }
   const unlocked = deps.skipLocked ? reads.wallets.filter(id => !wallets.has(id)) : []
   const locked = new Set(unlocked.length > 0 ? await tx.findWallets(unlocked) : [])
   const missing = [...reads.systemWallets.values()].filter(({ id }) => !wallets.has(id) && !locked.has(id))
-  if (missing.length > 0) {
-    for (const wallet of await tx.openSystemWallets(missing, now)) wallets.set(wallet.id, wallet)
-  }
+  if (missing.length > 0) await open(missing)
   for (const [walletId, own] of Map.groupBy(limitRows, row => row.walletId)) {
     const wallet = wallets.get(walletId)
     if (wallet) wallet.ownLimits = own
@@ -140,8 +147,18 @@ const applyInTransaction = async (
       wantedOriginals: reads.originals,
       outcomes: earlierRows,
     },
-    deps,
+    { ...deps, systemBound: deps.systemBound ?? MAX_MINOR },
   )
+  /** Applies a command, unless it needs a successor of a full system wallet that is not locked: returns the successor. */
+  const attempt = (...command: [IncomingRecord, LedgerCommand, Refused?]): SystemWallet | undefined => {
+    try {
+      applyCommand(state, ...command)
+      return undefined
+    } catch (error) {
+      if (error instanceof MissingSystemWallet) return error.wallet
+      throw error
+    }
+  }
   let poison = 0
   const unsigned: Promise<void>[] = []
   const setAsideInARow = new Map<number, { atEnd: number; most: number }>()
@@ -161,7 +178,8 @@ const applyInTransaction = async (
     try {
       if (command.type === 'poison') throw new UndecodableRecord(command.reason)
       if (deps.refuse) throw new UndecodableRecord(deps.refuse.reason)
-      applyCommand(state, record, command)
+      for (let missing = attempt(record, command); missing; missing = attempt(record, command))
+        await open([missing])
       inARow.atEnd = 0
     } catch (error) {
       // The failure is this record's alone and would recur: set it aside, and answer its id if it has one.

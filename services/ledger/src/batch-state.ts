@@ -1,6 +1,6 @@
 // The state of one batch in memory: the rows read under the locks, changed by one command after the other, and the rows
 // to write.
-import { externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
+import type { SystemWalletKind } from '@pennywire/contracts/ids.ts'
 import type { RecordName, Records } from '@pennywire/contracts/schemas.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import { envelope, headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
@@ -16,6 +16,7 @@ import {
   type UsersWallet,
   type Writes,
 } from './store.ts'
+import { findSystemWallet } from './system-wallets.ts'
 
 /** The rows read for a batch, each as fresh as the locks. */
 export type Rows = {
@@ -33,6 +34,8 @@ export type Rows = {
 
 export type BatchState = Omit<Rows, 'holds' | 'originals' | 'wantedOriginals' | 'outcomes'> & {
   limitDefaults: LimitDefaults
+  /** The largest balance of a system wallet, and the smallest with a minus sign. */
+  systemBound: bigint
   holds: Map<string, HoldRow>
   originals: Map<string, Original>
   /** The originals of this batch's reversals; some may be decided in this batch. */
@@ -60,11 +63,12 @@ export type BatchState = Omit<Rows, 'holds' | 'originals' | 'wantedOriginals' | 
 
 export const openBatchState = (
   rows: Rows,
-  { codec, limitDefaults }: Pick<BatchState, 'codec' | 'limitDefaults'>,
+  { codec, limitDefaults, systemBound }: Pick<BatchState, 'codec' | 'limitDefaults' | 'systemBound'>,
 ): BatchState => ({
   ...rows,
   codec,
   limitDefaults,
+  systemBound,
   holds: new Map(rows.holds.map(hold => [hold.id, hold])),
   originals: new Map(rows.originals.map(original => [original.id, original])),
   wantedOriginals: new Set(rows.wantedOriginals),
@@ -85,11 +89,20 @@ export const openBatchState = (
   },
 })
 
-/** The system wallets of a command's partition. */
-export const systemWallets = (state: Pick<BatchState, 'wallets'>, partition: number, currency: string) => ({
-  outside: state.wallets.get(externalWalletId(currency, partition))!,
-  suspense: state.wallets.get(suspenseWalletId(currency, partition))!,
-})
+/**
+ * The system wallets of a command's partition: `outside` has room for this change of its balance, `suspense` for taking
+ * the same amount. Throws MissingSystemWallet.
+ */
+export const systemWallets = (
+  { wallets, systemBound }: Pick<BatchState, 'wallets' | 'systemBound'>,
+  partition: number,
+  currency: string,
+  change: bigint,
+) => {
+  const find = (kind: SystemWalletKind, change: bigint) =>
+    findSystemWallet(wallets, { kind, currency, partition }, change, systemBound)
+  return { outside: find('external', change), suspense: find('suspense', change < 0n ? -change : change) }
+}
 
 /** Encodes an event and appends it to the journal. Throws, with nothing changed, if it cannot be encoded. */
 export const appendEvent = <Name extends RecordName>(

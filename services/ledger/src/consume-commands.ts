@@ -1,3 +1,4 @@
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
 import type { KafkaClient } from '@pennywire/kafka/client.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
@@ -53,11 +54,14 @@ export const createCommandHandler = (deps: {
   codec: Codec
   verifyCommand: VerifyCommand
   limitDefaults: LimitDefaults
+  /** Tests only: the largest balance of a system wallet. */
+  systemBound?: bigint
   publisher: Pick<Publisher, 'publish'>
   relay: Pick<Relay, 'assign' | 'offer' | 'repeat'>
   readTails: ReadTails
 }): Pick<ConsumerOptions, 'positions' | 'onAssigned' | 'handle'> => {
   const { logger, store, codec, verifyCommand, limitDefaults, publisher, relay } = deps
+  const { systemBound = MAX_MINOR } = deps
   let macsFrom = new Map<number, bigint>()
   const setAsideInARow = new Map<number, number>()
   const known: Known = new Map()
@@ -128,7 +132,7 @@ export const createCommandHandler = (deps: {
     const end = applySeconds.startTimer()
     const result = await applyBatch(
       {
-        ...{ store, codec, limitDefaults, setAside, skipLocked, known, comparedServer },
+        ...{ store, codec, limitDefaults, systemBound, setAside, skipLocked, known, comparedServer },
         setAsideBefore: setAsideInARow,
         refusalOf: record =>
           record.offset < (macsFrom.get(record.partition) ?? 0n) ? undefined : verifyCommand(record),

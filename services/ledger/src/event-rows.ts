@@ -77,15 +77,14 @@ export const movementRows = (
 ): { transfers: TransferRow[]; entries: EntryRow[] } => {
   const { linked, entries } = event
   const own = transferRow(event, event.completedAt, place)
-  const ofLinked = { linkedTo: own.id, note: null, metadata: null, originalId: null }
+  const ofLinked = () => ({ ...own, linkedTo: own.id, note: null, metadata: null, originalId: null })
   const rows: { transfers: TransferRow[]; entries: EntryRow[] } = { transfers: [], entries: [] }
   for (const [index, { transferId, type }] of [event, ...linked].entries()) {
     const [from, to] = [entries[2 * index]!, entries[2 * index + 1]!]
     for (const { walletId, sequence, amountMinor: amount, balanceAfterMinor: balanceAfter } of [from, to])
       rows.entries.push({ walletId, sequence, transferId, amount, balanceAfter })
     rows.transfers.push({
-      ...own,
-      ...(index > 0 && ofLinked),
+      ...(index === 0 ? own : ofLinked()),
       id: transferId,
       type,
       fromWallet: from.walletId,

@@ -1,17 +1,17 @@
 // The rows to lock and read before a batch is decided: derived from its commands, without reading the books.
-import { externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
 import type { LedgerCommandName, Records } from '@pennywire/contracts/schemas.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import type { Reads } from './commands/handler.ts'
 import { HANDLERS } from './commands/index.ts'
 import type { Command } from './read-command.ts'
 import type { SystemWallet } from './store.ts'
+import { systemWalletOf } from './system-wallets.ts'
 
 export type ReceivedCommand = { record: IncomingRecord; command: Command }
 
 export type LockSet = Required<Omit<Reads, 'wallets' | 'systemCurrency'>> & {
   wallets: string[]
-  /** The external and suspense wallets of the commands' own partitions. */
+  /** The external and suspense wallets of the commands' own partitions, without successors. */
   systemWallets: Map<string, SystemWallet>
 }
 
@@ -36,7 +36,8 @@ export const lockSetOf = (commands: readonly ReceivedCommand[]): LockSet => {
     set.openers.push(...(reads.openers ?? []))
     for (const id of reads.wallets) if (id !== null) wallets.add(id)
     if (reads.systemCurrency === undefined) continue
-    for (const wallet of systemWalletsOf(reads.systemCurrency, record.partition)) {
+    for (const kind of ['external', 'suspense'] as const) {
+      const wallet = systemWalletOf({ kind, currency: reads.systemCurrency, partition: record.partition })
       set.systemWallets.set(wallet.id, wallet)
       wallets.add(wallet.id)
     }
@@ -52,11 +53,3 @@ const readsOf = <Name extends LedgerCommandName>({
   type: Name
   value: Records[Name]
 }): Reads => HANDLERS[type].reads(value)
-
-const systemWalletsOf = (currency: string, partition: number): SystemWallet[] => {
-  const suffix = `${currency}:${String(partition).padStart(2, '0')}`
-  return [
-    { id: externalWalletId(currency, partition), system: `external:${suffix}`, currency },
-    { id: suspenseWalletId(currency, partition), system: `suspense:${suffix}`, currency },
-  ]
-}

@@ -24,6 +24,7 @@ import { readBacklog, readOldestUnpublished } from './sql/journal.ts'
 import { checkLimitDefaults, writeLimitDefaults } from './sql/limit-defaults.ts'
 import { readOldestSnapshotSeconds } from './sql/oldest-snapshot.ts'
 import { postgresStore } from './sql/store.ts'
+import { readSystemWallets } from './sql/system-wallets.ts'
 import { watchBooks } from './watch-books.ts'
 
 const config = loadConfig(ledgerSettings, process.env)
@@ -88,6 +89,16 @@ measuredGauge(
   'ledger_oldest_snapshot_seconds',
   "Age of the oldest transaction on the ledger's server that keeps dead row versions, by any role",
   () => readOldestSnapshotSeconds(relaySql),
+)
+measuredGauge(
+  'ledger_system_wallet_headroom_ratio',
+  'Share of its bound that the fullest system wallet has left, of those without a successor',
+  async () => (await readSystemWallets(relaySql)).headroom,
+)
+measuredGauge(
+  'ledger_system_wallet_successors',
+  'System wallets that succeed a full one',
+  async () => (await readSystemWallets(relaySql)).successors,
 )
 
 const books = watchBooks({

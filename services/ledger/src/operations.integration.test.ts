@@ -3,15 +3,19 @@ import { randomUUID } from 'node:crypto'
 import {
   externalWalletId,
   linkedTransferIdOf,
+  type SystemWalletKind,
   suspenseWalletId,
+  systemWalletId,
   walletIdOf,
 } from '@pennywire/contracts/ids.ts'
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import { transferRequested } from '@pennywire/contracts/test-records.ts'
 import { type Codec, connectRegistry, createCodec } from '@pennywire/kafka/codec.ts'
 import type { IncomingRecord } from '@pennywire/kafka/record.ts'
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
 import type { BatchResult } from './apply-batch.ts'
 import { chargeFees } from './commands/test-fees.ts'
+import { readSystemWallets } from './sql/system-wallets.ts'
 import {
   dumpBooks,
   findBroken,
@@ -413,6 +417,39 @@ describe('withdrawals', () => {
       ],
     })
     expect(result.counts.suspense).toBe(closed ? 2 : 0)
+  })
+
+  test('M3, X2: a full system wallet is succeeded by the next one: what has happened outside is never refused', async () => {
+    const [alice] = (await funded(0n)) as [User]
+    expect(await readSystemWallets(ledger.sql)).toEqual({ headroom: 1, successors: 0 })
+    const deposit = () => ledger.deposit(alice, MAX_MINOR)
+    // Alice's wallet takes the first, suspense the next, its successor the third.
+    const result = await ledger.apply([deposit(), deposit(), deposit()])
+    expect(result.counts.suspense).toBe(2)
+    const walletOf = (kind: SystemWalletKind, n: number) => systemWalletId(kind, 'USD', alice.partition, n)
+    expect(await ledger.decode(result.events)).toMatchObject([
+      { entries: [{ walletId: walletOf('external', 0) }, { walletId: alice.wallet }] },
+      {
+        entries: [
+          { walletId: walletOf('external', 1), sequence: 1, balanceAfterMinor: -MAX_MINOR },
+          { walletId: walletOf('suspense', 0), sequence: 1, balanceAfterMinor: MAX_MINOR },
+        ],
+      },
+      { entries: [{ walletId: walletOf('external', 2) }, { walletId: walletOf('suspense', 1) }] },
+    ])
+    expect(await readSystemWallets(ledger.sql)).toEqual({ headroom: 0, successors: 3 })
+    // In a later batch, which opens one more for suspense in case it is needed: what goes out finds room in the first, which has paid, and so does what comes in after it.
+    const id = await withdrawn(alice, MAX_MINOR)
+    expect(await outcomes(ledger.capture(id, alice, null), deposit())).toMatchObject([
+      { entries: [{ walletId: alice.wallet }, { walletId: walletOf('external', 0), balanceAfterMinor: 0n }] },
+      { entries: [{ walletId: walletOf('external', 0) }, { walletId: alice.wallet }] },
+    ])
+    const names = await ledger.sql<{ system: string }[]>`
+      select system from ledger.wallets where system is not null order by system`
+    const nn = String(alice.partition).padStart(2, '0')
+    expect(names.map(({ system }) => system)).toEqual(
+      ['external', 'suspense'].flatMap(kind => ['', ':1', ':2'].map(suffix => `${kind}:USD:${nn}${suffix}`)),
+    )
   })
 
   test('a wallet cannot be closed while money of it is on its way out', async () => {

@@ -1,11 +1,11 @@
 // Applies an event to the batch: the wallets in memory, and the rows that are written with the event.
-import { suspenseWalletId } from '@pennywire/contracts/ids.ts'
 import type { LedgerEventName } from '@pennywire/contracts/schemas.ts'
 import { type Effects, post, type Wallet } from '@pennywire/rules/decide.ts'
 import type { BatchState } from './batch-state.ts'
 import type { DecidedAs } from './commands/handler.ts'
 import { holdEndOf, holdRow, movementRows, type Place, rejectionRow, reversalRows } from './event-rows.ts'
 import type { EntryRow, HoldEnd, HoldRow, StatusRow, TransferRow } from './store.ts'
+import { isSuspense } from './system-wallets.ts'
 
 /** Applies a decided event to the batch. `place` is the event's position in the journal. */
 export const recordEvent = <Name extends LedgerEventName>(
@@ -116,9 +116,7 @@ const recordMovements = (
   for (const row of transfers) {
     state.writes.transfers.push(row)
     noteOriginal(state, row)
-    // Deriving the id costs a hash: it is done for system wallets alone.
-    const isSystem = row.toWallet !== null && state.wallets.get(row.toWallet)?.userId === null
-    if (isSystem && row.toWallet === suspenseWalletId(row.currency, place.partition)) state.counts.suspense++
+    if (row.toWallet !== null && isSuspense(state.wallets, row, row.toWallet)) state.counts.suspense++
   }
   state.counts.completed++
 }

@@ -1,6 +1,6 @@
 // The books as ledger.events tell them: adds events to books that lack them, without deciding a command. Catch-up and
 // rebuild share it. Partitions may come in any order, each partition's events in the order of their `seq`.
-import { externalWalletId, suspenseWalletId, walletIdOf } from '@pennywire/contracts/ids.ts'
+import { walletIdOf } from '@pennywire/contracts/ids.ts'
 import { type LedgerEvent, unknownRecord } from '@pennywire/contracts/schemas.ts'
 import type { Wallet } from '@pennywire/rules/decide.ts'
 import {
@@ -28,6 +28,7 @@ import type {
   TransferRow,
   UsersWallet,
 } from './store.ts'
+import { systemWalletOf } from './system-wallets.ts'
 
 /** A decoded event, and its row of the journal. */
 export type JournaledEvent = { event: LedgerEvent; row: JournalRow }
@@ -123,11 +124,17 @@ export const storedWallet = (wallet: Wallet): ReplayedWallet => ({
   usage: wallet.usage,
 })
 
+/** How many successors of a system wallet are looked for: each has taken, or paid, the largest amount there is. */
+const MOST_SUCCESSORS = 1_000
+
 /** The name of a system wallet, which only events of its own partition concern. */
 const systemNameOf = (id: string, currency: string, partition: number): string => {
-  const suffix = `${currency}:${String(partition).padStart(2, '0')}`
-  if (id === externalWalletId(currency, partition)) return `external:${suffix}`
-  if (id === suspenseWalletId(currency, partition)) return `suspense:${suffix}`
+  for (let successor = 0; successor <= MOST_SUCCESSORS; successor++) {
+    for (const kind of ['external', 'suspense'] as const) {
+      const wallet = systemWalletOf({ kind, currency, partition }, successor)
+      if (wallet.id === id) return wallet.system
+    }
+  }
   throw new Error(`wallet ${id} has no user and is no system wallet of partition ${partition} in ${currency}`)
 }
 
@@ -434,6 +441,6 @@ export const openedByEvents = (wallet: ReplayedWallet, before: Predecessor | und
 }
 
 /** The row of a system wallet that the events opened. */
-export const systemWalletOf = ({ id, system, currency }: ReplayedWallet): SystemWallet => ({
+export const replayedSystemWallet = ({ id, system, currency }: ReplayedWallet): SystemWallet => ({
   ...{ id, system: system!, currency },
 })

@@ -7,7 +7,7 @@ import {
   predecessorIdOf,
   type Replay,
   type ReplayedWallet,
-  systemWalletOf,
+  replayedSystemWallet,
 } from './replay-events.ts'
 import { type LedgerTx, noWrites, type Writes } from './store.ts'
 
@@ -42,7 +42,7 @@ export const writeWallets = async (tx: LedgerTx, replay: Pick<Replay, 'wallets'>
   await writeInSlices(tx, { statuses: statuses.filter(({ id }) => !isNew.has(id)) })
   for (const wallet of wallets)
     if (isNew.has(wallet.id) && wallet.userId === null)
-      await tx.openSystemWallets([systemWalletOf(wallet)], new Date(wallet.firstMs))
+      await tx.openSystemWallets([replayedSystemWallet(wallet)], new Date(wallet.firstMs))
   const opened = await openWallets(tx, replay, wallets)
   for (const [id, { usage }] of opened) replay.wallets.get(id)!.usage = usage
   const statusOf = new Map(statuses.map(status => [status.id, status]))

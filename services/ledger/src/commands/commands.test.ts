@@ -1,6 +1,7 @@
 // A handler decides only by the rows that its `reads` name: no other row is locked.
 import { inspect } from 'node:util'
 import { externalWalletId, suspenseWalletId } from '@pennywire/contracts/ids.ts'
+import { MAX_MINOR } from '@pennywire/contracts/money.ts'
 import { examplesOf } from '@pennywire/contracts/schema-examples.ts'
 import {
   canonicalSchema,
@@ -95,7 +96,7 @@ const booksOf = (type: 'hold' | 'withdrawal', filled: boolean): BatchState => {
     outcomes: [],
   }
   const codec = {} as BatchState['codec']
-  return openBatchState(rows, { codec, limitDefaults: circumstances().defaults })
+  return openBatchState(rows, { codec, limitDefaults: circumstances().defaults, systemBound: MAX_MINOR })
 }
 
 const decide = <Name extends LedgerCommandName>(

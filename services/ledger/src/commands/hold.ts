@@ -1,5 +1,5 @@
-import { externalWalletId } from '@pennywire/contracts/ids.ts'
 import { decideCapture, decideVoid } from '@pennywire/rules/decide.ts'
+import { systemWallets } from '../batch-state.ts'
 import { byCommandId, commandRefused, type Handler } from './handler.ts'
 import { transferCompleted } from './transfer-events.ts'
 
@@ -15,7 +15,10 @@ export const holdCaptureRequested: Handler<'pennywire.ledger.HoldCaptureRequeste
   decide: (state, command, { partition }) => {
     const { commandId, holdId, currency, toWalletId } = command
     const hold = state.holds.get(holdId)
-    const recipient = state.wallets.get(toWalletId ?? externalWalletId(currency, partition))
+    const recipient =
+      toWalletId === null
+        ? systemWallets(state, partition, currency, command.amountMinor ?? hold?.amount ?? 0n).outside
+        : state.wallets.get(toWalletId)
     const payer = state.wallets.get(command.walletId)
     const decision = decideCapture(command, hold, payer, recipient, state.now.getTime())
     if (decision.outcome === 'rejected') return decision

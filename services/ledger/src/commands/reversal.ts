@@ -20,12 +20,14 @@ export const reversalRequested: Handler<'pennywire.ledger.ReversalRequested'> = 
     systemCurrency: currency,
   }),
   decide: (state, request, { partition }) => {
-    const { transferId, originalId, currency } = request
+    const { transferId, originalId, currency, amountMinor } = request
     const original = state.originals.get(originalId)
+    // A payout that came back comes from the outside world; a reversed deposit goes there.
+    const change = original?.type === 'withdrawal' ? -amountMinor : amountMinor
     const decision = decideReversal(request, original, {
       payer: state.wallets.get(request.fromWalletId ?? ''),
       payee: state.wallets.get(request.toWalletId ?? ''),
-      ...systemWallets(state, partition, currency),
+      ...systemWallets(state, partition, currency, change),
     })
     if (decision.outcome === 'rejected') return decision
     return {
@@ -38,10 +40,10 @@ export const reversalRequested: Handler<'pennywire.ledger.ReversalRequested'> = 
         source: request.source,
         fromWalletId: request.fromWalletId,
         toWalletId: request.toWalletId,
-        amountMinor: request.amountMinor,
+        amountMinor,
         currency,
         originalAmountMinor: original!.amount,
-        reversedMinor: original!.reversed + request.amountMinor,
+        reversedMinor: original!.reversed + amountMinor,
         fingerprint: request.fingerprint,
         requestedAt: request.requestedAt,
         completedAt: state.now.getTime(),

@@ -26,8 +26,8 @@ const withFee = <Name extends 'pennywire.ledger.TransferRequested' | 'pennywire.
     const { transferId, type, amountMinor: amount, currency, holdMinor } = decided.value
     if (type !== 'transfer' || !own) return decided
     const [{ wallet: from }, { wallet: to }] = own.postings
-    const { outside } = systemWallets(state, at.partition, currency)
     const fee = feeOf(amount)
+    const { outside } = systemWallets(state, at.partition, currency, fee)
     const payer = holdMinor === null ? from : to
     const available = payer.balance - payer.held + (payer === from ? -amount : amount)
     const after = to.balance + amount - (payer === to ? fee : 0n)

@@ -53,7 +53,7 @@ const decideMovement = (
     case 'withdrawal':
       return decideWithdrawal(request, from, circumstances)
     case 'deposit': {
-      const { outside, suspense } = systemWallets(state, partition, request.currency)
+      const { outside, suspense } = systemWallets(state, partition, request.currency, -request.amountMinor)
       return decideDeposit(request, outside, to, suspense)
     }
     default:
