@@ -378,6 +378,9 @@ describe('Redis is away', () => {
     )
     alice = await makeStaff('super_admin')
     wallet = await openWallet(alice, 'USD', '1000')
+    // So that reading it has an answer.
+    const { password } = alice
+    expect((await alice.ask('POST', '/v1/users/me/export', { password })).status).toBe(202)
     bob = await makePerson('Bob Brown')
     bobs = await openWallet(bob, 'USD')
   })

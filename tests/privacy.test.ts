@@ -277,13 +277,22 @@ test('nothing about an erased person can be read anywhere; chain, books and the 
     AUDIT_DATABASE_URL: databaseUrls.audit,
   })
   expect([verified.exitCode, verified.err]).toEqual([0, expect.any(String)])
-  const rebuilt = await run('audit/src/rebuild.ts', [], {
-    ...env.audit,
-    AUDIT_DATABASE_URL: databaseUrls.audit,
-    OWNER_DATABASE_URL: databaseUrls.owner,
-  })
+  const rebuildTrail = (...args: string[]) =>
+    run('audit/src/rebuild.ts', args, {
+      ...env.audit,
+      AUDIT_DATABASE_URL: databaseUrls.audit,
+      OWNER_DATABASE_URL: databaseUrls.owner,
+    })
+  const rebuilt = await rebuildTrail()
   expect(rebuilt.out + rebuilt.err).toContain(' rows are equal to the live trail, 0 are not\n')
   expect(rebuilt.exitCode).toBe(0)
+  expect((await rebuildTrail('--drop')).exitCode).toBe(0)
+  const notices = await run('notifier/src/rebuild.ts', [], {
+    ...env.notifier,
+    OWNER_DATABASE_URL: databaseUrls.owner,
+  })
+  expect(notices.out + notices.err).toMatch(/^\d+ notices are equal to the live ones, 0 are not$/m)
+  expect(notices.exitCode).toBe(0)
 
   // The address is free: who signs up with it is somebody new.
   const signedUp = await ask('POST', '/v1/auth/signup', {

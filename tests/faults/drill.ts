@@ -1,5 +1,5 @@
 // `npm run drill`: one of the three disaster drills, on a system and with data of its own. USAGE tells the options.
-import { parseArgs } from 'node:util'
+import { beginCommand } from '@pennywire/runtime/command.ts'
 import { DRILLS } from './drills.ts'
 import { runSuite } from './run-suite.ts'
 
@@ -16,27 +16,19 @@ payments and what users were told. Shows how long each step took. Takes two to s
   --help           Writes this.
 
 Exit codes: 0 without a violation; 1 with one (each is shown); 2 wrong options.
+Example: npm run drill -- kafka-lost
 `
 
-const refuseUsage = (message: string): never => {
-  process.stderr.write(`${message}\n\n${USAGE}`)
-  process.exit(2)
-}
-const readOptions = () => {
-  try {
-    const flag = { type: 'boolean', default: false } as const
-    return parseArgs({ options: { json: flag, help: flag }, allowPositionals: true })
-  } catch (error) {
-    return refuseUsage((error as Error).message)
-  }
-}
-const { values: options, positionals } = readOptions()
-if (options.help) {
-  process.stdout.write(USAGE)
-  process.exit(0)
-}
-const [name = '', ...more] = positionals
-if (more.length > 0 || !Object.hasOwn(DRILLS, name))
-  refuseUsage(name === '' ? 'which drill?' : `${positionals.join(' ')} is no drill`)
+const flag = { type: 'boolean', default: false } as const
+const { values: options, positionals } = beginCommand(
+  USAGE,
+  { options: { json: flag }, allowPositionals: true },
+  ({ positionals: [name = '', ...more] }) => {
+    if (name === '') throw new Error('which drill?')
+    if (more.length > 0 || !Object.hasOwn(DRILLS, name))
+      throw new Error(`${[name, ...more].join(' ')} is no drill`)
+  },
+)
+const name = positionals[0]!
 const chosen = new Set(DRILLS[name]!.map(drill => drill.name))
 await runSuite(faults => faults.filter(fault => chosen.has(fault.name)), options)

@@ -19,11 +19,11 @@ const LOST_PAYMENTS = 5
 const toldBefore = new WeakMap<World, number>()
 const BACKUP = 'drill_backup'
 
-/** Runs one of the system's commands; throws with its output where it ends with another code. */
+/** Runs one of the system's commands, and resolves with its stdout; throws with its output where it ends with another code. */
 const run = async (script: string, env: Record<string, string>, ...args: string[]): Promise<string> => {
-  const { code, output } = await runScript(script, env, ...args)
+  const { code, output, stdout } = await runScript(script, env, ...args)
   if (code !== 0) throw new Error(`${script} ${args.join(' ')} ended with ${code}: ${output}`)
-  return output
+  return stdout
 }
 
 const ledgerCommand = (world: World, name: string, ...args: string[]) =>
@@ -88,8 +88,8 @@ const reconcile = async (world: World): Promise<string[]> => {
  */
 const rebuildNotices = async (world: World): Promise<string[]> => {
   const env = { ...world.system.env.notifier, OWNER_DATABASE_URL: world.system.databaseUrls.owner }
-  const { output } = await runScript('services/notifier/src/rebuild.ts', env, '--json')
-  const { comparison, failure } = JSON.parse(output.slice(output.indexOf('{\n'))) as {
+  const { stdout } = await runScript('services/notifier/src/rebuild.ts', env, '--json')
+  const { comparison, failure } = JSON.parse(stdout) as {
     comparison: Record<'different' | 'missing' | 'invented' | 'wrongInboxes', number> & {
       first: string | null
     }

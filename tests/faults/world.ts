@@ -68,16 +68,16 @@ export const openWorld = async (stack: StackContext, system: SystemContext): Pro
   }
 }
 
-/** Runs one of the system's commands; returns its exit code and output. */
+/** Runs one of the system's commands; returns its exit code, its output, and that on stdout alone. */
 export const runScript = async (
   script: string,
   env: Record<string, string>,
   ...args: string[]
-): Promise<{ code: number | null; output: string }> => {
+): Promise<{ code: number | null; output: string; stdout: string }> => {
   const child = spawn(process.execPath, [join(root, script), ...args], { env: { ...process.env, ...env } })
   const exited = new Promise<number | null>(resolve => child.once('exit', resolve))
   const [out, err, code] = await Promise.all([text(child.stdout), text(child.stderr), exited])
-  return { code, output: out + err }
+  return { code, output: out + err, stdout: out }
 }
 
 /** Waits for the condition; the error on timeout names `what`. */

@@ -26,11 +26,13 @@ const TOOLS = /^(test|check|simulate|bench|docs|generate|prepare)(:|$)/
 const ARGUMENTS: Record<string, string[]> = {
   'dead-letters': ['list', 'ledger'],
   'ledger:adopt-topic': ['--yes'],
+  'ledger:rebuild': ['--into', 'rebuilt_books'],
+  'persons:erase': ['--user', '5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11', '--check'],
 }
 /** Commands that need no running system. */
 const ALONE = new Set([
   ...['start', 'reset', 'compose:env', 'audit:dependencies', 'keys:rotate-jwt', 'keys:rotate-checkpoint'],
-  ...['schemas:freeze', 'consumer:pack'],
+  ...['schemas:freeze', 'consumer:pack', 'drill'],
 ])
 
 type Command = { name: string; script: string; args: string[] }

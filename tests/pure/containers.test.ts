@@ -1,7 +1,16 @@
 // The container files cannot run where no image can be pulled: this test checks everything that needs no container.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { KAFKA_USERS } from '@pennywire/kafka/access.ts'
@@ -210,6 +219,7 @@ describe('npm run compose:env', () => {
     copy = mkdtempSync(join(tmpdir(), 'pennywire-compose-'))
     for (const file of ['docker-compose.yml', 'packages/stack/src/make-compose-env.ts'])
       cpSync(join(root, file), join(copy, file))
+    symlinkSync(join(root, 'packages/stack/node_modules'), join(copy, 'packages/stack/node_modules'))
   })
   afterEach(() => rmSync(copy, { recursive: true }))
 

@@ -23,7 +23,7 @@ const transfer = (entries: object[], more: object = {}) => ({
     amountMinor: 1n,
   },
   ...{ currency: 'USD', fingerprint: Buffer.alloc(16), requestedAt: 1, completedAt: 2, note: null },
-  ...{ metadata: null, commandId: null, holdMinor: null, linked: [], entries },
+  ...{ metadata: null, commandId: null, commandFingerprint: null, holdMinor: null, linked: [], entries },
   ...more,
 })
 const entry = (balanceAfterMinor: bigint, sequence: unknown = 1) => ({

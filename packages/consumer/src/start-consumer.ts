@@ -55,7 +55,7 @@ export type ConsumerOptions<Name extends EventName = EventName> = {
   setAsideAfter?: number
   /**
    * After how long without a sign of life the group gives an instance's partitions to another: 30 s if it is not said. A
-   * transaction that takes longer is refused at its end, and done again by the other.
+   * transaction that takes longer is not done twice: the other instance waits for its lock, and goes on behind it.
    */
   sessionMs?: number
   /** Copies what is set aside to a topic of the team's, in addition to the table. It may come twice. */

@@ -42,6 +42,8 @@ const TEXTS: Record<string, string> = {
   objectIds: '575ce9c4-3325-8704-80f9-ad4f1e1c3182',
   origin: 'https://hooks.example.com',
   previousRole: 'user',
+  previousSource: 'self',
+  previousTier: 'unverified',
   reason: 'voided',
   'ApiKeyRevoked.reason': 'revoked_by_user',
   'LoginFailed.reason': 'wrong_password',

@@ -3,6 +3,9 @@
 import type { AnyRecord } from './schemas.ts'
 
 /** The kinds of things that records are about. */
+/** The action of a record that cannot be decoded. */
+export const UNKNOWN_ACTION = 'unknown'
+
 export const SUBJECT_KINDS = [
   'user',
   'wallet',
@@ -132,7 +135,7 @@ export const logEntryOf = (
     return text !== undefined && form.test(text) ? text : null
   }
   const type = record?.type ?? header('ce_type', /^pennywire\.[a-z]{1,32}\.[A-Za-z]{1,64}$/)
-  const action = type?.slice(type.lastIndexOf('.') + 1) ?? 'unknown'
+  const action = type?.slice(type.lastIndexOf('.') + 1) ?? UNKNOWN_ACTION
   const value = (record?.value ?? {}) as unknown as Record<string, unknown>
   const subjects = new Map<string, Subject>()
   addSubjects(value, subjects)

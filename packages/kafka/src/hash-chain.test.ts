@@ -66,7 +66,7 @@ describe('A1: any single edit changes the hash', () => {
   ])('its place: %o', other => expect(genesisOf(other)).not.toEqual(genesisOf(place)))
 })
 
-test('headers are read back as they came, repeated and empty ones too; damaged bytes throw', () => {
+test('headers are read back as they came, repeated and empty ones too; of damaged bytes none', () => {
   const headers: Array<[string, Buffer]> = [
     ['a', Buffer.from('1')],
     ['', Buffer.alloc(0)],
@@ -75,6 +75,11 @@ test('headers are read back as they came, repeated and empty ones too; damaged b
   const chained = chainedRecordOf({ ...record, headers })
   expect(headersOf(chained)).toEqual(headers)
   expect(headersOf({ headers: Buffer.alloc(0) })).toEqual([])
-  expect(() => headersOf({ headers: chained.headers.subarray(0, -1) })).toThrow('in the middle')
-  expect(() => headersOf({ headers: chained.headers.subarray(0, 5) })).toThrow('without a value')
+  for (let end = 1; end < chained.headers.length; end++) {
+    const cut = headersOf({ headers: chained.headers.subarray(0, end) })
+    expect(headers.slice(0, cut.length)).toEqual(cut)
+  }
+  expect(headersOf({ headers: Buffer.from([255, 255, 255, 254, 1]) })).toEqual([])
+  const withoutValue = chainedRecordOf({ ...record, headers: [['a', null as unknown as Buffer]] })
+  expect(headersOf(withoutValue)).toEqual([['a', Buffer.alloc(0)]])
 })

@@ -44,17 +44,19 @@ export const chainedRecordOf = (record: IncomingRecord): ChainedRecord => ({
   value: record.value,
 })
 
-/** The headers of a chained record, in order. Throws on bytes that chainedRecordOf did not write. */
+/** The headers of a chained record, in order; of bytes that chainedRecordOf did not write none: a changed record. */
 export const headersOf = ({ headers }: Pick<ChainedRecord, 'headers'>): Array<[string, Buffer]> => {
   const fields: Buffer[] = []
   for (let at = 0; at < headers.length; ) {
-    const length = headers.readUInt32BE(at)
+    if (at + 4 > headers.length) return []
+    const given = headers.readUInt32BE(at)
+    const length = given === LENGTH_OF_NULL ? 0 : given
     const end = at + 4 + length
-    if (end > headers.length) throw new Error('headers that end in the middle of a field')
+    if (end > headers.length) return []
     fields.push(headers.subarray(at + 4, end))
     at = end
   }
-  if (fields.length % 2 !== 0) throw new Error('a header without a value')
+  if (fields.length % 2 !== 0) return []
   return Array.from({ length: fields.length / 2 }, (_, n) => [
     fields[2 * n]!.toString('utf8'),
     fields[2 * n + 1]!,

@@ -1,3 +1,4 @@
+import { UNKNOWN_ACTION } from '@pennywire/contracts/log-entry.ts'
 import type { Codec } from '@pennywire/kafka/codec.ts'
 import type { Chain } from '@pennywire/kafka/hash-chain.ts'
 import { type Clock, sleep } from '@pennywire/runtime/clock.ts'
@@ -16,7 +17,7 @@ const LOOK_MS = 200
 export type LogComparison = {
   equal: number
   different: number
-  /** Records after the last indexed one of their chain. */
+  /** Records after the last indexed one of their chain, and those whose schema was unknown when they were indexed. */
   behind: number
   replaced: number
   first: string | null
@@ -98,7 +99,9 @@ export const compareLog = async (deps: {
       const right = new Set(same.filter(({ id }) => !incomplete.has(id)).map(({ offset }) => offset))
       const wrong = rows.filter(({ offset }) => !right.has(offset))
       result.equal += right.size
-      const different = wrong.filter(({ offset }) => offset <= indexedTo)
+      const different = wrong.filter(
+        ({ offset }) => offset <= indexedTo && live.get(offset)?.action !== UNKNOWN_ACTION,
+      )
       result.different += different.length
       result.behind += wrong.length - different.length
       if (different[0])

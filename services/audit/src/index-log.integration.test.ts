@@ -128,14 +128,16 @@ test('two instances fill one index: no row twice, none missing, no subject twice
 test('a registry that is away delays the index, and never loses a record', async () => {
   await record([pinSet(randomUUID())])
   let away = true
-  start(async () => {
+  const index = start(async () => {
     if (away) throw new Error('the registry is away')
     return codec
   })
   await new Promise(resolve => setTimeout(resolve, 300))
   expect(await rowsOf()).toEqual([])
+  expect(index.behind()).toBe(1)
   away = false
   await untilRows(1)
+  await vi.waitFor(() => expect(index.behind()).toBe(0))
 })
 
 test('an index that was changed is found by making it anew, and put right', async () => {

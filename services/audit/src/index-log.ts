@@ -69,13 +69,14 @@ export const startLogIndex = (deps: {
 
   const round = async (signal: AbortSignal): Promise<void> => {
     const began = clock.elapsed()
-    codec ??= await openCodec()
     const heads = await loadChainHeads(sql)
     const idOf = ({ topic, epoch, partition }: Chain) => `${topic}/${epoch}/${partition}`
     const unmet = heads.filter(head => !positions.has(idOf(head)))
     const found = unmet.length > 0 ? await loadIndexedOffsets(sql, unmet) : []
     for (const [n, head] of unmet.entries()) positions.set(idOf(head), found[n] ?? head.offset - head.records)
-    behind = 0
+    const leftOf = (head: (typeof heads)[number]) => Number(head.offset - positions.get(idOf(head))!)
+    behind = heads.reduce((sum, head) => sum + Math.max(0, leftOf(head)), 0)
+    codec ??= await openCodec()
     for (const head of heads) {
       const id = idOf(head)
       const position = positions.get(id)!
@@ -86,7 +87,7 @@ export const startLogIndex = (deps: {
       const last = page.at(-1)?.offset ?? position
       positions.set(id, last)
       indexed.inc(page.length)
-      behind += Number(head.offset - last)
+      behind -= page.length
     }
     workMs = clock.elapsed() - began
   }

@@ -136,7 +136,7 @@ const rebuild = async (): Promise<number> => {
     const { equal, different, behind, replaced, first } = result.index
     print(
       `${equal} rows of the index are right, ${different} are not${first ? ` (the first: ${first})` : ''}` +
-        `${behind > 0 ? `; ${behind} records are not indexed yet` : ''}` +
+        `${behind > 0 ? `; ${behind} records are not indexed yet, or were before their schema was known` : ''}` +
         `${replaced > 0 ? `; ${replaced} are put right` : ''}`,
     )
   }

@@ -354,6 +354,7 @@ const CASES: Case[] = [
 const TABLE = new Map(
   readFileSync(join(import.meta.dirname, '../../../docs/audit.md'), 'utf8')
     .split('## What is found\n')[1]!
+    .split('\n## ')[0]!
     .split('\n')
     .filter(line => line.startsWith('|'))
     .slice(2)

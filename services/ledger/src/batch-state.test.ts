@@ -14,7 +14,7 @@ const headersOf = (headers: Record<string, string>) => {
     { codec: { encode: () => Buffer.from('event') } } as unknown as Parameters<typeof openBatchState>[1],
   )
   const record = {
-    ...{ partition: 3, key: Buffer.from('wallet') },
+    ...{ partition: 3, offset: 41n, key: Buffer.from('wallet') },
     headers: Object.entries(headers).map(([name, text]) => [name, Buffer.from(text)]),
   } as IncomingRecord
   const event = { type: 'pennywire.ledger.WalletClosed', value: {} as never, subject: 'command' } as const
@@ -24,7 +24,7 @@ const headersOf = (headers: Record<string, string>) => {
 const BEFORE = {
   ...{ 'content-type': 'application/vnd.confluent.avro', ce_specversion: '1.0', ce_id: '3-7' },
   ...{ ce_type: 'pennywire.ledger.WalletClosed', ce_source: '/pennywire/ledger' },
-  ...{ ce_time: '1970-01-01T00:00:00.000Z', ce_subject: 'command', seq: '7' },
+  ...{ ce_time: '1970-01-01T00:00:00.000Z', ce_subject: 'command', seq: '7', command_offset: '41' },
 }
 
 test('an event of a command that names no request has the headers that it always had', () => {

@@ -1,9 +1,10 @@
 // `npm run ledger:catch-up`: brings a database that is behind its own events up to them, by the events. USAGE tells the
 // options and settings.
-import { parseArgs } from 'node:util'
+
 import { createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
+import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
 import { kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -28,25 +29,13 @@ command may be stopped and run again at any time, also beside a running ledger, 
 Settings: DATABASE_URL, the database as the ledger's role; KAFKA_BROKERS (and KAFKA_TLS, KAFKA_SASL_…), REGISTRY_URL.
 Exit codes: 0 the database holds every event, now or already; 1 the topic and the database tell two histories (nothing
 is changed, the place is named); 2 wrong options or settings; 3 it failed or was stopped (nothing is changed).
+Example: npm run ledger:catch-up -- --dry-run
 `
-const EXIT = { equal: 0, different: 1, usage: 2, failed: 3 } as const
 /** For how long it waits for a ledger's batch that holds a partition. */
 const LOCK_TIMEOUT_MS = 20_000
 
-const readOptions = () => {
-  try {
-    const flag = { type: 'boolean', default: false } as const
-    return parseArgs({ options: { 'dry-run': flag, json: flag, help: flag } }).values
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${USAGE}`)
-    return process.exit(EXIT.usage)
-  }
-}
-const options = readOptions()
-if (options.help) {
-  process.stdout.write(USAGE)
-  process.exit(EXIT.equal)
-}
+const flag = { type: 'boolean', default: false } as const
+const { values: options } = beginCommand(USAGE, { options: { 'dry-run': flag, json: flag } })
 
 const config = loadConfig({ DATABASE_URL: databaseUrl, ...kafkaSettings, ...registrySettings }, process.env)
 const logger = createLogger('ledger-catch-up', { level: 'fatal', instance: 'catch-up' })
@@ -108,7 +97,7 @@ const tell = ({ partitions, events, compared, wallets }: CaughtUp) => {
   print(options['dry-run'] ? 'dry run: nothing is changed' : 'restart the ledger')
 }
 
-let exitCode: number = EXIT.equal
+let exitCode: number = EXIT.ok
 let result: CaughtUp | null = null
 let failure: string | null = null
 try {
@@ -119,13 +108,13 @@ try {
   progress?.end()
   failure = (error as Error).message || String((error as { code?: string }).code ?? error)
   process.stderr.write(`failed: ${failure}\n`)
-  exitCode = error instanceof TwoHistories ? EXIT.different : EXIT.failed
+  exitCode = error instanceof TwoHistories ? EXIT.wrong : EXIT.failed
 }
 await sql.end({ timeout: 5 })
 if (options.json)
   process.stdout.write(
     `${JSON.stringify(
-      { ok: exitCode === EXIT.equal, dryRun: options['dry-run'], ...result, failure },
+      { ok: exitCode === EXIT.ok, dryRun: options['dry-run'], ...result, failure },
       (_name, value) => (typeof value === 'bigint' ? String(value) : value),
       2,
     )}\n`,

@@ -1,9 +1,10 @@
 // `npm run ledger:rebuild`: builds the ledger's books from ledger.events alone, in a database of their own beside the
 // running ledger, and compares them with the live ones. USAGE tells the options and settings.
-import { parseArgs } from 'node:util'
+
 import { createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
+import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
 import { kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { type Database, LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -42,38 +43,22 @@ ledger's role, to compare with; SUPERUSER_DATABASE_URL, only to create NAME wher
 KAFKA_BROKERS (and KAFKA_TLS, KAFKA_SASL_…), REGISTRY_URL.
 Exit codes: 0 the books are equal (or built, where nothing is compared); 1 they differ (differences are named), or the
 topic tells two histories; 2 wrong options or settings; 3 it failed or was stopped.
+Example: npm run ledger:rebuild -- --into rebuilt_books
 `
-const EXIT = { equal: 0, different: 1, usage: 2, failed: 3 } as const
 const NAME = /^[a-z][a-z0-9_]{0,62}$/
 /** The parts of a database's URL: up to its name, the name, parameters. */
 const URL_PARTS = /^(postgres(?:ql)?:\/\/[^/]+\/)([^?]*)(.*)$/
 
-const refuseUsage = (message: string): never => {
-  process.stderr.write(`${message}\n\n${USAGE}`)
-  process.exit(EXIT.usage)
-}
-const readOptions = () => {
-  try {
-    const flag = { type: 'boolean', default: false } as const
-    return parseArgs({
-      options: {
-        into: { type: 'string' },
-        'no-compare': flag,
-        ...{ restart: flag, drop: flag, json: flag, help: flag },
-      },
-    }).values
-  } catch (error) {
-    return refuseUsage((error as Error).message)
-  }
-}
-const options = readOptions()
-if (options.help) {
-  process.stdout.write(USAGE)
-  process.exit(EXIT.equal)
-}
+const flag = { type: 'boolean', default: false } as const
+const { values: options } = beginCommand(
+  USAGE,
+  { options: { into: { type: 'string' }, 'no-compare': flag, restart: flag, drop: flag, json: flag } },
+  ({ values: { into = '', drop, restart, 'no-compare': noCompare } }) => {
+    if (!NAME.test(into)) throw new Error('--into names the new database: lower-case letters, digits and _')
+    if (drop && (restart || noCompare)) throw new Error('--drop goes with --into alone')
+  },
+)
 const { into = '' } = options
-if (!NAME.test(into)) refuseUsage('--into names the new database: lower-case letters, digits and _')
-if (options.drop && (options.restart || options['no-compare'])) refuseUsage('--drop goes with --into alone')
 
 const config = loadConfig(
   {
@@ -85,6 +70,10 @@ const config = loadConfig(
   },
   process.env,
 )
+const refuseUsage = (message: string): never => {
+  process.stderr.write(`${message}\n`)
+  process.exit(EXIT.usage)
+}
 const [, server, liveName, parameters] =
   URL_PARTS.exec(config.OWNER_DATABASE_URL) ?? refuseUsage('OWNER_DATABASE_URL names no database')
 if (liveName === into) refuseUsage(`--into ${into} is the live database`)
@@ -144,7 +133,7 @@ const drop = async (): Promise<number> => {
   await target.end({ timeout: 5 })
   if (exists) await onServer(sql => dropDatabase(sql, into))
   print(exists ? `the database ${into} is removed` : `there is no database ${into}`)
-  return EXIT.equal
+  return EXIT.ok
 }
 
 const rebuild = async (): Promise<number> => {
@@ -176,7 +165,7 @@ const rebuild = async (): Promise<number> => {
   )
   if (!live) {
     print('the books are built and not compared')
-    return EXIT.equal
+    return EXIT.ok
   }
   const horizon = await readHorizon(target)
   if (horizon.size === 0) throw new Error(`${into} was built without live books to compare with: --restart`)
@@ -203,7 +192,7 @@ const rebuild = async (): Promise<number> => {
         ? `${table} ${key}: ${live === null ? 'an event tells it, the live books lack it' : 'the live books hold it, no event tells it'}`
         : `${table} ${key}, ${column}: live ${live}, by the events ${rebuilt}`,
     )
-  return different === 0 ? EXIT.equal : EXIT.different
+  return different === 0 ? EXIT.ok : EXIT.wrong
 }
 
 let exitCode: number
@@ -213,14 +202,13 @@ try {
 } catch (error) {
   failure = (error as Error).message || String((error as { code?: string }).code ?? error)
   process.stderr.write(`failed: ${failure}\n`)
-  exitCode =
-    error instanceof NotEmpty ? EXIT.usage : error instanceof TwoHistories ? EXIT.different : EXIT.failed
+  exitCode = error instanceof NotEmpty ? EXIT.usage : error instanceof TwoHistories ? EXIT.wrong : EXIT.failed
 }
 await Promise.all([target.end({ timeout: 5 }), live?.end({ timeout: 5 })])
 if (options.json)
   process.stdout.write(
     `${JSON.stringify(
-      { ok: exitCode === EXIT.equal, ...result, failure },
+      { ok: exitCode === EXIT.ok, ...result, failure },
       (_name, value) =>
         typeof value === 'bigint' ? String(value) : value instanceof Map ? Object.fromEntries(value) : value,
       2,

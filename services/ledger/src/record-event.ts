@@ -19,12 +19,12 @@ const RECORDERS: {
   [Name in LedgerEventName]: (state: BatchState, decided: DecidedAs<Name>, place: Place) => void
 } = {
   'pennywire.ledger.TransferCompleted': (state, decided, place) => {
-    recordMovements(state, movementRows(decided.value, place), decided.effects, place)
+    recordMovements(state, movementRows(decided.value, place), decided.effects)
     if (decided.hold) endHold(state, decided.hold, holdEndOf(decided)!)
   },
   'pennywire.ledger.TransferReversed': (state, { value, effects, original }, place) => {
     const { reversal, ...rows } = reversalRows(value, place)
-    recordMovements(state, rows, effects, place)
+    recordMovements(state, rows, effects)
     original.reversed = value.reversedMinor
     state.writes.reversals.push(reversal)
   },
@@ -109,7 +109,6 @@ const recordMovements = (
   state: BatchState,
   { transfers, entries }: { transfers: TransferRow[]; entries: EntryRow[] },
   effects: Effects,
-  place: Place,
 ): void => {
   applyEffects(state, effects)
   state.writes.entries.push(...entries)

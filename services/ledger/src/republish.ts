@@ -1,11 +1,12 @@
 // `npm run ledger:republish`: after Kafka lost ledger.events, or a part of its end, publishes the events from the journal
 // again. USAGE tells the options and settings.
-import { parseArgs } from 'node:util'
+
 import { LEDGER_PARTITIONS } from '@pennywire/contracts/topics.ts'
 import { createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { createPublisher } from '@pennywire/kafka/publisher.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
+import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
 import { kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase, type Tx } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -30,27 +31,12 @@ Settings: DATABASE_URL, as the ledger; KAFKA_BROKERS (and KAFKA_TLS, KAFKA_SASL_
 Exit codes: 0 the topic holds every event of the journal; 1 it holds another history (the first difference is named), the
 registry cannot decode the events, or with --check events are missing; 2 wrong options or settings; 3 it failed, a ledger
 is running, or it was stopped.
+Example: npm run ledger:republish -- --check
 `
-const EXIT = { level: 0, different: 1, usage: 2, failed: 3 } as const
 const NAME = 'ledger-republish'
 
-const refuseUsage = (message: string): never => {
-  process.stderr.write(`${message}\n\n${USAGE}`)
-  process.exit(EXIT.usage)
-}
-const readOptions = () => {
-  try {
-    const flag = { type: 'boolean', default: false } as const
-    return parseArgs({ options: { check: flag, json: flag, help: flag } }).values
-  } catch (error) {
-    return refuseUsage((error as Error).message)
-  }
-}
-const options = readOptions()
-if (options.help) {
-  process.stdout.write(USAGE)
-  process.exit(EXIT.level)
-}
+const flag = { type: 'boolean', default: false } as const
+const { values: options } = beginCommand(USAGE, { options: { check: flag, json: flag } })
 
 const config = loadConfig({ DATABASE_URL: databaseUrl, ...kafkaSettings, ...registrySettings }, process.env)
 const logger = createLogger(NAME, { level: options.json ? 'fatal' : 'error', instance: NAME })
@@ -123,16 +109,16 @@ const republish = async (tx: Tx): Promise<number> => {
     result.difference = difference
     const { partition, offset, seq, reason } = difference
     print(`first difference: ledger.events/${partition} offset ${offset} seq ${seq}: ${reason}`)
-    return EXIT.different
+    return EXIT.wrong
   }
   if (result.missing > 0) {
     result.schemaFault = await findSchemaFault(sql, registry, held)
     if (result.schemaFault) {
       print(`the events cannot be decoded: ${result.schemaFault}; see npm run ledger:restore-schemas`)
-      return EXIT.different
+      return EXIT.wrong
     }
   }
-  if (options.check) return result.missing === 0 ? EXIT.level : EXIT.different
+  if (options.check) return result.missing === 0 ? EXIT.ok : EXIT.wrong
   const since = systemClock.elapsed()
   const publisher = await createPublisher(client)
   // Also keeps the transaction from idling, which would end it, and the lock with it.
@@ -149,7 +135,7 @@ const republish = async (tx: Tx): Promise<number> => {
   }
   await markPublished(tx, reached)
   print('ledger.events holds every event of the journal')
-  return EXIT.level
+  return EXIT.ok
 }
 
 let exitCode: number
@@ -166,7 +152,7 @@ await Promise.all([sql.end({ timeout: 5 }), lockSql.end({ timeout: 5 })])
 if (options.json)
   process.stdout.write(
     `${JSON.stringify(
-      { ok: exitCode === EXIT.level, ...result, failure },
+      { ok: exitCode === EXIT.ok, ...result, failure },
       (_name, value) => (typeof value === 'bigint' ? String(value) : value),
       2,
     )}\n`,

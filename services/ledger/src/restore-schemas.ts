@@ -1,9 +1,10 @@
 // `npm run ledger:restore-schemas`: gives a registry that lost its schemas each of them under its old id again. USAGE tells
 // the options and settings.
-import { parseArgs } from 'node:util'
+
 import { registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { CannotRestore, restoreRegistry } from '@pennywire/kafka/restore-registry.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
+import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
 import { loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -22,33 +23,18 @@ compared and left. The same command may run again.
 Settings: DATABASE_URL, as the ledger; REGISTRY_URL (and REGISTRY_…).
 Exit codes: 0 the registry has every schema under its id; 1 it cannot have one of them (it is named); 2 wrong options or
 settings; 3 it failed.
+Example: npm run ledger:restore-schemas -- --json
 `
-const EXIT = { restored: 0, impossible: 1, usage: 2, failed: 3 } as const
 
-const refuseUsage = (message: string): never => {
-  process.stderr.write(`${message}\n\n${USAGE}`)
-  process.exit(EXIT.usage)
-}
-const readOptions = () => {
-  try {
-    const flag = { type: 'boolean', default: false } as const
-    return parseArgs({ options: { json: flag, help: flag } }).values
-  } catch (error) {
-    return refuseUsage((error as Error).message)
-  }
-}
-const options = readOptions()
-if (options.help) {
-  process.stdout.write(USAGE)
-  process.exit(EXIT.restored)
-}
+const flag = { type: 'boolean', default: false } as const
+const { values: options } = beginCommand(USAGE, { options: { json: flag } })
 const config = loadConfig({ DATABASE_URL: databaseUrl, ...registrySettings }, process.env)
 const sql = openDatabase(config.DATABASE_URL, {
   applicationName: 'ledger-restore-schemas',
   maxConnections: 1,
 })
 
-let exitCode: number = EXIT.restored
+let exitCode: number = EXIT.ok
 let failure: string | null = null
 let result = { present: 0, restored: 0, filled: 0 }
 try {
@@ -69,9 +55,9 @@ try {
 } catch (error) {
   failure = (error as Error).message
   process.stderr.write(`failed: ${failure}\n`)
-  exitCode = error instanceof CannotRestore ? EXIT.impossible : EXIT.failed
+  exitCode = error instanceof CannotRestore ? EXIT.wrong : EXIT.failed
 }
 await sql.end({ timeout: 5 })
 if (options.json)
-  process.stdout.write(`${JSON.stringify({ ok: exitCode === EXIT.restored, ...result, failure }, null, 2)}\n`)
+  process.stdout.write(`${JSON.stringify({ ok: exitCode === EXIT.ok, ...result, failure }, null, 2)}\n`)
 process.exitCode = exitCode

@@ -146,7 +146,13 @@ const startInstance = async (end: Partial<TopicEnd> = {}, database = sql) => {
     frozen: (offset: number) =>
       encode('ledger.events', offset, 'pennywire.ledger.WalletFrozen', {
         ...{ commandId: randomUUID(), walletId: alice, userId: alice, ownerId: alice, source: 'self' },
-        ...{ reason: null, sequence: 9, frozenAt: 1_700_000_000_000, previousSource: null, commandFingerprint: null },
+        ...{
+          reason: null,
+          sequence: 9,
+          frozenAt: 1_700_000_000_000,
+          previousSource: null,
+          commandFingerprint: null,
+        },
       }),
     opened: (offset: number, over: { userId?: string } = {}) =>
       encode('ledger.events', offset, 'pennywire.ledger.WalletOpened', {
@@ -590,6 +596,24 @@ describe('positions', () => {
     const told = await sql<{ id: string }[]>`select distinct transfer_id as id from notifier.notices`
     // The last one is of less than an hour before the last handled: its row is looked for, and it was deleted by hand.
     expect(told.map(({ id }) => id)).toEqual([transferIdOf(alice, '3')])
+  })
+
+  test('a record that claims a time to come makes nothing old news', async () => {
+    const { position, handle, transfer } = await startInstance({ first: 0n, offset: 1n })
+    const claiming = transfer(1)
+    await position()
+    await handle([
+      {
+        ...claiming,
+        offset: 0n,
+        headers: [...claiming.headers, ['ce_time', Buffer.from('2999-01-01T00:00:00.000Z')]],
+      },
+      { ...transfer(2), offset: 1n },
+    ])
+    await position()
+    const [row] = await sql<[{ isPast: boolean }]>`
+      select news_since < now() as "isPast" from notifier.positions where topic = 'ledger.events'`
+    expect(row.isPast).toBe(true)
   })
 
   test('the version before may have handled further: its positions are compared with nothing', async () => {

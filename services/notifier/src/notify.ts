@@ -304,14 +304,12 @@ export const createNotifying = (deps: {
           const next = stored.get(idOf(end)) ?? -1n
           return next < end.first || next > end.offset
         })
-        .map(({ topic, partition, first }) =>
-          beginAnew(
-            rows.get(idOf({ topic, partition })) ?? {
-              ...{ topic, partition, offset: first, lastDigest: null, toldAt: null, newsSince: null },
-            },
-            first,
-          ),
-        )
+        .map(({ topic, partition, first }): HandledPosition => {
+          const row = rows.get(idOf({ topic, partition }))
+          if (row && row.offset > first) return beginAnew(row, first)
+          const { toldAt = null, newsSince = null } = row ?? {}
+          return { topic, partition, toldAt, newsSince, offset: first, lastDigest: null }
+        })
       if (moved.length > 0) await writePositions(sql, moved)
       for (const { topic, partition, offset } of moved) {
         const from = stored.get(idOf({ topic, partition }))

@@ -12,6 +12,7 @@ import {
   addRebuilt,
   compareRebuilt,
   describeNotice,
+  eraseRebuilt,
   type LiveOnly,
   type RebuiltNotice,
   readLiveOnly,
@@ -27,6 +28,8 @@ const TOPICS_READ: Topic[] = ['ledger.events', 'identity.events', 'notifier.comm
 const LIVE_WITHIN_MS = 15_000
 const LIVE_LOOK_MS = 200
 const PAGE_ROWS = 10_000
+/** What the notifier tells of its own deliveries: the event of it names the endpoint alone. */
+const OWN_TYPES = new Set(['webhook_disabled'])
 
 export type RebuildDeps = {
   /** As the owner. */
@@ -52,6 +55,8 @@ export type Rebuilt = {
   ends: End[]
   /** The time of the first record that each topic holds now; a topic that holds none has none. */
   begins: Map<Topic, number>
+  /** Users who are erased: nothing is told to them any more. */
+  erased: Set<string>
 }
 
 const idOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
@@ -79,7 +84,7 @@ export const rebuildNotices = async (deps: RebuildDeps, before?: Rebuilt): Promi
   const from = new Map(before?.ends.map(end => [idOf(end), end.offset]))
   const rebuilt: Rebuilt = {
     ...{ records: 0, notices: 0, undecodable: 0, ends, begins: before?.begins ?? new Map() },
-    seconds: 0,
+    ...{ erased: before?.erased ?? new Set(), seconds: 0 },
   }
 
   const noticesOf = async (record: IncomingRecord): Promise<RebuiltNotice[]> => {
@@ -87,7 +92,8 @@ export const rebuildNotices = async (deps: RebuildDeps, before?: Rebuilt): Promi
     if (type !== undefined && !isHandled(type)) return []
     try {
       const decoded = await codec.decodeRecord(record)
-      const { notices } = workFor(decoded, starts.get(record.topic) ?? 0)
+      const { notices, erased } = workFor(decoded, starts.get(record.topic) ?? 0)
+      for (const userId of erased) rebuilt.erased.add(userId)
       return notices.map(notice => ({ ...notice, topic: record.topic }))
     } catch (error) {
       if (
@@ -125,6 +131,8 @@ export const rebuildNotices = async (deps: RebuildDeps, before?: Rebuilt): Promi
     },
   })
   progress.end()
+  // Their notices come from all topics, also from records behind the one that erases them.
+  if (rebuilt.erased.size > 0) rebuilt.notices -= await eraseRebuilt(sql, [...rebuilt.erased])
   rebuilt.seconds = (clock.elapsed() - since) / 1_000
   return rebuilt
 }
@@ -140,6 +148,8 @@ export type Comparison = {
   purged: number
   /** Live only: of records that no topic holds any more. */
   older: number
+  /** Live only: told by the notifier of its own deliveries, which are in no topic. */
+  own: number
   /** Live only, although every topic that tells such a notice goes back further. */
   invented: number
   /** Lists whose counts are not those of their notices. */
@@ -169,7 +179,17 @@ const isOlder = (notice: LiveOnly, origins: Map<string, Set<Topic>>, begins: Map
 export const compareNotices = async (deps: RebuildDeps, rebuilt: Rebuilt): Promise<Comparison> => {
   const { sql, signal, keepDays, progressOf } = deps
   const result: Comparison = {
-    ...{ equal: 0, different: 0, missing: 0, unwanted: 0, purged: 0, older: 0, invented: 0, wrongInboxes: 0 },
+    ...{
+      equal: 0,
+      different: 0,
+      missing: 0,
+      unwanted: 0,
+      purged: 0,
+      older: 0,
+      own: 0,
+      invented: 0,
+      wrongInboxes: 0,
+    },
     first: null,
   }
   await untilLive(deps, rebuilt.ends)
@@ -206,7 +226,8 @@ export const compareNotices = async (deps: RebuildDeps, rebuilt: Rebuilt): Promi
     liveOnly.map(({ id }) => id),
   )
   for (const notice of liveOnly.filter(({ id }) => still.has(id))) {
-    if (isOlder(notice, origins, rebuilt.begins)) result.older++
+    if (OWN_TYPES.has(notice.type)) result.own++
+    else if (isOlder(notice, origins, rebuilt.begins)) result.older++
     else {
       result.invented++
       result.first ??= `notice ${notice.id} (${notice.type}): no topic tells it`

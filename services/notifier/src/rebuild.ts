@@ -1,9 +1,10 @@
 // `npm run notifier:rebuild`: builds the notices again from the topics in a table of their own, and compares them with the
 // live ones. USAGE tells the options and settings.
-import { parseArgs } from 'node:util'
+
 import { createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
+import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
 import { kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -25,32 +26,17 @@ Ctrl-C stops it and leaves everything as it is.
   --help  Writes this.
 
 In no topic are: what users have read and the numbers of their lists, preferences, webhook endpoints and their secrets,
-and how far each delivery is. They stay as they are; a backup has them.
+the hosts that notices of webhooks name, how far each delivery is, and notices of webhooks that it disabled. They stay as they are; a backup has them.
 
 Settings: OWNER_DATABASE_URL, the database as the owner of its schemas; KAFKA_BROKERS (and KAFKA_TLS, KAFKA_SASL_…);
 REGISTRY_URL (and REGISTRY_…); NOTIFICATION_KEEP_DAYS, as the service has it.
 Exit codes: 0 the notices are equal, or were mended; 1 they differ (the first difference is named); 2 wrong options or
 settings; 3 it failed or was stopped.
+Example: npm run notifier:rebuild -- --mend
 `
-const EXIT = { equal: 0, different: 1, usage: 2, failed: 3 } as const
 
-const refuseUsage = (message: string): never => {
-  process.stderr.write(`${message}\n\n${USAGE}`)
-  process.exit(EXIT.usage)
-}
-const readOptions = () => {
-  try {
-    const flag = { type: 'boolean', default: false } as const
-    return parseArgs({ options: { mend: flag, json: flag, help: flag } }).values
-  } catch (error) {
-    return refuseUsage((error as Error).message)
-  }
-}
-const options = readOptions()
-if (options.help) {
-  process.stdout.write(USAGE)
-  process.exit(EXIT.equal)
-}
+const flag = { type: 'boolean', default: false } as const
+const { values: options } = beginCommand(USAGE, { options: { mend: flag, json: flag } })
 
 const config = loadConfig(
   {
@@ -79,7 +65,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const)
   })
 
 const result: {
-  rebuilt: Omit<Rebuilt, 'ends' | 'begins'> | null
+  rebuilt: Omit<Rebuilt, 'ends' | 'begins' | 'erased'> | null
   comparison: Comparison | null
   mended: { added: number; corrected: number } | null
 } = { rebuilt: null, comparison: null, mended: null }
@@ -108,18 +94,19 @@ const rebuild = async (): Promise<number> => {
   const comparison = await compareNotices(deps, rebuilt)
   if (stopped.signal.aborted) return EXIT.failed
   result.comparison = comparison
-  const { equal, different, missing, unwanted, purged, older, invented, wrongInboxes, first } = comparison
+  const { equal, different, missing, unwanted, purged, older, own, invented, wrongInboxes, first } =
+    comparison
   const wrong = different + missing + invented + wrongInboxes
   print(`${equal} notices are equal to the live ones, ${different + missing + invented} are not`)
   print(
-    `${unwanted} are turned off by their users, ${purged} purged; ${older} live ones are of records that no topic holds any more`,
+    `${unwanted} are turned off by their users, ${purged} purged; ${older} live ones are of records that no topic holds any more, ${own} of the notifier's own deliveries`,
   )
   if (wrongInboxes > 0) print(`${wrongInboxes} lists count otherwise than their notices`)
   if (first) print(`first difference: ${first}`)
-  if (!options.mend) return wrong === 0 ? EXIT.equal : EXIT.different
+  if (!options.mend) return wrong === 0 ? EXIT.ok : EXIT.wrong
   result.mended = await mendNotices(sql, { keepDays: config.NOTIFICATION_KEEP_DAYS, positions: rebuilt.ends })
   print(`${result.mended.added} notices added as read, ${result.mended.corrected} put right`)
-  return invented + wrongInboxes === 0 ? EXIT.equal : EXIT.different
+  return invented + wrongInboxes === 0 ? EXIT.ok : EXIT.wrong
 }
 
 let exitCode: number
@@ -133,5 +120,5 @@ try {
 }
 await sql.end({ timeout: 5 })
 if (options.json)
-  process.stdout.write(`${JSON.stringify({ ok: exitCode === EXIT.equal, ...result, failure }, null, 2)}\n`)
+  process.stdout.write(`${JSON.stringify({ ok: exitCode === EXIT.ok, ...result, failure }, null, 2)}\n`)
 process.exitCode = exitCode

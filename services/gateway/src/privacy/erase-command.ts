@@ -1,9 +1,10 @@
 // `npm run persons:erase -- --user ID`: erases a person by the same use case as the gateway's routes. USAGE tells the
 // options and settings, EXIT the exit codes.
+
 import { createInterface } from 'node:readline/promises'
-import { parseArgs } from 'node:util'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
+import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
 import { loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -33,43 +34,24 @@ answers the same. Gateways and ledgers have to be running: they publish and deci
 Settings: DATABASE_URL (the gateway's), LEDGER_READ_URL, REGISTRY_URL.
 Exit codes: 0 the person is erased (with --check: nothing stands in the way), 1 something stands in the way or there is no
 such person, 2 wrong options or settings, 3 it is not finished yet (the gateways go on), or it could not be done.
+Example: npm run persons:erase -- --user 5b0e7f6c-2a43-4d9e-9c63-6f5a1c0a7f11 --check
 `
-const EXIT = { right: 0, refused: 1, usage: 2, unfinished: 3 } as const
 /** The wallets close within moments; what is left after so many rounds of ten seconds, the gateways end. */
 const ROUNDS = 6
 
-const refuseUsage = (message: string): never => {
-  process.stderr.write(`${message}\n\n${USAGE}`)
-  process.exit(EXIT.usage)
-}
-
-const readOptions = () => {
-  try {
-    return parseArgs({
-      options: {
-        user: { type: 'string' },
-        yes: { type: 'boolean', default: false },
-        check: { type: 'boolean', default: false },
-        json: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    }).values
-  } catch (error) {
-    return refuseUsage((error as Error).message)
-  }
-}
-
-const options = readOptions()
-if (options.help) {
-  process.stdout.write(USAGE)
-  process.exit(EXIT.right)
-}
-const parsed = z.uuid().toLowerCase().safeParse(options.user)
-if (!parsed.success) refuseUsage(options.user === undefined ? '--user is missing' : '--user must be a UUID')
-const userId = parsed.data!
-if (options.json && !options.yes && !options.check) refuseUsage('--json needs --yes or --check')
-if (!options.yes && !options.check && !process.stdin.isTTY)
-  refuseUsage('--yes is missing: nobody can be asked')
+const userIdOf = (text: string | undefined) => z.uuid().toLowerCase().safeParse(text)
+const flag = { type: 'boolean', default: false } as const
+const { values: options } = beginCommand(
+  USAGE,
+  { options: { user: { type: 'string' }, yes: flag, check: flag, json: flag } },
+  ({ values: { user, yes, check, json } }) => {
+    if (user === undefined) throw new Error('--user is missing')
+    if (!userIdOf(user).success) throw new Error('--user must be a UUID')
+    if (json && !yes && !check) throw new Error('--json needs --yes or --check')
+    if (!yes && !check && !process.stdin.isTTY) throw new Error('--yes is missing: nobody can be asked')
+  },
+)
+const userId = userIdOf(options.user).data!
 
 const config = loadConfig(
   { DATABASE_URL: databaseUrl, LEDGER_READ_URL: databaseUrl, ...registrySettings },
@@ -92,16 +74,16 @@ const finish = async (
   process.exit(code)
 }
 const refuse = (blockers: Blocker[]) =>
-  finish(EXIT.refused, 'blocked', `Not erased:\n${blockers.map(each => `  ${inWords(each)}`).join('\n')}`, {
+  finish(EXIT.wrong, 'blocked', `Not erased:\n${blockers.map(each => `  ${inWords(each)}`).join('\n')}`, {
     blockers,
   })
 
 const run = async (): Promise<never> => {
   const user = await findUser(sql, userId)
-  if (!user) return finish(EXIT.refused, 'unknown', 'There is no such person.')
+  if (!user) return finish(EXIT.wrong, 'unknown', 'There is no such person.')
   const known = await readErasure(sql, userId)
   const isErased = (at: Date) =>
-    finish(EXIT.right, 'erased', `The person is erased since ${at.toISOString()}.`, {
+    finish(EXIT.ok, 'erased', `The person is erased since ${at.toISOString()}.`, {
       erasedAt: at.toISOString(),
     })
   if (known?.erasedAt) return isErased(known.erasedAt)
@@ -119,12 +101,12 @@ const run = async (): Promise<never> => {
   })
   const blockers = await erasePerson.findBlockers(user, 'command')
   if (blockers.length > 0) return refuse(blockers)
-  if (options.check) return finish(EXIT.right, 'ready', 'Nothing stands in the way.')
+  if (options.check) return finish(EXIT.ok, 'ready', 'Nothing stands in the way.')
   if (!options.yes) {
     const asking = createInterface({ input: process.stdin, output: process.stderr })
     const answer = await asking.question(`Erase user ${userId} for ever? Type the id once more: `)
     asking.close()
-    if (answer.trim().toLowerCase() !== userId) return finish(EXIT.refused, 'refused', 'Not erased.')
+    if (answer.trim().toLowerCase() !== userId) return finish(EXIT.wrong, 'refused', 'Not erased.')
   }
   const traceparent = continueTrace(undefined)
   const dueAt = new Date(systemClock.now())
@@ -136,7 +118,7 @@ const run = async (): Promise<never> => {
     if (progress.state === 'gone') break
     process.stderr.write('The wallets are not closed yet …\n')
   }
-  return finish(EXIT.unfinished, 'erasing', 'Not finished yet; the gateways go on.')
+  return finish(EXIT.failed, 'erasing', 'Not finished yet; the gateways go on.')
 }
 
 run().catch(async error => {
@@ -144,5 +126,5 @@ run().catch(async error => {
     return refuse(error.members.blockers as Blocker[])
   }
   process.stderr.write(`${(error as Error).message}\n`)
-  return finish(EXIT.unfinished, 'failed', 'Not erased; a repeat is safe.')
+  return finish(EXIT.failed, 'failed', 'Not erased; a repeat is safe.')
 })

@@ -50,7 +50,7 @@ test('the origin of a user’s webhook is ciphertext; of an erased user’s ther
   const change = {
     ...{ id: 'the change', kind: 'added' as const, endpointId: 'the endpoint', ownerId: 'the owner' },
     ...{ url: 'https://alice.example/x', eventTypes: [], state: 'active', changed: [], byUserId: null },
-    ...{ reason: null, staffReason: null, changedAt: new Date(5) },
+    ...{ reason: null, staffReason: null, cause: {}, changedAt: new Date(5) },
   }
   const encryptFor = async (userId: string, text: string, purpose: string) =>
     Buffer.from([userId, text, purpose].join('|'))

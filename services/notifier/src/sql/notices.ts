@@ -4,7 +4,7 @@ import type { Notice } from '../notices-for.ts'
 
 /**
  * Puts notices into their users' lists, at the next numbers, and tells how many: those of an event that came again are
- * there already, and what a user does not want to be told in the app is left out.
+ * there already, and what a user does not want to be told in the app, or of an erased user, is left out.
  */
 export const insertNotices = async (tx: Tx, notices: Notice[]): Promise<number> => {
   const { count } = await tx`
@@ -38,7 +38,8 @@ export const insertNotices = async (tx: Tx, notices: Notice[]): Promise<number> 
           select q.kind || ':in_app' = any (turned_off) as unwanted from notifier.preferences
           where user_id = q.user_id limit 1
         ) p on true
-      where o.known is null and p.unwanted is not true
+        left join lateral (select true as gone from notifier.erasures where user_id = q.user_id limit 1) e on true
+      where o.known is null and p.unwanted is not true and e.gone is null
     ), inbox as (
       -- In the order of the ids: two instances' batches cannot wait for each other.
       insert into notifier.inboxes as i (user_id, last_seq, unread)

@@ -57,7 +57,8 @@ const timeOf = (ms: number | null) => (ms === null ? null : new Date(ms))
 export const writePositions = (sql: Database | Tx, positions: HandledPosition[]) => sql`
   insert into notifier.positions (topic, partition, next_offset, last_offset, last_digest, told_at, news_since)
   select topic, partition, next_offset, case when last_digest is not null then next_offset - 1 end, last_digest,
-    told_at, news_since
+    -- A record may claim any time: none of later ones is older news for that.
+    case when told_at is not null then least(told_at, now()) end, news_since
   from unnest(
     ${topicsOf(positions)}::text[],
     ${partitionsOf(positions)}::int[],
