@@ -98,11 +98,13 @@ const beginEpoch = async () =>
       ...['ledger.events', 'lost by a test'],
     ),
   ).toMatchObject({ exitCode: 0 })
+/** Of these two alone: others may have wanted to be told nothing for a while, and have changed their minds. */
 const toldOf = async () => {
+  const users = sql`(${alice.id}, ${bob.id})`
   const [row] = await sql<[{ notices: number; deliveries: number; last: number }]>`
-    select (select count(*)::int from notifier.notices) as notices,
-      (select count(*)::int from notifier.deliveries) as deliveries,
-      (select sum(last_seq)::int from notifier.inboxes) as last`
+    select (select count(*)::int from notifier.notices where user_id in ${users}) as notices,
+      (select count(*)::int from notifier.deliveries where user_id in ${users}) as deliveries,
+      (select sum(last_seq)::int from notifier.inboxes where user_id in ${users}) as last`
   return row
 }
 const untilTold = () =>

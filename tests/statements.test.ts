@@ -93,6 +93,8 @@ describe('a random history over many days', () => {
   const first = Math.floor(Date.now() / DAY_MS) - 120
   /** The decision time of each of Alice's entries, in order. */
   const moments: number[] = []
+  /** When the ledger decided them: put back at the end, because the books must be what the events tell. */
+  let decided: Array<{ id: string; decidedAt: Date }> = []
   let entries: Array<{ sequence: number; amount: string; balanceAfter: string; transferId: string }>
 
   beforeAll(async () => {
@@ -112,6 +114,9 @@ describe('a random history over many days', () => {
     entries = listed.body.items.toReversed()
     expect(entries.length).toBeGreaterThan(15)
     // Spread the entries over the last weeks: some days without entries, some entries at the edge of a day.
+    decided = await sql<Array<{ id: string; decidedAt: Date }>>`
+      select id, decided_at as "decidedAt" from ledger.transfers
+      where id = any (${entries.map(({ transferId }) => transferId)}::uuid[])`
     let at = first * DAY_MS
     for (const [index, { transferId }] of entries.entries()) {
       at += Math.floor(random() * 2 * DAY_MS)
@@ -121,6 +126,10 @@ describe('a random history over many days', () => {
       await sql`update ledger.transfers set decided_at = ${new Date(at)} where id = ${transferId}`
     }
     expect(at).toBeLessThan(Date.now())
+  })
+  afterAll(async () => {
+    for (const { id, decidedAt } of decided)
+      await sql`update ledger.transfers set decided_at = ${decidedAt} where id = ${id}`
   })
 
   test('opening + in − out = closing, for any period, and one period ends where the next begins', async () => {
