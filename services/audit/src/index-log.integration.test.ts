@@ -132,7 +132,7 @@ test('a registry that is away delays the index, and never loses a record', async
     if (away) throw new Error('the registry is away')
     return codec
   })
-  await new Promise(resolve => setTimeout(resolve, 300))
+  await vi.waitFor(() => expect(index.behind()).toBe(1), { timeout: 20_000, interval: 50 })
   expect(await rowsOf()).toEqual([])
   expect(index.behind()).toBe(1)
   away = false
