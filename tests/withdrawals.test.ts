@@ -11,6 +11,7 @@ import {
   ask,
   control,
   makePerson,
+  makeStaff,
   openWallet,
   type Person,
   send,
@@ -19,10 +20,12 @@ import {
 
 let sql: Database
 let secret: string
+let admin: Person
 let alice: Person
 let wallet: Wallet
 
-beforeAll(() => {
+beforeAll(async () => {
+  admin = await makeStaff('admin')
   sql = openDatabase(inject('system').databaseUrls.superuser, { applicationName: 'test', maxConnections: 2 })
   secret = JSON.parse(
     readFileSync(join(inject('system').dataDir, 'keys', 'provider-secret.json'), 'utf8'),
@@ -415,9 +418,10 @@ describe('somebody dies', () => {
 })
 
 describe('limits', () => {
-  const limit = (action: string, perTransaction: number, daily: number) => sql`
-    insert into ledger.limits (wallet_id, action, source, per_transaction, daily)
-    values (${wallet.id}, ${action}, 'staff', ${perTransaction}, ${daily})`
+  const limit = async (action: string, perTransaction: string, daily: string) => {
+    const path = `/v1/admin/wallets/${wallet.id}/limits/${action}`
+    expect((await admin.ask('PUT', path, { perTransaction, daily })).status).toBe(200)
+  }
   const deposit = (amount: string, source?: string, gatewayUrl?: string) =>
     ask('POST', '/v1/deposits', {
       token: alice.token,
@@ -427,7 +431,7 @@ describe('limits', () => {
     })
 
   test('of withdrawals: the ledger refuses', async () => {
-    await limit('withdrawal', 5000, 6000)
+    await limit('withdrawal', '50.00', '60.00')
     const single = await withdraw('bank', { amount: '50.01' })
     expect([single.status, single.body]).toMatchObject([
       422,
@@ -439,7 +443,7 @@ describe('limits', () => {
   })
 
   test('of deposits: refused before the provider is asked, and nothing is stored', async () => {
-    await limit('deposit', 5000, 20000)
+    await limit('deposit', '50.00', '200.00')
     const key = randomUUID()
     const body = { walletId: wallet.id, amount: '50.01', currency: 'USD' }
     const refused = await alice.ask('POST', '/v1/deposits', body, { 'idempotency-key': key })
@@ -482,7 +486,7 @@ describe('limits', () => {
   })
 
   test('of deposits, twenty at once at the boundary over two gateways: as many pass as fit', async () => {
-    await limit('deposit', 5000, 20000)
+    await limit('deposit', '50.00', '200.00')
     const started = await fetch(`${inject('system').controlUrl}/gateway/start`, { method: 'POST' })
     const other = (await started.json()) as { name: string; url: string }
     try {
