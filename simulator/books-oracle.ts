@@ -433,8 +433,7 @@ export const createBooksWatch = (deps: {
       }
 
       const replay = (row: JournalRow, event: AnyRecord | undefined) => {
-        const told = JSON.parse(row.headers) as { ce_time: string }
-        latestMs = Math.max(latestMs, Date.parse(told.ce_time))
+        latestMs = Math.max(latestMs, Date.parse(row.headers.ce_time!))
         switch (event?.type) {
           case 'pennywire.ledger.TransferCompleted': {
             const { transferId: id, amountMinor, completedAt, fingerprint, commandId } = event.value

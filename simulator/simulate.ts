@@ -142,7 +142,7 @@ const asSent = ({ topic, partition, key, value, headers }: IncomingRecord): RawR
 const hashOf = (journal: JournalRow[]): string => {
   const hash = createHash('sha256')
   for (const { partition, seq, key, headers, bytes } of journal) {
-    const { traceparent: _, ...said } = JSON.parse(headers) as Record<string, string>
+    const { traceparent: _, ...said } = headers
     hash.update(JSON.stringify([partition, String(seq), key, said]))
     const event = decodeNow(bytes)
     if (event?.type !== 'pennywire.ledger.WalletOpened') hash.update(bytes)

@@ -138,7 +138,7 @@ export const event = (partition: number, seq: bigint): JournalRow => ({
   partition,
   seq,
   key: ALICE,
-  headers: `{"seq":"${seq}","odd":"\\\\ \\" {}"}`,
+  headers: { seq: String(seq), odd: '\\ " {}' },
   bytes: Buffer.from([0, 255, Number(seq)]),
 })
 export const holdRow = (number: number, over: Partial<HoldRow> = {}): HoldRow => ({

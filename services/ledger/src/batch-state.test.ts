@@ -18,7 +18,7 @@ const headersOf = (headers: Record<string, string>) => {
     headers: Object.entries(headers).map(([name, text]) => [name, Buffer.from(text)]),
   } as IncomingRecord
   const event = { type: 'pennywire.ledger.WalletClosed', value: {} as never, subject: 'command' } as const
-  return JSON.parse(appendEvent(state, record, event).headers)
+  return appendEvent(state, record, event).headers
 }
 
 const BEFORE = {

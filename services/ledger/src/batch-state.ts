@@ -129,7 +129,7 @@ export const appendEvent = <Name extends RecordName>(
     partition: record.partition,
     seq,
     key: record.key?.toString('utf8') ?? '',
-    headers: JSON.stringify(headers),
+    headers,
     bytes: state.codec.encode(event.type, event.value),
   }
   partition.nextSeq = seq + 1n

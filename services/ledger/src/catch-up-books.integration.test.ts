@@ -9,6 +9,7 @@ import { applyBatch } from './apply-batch.ts'
 import { type CatchUpDeps, catchUpBooks, TwoHistories } from './catch-up-books.ts'
 import { postgresStore } from './sql/store.ts'
 import { createLedgerDatabase, dumpBooks, findBroken, readPartitions } from './sql/test-database.ts'
+import type { JournalRow } from './store.ts'
 import { limitsOf, openTestLedger, type TestLedger } from './test-ledger.ts'
 import { createTestLoad, recordOf } from './test-load.ts'
 import { MissingEvents } from './write-replayed.ts'
@@ -245,10 +246,8 @@ describe('catch-up', () => {
 
   test('M1, M2: an event that was never published, on which a published one builds, is found, and nothing is changed', async () => {
     const [alice, bob, carol] = await ledger.funded(100n, 0n, 0n)
-    const start = await ledger.sql<
-      { partition: number; seq: bigint; key: string; headers: string; bytes: Buffer }[]
-    >`
-      select partition, seq, key, headers, bytes from ledger.journal order by 1, 2`
+    const start = await ledger.sql<JournalRow[]>`
+      select partition, seq, key, headers::json as headers, bytes from ledger.journal order by 1, 2`
     const { events: unpublished } = await ledger.apply([ledger.transfer(alice!, bob!, 60n)])
     const { events: published } = await ledger.apply([ledger.transfer(bob!, carol!, 60n)])
     const topic = [...start, ...published].map(row => recordOf(row, row.seq - 1n))

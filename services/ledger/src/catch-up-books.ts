@@ -80,9 +80,7 @@ export const journalRowOf = (record: IncomingRecord): JournalRow | undefined => 
     partition: record.partition,
     seq: BigInt(seq),
     key: record.key?.toString('utf8') ?? '',
-    headers: JSON.stringify(
-      Object.fromEntries(record.headers.map(([name, value]) => [name, value.toString('utf8')])),
-    ),
+    headers: Object.fromEntries(record.headers.map(([name, value]) => [name, value.toString('utf8')])),
     bytes: record.value,
   }
 }

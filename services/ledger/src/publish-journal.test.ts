@@ -11,7 +11,7 @@ const event = (partition: number, seq: number): JournalRow => ({
   partition,
   seq: BigInt(seq),
   key: 'wallet',
-  headers: JSON.stringify({ seq: String(seq) }),
+  headers: { seq: String(seq) },
   bytes: Buffer.from(`${partition}/${seq}`),
 })
 

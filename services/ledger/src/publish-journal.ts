@@ -132,7 +132,7 @@ export const startRelay = (options: {
           partition,
           key,
           value: bytes,
-          headers: JSON.parse(headers) as Record<string, string>,
+          headers,
         })),
       )
     }

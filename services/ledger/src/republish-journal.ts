@@ -41,7 +41,7 @@ export type Compared = {
 }
 
 const isRow = (row: JournalRow, record: IncomingRecord): boolean => {
-  const headers = Object.entries(JSON.parse(row.headers) as Record<string, string>)
+  const headers = Object.entries(row.headers)
   return (
     row.bytes.equals(record.value ?? Buffer.alloc(0)) &&
     row.key === record.key?.toString() &&

@@ -20,8 +20,14 @@ export type StoredPosition = Pick<PartitionRow, 'partition' | 'nextOffset' | 'ne
 /** An outcome recorded earlier under an id, and the journal position of the event that answers it. */
 export type Earlier = { id: string; fingerprint: Buffer; partition: number; seq: bigint }
 
-/** An event in the outbox, as it is published. `headers` is JSON. */
-export type JournalRow = { partition: number; seq: bigint; key: string; headers: string; bytes: Buffer }
+/** An event in the outbox, as it is published. */
+export type JournalRow = {
+  partition: number
+  seq: bigint
+  key: string
+  headers: Record<string, string>
+  bytes: Buffer
+}
 
 export type TransferRow = {
   id: string

@@ -14,10 +14,7 @@ export const recordOf = (row: JournalRow, offset: bigint): IncomingRecord => ({
   timestamp: 0,
   key: Buffer.from(row.key),
   value: row.bytes,
-  headers: Object.entries(JSON.parse(row.headers) as Record<string, string>).map(([name, value]) => [
-    name,
-    Buffer.from(value),
-  ]),
+  headers: Object.entries(row.headers).map(([name, value]) => [name, Buffer.from(value)]),
 })
 
 const DAY_MS = 86_400_000

@@ -155,7 +155,7 @@ export const readJournalAt = async (
   places: Array<{ partition: number; seq: bigint }>,
 ): Promise<JournalRow[]> =>
   await tx<JournalRow[]>`
-    select partition, seq, key, headers, bytes from ledger.journal
+    select partition, seq, key, headers::json as headers, bytes from ledger.journal
     where (partition, seq) in (select * from unnest(
       ${arrayOf(
         tx,
@@ -320,7 +320,7 @@ export const writeBatch = async (tx: Tx, writes: Writes): Promise<void> => {
       insert into ledger.journal (partition, seq, key, headers, bytes)
       select * from unnest(
         ${column(journal, j => j.partition, INT2)}, ${column(journal, j => j.seq, INT8)},
-        ${column(journal, j => j.key, TEXT)}, ${column(journal, j => j.headers, TEXT)},
+        ${column(journal, j => j.key, TEXT)}, ${column(journal, j => JSON.stringify(j.headers), TEXT)},
         ${column(journal, j => j.bytes, BYTEA)})`)
   }
   statements.push(tx`

@@ -19,7 +19,7 @@ export const readJournalAfter = (
   limit: number,
 ): Promise<JournalRow[]> =>
   sql<JournalRow[]>`
-    select partition, seq, key, headers, bytes from ledger.journal
+    select partition, seq, key, headers::json as headers, bytes from ledger.journal
     where partition = ${partition} and seq > ${seq} order by seq limit ${limit}`
 
 /** Raises the published marks and never lowers them: a relay that writes an old mark late changes nothing. */

@@ -206,7 +206,7 @@ const JOURNAL: CopyColumn<JournalRow>[] = [
   { name: 'partition', type: 'int2', value: j => j.partition },
   { name: 'seq', type: 'int8', value: j => j.seq },
   { name: 'key', type: 'text', value: j => j.key },
-  { name: 'headers', type: 'text', value: j => j.headers },
+  { name: 'headers', type: 'text', value: j => JSON.stringify(j.headers) },
   { name: 'bytes', type: 'bytea', value: j => j.bytes },
 ]
 const REPEATS: CopyColumn<JournalRow>[] = JOURNAL.filter(({ name }) =>

@@ -25,7 +25,7 @@ export const readJournalEnds = (
 /** A partition's journal rows with these numbers, as far as it has them, in any order. */
 export const readJournalRows = (sql: Database, partition: number, seqs: bigint[]): Promise<JournalRow[]> =>
   sql<JournalRow[]>`
-    select partition, seq, key, headers, bytes from ledger.journal
+    select partition, seq, key, headers::json as headers, bytes from ledger.journal
     where partition = ${partition} and seq = any(${sql.array(seqs, INT8)})`
 
 /** Marks these partitions' events as published through their `seq`. */
