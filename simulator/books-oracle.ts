@@ -786,8 +786,22 @@ export const createBooksWatch = (deps: {
               monthlyMinor: monthly,
             } = event.value
             const limits = { perTransaction, daily, monthly }
+            const limitsBefore = ownLimits.get(`${purse(state)} ${action} ${source}`)
+            const asked = {
+              perTransaction: request.perTransactionMinor,
+              daily: request.dailyMinor,
+              monthly: request.monthlyMinor,
+            }
+            for (const kind of KINDS) {
+              const wanted = request.keeps.includes(kind) ? (limitsBefore?.[kind] ?? null) : asked[kind]
+              hold(
+                limits[kind] === wanted,
+                'M4',
+                () => `${kind} of ${walletId} is ${limits[kind]} by ${commandId}, which asks for ${wanted}`,
+              )
+            }
             if (source === 'self') {
-              for (const kind of KINDS) {
+              for (const kind of KINDS.filter(kind => !request.keeps.includes(kind))) {
                 const ceiling = limitOf(state, action as LimitedAction, kind, 'staff')
                 hold(
                   limits[kind] === null || ceiling === null || limits[kind] <= ceiling,
@@ -796,7 +810,6 @@ export const createBooksWatch = (deps: {
                 )
               }
             }
-            const limitsBefore = ownLimits.get(`${purse(state)} ${action} ${source}`)
             hold(
               told.previousPerTransactionMinor === (limitsBefore?.perTransaction ?? null) &&
                 told.previousDailyMinor === (limitsBefore?.daily ?? null) &&

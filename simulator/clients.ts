@@ -1,6 +1,12 @@
 import { transferIdOf, walletIdOf } from '@pennywire/contracts/ids.ts'
 import type { Records } from '@pennywire/contracts/schemas.ts'
-import { LIMITED_ACTIONS, type Limits, NO_LIMITS } from '../packages/rules/src/limits.ts'
+import {
+  LIMIT_KINDS,
+  LIMITED_ACTIONS,
+  type LimitKind,
+  type Limits,
+  NO_LIMITS,
+} from '../packages/rules/src/limits.ts'
 import { fingerprintOf, fingerprintOfCommand } from '../services/gateway/src/ledger/fingerprint.ts'
 import type { Payment } from '../services/gateway/src/payments/sql/payments.ts'
 import type { ReversalInput } from '../services/gateway/src/reversals/request-reversal.ts'
@@ -308,7 +314,7 @@ export const createClients = (deps: {
       : {
           name: 'pennywire.ledger.LimitChangeRequested',
           key,
-          value: { ...same, ...none, source: 'kyc', tier: 'verified' },
+          value: { ...same, ...none, source: 'kyc', tier: 'verified', keeps: [] },
         }
   }
   let others = 0
@@ -468,19 +474,19 @@ export const createClients = (deps: {
     client: Process,
     person: Person,
     walletId: string,
-    change: { source: string; action: string; tier?: string | null } & Limits,
+    change: { source: string; action: string; tier?: string | null; keeps?: LimitKind[] } & Limits,
     away?: number,
   ) => {
-    const { source, action, tier = null, perTransaction, daily, monthly } = change
+    const { source, action, tier = null, keeps = [], perTransaction, daily, monthly } = change
     const limits = { perTransactionMinor: perTransaction, dailyMinor: daily, monthlyMinor: monthly }
     const userId = source === 'self' ? person.userId : STAFF
-    const content = { walletId, source, action, tier, ...mapText(limits) }
+    const content = { walletId, source, action, tier, keeps: keeps.join(' '), ...mapText(limits) }
     return begin(
       client,
       {
         name: 'pennywire.ledger.LimitChangeRequested',
         key: walletId,
-        value: { ...headOf(content), walletId, userId, source, action, ...limits, tier },
+        value: { ...headOf(content), walletId, userId, source, action, ...limits, tier, keeps },
       },
       away,
     )
@@ -491,15 +497,23 @@ export const createClients = (deps: {
     const walletId = walletOf(person, currency)
     if (random.chance(0.4)) return tightenAndLoosen(client, person, currency)
     const source = random.pick(['self', 'self', 'staff', 'kyc'])
-    const some = (most: number) => (random.chance(0.5) ? null : BigInt(500 + random.int(most)))
-    await setLimits(client, person, walletId, {
-      source,
-      action: random.pick(LIMITED_ACTIONS),
-      tier: source === 'kyc' ? random.pick(['unverified', 'verified']) : null,
-      ...(source === 'kyc'
-        ? NO_LIMITS
-        : { perTransaction: some(20_000), daily: some(60_000), monthly: some(200_000) }),
-    })
+    if (source === 'kyc') {
+      const tier = random.pick(['unverified', 'verified'])
+      return setLimits(client, person, walletId, { source, action: 'send', tier, ...NO_LIMITS })
+    }
+    const action = random.pick(LIMITED_ACTIONS)
+    const change = (keeps: LimitKind[]) => {
+      const some = (kind: LimitKind, most: number) =>
+        keeps.includes(kind) || random.chance(0.5) ? null : BigInt(500 + random.int(most))
+      const limits = {
+        perTransaction: some('perTransaction', 20_000),
+        daily: some('daily', 60_000),
+        monthly: some('monthly', 200_000),
+      }
+      return setLimits(client, person, walletId, { source, action, keeps, ...limits })
+    }
+    if (random.chance(0.7)) await change([])
+    await change(LIMIT_KINDS.filter(() => random.chance(0.4)))
   }
 
   /** Limits payments to almost nothing and lifts the limit, while other ledgers decide payments of the same wallet. */

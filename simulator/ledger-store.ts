@@ -32,8 +32,8 @@ import type { Process } from './world.ts'
 // Each method stands for one statement of services/ledger/src/sql/; tests/store-conformance/ compares the two.
 
 export type LedgerDatabase = Postgres<LedgerRows> & {
-  /** The store as one ledger's connections see it. */
-  connect: (client: Process | null) => LedgerStore
+  /** The store as one ledger's connections see it, or those of a command, whose transactions may take longer. */
+  connect: (client: Process | null, transactionTimeoutMs?: number) => LedgerStore
   /** Sets a wallet's status, bypassing all rules. */
   setStatus: (
     client: Process,
@@ -216,8 +216,8 @@ export const createLedgerDatabase = (options: LedgerDatabaseOptions): LedgerData
 
   return {
     ...database,
-    connect: client => ({
-      transact: work => database.transact(client, tx => work(transactionOf(tx))),
+    connect: (client, timeoutMs) => ({
+      transact: work => database.transact(client, tx => work(transactionOf(tx)), timeoutMs),
       isRivalry: error => error instanceof DatabaseError && error.code === CODES.uniqueViolation,
       causeOf,
       readServer: () => run(client, 'read server', server),

@@ -1012,6 +1012,18 @@ export const PLANTED_BUGS: PlantedBug[] = [
     replace: [['previousDailyMinor: before?.daily ?? null', 'previousDailyMinor: limits?.daily ?? null']],
   },
   {
+    name: 'kept-limits-are-dropped',
+    what: 'a change of one limit takes the others away',
+    file: walletRules,
+    replace: [['...requested, ...kept }', '...requested }']],
+  },
+  {
+    name: 'kept-limits-of-the-other-source',
+    what: "a change of staff's keeps the owner's limits, and the other way round",
+    file: walletRules,
+    replace: [['own.action === action && own.source === source)', 'own.action === action)']],
+  },
+  {
     name: 'freeze-before-is-forgotten',
     what: 'a freeze over another one does not tell it',
     file: walletCommands,

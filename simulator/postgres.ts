@@ -144,6 +144,8 @@ type Session = {
   name: string
   state: 'open' | 'aborted' | 'ended'
   begunAt: number
+  /** How long it may take in all. */
+  timeoutMs: number
   /** The time since which it is idle between statements. */
   idleSince: number | null
   sent: Sent[]
@@ -175,6 +177,7 @@ export type Postgres<Rows extends Schema> = {
   transact: <Result>(
     client: Process | null,
     work: (tx: Transaction<Rows>) => Promise<Result>,
+    timeoutMs?: number,
   ) => Promise<Result>
   /** Runs a single statement atomically: for reads, and for everything that is not on the money path. */
   run: <Result>(
@@ -487,11 +490,11 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
   /** The server's own time-outs, which need no client. */
   const watchTransaction = (session: Session) => {
     const deadline = () =>
-      Math.min(session.begunAt + transactionTimeoutMs, (session.idleSince ?? scheduler.now()) + idleTimeoutMs)
+      Math.min(session.begunAt + session.timeoutMs, (session.idleSince ?? scheduler.now()) + idleTimeoutMs)
     const look = () => {
       if (session.state === 'ended') return
       const now = scheduler.now()
-      if (now >= session.begunAt + transactionTimeoutMs)
+      if (now >= session.begunAt + session.timeoutMs)
         return close(session, 'transaction timeout', CODES.transactionTimeout)
       if (session.idleSince !== null && now >= session.idleSince + idleTimeoutMs) {
         return close(session, 'idle-in-transaction timeout', CODES.idleTimeout)
@@ -501,7 +504,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
     look()
   }
 
-  const open = (client: Process | null): Session => {
+  const open = (client: Process | null, timeoutMs: number): Session => {
     const closed = Promise.withResolvers<never>()
     closed.promise.catch(() => {})
     const session: Session = {
@@ -509,6 +512,7 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
       name: `tx${++count}`,
       state: 'open',
       begunAt: scheduler.now(),
+      timeoutMs,
       idleSince: null,
       sent: [],
       working: null,
@@ -688,9 +692,9 @@ const createUntyped = (specs: Specs<Schema>, options: PostgresOptions<Schema>): 
    * As the driver does it: an error in any statement, or a lost connection, ends the work, and everything is rolled
    * back. The first error is the one reported, even if the work ignored it.
    */
-  const transact: Postgres<Schema>['transact'] = async (client, work) => {
+  const transact: Postgres<Schema>['transact'] = async (client, work, timeoutMs = transactionTimeoutMs) => {
     if (!up) await refused(client)
-    const session = open(client)
+    const session = open(client, timeoutMs)
     try {
       await send(
         session,

@@ -3,6 +3,7 @@ import { avroType, RECORD_NAMES, type Records, type ReversalRequested } from '@p
 import { type Codec, createCodec } from '@pennywire/kafka/codec.ts'
 import { createCommandSigner, createCommandVerifier, signCommands } from '@pennywire/kafka/command-mac.ts'
 import { headerOf, type IncomingRecord } from '@pennywire/kafka/record.ts'
+import { LONG_DEADLINE_MS } from '@pennywire/runtime/database.ts'
 import type { Logger } from '@pennywire/runtime/logger.ts'
 import type { LimitDefaults } from '../packages/rules/src/limits.ts'
 import { createEndHold } from '../services/gateway/src/holds/end-hold.ts'
@@ -172,13 +173,16 @@ export type SimulatedCatchUp = {
   kill: () => void
 }
 
+/** As services/ledger/src/catch-up.ts sets it: all that was missed is one transaction. */
+const CATCH_UP_TIMEOUT_MS = 2 * LONG_DEADLINE_MS
+
 /** The command's own code, on a connection of its own; it reads the topics in portions. */
 export const startCatchUp = (site: Site, name: string, portion: number): SimulatedCatchUp => {
   const { world, database, log, codec } = site
   const process = world.createProcess(name)
   const partitions = Array.from({ length: log.partitionsOf('ledger.events') }, (_, partition) => partition)
   const done = catchUpBooks({
-    store: database.connect(process),
+    store: database.connect(process, CATCH_UP_TIMEOUT_MS),
     codec,
     readTails: async (asked, count) => {
       await log.ends(process, 'ledger.events')

@@ -72,6 +72,7 @@ const BODIES: Record<string, (objects: Objects, others: string) => object> = {
     ...{ walletId: wallet, amount: '0.01', currency: 'USD', destination: 'DE02 1203' },
   }),
   'PATCH /v1/wallets/{id}': () => ({ label: 'Rent' }),
+  'PATCH /v1/limits/{action}': ({ wallet }) => ({ walletId: wallet, daily: '100' }),
   'PUT /v1/limits/{action}': ({ wallet }) => ({ walletId: wallet, daily: '100' }),
   'PUT /v1/admin/wallets/{id}/limits/{action}': () => ({ daily: '100' }),
   'POST /v1/admin/wallets/{id}/freeze': () => ({ reason: 'a test' }),
@@ -96,7 +97,8 @@ const QUERIES: Record<string, (objects: Objects) => string> = {
 /** Routes whose object is named only by the body or query. */
 const NAMED_OTHERWISE = new Set([
   ...['POST /v1/transfers', 'POST /v1/transfers/preview', 'POST /v1/holds', 'POST /v1/deposits'],
-  ...['POST /v1/withdrawals', 'GET /v1/limits', 'PUT /v1/limits/{action}', 'DELETE /v1/limits/{action}'],
+  ...['POST /v1/withdrawals', 'GET /v1/limits'],
+  ...['PATCH /v1/limits/{action}', 'PUT /v1/limits/{action}', 'DELETE /v1/limits/{action}'],
 ])
 /** Routes that end the caller's session, so each is requested in a session of its own. */
 const ENDS_SESSION = new Set(['POST /v1/auth/logout', 'POST /v1/auth/logout-all'])
@@ -325,6 +327,7 @@ const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
     'DELETE /v1/admin/users/{id}/sessions',
     'DELETE /v1/admin/webhooks/{id}',
     'GET /v1/admin/audit-logs',
+    'GET /v1/admin/limits',
     'GET /v1/admin/users/{id}/api-keys',
     'GET /v1/admin/users/{id}/erasure',
     'GET /v1/admin/users/{id}/sessions',

@@ -212,6 +212,34 @@ describe('limits of one’s own', () => {
     expect(outcome(await send(alice, to, '31'))).toBe('sent')
   })
 
+  test('PATCH changes what it names and leaves the rest', async () => {
+    const patch = (limits: Three) => alice.ask('PATCH', '/v1/limits/send', { walletId: wallet.id, ...limits })
+    const own = ({ perTransaction, daily, monthly }: Answer['body']) => [
+      perTransaction.own,
+      daily.own,
+      monthly.own,
+    ]
+    await tighten({ perTransaction: '10', daily: '20', monthly: '30' })
+    const changed = await patch({ daily: '25' })
+    expect([changed.status, own(changed.body)]).toEqual([200, ['10.00', '25.00', '30.00']])
+    expect(own((await patch({ perTransaction: null })).body)).toEqual([null, '25.00', '30.00'])
+    // Each at once with the others: none undoes another.
+    await Promise.all([
+      patch({ perTransaction: '11' }),
+      patch({ daily: '21' }),
+      patch({ monthly: '31' }),
+      patch({ daily: '21' }),
+    ])
+    expect(own(await limitsOf())).toEqual(['11.00', '21.00', '31.00'])
+    const none = await patch({})
+    expect([none.status, none.body.code]).toEqual([422, 'VALIDATION_ERROR'])
+    expect(none.body.detail).toContain('must name perTransaction, daily or monthly')
+    expect((await patch({ monthly: '900000000000.01' })).body.code).toBe('LIMIT_ABOVE_MAXIMUM')
+    // What staff allow is lower than a limit that is kept: that one stays, and theirs holds.
+    expect((await cap({ monthly: '5' })).status).toBe(200)
+    expect((await patch({ daily: '4' })).body).toMatchObject({ monthly: { limit: '5.00', own: '31.00' } })
+  })
+
   test('only tighten: above what staff or the defaults allow is refused, and changes nothing', async () => {
     const above = await tighten({ perTransaction: '900000000000.01' })
     expect(above).toMatchObject({ status: 422, body: { code: 'LIMIT_ABOVE_MAXIMUM' } })
@@ -297,6 +325,39 @@ test('every wallet has the defaults of its currency, in its decimals; lists come
 })
 
 describe('limits that staff set', () => {
+  test('are listed with those of owners, by pages and filters', async () => {
+    await tighten({ daily: '7' }, 'deposit')
+    await tighten({ daily: '8' })
+    await cap({ perTransaction: '9' })
+    await tighten({ daily: '1' }, 'withdrawal')
+    await alice.ask('DELETE', `/v1/limits/withdrawal?walletId=${wallet.id}`)
+    const list = async (query = '') => {
+      const { status, body } = await admin.ask('GET', `/v1/admin/limits?walletId=${wallet.id}${query}`)
+      expect(status).toBe(200)
+      return body
+    }
+    const of = { walletId: wallet.id, userId: alice.id, currency: 'USD' }
+    const none = { perTransaction: null, daily: null, monthly: null }
+    const items = [
+      { ...of, action: 'deposit', source: 'self', ...none, daily: '7.00' },
+      { ...of, action: 'send', source: 'self', ...none, daily: '8.00' },
+      { ...of, action: 'send', source: 'staff', ...none, perTransaction: '9.00' },
+    ]
+    expect(await list()).toEqual({ items, nextCursor: null })
+    const first = await list('&limit=2')
+    expect(first.items).toEqual(items.slice(0, 2))
+    expect(await list(`&limit=2&cursor=${first.nextCursor}`)).toEqual({
+      items: items.slice(2),
+      nextCursor: null,
+    })
+    expect((await list('&source=staff')).items).toEqual(items.slice(2))
+    expect((await list('&action=deposit')).items).toEqual(items.slice(0, 1))
+    const ofUser = await admin.ask('GET', `/v1/admin/limits?userId=${alice.id}`)
+    expect(ofUser.body.items).toEqual(items)
+    expect((await admin.ask('GET', '/v1/admin/limits?cursor=x')).body.code).toBe('VALIDATION_ERROR')
+    expect((await moderator.ask('GET', '/v1/admin/limits')).status).toBe(403)
+  })
+
   test('stand over the defaults and over the user’s own, who cannot touch them, and is told', async () => {
     const set = await cap({ perTransaction: '50', daily: '80' })
     expect(set).toMatchObject({

@@ -153,6 +153,7 @@ test('what staff are shown stands in identity.events: each route that reads, wit
     ['/v1/admin/wallets', wallet.id],
     ['/v1/admin/webhooks', hook],
     ['/v1/admin/transfers', transfer],
+    ['/v1/admin/limits', wallet.id],
     // No record names them: the search shows none.
     ['/v1/admin/audit-logs', `user:${nobody}`],
   ]
@@ -163,9 +164,11 @@ test('what staff are shown stands in identity.events: each route that reads, wit
       ? `?email=${owner.email}`
       : path.endsWith('/wallets')
         ? `?userId=${owner.id}`
-        : path.endsWith('/audit-logs')
-          ? `?userId=${nobody}`
-          : ''
+        : path.endsWith('/admin/limits')
+          ? `?walletId=${wallet.id}`
+          : path.endsWith('/audit-logs')
+            ? `?userId=${nobody}`
+            : ''
     const requestId = randomUUID()
     const asked = path.replace('{deliveryId}', delivery).replace(/\{[^}]+\}/, idOf(path)) + list
     const shown = await staff.ask('GET', asked, undefined, { 'x-request-id': requestId })

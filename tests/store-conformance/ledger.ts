@@ -209,6 +209,7 @@ export const limitChange = (
   dailyMinor: daily,
   monthlyMinor: null,
   tier: null,
+  keeps: [],
   ...over,
 })
 export const freezeBy = (person: Person, source: string) => ({

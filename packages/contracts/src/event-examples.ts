@@ -107,7 +107,7 @@ const STORIES: Record<string, Record<string, unknown>> = {
   HoldPlaced: { fromWalletId: SENDER, toWalletId: RECIPIENT },
   HoldEnded: { fromWalletId: SENDER, toWalletId: RECIPIENT },
   LimitChanged: { tier: null },
-  LimitChangeRequested: { tier: null },
+  LimitChangeRequested: { tier: null, keeps: [] },
 }
 
 type Schema = {

@@ -133,6 +133,7 @@ export const limitChangeRequested = (
     dailyMinor: null,
     monthlyMinor: null,
     tier: null,
+    keeps: [],
     requestedAt: 1_000,
     ...over,
   })

@@ -23,6 +23,9 @@ export type OwnLimits = { action: LimitedAction; source: 'self' | 'staff' } & Li
 export type LimitDefaults = Record<Tier, (currency: string) => Limits>
 
 export const LIMIT_KINDS = ['perTransaction', 'daily', 'monthly'] as const
+export type LimitKind = (typeof LIMIT_KINDS)[number]
+export const isLimitKind = (text: string): text is LimitKind =>
+  (LIMIT_KINDS as readonly string[]).includes(text)
 
 /**
  * Parses limits from a setting, in major units per transaction/day/month: `USD=2000/5000/20000 JPY=…`, with `*` for

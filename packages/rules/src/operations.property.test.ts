@@ -252,7 +252,7 @@ const changeWallet = (step: Step, owner: Wallet) => {
     if (decideClose(command, owner).outcome === 'closed') owner.status = 'closed'
   } else {
     const limits = { perTransactionMinor: null, dailyMinor: step.limit, monthlyMinor: null }
-    const change = { ...command, ...limits, action: step.action, tier: null }
+    const change = { ...command, ...limits, action: step.action, tier: null, keeps: [] }
     const decision = decideLimitChange(change, owner, defaults)
     if (decision.outcome !== 'changed' || !decision.limits) return
     const { action, source } = decision.limits

@@ -1,7 +1,7 @@
 import { limitChangeRequested } from '@pennywire/contracts/test-records.ts'
 import { describe, expect, test } from 'vitest'
 import type { Wallet } from './decide.ts'
-import { NO_LIMITS } from './limits.ts'
+import { NO_LIMITS, type OwnLimits } from './limits.ts'
 import { circumstances, NOW, system, wallet } from './test-wallets.ts'
 import {
   decideClose,
@@ -120,6 +120,7 @@ describe('changing limits', () => {
   const capped = wallet({ ownLimits: [{ action: 'send', source: 'staff', ...NO_LIMITS, daily: 15n }] })
   const staff = { source: 'staff', userId: 'staff-member' }
 
+  const yearly: string[] = ['yearly']
   test.each([
     ['no wallet', {}, undefined, 'WALLET_NOT_FOUND'],
     ["somebody else's wallet", { userId: 'mallory' }, wallet(), 'WALLET_NOT_FOUND'],
@@ -135,6 +136,7 @@ describe('changing limits', () => {
     ['no tier', { source: 'kyc' }, wallet(), 'VALIDATION_ERROR'],
     ['a source that is none', { source: 'x' }, wallet(), 'VALIDATION_ERROR'],
     ['an action that is none', { action: 'x' }, wallet(), 'VALIDATION_ERROR'],
+    ['a kept limit that is none', { keeps: yearly }, wallet(), 'VALIDATION_ERROR'],
     ['above the defaults', { monthlyMinor: 31n }, wallet(), 'LIMIT_ABOVE_MAXIMUM'],
     ["above staff's", { dailyMinor: 16n }, capped, 'LIMIT_ABOVE_MAXIMUM'],
   ] as const)('%s is refused', (_what, over, of, code) =>
@@ -175,6 +177,26 @@ describe('changing limits', () => {
       },
       tier: null,
     })
+  })
+
+  test('what it keeps stays as the same source has set it, for the same action', () => {
+    const three = (amount: bigint) => ({ perTransaction: amount, daily: amount, monthly: amount })
+    const of = {
+      ...wallet(),
+      ownLimits: [
+        { action: 'send', source: 'staff', ...three(1n) },
+        { action: 'deposit', source: 'self', ...three(2n) },
+        { action: 'send', source: 'self', ...three(3n) },
+      ] as OwnLimits[],
+    }
+    const decide = (over: object) => decideLimitChange({ ...command, ...over }, of, defaults)
+    expect(decide({ keeps: ['perTransaction', 'monthly'], dailyMinor: 1n })).toMatchObject({
+      limits: { action: 'send', source: 'self', perTransaction: 3n, daily: 1n, monthly: 3n },
+    })
+    expect(decide({ ...staff, keeps: ['daily'] })).toMatchObject({
+      limits: { source: 'staff', perTransaction: null, daily: 1n, monthly: null },
+    })
+    expect(decide({ action: 'withdrawal', keeps: ['daily'] })).toMatchObject({ limits: NO_LIMITS })
   })
 
   test('KYC changes the tier and nothing else', () => {

@@ -13,9 +13,11 @@ import type { Wallet } from './decide.ts'
 import {
   aboveCeiling,
   isLimitedAction,
+  isLimitKind,
   isTier,
   type LimitDefaults,
   limitsInForce,
+  NO_LIMITS,
   type OwnLimits,
   type Tier,
 } from './limits.ts'
@@ -140,6 +142,10 @@ export const decideLimitChange = (
   if (!isLimitedAction(action)) {
     return refused('VALIDATION_ERROR', 'action: it must be send, deposit or withdrawal.')
   }
+  const unknown = command.keeps.find(kind => !isLimitKind(kind))
+  if (unknown !== undefined) {
+    return refused('VALIDATION_ERROR', 'keeps: it must name perTransaction, daily and monthly alone.')
+  }
   const requested = {
     perTransaction: command.perTransactionMinor,
     daily: command.dailyMinor,
@@ -156,5 +162,8 @@ export const decideLimitChange = (
       )
     }
   }
-  return { outcome: 'changed', limits: { action, source, ...requested }, tier: null }
+  // Read here, not by the gateway: two requests that each change another limit must not undo each other.
+  const before = wallet!.ownLimits.find(own => own.action === action && own.source === source) ?? NO_LIMITS
+  const kept = Object.fromEntries(command.keeps.filter(isLimitKind).map(kind => [kind, before[kind]]))
+  return { outcome: 'changed', limits: { action, source, ...requested, ...kept }, tier: null }
 }

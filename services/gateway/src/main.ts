@@ -23,7 +23,7 @@ import { createIdentity } from './identity/create-identity.ts'
 import { createLedgerDoor } from './ledger/create-ledger-door.ts'
 import { readWalletByCode, type WalletFacts } from './ledger/sql/ledger-reads.ts'
 import { limitRoutes } from './limits/limit-routes.ts'
-import { readLimitedWallets } from './limits/sql/limit-reads.ts'
+import { readLimitedWallets, readSetLimits } from './limits/sql/limit-reads.ts'
 import { createNotifications } from './notifications/create-notifications.ts'
 import { createInTransaction } from './outbox/in-transaction.ts'
 import { startOutboxRelay } from './outbox/relay-outbox.ts'
@@ -161,6 +161,7 @@ const rooms: Room[] = [
         guards,
         ask,
         readLimitedWallets: wanted => readLimitedWallets(ledgerRead, wanted),
+        readSetLimits: (filter, after, limit) => readSetLimits(ledgerRead, filter, after, limit),
         clock: systemClock,
       }),
     ],

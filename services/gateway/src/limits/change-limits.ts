@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { commandIdOf } from '@pennywire/contracts/ids.ts'
 import { isProblemCode } from '@pennywire/contracts/problems.ts'
-import type { LimitedAction, Limits } from '@pennywire/rules/limits.ts'
+import type { LimitedAction, LimitKind, Limits } from '@pennywire/rules/limits.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
 import type { Ask } from '../ledger/ask-ledger.ts'
 import { fingerprintOfCommand } from '../ledger/fingerprint.ts'
@@ -14,6 +14,8 @@ export type LimitsInput = {
   walletId: string
   action: LimitedAction
   limits: Limits
+  /** Those that stay as this source has set them; null in `limits`. */
+  keeps?: LimitKind[]
   /** Null: each request is a new one. */
   idempotencyKey: string | null
   traceparent: string
@@ -26,7 +28,7 @@ export type LimitsInput = {
 export const createChangeLimits =
   ({ ask, clock }: { ask: Ask; clock: Clock }) =>
   async (input: LimitsInput): Promise<void> => {
-    const { userId, source, walletId, action, limits, idempotencyKey } = input
+    const { userId, source, walletId, action, limits, keeps = [], idempotencyKey } = input
     const text = (minor: bigint | null) => minor?.toString() ?? null
     const outcome = await ask(
       'pennywire.ledger.LimitChangeRequested',
@@ -41,6 +43,7 @@ export const createChangeLimits =
         dailyMinor: limits.daily,
         monthlyMinor: limits.monthly,
         tier: null,
+        keeps,
         fingerprint: fingerprintOfCommand('LimitChangeRequested', {
           walletId,
           source,
@@ -48,6 +51,8 @@ export const createChangeLimits =
           perTransaction: text(limits.perTransaction),
           daily: text(limits.daily),
           monthly: text(limits.monthly),
+          // Absent from a change of all three, whose fingerprint stays that of the version before.
+          ...(keeps.length === 0 ? {} : { keeps: keeps.toSorted().join(' ') }),
         }),
         requestedAt: clock.now(),
       },

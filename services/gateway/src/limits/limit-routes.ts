@@ -1,8 +1,16 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { decimalsOf, parseAmount } from '@pennywire/contracts/money.ts'
-import { LIMITED_ACTIONS, type LimitedAction, type Limits } from '@pennywire/rules/limits.ts'
+import {
+  LIMIT_KINDS,
+  LIMITED_ACTIONS,
+  type LimitedAction,
+  type LimitKind,
+  type Limits,
+} from '@pennywire/rules/limits.ts'
 import type { Clock } from '@pennywire/runtime/clock.ts'
+import type { Context } from 'hono'
 import { refuseOwn } from '../access/roles.ts'
+import type { GatewayEnv } from '../http/context.ts'
 import {
   BODY_PROBLEMS,
   cursorParam,
@@ -26,13 +34,14 @@ import type { Ask } from '../ledger/ask-ledger.ts'
 import { readOptionalKey } from '../money/money-headers.ts'
 import { type BrokenRule, ProblemError, validationProblem } from '../problems/problem.ts'
 import { createChangeLimits } from './change-limits.ts'
-import { viewAllLimits, viewLimits, viewStaffLimits } from './limit-view.ts'
-import type { LimitedWallet } from './sql/limit-reads.ts'
+import { viewAllLimits, viewLimits, viewSetLimits, viewStaffLimits } from './limit-view.ts'
+import type { LimitedWallet, LimitsPlace, SetLimits, SetLimitsFilter } from './sql/limit-reads.ts'
 
 export type LimitDeps = {
   guards: Guards
   ask: Ask
   readLimitedWallets: (wanted: { userId: string | null; walletId: string | null }) => Promise<LimitedWallet[]>
+  readSetLimits: (filter: SetLimitsFilter, after: LimitsPlace | null, limit: number) => Promise<SetLimits[]>
   clock: Clock
 }
 
@@ -143,6 +152,38 @@ const setRoute = ({ signedIn }: Guards) =>
     },
   })
 
+const patchRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'patch',
+    path: '/v1/limits/{action}',
+    tags: ['Limits'],
+    summary: 'Changes some limits of your own for one action of a wallet',
+    description:
+      'What the body names is set, or with null removed; what it does not name stays as it is, also beside a change of ' +
+      'the same limits at the same time. They may only tighten what holds without them.',
+    ...signedIn({ guardsMoney: true }),
+    request: {
+      headers: keyHeader,
+      params: z.object({ action: actionParam }),
+      body: jsonBody(
+        z
+          .strictObject({
+            walletId: uuidParam,
+            perTransaction: wanted.openapi({ description: 'null: none; missing: as it is' }),
+            daily: wanted.openapi({ example: '1000.00' }),
+            monthly: wanted,
+          })
+          .refine(body => LIMIT_KINDS.some(kind => body[kind] !== undefined), {
+            error: 'must name perTransaction, daily or monthly',
+          }),
+      ),
+    },
+    responses: {
+      200: jsonAnswer('What holds from now on', limitsSchema),
+      ...problemResponses(...CHANGE_PROBLEMS),
+    },
+  })
+
 const removeRoute = ({ signedIn }: Guards) =>
   createRoute({
     method: 'delete',
@@ -165,6 +206,43 @@ const removeRoute = ({ signedIn }: Guards) =>
         'IDEMPOTENCY_KEY_REUSED',
         ...SIGNED_IN_PROBLEMS,
       ),
+    },
+  })
+
+const setLimitsSchema = z
+  .object({
+    walletId: z.uuid(),
+    userId: z.uuid().openapi({ description: 'The owner' }),
+    currency: limitsShape.currency,
+    action: actionSchema,
+    source: z.enum(['self', 'staff']).openapi({ description: 'Who set them' }),
+    perTransaction: amountOrNone.openapi({ example: '500.00' }),
+    daily: amountOrNone.openapi({ example: null }),
+    monthly: amountOrNone.openapi({ example: null }),
+  })
+  .openapi('SetLimits')
+
+const staffAllRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/admin/limits',
+    tags: ['Staff'],
+    summary: 'Lists the limits that owners and staff have set (admin)',
+    description: 'In the order of wallet, action and source. Wallets without an entry have the defaults.',
+    ...signedIn({ role: 'admin' }),
+    request: {
+      query: z.strictObject({
+        limit: limitParam,
+        cursor: cursorParam,
+        userId: uuidParam.optional(),
+        walletId: uuidParam.optional(),
+        action: actionSchema.optional(),
+        source: z.enum(['self', 'staff']).optional(),
+      }),
+    },
+    responses: {
+      200: jsonAnswer('Limits', pageOf(setLimitsSchema)),
+      ...problemResponses('VALIDATION_ERROR', ...STAFF_PROBLEMS),
     },
   })
 
@@ -230,6 +308,21 @@ const readWanted = (body: LimitsBody, currency: string): Limits => {
   return limits
 }
 
+const askerOf = ({ req, var: { user, traceparent } }: Context<GatewayEnv>) => ({
+  userId: user.userId,
+  idempotencyKey: readOptionalKey(req.header('idempotency-key')),
+  traceparent,
+})
+
+const writePlace = ({ walletId, action, source }: LimitsPlace) => `${walletId}_${action}_${source}`
+const readPlace = (cursor: string | undefined): LimitsPlace | null => {
+  if (cursor === undefined) return null
+  const [, walletId, action, source] = /^([0-9a-f-]{36})_([a-z]+)_([a-z]+)$/.exec(cursor) ?? []
+  if (!z.uuid().safeParse(walletId).success)
+    throw validationProblem([{ field: 'cursor', rule: 'must be the nextCursor of an earlier page' }])
+  return { walletId: walletId!, action: action!, source: source! }
+}
+
 const notFound = (field: string) => new ProblemError('WALLET_NOT_FOUND', `${field}: there is no such wallet`)
 
 /** Limits per transaction, day and month: shown to the owner, tightened by the owner, set by staff. */
@@ -262,35 +355,46 @@ export const limitRoutes = (deps: LimitDeps): Routes => {
   })
 
   const changeOwn = async (
-    asker: { userId: string; idempotencyKey: string | null; traceparent: string },
+    asker: ReturnType<typeof askerOf>,
     walletId: string,
     action: LimitedAction,
     body: LimitsBody,
+    keeps: LimitKind[] = [],
   ) => {
     const { id, currency } = await find('walletId', walletId, asker.userId)
     const limits = readWanted(body, currency)
-    await change({ ...asker, source: 'self', walletId: id, action, limits })
+    await change({ ...asker, source: 'self', walletId: id, action, limits, keeps })
     return viewLimits(await find('walletId', id, asker.userId), action)
   }
 
   routes.openapi(setRoute(guards), async context => {
     const { walletId, ...body } = context.req.valid('json')
-    const asker = {
-      userId: context.var.user.userId,
-      idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
-      traceparent: context.var.traceparent,
-    }
-    return context.json(await changeOwn(asker, walletId, context.req.valid('param').action, body), 200)
+    const { action } = context.req.valid('param')
+    return context.json(await changeOwn(askerOf(context), walletId, action, body), 200)
+  })
+
+  routes.openapi(patchRoute(guards), async context => {
+    const { walletId, ...body } = context.req.valid('json')
+    const keeps = LIMIT_KINDS.filter(kind => body[kind] === undefined)
+    const { action } = context.req.valid('param')
+    return context.json(await changeOwn(askerOf(context), walletId, action, body, keeps), 200)
   })
 
   routes.openapi(removeRoute(guards), async context => {
-    const asker = {
-      userId: context.var.user.userId,
-      idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
-      traceparent: context.var.traceparent,
-    }
     const { walletId } = context.req.valid('query')
-    return context.json(await changeOwn(asker, walletId, context.req.valid('param').action, {}), 200)
+    const { action } = context.req.valid('param')
+    return context.json(await changeOwn(askerOf(context), walletId, action, {}), 200)
+  })
+
+  routes.openapi(staffAllRoute(guards), async context => {
+    const { limit, cursor, ...filter } = context.req.valid('query')
+    const { userId = null, walletId = null, action = null, source = null } = filter
+    const wanted = { userId, walletId, action, source }
+    const found = await deps.readSetLimits(wanted, readPlace(cursor), limit + 1)
+    const page = found.slice(0, limit)
+    context.set('viewed', [...new Set(page.map(({ walletId }) => walletId))])
+    const nextCursor = found.length > limit ? writePlace(page.at(-1)!) : null
+    return context.json({ items: page.map(viewSetLimits), nextCursor }, 200)
   })
 
   routes.openapi(staffListRoute(guards), async context => {
@@ -302,15 +406,10 @@ export const limitRoutes = (deps: LimitDeps): Routes => {
   })
 
   routes.openapi(staffSetRoute(guards), async context => {
-    const { userId } = context.var.user
+    const asker = askerOf(context)
     const { id, action } = context.req.valid('param')
     const wallet = await find('id', id, null)
-    refuseOwn(userId, [wallet.userId], 'a wallet')
-    const asker = {
-      userId,
-      idempotencyKey: readOptionalKey(context.req.header('idempotency-key')),
-      traceparent: context.var.traceparent,
-    }
+    refuseOwn(asker.userId, [wallet.userId], 'a wallet')
     const limits = readWanted(context.req.valid('json'), wallet.currency)
     await change({ ...asker, source: 'staff', walletId: wallet.id, action, limits })
     return context.json(viewStaffLimits(await find('id', wallet.id, null), action), 200)

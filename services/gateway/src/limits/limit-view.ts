@@ -6,7 +6,7 @@ import {
   NO_LIMITS,
   usedNow,
 } from '@pennywire/rules/limits.ts'
-import type { LimitedWallet } from './sql/limit-reads.ts'
+import type { LimitedWallet, SetLimits } from './sql/limit-reads.ts'
 
 /** One limit in the API's form: decimal strings, null for no limit. */
 export type LimitView = {
@@ -77,6 +77,12 @@ export const viewStaffLimits = (wallet: LimitedWallet, action: LimitedAction): S
     monthly: text(monthly),
   })
   return { ...viewLimits(wallet, action), tier, cap: three(cap), default: three(defaults) }
+}
+
+/** Limits that are set, in the API's form. */
+export const viewSetLimits = ({ perTransaction, daily, monthly, ...limits }: SetLimits) => {
+  const text = (minor: bigint | null) => (minor === null ? null : formatAmount(minor, limits.currency))
+  return { ...limits, perTransaction: text(perTransaction), daily: text(daily), monthly: text(monthly) }
 }
 
 /** All actions of all the wallets, in their order. */

@@ -48,8 +48,8 @@ const VARIANTS: { [Name in LedgerCommandName]?: Records[Name][] } = {
   'pennywire.ledger.HoldVoidRequested': [voidHold(), voidHold(withdrawn), voidHold({ source: 'timer' })],
   'pennywire.ledger.ReversalRequested': [reversal(), reversal({ source: 'provider', fromWalletId: null })],
   'pennywire.ledger.LimitChangeRequested': [
-    { ...fields, ...limits, source: 'self', action: 'send', tier: null },
-    { ...fields, ...limits, source: 'kyc', action: '', tier: 'verified' },
+    { ...fields, ...limits, source: 'self', action: 'send', tier: null, keeps: [] },
+    { ...fields, ...limits, source: 'kyc', action: '', tier: 'verified', keeps: [] },
   ],
 }
 const exampleOf = (name: LedgerCommandName) => ({

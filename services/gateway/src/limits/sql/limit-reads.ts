@@ -72,3 +72,35 @@ export const readLimitedWallets = async (
     nowMs: now.getTime(),
   }))
 }
+
+/** Limits that a wallet's owner or staff have set. */
+export type SetLimits = OwnRow & { userId: string; currency: string }
+export type SetLimitsFilter = {
+  userId: string | null
+  walletId: string | null
+  source: 'self' | 'staff' | null
+  action: LimitedAction | null
+}
+/** The place of limits in the list of all: those after it are read. */
+export type LimitsPlace = { walletId: string; action: string; source: string }
+
+/** The limits that are set, of all users, in the order of wallet, action and source. */
+export const readSetLimits = (
+  sql: Database,
+  filter: SetLimitsFilter,
+  after: LimitsPlace | null,
+  limit: number,
+): Promise<SetLimits[]> => {
+  const { walletId, action, source } = after ?? { walletId: null, action: '', source: '' }
+  return sql<SetLimits[]>`
+    select l.wallet_id as "walletId", w.user_id as "userId", w.currency, l.action, l.source,
+      l.per_transaction as "perTransaction", l.daily, l.monthly
+    from ledger_api.limits l join ledger_api.wallets w on w.id = l.wallet_id
+    where (l.per_transaction is not null or l.daily is not null or l.monthly is not null)
+      and (${walletId}::uuid is null or (l.wallet_id, l.action, l.source) > (${walletId}::uuid, ${action}, ${source}))
+      and (${filter.userId}::uuid is null or w.user_id = ${filter.userId})
+      and (${filter.walletId}::uuid is null or l.wallet_id = ${filter.walletId})
+      and (${filter.source}::text is null or l.source = ${filter.source})
+      and (${filter.action}::text is null or l.action = ${filter.action})
+    order by l.wallet_id, l.action, l.source limit ${limit}`
+}
