@@ -60,6 +60,7 @@ const TEXTS: Record<string, string> = {
   'HoldVoidRequested.source': 'user',
   'ReversalRequested.source': 'staff',
   'TransferReversed.source': 'staff',
+  keeps: 'perTransaction',
   state: 'active',
   template: 'verify_email',
   tier: 'unverified',
@@ -107,7 +108,7 @@ const STORIES: Record<string, Record<string, unknown>> = {
   HoldPlaced: { fromWalletId: SENDER, toWalletId: RECIPIENT },
   HoldEnded: { fromWalletId: SENDER, toWalletId: RECIPIENT },
   LimitChanged: { tier: null },
-  LimitChangeRequested: { tier: null, keeps: [] },
+  LimitChangeRequested: { tier: null, perTransactionMinor: null, keeps: ['perTransaction'] },
 }
 
 type Schema = {
