@@ -120,6 +120,7 @@ const usageText = ({ day, used: { send, deposit, withdrawal } }: Usage): string 
 
 /** Mappings for rows in memory whose columns differ from the table's. */
 const COLUMNS: { [Name in keyof LedgerRows]?: (row: LedgerRows[Name]) => Row } = {
+  journal: ({ headers, ...row }) => ({ ...row, headers: JSON.stringify(headers) }),
   wallets: ({ usage, ...row }) => ({ ...row, usage: usageText(usage) }),
   holds: ({ toWalletId: toWallet, placedMs, untilMs, ...row }) => ({
     ...row,
