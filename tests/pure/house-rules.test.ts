@@ -311,6 +311,17 @@ const RULES: Rule[] = [
     example: { path: 'services/ledger/src/utils.ts', text: '' },
   },
   {
+    // Its output may be longer than a pipe holds. Words of usage are short, and `start` ends with its children.
+    rule: 'a command ends by endCommand, which lets its output out, or by itself',
+    applies: path => !path.startsWith('packages/runtime/') && !path.endsWith('/stack/src/start.ts'),
+    finds: ({ text }) =>
+      text.includes('beginCommand(') ? (text.match(/process\.exit\((?!EXIT\.usage\)).*/g) ?? []) : [],
+    example: {
+      path: 'services/ledger/src/verify-books.ts',
+      text: 'beginCommand(USAGE)\nconsole.log(rows)\nprocess.exit(EXIT.ok)',
+    },
+  },
+  {
     rule: 'code does not ask whether it is being tested',
     applies: path => !isTest(path),
     // Production mode refuses unsafe settings and changes nothing else.

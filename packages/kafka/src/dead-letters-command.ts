@@ -6,7 +6,7 @@
 // A command is sent back to the byte, with its MAC. A command whose MAC the ledger would refuse is not sent: signing it
 // would authorise a record that anybody may have written, so --sign takes only named ones, after a person has checked
 // them. Redriving is safe at any time: a record's effect is applied once, by its id.
-import { beginCommand } from '@pennywire/runtime/command.ts'
+import { beginCommand, EXIT, endCommand } from '@pennywire/runtime/command.ts'
 import { jsonFile, kafkaSettings, loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { createLogger } from '@pennywire/runtime/logger.ts'
 import { createKafkaClient, kafkaConnectionOf } from './client.ts'
@@ -220,13 +220,12 @@ const redrive = async (letters: DeadLetter[]): Promise<boolean> => {
 const letters = await readAll()
 const missing = places.filter(place => !letters.some(letter => letter.place === place))
 for (const place of missing) console.error(`${place}: there is no such dead letter of the ${consumer}`)
-if (missing.length > 0) process.exit(1)
-
 const chosen = flags.all
   ? letters.filter(({ redriven }) => redriven.length === 0)
   : letters.filter(({ place }) => places.includes(place))
-let done = true
-if (action === 'list') list(letters)
+let done = missing.length === 0
+if (!done) console.error('nothing was done')
+else if (action === 'list') list(letters)
 else if (action === 'show') await show(chosen[0]!)
 else done = await redrive(chosen)
-process.exit(done ? 0 : 1)
+endCommand(done ? EXIT.ok : EXIT.wrong)

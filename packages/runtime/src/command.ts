@@ -54,3 +54,12 @@ export const beginCommand = <const Config extends ParseArgsConfig>(
     return refuse((error as Error).message)
   }
 }
+
+/**
+ * Ends the command once what it wrote is out. `process.exit` alone drops what does not fit into a pipe (64 KiB) whose
+ * reader is slow: a list that `jq` or a script reads would be cut without a word.
+ */
+export const endCommand = (code: number): void => {
+  process.exitCode = code
+  process.stdout.write('', () => process.stderr.write('', () => process.exit(code)))
+}

@@ -4,7 +4,7 @@ import { topicSettings } from '@pennywire/kafka/check-topics.ts'
 import { createKafkaClient, kafkaConnectionOf } from '@pennywire/kafka/client.ts'
 import { registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
-import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
+import { beginCommand, EXIT, endCommand } from '@pennywire/runtime/command.ts'
 import { kafkaSettings, loadConfig, registrySettings, textFile } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -129,4 +129,4 @@ else
   console.log(
     `${findings.length} findings: ${count('failure')} failures, ${count('warning')} warnings, ${count('unchecked')} unchecked`,
   )
-process.exit(exitCode)
+endCommand(exitCode)

@@ -26,4 +26,4 @@ for (const part of PARTS) {
   // No stack, or it is stopped: the second part would only say the same again.
   if (status === EXIT.usage || status === EXIT.failed) break
 }
-process.exit(Math.max(...statuses))
+process.exitCode = Math.max(...statuses)

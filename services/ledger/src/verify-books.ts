@@ -4,7 +4,7 @@ import { createKafkaClient, type KafkaClient, kafkaConnectionOf } from '@pennywi
 import { readTopic } from '@pennywire/kafka/read-topic.ts'
 import { headerOf } from '@pennywire/kafka/record.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
-import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
+import { beginCommand, EXIT, endCommand } from '@pennywire/runtime/command.ts'
 import { kafkaSettings, loadConfig } from '@pennywire/runtime/config.ts'
 import { type Database, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -143,4 +143,4 @@ if (options.json) {
   )
   console.log(text)
 }
-process.exit(intact ? EXIT.ok : EXIT.wrong)
+endCommand(intact ? EXIT.ok : EXIT.wrong)

@@ -3,7 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '@pennywire/runtime/clock.ts'
-import { beginCommand } from '@pennywire/runtime/command.ts'
+import { beginCommand, EXIT, endCommand } from '@pennywire/runtime/command.ts'
 import { jsonFile, loadConfig } from '@pennywire/runtime/config.ts'
 import { LONG_DEADLINE_MS, openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -70,4 +70,4 @@ console.log(
   `${payments} payments compared with the ledger and the payment provider: ${differences.length} differences`,
 )
 console.log(differences.length === 0 ? 'The payments agree.' : 'The payments do NOT agree.')
-process.exit(differences.length === 0 ? 0 : 1)
+endCommand(differences.length === 0 ? EXIT.ok : EXIT.wrong)

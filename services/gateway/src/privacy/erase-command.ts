@@ -4,7 +4,7 @@
 import { createInterface } from 'node:readline/promises'
 import { connectRegistry, createCodec, registryAccessOf } from '@pennywire/kafka/codec.ts'
 import { systemClock } from '@pennywire/runtime/clock.ts'
-import { beginCommand, EXIT } from '@pennywire/runtime/command.ts'
+import { beginCommand, EXIT, endCommand } from '@pennywire/runtime/command.ts'
 import { loadConfig, registrySettings } from '@pennywire/runtime/config.ts'
 import { openDatabase } from '@pennywire/runtime/database.ts'
 import { databaseUrl } from '@pennywire/runtime/database-url.ts'
@@ -67,18 +67,18 @@ const finish = async (
   state: string,
   words: string,
   facts: { blockers?: Blocker[]; erasedAt?: string } = {},
-): Promise<never> => {
+): Promise<void> => {
   if (options.json) process.stdout.write(`${JSON.stringify({ userId, state, ...facts })}\n`)
   else process.stdout.write(`${words}\n`)
   await Promise.all([sql.end({ timeout: 5 }), ledgerRead.end({ timeout: 5 })])
-  process.exit(code)
+  endCommand(code)
 }
 const refuse = (blockers: Blocker[]) =>
   finish(EXIT.wrong, 'blocked', `Not erased:\n${blockers.map(each => `  ${inWords(each)}`).join('\n')}`, {
     blockers,
   })
 
-const run = async (): Promise<never> => {
+const run = async (): Promise<void> => {
   const user = await findUser(sql, userId)
   if (!user) return finish(EXIT.wrong, 'unknown', 'There is no such person.')
   const known = await readErasure(sql, userId)
