@@ -147,6 +147,7 @@ test('what staff are shown stands in identity.events: each route that reads, wit
   expect(reads.length).toBeGreaterThan(6)
   const hook = (await staff.ask('POST', '/v1/admin/webhooks', { url: 'http://127.0.0.1:9/hook' })).body.id
   const delivery = (await staff.ask('POST', `/v1/admin/webhooks/${hook}/test`)).body.id
+  await owner.ask('PUT', '/v1/limits/send', { walletId: wallet.id, daily: '1000' })
   const nobody = randomUUID()
   const OBJECTS: Array<[beginning: string, id: string]> = [
     ['/v1/admin/users', owner.id],
