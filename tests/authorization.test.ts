@@ -308,6 +308,7 @@ const expected = (route: Route, role: Role, whose: 'own' | 'foreign'): string =>
 /** A second list, independent of the document: a role lowered by mistake is lowered in the document as well. */
 const STAFF_ROUTES: Record<Exclude<Role, 'user'>, string[]> = {
   moderator: [
+    'GET /v1/admin/transfers',
     'GET /v1/admin/transfers/{id}',
     'GET /v1/admin/transfers/{id}/timeline',
     'GET /v1/admin/users',

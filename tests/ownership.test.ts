@@ -114,6 +114,7 @@ describe("a stranger finds nothing of somebody else's", () => {
       ['POST', `/v1/wallets/${from.id}/freeze`, {}, 'WALLET_NOT_FOUND'],
       ['POST', `/v1/wallets/${from.id}/unfreeze`, {}, 'WALLET_NOT_FOUND'],
       ['DELETE', `/v1/wallets/${to.id}`, undefined, 'WALLET_NOT_FOUND'],
+      ['PATCH', '/v1/limits/send', { walletId: from.id, daily: '1' }, 'WALLET_NOT_FOUND'],
       ['PUT', '/v1/limits/send', { walletId: from.id, daily: '1' }, 'WALLET_NOT_FOUND'],
       ['DELETE', `/v1/limits/send?walletId=${from.id}`, undefined, 'WALLET_NOT_FOUND'],
       ['POST', `/v1/holds/${holdId}/capture`, {}, 'HOLD_NOT_FOUND'],

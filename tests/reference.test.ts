@@ -88,6 +88,7 @@ const PROOFS: Record<string, 'password' | 'step-up' | 'pin' | 'code' | { none: s
     none: 'payments need the PIN all the same; freezes by PINs or staff stay',
   },
   'delete /v1/limits/{action}': { none: 'the limit of the tier stays, and payments need the PIN' },
+  'patch /v1/limits/{action}': { none: 'only ever below the limit of the tier, and payments need the PIN' },
   'put /v1/limits/{action}': { none: 'only ever below the limit of the tier, and payments need the PIN' },
   'post /v1/holds/{id}/capture': { none: 'takes what its payer has approved by PIN' },
   'post /v1/holds/{id}/void': { none: 'gives money back to its payer' },

@@ -139,7 +139,8 @@ test('what staff are shown stands in identity.events: each route that reads, wit
   const staff = await makeStaff('super_admin')
   const owner = await makePerson('Olga Owner')
   const wallet = await openWallet(owner, 'USD', '5')
-  const transfer = (await send(owner, await openWallet(await makePerson(), 'USD'), '1')).body.id
+  const { id: transfer, reference } = (await send(owner, await openWallet(await makePerson(), 'USD'), '1'))
+    .body
   const { paths } = (await ask('GET', '/openapi.json')).body
   const reads = Object.entries(paths as Record<string, { get?: object }>)
     .filter(([path, { get }]) => path.startsWith('/v1/admin/') && get)
@@ -165,11 +166,13 @@ test('what staff are shown stands in identity.events: each route that reads, wit
       ? `?email=${owner.email}`
       : path.endsWith('/wallets')
         ? `?userId=${owner.id}`
-        : path.endsWith('/admin/limits')
-          ? `?walletId=${wallet.id}`
-          : path.endsWith('/audit-logs')
-            ? `?userId=${nobody}`
-            : ''
+        : path.endsWith('/transfers')
+          ? `?reference=${reference}`
+          : path.endsWith('/admin/limits')
+            ? `?walletId=${wallet.id}`
+            : path.endsWith('/audit-logs')
+              ? `?userId=${nobody}`
+              : ''
     const requestId = randomUUID()
     const asked = path.replace('{deliveryId}', delivery).replace(/\{[^}]+\}/, idOf(path)) + list
     const shown = await staff.ask('GET', asked, undefined, { 'x-request-id': requestId })

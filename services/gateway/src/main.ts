@@ -30,7 +30,13 @@ import { startOutboxRelay } from './outbox/relay-outbox.ts'
 import { readOutboxAge } from './outbox/sql/outbox.ts'
 import { createPayments } from './payments/create-payments.ts'
 import { subjectOfPayment } from './payments/request-deposit.ts'
-import { type Payment, readMethods, readPaymentsBetween, readPaymentsOf } from './payments/sql/payments.ts'
+import {
+  type Payment,
+  readMethods,
+  readPaymentIds,
+  readPaymentsBetween,
+  readPaymentsOf,
+} from './payments/sql/payments.ts'
 import { createPrivacy } from './privacy/create-privacy.ts'
 import { createTurns } from './queues/turns.ts'
 import { createReceipts } from './receipts/create-receipts.ts'
@@ -166,7 +172,11 @@ const rooms: Room[] = [
       }),
     ],
   },
-  createReversals(shared),
+  createReversals({
+    ...shared,
+    transfers,
+    readPaymentIds: reference => readPaymentIds(sql, reference),
+  }),
   {
     routes: [
       recipientRoutes({ guards, names, readWalletByCode: code => readWalletByCode(ledgerRead, code) }),

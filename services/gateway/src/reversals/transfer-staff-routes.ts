@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { idsOfReference } from '@pennywire/contracts/ids.ts'
 import { formatAmount } from '@pennywire/contracts/money.ts'
 import { sessionOf } from '../http/context.ts'
 import {
@@ -9,6 +10,7 @@ import {
   jsonBody,
   moneyString,
   newRoutes,
+  pageOf,
   problemResponses,
   type Routes,
   reasonField,
@@ -18,8 +20,7 @@ import {
   uuidParam,
 } from '../http/define-route.ts'
 import type { Names } from '../identity/persons/names.ts'
-import type { PersonKeys } from '../identity/persons/person-keys.ts'
-import type { PartyFacts, TransferFacts } from '../ledger/sql/ledger-reads.ts'
+import type { PartyFacts, WalletFacts } from '../ledger/sql/ledger-reads.ts'
 import {
   headAnswer,
   moneyHeaders,
@@ -29,15 +30,22 @@ import {
   TRANSFER_EXAMPLE,
   transferSchema,
 } from '../money/money-headers.ts'
-import { ProblemError } from '../problems/problem.ts'
-import { openDecided, type TransferSubject, viewTransfer } from '../transfers/transfer-view.ts'
+import { ProblemError, validationProblem } from '../problems/problem.ts'
+import type { createListAllTransfers } from '../transfers/list-all-transfers.ts'
+import type { createListSubjects } from '../transfers/list-transfers.ts'
+import { listQuery, readListQuery } from '../transfers/transfer-routes.ts'
+import { type TransferSubject, viewTransfer } from '../transfers/transfer-view.ts'
 import type { ReversalAnswer, ReversalInput } from './request-reversal.ts'
 
 export type AdminTransferDeps = {
   guards: Guards
   names: Names
-  personKeys: PersonKeys
-  readDecided: (id: string) => Promise<TransferFacts | undefined>
+  listSubjects: ReturnType<typeof createListSubjects>
+  listAll: ReturnType<typeof createListAllTransfers>
+  findSubjects: (first: string, last: string) => Promise<TransferSubject[]>
+  readPaymentIds: (providerReference: string) => Promise<string[]>
+  readWallets: (ids: string[]) => Promise<WalletFacts[]>
+  readWalletByCode: (code: string) => Promise<WalletFacts | undefined>
   requestReversal: (input: ReversalInput) => Promise<ReversalAnswer>
 }
 
@@ -81,13 +89,43 @@ const staffTransferSchema = transferSchema
 
 const transferParams = z.object({ id: uuidParam })
 
+/** Only the list of one owner knows what moved in, what out, and what is not decided yet. */
+const OF_ONE_OWNER = ['direction', 'counterparty'] as const
+const DECIDED = ['completed', 'rejected', 'reversed'] as const
+
+const listRoute = ({ signedIn }: Guards) =>
+  createRoute({
+    method: 'get',
+    path: '/v1/admin/transfers',
+    tags: ['Staff'],
+    summary: "Lists users' transfers, newest first",
+    description:
+      'Of one owner (`userId`, `walletId`): what `GET /v1/transfers` lists for them, pending and refused requests ' +
+      'included. Of all: what the ledger decided, without holds that are not captured. By `reference` (of the transfer) ' +
+      'or `providerReference` (of its payment): the one. `from` and `to` are UTC days, both included. With a filter a ' +
+      'page may have fewer items than `limit`, or none, before the last page. Needs moderator.',
+    ...signedIn({ role: 'moderator' }),
+    request: {
+      query: listQuery.extend({
+        userId: uuidParam.optional().openapi({ description: 'The owner' }),
+        walletId: uuidParam.optional(),
+        reference: z.string().max(40).optional().openapi({ example: 'TXN-6J3V0G8Q2KXA' }),
+        providerReference: z.string().min(1).max(255).optional().openapi({ example: 'sandbox-4711' }),
+      }),
+    },
+    responses: {
+      200: jsonAnswer('Transfers', pageOf(staffTransferSchema)),
+      ...problemResponses('WALLET_NOT_FOUND', 'VALIDATION_ERROR', ...STAFF_PROBLEMS),
+    },
+  })
+
 const getRoute = ({ signedIn }: Guards) =>
   createRoute({
     method: 'get',
     path: '/v1/admin/transfers/{id}',
     tags: ['Staff'],
     summary: "Shows anybody's transfer",
-    description: 'What the ledger decided, with both parties. Needs moderator.',
+    description: 'With both parties; also one that is not decided yet. Needs moderator.',
     ...signedIn({ role: 'moderator' }),
     request: { params: transferParams },
     responses: {
@@ -169,11 +207,54 @@ export const adminTransferRoutes = (deps: AdminTransferDeps): Routes => {
     return { ...view, from: party(subject.from), to: party(subject.to), requestedBy: subject.userId }
   }
 
+  const ownerOf = async (walletId: string): Promise<string> => {
+    const [wallet] = await deps.readWallets([walletId])
+    if (!wallet?.userId) throw new ProblemError('WALLET_NOT_FOUND', 'walletId: there is no such wallet')
+    return wallet.userId
+  }
+
+  /** By a reference there is one, of no page. */
+  const findByReference = async (reference: string | undefined, providerReference: string | undefined) => {
+    const range = reference === undefined ? undefined : idsOfReference(reference)
+    if (reference !== undefined && !range)
+      throw validationProblem([{ field: 'reference', rule: 'must be the reference of a transfer' }])
+    const ranges = range
+      ? [range]
+      : (await deps.readPaymentIds(providerReference!)).map(id => ({ first: id, last: id }))
+    const subjects = await Promise.all(ranges.map(({ first, last }) => deps.findSubjects(first, last)))
+    return { subjects: subjects.flat(), nextCursor: null }
+  }
+
+  routes.openapi(listRoute(deps.guards), async context => {
+    const { limit, cursor, userId, reference, providerReference, ...filters } = context.req.valid('query')
+    const list = async () => {
+      if (reference !== undefined || providerReference !== undefined)
+        return findByReference(reference, providerReference)
+      const query = await readListQuery(deps, filters)
+      const owner = userId ?? (query.walletId === null ? undefined : await ownerOf(query.walletId))
+      if (owner !== undefined) return deps.listSubjects(owner, query, cursor, limit)
+      const alone = OF_ONE_OWNER.find(field => filters[field] !== undefined)
+      if (alone) throw validationProblem([{ field: alone, rule: 'goes with userId or walletId' }])
+      const status = query.status === null ? null : DECIDED.find(decided => decided === query.status)
+      if (status === undefined)
+        throw validationProblem([
+          { field: 'status', rule: `without userId or walletId: ${DECIDED.join(', ')}` },
+        ])
+      return deps.listAll({ ...query, status }, cursor, limit)
+    }
+    const { subjects, nextCursor } = await list()
+    context.set(
+      'viewed',
+      subjects.map(({ id }) => id),
+    )
+    return context.json({ items: await Promise.all(subjects.map(viewForStaff)), nextCursor }, 200)
+  })
+
   routes.openapi(getRoute(deps.guards), async context => {
-    const facts = await deps.readDecided(context.req.valid('param').id)
-    if (!facts) throw new ProblemError('TRANSFER_NOT_FOUND', 'id: there is no such decided transfer')
-    const [subject] = await openDecided(deps.personKeys, [facts])
-    return context.json(await viewForStaff(subject!), 200)
+    const { id } = context.req.valid('param')
+    const [subject] = await deps.findSubjects(id, id)
+    if (!subject) throw new ProblemError('TRANSFER_NOT_FOUND', 'id: there is no such transfer')
+    return context.json(await viewForStaff(subject), 200)
   })
 
   routes.openapi(reversalRoute(deps.guards), async context => {

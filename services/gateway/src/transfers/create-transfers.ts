@@ -12,6 +12,7 @@ import type { Tokens } from '../identity/sessions/tokens.ts'
 import type { LedgerDoor } from '../ledger/create-ledger-door.ts'
 import {
   lookUpTransfers,
+  readDecidedAfter,
   readOwnEntries,
   readPosted,
   readRejected,
@@ -26,7 +27,8 @@ import { readLimitedWallets } from '../limits/sql/limit-reads.ts'
 import { batchPerTick } from '../queues/batch-per-tick.ts'
 import type { RequestLog } from './create-request-log.ts'
 import { createFindTransfer, type FindTransfer, type FindTransferDeps } from './find-transfer.ts'
-import { createListTransfers, type ListTransfersDeps } from './list-transfers.ts'
+import { createListAllTransfers } from './list-all-transfers.ts'
+import { createListSubjects, createListTransfers, type ListTransfersDeps } from './list-transfers.ts'
 import { createPreviewTransfer } from './preview-transfer.ts'
 import { createRequestTransfer, type RequestTransferDeps } from './request-transfer.ts'
 import { readRequestIds, readRequestsOf } from './sql/pending-requests.ts'
@@ -63,6 +65,9 @@ export const createTransfers = (deps: {
   requesting: Requesting
   findTransfer: FindTransfer
   listTransfers: ReturnType<typeof createListTransfers>
+  /** For staff. */
+  listSubjects: ReturnType<typeof createListSubjects>
+  listAll: ReturnType<typeof createListAllTransfers>
 } => {
   const { logger, sql, codec, guards, names, personKeys, ledger, requestLog } = deps
   const { ledgerRead, readDecided } = ledger
@@ -94,7 +99,7 @@ export const createTransfers = (deps: {
     readHoldEndedBy: deps.readHoldEndedBy,
     readWallets: ids => readWallets(ledgerRead, ids),
   })
-  const listTransfers = createListTransfers({
+  const lists: ListTransfersDeps = {
     names,
     personKeys,
     readWalletsOf: userId => readWalletsOf(ledgerRead, userId),
@@ -107,11 +112,20 @@ export const createTransfers = (deps: {
     readTransfers: ids => readTransfers(ledgerRead, ids),
     readWallets: ids => readWallets(ledgerRead, ids),
     mostRead: MOST_READ,
-  })
+  }
+  const listTransfers = createListTransfers(lists)
   return {
     requesting,
     findTransfer,
     listTransfers,
+    listSubjects: createListSubjects(lists),
+    listAll: createListAllTransfers({
+      personKeys,
+      readDecidedAfter: (...asked) => readDecidedAfter(ledgerRead, ...asked),
+      readTransfers: lists.readTransfers,
+      mostRead: MOST_READ.entries,
+      clock: deps.clock,
+    }),
     routes: [
       transferRoutes({
         guards,

@@ -19,7 +19,6 @@ import {
   type SealedMethod,
   statusOf,
   type TransferSubject,
-  type TransferView,
   viewTransfer,
 } from './transfer-view.ts'
 
@@ -137,14 +136,14 @@ const isBelow = (a: RequestPlace, b: RequestPlace) =>
  * place, and its entry is above that number: pages neither repeat nor miss a transfer, no matter what is decided
  * between them. With a filter a page reads a bounded number of rows, and may end before it is full.
  */
-export const createListTransfers =
+export const createListSubjects =
   (deps: ListTransfersDeps) =>
   async (
     userId: string,
     query: ListQuery,
     cursorText: string | undefined,
     limit: number,
-  ): Promise<{ items: TransferView[]; nextCursor: string | null }> => {
+  ): Promise<{ subjects: TransferSubject[]; nextCursor: string | null }> => {
     const given = cursorText === undefined ? undefined : readCursor(cursorText)
     const all = await deps.readWalletsOf(userId)
     const wallets = all.filter(
@@ -173,10 +172,21 @@ export const createListTransfers =
     }
     const hasMore = isBound || lists.some(list => list.some(step => step.item || step.isBound))
     return {
-      items: await viewItems(deps, userId, wallets, items),
+      subjects: await openItems(deps, wallets, items),
       nextCursor: hasMore ? writeCursor(next) : null,
     }
   }
+
+/** The same, as the user sees them. */
+export const createListTransfers = (deps: ListTransfersDeps) => {
+  const listSubjects = createListSubjects(deps)
+  return async (...[userId, query, cursor, limit]: Parameters<typeof listSubjects>) => {
+    const { subjects, nextCursor } = await listSubjects(userId, query, cursor, limit)
+    const told = await openMethods(deps, subjects)
+    const items = await Promise.all(told.map(subject => viewTransfer(deps.names, userId, subject)))
+    return { items, nextCursor }
+  }
+}
 
 const wantsOneOf = (query: ListQuery, ...statuses: Array<TransferFilter['status']>) =>
   query.status === null || statuses.includes(query.status)
@@ -307,13 +317,12 @@ const isListedAsEntry = ({ from, to }: TransferFacts, wallets: WalletFacts[], cu
     return party.sequence <= (cursor.wallets.get(shortOf(party.walletId))?.count ?? 0n)
   })
 
-/** The items of a page in their order, as the user sees them. */
-const viewItems = async (
+/** The items of a page in their order, with their parties and texts. */
+const openItems = async (
   deps: ListTransfersDeps,
-  userId: string,
   wallets: WalletFacts[],
   items: Item[],
-): Promise<TransferView[]> => {
+): Promise<TransferSubject[]> => {
   const ids = items.flatMap(item => ('transferId' in item ? [item.transferId] : []))
   const posted = new Map(
     (ids.length > 0 ? await deps.readTransfers(ids) : []).map(facts => [facts.id, facts]),
@@ -324,12 +333,10 @@ const viewItems = async (
   const decided = await openDecided(deps.personKeys, facts)
   const requests = items.flatMap(item => ('request' in item ? [item.request] : []))
   const pending = requests.length > 0 ? await openRequests(deps, requests) : []
-  const subjects = items.map((item): TransferSubject => {
+  return items.map((item): TransferSubject => {
     if ('request' in item) return pending.shift()!
     if ('payment' in item)
       return item.payment.subject(wallets.find(({ id }) => id === item.payment.walletId)!)
     return decided.shift()!
   })
-  const told = await openMethods(deps, subjects)
-  return Promise.all(told.map(subject => viewTransfer(deps.names, userId, subject)))
 }

@@ -204,7 +204,7 @@ const previewRoute = ({ signedIn }: Guards) =>
     },
   })
 
-const listQuery = z.strictObject({
+export const listQuery = z.strictObject({
   limit: limitParam,
   cursor: cursorParam,
   type: z
@@ -338,7 +338,7 @@ const NO_WALLET = '00000000-0000-0000-0000-000000000000'
  * The list's filters. A code of no wallet, or of one that the caller never dealt with, is a filter like any other: the
  * same rows are read, and none is found.
  */
-const readListQuery = async (
+export const readListQuery = async (
   { readWalletByCode }: Pick<TransferDeps, 'readWalletByCode'>,
   query: Omit<z.output<typeof listQuery>, 'limit' | 'cursor'>,
 ): Promise<ListQuery> => {

@@ -582,3 +582,43 @@ export const readClock = async (sql: Database): Promise<Date> => {
   const [row] = await sql<[{ now: Date }]>`select clock_timestamp() as now`
   return row.now
 }
+
+/** Which of all users' decided transfers to list. */
+export type DecidedFilter = {
+  type: string | null
+  status: 'completed' | 'rejected' | 'reversed' | null
+  currency: string | null
+  minAmount: bigint | null
+  maxAmount: bigint | null
+}
+/** A place in the list of all decided transfers, which goes from the newest to the oldest. */
+export type DecidedPlace = { decidedAt: Date; id: string }
+
+/**
+ * Decided transfers of all users, newest first, after a place of the list and not older than `since`: at most `most` are
+ * read, each with whether the filter wants it.
+ */
+export const readDecidedAfter = (
+  sql: Database,
+  place: DecidedPlace,
+  since: Date,
+  filter: DecidedFilter,
+  most: number,
+): Promise<Array<DecidedPlace & { matches: boolean }>> =>
+  sql<Array<DecidedPlace & { matches: boolean }>>`
+    with read as (
+      select id, type, status, currency, amount, decided_at from ledger_api.transfers
+      where decided_at between ${since} and ${place.decidedAt} and (decided_at, id) < (${place.decidedAt}, ${place.id})
+      order by decided_at desc, id desc limit ${most})
+    select id, decided_at as "decidedAt",
+      (${filter.type}::text is null or type = ${filter.type})
+      and (${filter.currency}::text is null or currency = ${filter.currency})
+      and (${filter.minAmount}::bigint is null or amount >= ${filter.minAmount})
+      and (${filter.maxAmount}::bigint is null or amount <= ${filter.maxAmount})
+      and case ${filter.status}::text
+        when 'completed' then status = 'completed'
+          and not exists (select from ledger_api.reversals r where r.original_id = read.id)
+        when 'reversed' then exists (select from ledger_api.reversals r where r.original_id = read.id)
+        when 'rejected' then status = 'rejected'
+        else true end as matches
+    from read order by decided_at desc, id desc`

@@ -213,3 +213,10 @@ export const readOpenDeposits = (tx: Tx, walletId: string): Promise<OpenDeposit[
 /** One page of all payments in id order, above `after`. */
 export const readPaymentsAfter = (sql: Database, after: string, limit: number): Promise<Payment[]> =>
   sql<Payment[]>`select ${columns(sql)} from gateway.payments where id > ${after} order by id limit ${limit}`
+
+/** Payments that the provider knows under this reference: one, or several if the provider uses it again. */
+export const readPaymentIds = async (sql: Database, providerReference: string): Promise<string[]> => {
+  const rows = await sql<{ id: string }[]>`
+    select id from gateway.payments where provider_reference = ${providerReference} order by requested_at desc limit 20`
+  return rows.map(({ id }) => id)
+}
