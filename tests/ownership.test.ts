@@ -228,6 +228,7 @@ test('every route for staff refuses users, and those for admins moderators, befo
     'DELETE /v1/admin/users/{id}/sessions admin',
     'DELETE /v1/admin/webhooks/{id} admin',
     'GET /v1/admin/audit-logs admin',
+    'GET /v1/admin/limits admin',
     'GET /v1/admin/users/{id}/api-keys admin',
     'GET /v1/admin/users/{id}/erasure admin',
     'GET /v1/admin/users/{id}/sessions admin',
