@@ -266,7 +266,8 @@ describe('a reversal', () => {
     await freezeByStaff(wallet)
     const { id } = deposit.body
     await vi.waitFor(
-      async () => expect((await moderator.ask('GET', `/v1/admin/transfers/${id}`)).status).toBe(200),
+      async () =>
+        expect((await moderator.ask('GET', `/v1/admin/transfers/${id}`)).body.status).toBe('in_suspense'),
       { timeout: 15_000 },
     )
     expect((await reverse(id)).body).toMatchObject({ status: 409, code: 'NOT_REVERSIBLE', final: false })
