@@ -331,7 +331,9 @@ describe('replay', () => {
   test('from an offset, from a time: what was handled is passed over, or handled again where that is asked', async () => {
     const { topic, schema, publish, options } = await setUp()
     await publish(ids(3).map(id => transfer(id)))
-    await new Promise(resolve => setTimeout(resolve, 1_100))
+    const published = Date.now()
+    // A record of this millisecond would count as one of the moment.
+    await vi.waitFor(() => expect(Date.now()).toBeGreaterThan(published))
     const moment = new Date()
     await publish([transfer('late'), transfer('later')])
     const consumer = await start(options)
@@ -399,7 +401,17 @@ test('pause keeps records waiting, resume and stop are orderly', async () => {
   await shown(['a'])
   consumer.pause()
   await publish([transfer('b')])
-  await new Promise(resolve => setTimeout(resolve, 1_500))
+  // Another group reads it meanwhile, from the topic's beginning.
+  const seen: string[] = []
+  const { options: others } = await setUp()
+  await start({
+    ...others,
+    topics: options.topics,
+    handle: async ({ id }) => {
+      seen.push(id)
+    },
+  })
+  await vi.waitFor(() => expect(seen).toHaveLength(2), { timeout: 20_000 })
   expect(await effects()).toEqual(['a'])
   consumer.resume()
   await shown(['a', 'b'])
